@@ -1,0 +1,60 @@
+"""The contract between the engine and the places where models run: a backend opens sessions."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from stairstream.core.graph import Agent
+from stairstream.core.messages import Conversation
+from stairstream.core.session import Chunk, WriteItem
+
+
+class Session(Protocol):
+    """One agent's growing context on one backend: it reads upstream text and writes tokens.
+
+    The engine calls one method at a time, except `stop`, which may come at any time, and `warm`, which runs
+    beside the others. How reading and writing become requests or cache entries is the backend's affair.
+    """
+
+    async def warm(self) -> None:
+        """Do early what can be done before the first chunk: connect, probe, prefill the prompt's head.
+
+        Runs beside everything else and may be cancelled; never raises a BackendError; without it everything still works.
+        """
+
+    async def read(self, chunks: Sequence[Chunk]) -> None:
+        """Take in everything that is new, in one call; may prefill at once. An upstream that ended without
+        a word comes as an empty final chunk."""
+
+    def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
+        """Go on with the answer for up to `limit` tokens: one Began, then Deltas and Notes, then one Ended.
+
+        Deltas end at character borders. Raises a BackendError when the place fails; after one that came
+        before the first Delta, `write` may be called again. Closing the generator ends the call at once.
+        """
+
+    def stop(self) -> None:
+        """Ask the write under way to end soon; what it still yields counts as written. No-op if none is."""
+
+    async def aclose(self) -> None:
+        """Let go of everything, at once and without waiting for the network."""
+
+
+class Backend(Protocol):
+    """One model at one place."""
+
+    @property
+    def model(self) -> str:
+        """What the place calls the model; shown in results."""
+
+    def reserve(self, num_agents: int) -> AbstractAsyncContextManager[None]:
+        """Hold room for that many sessions at once, so that a run can't starve half-way; waits its turn.
+
+        Raises ConfigError if there can never be that much room.
+        """
+
+    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
+        """A session for an agent; `written` are words of its answer to go on from (failover, a client's own prefill)."""
+
+    async def aclose(self) -> None:
+        """Close what all sessions share."""

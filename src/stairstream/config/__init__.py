@@ -1,0 +1,1 @@
+"""YAML to values; builds backends and graphs."""

@@ -1,0 +1,70 @@
+"""What an agent has before it: the conversation, the references as they stand, and its own words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from stairstream.core.graph import Agent
+from stairstream.core.messages import Conversation
+from stairstream.core.session import Chunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """An upstream agent's text as it stands in a reader's context."""
+
+    agent: str
+    text: str = ""
+    is_final: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What one step read and then wrote: the unit of the append-only layout."""
+
+    chunks: tuple[Chunk, ...]
+    words: str
+
+
+@dataclass(slots=True)
+class Context:
+    """The state that a stateless session keeps; prompts are rendered from it, layout by layout."""
+
+    agent: Agent
+    conversation: Conversation
+    written: str = ""
+    references: dict[str, Reference] = field(init=False)
+    turns: list[Turn] = field(default_factory=list)
+    _turn_start: int = 0
+
+    def __post_init__(self) -> None:
+        self.references = {name: Reference(agent=name) for name in self.agent.reads}
+
+    def read(self, chunks: Sequence[Chunk]) -> None:
+        """Take in new chunks: references grow, and a new turn begins."""
+        for chunk in chunks:
+            known = self.references[chunk.agent]
+            self.references[chunk.agent] = replace(
+                known, text=known.text + chunk.text, is_final=known.is_final or chunk.is_final
+            )
+        self._close_turn()
+        self.turns.append(Turn(chunks=tuple(chunks), words=""))
+
+    def wrote(self, text: str) -> None:
+        """Add words of the answer."""
+        self.written += text
+
+    def _close_turn(self) -> None:
+        words = self.written[self._turn_start :]
+        self._turn_start = len(self.written)
+        if self.turns:
+            self.turns[-1] = replace(self.turns[-1], words=self.turns[-1].words + words)
+
+    def rounds(self) -> tuple[Turn, ...]:
+        """All turns so far, the last with the words written since it began."""
+        self._close_turn()
+        return tuple(self.turns)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every reference has ended."""
+        return all(reference.is_final for reference in self.references.values())

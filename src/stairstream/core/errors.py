@@ -1,0 +1,109 @@
+"""Every error that stairstream raises, in one tree.
+
+StairstreamError
+├── ConfigError            the configuration or an option is wrong: what, where, what to do
+├── GraphError             the agents do not make a runnable graph: names the culprit
+├── RequestError           the question itself cannot be asked (empty, no user message)
+├── MissingExtra           an engine that is not installed: the command that installs it
+├── BackendError           the world's fault: a model's place did not answer as it should
+│   ├── ConnectionFailed   refused, unresolved, reset before the first byte
+│   ├── NotAuthorized      401, 403
+│   ├── UnknownModel       the endpoint has no such model
+│   ├── RateLimited        429, with `retry_after_s` where it was said
+│   ├── ServerFailed       5xx, or an error as an event of the stream
+│   ├── RequestRejected    any other 4xx
+│   ├── MalformedAnswer    HTML, broken JSON, an event that is not a chunk
+│   ├── StreamCut          the stream ended before it said that it had ended
+│   ├── TooSlow            a deadline for the first token, a gap or the run passed
+│   └── ModelUnusable      a model file that is not one, a context that is too small
+└── RunFailed              the run ended without an answer, or its answer broke off
+
+The text of an error is one line, fit to be shown; it never holds a key and never enters a prompt.
+"""
+
+
+class StairstreamError(Exception):
+    """Anything that stairstream raises on purpose."""
+
+
+class ConfigError(StairstreamError):
+    """The configuration or an option is wrong."""
+
+
+class GraphError(StairstreamError):
+    """The agents do not make a runnable graph."""
+
+
+class RequestError(StairstreamError):
+    """The question itself cannot be asked."""
+
+
+class MissingExtra(StairstreamError):
+    """An engine was asked for that is not installed."""
+
+
+class BackendError(StairstreamError):
+    """A model's place did not answer as it should."""
+
+    is_retryable = False
+    retry_after_s: float | None = None
+
+
+class ConnectionFailed(BackendError):
+    """Refused, unresolved, or reset before the first byte."""
+
+    is_retryable = True
+
+
+class NotAuthorized(BackendError):
+    """401 or 403."""
+
+
+class UnknownModel(BackendError):
+    """The endpoint has no such model."""
+
+
+class RateLimited(BackendError):
+    """429; `retry_after_s` is what the endpoint asked for, None if it did not say."""
+
+    is_retryable = True
+
+    def __init__(self, text: str, retry_after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class ServerFailed(BackendError):
+    """5xx, or an error that came as an event of the stream."""
+
+    is_retryable = True
+
+
+class RequestRejected(BackendError):
+    """A 4xx that no other class names."""
+
+
+class MalformedAnswer(BackendError):
+    """HTML, broken JSON, or an event that is not a chunk."""
+
+    is_retryable = True
+
+
+class StreamCut(BackendError):
+    """The stream ended before it said that it had ended."""
+
+    is_retryable = True
+
+
+class TooSlow(BackendError):
+    """A deadline for the first token, a gap, or the run passed."""
+
+    is_retryable = True
+
+
+class ModelUnusable(BackendError):
+    """A model file that is not one, or a context that is too small."""
+
+
+class RunFailed(StairstreamError):
+    """The run ended without an answer, or its answer broke off."""

@@ -1,0 +1,113 @@
+"""Everything that happens in a run, as values with their time; the server, the command line and the metrics
+read nothing else.
+
+`at_s` is in seconds since the run began. Text is not repeated in events: they refer to an agent's log by
+character offsets [start, end).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stairstream.core.session import EndReason, Layout, Note, Usage
+
+AgentEnd = Literal["stop", "length", "content_filter", "failed", "dropped", "cancelled", "deadline"]
+"""How an agent ended. `failed`: it broke off, its words so far stay. `dropped`: it failed before its first
+word and nobody sees it. `cancelled`: its last reader ended, or the run was left. `deadline`: the run's time was up."""
+
+RunEnd = Literal["stop", "length", "content_filter", "deadline", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """First event of a run."""
+
+    at_s: float
+    run_id: str
+    agents: tuple[str, ...]
+    answer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What one reference looked like when a step began: the upstream's text up to `end`, of which `start` onwards was new."""
+
+    agent: str
+    start: int
+    end: int
+    is_final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStarted:
+    """An agent has read what was there and begins to write; step 0 is its first, later ones are updates."""
+
+    at_s: float
+    agent: str
+    step: int
+    limit: int
+    readings: tuple[Reading, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayoutChosen:
+    """How an agent's context is laid out, and why; again only when it changes."""
+
+    at_s: float
+    agent: str
+    layout: Layout
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrote:
+    """New characters in an agent's log."""
+
+    at_s: float
+    agent: str
+    start: int
+    end: int
+    num_tokens: int
+    is_estimate: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """Something worth knowing: a retry, a setting that was ignored."""
+
+    at_s: float
+    agent: str
+    note: Note
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEnded:
+    """A step is over; `usage` is an estimate where the backend did not say."""
+
+    at_s: float
+    agent: str
+    step: int
+    reason: EndReason | Literal["failed", "cancelled"]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentEnded:
+    """An agent's log is closed; `error` is one line for people, and never enters a prompt."""
+
+    at_s: float
+    agent: str
+    reason: AgentEnd
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded:
+    """Last event. `degraded` lists in words what the answer had to do without; empty means nothing."""
+
+    at_s: float
+    reason: RunEnd
+    degraded: tuple[str, ...] = ()
+    error: str | None = None
+
+
+Event = RunStarted | StepStarted | LayoutChosen | Wrote | Noted | StepEnded | AgentEnded | RunEnded

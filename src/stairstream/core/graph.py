@@ -1,0 +1,96 @@
+"""Agents and who reads whom. A graph is checked when it is made: what exists can run."""
+
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+
+from stairstream.core.errors import GraphError
+from stairstream.core.policy import PRESETS, Policy
+from stairstream.core.session import Layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How a model chooses its tokens; None leaves it to the backend. `stop` is matched in our code."""
+
+    max_tokens: int = 1024
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """A model with a role, sampling limits, and the agents that it reads.
+
+    `model` is a name among the run's backends. `layout` None takes the best that the backend can do.
+    """
+
+    name: str
+    model: str
+    reads: tuple[str, ...] = ()
+    instructions: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+    policy: Policy = PRESETS["balanced"]
+    layout: Layout | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """Agents in any order, one of which is the answer. Raises GraphError that names the culprit."""
+
+    agents: tuple[Agent, ...]
+    answer: str
+
+    def __post_init__(self) -> None:
+        names = [agent.name for agent in self.agents]
+        for name in names:
+            if names.count(name) > 1:
+                raise GraphError(f"two agents are called {name!r}; give each its own name")
+        if self.answer not in names:
+            raise GraphError(
+                f"no agent is called {self.answer!r}, which should answer; there are {_list(names)}"
+            )
+        for agent in self.agents:
+            for upstream in agent.reads:
+                if upstream not in names:
+                    raise GraphError(
+                        f"agent {agent.name!r} reads {upstream!r}, which is none of {_list(names)}"
+                    )
+            if len(set(agent.reads)) < len(agent.reads):
+                raise GraphError(f"agent {agent.name!r} reads the same agent twice")
+        self._check_cycle()
+        self._check_reach()
+
+    def _check_cycle(self) -> None:
+        try:
+            TopologicalSorter({agent.name: agent.reads for agent in self.agents}).prepare()
+        except CycleError as exc:
+            # graphlib lists each agent before the one that reads it
+            raise GraphError(f"agents read each other in a circle: {' -> '.join(exc.args[1])}") from None
+
+    def _check_reach(self) -> None:
+        reached, frontier = {self.answer}, [self.answer]
+        while frontier:
+            for upstream in self.agent(frontier.pop()).reads:
+                if upstream not in reached:
+                    reached.add(upstream)
+                    frontier.append(upstream)
+        for agent in self.agents:
+            if agent.name not in reached:
+                raise GraphError(f"agent {agent.name!r} is read by nobody on the way to {self.answer!r}")
+
+    def agent(self, name: str) -> Agent:
+        """The agent of that name; KeyError if there is none."""
+        for agent in self.agents:
+            if agent.name == name:
+                return agent
+        raise KeyError(name)
+
+    def readers(self, name: str) -> tuple[str, ...]:
+        """The agents that read `name`."""
+        return tuple(agent.name for agent in self.agents if name in agent.reads)
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(repr(name) for name in names)

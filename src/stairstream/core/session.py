@@ -1,0 +1,85 @@
+"""The values that cross the session seam: chunks go in, deltas come out."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Layout = Literal["grouped", "quoted", "rounds", "insert"]
+
+EndReason = Literal["stop", "length", "content_filter", "limit", "stopped"]
+"""Why a write ended: the model's own end (`stop`, `content_filter`), its context or server limit
+(`length`), the limit of the step (`limit`), or our own `stop()` (`stopped`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """What a reader takes from one upstream agent's log at one time.
+
+    `text` may be empty when only the end is news. `ids` are token ids of the *writer's* model.
+    """
+
+    agent: str
+    text: str
+    is_final: bool
+    ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one call, or of several added up.
+
+    `cached_tokens` are those of `prompt_tokens` that the engine had not to compute; None means that
+    the endpoint does not say, which is not the same as 0.
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int | None = None
+    completion_tokens: int = 0
+    is_estimate: bool = False
+
+    def __add__(self, other: "Usage") -> "Usage":
+        known = self.cached_tokens is not None and other.cached_tokens is not None
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            cached_tokens=(self.cached_tokens or 0) + (other.cached_tokens or 0) if known else None,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            is_estimate=self.is_estimate or other.is_estimate,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Began:
+    """First item of a write: how the context was laid out, why, and how long the prompt is."""
+
+    layout: Layout
+    why: str
+    prompt_tokens: int
+    is_estimate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A few new characters of an answer: never part of a character, `num_tokens` at least 1."""
+
+    text: str
+    num_tokens: int = 1
+    ids: tuple[int, ...] | None = None
+    is_estimate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something that a reader of the result should know: a retry, a setting that was ignored."""
+
+    kind: Literal["retry", "ignored", "degraded", "cut"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """Last item of a write. `usage` is None where the endpoint did not say."""
+
+    reason: EndReason
+    usage: Usage | None = None
+
+
+WriteItem = Began | Delta | Note | Ended

@@ -1,0 +1,1 @@
+"""HTTP servers: for now the scripted backend as an endpoint, to try things against."""
