@@ -1,0 +1,250 @@
+"""A backend that says given words at given times, and fails on demand: for tests, the simulator and the fake server.
+
+Times are exact: every token has its instant, computed from the start of its call, on the running loop's clock.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Literal
+
+from stairstream.core.context import Context
+from stairstream.core.errors import MalformedAnswer, RateLimited, ServerFailed, StreamCut
+from stairstream.core.graph import Agent
+from stairstream.core.messages import Conversation
+from stairstream.core.prompts import Prompt, render
+from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Usage, WriteItem
+
+FaultKind = Literal["status_500", "status_429", "hang", "cut", "malformed", "empty", "no_done"]
+"""What goes wrong. `status_500` and `status_429` fail the call at its start. `hang`, `cut` and `malformed` come
+instead of the token after `after_tokens` of the call: silence for ever, a lost connection, a chunk that is not one.
+`empty` ends without a word. `no_done` says all its words, then stops without saying that it has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something that goes wrong in the first `calls` calls of a backend; None: in all of them."""
+
+    kind: FaultKind
+    after_tokens: int = 0
+    retry_after_s: float | None = None
+    calls: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """What a model says and when: `words` are the texts of its tokens, spaces included.
+
+    Token i (from 0) of a call comes `first_token_s + prompt_tokens / prefill_tokens_per_s + i * token_s` after the
+    call's start. A prompt has as many tokens as it has words between white space, the answer so far included.
+    With `caches_prefix` the words that a prompt shares with the beginning of the same session's context before it
+    cost no prefill, and count as cached; without it the cached count is unknown.
+    """
+
+    words: Sequence[str]
+    first_token_s: float = 0.0
+    token_s: float = 0.0
+    prefill_tokens_per_s: float = math.inf
+    caches_prefix: bool = False
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a scripted backend was sent by one write."""
+
+    agent: str
+    at_s: float
+    prompt: Prompt
+    prompt_tokens: int
+    limit: int
+
+
+def numbered_words(prefix: str, count: int) -> tuple[str, ...]:
+    """Tokens `w1`, ` w2`, ... for the prefix `w`: their joined text is easy to check."""
+    return tuple(f"{' ' if i > 1 else ''}{prefix}{i}" for i in range(1, count + 1))
+
+
+def words_of(prompt: Prompt) -> list[str]:
+    """A prompt's tokens by the rule of scripts: what stands between white space."""
+    return [word for message in prompt.messages for word in message.content.split()]
+
+
+def next_word(words: Sequence[str], written: str) -> int:
+    """Where a script goes on after a text: behind the words that it begins with, or behind as many words as it
+    has when it is not a script's own (an answer taken over from another model)."""
+    end = 0
+    for index, word in enumerate(words):
+        if end == len(written):
+            return index
+        if not written.startswith(word, end):
+            return min(len(written.split()), len(words))
+        end += len(word)
+    return len(words)
+
+
+class ScriptedBackend:
+    """One scripted model. `calls` lists what it was sent; `num_writing` is the number of calls now under way."""
+
+    def __init__(self, script: Script, model: str = "scripted") -> None:
+        self.script = script
+        self.calls: list[Call] = []
+        self.num_writing = 0
+        self.num_sessions = 0
+        self._model = model
+
+    @property
+    def model(self) -> str:
+        """The name it was given."""
+        return self._model
+
+    @asynccontextmanager
+    async def reserve(self, num_agents: int) -> AsyncIterator[None]:
+        """There is always room."""
+        yield
+
+    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> "ScriptedSession":
+        """A session that says the script's words from behind `written`."""
+        self.num_sessions += 1
+        return ScriptedSession(self, Context(agent=agent, conversation=conversation, written=written))
+
+    async def aclose(self) -> None:
+        """Nothing is shared."""
+
+
+class ScriptedSession:
+    """A session on a script."""
+
+    def __init__(self, backend: ScriptedBackend, context: Context) -> None:
+        self._backend = backend
+        self._context = context
+        self._next_word = next_word(backend.script.words, context.written)
+        self._seen: list[str] = []
+        self._is_stopped = False
+        self._alarm: asyncio.Future[None] | None = None
+        self._is_closed = False
+
+    async def warm(self) -> None:
+        """Nothing to do early."""
+
+    async def read(self, chunks: Sequence[Chunk]) -> None:
+        """Let the references grow; their prefill is paid by the next write."""
+        self._context.read(chunks)
+
+    async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
+        """The script's next words, each at its instant; the last one ends the write, whether or not it is the limit's."""
+        self._is_stopped = False
+        layout: Layout = self._context.agent.layout or "grouped"
+        script, fault, call = self._backend.script, self._fault(), self._record_call(layout, limit)
+        cached = self._count_cached(call.prompt)
+        first_s = call.at_s + script.first_token_s + (call.prompt_tokens - (cached or 0)) / script.prefill_tokens_per_s
+        remaining = () if fault and fault.kind == "empty" else script.words[self._next_word :]
+        count = 0
+        self._backend.num_writing += 1
+        try:
+            yield Began(layout=layout, why="a script takes any", prompt_tokens=call.prompt_tokens, is_estimate=False)
+            self._raise_at_start(fault)
+            if not remaining:
+                await self._wait_until(first_s)
+            for word in remaining[:limit]:
+                await self._wait_until(first_s + count * script.token_s)
+                if fault and count == fault.after_tokens and fault.kind != "no_done":
+                    await self._break_off(fault)
+                if self._is_stopped:
+                    break
+                count += 1
+                self._next_word += 1
+                self._context.wrote(word)
+                yield Delta(word)
+            is_over = count == len(remaining) and not self._is_stopped
+            if fault and is_over and (count == fault.after_tokens or fault.kind == "no_done"):
+                await self._break_off(fault)
+            reason: EndReason = "stopped" if self._is_stopped else "stop" if is_over else "limit"
+            usage = Usage(prompt_tokens=call.prompt_tokens, cached_tokens=cached, completion_tokens=count)
+            yield Ended(reason=reason, usage=usage)
+        finally:
+            self._backend.num_writing -= 1
+            self._seen = words_of(call.prompt) + [word.strip() for word in remaining[:count]]
+
+    def stop(self) -> None:
+        """End the write under way now, even between two words."""
+        self._is_stopped = True
+        if self._alarm and not self._alarm.done():
+            self._alarm.set_result(None)
+
+    async def aclose(self) -> None:
+        """Forget the session."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._backend.num_sessions -= 1
+        self.stop()
+
+    def _record_call(self, layout: Layout, limit: int) -> Call:
+        prompt = render(self._context, layout)
+        at_s = asyncio.get_running_loop().time()
+        call = Call(
+            agent=self._context.agent.name, at_s=at_s, prompt=prompt, prompt_tokens=len(words_of(prompt)), limit=limit
+        )
+        self._backend.calls.append(call)
+        return call
+
+    def _count_cached(self, prompt: Prompt) -> int | None:
+        if not self._backend.script.caches_prefix:
+            return None
+        pairs = zip(self._seen, words_of(prompt), strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    def _fault(self) -> Fault | None:
+        fault = self._backend.script.fault
+        if fault and fault.calls is not None and len(self._backend.calls) > fault.calls:
+            return None
+        return fault
+
+    async def _wait_until(self, due_s: float) -> None:
+        """Until an instant or stop(); with the instant gone by, others get a turn."""
+        loop = asyncio.get_running_loop()
+        if self._is_stopped:
+            return
+        if due_s <= loop.time():
+            await asyncio.sleep(0)
+            return
+        self._alarm = loop.create_future()
+        timer = None if due_s == math.inf else loop.call_at(due_s, _wake, self._alarm)
+        try:
+            await self._alarm
+        finally:
+            self._alarm = None
+            if timer:
+                timer.cancel()
+
+    def _raise_at_start(self, fault: Fault | None) -> None:
+        match fault:
+            case Fault(kind="status_500"):
+                raise ServerFailed(f"{self._backend.model}: the script answers 500")
+            case Fault(kind="status_429"):
+                raise RateLimited(f"{self._backend.model}: the script answers 429", retry_after_s=fault.retry_after_s)
+            case _:
+                pass
+
+    async def _break_off(self, fault: Fault) -> None:
+        if self._is_stopped:
+            return
+        match fault.kind:
+            case "hang":
+                await self._wait_until(math.inf)
+            case "cut":
+                raise StreamCut(f"{self._backend.model}: the script cuts the stream after {fault.after_tokens} tokens")
+            case "malformed":
+                raise MalformedAnswer(f"{self._backend.model}: the script sends a broken chunk")
+            case "no_done":
+                raise StreamCut(f"{self._backend.model}: the script stops without saying that it has ended")
+            case _:
+                pass
+
+
+def _wake(alarm: asyncio.Future[None]) -> None:
+    if not alarm.done():
+        alarm.set_result(None)
