@@ -1,0 +1,87 @@
+"""Ready-made graphs: pure functions from names of models to a Graph."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from stairstream.core.errors import GraphError
+from stairstream.core.graph import Agent, Graph, Sampling
+from stairstream.core.policy import PRESETS, Policy
+from stairstream.core.session import Layout
+
+
+def single(model: str, *, sampling: Sampling | None = None) -> Graph:
+    """One agent that reads nobody: the model as it is."""
+    return Graph(agents=(Agent(name=model, model=model, sampling=sampling or Sampling()),), answer=model)
+
+
+def mixture(
+    *,
+    proposers: Sequence[str],
+    aggregator: str,
+    layers: int = 1,
+    policy: Policy = PRESETS["balanced"],
+    layout: Layout | None = None,
+    sampling: Mapping[str, Sampling] | None = None,
+    proposer_sampling: Mapping[str, Sampling] | None = None,
+) -> Graph:
+    """Proposers that answer first and an aggregator that combines them.
+
+    With more than one layer, every proposer of a layer reads all of the layer before. `sampling` is by model;
+    `proposer_sampling` comes before it for proposers. A model that proposes more than once gets a seed of its own
+    each time, so that its samples differ. Agents are named after their models: p1.1 and p1.2 where p1 is listed
+    twice, l2.p1.1 in layer 2.
+    """
+    if not proposers:
+        raise GraphError("a mixture needs at least one proposer")
+    if layers < 1:
+        raise GraphError(f"a mixture needs at least one layer of proposers, not {layers}")
+    chosen = {**(sampling or {})}
+    names = _name_layers(proposers, aggregator, layers)
+    agents: list[Agent] = []
+    before: tuple[str, ...] = ()
+    for layer, row in enumerate(names):
+        for place, (name, model) in enumerate(zip(row, proposers, strict=True)):
+            own = (proposer_sampling or {}).get(model) or chosen.get(model) or Sampling()
+            if layers * proposers.count(model) > 1:
+                own = _with_own_seed(own, layer * len(proposers) + place)
+            agents.append(Agent(name=name, model=model, reads=before, sampling=own, policy=policy, layout=layout))
+        before = tuple(row)
+    last = _free_name(aggregator, {name for row in names for name in row})
+    own = chosen.get(aggregator) or Sampling()
+    agents.append(Agent(name=last, model=aggregator, reads=before, sampling=own, policy=policy, layout=layout))
+    return Graph(agents=tuple(agents), answer=last)
+
+
+def _with_own_seed(sampling: Sampling, place: int) -> Sampling:
+    return replace(sampling, seed=(sampling.seed or 0) + place + 1)
+
+
+def _name_layers(proposers: Sequence[str], aggregator: str, layers: int) -> list[list[str]]:
+    """A name for each proposer of each layer, none twice and none that of the aggregator."""
+    taken = {aggregator}
+    rows = []
+    for layer in range(1, layers + 1):
+        prefix = f"l{layer}." if layers > 1 else ""
+        row = []
+        for name in _number(proposers, aggregator):
+            row.append(_free_name(prefix + name, taken))
+            taken.add(row[-1])
+        rows.append(row)
+    return rows
+
+
+def _number(models: Sequence[str], aggregator: str) -> Iterable[str]:
+    """The models in order; one that is listed twice, or aggregates as well, with its number: p1.1, p1.2."""
+    seen: dict[str, int] = {}
+    for model in models:
+        seen[model] = seen.get(model, 0) + 1
+        needs_number = models.count(model) > 1 or model == aggregator
+        yield f"{model}.{seen[model]}" if needs_number else model
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}-{number}"
+    return free
