@@ -5,23 +5,25 @@ Times are exact: every token has its instant, computed from the start of its cal
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
 
 from stairstream.core.context import Context
-from stairstream.core.errors import MalformedAnswer, RateLimited, ServerFailed, StreamCut
+from stairstream.core.errors import ConnectionFailed, MalformedAnswer, RateLimited, ServerFailed, StreamCut
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.prompts import Prompt, render
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Usage, WriteItem
 
-FaultKind = Literal["status_500", "status_429", "hang", "cut", "malformed", "empty", "no_done"]
-"""What goes wrong. `status_500` and `status_429` fail the call at its start. `hang`, `cut` and `malformed` come
-instead of the token after `after_tokens` of the call: silence for ever, a lost connection, a chunk that is not one.
-`empty` ends without a word. `no_done` says all its words, then stops without saying that it has ended."""
+FaultKind = Literal[
+    "status_500", "status_429", "html", "reset", "hang", "cut", "malformed", "error_event", "empty", "no_done"
+]
+"""What goes wrong. `status_500`, `status_429`, `html` (a web page) and `reset` (no answer at all) fail the call at
+its start. `hang`, `cut`, `malformed` and `error_event` come instead of the token after `after_tokens` of the call:
+silence for ever, a lost connection, a chunk that is not one, an error as an event. `empty` ends without a word.
+`no_done` says all its words, then stops without saying that it has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +103,9 @@ class ScriptedBackend:
         """The name it was given."""
         return self._model
 
-    @asynccontextmanager
-    async def reserve(self, num_agents: int) -> AsyncIterator[None]:
+    @property
+    def room(self) -> None:
         """There is always room."""
-        yield
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> "ScriptedSession":
         """A session that says the script's words from behind `written`."""
@@ -135,7 +136,7 @@ class ScriptedSession:
         self._context.read(chunks)
 
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
-        """The script's next words, each at its instant; the last one ends the write, whether or not it is the limit's."""
+        """The script's next words, each at its instant; its last word ends the write as the model's own end."""
         self._is_stopped = False
         layout: Layout = self._context.agent.layout or "grouped"
         script, fault, call = self._backend.script, self._fault(), self._record_call(layout, limit)
@@ -160,7 +161,7 @@ class ScriptedSession:
                 self._context.wrote(word)
                 yield Delta(word)
             is_over = count == len(remaining) and not self._is_stopped
-            if fault and is_over and (count == fault.after_tokens or fault.kind == "no_done"):
+            if fault and (fault.kind == "no_done" or (is_over and count == fault.after_tokens)):
                 await self._break_off(fault)
             reason: EndReason = "stopped" if self._is_stopped else "stop" if is_over else "limit"
             usage = Usage(prompt_tokens=call.prompt_tokens, cached_tokens=cached, completion_tokens=count)
@@ -199,7 +200,7 @@ class ScriptedSession:
 
     def _fault(self) -> Fault | None:
         fault = self._backend.script.fault
-        if fault and fault.calls is not None and len(self._backend.calls) > fault.calls:
+        if fault and fault.calls is not None and len(self._backend.calls) >= fault.calls:
             return None
         return fault
 
@@ -226,6 +227,10 @@ class ScriptedSession:
                 raise ServerFailed(f"{self._backend.model}: the script answers 500")
             case Fault(kind="status_429"):
                 raise RateLimited(f"{self._backend.model}: the script answers 429", retry_after_s=fault.retry_after_s)
+            case Fault(kind="html"):
+                raise MalformedAnswer(f"{self._backend.model}: the script answers with a web page")
+            case Fault(kind="reset"):
+                raise ConnectionFailed(f"{self._backend.model}: the script closes the connection")
             case _:
                 pass
 
@@ -239,6 +244,8 @@ class ScriptedSession:
                 raise StreamCut(f"{self._backend.model}: the script cuts the stream after {fault.after_tokens} tokens")
             case "malformed":
                 raise MalformedAnswer(f"{self._backend.model}: the script sends a broken chunk")
+            case "error_event":
+                raise ServerFailed(f"{self._backend.model}: the script sends an error")
             case "no_done":
                 raise StreamCut(f"{self._backend.model}: the script stops without saying that it has ended")
             case _:

@@ -1,0 +1,53 @@
+"""Stop strings, matched over the joined text of an answer: a match may begin in words of an earlier call."""
+
+from collections.abc import Sequence
+
+
+class StopFinder:
+    """Passes text on until a stop string appears; holds back only what may be the beginning of one."""
+
+    __slots__ = ("_held", "_longest", "_stops", "_tail", "is_found")
+
+    def __init__(self, stops: Sequence[str], written: str = "") -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._longest = max(map(len, self._stops), default=0)
+        self._tail = self._cut_tail(written)
+        self._held = ""
+        self.is_found = False
+
+    def feed(self, text: str) -> str:
+        """The text before the first stop string, less what may still become one."""
+        if self.is_found or not text:
+            return ""
+        new = self._held + text
+        joined = self._tail + new
+        if (start := self._find(joined, len(joined) - len(text))) is not None:
+            self.is_found, self._held = True, ""
+            return joined[len(self._tail) : start]
+        kept = min(self._count_open(joined), len(new))
+        passed, self._held = new[: len(new) - kept], new[len(new) - kept :]
+        self._tail = self._cut_tail(self._tail + passed)
+        return passed
+
+    def finish(self) -> str:
+        """What was held back, at the end of a stream that brought no stop string."""
+        held, self._held = self._held, ""
+        self._tail = self._cut_tail(self._tail + held)
+        return held
+
+    def _cut_tail(self, text: str) -> str:
+        return text[max(0, len(text) - self._longest + 1) :] if self._longest else ""
+
+    def _find(self, joined: str, old: int) -> int | None:
+        """Where the match begins that ends first behind the first `old` characters; the longest of several."""
+        starts = [(joined.find(stop, max(0, old - len(stop) + 1)), len(stop)) for stop in self._stops]
+        first = min(((start + size, start) for start, size in starts if start >= 0), default=None)
+        return first[1] if first else None
+
+    def _count_open(self, joined: str) -> int:
+        """Length of the longest end that a stop string begins with."""
+        for size in range(min(self._longest - 1, len(joined)), 0, -1):
+            end = joined[len(joined) - size :]
+            if any(stop.startswith(end) for stop in self._stops):
+                return size
+        return 0

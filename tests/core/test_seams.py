@@ -1,0 +1,85 @@
+"""A continuation loses what was sent before, and nothing else."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stairstream.core.seams import SHORTEST_REPEAT, EchoSeam, QuoteSeam, Seam
+
+SENT = "The capital of France is Paris, which"
+few_letters = st.text("ab ", max_size=60)
+
+
+def join(seam: Seam, pieces: list[str]) -> str:
+    return "".join(map(seam.feed, pieces)) + seam.finish()
+
+
+def split(text: str, cuts: list[int]) -> list[str]:
+    edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def trim_repeat(sent: str, text: str) -> str:
+    """What QuoteSeam should give, said in one piece."""
+    for size in range(min(len(sent), len(text)), SHORTEST_REPEAT - 1, -1):
+        if sent.endswith(text[:size]):
+            return text[size:]
+    return " " + text if sent and not sent[-1].isspace() and text and text[0].isalnum() else text
+
+
+@pytest.mark.parametrize(
+    ("continuation", "trimmed"),
+    [
+        (" Paris, which lies on", " lies on"),
+        (SENT + " lies on", " lies on"),
+        ("Paris, which", ""),
+        ("is, which lies", " is, which lies"),
+        ("lies on", " lies on"),
+        (" lies on", " lies on"),
+        (", we know", ", we know"),
+        ("The capital of Spain", " The capital of Spain"),
+        ("", ""),
+    ],
+)
+def test_quote_seam_trims_an_exact_repeat_of_twelve_characters(continuation: str, trimmed: str) -> None:
+    assert join(QuoteSeam(SENT), list(continuation)) == trimmed
+
+
+def test_quote_seam_puts_no_space_behind_white_space_or_a_trimmed_repeat() -> None:
+    assert join(QuoteSeam("one two "), ["three"]) == "three"
+    assert join(QuoteSeam("antidisestablish"), ["antidisestablishmentarian"]) == "mentarian"
+
+
+def test_quote_seam_lets_text_go_as_soon_as_it_cannot_be_a_repeat() -> None:
+    seam = QuoteSeam(SENT)
+    assert seam.feed("The capital") == ""
+    assert seam.feed(" city") == " The capital city"
+    assert seam.is_settled
+    assert seam.feed("The capital") == "The capital"
+
+
+def test_quote_seam_holds_nothing_that_is_too_near_the_end_for_a_repeat() -> None:
+    assert QuoteSeam(SENT).feed("which") == " which"
+
+
+@given(few_letters, few_letters, st.integers(0, 60), st.lists(st.integers(0, 120)))
+def test_quote_seam_gives_the_same_for_any_split(sent: str, new: str, start: int, cuts: list[int]) -> None:
+    continuation = sent[start:] + new
+    assert join(QuoteSeam(sent), split(continuation, cuts)) == trim_repeat(sent, continuation)
+
+
+@given(few_letters, few_letters, st.lists(st.integers(0, 120)))
+def test_echo_seam_trims_a_full_echo_for_any_split(prefill: str, new: str, cuts: list[int]) -> None:
+    assert join(EchoSeam(prefill), split(prefill + new, cuts)) == new
+
+
+@given(few_letters, few_letters, st.lists(st.integers(0, 120)))
+def test_echo_seam_leaves_everything_else_alone(prefill: str, new: str, cuts: list[int]) -> None:
+    expected = new.removeprefix(prefill)
+    assert join(EchoSeam(prefill), split(new, cuts)) == expected
+
+
+def test_echo_seam_holds_back_only_what_may_be_the_echo() -> None:
+    seam = EchoSeam("Once upon")
+    assert seam.feed("Once ") == ""
+    assert seam.feed("more") == "Once more"

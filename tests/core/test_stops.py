@@ -1,0 +1,53 @@
+"""A stop string ends an answer wherever its pieces fall."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stairstream.core.stops import StopFinder
+
+letters = st.text("ab", max_size=30)
+stop_strings = st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=3)
+
+
+def cut_at_stop(stops: list[str], written: str, new: str) -> tuple[str, bool]:
+    """What should come out, said plainly: the first character of `new` that completes a stop decides."""
+    for end in range(len(written) + 1, len(written) + len(new) + 1):
+        joined = (written + new)[:end]
+        starts = [end - len(stop) for stop in stops if joined.endswith(stop)]
+        if starts:
+            return new[: max(0, min(starts) - len(written))], True
+    return new, False
+
+
+@given(stop_strings, letters, letters)
+def test_single_characters_stop_at_the_first_stop_string(stops: list[str], written: str, new: str) -> None:
+    finder = StopFinder(stops, written)
+    passed = "".join(map(finder.feed, new)) + finder.finish()
+    assert (passed, finder.is_found) == cut_at_stop(stops, written, new)
+
+
+@given(stop_strings, letters, letters, st.lists(st.integers(0, 30), max_size=5))
+def test_any_split_gives_the_same(stops: list[str], written: str, new: str, cuts: list[int]) -> None:
+    edges = [0, *sorted(min(cut, len(new)) for cut in cuts), len(new)]
+    finder = StopFinder(stops, written)
+    passed = "".join(finder.feed(new[a:b]) for a, b in zip(edges, edges[1:], strict=False)) + finder.finish()
+    assert (passed, finder.is_found) == cut_at_stop(stops, written, new)
+
+
+def test_only_the_possible_beginning_of_a_stop_is_held_back() -> None:
+    finder = StopFinder(["END"])
+    assert finder.feed("the E") == "the "
+    assert finder.feed("N") == ""
+    assert finder.feed("T") == "ENT"
+
+
+def test_a_match_may_begin_in_words_of_an_earlier_call() -> None:
+    finder = StopFinder(["\n\nUser:"], "Hello.\n\nUs")
+    assert finder.feed("er: and") == ""
+    assert finder.is_found
+
+
+def test_a_stop_string_wholly_in_earlier_words_is_no_match() -> None:
+    finder = StopFinder(["END"], "the END")
+    assert finder.feed(" of it") == " of it"
+    assert not finder.is_found
