@@ -14,7 +14,8 @@ AgentEnd = Literal["stop", "length", "content_filter", "failed", "dropped", "can
 """How an agent ended. `failed`: it broke off, its words so far stay. `dropped`: it failed before its first
 word and nobody sees it. `cancelled`: its last reader ended, or the run was left. `deadline`: the run's time was up."""
 
-RunEnd = Literal["stop", "length", "content_filter", "deadline", "failed"]
+RunEnd = Literal["stop", "length", "content_filter", "deadline", "failed", "cancelled"]
+"""How a run ended: as its answer did; `failed`, with an error, words sent stay; or `cancelled` by its caller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What one reference looked like when a step began: the upstream's text up to `end`, of which `start` onwards was new."""
+    """One reference when a step began: the upstream's text up to `end`; from `start` on it was new."""
 
     agent: str
     start: int

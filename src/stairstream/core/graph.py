@@ -23,7 +23,9 @@ class Sampling:
 class Agent:
     """A model with a role, sampling limits, and the agents that it reads.
 
-    `model` is a name among the run's backends. `layout` None takes the best that the backend can do.
+    `model` is a name among the run's backends. `layout` None takes the best that the backend can do. A call whose
+    first token takes longer than `first_token_s`, or that pauses for longer than `gap_s`, counts as failed; None
+    waits for ever.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Agent:
     sampling: Sampling = field(default_factory=Sampling)
     policy: Policy = PRESETS["balanced"]
     layout: Layout | None = None
+    first_token_s: float | None = None
+    gap_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +52,11 @@ class Graph:
             if names.count(name) > 1:
                 raise GraphError(f"two agents are called {name!r}; give each its own name")
         if self.answer not in names:
-            raise GraphError(
-                f"no agent is called {self.answer!r}, which should answer; there are {_list(names)}"
-            )
+            raise GraphError(f"no agent is called {self.answer!r}, which should answer; there are {_list(names)}")
         for agent in self.agents:
             for upstream in agent.reads:
                 if upstream not in names:
-                    raise GraphError(
-                        f"agent {agent.name!r} reads {upstream!r}, which is none of {_list(names)}"
-                    )
+                    raise GraphError(f"agent {agent.name!r} reads {upstream!r}, which is none of {_list(names)}")
             if len(set(agent.reads)) < len(agent.reads):
                 raise GraphError(f"agent {agent.name!r} reads the same agent twice")
         self._check_cycle()

@@ -85,8 +85,9 @@ class Upstream:
 class Own:
     """How far the agent itself is.
 
-    `steps` counts the steps begun so far. `model_ended_at` is when its model last ended by itself, None if it did not; `is_confirmed`
-    says that it ended in an update that added no word. `quorum_since` is when the quorum for the next step was first there.
+    `steps` counts the steps begun so far. `model_ended_at` is when its model last ended by itself, None if it did
+    not; `is_confirmed` says that it ended in an update that added no word. `quorum_since` is when the quorum for the
+    next step was first there.
     """
 
     max_tokens: int
@@ -135,12 +136,20 @@ def mark_of(policy: Policy, k: int) -> float:
         return math.inf
     if policy.growth == 1:
         return policy.first_chunk * (k + 1)
-    return policy.first_chunk * (policy.growth ** (k + 1) - 1) / (policy.growth - 1)
+    return policy.first_chunk * (_power(policy.growth, k + 1) - 1) / (policy.growth - 1)
 
 
 def chunk_of(policy: Policy, k: int) -> float:
     """Tokens that step k writes at least before an update may end it: first_chunk * growth^k."""
-    return policy.first_chunk * policy.growth**k
+    return policy.first_chunk * _power(policy.growth, k)
+
+
+def _power(base: float, exponent: int) -> float:
+    """base ** exponent, infinite where a float overflows."""
+    try:
+        return float(base) ** exponent
+    except OverflowError:
+        return math.inf
 
 
 def quorum_of(policy: Policy, num_upstream: int) -> int:
