@@ -19,12 +19,14 @@ class Session(Protocol):
     async def warm(self) -> None:
         """Do early what can be done before the first chunk: connect, probe, prefill the prompt's head.
 
-        Runs beside everything else and may be cancelled; never raises a BackendError; without it everything still works.
+        Runs beside everything else and may be cancelled; raises no BackendError; without it everything still works.
         """
 
     async def read(self, chunks: Sequence[Chunk]) -> None:
-        """Take in everything that is new, in one call; may prefill at once. An upstream that ended without
-        a word comes as an empty final chunk."""
+        """Take in everything that is new, in one call; may prefill at once.
+
+        An upstream that ended without a word comes as an empty final chunk.
+        """
 
     def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
         """Go on with the answer for up to `limit` tokens: one Began, then Deltas and Notes, then one Ended.
@@ -40,6 +42,16 @@ class Session(Protocol):
         """Let go of everything, at once and without waiting for the network."""
 
 
+class Room(Protocol):
+    """Places for sessions in an engine that has only so many."""
+
+    def reserve(self, num_sessions: int) -> AbstractAsyncContextManager[None]:
+        """Hold that many places while in the block, so that a run can't starve half-way; waits its turn.
+
+        Raises ConfigError if there can never be that many.
+        """
+
+
 class Backend(Protocol):
     """One model at one place."""
 
@@ -47,14 +59,12 @@ class Backend(Protocol):
     def model(self) -> str:
         """What the place calls the model; shown in results."""
 
-    def reserve(self, num_agents: int) -> AbstractAsyncContextManager[None]:
-        """Hold room for that many sessions at once, so that a run can't starve half-way; waits its turn.
-
-        Raises ConfigError if there can never be that much room.
-        """
+    @property
+    def room(self) -> "Room | None":
+        """What limits the number of sessions at once; backends on one engine share it. None: nothing does."""
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
-        """A session for an agent; `written` are words of its answer to go on from (failover, a client's own prefill)."""
+        """A session for an agent; `written` are words of its answer to go on from (failover, a client's prefill)."""
 
     async def aclose(self) -> None:
         """Close what all sessions share."""

@@ -1,0 +1,248 @@
+"""One agent's loop: wait for upstream, read what is new, write, and again, as its policy decides."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Literal, assert_never
+
+from stairstream.backends.base import Backend, Session
+from stairstream.core.errors import MalformedAnswer, TooSlow
+from stairstream.core.events import Event, LayoutChosen, Noted, StepEnded, StepStarted, Wrote
+from stairstream.core.graph import Agent
+from stairstream.core.messages import Conversation
+from stairstream.core.policy import Decision, Finish, Own, Wait, Write, decide, has_quorum
+from stairstream.core.session import Began, Delta, Ended, EndReason, Layout, Note, Usage
+from stairstream.engine.log import Log
+from stairstream.engine.reader import Reader
+
+OwnEnd = Literal["stop", "length", "content_filter"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What an agent's loop needs of its run: the time since the run began, and where events go."""
+
+    clock: Callable[[], float]
+    emit: Callable[[Event], None]
+
+
+class AgentLoop:
+    """Runs one agent to its end. All waiting is for a change upstream or a timer; nothing polls."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        conversation: Conversation,
+        backend: Backend,
+        log: Log,
+        upstream: Sequence[Log],
+        surroundings: Surroundings,
+    ) -> None:
+        self._agent = agent
+        self._conversation = conversation
+        self._backend = backend
+        self._log = log
+        self._reader = Reader(upstream, self._on_change)
+        self._clock = surroundings.clock
+        self._emit = surroundings.emit
+        self._own = Own(max_tokens=agent.sampling.max_tokens)
+        self._session: Session | None = None
+        self._layout: Layout | None = None
+        self._step_tokens = 0
+        self._look_at_tokens: float = float("inf")
+        self._is_stopping = False
+        self._waking: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._began: Began | None = None
+
+    async def run(self, spawn: Callable[[Session], asyncio.Task[None]]) -> OwnEnd:
+        """Write to the end; raises BackendError when the agent's place fails for good.
+
+        `spawn` starts a session's warming in the run's block of tasks.
+        """
+        session = await self._backend.open(self._agent, self._conversation)
+        warming = spawn(session) if self._agent.reads else None
+        try:
+            return await self._write_to_the_end(session)
+        finally:
+            self._hush()
+            if warming:
+                warming.cancel()
+            await session.aclose()
+
+    async def _write_to_the_end(self, session: Session) -> OwnEnd:
+        while True:
+            match self._decide():
+                case Wait() as wait:
+                    await self._wait(wait)
+                case Write(limit=limit):
+                    reason = await self._step(session, limit)
+                    if reason in ("length", "content_filter"):
+                        return reason
+                case Finish(reason=finish):
+                    if not len(self._log):
+                        raise MalformedAnswer(f"{self._backend.model} gave an empty answer")
+                    return finish
+                case never:
+                    assert_never(never)
+
+    def _decide(self) -> Decision:
+        upstream = self._reader.progress()
+        own = replace(self._own, step_written=self._step_tokens, num_written=self._log.num_tokens)
+        if not has_quorum(self._agent.policy, upstream, own):
+            own = replace(own, quorum_since=None)
+        elif own.quorum_since is None:
+            own = replace(own, quorum_since=self._clock())
+        self._own = own
+        return decide(self._agent.policy, upstream, own, self._clock())
+
+    # Waiting between steps
+
+    async def _wait(self, wait: Wait) -> None:
+        """Until upstream changes in a way that matters, or `wait.until`."""
+        self._waking = asyncio.get_running_loop().create_future()
+        self._arm(wait)
+        try:
+            await self._waking
+        finally:
+            self._waking = None
+            self._hush()
+
+    def _on_change(self) -> None:
+        """Called by a log that moved far enough, or by the timer."""
+        if self._session is not None:
+            self._look()
+        elif self._waking is not None and not self._waking.done():
+            self._waking.set_result(None)
+
+    def _arm(self, wait: Wait) -> None:
+        self._reader.arm(wait.mark)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if wait.until != float("inf"):
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(loop.time() + wait.until - self._clock(), self._on_change)
+
+    def _hush(self) -> None:
+        """No more calls from logs or the timer."""
+        self._reader.disarm()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # One step
+
+    async def _step(self, session: Session, limit: int) -> EndReason:
+        """Read everything that is there, then write until the model ends, the limit, or an update is due."""
+        chunks, readings = self._reader.take()
+        step = self._own.steps
+        self._own = replace(
+            self._own, steps=step + 1, is_writing=True, model_ended_at=None, is_confirmed=False, quorum_since=None
+        )
+        self._step_tokens, self._began, self._is_stopping = 0, None, False
+        self._emit(StepStarted(at_s=self._clock(), agent=self._agent.name, step=step, limit=limit, readings=readings))
+        ended: Ended | None = None
+        reason: EndReason | Literal["failed", "cancelled"] = "failed"
+        try:
+            if chunks:
+                await session.read(chunks)
+            ended = await self._write(session, limit)
+            reason = ended.reason
+        except asyncio.CancelledError:
+            reason = "cancelled"
+            raise
+        finally:
+            self._session = None
+            self._hush()
+            usage = self._usage(ended)
+            self._emit(StepEnded(at_s=self._clock(), agent=self._agent.name, step=step, reason=reason, usage=usage))
+        self._own = replace(
+            self._own,
+            is_writing=False,
+            model_ended_at=self._clock() if ended.reason == "stop" else None,
+            is_confirmed=ended.reason == "stop" and step > 0 and self._step_tokens == 0,
+        )
+        return ended.reason
+
+    async def _write(self, session: Session, limit: int) -> Ended:
+        """One write of the session, with its deadlines."""
+        agent = self._agent
+        ended: Ended | None = None
+        try:
+            async with asyncio.timeout(agent.first_token_s) as deadline, aclosing(session.write(limit)) as items:
+                async for item in items:
+                    match item:
+                        case Delta():
+                            self._append(item)
+                            if agent.gap_s is not None or agent.first_token_s is not None:
+                                gap_s = agent.gap_s
+                                deadline.reschedule(
+                                    None if gap_s is None else asyncio.get_running_loop().time() + gap_s
+                                )
+                        case Began():
+                            self._begin(session, item)
+                        case Note():
+                            self._emit(Noted(at_s=self._clock(), agent=agent.name, note=item))
+                        case Ended():
+                            ended = item
+                        case never:
+                            assert_never(never)
+        except TimeoutError:
+            what = f"for {agent.gap_s:g} s in mid-answer" if self._step_tokens else f"in {agent.first_token_s:g} s"
+            raise TooSlow(f"{self._backend.model} said nothing {what}") from None
+        assert ended is not None, "a session ends each write with Ended"
+        return ended
+
+    def _append(self, delta: Delta) -> None:
+        start, end = self._log.append(delta)
+        self._emit(
+            Wrote(
+                at_s=self._clock(),
+                agent=self._agent.name,
+                start=start,
+                end=end,
+                num_tokens=delta.num_tokens,
+                is_estimate=delta.is_estimate,
+            )
+        )
+        self._step_tokens += delta.num_tokens
+        if self._step_tokens >= self._look_at_tokens:
+            self._look()
+
+    def _begin(self, session: Session, began: Began) -> None:
+        """The write is under way: from now on an update that is due may stop it."""
+        self._began = began
+        if began.layout != self._layout:
+            self._layout = began.layout
+            self._emit(LayoutChosen(at_s=self._clock(), agent=self._agent.name, layout=began.layout, why=began.why))
+        if self._agent.reads:
+            self._session = session
+            self._look()
+
+    def _look(self) -> None:
+        """Beside a step under way: ask it to stop if an update is due, else see when to look again."""
+        self._look_at_tokens = float("inf")
+        if self._is_stopping:
+            return
+        match self._decide():
+            case Write():
+                self._is_stopping = True
+                self._hush()
+                assert self._session is not None
+                self._session.stop()
+            case Wait() as wait:
+                self._look_at_tokens = wait.own_tokens
+                self._arm(wait)
+            case Finish():
+                self._hush()
+            case never:
+                assert_never(never)
+
+    def _usage(self, ended: Ended | None) -> Usage:
+        """What the backend said of a step; for a call that was cut, what was sent and came back, as an estimate."""
+        if ended is not None and ended.usage is not None:
+            return ended.usage
+        prompt_tokens = self._began.prompt_tokens if self._began else 0
+        return Usage(prompt_tokens=prompt_tokens, completion_tokens=self._step_tokens, is_estimate=True)

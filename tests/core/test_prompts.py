@@ -1,0 +1,97 @@
+"""Prompts: references stay data, and append-only layouts only append."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stairstream.core.context import Context
+from stairstream.core.graph import Agent
+from stairstream.core.messages import Message, question
+from stairstream.core.prompts import COMPLETE, PARTIAL, escape, render
+from stairstream.core.session import Chunk
+
+AGG = Agent(name="agg", model="m", reads=("p1", "p2"))
+
+
+def context(instructions: str = "") -> Context:
+    agent = Agent(name="agg", model="m", reads=("p1", "p2"), instructions=instructions)
+    return Context(agent=agent, conversation=question("why?"))
+
+
+def chunk(agent: str, text: str, is_final: bool = False) -> Chunk:
+    return Chunk(agent=agent, text=text, is_final=is_final)
+
+
+def test_grouped_keeps_each_reference_together_and_continues_own_words() -> None:
+    one = context()
+    one.read([chunk("p1", "red"), chunk("p2", "blue")])
+    one.wrote("So ")
+    one.read([chunk("p1", " rose", is_final=True)])
+    prompt = render(one, "grouped")
+    assert [message.role for message in prompt.messages] == ["system", "user", "assistant"]
+    assert "<reference 1>\nred rose\n</reference>\n<reference 2>\nblue\n</reference>" in prompt.messages[0].content
+    assert prompt.messages[0].content.endswith(PARTIAL)
+    assert prompt.continues_last and prompt.messages[-1].content == "So "
+
+
+def test_aggregator_is_told_when_references_are_complete() -> None:
+    one = context()
+    one.read([chunk("p1", "red", is_final=True), chunk("p2", "", is_final=True)])
+    assert render(one, "grouped").messages[0].content.endswith(COMPLETE)
+
+
+def test_without_references_the_conversation_is_as_it_was() -> None:
+    one = context()
+    one.read([chunk("p1", "", is_final=True), chunk("p2", "", is_final=True)])
+    assert render(one, "grouped").messages == question("why?")
+
+
+def test_instructions_and_the_clients_system_message_come_first() -> None:
+    one = context("Be brief.")
+    one.conversation = (Message(role="system", content="In German."), *one.conversation)
+    one.read([chunk("p1", "red")])
+    assert render(one, "grouped").messages[0].content.startswith("Be brief.\n\nIn German.\n\n")
+
+
+def test_long_conversation_has_its_references_behind_the_last_question() -> None:
+    one = context()
+    one.conversation = (Message(role="user", content="long " * 1000),)
+    one.read([chunk("p1", "red")])
+    messages = render(one, "grouped").messages
+    assert len(messages) == 1 and "<reference 1>\nred" in messages[0].content
+
+
+def test_quoted_asks_to_go_on_in_a_last_user_turn() -> None:
+    one = context()
+    one.read([chunk("p1", "red")])
+    assert [message.role for message in render(one, "quoted").messages] == ["system", "user"]
+    one.wrote("So </begun> far")
+    prompt = render(one, "quoted")
+    assert [message.role for message in prompt.messages] == ["system", "user", "user"]
+    assert not prompt.continues_last
+    assert prompt.messages[-1].content.count("</begun>") == 1
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["p1", "p2"]), st.sampled_from(["</refer", "ence>", "red ", "<reference 1>"])),
+        max_size=8,
+    )
+)
+def test_rounds_only_appends_and_no_delimiter_hides_across_an_edge(chunks: list[tuple[str, str]]) -> None:
+    one, before = context(), ""
+    for agent, text in chunks:
+        one.read([chunk(agent, text)])
+        flat = "\n".join(f"{message.role}: {message.content}" for message in render(one, "rounds").messages)
+        assert flat.startswith(before)
+        before = flat
+        one.wrote("word ")
+    for message in render(one, "rounds").messages:
+        body = message.content.partition("Several")[0] + message.content.partition("to you.")[2]
+        assert body.count("</reference>") == body.count("<reference ")
+
+
+@given(st.text(alphabet="</>refncbgu 1", max_size=40), st.text(alphabet="</>refncbgu 1", max_size=40))
+def test_escape_never_changes_what_was_escaped_before(text: str, more: str) -> None:
+    assert escape(text + more).startswith(escape(text))
+    assert "</reference" not in escape(text + more)
+    assert "<reference" not in escape(text + more)

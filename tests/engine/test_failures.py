@@ -1,0 +1,178 @@
+"""What failure means: nothing sent is lost, error text enters no prompt, a degraded answer says so."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from stairstream.backends.base import Backend
+from stairstream.backends.retry import Retrying
+from stairstream.backends.scripted import Fault, FaultKind, Script, ScriptedBackend, ScriptedSession, numbered_words
+from stairstream.core.context import Context
+from stairstream.core.errors import ConfigError, RequestError
+from stairstream.core.events import AgentEnded, Event, Noted, RunEnded
+from stairstream.core.graph import Agent
+from stairstream.core.messages import Conversation, question
+from stairstream.core.metrics import num_updates, summarize
+from stairstream.core.policy import PRESETS, Policy
+from stairstream.core.session import WriteItem
+from stairstream.engine.run import open_run
+from stairstream.sim.clock import Deadlock, run
+from tests.engine.staircase import ASK, mixture, play, scripted
+
+QUICK = Policy(first_chunk=4, growth=2, quorum="all", patience_s=0)
+
+
+def failing(kind: FaultKind, after_tokens: int = 0, calls: int | None = None) -> Script:
+    fault = Fault(kind=kind, after_tokens=after_tokens, calls=calls)
+    return Script(words=numbered_words("x", 16), first_token_s=0.5, token_s=0.25, fault=fault)
+
+
+class Flaky(ScriptedBackend):
+    """Every second call fails at once."""
+
+    def __init__(self, steady: ScriptedBackend) -> None:
+        super().__init__(steady.script, steady.model)
+
+    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> "FlakySession":
+        return FlakySession(self, Context(agent=agent, conversation=conversation, written=written))
+
+
+class FlakySession(ScriptedSession):
+    def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
+        is_bad = len(self._backend.calls) % 2 == 1
+        fault = Fault(kind="status_500") if is_bad else None
+        self._backend.script = replace(self._backend.script, fault=fault)
+        return super().write(limit)
+
+
+@pytest.mark.parametrize("kind", ["status_500", "status_429", "empty", "cut", "malformed"])
+def test_proposer_that_fails_before_its_first_word_is_dropped(kind: FaultKind) -> None:
+    backends = scripted(p2=failing(kind))
+    run_, events = play(mixture(QUICK), backends)
+    assert run_.answer.endswith("agg16")
+    end = next(event for event in events if isinstance(event, AgentEnded) and event.agent == "p2")
+    assert end.reason == "dropped"
+    assert isinstance(events[-1], RunEnded)
+    assert len(events[-1].degraded) == 1 and events[-1].degraded[0].startswith("p2 was dropped: ")
+    prompts = [message.content for call in backends["agg"].calls for message in call.prompt.messages]
+    assert end.error is not None
+    assert not any(end.error in prompt or "500" in prompt or "429" in prompt for prompt in prompts)
+
+
+def test_proposer_that_breaks_off_keeps_its_words_and_counts_as_ended() -> None:
+    backends = scripted(p2=failing("cut", after_tokens=2))
+    run_, events = play(mixture(QUICK), backends)
+    assert run_.log("p2").text() == "x1 x2"
+    assert any("x1 x2" in message.content for message in backends["agg"].calls[0].prompt.messages)
+    assert isinstance(events[-1], RunEnded)
+    assert events[-1].degraded[0].startswith("p2 broke off after 2 tokens: ")
+
+
+def test_all_proposers_gone_the_aggregator_answers_alone_and_says_so() -> None:
+    broken = failing("status_500")
+    run_, events = play(mixture(QUICK), scripted(p1=broken, p2=broken, p3=broken))
+    assert run_.answer.endswith("agg16")
+    assert isinstance(events[-1], RunEnded)
+    assert events[-1].degraded[-1] == "agg answered alone"
+
+
+def test_failure_of_the_answer_ends_the_run_and_is_never_a_stop() -> None:
+    run_, events = play(mixture(QUICK), scripted(agg=failing("cut", after_tokens=3)))
+    assert run_.answer == "x1 x2 x3"
+    assert isinstance(events[-1], RunEnded)
+    assert events[-1].reason == "failed"
+    assert events[-1].error is not None and "cuts the stream" in events[-1].error
+
+
+def test_call_that_fails_before_its_first_token_is_made_again() -> None:
+    backends = scripted(p2=failing("status_500", calls=2))
+    again: dict[str, Backend] = {
+        name: Retrying(backend, attempts=3, rng=random.Random(0)) for name, backend in backends.items()
+    }
+    run_, events = play(mixture(QUICK), again)
+    assert len(backends["p2"].calls) == 3
+    assert run_.log("p2").text().endswith("x16")
+    assert [event.note.kind for event in events if isinstance(event, Noted)] == ["retry", "retry"]
+    assert isinstance(events[-1], RunEnded)
+    assert events[-1].degraded == ()
+
+
+def test_answer_survives_a_failing_update_without_a_word_twice() -> None:
+    backends = scripted(length=40)
+    again: dict[str, Backend] = {**backends, "agg": Retrying(Flaky(backends["agg"]), attempts=2, rng=random.Random(0))}
+    run_, events = play(mixture(QUICK), again)
+    assert [event.note.kind for event in events if isinstance(event, Noted)] == ["retry"] * num_updates(events, "agg")
+    assert run_.answer == " ".join(f"agg{i}" for i in range(1, 41))
+
+
+def test_hanging_proposer_without_quorum_is_a_deadlock_that_is_seen() -> None:
+    with pytest.raises(Deadlock):
+        play(mixture(QUICK), scripted(p2=failing("hang", after_tokens=1)))
+
+
+def test_run_deadline_ends_it_with_what_it_has() -> None:
+    backends = scripted(length=400)
+    run_, events = play(mixture(QUICK), backends, deadline_s=4)
+    assert isinstance(events[-1], RunEnded)
+    assert (events[-1].reason, events[-1].at_s) == ("deadline", 4)
+    assert run_.answer.startswith("agg1 agg2")
+    assert all(backend.num_writing == backend.num_sessions == 0 for backend in backends.values())
+
+
+def test_deadline_before_the_first_word_is_an_error() -> None:
+    _, events = play(mixture(PRESETS["wait"]), scripted(length=400), deadline_s=4)
+    assert isinstance(events[-1], RunEnded)
+    assert events[-1].reason == "failed"
+    assert events[-1].error == "nothing had been said by the deadline of 4 s"
+
+
+def test_leaving_the_block_closes_every_call_at_once() -> None:
+    backends = scripted(length=400)
+
+    async def leave() -> float:
+        async with open_run(mixture(QUICK), ASK, backends) as one:
+            async for event in one.events():
+                if event.at_s >= 3:
+                    break
+        assert all(backend.num_writing == backend.num_sessions == 0 for backend in backends.values())
+        events = [event async for event in one.events()]
+        assert isinstance(events[-1], RunEnded) and events[-1].reason == "cancelled"
+        return asyncio.get_running_loop().time()
+
+    assert run(leave()) == 3
+
+
+def test_error_raised_in_the_block_comes_out_unwrapped() -> None:
+    async def fail() -> None:
+        async with open_run(mixture(QUICK), ASK, scripted()):
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        run(fail())
+
+
+def test_two_readers_of_the_events_see_the_same() -> None:
+    async def collect(events: AsyncIterator[Event]) -> list[Event]:
+        return [event async for event in events]
+
+    async def read() -> None:
+        async with open_run(mixture(QUICK), ASK, scripted()) as one, asyncio.TaskGroup() as tasks:
+            first, second = (tasks.create_task(collect(one.events())) for _ in range(2))
+        assert first.result() == second.result()
+        assert summarize(first.result()).reason == "stop"
+
+    run(read())
+
+
+def test_empty_question_and_unknown_model_are_refused_before_anything_runs() -> None:
+    async def ask(text: str, backends: dict[str, Backend]) -> None:
+        async with open_run(mixture(QUICK), question(text), backends):
+            pass
+
+    with pytest.raises(RequestError, match="question is empty"):
+        run(ask("  ", {**scripted()}))
+    with pytest.raises(ConfigError, match="'p1' wants model 'p1'"):
+        run(ask("why?", {}))

@@ -1,0 +1,87 @@
+"""Any graph, any policy, any timing: words come once and in order, limits hold, and the run ends."""
+
+import math
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
+from stairstream.core.events import AgentEnded, RunEnded, RunStarted, StepStarted
+from stairstream.core.graph import Agent, Graph, Sampling
+from stairstream.core.policy import Policy
+from tests.engine.staircase import play
+
+policies = st.builds(
+    Policy,
+    first_chunk=st.one_of(st.integers(1, 40), st.just(math.inf)),
+    growth=st.sampled_from([1, 1.5, 2, 4]),
+    quorum=st.one_of(st.integers(1, 5), st.sampled_from(["all", "most"])),
+    patience_s=st.sampled_from([0, 0.25, 2]),
+    lead=st.one_of(st.integers(-40, 40), st.just(math.inf)),
+)
+faults = st.one_of(
+    st.none(),
+    st.builds(
+        Fault,
+        kind=st.sampled_from(["status_500", "cut", "malformed", "empty", "no_done"]),
+        after_tokens=st.integers(0, 20),
+        calls=st.one_of(st.none(), st.integers(1, 2)),
+    ),
+)
+scripts = st.builds(
+    Script,
+    words=st.integers(1, 60).map(lambda count: numbered_words("w", count)),
+    first_token_s=st.sampled_from([0, 0.5, 4]),
+    token_s=st.sampled_from([0, 0.25, 1]),
+    fault=faults,
+)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """An acyclic graph in which the last agent is the answer and everyone is read."""
+    count = draw(st.integers(1, 6))
+    reads: list[set[int]] = [set() for _ in range(count)]
+    for i in range(count - 1):
+        for reader in draw(st.sets(st.integers(i + 1, count - 1), min_size=1)):
+            reads[reader].add(i)
+    agents = tuple(
+        Agent(
+            name=f"a{i}",
+            model=f"a{i}",
+            reads=tuple(f"a{j}" for j in sorted(reads[i])),
+            policy=draw(policies),
+            sampling=Sampling(max_tokens=draw(st.integers(1, 80))),
+        )
+        for i in range(count)
+    )
+    return Graph(agents=agents, answer=f"a{count - 1}")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_every_run_ends_with_its_words_once_and_in_order(data: st.DataObject) -> None:
+    graph = data.draw(graphs())
+    backends = {agent.name: ScriptedBackend(data.draw(scripts), agent.name) for agent in graph.agents}
+    run, events = play(graph, backends)
+
+    assert isinstance(events[0], RunStarted) and isinstance(events[-1], RunEnded)
+    assert all(earlier.at_s <= later.at_s for earlier, later in pairwise(events))
+    assert {event.agent for event in events if isinstance(event, AgentEnded)} == set(backends)
+    for agent in graph.agents:
+        script = backends[agent.name].script
+        assert "".join(script.words).startswith(run.log(agent.name).text())
+        assert run.log(agent.name).num_tokens <= agent.sampling.max_tokens
+        _check_readings(run.graph, agent, [event for event in events if isinstance(event, StepStarted)])
+    assert all(backend.num_writing == backend.num_sessions == 0 for backend in backends.values())
+
+
+def _check_readings(graph: Graph, agent: Agent, steps: list[StepStarted]) -> None:
+    """Each step reads on from where the one before it stopped."""
+    ends = dict.fromkeys(agent.reads, 0)
+    for step in steps:
+        if step.agent == agent.name:
+            for reading in step.readings:
+                assert reading.start == ends[reading.agent] <= reading.end
+                ends[reading.agent] = reading.end
