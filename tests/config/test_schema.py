@@ -9,9 +9,11 @@ import pytest
 from stairstream.config.policies import override_policy
 from stairstream.config.schema import (
     DEFAULT,
+    CommonKeys,
     LlamaCppKeys,
     MixtureKeys,
     OpenAIKeys,
+    Price,
     ScriptedKeys,
     SingleKeys,
     load_config,
@@ -37,7 +39,7 @@ def test_issue_example_is_read() -> None:
     config = parse_config(GOOD, "c.yaml", {"P1_KEY": KEY})
     p1, agg, say = config.models["p1"], config.models["agg"], config.models["say"]
     assert p1.keys == OpenAIKeys(base_url="http://127.0.0.1:9100/v1", model="p1", api_key=KEY)
-    assert p1.price is not None and (p1.price.prompt, p1.price.completion, p1.price.cached) == (1, 2.5, None)
+    assert p1.common == CommonKeys(attempts=3, price=Price(prompt=1, completion=2.5))
     assert agg.keys == LlamaCppKeys(model="smollm2-135m-instruct")
     assert (agg.sampling.max_tokens, agg.sampling.temperature) == (400, 0)
     assert isinstance(say.keys, ScriptedKeys) and say.keys.fault is not None and say.keys.fault.after_tokens == 1

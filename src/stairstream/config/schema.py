@@ -51,6 +51,23 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlineKeys:
+    """How long a call may be silent, before its first token and later, until it counts as failed; None: for ever."""
+
+    first_token_s: Seconds | None = None
+    gap_s: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonKeys:
+    """What any model may have besides. `attempts`: calls in all where one fails before its first token."""
+
+    attempts: Whole = 3
+    deadlines: DeadlineKeys = DeadlineKeys()
+    price: Price | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAIKeys:
     """`backend: openai`: any endpoint with /chat/completions."""
 
@@ -104,7 +121,7 @@ class ModelConfig:
     name: str
     keys: BackendKeys
     sampling: SamplingKeys
-    price: Price | None
+    common: CommonKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,8 +185,12 @@ class Config:
 
 
 def load_config(file: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
-    """The configuration in a YAML file, or the embedded default. Raises ConfigError with file, key and what to do."""
-    if file is None:
+    """The configuration in a YAML file. Raises ConfigError with file, key and what to do.
+
+    None takes the file that the environment variable STAIRSTREAM_CONFIG names, else the built-in configuration.
+    """
+    file = file or environ.get("STAIRSTREAM_CONFIG")
+    if not file:
         return parse_config(DEFAULT, "the built-in configuration", environ)
     return read_config(load_yaml(Path(file), environ), str(file))
 
@@ -229,13 +250,12 @@ def _entries(section: Mapping[str, object], key: str, where: Where) -> Iterable[
 def _read_model(name: str, raw: object, where: Where) -> ModelConfig:
     section = mapping(raw, where)
     keys = _kind(section, "backend", _BACKENDS, where)
-    own, sampling = _names(keys), _names(SamplingKeys)
-    price = read(Price, section["price"], where / "price") if section.get("price") is not None else None
+    names = ("backend", *_names(keys), *_names(SamplingKeys), *_names(CommonKeys))
     model = ModelConfig(
         name=name,
-        keys=read(keys, section, where, also=("backend", "price", *sampling)),
-        sampling=read(SamplingKeys, section, where, also=("backend", "price", *own)),
-        price=price,
+        keys=read(keys, section, where, also=names),
+        sampling=read(SamplingKeys, section, where, also=names),
+        common=read(CommonKeys, section, where, also=names),
     )
     _check_model(model.keys, section, where)
     return model

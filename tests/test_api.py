@@ -1,0 +1,83 @@
+"""The public names, and asking from async code, from plain code, and from code inside a running loop."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import stairstream
+from stairstream.core.errors import ConfigError, RequestError, RunFailed
+from stairstream.core.policy import PRESETS
+
+CONFIG = Path(__file__).parent / "scripted.yaml"
+ANSWER = "Blue light scatters most."
+
+
+def test_public_names_are_few_and_all_there() -> None:
+    assert len(stairstream.__all__) <= 20
+    assert all(getattr(stairstream, name) is not None for name in stairstream.__all__)
+    assert set(stairstream.__all__) == set(stairstream._HOMES)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'aks'"):
+        _ = stairstream.aks  # type: ignore[attr-defined]
+
+
+def test_import_loads_no_engine_and_no_third_party_package() -> None:
+    code = (
+        "import sys, stairstream; print([m for m in ('aiohttp', 'yaml', 'msgspec', 'xllamacpp') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_plain_code_asks_in_one_line() -> None:
+    answer = stairstream.ask("Why?", config=CONFIG)
+    assert str(answer) == answer.text == ANSWER
+    assert answer.models == {"p.1": "p", "p.2": "p", "p.3": "p", "a": "a"}
+    assert answer.pipeline.policy_name == "balanced"
+
+
+def test_helper_works_where_a_loop_is_running_and_leaves_no_thread() -> None:
+    async def cell() -> str:
+        return stairstream.ask("Why?", "single", config=CONFIG).text
+
+    assert asyncio.run(cell()) == ANSWER
+    assert [thread.name for thread in threading.enumerate() if "stairstream" in thread.name] == []
+
+
+def test_async_code_asks_one_pipeline_several_times_at_once() -> None:
+    async def main() -> list[str]:
+        async with stairstream.open_pipeline("mix", config=CONFIG, settings=["first_chunk=4"]) as pipeline:
+            return [answer.text for answer in await asyncio.gather(*(pipeline.ask("Why?") for _ in range(3)))]
+
+    assert asyncio.run(main()) == [ANSWER] * 3
+
+
+@pytest.mark.parametrize("policy", ["wait", PRESETS["wait"]])
+def test_policy_may_be_a_name_or_numbers(policy: str | stairstream.Policy) -> None:
+    answer = stairstream.ask("Why?", config=CONFIG, policy=policy)
+    assert answer.pipeline.policy == PRESETS["wait"]
+    assert answer.summary.updates == 0
+
+
+def test_empty_question_and_wrong_names_are_refused() -> None:
+    with pytest.raises(RequestError, match="question is empty"):
+        stairstream.ask("  ", config=CONFIG)
+    with pytest.raises(ConfigError, match="no pipeline is called 'mux'; did you mean 'mix'"):
+        stairstream.ask("Why?", "mux", config=CONFIG)
+    with pytest.raises(ConfigError, match="it takes no policy"):
+        stairstream.ask("Why?", "single", config=CONFIG, policy="wait")
+
+
+def test_failed_answer_raises_run_failed(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "models: {m: {backend: scripted, length: 3, attempts: 1, fault: {kind: status_500}}}\n"
+        "pipelines: {one: {topology: single, model: m}}"
+    )
+    with pytest.raises(RunFailed, match="500"):
+        stairstream.ask("Why?", config=file)
