@@ -28,9 +28,7 @@ def test_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_import_loads_no_engine_and_no_third_party_package() -> None:
-    code = (
-        "import sys, stairstream; print([m for m in ('aiohttp', 'yaml', 'msgspec', 'xllamacpp') if m in sys.modules])"
-    )
+    code = "import sys, stairstream; print({'aiohttp', 'yaml', 'msgspec', 'xllamacpp'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 

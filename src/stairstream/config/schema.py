@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
+from stairstream.backends.scripted import FaultKind
 from stairstream.config.policies import read_policy
 from stairstream.config.reading import (
     Amount,
@@ -91,7 +92,7 @@ class LlamaCppKeys:
 class FaultKeys:
     """What goes wrong with a scripted model, in its first `calls` calls."""
 
-    kind: Literal["status_500", "status_429", "hang", "cut", "malformed", "empty", "no_done"]
+    kind: FaultKind
     after_tokens: _Count = 0
     retry_after_s: Seconds | None = None
     calls: Whole | None = None
