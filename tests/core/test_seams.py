@@ -1,5 +1,7 @@
 """A continuation loses what was sent before, and nothing else."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ def join(seam: Seam, pieces: list[str]) -> str:
 
 def split(text: str, cuts: list[int]) -> list[str]:
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [text[a:b] for a, b in itertools.pairwise(edges)]
 
 
 def trim_repeat(sent: str, text: str) -> str:

@@ -1,5 +1,7 @@
 """A stop string ends an answer wherever its pieces fall."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +32,7 @@ def test_single_characters_stop_at_the_first_stop_string(stops: list[str], writt
 def test_any_split_gives_the_same(stops: list[str], written: str, new: str, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(new)) for cut in cuts), len(new)]
     finder = StopFinder(stops, written)
-    passed = "".join(finder.feed(new[a:b]) for a, b in zip(edges, edges[1:], strict=False)) + finder.finish()
+    passed = "".join(finder.feed(new[a:b]) for a, b in itertools.pairwise(edges)) + finder.finish()
     assert (passed, finder.is_found) == cut_at_stop(stops, written, new)
 
 
