@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from stairstream.core.context import Context
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Message, question
-from stairstream.core.prompts import COMPLETE, PARTIAL, escape, render
+from stairstream.core.prompts import escape, render
 from stairstream.core.session import Chunk
+from stairstream.core.wording import Wording
 
 AGG = Agent(name="agg", model="m", reads=("p1", "p2"))
 
@@ -29,14 +30,14 @@ def test_grouped_keeps_each_reference_together_and_continues_own_words() -> None
     prompt = render(one, "grouped")
     assert [message.role for message in prompt.messages] == ["system", "user", "assistant"]
     assert "<reference 1>\nred rose\n</reference>\n<reference 2>\nblue\n</reference>" in prompt.messages[0].content
-    assert prompt.messages[0].content.endswith(PARTIAL)
+    assert prompt.messages[0].content.endswith(Wording().partial)
     assert prompt.continues_last and prompt.messages[-1].content == "So "
 
 
 def test_aggregator_is_told_when_references_are_complete() -> None:
     one = context()
     one.read([chunk("p1", "red", is_final=True), chunk("p2", "", is_final=True)])
-    assert render(one, "grouped").messages[0].content.endswith(COMPLETE)
+    assert render(one, "grouped").messages[0].content.endswith(Wording().complete)
 
 
 def test_without_references_the_conversation_is_as_it_was() -> None:

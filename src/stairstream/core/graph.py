@@ -6,6 +6,7 @@ from graphlib import CycleError, TopologicalSorter
 from stairstream.core.errors import GraphError
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
+from stairstream.core.wording import Wording
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class Agent:
     sampling: Sampling = field(default_factory=Sampling)
     policy: Policy = PRESETS["balanced"]
     layout: Layout | None = None
+    wording: Wording = field(default_factory=Wording)
     first_token_s: float | None = None
     gap_s: float | None = None
 
