@@ -1,0 +1,93 @@
+"""Embedded llama.cpp as a backend: one process with one model, shared by every backend and session on it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from stairstream.backends.gguf import check_gguf
+from stairstream.backends.llamacpp.server import LlamaServer, ServerSettings
+from stairstream.backends.llamacpp.session import LlamaCppSession
+from stairstream.backends.llamacpp.slots import Slots
+from stairstream.backends.llamacpp.threads import choose_threads
+from stairstream.backends.llamacpp.words import OwnWords
+from stairstream.core.context import Context
+from stairstream.core.graph import Agent
+from stairstream.core.messages import Conversation
+
+DEFAULT_SLOTS = 4
+DEFAULT_CONTEXT_TOKENS = 4096
+_BATCH_TOKENS = 64
+"""How much prefill one pass takes: while it lasts nobody else on this llama.cpp gets a token."""
+
+
+class LlamaCpp:
+    """One llama.cpp with one GGUF: the room that sessions on it share. Loads on `start` or the first `open`.
+
+    `slots` is how many sessions it holds at once, each with `context_tokens` of its own; `threads` None: one per core.
+    Raises ConfigError or ModelUnusable at once if the file is none.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        slots: int = DEFAULT_SLOTS,
+        context_tokens: int | None = None,
+        threads: int | None = None,
+        is_verbose: bool = False,
+    ) -> None:
+        check_gguf(path)
+        self.server = LlamaServer(
+            ServerSettings(
+                path=path.resolve(),
+                slots=slots,
+                context_tokens=context_tokens or DEFAULT_CONTEXT_TOKENS,
+                batch_tokens=_BATCH_TOKENS,
+                threads=threads or choose_threads(),
+                is_verbose=is_verbose,
+            )
+        )
+        self.slots = Slots(slots)
+
+    async def start(self) -> None:
+        """Load the model; returns at once if it is loaded. Raises MissingExtra, ModelUnusable."""
+        await self.server.start()
+
+    @asynccontextmanager
+    async def reserve(self, num_sessions: int) -> AsyncIterator[None]:
+        """Hold that many slots while in the block; waits its turn. Raises ConfigError if there are too few in all."""
+        async with self.slots.reserve(num_sessions):
+            yield
+
+    async def aclose(self) -> None:
+        """End the process."""
+        await self.server.aclose()
+
+
+class LlamaCppBackend:
+    """A model name on an embedded llama.cpp, which stays the caller's to close."""
+
+    def __init__(self, llama: LlamaCpp, model: str) -> None:
+        self._llama = llama
+        self._model = model
+
+    @property
+    def model(self) -> str:
+        """The name that it was given."""
+        return self._model
+
+    @property
+    def room(self) -> LlamaCpp:
+        """The llama.cpp that this shares with others."""
+        return self._llama
+
+    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> LlamaCppSession:
+        """A session in a slot of its own; `written` are words of the answer to go on from."""
+        server = self._llama.server
+        await server.start()
+        own = OwnWords(await server.tokenize(written))
+        context = Context(agent=agent, conversation=conversation, written=written)
+        return LlamaCppSession(server, self._llama.slots, context, own)
+
+    async def aclose(self) -> None:
+        """Nothing of its own."""

@@ -1,0 +1,219 @@
+"""One agent's session in a slot of llama.cpp: its prompt is sent as token ids, so that only what is new is computed."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from stairstream.backends.llamacpp.prompt import PromptBuilder
+from stairstream.backends.llamacpp.server import Completion, Event, LlamaServer, Timings
+from stairstream.backends.llamacpp.slots import Slots
+from stairstream.backends.llamacpp.words import DeltaMaker, Ids, OwnWords
+from stairstream.core.context import Context
+from stairstream.core.errors import BackendError, ModelUnusable
+from stairstream.core.seams import QuoteSeam
+from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, Usage, WriteItem
+from stairstream.core.stops import StopFinder
+
+_LEAST_ROOM_TOKENS = 64
+"""An update that would leave fewer tokens of the context than this is not taken."""
+_CHARACTER_TOKENS = 4
+"""A character that is spelled in bytes takes up to this many tokens."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """What one completion has brought so far."""
+
+    limit: int
+    num_seen: int = 0
+    num_written: int = 0
+    timings: Timings | None = None
+    stop_type: str = ""
+
+    def usage(self) -> Usage | None:
+        if self.timings is None:
+            return None
+        cached = self.timings.cache_n
+        return Usage(
+            prompt_tokens=cached + self.timings.prompt_n, cached_tokens=cached, completion_tokens=self.num_written
+        )
+
+
+class LlamaCppSession:
+    """A session in one slot, which it keeps until it is closed."""
+
+    def __init__(self, server: LlamaServer, slots: Slots, context: Context, own: OwnWords) -> None:
+        self._server = server
+        self._slots = slots
+        self._slot: int | None = slots.take()
+        self._context = context
+        self._own = own
+        self._prompts = PromptBuilder(server)
+        self._layout, self._why = _choose_layout(context)
+        self._last: Ids = ()
+        self._is_fresh = True
+        self._is_stopped = False
+        self._writing: Completion | None = None
+        self._warming: Completion | None = None
+
+    async def warm(self) -> None:
+        """Compute the part of the prompt that stands before every reference."""
+        agent, conversation = self._context.agent, self._context.conversation
+        try:
+            head = await PromptBuilder(self._server).build_stable_head(agent, conversation, self._layout)
+            if not self._is_fresh or self._slot is None or len(head) >= self._server.context_tokens:
+                return
+            self._warming = self._server.complete(self._body(head, 0))
+            async with aclosing(self._server.stream(self._warming)) as events:
+                async for _ in events:
+                    pass
+        except BackendError:
+            return  # the first write will meet it again, and say so
+        finally:
+            self._warming = None
+
+    async def read(self, chunks: Sequence[Chunk]) -> None:
+        """Let the references grow; the next write computes what changed."""
+        self._context.read(chunks)
+        self._own.begin_turn()
+
+    async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
+        """Go on with the answer; usage counts are llama.cpp's own."""
+        self._is_stopped = False
+        prompt, note = await self._prepare(limit)
+        yield Began(layout=self._layout, why=self._why, prompt_tokens=len(prompt), is_estimate=False)
+        if note is not None:
+            yield note
+        room = self._server.context_tokens - len(prompt)
+        if room < 1:
+            yield Ended(reason="length", usage=Usage(cached_tokens=0))
+            return
+        call = _Call(limit=min(limit, room))
+        usage = Usage(cached_tokens=0)
+        while not self._is_stopped:
+            async with aclosing(self._complete(prompt, call)) as deltas:
+                async for delta in deltas:
+                    yield delta
+            usage += call.usage() or Usage(prompt_tokens=len(prompt), is_estimate=True)
+            if call.num_written or call.stop_type != "limit" or call.limit >= room:
+                break
+            # the limit came inside the first character: once more, with room for a whole one
+            call = _Call(limit=min(call.limit + _CHARACTER_TOKENS, room))
+        yield Ended(reason=self._reason(call, limit), usage=usage)
+
+    def _reason(self, call: _Call, limit: int) -> EndReason:
+        if call.stop_type in ("eos", "word"):
+            return "stop"
+        if self._is_stopped:
+            return "stopped"
+        return "limit" if call.limit >= limit else "length"
+
+    async def _prepare(self, limit: int) -> tuple[Ids, Note | None]:
+        """The ids to send: with everything that was read, or as they were if that does not fit any more."""
+        prompt = await self._prompts.build(self._context, self._layout, self._own)
+        room = self._server.context_tokens - len(prompt)
+        if room >= min(limit, _LEAST_ROOM_TOKENS) or len(prompt) <= len(self._last):
+            self._last = prompt
+            return prompt, None
+        if not self._last:
+            raise ModelUnusable(
+                f"the prompt of {self._context.agent.name!r} has {len(prompt)} tokens, and the model's context only "
+                f"{self._server.context_tokens}; give it more context_tokens, or shorter references"
+            )
+        text = f"the context of {self._server.context_tokens} tokens is full: the answer goes on with what it had read"
+        return self._last, Note(kind="cut", text=text)
+
+    async def _complete(self, prompt: Ids, call: _Call) -> AsyncGenerator[Delta, None]:
+        """One completion; what it brings is kept as written before it is given out."""
+        context = self._context
+        stops = StopFinder(context.agent.sampling.stop, context.written)
+        maker = DeltaMaker(stops, QuoteSeam(context.written) if self._layout == "quoted" else None)
+        self._writing = completion = self._server.complete(self._body(prompt, call.limit))
+        try:
+            async with aclosing(self._server.stream(completion)) as events:
+                async for event in events:
+                    ids = await self._take(event, call)
+                    if ids and (delta := maker.feed(event.content, ids)):
+                        yield await self._keep(delta, call)
+                    if maker.is_at_stop:
+                        call.stop_type = "word"
+                        break
+        finally:
+            completion.close()
+            self._writing = None
+        if delta := maker.finish():
+            yield await self._keep(delta, call)
+
+    async def _take(self, event: Event, call: _Call) -> Ids:
+        """The ids of an event's tokens, counted."""
+        call.timings = event.timings or call.timings
+        call.stop_type = event.stop_type
+        num_new = event.tokens_predicted - call.num_seen
+        if event.stop or num_new < 1:  # the end, or progress of the prefill
+            return ()
+        call.num_seen = event.tokens_predicted
+        if num_new == len(event.tokens):
+            return tuple(event.tokens)
+        # a character spelled by several tokens, of which llama.cpp tells only the last
+        return await self._server.tokenize(event.content)
+
+    async def _keep(self, delta: Delta, call: _Call) -> Delta:
+        if delta.ids is None and self._layout != "quoted":
+            ids = await self._server.tokenize(delta.text)
+            delta = replace(delta, ids=ids, num_tokens=max(1, len(ids)))
+        call.num_written += delta.num_tokens
+        self._own.add(delta.ids or ())
+        self._last += delta.ids or ()
+        self._context.wrote(delta.text)
+        return delta
+
+    def _body(self, prompt: Ids, limit: int) -> dict[str, Any]:
+        sampling = self._context.agent.sampling
+        body: dict[str, Any] = {
+            "prompt": prompt,
+            "id_slot": self._slot,
+            # what another run left in the slot is not ours to profit from: runs stay comparable
+            "cache_prompt": not self._is_fresh,
+            "n_predict": limit,
+            "stream": True,
+            "return_tokens": True,
+            "return_progress": True,
+            "timings_per_token": True,
+            "response_fields": ["content", "tokens", "tokens_predicted", "stop", "stop_type", "timings"],
+        }
+        self._is_fresh = False
+        if sampling.temperature is not None:
+            body["temperature"] = sampling.temperature
+        if sampling.top_p is not None:
+            body["top_p"] = sampling.top_p
+        if sampling.seed is not None:
+            body["seed"] = (sampling.seed + len(self._own.all())) % 2**32  # not the same draws again at each update
+        return body
+
+    def stop(self) -> None:
+        """End the write under way now: its request is cancelled, and what it has not brought is dropped."""
+        self._is_stopped = True
+        if self._writing is not None:
+            self._writing.close()
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and leave the slot to others."""
+        for completion in (self._writing, self._warming):
+            if completion is not None:
+                completion.close()
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            self._slots.give(slot)
+
+
+def _choose_layout(context: Context) -> tuple[Layout, str]:
+    match context.agent.layout:
+        case None:
+            return "grouped", "llama.cpp goes on from token ids"
+        case "insert":
+            return "grouped", "llama.cpp can't insert into its cache"
+        case "rounds" if context.written:
+            return "grouped", "an answer that was begun elsewhere has no rounds"
+        case layout:
+            return layout, "asked for"

@@ -1,0 +1,72 @@
+"""Places in one llama.cpp: who holds how many, who waits for them, which are in use."""
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from stairstream.core.errors import ConfigError, ServerFailed
+
+
+class Slots:
+    """A fixed number of slots. Runs reserve how many they need, first come first served; sessions take single ones."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._num_unreserved = count
+        self._unused = list(range(count))
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def reserve(self, num_sessions: int) -> AsyncIterator[None]:
+        """Hold that many slots while in the block; waits its turn. Raises ConfigError if there are too few in all."""
+        if num_sessions > self.count:
+            raise ConfigError(
+                f"a run of {num_sessions} agents on one llama.cpp needs {num_sessions} slots, it has {self.count}; "
+                "start it with more slots, or use fewer agents"
+            )
+        await self._wait_for(num_sessions)
+        try:
+            yield
+        finally:
+            self._give_back(num_sessions)
+
+    def take(self) -> int:
+        """The number of a slot that no session uses. Raises ServerFailed if all are in use."""
+        if not self._unused:
+            raise ServerFailed(f"all {self.count} slots of llama.cpp are in use; reserve before opening sessions")
+        return heapq.heappop(self._unused)
+
+    def give(self, slot: int) -> None:
+        """A session does not use its slot any more."""
+        heapq.heappush(self._unused, slot)
+
+    async def _wait_for(self, num: int) -> None:
+        if not self._waiting and num <= self._num_unreserved:
+            self._num_unreserved -= num
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((num, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._grant()  # those behind may need fewer
+            else:
+                self._give_back(num)  # its turn came in the moment of being cancelled
+            raise
+
+    def _give_back(self, num: int) -> None:
+        self._num_unreserved += num
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._waiting:
+            num, turn = self._waiting[0]
+            if not turn.cancelled():
+                if num > self._num_unreserved:
+                    return
+                self._num_unreserved -= num
+                turn.set_result(None)
+            self._waiting.popleft()

@@ -1,0 +1,35 @@
+"""How many threads to compute with, when nobody says."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+_MOST = 16
+"""Writing tokens is bound by memory: more threads than this rarely help, and each one waits for the slowest."""
+
+
+def choose_threads(proc: Path = Path("/sys")) -> int:
+    """One thread for each physical core that this process may use, at least 1."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    cores = _count_cores(usable, proc / "devices/system/cpu")
+    return max(1, min(cores, _quota(proc / "fs/cgroup/cpu.max"), _MOST))
+
+
+def _count_cores(cpus: Iterable[int], folder: Path) -> int:
+    """Two hardware threads of one core share its arithmetic units, so they count once."""
+    found = set()
+    for cpu in cpus:
+        try:
+            found.add((folder / f"cpu{cpu}/topology/thread_siblings_list").read_text().strip())
+        except OSError:
+            found.add(str(cpu))
+    return len(found)
+
+
+def _quota(file: Path) -> int:
+    """Whole cores' worth of time that a container may use."""
+    try:
+        allowed, _, period = file.read_text().partition(" ")
+        return int(allowed) // int(period)
+    except (OSError, ValueError):
+        return _MOST

@@ -1,0 +1,75 @@
+"""The words of an answer as text and as token ids, kept in step."""
+
+from stairstream.core.seams import QuoteSeam
+from stairstream.core.session import Delta
+from stairstream.core.stops import StopFinder
+
+Ids = tuple[int, ...]
+
+
+class OwnWords:
+    """The token ids of an answer so far, turn by turn; the first ones were there before the first turn."""
+
+    def __init__(self, before: Ids = ()) -> None:
+        self._turns = [list(before)]
+
+    def begin_turn(self) -> None:
+        """What comes now was written after another read."""
+        self._turns.append([])
+
+    def add(self, ids: Ids) -> None:
+        """More words of the present turn."""
+        self._turns[-1] += ids
+
+    def all(self) -> Ids:
+        """All ids in order."""
+        return tuple(id for turn in self._turns for id in turn)
+
+    def by_turn(self) -> list[Ids]:
+        """The ids of each turn that has some, without those from before the first."""
+        return [tuple(turn) for turn in self._turns[1:] if turn]
+
+
+class DeltaMaker:
+    """Makes deltas of what a completion brings, less what stop strings and the seam of a quote take away.
+
+    A delta has ids where its text is that of whole tokens; it always is while no stop string is near.
+    """
+
+    def __init__(self, stops: StopFinder, seam: QuoteSeam | None = None) -> None:
+        self._stops = stops
+        self._seam = seam
+        self._text = ""
+        self._ids: list[int] = []
+        self._passed = ""
+
+    @property
+    def is_at_stop(self) -> bool:
+        """Whether a stop string ended the answer."""
+        return self._stops.is_found
+
+    def feed(self, text: str, ids: Ids) -> Delta | None:
+        """The delta that these tokens complete, if any."""
+        self._text += text
+        self._ids += ids
+        self._passed += self._stops.feed(self._seam.feed(text) if self._seam else text)
+        return self._make(is_last=self._stops.is_found)
+
+    def finish(self) -> Delta | None:
+        """What was still held back, when the completion is over."""
+        if self._stops.is_found:
+            return None
+        if self._seam:
+            self._passed += self._stops.feed(self._seam.finish())
+        self._passed += self._stops.finish()
+        return self._make(is_last=True)
+
+    def _make(self, *, is_last: bool) -> Delta | None:
+        if not self._passed:
+            return None
+        is_whole = self._passed == self._text
+        if not (is_whole or is_last or self._seam):
+            return None
+        delta = Delta(self._passed, max(1, len(self._ids)), tuple(self._ids) if is_whole else None)
+        self._text, self._ids, self._passed = "", [], ""
+        return delta
