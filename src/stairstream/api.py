@@ -4,12 +4,12 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stairstream.backends.base import Backend
-from stairstream.config.build import build_graph, open_backends
+from stairstream.config.build import Loading, build_graph, open_backends
 from stairstream.config.policies import override_policy
 from stairstream.config.schema import Config, MixtureKeys, PipelineConfig, load_config
 from stairstream.core.errors import ConfigError, RequestError, RunFailed
@@ -71,17 +71,18 @@ async def open_pipeline(
     config: Config | str | Path | None = None,
     policy: Policy | str | None = None,
     settings: Iterable[str] = (),
+    loading: Loading = nullcontext,
 ) -> AsyncIterator[Pipeline]:
     """A pipeline of a configuration, with its backends open for the length of the block.
 
     `pipeline` None takes the first of the configuration; `config` is a file, None the built-in one with the embedded
     model; `policy` a preset's name or five numbers in place of the pipeline's own; `settings` change single numbers
-    of it, as in "first_chunk=16".
+    of it, as in "first_chunk=16"; `loading` is told when an embedded model is loaded.
     """
     chosen = config if isinstance(config, Config) else load_config(config)
     found = choose_policy(chosen.pipeline(pipeline), policy, settings)
     graph = build_graph(chosen, found)
-    async with open_backends(chosen, found.models) as backends:
+    async with open_backends(chosen, [graph], loading) as backends:
         yield Pipeline(found, graph, backends)
 
 

@@ -6,15 +6,16 @@ Engines are imported on first use.
 import math
 import random
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import asdict, replace
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from stairstream.backends.base import Backend
 from stairstream.backends.retry import Retrying
 from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
 from stairstream.config.schema import (
+    BackendKeys,
     Config,
     LlamaCppKeys,
     MixtureKeys,
@@ -27,6 +28,9 @@ from stairstream.config.schema import (
 )
 from stairstream.core.graph import Graph, Sampling
 from stairstream.core.topologies import mixture, single
+
+if TYPE_CHECKING:
+    from stairstream.backends.llamacpp import LlamaCpp
 
 
 def build_graph(config: Config, pipeline: PipelineConfig) -> Graph:
@@ -67,30 +71,75 @@ def merge_sampling(*layers: SamplingKeys) -> Sampling:
     return found
 
 
+Loading = Callable[[str], AbstractContextManager[object]]
+"""Called with the name of a model before it is loaded; the block lasts as long as the loading."""
+
+
 @asynccontextmanager
-async def open_backends(config: Config, models: Iterable[str]) -> AsyncIterator[Mapping[str, Backend]]:
-    """A backend for each of the models, by name; all are closed, with their engines and connections, on leaving."""
+async def open_backends(
+    config: Config, graphs: Sequence[Graph], loading: Loading = nullcontext
+) -> AsyncIterator[Mapping[str, Backend]]:
+    """A backend for each model of the graphs, by name, with embedded engines loaded; all are closed on leaving.
+
+    An engine has room for one run of the graph that needs most of it, unless its `slots` say otherwise.
+    """
     rng = random.Random()
     async with AsyncExitStack() as stack:
+        engines = _Engines(config, graphs, stack, loading)
         backends: dict[str, Backend] = {}
-        for name in models:
+        for name in dict.fromkeys(agent.model for graph in graphs for agent in graph.agents):
             model = config.models[name]
-            backend = _make_backend(model)
+            backend = await engines.make_backend(model)
             stack.push_async_callback(backend.aclose)
             backends[name] = Retrying(backend, attempts=model.common.attempts, rng=rng)
         yield backends
 
 
-def _make_backend(model: ModelConfig) -> Backend:
-    match model.keys:
-        case ScriptedKeys() as keys:
-            return ScriptedBackend(_make_script(model.name, keys), model=model.name)
-        case OpenAIKeys():
-            raise NotImplementedError
-        case LlamaCppKeys():
-            raise NotImplementedError
-        case never:
-            assert_never(never)
+class _Engines:
+    """What several backends share: a pool of connections, and embedded engines by what they were loaded with."""
+
+    def __init__(self, config: Config, graphs: Sequence[Graph], stack: AsyncExitStack, loading: Loading) -> None:
+        self._config = config
+        self._graphs = graphs
+        self._stack = stack
+        self._loading = loading
+        self._llamas: dict[LlamaCppKeys, LlamaCpp] = {}
+
+    async def make_backend(self, model: ModelConfig) -> Backend:
+        """A backend for a model, on an engine that is there or on a new one."""
+        match model.keys:
+            case ScriptedKeys() as keys:
+                return ScriptedBackend(_make_script(model.name, keys), model=model.name)
+            case OpenAIKeys():
+                raise NotImplementedError
+            case LlamaCppKeys() as keys:
+                return await self._make_llamacpp(model.name, keys)
+            case never:
+                assert_never(never)
+
+    async def _make_llamacpp(self, name: str, keys: LlamaCppKeys) -> Backend:
+        from stairstream.backends.llamacpp import LlamaCpp, LlamaCppBackend
+        from stairstream.backends.models import find_model
+
+        if keys not in self._llamas:
+            llama = LlamaCpp(
+                find_model(keys.model),
+                slots=keys.slots or self._sessions(keys),
+                context_tokens=keys.context_tokens,
+                threads=keys.threads,
+            )
+            self._stack.push_async_callback(llama.aclose)
+            with self._loading(name):
+                await llama.start()
+            self._llamas[keys] = llama
+        return LlamaCppBackend(self._llamas[keys], keys.model)
+
+    def _sessions(self, keys: BackendKeys) -> int:
+        """How many sessions one run has on the engine of these keys, at most."""
+        counts = (
+            sum(self._config.models[agent.model].keys == keys for agent in graph.agents) for graph in self._graphs
+        )
+        return max(counts)
 
 
 def _make_script(name: str, keys: ScriptedKeys) -> Script:

@@ -81,11 +81,15 @@ class OpenAIKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaCppKeys:
-    """`backend: llamacpp`: embedded; `model` is a known name or the path of a GGUF file."""
+    """`backend: llamacpp`: embedded; `model` is a known name or the path of a GGUF file.
+
+    `slots`: how many agents it serves at once, each with `context_tokens`; None: as many as one run needs.
+    """
 
     model: str
     context_tokens: Whole | None = None
     threads: Whole | None = None
+    slots: Whole | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

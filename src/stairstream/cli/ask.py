@@ -1,0 +1,86 @@
+"""`stairstream ask`: the answer goes to standard output as it comes, everything else to standard error."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stairstream.api import Answer, Pipeline, open_pipeline
+from stairstream.cli.as_json import write_json
+from stairstream.cli.terminal import printable, show_loading
+from stairstream.core.errors import RequestError, RunFailed
+from stairstream.core.events import Event, LayoutChosen, Noted, RunEnded, Wrote
+from stairstream.core.metrics import summarize
+from stairstream.engine.run import Run
+
+
+def ask(
+    question: str,
+    *,
+    config: Path | None,
+    pipeline: str | None,
+    policy: str | None,
+    settings: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Ask and print. Raises RunFailed when the answer broke off; what came of it has been printed by then."""
+    text = sys.stdin.read() if question == "-" else question
+    if not text.strip():
+        raise RequestError("the question is empty")
+
+    async def main() -> Answer:
+        opening = open_pipeline(pipeline, config=config, policy=policy, settings=settings, loading=show_loading)
+        async with opening as opened:
+            return await _ask(opened, text.strip(), is_quiet=as_json)
+
+    answer = asyncio.run(main())
+    if as_json:
+        print(write_json(answer), flush=True)
+    if answer.summary.reason == "failed":
+        raise RunFailed(answer.summary.error or "the run failed")
+
+
+async def _ask(pipeline: Pipeline, question: str, is_quiet: bool) -> Answer:
+    events: list[Event] = []
+    async with pipeline.open_run(question) as run:
+        async for event in run.events():
+            events.append(event)
+            if not is_quiet:
+                _show(run, event)
+    answer = pipeline.make_answer(run, summarize(events))
+    if not is_quiet:
+        if answer.text:
+            print(flush=True)
+        _show_end(answer)
+    return answer
+
+
+def _show(run: Run, event: Event) -> None:
+    match event:
+        case Wrote() if event.agent == run.graph.answer:
+            print(printable(run.text(event)), end="", flush=True)
+        case LayoutChosen() if event.agent == run.graph.answer and run.graph.agent(event.agent).reads:
+            _tell(f"layout: {event.layout} ({event.why})")
+        case Noted():
+            _tell(f"{event.note.kind}: {event.agent}: {event.note.text}")
+        case RunEnded():
+            if event.degraded and run.answer:
+                print(flush=True)
+            for line in event.degraded:
+                _tell(f"degraded: {line}")
+        case _:
+            pass
+
+
+def _show_end(answer: Answer) -> None:
+    summary = answer.summary
+    if summary.first_token_s is None:
+        return
+    updates = f"{summary.updates} update{'' if summary.updates == 1 else 's'}"
+    tail = f", {updates}, policy {answer.pipeline.policy_name}" if len(summary.agents) > 1 else ""
+    gap = f"longest gap {summary.longest_gap_s:.2f} s"
+    _tell(f"first token {summary.first_token_s:.2f} s, total {summary.total_s:.2f} s, {gap}{tail}")
+
+
+def _tell(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)

@@ -1,0 +1,68 @@
+"""Runs side by side: the answers' lanes on one scale, and a table of numbers."""
+
+from collections.abc import Callable, Mapping
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stairstream.cli.live import Shown
+from stairstream.cli.picture import draw_lane, draw_ruler, seconds_per_column
+from stairstream.core.metrics import STALL_AFTER_S, Summary
+from stairstream.core.session import Usage
+
+
+def compare(console: Console, shown: Mapping[str, Shown]) -> None:
+    """When each answer came, then the numbers, by title."""
+    console.print()
+    console.rule(Text("the answer in all three", style="bold"), align="left", style="dim")
+    width = max(len(title) for title in shown)
+    columns = max(20, console.width - width - 4)
+    until_s = max(one.summary.total_s for one in shown.values())
+    scale_s = seconds_per_column(until_s, columns)
+    for title, one in shown.items():
+        lane = draw_lane(one.lane, one.summary.total_s, scale_s, columns)
+        console.print(Text.assemble(f"{title:<{width}} ", (lane, "bright_cyan")), no_wrap=True, overflow="crop")
+    console.print(Text(" " * (width + 1) + draw_ruler(scale_s, columns), style="dim"), no_wrap=True, overflow="crop")
+    console.print()
+    console.print(_table({title: one.summary for title, one in shown.items()}))
+
+
+def _table(shown: Mapping[str, Summary]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for title in shown:
+        table.add_column(title, justify="right")
+    for name, cell in _ROWS.items():
+        table.add_row(name, *(cell(summary) for summary in shown.values()))
+    return table
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} s"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def _count(value: int | None) -> str:
+    return "unknown" if value is None else str(value)
+
+
+def _usage(summary: Summary) -> Usage:
+    return sum((one.usage for one in summary.agents), start=Usage(cached_tokens=0))
+
+
+_ROWS: Mapping[str, Callable[[Summary], str]] = {
+    "first token": lambda summary: _seconds(summary.first_token_s),
+    "longest gap": lambda summary: _seconds(summary.longest_gap_s),
+    f"stall (in gaps, beyond {STALL_AFTER_S:g} s each)": lambda summary: _seconds(summary.stall_s),
+    "total": lambda summary: _seconds(summary.total_s),
+    "updates": lambda summary: str(summary.updates),
+    "proposals read, per word said": lambda summary: _share(summary.seen_share),
+    "prompt tokens, all agents": lambda summary: _count(_usage(summary).prompt_tokens),
+    "  of them cached": lambda summary: _count(_usage(summary).cached_tokens),
+    "  computed again for the answer": lambda summary: _count(summary.tokens_again),
+    "tokens written, all agents": lambda summary: _count(_usage(summary).completion_tokens),
+}

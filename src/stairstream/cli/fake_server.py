@@ -1,0 +1,89 @@
+"""`stairstream fake-server`: scripted models behind an OpenAI-compatible endpoint."""
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from stairstream.backends.scripted import Fault, Script, numbered_words
+from stairstream.config.build import split_words
+from stairstream.config.reading import Bound, Seconds, Where, Whole, check_keys, mapping, read
+from stairstream.config.schema import FaultKeys
+from stairstream.config.yaml_file import load_yaml
+from stairstream.core.errors import ConfigError
+from stairstream.server.fake import FakeContinues, FakeModel, serve_fake
+
+_Rate = Annotated[float, Bound(least=0.001)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeKeys:
+    """What a fake model says and when: `text`, or `length` numbered words."""
+
+    text: str | None = None
+    length: Whole | None = None
+    first_token_s: Seconds = 0.2
+    token_s: Seconds | None = None
+    tokens_per_s: _Rate | None = None
+    prefill_tokens_per_s: _Rate | None = None
+    caches_prefix: bool = False
+    continues: FakeContinues = "flag"
+    fault: FaultKeys | None = None
+
+
+DEFAULT_TOKEN_S = 0.02
+DEFAULT_LENGTH = 300
+
+
+def fake_server(config: Path | None, names: Sequence[str], given: Mapping[str, object], host: str, port: int) -> None:
+    """Serve until interrupted; prints where."""
+    if config is not None and (names or given):
+        raise ConfigError("give either a file with models or the options of models, not both")
+    if config is not None:
+        models = read_models(config)
+    else:
+        keys = read(FakeKeys, dict(given), Where(file="fake-server"))
+        models = [_make_model(name, keys, Where(file="fake-server")) for name in dict.fromkeys(names or ["fake"])]
+    asyncio.run(_serve(models, host, port))
+
+
+def read_models(file: Path) -> list[FakeModel]:
+    """The models of a YAML file."""
+    where = Where(file=str(file))
+    section = mapping(load_yaml(file), where)
+    check_keys(section, ("models",), where)
+    found = []
+    for name, raw in mapping(section.get("models"), where / "models").items():
+        place = where / "models" / name
+        found.append(_make_model(name, read(FakeKeys, raw or {}, place), place))
+    if not found:
+        raise (where / "models").error("is empty; give at least one")
+    return found
+
+
+def _make_model(name: str, keys: FakeKeys, where: Where) -> FakeModel:
+    if keys.token_s is not None and keys.tokens_per_s is not None:
+        raise where.error("give either token_s or tokens_per_s, not both")
+    if keys.text is not None and keys.length is not None:
+        raise where.error("give either text or length, not both")
+    token_s = 1 / keys.tokens_per_s if keys.tokens_per_s else keys.token_s
+    script = Script(
+        words=split_words(keys.text) if keys.text else numbered_words("w", keys.length or DEFAULT_LENGTH),
+        first_token_s=keys.first_token_s,
+        token_s=DEFAULT_TOKEN_S if token_s is None else token_s,
+        prefill_tokens_per_s=keys.prefill_tokens_per_s or math.inf,
+        caches_prefix=keys.caches_prefix,
+        fault=Fault(**asdict(keys.fault)) if keys.fault else None,
+    )
+    return FakeModel(name=name, script=script, continues=keys.continues)
+
+
+async def _serve(models: Sequence[FakeModel], host: str, port: int) -> None:
+    try:
+        async with serve_fake(models, host, port) as serving:
+            print(f"serving {', '.join(model.name for model in models)} on {serving.base_url}", flush=True)
+            await asyncio.get_running_loop().create_future()
+    except OSError as exc:
+        raise ConfigError(f"can't listen on {host}:{port}: {exc.strerror or exc}") from exc

@@ -1,0 +1,167 @@
+"""The command line: parses, calls, and turns every error of ours into one line and an exit code."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from stairstream import __version__
+from stairstream.core.errors import ConfigError, GraphError, MissingExtra, RequestError, StairstreamError
+
+app = typer.Typer(
+    name="stairstream",
+    help="Several language models answer together, and the answer starts as fast as one model's.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        envvar="STAIRSTREAM_CONFIG",
+        help="A YAML file with models and pipelines; without it, the built-in one with the embedded model.",
+        show_default=False,
+    ),
+]
+PipelineOption = Annotated[
+    str | None,
+    typer.Option("--pipeline", "-p", metavar="NAME", help="Which pipeline; without it, the first of the file."),
+]
+PolicyOption = Annotated[
+    str | None,
+    typer.Option("--policy", metavar="NAME", help="Another policy: paper, balanced, cheap, careful or wait."),
+]
+DEMO_QUESTION = "Why is the sky blue?"
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NUMBER=VALUE", help="Change one number of the policy, as in first_chunk=16."),
+]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. 2: the user's fault, 1: the world's, 130: interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr, sys.stdin):
+        # a terminal that can't show a character gets a ? in its place, not a traceback
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        code = typer.main.get_command(app).main(arguments or ["--help"], prog_name="stairstream", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except StairstreamError as exc:
+        _complain(str(exc))
+        is_users_fault = isinstance(exc, ConfigError | GraphError | RequestError | MissingExtra)
+        return 2 if is_users_fault else 1
+    except TyperException as exc:
+        _complain(exc.format_message())
+        return 2
+    except (KeyboardInterrupt, Abort):
+        return 130
+
+
+def _complain(text: str) -> None:
+    print(f"stairstream: error: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"stairstream {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Several language models answer together, and the answer starts as fast as one model's."""
+
+
+@app.command("ask")
+def ask_command(
+    question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
+    config: ConfigOption = None,
+    pipeline: PipelineOption = None,
+    policy: PolicyOption = None,
+    settings: SetOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object with the answer and its numbers.")
+    ] = False,
+) -> None:
+    """Ask a pipeline; the answer is printed as it comes."""
+    from stairstream.cli.ask import ask
+
+    ask(question, config=config, pipeline=pipeline, policy=policy, settings=settings or [], as_json=as_json)
+
+
+@app.command("demo")
+def demo_command(
+    question: Annotated[
+        str, typer.Argument(help="What to ask.")
+    ] = "Why is the sky blue during the day and red at sunset?",
+    config: ConfigOption = None,
+    pipeline: PipelineOption = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer of each agent.")] = 200,
+) -> None:
+    """Watch a staircase: the same question with a policy, with waiting, and with the single model."""
+    from stairstream.cli.demo import demo
+
+    demo(question, config=config, pipeline=pipeline, max_tokens=max_tokens)
+
+
+@app.command("pull")
+def pull_command(
+    name: Annotated[str | None, typer.Argument(help="Which model; without it, the embedded default.")] = None,
+) -> None:
+    """Fetch a model for the embedded engine into the cache folder."""
+    from stairstream.cli.pull import pull
+
+    pull(name)
+
+
+@app.command("check")
+def check_command(config: ConfigOption = None) -> None:
+    """Probe every model of a configuration: what it can, which layout it gets, and what a question will cost."""
+    from stairstream.cli.check import check
+
+    check(config)
+
+
+@app.command("fake-server")
+def fake_server_command(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", metavar="FILE", help="A YAML file with `models`, each with the options below."),
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A model to serve; may be repeated.")] = None,
+    first_token_s: Annotated[float | None, typer.Option(help="Seconds from a call to its first token.")] = None,
+    token_s: Annotated[float | None, typer.Option(help="Seconds per token.")] = None,
+    tokens_per_s: Annotated[float | None, typer.Option(help="Tokens per second, in place of --token-s.")] = None,
+    length: Annotated[int | None, typer.Option(help="Tokens of an answer.")] = None,
+    prefill_tokens_per_s: Annotated[float | None, typer.Option(help="Prompt tokens per second.")] = None,
+    fault: Annotated[str | None, typer.Option(metavar="KIND", help="What goes wrong: hang, cut, ...")] = None,
+    after_tokens: Annotated[int | None, typer.Option(help="Tokens of a call before the fault.")] = None,
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes a free port.")] = 9100,
+) -> None:
+    """Serve scripted models as an OpenAI-compatible endpoint, for tests and measurements."""
+    from stairstream.cli.fake_server import fake_server
+
+    fault_keys = {"kind": fault, "after_tokens": after_tokens}
+    given = {
+        "first_token_s": first_token_s,
+        "token_s": token_s,
+        "tokens_per_s": tokens_per_s,
+        "length": length,
+        "prefill_tokens_per_s": prefill_tokens_per_s,
+        "fault": {key: value for key, value in fault_keys.items() if value is not None} or None,
+    }
+    fake_server(config, model or [], {key: value for key, value in given.items() if value is not None}, host, port)

@@ -1,0 +1,103 @@
+"""A staircase drawn in characters: a lane per agent over time. Pure: events in, rich texts out."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.text import Text
+
+from stairstream.core.events import AgentEnd, AgentEnded, Event, StepStarted, Wrote
+
+FIRST, UPDATE, WRITES, SILENT, WAITS, BROKEN = "◆", "▲", "━", "╌", "·", "✗"
+LEGEND = f"{WAITS} waits  {FIRST} first token  {WRITES} writes  {UPDATE} reads more (update)  {SILENT} pauses"
+_STEPS_S = (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 1.5, 2, 3, 5, 10, 15, 20, 30, 50, 100)
+_COLOURS = ("bright_cyan", "green", "yellow", "magenta", "blue", "red")
+
+
+@dataclass(slots=True)
+class Lane:
+    """What one agent did, and when."""
+
+    agent: str
+    times_s: list[float] = field(default_factory=list)
+    updates_s: list[float] = field(default_factory=list)
+    num_tokens: int = 0
+    ended_s: float | None = None
+    reason: AgentEnd | None = None
+
+    def add(self, event: Event) -> None:
+        """Take an event of this agent in."""
+        match event:
+            case Wrote():
+                self.times_s.append(event.at_s)
+                self.num_tokens += event.num_tokens
+            case StepStarted() if event.step:
+                self.updates_s.append(event.at_s)
+            case AgentEnded():
+                self.ended_s, self.reason = event.at_s, event.reason
+            case _:
+                pass
+
+
+def make_lanes(agents: Sequence[str], answer: str) -> dict[str, Lane]:
+    """A lane for each agent, the answer's first, upstream nearest to it before the rest."""
+    return {name: Lane(name) for name in (answer, *(name for name in reversed(agents) if name != answer))}
+
+
+def seconds_per_column(until_s: float, columns: int, at_least_s: float = 0.0) -> float:
+    """The finest scale of round numbers in which `until_s` fits."""
+    fitting = (step for step in _STEPS_S if step * columns >= until_s and step >= at_least_s)
+    return next(fitting, max(until_s / columns, at_least_s))
+
+
+def draw_lanes(lanes: Sequence[Lane], now_s: float, scale_s: float, columns: int) -> list[Text]:
+    """The lanes up to `now_s`, with names in front, tokens behind, and a ruler below."""
+    width = min(24, max(len(lane.agent) for lane in lanes))
+    lines = []
+    for number, lane in enumerate(lanes):
+        colour = _COLOURS[number % len(_COLOURS)]
+        line = Text(no_wrap=True, overflow="crop")
+        line.append(f"{_shorten(lane.agent, width):<{width}} ", style="bold" if number == 0 else "")
+        line.append(draw_lane(lane, now_s, scale_s, columns), style=colour)
+        line.append(f" {lane.num_tokens or '':>4}", style="dim")
+        lines.append(line)
+    lines.append(Text(" " * (width + 1) + draw_ruler(scale_s, columns), style="dim", no_wrap=True, overflow="crop"))
+    return lines
+
+
+def draw_lane(lane: Lane, now_s: float, scale_s: float, columns: int) -> str:
+    """One agent's time line, `columns` characters of `scale_s` seconds each."""
+    until_s = now_s if lane.ended_s is None else min(now_s, lane.ended_s)
+    drawn = [_draw_column(lane, column * scale_s, (column + 1) * scale_s, until_s) for column in range(columns)]
+    if lane.reason in ("failed", "dropped") and lane.ended_s is not None:
+        drawn[min(columns - 1, int(lane.ended_s / scale_s))] = BROKEN
+    return "".join(drawn)
+
+
+def _draw_column(lane: Lane, start_s: float, end_s: float, until_s: float) -> str:
+    if start_s > until_s:
+        return " "
+    if _has_any(lane.times_s[:1], start_s, end_s):
+        return FIRST
+    if _has_any(lane.updates_s, start_s, end_s):
+        return UPDATE
+    if _has_any(lane.times_s, start_s, end_s):
+        return WRITES
+    return SILENT if lane.times_s and lane.times_s[0] < start_s else WAITS
+
+
+def _has_any(times_s: Sequence[float], start_s: float, end_s: float) -> bool:
+    place = bisect_left(times_s, start_s)
+    return place < len(times_s) and times_s[place] < end_s
+
+
+def draw_ruler(scale_s: float, columns: int) -> str:
+    """Seconds below the lanes, every ten columns."""
+    ruler = ""
+    for column in range(0, columns, 10):
+        ruler += f"{f'|{column * scale_s:g}':<10}"
+    return f"{ruler[: columns - 1].rstrip()} s"
+
+
+def _shorten(name: str, width: int) -> str:
+    return name if len(name) <= width else name[: width - 1] + "…"

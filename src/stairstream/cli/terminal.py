@@ -1,0 +1,49 @@
+"""What goes to a terminal: words without control characters, bars and spinners on standard error."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from stairstream.backends.models import fetch_model, is_fetched
+
+_CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+
+
+def printable(text: str) -> str:
+    """Without what would steer a terminal: a model's words are only words."""
+    return text.translate(_CONTROLS)
+
+
+@contextmanager
+def show_loading(name: str) -> Iterator[None]:
+    """A spinner while a model is loaded."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(f"loading {name}"):
+        yield
+
+
+def fetch_with_bar(name: str) -> Path:
+    """The file of a known model, fetched if it is not in the cache."""
+    if is_fetched(name):
+        return fetch_model(name)
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        print(f"fetching {name} ...", file=sys.stderr, flush=True)
+        return fetch_model(name)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(f"fetching {name}", total=None)
+        return fetch_model(name, lambda done, total: progress.update(task, completed=done, total=total))
