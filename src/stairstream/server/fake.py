@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 
 from stairstream.backends.scripted import Fault, Script, next_word
-from stairstream.core.prompts import MORE
+from stairstream.core.wording import Wording
 from stairstream.core.sse import encode_event
 
 FakeContinues = Literal["flag", "prefill", "prefix", "none", "reject"]
@@ -129,7 +129,7 @@ class _Refused(Exception):
 _KEPT_CONTEXTS = 32
 _COUNTING = re.compile(r"[\d, ]*\b(\d+),\s*")
 _QUOTED = re.compile(r"<begun>\n(.*)\n</begun>", re.DOTALL)
-_MORE_END = MORE.rsplit("\n", 1)[-1]
+_MORE_END = Wording().more.rsplit("\n", 1)[-1]
 
 
 class FakeServer:

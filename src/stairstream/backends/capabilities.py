@@ -1,0 +1,204 @@
+"""What an endpoint can do with an answer so far: a table of known places, one probe for the others, and its results
+on disk. What is neither known nor probed counts as unable."""
+
+import asyncio
+import os
+import re
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+import platformdirs
+
+from stairstream.backends.http import host_of
+from stairstream.core.errors import RequestRejected
+from stairstream.core.messages import Message
+
+Continues = Literal["flag", "prefill", "prefix", "none"]
+"""How an endpoint goes on with an answer so far. `flag`: `continue_final_message` (vLLM, SGLang, TGI, llama.cpp);
+`prefill`: a trailing assistant message is enough; `prefix`: `prefix: true` on it (DeepSeek, Mistral); `none`: not at
+all."""
+
+ProbeMode = Literal["flag", "prefill"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """How an endpoint continues, and how we know. `echoes`: it repeats the continued text first; None: unknown."""
+
+    continues: Continues
+    why: str
+    echoes: bool | None = None
+
+
+UNPROBED = Capability(continues="none", why="the endpoint was not probed yet, so it counts as unable to continue")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    host: str
+    continues: Continues | None
+    url: str = ""
+    model: str = ""
+
+
+# The first match counts; patterns are searched in host, URL and model. None: hosted, but it depends on what is behind.
+_PLACES = (
+    _Place(host=r"(^|\.)openai\.com$|\.openai\.azure\.com$", continues="none"),
+    _Place(host=r"(^|\.)anthropic\.com$", model=r"claude-3|claude-\w+-4(-[0-5])?(-\d{8})?$", continues="prefill"),
+    _Place(host=r"(^|\.)anthropic\.com$", continues="none"),
+    _Place(host=r"(^|\.)deepseek\.com$", url=r"/beta(/|$)", continues="prefix"),
+    _Place(host=r"(^|\.)deepseek\.com$", continues="none"),
+    _Place(host=r"(^|\.)mistral\.ai$", continues="prefix"),
+    _Place(host=r"(^|\.)groq\.com$", continues="prefill"),
+    _Place(host=r"(^|\.)(googleapis\.com|x\.ai|together\.(ai|xyz)|fireworks\.ai)$", continues="none"),
+    _Place(host=r"(^|\.)openrouter\.ai$", model=r"^openai/|^anthropic/claude-.*(4\.[6-9]|-5)", continues="none"),
+    _Place(host=r"(^|\.)openrouter\.ai$", continues=None),
+)
+
+
+def _find_place(base_url: str, model: str) -> _Place | None:
+    host = urlsplit(base_url).hostname or ""
+    for place in _PLACES:
+        if re.search(place.host, host) and re.search(place.url, base_url) and re.search(place.model, model):
+            return place
+    return None
+
+
+def look_up(base_url: str, model: str) -> Capability | None:
+    """What the table says; None where only a probe can tell."""
+    place = _find_place(base_url, model)
+    if place is None or place.continues is None:
+        return None
+    return Capability(continues=place.continues, why=f"known of {host_of(base_url)}", echoes=False)
+
+
+def is_hosted(base_url: str, model: str) -> bool:
+    """Whether the place is one of the table, which take no options beyond OpenAI's own."""
+    return _find_place(base_url, model) is not None
+
+
+# The probe
+
+PROBE_TOKENS = 3
+"""So few that an answer that begins anew can't reach the 4, but an echo followed by a continuation can."""
+
+_COUNTED = "1, 2, 3,"
+PROBE = (
+    Message(role="user", content="Count from 1 to 10: numbers only, with a comma and a space between them."),
+    Message(role="assistant", content=_COUNTED),
+)
+
+
+async def probe(ask: Callable[[ProbeMode], Awaitable[str]]) -> Capability:
+    """Whether the place goes on with `1, 2, 3,`: at most two calls of `ask`, which sends PROBE and gives the answer.
+
+    The second is made only if the flag is rejected. Other errors than RequestRejected pass through.
+    """
+    for mode in ("flag", "prefill"):
+        try:
+            answer = await ask(mode)
+        except RequestRejected:
+            continue
+        return _judge(mode, answer)
+    return Capability(continues="none", why="probe: a trailing assistant message was rejected")
+
+
+def _judge(mode: ProbeMode, answer: str) -> Capability:
+    echoes = answer.startswith(_COUNTED)
+    # a new turn would say "4" without a space: a clever model goes on counting even where the turn was closed
+    if re.match(r"\s+4\b", answer.removeprefix(_COUNTED)):
+        return Capability(continues=mode, why=f"probe: went on from {_COUNTED!r} with {answer[:40]!r}", echoes=echoes)
+    return Capability(continues="none", why=f"probe: did not go on from {_COUNTED!r}, said {answer[:40]!r}")
+
+
+# Results on disk
+
+KEPT = timedelta(days=30)
+
+
+class _Entry(msgspec.Struct, kw_only=True):
+    continues: Continues
+    why: str
+    echoes: bool | None = None
+    probed: date
+
+
+class _File(msgspec.Struct, kw_only=True):
+    version: int = 1
+    entries: dict[str, _Entry] = {}
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+@dataclass(slots=True, kw_only=True)
+class Capabilities:
+    """Probe results of a process and its predecessors, in a JSON file of a few lines. An entry counts for 30 days.
+
+    A file that can't be read or written only means that places are probed again.
+    """
+
+    path: Path = field(default_factory=lambda: Path(platformdirs.user_cache_dir("stairstream")) / "capabilities.json")
+    today: Callable[[], date] = _today
+    _entries: dict[str, _Entry] | None = None
+    _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+
+    def get(self, base_url: str, model: str) -> Capability | None:
+        """What was found out in the last 30 days."""
+        if self._entries is None:
+            self._entries = self._load()
+        entry = self._entries.get(_key(base_url, model))
+        if entry is None or self.today() - entry.probed > KEPT:
+            return None
+        return Capability(continues=entry.continues, why=entry.why, echoes=entry.echoes)
+
+    async def settle(
+        self, base_url: str, model: str, ask: Callable[[ProbeMode], Awaitable[str]], is_fresh: bool = False
+    ) -> Capability:
+        """What is known, or found out now: however many ask, one probe at a time per place and model.
+
+        `is_fresh` probes even if there is a result. Errors of `ask` other than RequestRejected pass through.
+        """
+        async with self._locks.setdefault(_key(base_url, model), asyncio.Lock()):
+            found = None if is_fresh else self.get(base_url, model)
+            if found is None:
+                found = await probe(ask)
+                self.put(base_url, model, found)
+        return found
+
+    def put(self, base_url: str, model: str, capability: Capability) -> None:
+        """Keep a result; other processes' results stay."""
+        entry = _Entry(
+            continues=capability.continues, why=capability.why, echoes=capability.echoes, probed=self.today()
+        )
+        # a few hundred bytes, once a month per model: not worth a thread
+        self._entries = {**(self._entries or {}), **self._load(), _key(base_url, model): entry}
+        try:
+            self._store(msgspec.json.format(msgspec.json.encode(_File(entries=self._entries))))
+        except OSError:
+            return
+
+    def _load(self) -> dict[str, _Entry]:
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=_File).entries
+        except (OSError, msgspec.DecodeError):
+            return {}
+
+    def _store(self, data: bytes) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.replace(name, self.path)
+
+
+def _key(base_url: str, model: str) -> str:
+    parts = urlsplit(base_url)
+    return f"{parts.scheme}://{host_of(base_url)}{parts.path.rstrip('/')} {model}"

@@ -1,0 +1,112 @@
+"""The words of one call on their way from the wire to the engine: seams, stop strings, the limit, the word edge.
+
+Pure: pieces in, deltas out. The common case, text that only has to pass, costs one addition and one join.
+"""
+
+from stairstream.backends.wire import Piece
+from stairstream.core.seams import EDGE_TOKENS, Seam, begins_word
+from stairstream.core.session import Delta, EndReason
+from stairstream.core.stops import StopFinder
+
+
+class Continuation:
+    """Turns pieces into deltas, one per batch, until `reason` says why the call is to end.
+
+    `ends_at_word` is for places that can't go on inside a word: after the limit, or `end_soon`, it goes on until the
+    next piece begins a word, at most EDGE_TOKENS tokens.
+    """
+
+    def __init__(self, limit: int, seam: Seam | None, stops: StopFinder | None, ends_at_word: bool) -> None:
+        self._limit = limit
+        self._seam = None if seam and seam.is_settled else seam
+        self._stops = stops
+        self._ends_at_word = ends_at_word
+        self._ending: EndReason | None = None
+        self._at_word_end = True
+        self._extra_tokens = 0
+        self._held_tokens = 0
+        self._held_characters = 0
+        self.num_tokens = 0
+        self.reason: EndReason | None = None
+
+    def end_soon(self) -> None:
+        """End at the next word edge; at once where words don't matter or one has just ended."""
+        self._ending = "stopped"
+        if not self._ends_at_word or self._at_word_end:
+            self.reason = "stopped"
+
+    def take(self, pieces: list[Piece], is_exact: bool) -> Delta | None:
+        """What these pieces add to the answer; pieces behind the end are dropped."""
+        if self._seam is None and self._stops is None and not self._ends_at_word:
+            total = self.num_tokens + sum([piece[1] for piece in pieces])
+            if pieces and total <= self._limit:
+                count, self.num_tokens = total - self.num_tokens, total
+                text = pieces[0][0] if len(pieces) == 1 else "".join([piece[0] for piece in pieces])
+                return Delta(text, count, None, not is_exact)
+        return self._take_slowly(pieces, is_exact)
+
+    def finish(self) -> Delta | None:
+        """What was still held back when the stream ended."""
+        text = self._seam.finish() if self._seam else ""
+        if self._stops:
+            text = self._stops.feed(text) + self._stops.finish()
+            if self._stops.is_found:
+                self.reason = "stop"
+        if not text:
+            return None
+        count = self._release(text)
+        self.num_tokens += count
+        return Delta(text, count, None, True)
+
+    def _take_slowly(self, pieces: list[Piece], is_exact: bool) -> Delta | None:
+        texts, count = [], 0
+        for piece in pieces:
+            if self.reason or self._is_behind_end(piece, is_exact):
+                break
+            text, is_whole = self._filter(piece)
+            if text:
+                texts.append(text)
+                new = self._release(text)
+                count += new
+                self.num_tokens += new
+                is_exact = is_exact and is_whole
+                self._at_word_end = text[-1].isspace()
+            if self._stops and self._stops.is_found:
+                self.reason = "stop"
+        return Delta("".join(texts), count, None, not is_exact) if texts else None
+
+    def _is_behind_end(self, piece: Piece, is_exact: bool) -> bool:
+        """Whether the call ends before this piece."""
+        if self._ending is None and self.num_tokens < self._limit:
+            return False
+        self._ending = self._ending or "limit"
+        if self._ends_at_word:
+            is_over = self._at_word_end or begins_word(piece.text) or self._extra_tokens >= EDGE_TOKENS
+            self._extra_tokens += piece.num_tokens
+        else:
+            # the place was told the limit; an estimate of ours that runs ahead of its count must not cost words
+            is_over = is_exact or self.num_tokens >= 2 * self._limit + EDGE_TOKENS
+        if is_over:
+            self.reason = self._ending
+        return is_over
+
+    def _filter(self, piece: Piece) -> tuple[str, bool]:
+        """The text that passes now, and whether nothing but this piece, unchanged, makes it up."""
+        self._held_tokens += piece.num_tokens
+        self._held_characters += len(piece.text)
+        text = piece.text
+        if self._seam:
+            text = self._seam.feed(text)
+            if self._seam.is_settled:
+                self._seam = None
+        if self._stops:
+            text = self._stops.feed(text)
+        return text, len(text) == self._held_characters
+
+    def _release(self, text: str) -> int:
+        """Tokens of text that passes: what was held for it, in proportion where a part was trimmed or is held still."""
+        share = len(text) / max(1, self._held_characters)
+        count = max(1, round(self._held_tokens * min(1.0, share)))
+        self._held_characters = max(0, self._held_characters - len(text)) if self._stops and not self._seam else 0
+        self._held_tokens = max(0, self._held_tokens - count) if self._held_characters else 0
+        return count

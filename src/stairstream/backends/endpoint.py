@@ -1,0 +1,147 @@
+"""One model at one URL: posts requests, and leaves out what the endpoint turns out not to take."""
+
+import asyncio
+from collections.abc import Mapping
+
+import aiohttp
+import msgspec
+
+from stairstream.backends.capabilities import Continues, is_hosted
+from stairstream.backends.http import (
+    CONNECT_TIMEOUT_S,
+    NETWORK_ERRORS,
+    HttpPool,
+    check_url,
+    connection_error,
+    host_of,
+    read_message,
+    says_unknown_model,
+    status_error,
+    tidy,
+)
+from stairstream.backends.wire import AnswerReader
+from stairstream.core.errors import ConfigError, MalformedAnswer, ServerFailed, UnknownModel
+from stairstream.core.graph import Sampling
+from stairstream.core.messages import as_dicts
+from stairstream.core.prompts import Prompt
+from stairstream.core.session import Note
+
+Fields = dict[str, object]
+"""The body of a request, field by field."""
+
+_SPARABLE = ("seed", "temperature", "top_p")
+"""Settings that a request can do without; whoever asked for them is told."""
+
+
+class Endpoint:
+    """Where requests go. The key goes into the Authorization header and nowhere else."""
+
+    def __init__(self, base_url: str, model: str, pool: HttpPool, api_key: str | None) -> None:
+        self.base_url = check_url(base_url)
+        self.model = model
+        self._pool = pool
+        self._key = (api_key or "").strip() or None
+        if self._key and not (self._key.isascii() and self._key.isprintable()):
+            raise ConfigError(f"api_key of model {model!r} holds characters that no key has; check the environment")
+        self._stream_options: Fields = {"include_usage": True}
+        if not is_hosted(self.base_url, model):
+            self._stream_options["continuous_usage_stats"] = True
+        self._left_out: set[str] = set()
+        self._limit_field = "max_tokens"
+
+    @property
+    def where(self) -> str:
+        """Host and model, as errors name them."""
+        return f"{host_of(self.base_url)} ({self.model})"
+
+    def body(self, prompt: Prompt, sampling: Sampling, max_tokens: int, continues: Continues) -> Fields:
+        """A streaming request for a prompt, its last message marked as one to be continued where that is asked for."""
+        messages: list[dict[str, object]] = [{**message} for message in as_dicts(prompt.messages)]
+        body: Fields = {"model": self.model, "messages": messages, "stream": True, "max_tokens": max_tokens}
+        if prompt.continues_last and continues == "flag":
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        if prompt.continues_last and continues == "prefix":
+            messages[-1]["prefix"] = True
+        settings = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
+        return body | {name: value for name, value in settings.items() if value is not None}
+
+    async def connect(self) -> None:
+        """See that a connection is ready in the pool; a failure shows at the first request."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                url = f"{self.base_url}/models"
+                async with self._pool.client().head(url, headers=self._headers(), allow_redirects=False):
+                    return
+        except NETWORK_ERRORS:
+            return
+
+    async def send(self, body: Fields) -> tuple[aiohttp.ClientResponse, list[Note]]:
+        """Post a request and get a response of status 200, with notes of the settings that were left out.
+
+        An optional field that the endpoint rejects is left out from then on, and the request sent again.
+        """
+        is_resent = False
+        while True:
+            try:
+                response = await self._post(self._shape(body))
+            except aiohttp.ServerDisconnectedError as exc:
+                # most often a pooled connection that the server had just closed
+                if is_resent:
+                    raise connection_error(exc, self.where) from exc
+                is_resent = True
+                continue
+            except NETWORK_ERRORS as exc:
+                raise connection_error(exc, self.where) from exc
+            if response.status == 200:
+                left_out = [name for name in _SPARABLE if name in body and name in self._left_out]
+                return response, [Note(kind="ignored", text=f"{name}: {self.where} rejects it") for name in left_out]
+            message = await read_message(response)
+            response.close()
+            if response.status not in (400, 422) or not self._adapt(body, message):
+                raise status_error(response.status, tidy(message, self._key), self.where, response.headers)
+
+    def check(self, reader: AnswerReader) -> None:
+        """Raise what an answer's bytes have shown to be wrong."""
+        if reader.error is not None:
+            message = tidy(reader.error, self._key)
+            kind = UnknownModel if says_unknown_model(message) else ServerFailed
+            raise kind(f"{self.where}: the server sent an error: {message}")
+        if reader.broken is not None:
+            message = tidy(reader.broken, self._key)
+            raise MalformedAnswer(f"{self.where}: the answer is not a chat completion ({message}); check base_url")
+
+    async def _post(self, body: Fields) -> aiohttp.ClientResponse:
+        return await self._pool.client().post(
+            f"{self.base_url}/chat/completions",
+            data=msgspec.json.encode(body),
+            headers=self._headers(),
+            allow_redirects=False,
+        )
+
+    def _headers(self) -> Mapping[str, str]:
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
+        return {**headers, "Authorization": f"Bearer {self._key}"} if self._key else headers
+
+    def _shape(self, body: Fields) -> Fields:
+        """The body as this endpoint was found to take it."""
+        shaped = {name: value for name, value in body.items() if name not in self._left_out}
+        shaped[self._limit_field] = shaped.pop("max_tokens")
+        if shaped["stream"] and "stream_options" not in self._left_out:
+            shaped["stream_options"] = self._stream_options
+        return shaped
+
+    def _adapt(self, body: Fields, message: str) -> bool:
+        """Leave out or rename the optional field that a rejection is about; whether there is one, so that every
+        retry sends something else."""
+        sent = self._shape(body)
+        if "continuous_usage_stats" in message and "continuous_usage_stats" in self._stream_options:
+            self._stream_options = {"include_usage": True}
+            return True
+        if "max_completion_tokens" in message and self._limit_field == "max_tokens":
+            self._limit_field = "max_completion_tokens"
+            return True
+        for name in ("stream_options", *_SPARABLE):
+            if name in message and name in sent:
+                self._left_out.add(name)
+                return True
+        return False

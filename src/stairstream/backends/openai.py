@@ -1,0 +1,340 @@
+"""Any OpenAI-compatible `/v1/chat/completions` endpoint: a session sends its whole context with every write.
+
+How an endpoint continues an answer is in `capabilities`, what its bytes mean in `wire`, its failures in `http`.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from stairstream.backends.capabilities import (
+    PROBE,
+    PROBE_TOKENS,
+    UNPROBED,
+    Capabilities,
+    Capability,
+    Continues,
+    ProbeMode,
+    look_up,
+)
+from stairstream.backends.continuation import Continuation
+from stairstream.backends.endpoint import Endpoint, Fields
+from stairstream.backends.http import NETWORK_ERRORS, HttpPool, connection_error
+from stairstream.backends.wire import AnswerReader, Piece
+from stairstream.core.context import Context
+from stairstream.core.errors import BackendError, MalformedAnswer, StreamCut
+from stairstream.core.graph import Agent, Sampling
+from stairstream.core.messages import Conversation
+from stairstream.core.prompts import Prompt, render
+from stairstream.core.seams import EDGE_TOKENS, EchoSeam, QuoteSeam, Seam
+from stairstream.core.session import Began, Chunk, Ended, EndReason, Layout, Note, Usage, WriteItem
+from stairstream.core.stops import StopFinder
+from stairstream.core.tokens import estimate_tokens
+
+_END_OF_STREAM_S = 0.05
+_WORD_EDGE_S = 1.0
+_REPEAT_TOKENS = 64
+_TOKENS_PER_MESSAGE = 4
+
+
+class OpenAIBackend:
+    """One model behind an OpenAI-compatible endpoint.
+
+    `pool` and `capabilities` are shared by all backends of a process, and closed by who made them. `continues` says
+    how the endpoint goes on with an answer; None (auto) leaves it to the table and the probe.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        model: str,
+        pool: HttpPool,
+        capabilities: Capabilities,
+        api_key: str | None = None,
+        continues: Continues | None = None,
+    ) -> None:
+        self.endpoint = Endpoint(base_url, model, pool, api_key)
+        self._capabilities = capabilities
+        self._continues = continues
+
+    @property
+    def model(self) -> str:
+        """What the endpoint calls the model."""
+        return self.endpoint.model
+
+    @property
+    def capability(self) -> Capability:
+        """How the endpoint continues an answer, as far as is known without asking it."""
+        if self._continues:
+            return Capability(continues=self._continues, why="set in the configuration")
+        place = (self.endpoint.base_url, self.model)
+        return look_up(*place) or self._capabilities.get(*place) or UNPROBED
+
+    @asynccontextmanager
+    async def reserve(self, num_agents: int) -> AsyncIterator[None]:
+        """An endpoint takes as many as come; its own limits are answered with 429."""
+        yield
+
+    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> "OpenAISession":
+        """A session; nothing is sent yet."""
+        return OpenAISession(self, Context(agent=agent, conversation=conversation, written=written))
+
+    async def aclose(self) -> None:
+        """Nothing is this backend's alone."""
+
+    async def settle(self, is_fresh: bool = False) -> Capability:
+        """How the endpoint continues, by a probe if neither configuration nor table say; raises a BackendError.
+
+        `is_fresh` probes even if an earlier result is at hand.
+        """
+        if self._continues or look_up(self.endpoint.base_url, self.model):
+            return self.capability
+        return await self._capabilities.settle(self.endpoint.base_url, self.model, self._ask_probe, is_fresh)
+
+    async def _ask_probe(self, mode: ProbeMode) -> str:
+        prompt = Prompt(messages=PROBE, continues_last=True)
+        body = self.endpoint.body(prompt, Sampling(temperature=0), PROBE_TOKENS, mode)
+        response, _ = await self.endpoint.send({**body, "stream": False})
+        reader = AnswerReader()
+        try:
+            pieces = reader.feed_whole(await response.read())
+        except NETWORK_ERRORS as exc:
+            raise connection_error(exc, self.endpoint.where) from exc
+        self.endpoint.check(reader)
+        return "".join(piece.text for piece in pieces)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Call:
+    """One request under way."""
+
+    began: Began
+    notes: tuple[Note, ...]
+    body: Fields
+    max_tokens: int
+    continuation: Continuation
+    reader: AnswerReader = field(default_factory=AnswerReader)
+    response: aiohttp.ClientResponse | None = None
+    sending: asyncio.Timeout | None = None
+    closing: asyncio.TimerHandle | None = None
+    is_stopped: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to be read."""
+        return self.reader.is_done or self.is_stopped or self.continuation.reason is not None
+
+    def reason(self) -> EndReason:
+        """Why the call ended; `length` is the server's own limit, `limit` the one that we asked for."""
+        if self.continuation.reason:
+            return self.continuation.reason
+        if self.is_stopped:
+            return "stopped"
+        match self.reader.finish_reason:
+            case "length" if self.continuation.num_tokens:
+                counted = self.reader.completion_tokens
+                return "limit" if counted is None or counted >= self.max_tokens else "length"
+            case "length" | "content_filter" as reason:
+                return reason
+            case _:
+                return "stop"
+
+    def usage(self) -> Usage:
+        """What the server counted, or else what we did."""
+        reader = self.reader
+        prompt_tokens, completion_tokens = reader.prompt_tokens, reader.completion_tokens
+        return Usage(
+            prompt_tokens=self.began.prompt_tokens if prompt_tokens is None else prompt_tokens,
+            cached_tokens=reader.cached_tokens,
+            completion_tokens=self.continuation.num_tokens if completion_tokens is None else completion_tokens,
+            is_estimate=prompt_tokens is None or completion_tokens is None,
+        )
+
+    def stop_now(self) -> None:
+        """End it wherever it is: while it is being sent, or between two reads."""
+        self.is_stopped = True
+        if self.sending is not None:
+            self.sending.reschedule(asyncio.get_running_loop().time())
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close the response, at once; a no-op for one that was read to its end."""
+        if self.closing is not None:
+            self.closing.cancel()
+        if self.response is not None:
+            self.response.close()
+
+
+class OpenAISession:
+    """A context that is sent whole with every write."""
+
+    def __init__(self, backend: OpenAIBackend, context: Context) -> None:
+        self._backend = backend
+        self._context = context
+        self._said: set[Note] = set()
+        self._call: _Call | None = None
+
+    async def warm(self) -> None:
+        """Connect, and probe an endpoint that nobody knows; only for an agent that will have to go on."""
+        if not self._context.agent.reads:
+            return
+        try:
+            if self._backend.capability is UNPROBED:
+                await self._backend.settle()
+            else:
+                await self._backend.endpoint.connect()
+        except BackendError:
+            # the write will fail the same way, and say so
+            return
+
+    async def read(self, chunks: Sequence[Chunk]) -> None:
+        """Let the references grow; the next write sends them."""
+        self._context.read(chunks)
+
+    async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
+        """One request: its answer as it comes, in the layout `quoted` up to EDGE_TOKENS tokens beyond the limit."""
+        call = self._call = self._prepare(limit)
+        reader, continuation = call.reader, call.continuation
+        try:
+            yield call.began
+            for note in self._unsaid(call.notes):
+                yield note
+            for note in self._unsaid(await self._send(call)):
+                yield note
+            while not call.is_over:
+                delta = continuation.take(await self._receive(call), reader.is_exact)
+                if delta is not None:
+                    self._context.written += delta.text
+                    yield delta
+                if reader.broken is not None or reader.error is not None:
+                    self._backend.endpoint.check(reader)
+            if not (call.is_stopped or continuation.reason) and (delta := continuation.finish()):
+                self._context.written += delta.text
+                yield delta
+            await _finish_response(call)
+            yield Ended(reason=call.reason(), usage=call.usage())
+        finally:
+            self._call = None
+            call.let_go()
+
+    def stop(self) -> None:
+        """End the call: at once, or at the next word edge where the endpoint can't go on inside a word."""
+        call = self._call
+        if call is None:
+            return
+        call.continuation.end_soon()
+        if call.continuation.reason:
+            call.stop_now()
+        elif call.closing is None:
+            call.closing = asyncio.get_running_loop().call_later(_WORD_EDGE_S, call.stop_now)
+
+    async def aclose(self) -> None:
+        """Close the call under way."""
+        if self._call is not None:
+            self._call.stop_now()
+
+    def _prepare(self, limit: int) -> _Call:
+        context, capability = self._context, self._backend.capability
+        layout, why, notes = _choose_layout(context, capability)
+        prompt = render(context, layout)
+        sampling, is_quoted = context.agent.sampling, layout == "quoted"
+        room = EDGE_TOKENS + min(_REPEAT_TOKENS, estimate_tokens(context.written)) if is_quoted else 0
+        stops = StopFinder(sampling.stop, context.written) if sampling.stop else None
+        seam = _choose_seam(context, layout, prompt, capability)
+        prompt_tokens = sum(estimate_tokens(one.content) + _TOKENS_PER_MESSAGE for one in prompt.messages)
+        return _Call(
+            began=Began(layout=layout, why=why, prompt_tokens=prompt_tokens, is_estimate=True),
+            notes=notes,
+            body=self._backend.endpoint.body(prompt, sampling, limit + room, capability.continues),
+            max_tokens=limit + room,
+            continuation=Continuation(limit, seam, stops, ends_at_word=is_quoted),
+        )
+
+    def _unsaid(self, notes: Sequence[Note]) -> list[Note]:
+        """The notes that this session has not given yet."""
+        new = [note for note in notes if note not in self._said]
+        self._said.update(new)
+        return new
+
+    async def _send(self, call: _Call) -> list[Note]:
+        if call.is_stopped:
+            return []
+        try:
+            async with asyncio.timeout(None) as call.sending:
+                call.response, notes = await self._backend.endpoint.send(call.body)
+        except TimeoutError:
+            if not call.is_stopped:
+                raise
+            return []
+        finally:
+            call.sending = None
+        return notes
+
+    async def _receive(self, call: _Call) -> list[Piece]:
+        """The pieces of what the network has next; at the end of the stream, see that it was a real one."""
+        response, reader, where = call.response, call.reader, self._backend.endpoint.where
+        assert response is not None
+        try:
+            if response.content_type == "text/event-stream":
+                data = await response.content.readany()
+            elif response.content_type == "text/html":
+                raise MalformedAnswer(f"{where}: the answer is a web page; check base_url (it often ends in /v1)")
+            else:
+                return reader.feed_whole(await response.read())
+        except NETWORK_ERRORS as exc:
+            if call.is_stopped:
+                return []
+            raise StreamCut(f"{where}: the connection was lost in the middle of the answer") from exc
+        if data:
+            return reader.feed(data)
+        pieces = reader.finish()
+        if not (call.is_stopped or reader.is_done or reader.finish_reason or reader.error):
+            raise StreamCut(f"{where}: the stream ended without saying that the answer has ended")
+        reader.is_done = True
+        return pieces
+
+
+async def _finish_response(call: _Call) -> None:
+    """Read the end of a complete stream, so that its connection goes back to the pool."""
+    response = call.response
+    if response is None or not call.reader.is_done or response.content.at_eof():
+        return
+    try:
+        async with asyncio.timeout(_END_OF_STREAM_S):
+            await response.content.readany()
+    except NETWORK_ERRORS:
+        return
+
+
+def _choose_layout(context: Context, capability: Capability) -> tuple[Layout, str, tuple[Note, ...]]:
+    """The layout of the next call, why, and what of the agent's wish could not be had."""
+    asked, can_continue = context.agent.layout, capability.continues != "none"
+    if asked == "quoted":
+        return "quoted", "asked for", ()
+    if asked == "rounds":
+        if can_continue or not render(context, "rounds").continues_last:
+            return "rounds", "asked for", ()
+        return "quoted", capability.why, (_unable("rounds", capability),)
+    if not context.written and (asked == "grouped" or not context.agent.reads):
+        return "grouped", "nothing to continue yet", ()
+    if can_continue:
+        notes = (_unable("insert", capability),) if asked == "insert" else ()
+        return "grouped", f"{capability.continues}: {capability.why}", notes
+    return "quoted", capability.why, (_unable(asked, capability),) if asked else ()
+
+
+def _unable(layout: Layout, capability: Capability) -> Note:
+    if layout == "insert":
+        return Note(kind="ignored", text="layout insert: it needs an engine whose cache is in our hands")
+    return Note(kind="ignored", text=f"layout {layout}: the endpoint can't continue an answer ({capability.why})")
+
+
+def _choose_seam(context: Context, layout: Layout, prompt: Prompt, capability: Capability) -> Seam | None:
+    if layout == "quoted":
+        return QuoteSeam(context.written) if context.written else None
+    echoes = capability.echoes if capability.echoes is not None else capability.continues == "prefill"
+    return EchoSeam(prompt.messages[-1].content) if prompt.continues_last and echoes else None

@@ -1,0 +1,158 @@
+"""The bytes of a chat completion, streamed or whole, read into pieces of text with their token counts."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from stairstream.core.sse import SseDecoder
+from stairstream.core.tokens import estimate_delta
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    prompt_cache_hit_tokens: int | None = None
+
+
+class _Timings(msgspec.Struct):
+    cache_n: int | None = None
+
+
+class _Content(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Content | None = None
+    message: _Content | None = None
+    finish_reason: str | None = None
+
+
+class _Problem(msgspec.Struct):
+    message: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    timings: _Timings | None = None
+    error: _Problem | str | None = None
+
+
+class Piece(NamedTuple):
+    """Text of one event with the number of its tokens, at least 1."""
+
+    text: str
+    num_tokens: int
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+
+
+class AnswerReader:
+    """Reads one answer's bytes; what it has learned so far is in its attributes.
+
+    Tokens are counted from continuous usage where the server gives it (`is_exact`), else estimated per event.
+    Thinking is counted by the usage alone: it is no text of the answer. After `error` (the server's own) or `broken`
+    (something that is no chunk) nothing more is read.
+    """
+
+    __slots__ = (
+        "_handed_tokens",
+        "_sse",
+        "broken",
+        "cached_tokens",
+        "completion_tokens",
+        "error",
+        "finish_reason",
+        "is_done",
+        "is_exact",
+        "prompt_tokens",
+    )
+
+    def __init__(self) -> None:
+        self._sse = SseDecoder()
+        self._handed_tokens = 0
+        self.finish_reason: str | None = None
+        self.is_done = False
+        self.is_exact = False
+        self.error: str | None = None
+        self.broken: str | None = None
+        self.prompt_tokens: int | None = None
+        self.cached_tokens: int | None = None
+        self.completion_tokens: int | None = None
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """The pieces of text that these bytes of an event stream complete."""
+        return self._read(self._sse.feed(data))
+
+    def finish(self) -> list[Piece]:
+        """What the end of the stream completes; a broken rest is only a stream that was cut."""
+        pieces = self._read(self._sse.finish())
+        self.broken = None
+        return pieces
+
+    def feed_whole(self, body: bytes) -> list[Piece]:
+        """The text of an answer that came as one JSON body, by a server that does not stream."""
+        pieces = self._read([body])
+        self.is_done = self.is_done or self.finish_reason is not None or bool(pieces)
+        return pieces
+
+    def _read(self, events: list[bytes]) -> list[Piece]:
+        pieces: list[Piece] = []
+        for event in events:
+            if event == b"[DONE]":
+                self.is_done = True
+                break
+            try:
+                chunk = _decode(event)
+            except msgspec.DecodeError as exc:
+                self.broken = str(exc)
+                break
+            if chunk.error is not None:
+                self.error = (chunk.error if isinstance(chunk.error, str) else chunk.error.message) or "an error"
+                break
+            if chunk.usage is not None:
+                self._learn(chunk.usage)
+            if chunk.choices:
+                self._read_choice(chunk.choices[0], chunk.usage, pieces)
+            if chunk.timings is not None and chunk.timings.cache_n is not None:
+                self.cached_tokens = chunk.timings.cache_n
+        return pieces
+
+    def _read_choice(self, choice: _Choice, usage: _Usage | None, pieces: list[Piece]) -> None:
+        content = choice.delta or choice.message
+        if content is not None:
+            if content.content:
+                pieces.append(Piece(content.content, self._count(content.content, usage)))
+            elif self.completion_tokens and (content.reasoning_content or content.reasoning):
+                self._handed_tokens = self.completion_tokens
+        if choice.finish_reason:
+            self.finish_reason = choice.finish_reason
+
+    def _learn(self, usage: _Usage) -> None:
+        if usage.prompt_tokens is not None:
+            self.prompt_tokens = usage.prompt_tokens
+        if usage.completion_tokens is not None:
+            self.completion_tokens = usage.completion_tokens
+        if usage.prompt_tokens_details is not None and usage.prompt_tokens_details.cached_tokens is not None:
+            self.cached_tokens = usage.prompt_tokens_details.cached_tokens
+        elif usage.prompt_cache_hit_tokens is not None:
+            self.cached_tokens = usage.prompt_cache_hit_tokens
+
+    def _count(self, text: str, usage: _Usage | None) -> int:
+        """Tokens of one event's text; events without text leave theirs to the next."""
+        total = usage.completion_tokens if usage is not None else None
+        if total is not None and total > self._handed_tokens:
+            count, self.is_exact = total - self._handed_tokens, True
+        else:
+            count, self.is_exact = estimate_delta(text), False
+        self._handed_tokens += count
+        return count
