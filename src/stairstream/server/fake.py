@@ -17,8 +17,8 @@ import msgspec
 from aiohttp import web
 
 from stairstream.backends.scripted import Fault, Script, next_word
-from stairstream.core.wording import Wording
 from stairstream.core.sse import encode_event
+from stairstream.core.wording import Wording
 
 FakeContinues = Literal["flag", "prefill", "prefix", "none", "reject"]
 """How a fake model goes on with an assistant message. `flag`, `prefix`: only where the request says so, else it begins
