@@ -4,8 +4,7 @@ How an endpoint continues an answer is in `capabilities`, what its bytes mean in
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -74,10 +73,9 @@ class OpenAIBackend:
         place = (self.endpoint.base_url, self.model)
         return look_up(*place) or self._capabilities.get(*place) or UNPROBED
 
-    @asynccontextmanager
-    async def reserve(self, num_agents: int) -> AsyncIterator[None]:
+    @property
+    def room(self) -> None:
         """An endpoint takes as many as come; its own limits are answered with 429."""
-        yield
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> "OpenAISession":
         """A session; nothing is sent yet."""

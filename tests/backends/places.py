@@ -1,0 +1,77 @@
+"""Backends to run the contract on: each place gives one that works and one whose first call fails at once."""
+
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stairstream.backends.base import Backend
+from stairstream.backends.capabilities import Capabilities, Continues
+from stairstream.backends.http import HttpPool
+from stairstream.backends.openai import OpenAIBackend
+from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
+from stairstream.core.seams import EDGE_TOKENS
+from stairstream.server.fake import FakeContinues, FakeModel, serve_fake
+
+WORDS = (*numbered_words("w", 30), " caf\u00e9", " \U0001f600\u200d\U0001f4bb", *(f" v{i}" for i in range(1, 9)))
+SCRIPT = Script(words=WORDS, token_s=0.001)
+FLAKY = replace(SCRIPT, fault=Fault(kind="status_500", calls=1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """`text` is all that the model would say, None if unknown; `extra_tokens` what a write may add to its limit."""
+
+    backend: Backend
+    flaky: Backend | None = None
+    text: str | None = None
+    extra_tokens: int = 0
+
+
+OpenPlace = Callable[[], AbstractAsyncContextManager[Place]]
+
+
+@asynccontextmanager
+async def scripted_place() -> AsyncIterator[Place]:
+    yield Place(backend=ScriptedBackend(SCRIPT), flaky=ScriptedBackend(FLAKY), text="".join(WORDS))
+
+
+def openai_place(fake: FakeContinues, continues: Continues | None = None, echoes: bool = False) -> OpenPlace:
+    """The openai backend before a fake server that continues in the way of `fake`."""
+
+    @asynccontextmanager
+    async def place() -> AsyncIterator[Place]:
+        models = [
+            FakeModel(name="good", script=SCRIPT, continues=fake, echoes=echoes),
+            FakeModel(name="flaky", script=FLAKY, continues=fake, echoes=echoes),
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            capabilities = Capabilities(path=Path(folder) / "capabilities.json")
+            async with aclosing(HttpPool()) as pool, serve_fake(models) as serving:
+                good, flaky = (
+                    OpenAIBackend(
+                        base_url=serving.base_url,
+                        model=model.name,
+                        pool=pool,
+                        capabilities=capabilities,
+                        continues=continues,
+                    )
+                    for model in models
+                )
+                await good.settle()
+                extra_tokens = EDGE_TOKENS if good.capability.continues == "none" else 0
+                yield Place(backend=good, flaky=flaky, text="".join(WORDS), extra_tokens=extra_tokens)
+
+    return place
+
+
+PLACES: dict[str, OpenPlace] = {
+    "scripted": scripted_place,
+    "openai-flag": openai_place("flag"),
+    "openai-prefill": openai_place("prefill"),
+    "openai-echo": openai_place("prefill", echoes=True),
+    "openai-prefix": openai_place("prefix", "prefix"),
+    "openai-quoted": openai_place("none"),
+    "openai-reject": openai_place("reject"),
+}
