@@ -1,0 +1,1 @@
+"""Models of transformers in this process, behind sessions whose KV cache can open a gap. Needs the extra `torch`."""

@@ -1,0 +1,207 @@
+"""The KV cache of one sequence, in which every cached token has a position that may change.
+
+Entries lie in the buffers in any order; what orders them is their position. An insertion therefore moves no values:
+the later entries get new positions, and their keys are rotated by the difference.
+
+Letters: L layers, H key-value heads, N entries, T new tokens, D head size.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Rotate = Callable[[Tensor, Tensor], Tensor]
+"""Rotates keys_LHND by as many positions, forward or back, as shifts_N says."""
+
+_LEAST_ENTRIES = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a model's cache looks like."""
+
+    num_layers: int
+    num_heads: int
+    head_size: int
+    dtype: torch.dtype
+    device: torch.device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Room for the entries of some tokens, filled by one forward pass; they see the entries that `mask_TN` lets them.
+
+    The mask is additive; None: they see everything.
+    """
+
+    cache: "Cache"
+    ids: list[int]
+    positions: list[int]
+    start: int
+    end: int
+    mask_TN: Tensor | None
+
+
+class Cache:
+    """Keys and values of a sequence whose token at position i is `ids[i]`.
+
+    `num_exact` is the number of leading tokens whose entries saw exactly what stands before them, as in a forward
+    pass over the whole text; entries behind an insertion have not seen it.
+    """
+
+    def __init__(self, shape: Shape, rotate: Rotate) -> None:
+        self.ids: list[int] = []
+        self.num_exact = 0
+        self._shape = shape
+        self._rotate = rotate
+        self._slots: list[int | None] = []
+        self._missing: list[int] = []
+        self._size = 0
+        self._keys_LHND = self._new_buffer(_LEAST_ENTRIES)
+        self._values_LHND = self._new_buffer(_LEAST_ENTRIES)
+        self._positions_N = self._new_positions(_LEAST_ENTRIES)
+        # Keys as they were computed, and where; kept from the first move on. A key is always rotated from there, so
+        # that the rounding of many moves does not add up, and a move back restores it bit for bit.
+        self._born_LHND: Tensor | None = None
+        self._born_at_N = self._positions_N
+
+    @property
+    def num_missing(self) -> int:
+        """Tokens that have no entry yet."""
+        return len(self._missing)
+
+    def append(self, token: int) -> None:
+        """One more token behind all others; its entry is missing."""
+        self._missing.append(len(self.ids))
+        self.ids.append(token)
+        self._slots.append(None)
+
+    def rearrange(self, ids: Sequence[int], sources: Sequence[int | None]) -> None:
+        """Make the sequence `ids`: token i keeps the entry that was at position `sources[i]`; None: to be computed."""
+        slots = [None if source is None else self._slots[source] for source in sources]
+        num_exact = 0
+        for i, source in enumerate(sources[: self.num_exact]):
+            if source != i:
+                break
+            num_exact += 1
+        self.num_exact = num_exact
+        self.ids, self._slots = list(ids), slots
+        self._missing = [position for position, slot in enumerate(slots) if slot is None]
+        self._close_holes()
+        self._move()
+
+    def claim(self, num_tokens: int) -> Claim:
+        """Room for the first `num_tokens` of the missing tokens, in the order of their positions."""
+        positions = self._missing[:num_tokens]
+        start, end = self._size, self._size + len(positions)
+        self._reserve(end)
+        positions_T = torch.tensor(positions, device=self._shape.device)
+        self._positions_N[start:end] = positions_T
+        if self._born_LHND is not None:
+            self._born_at_N[start:end] = positions_T
+        mask_TN = None
+        if len(positions) > 1 or positions[0] != start:
+            is_later_TN = self._positions_N[None, :end] > positions_T[:, None]
+            mask_TN = torch.zeros(is_later_TN.shape, dtype=self._shape.dtype, device=self._shape.device)
+            mask_TN.masked_fill_(is_later_TN, float("-inf"))
+        ids = [self.ids[position] for position in positions]
+        return Claim(cache=self, ids=ids, positions=positions, start=start, end=end, mask_TN=mask_TN)
+
+    def write(self, layer: int, start: int, end: int, keys_HTD: Tensor, values_HTD: Tensor) -> tuple[Tensor, Tensor]:
+        """Put a layer's new keys and values into a claim's room; returns all of that layer, up to the room's end."""
+        self._keys_LHND[layer, :, start:end] = keys_HTD
+        self._values_LHND[layer, :, start:end] = values_HTD
+        if self._born_LHND is not None:
+            self._born_LHND[layer, :, start:end] = keys_HTD
+        return self._keys_LHND[layer, :, :end], self._values_LHND[layer, :, :end]
+
+    def keep(self, claim: Claim) -> None:
+        """Count the entries of a claim, now that every layer has written them."""
+        for slot, position in enumerate(claim.positions, claim.start):
+            self._slots[position] = slot
+            if position == self.num_exact:
+                self.num_exact += 1
+        del self._missing[: len(claim.positions)]
+        self._size = claim.end
+
+    def fork(self, num_tokens: int) -> "Cache":
+        """Another cache that begins with a copy of the first `num_tokens` tokens, which must be exact."""
+        assert num_tokens <= self.num_exact
+        other = Cache(self._shape, self._rotate)
+        other._reserve(num_tokens)
+        slots = torch.tensor(self._slots[:num_tokens], dtype=torch.long, device=self._shape.device)
+        other._keys_LHND[:, :, :num_tokens] = self._keys_LHND[:, :, slots]
+        other._values_LHND[:, :, :num_tokens] = self._values_LHND[:, :, slots]
+        other._positions_N[:num_tokens] = torch.arange(num_tokens, device=self._shape.device)
+        other.ids = self.ids[:num_tokens]
+        other._slots = list(range(num_tokens))
+        other._size = other.num_exact = num_tokens
+        return other
+
+    def _close_holes(self) -> None:
+        """Put the last entries where entries are no longer wanted, so that those that are fill the buffers' front."""
+        used = {slot: position for position, slot in enumerate(self._slots) if slot is not None}
+        self._size = len(used)
+        holes = [slot for slot in range(self._size) if slot not in used]
+        if not holes:
+            return
+        behind = [slot for slot in used if slot >= self._size]
+        to, source = torch.tensor([holes, behind], device=self._shape.device)
+        for buffer_LHND in (self._keys_LHND, self._values_LHND, self._born_LHND):
+            if buffer_LHND is not None:
+                buffer_LHND[:, :, to] = buffer_LHND[:, :, source]
+        self._positions_N[to] = self._positions_N[source]
+        if self._born_LHND is not None:
+            self._born_at_N[to] = self._born_at_N[source]
+        for hole, slot in zip(holes, behind, strict=True):
+            self._slots[used[slot]] = hole
+
+    def _move(self) -> None:
+        """Rotate the keys of those entries whose position has changed."""
+        wanted = [0] * self._size
+        for position, slot in enumerate(self._slots):
+            if slot is not None:
+                wanted[slot] = position
+        wanted_N = torch.tensor(wanted, dtype=torch.long, device=self._shape.device)
+        moved = (wanted_N != self._positions_N[: self._size]).nonzero()[:, 0]
+        if not len(moved):
+            return
+        if self._born_LHND is None:
+            self._born_LHND, self._born_at_N = self._keys_LHND.clone(), self._positions_N.clone()
+        shifts = wanted_N[moved] - self._born_at_N[moved]
+        self._keys_LHND[:, :, moved] = self._rotate(self._born_LHND[:, :, moved], shifts)
+        self._positions_N[: self._size] = wanted_N
+
+    def _reserve(self, num_entries: int) -> None:
+        """Let the buffers hold that many entries."""
+        has = self._positions_N.shape[0]
+        if num_entries <= has:
+            return
+        size = max(num_entries, 2 * has)
+        self._keys_LHND = self._grown(self._keys_LHND, size)
+        self._values_LHND = self._grown(self._values_LHND, size)
+        self._positions_N = self._grown_positions(self._positions_N, size)
+        if self._born_LHND is not None:
+            self._born_LHND = self._grown(self._born_LHND, size)
+            self._born_at_N = self._grown_positions(self._born_at_N, size)
+
+    def _grown(self, buffer_LHND: Tensor, size: int) -> Tensor:
+        larger_LHND = self._new_buffer(size)
+        larger_LHND[:, :, : self._size] = buffer_LHND[:, :, : self._size]
+        return larger_LHND
+
+    def _grown_positions(self, positions_N: Tensor, size: int) -> Tensor:
+        larger_N = self._new_positions(size)
+        larger_N[: self._size] = positions_N[: self._size]
+        return larger_N
+
+    def _new_buffer(self, size: int) -> Tensor:
+        shape = self._shape
+        return torch.zeros(
+            (shape.num_layers, shape.num_heads, size, shape.head_size), dtype=shape.dtype, device=shape.device
+        )
+
+    def _new_positions(self, size: int) -> Tensor:
+        return torch.zeros(size, dtype=torch.long, device=self._shape.device)
