@@ -95,7 +95,11 @@ WRONG = [
     ("backend: llamacpp, ", "", "models.agg.backend: is missing; there is openai, llamacpp, scripted"),
     ("model: smollm2-135m-instruct, ", "", "models.agg.model: is missing"),
     (MODEL_P1, "model: p1", "models.p1.base_url: is missing"),
-    ("http://127.0.0.1:9100", "127.0.0.1:9100", "models.p1.base_url: must begin with http:// or https://, not '127."),
+    (
+        "http://127.0.0.1:9100",
+        "127.0.0.1:9100",
+        "models.p1.base_url: must be a URL, as in http://127.0.0.1:8000/v1, not '127.",
+    ),
     ("[p1, p1, p1]", "[p1, p2, p1]", "pipelines.mix.proposers[1]: 'p2' is not a model; did you mean 'p1'?"),
     ("[p1, p1, p1]", "p1", "pipelines.mix.proposers: must be a list, as in [one, two], not 'p1'"),
     ("[p1, p1, p1]", "[]", "pipelines.mix.proposers: is empty"),

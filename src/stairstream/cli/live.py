@@ -55,7 +55,7 @@ class _View:
         self._least_scale_s = least_scale_s
         self.events: list[Event] = []
         self.scale_s = least_scale_s
-        self.lanes = make_lanes([agent.name for agent in self._graph.agents], self._graph.answer)
+        self.lanes = make_lanes(self._graph)
         self.columns = max(20, console.width - _NAME_WIDTH)
 
     def add(self, event: Event) -> None:

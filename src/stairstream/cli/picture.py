@@ -1,5 +1,6 @@
 """A staircase drawn in characters: a lane per agent over time. Pure: events in, rich texts out."""
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,6 +8,8 @@ from dataclasses import dataclass, field
 from rich.text import Text
 
 from stairstream.core.events import AgentEnd, AgentEnded, Event, StepStarted, Wrote
+from stairstream.core.graph import Graph
+from stairstream.core.metrics import STALL_AFTER_S
 
 FIRST, UPDATE, WRITES, SILENT, WAITS, BROKEN = "◆", "▲", "━", "╌", "·", "✗"
 LEGEND = f"{WAITS} waits  {FIRST} first token  {WRITES} writes  {UPDATE} reads more (update)  {SILENT} pauses"
@@ -39,9 +42,14 @@ class Lane:
                 pass
 
 
-def make_lanes(agents: Sequence[str], answer: str) -> dict[str, Lane]:
-    """A lane for each agent, the answer's first, upstream nearest to it before the rest."""
-    return {name: Lane(name) for name in (answer, *(name for name in reversed(agents) if name != answer))}
+def make_lanes(graph: Graph) -> dict[str, Lane]:
+    """A lane for each agent: the answer's first, then those that it reads, then those that they read."""
+    lanes: dict[str, Lane] = {}
+    row = [graph.answer]
+    while row:
+        lanes |= {name: Lane(name) for name in row if name not in lanes}
+        row = [upstream for name in row for upstream in graph.agent(name).reads if upstream not in lanes]
+    return lanes
 
 
 def seconds_per_column(until_s: float, columns: int, at_least_s: float = 0.0) -> float:
@@ -81,7 +89,7 @@ def _draw_column(lane: Lane, start_s: float, end_s: float, until_s: float) -> st
         return FIRST
     if _has_any(lane.updates_s, start_s, end_s):
         return UPDATE
-    if _has_any(lane.times_s, start_s, end_s):
+    if _is_flowing(lane.times_s, start_s, end_s, until_s):
         return WRITES
     return SILENT if lane.times_s and lane.times_s[0] < start_s else WAITS
 
@@ -91,12 +99,20 @@ def _has_any(times_s: Sequence[float], start_s: float, end_s: float) -> bool:
     return place < len(times_s) and times_s[place] < end_s
 
 
+def _is_flowing(times_s: Sequence[float], start_s: float, end_s: float, until_s: float) -> bool:
+    """Whether words came in this time, or just before and just after it: no pause that one would feel."""
+    if _has_any(times_s, start_s, end_s):
+        return True
+    place = bisect_left(times_s, start_s)
+    before_s = times_s[place - 1] if place else -math.inf
+    after_s = times_s[place] if place < len(times_s) else until_s
+    return after_s - before_s <= STALL_AFTER_S
+
+
 def draw_ruler(scale_s: float, columns: int) -> str:
     """Seconds below the lanes, every ten columns."""
-    ruler = ""
-    for column in range(0, columns, 10):
-        ruler += f"{f'|{column * scale_s:g}':<10}"
-    return f"{ruler[: columns - 1].rstrip()} s"
+    labels = (f"{f'|{column * scale_s:.4g}':<10}" for column in range(0, columns - 8, 10))
+    return f"{''.join(labels).rstrip()} s"
 
 
 def _shorten(name: str, width: int) -> str:

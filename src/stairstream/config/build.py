@@ -15,7 +15,6 @@ from stairstream.backends.base import Backend
 from stairstream.backends.retry import Retrying
 from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
 from stairstream.config.schema import (
-    BackendKeys,
     Config,
     LlamaCppKeys,
     MixtureKeys,
@@ -30,6 +29,8 @@ from stairstream.core.graph import Graph, Sampling
 from stairstream.core.topologies import mixture, single
 
 if TYPE_CHECKING:
+    from stairstream.backends.capabilities import Capabilities
+    from stairstream.backends.http import HttpPool
     from stairstream.backends.llamacpp import LlamaCpp
 
 
@@ -84,18 +85,24 @@ async def open_backends(
     An engine has room for one run of the graph that needs most of it, unless its `slots` say otherwise.
     """
     rng = random.Random()
-    async with AsyncExitStack() as stack:
-        engines = _Engines(config, graphs, stack, loading)
+    async with open_engines(config, graphs, loading) as engines:
         backends: dict[str, Backend] = {}
         for name in dict.fromkeys(agent.model for graph in graphs for agent in graph.agents):
             model = config.models[name]
-            backend = await engines.make_backend(model)
-            stack.push_async_callback(backend.aclose)
-            backends[name] = Retrying(backend, attempts=model.common.attempts, rng=rng)
+            backends[name] = Retrying(await engines.make_backend(model), attempts=model.common.attempts, rng=rng)
         yield backends
 
 
-class _Engines:
+@asynccontextmanager
+async def open_engines(
+    config: Config, graphs: Sequence[Graph], loading: Loading = nullcontext
+) -> AsyncIterator["Engines"]:
+    """What backends share, for the length of the block."""
+    async with AsyncExitStack() as stack:
+        yield Engines(config, graphs, stack, loading)
+
+
+class Engines:
     """What several backends share: a pool of connections, and embedded engines by what they were loaded with."""
 
     def __init__(self, config: Config, graphs: Sequence[Graph], stack: AsyncExitStack, loading: Loading) -> None:
@@ -104,18 +111,38 @@ class _Engines:
         self._stack = stack
         self._loading = loading
         self._llamas: dict[LlamaCppKeys, LlamaCpp] = {}
+        self._web: tuple[HttpPool, Capabilities] | None = None
 
     async def make_backend(self, model: ModelConfig) -> Backend:
-        """A backend for a model, on an engine that is there or on a new one."""
+        """A backend for a model, on an engine that is there or on a new one; it is closed with the engines."""
         match model.keys:
             case ScriptedKeys() as keys:
                 return ScriptedBackend(_make_script(model.name, keys), model=model.name)
-            case OpenAIKeys():
-                raise NotImplementedError
+            case OpenAIKeys() as keys:
+                return self._make_openai(keys)
             case LlamaCppKeys() as keys:
                 return await self._make_llamacpp(model.name, keys)
             case never:
                 assert_never(never)
+
+    def _make_openai(self, keys: OpenAIKeys) -> Backend:
+        from stairstream.backends.capabilities import Capabilities
+        from stairstream.backends.http import HttpPool
+        from stairstream.backends.models import models_folder
+        from stairstream.backends.openai import OpenAIBackend
+
+        if self._web is None:
+            self._web = HttpPool(), Capabilities(path=models_folder().parent / "capabilities.json")
+            self._stack.push_async_callback(self._web[0].aclose)
+        pool, capabilities = self._web
+        return OpenAIBackend(
+            base_url=keys.base_url,
+            model=keys.model,
+            pool=pool,
+            capabilities=capabilities,
+            api_key=keys.api_key,
+            continues=None if keys.continues == "auto" else keys.continues,
+        )
 
     async def _make_llamacpp(self, name: str, keys: LlamaCppKeys) -> Backend:
         from stairstream.backends.llamacpp import LlamaCpp, LlamaCppBackend
@@ -124,7 +151,7 @@ class _Engines:
         if keys not in self._llamas:
             llama = LlamaCpp(
                 find_model(keys.model),
-                slots=keys.slots or self._sessions(keys),
+                slots=keys.slots or self._count_sessions(keys),
                 context_tokens=keys.context_tokens,
                 threads=keys.threads,
             )
@@ -134,12 +161,10 @@ class _Engines:
             self._llamas[keys] = llama
         return LlamaCppBackend(self._llamas[keys], keys.model)
 
-    def _sessions(self, keys: BackendKeys) -> int:
+    def _count_sessions(self, keys: LlamaCppKeys) -> int:
         """How many sessions one run has on the engine of these keys, at most."""
-        counts = (
-            sum(self._config.models[agent.model].keys == keys for agent in graph.agents) for graph in self._graphs
-        )
-        return max(counts)
+        models = {name for name, model in self._config.models.items() if model.keys == keys}
+        return max((sum(agent.model in models for agent in graph.agents) for graph in self._graphs), default=1)
 
 
 def _make_script(name: str, keys: ScriptedKeys) -> Script:

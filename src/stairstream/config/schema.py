@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from stairstream.backends.scripted import FaultKind
 from stairstream.config.policies import read_policy
@@ -76,7 +77,6 @@ class OpenAIKeys:
     model: str
     api_key: Annotated[str, Secret()] | None = field(default=None, repr=False)
     continues: Literal["auto", "flag", "prefill", "prefix", "none"] = "auto"
-    context_tokens: Whole | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +127,16 @@ class ModelConfig:
     keys: BackendKeys
     sampling: SamplingKeys
     common: CommonKeys
+
+    @property
+    def backend(self) -> str:
+        """Its backend's name in the file."""
+        return next(name for name, keys in _BACKENDS.items() if isinstance(self.keys, keys))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether somebody else runs it, who may want money for it."""
+        return isinstance(self.keys, OpenAIKeys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,13 +278,21 @@ def _read_model(name: str, raw: object, where: Where) -> ModelConfig:
 
 def _check_model(keys: BackendKeys, section: Mapping[str, object], where: Where) -> None:
     match keys:
-        case OpenAIKeys() if not keys.base_url.startswith(("http://", "https://")):
+        case OpenAIKeys() if not _is_url(keys.base_url):
             shown = show(section["base_url"])
-            raise (where / "base_url").error(f"must begin with http:// or https://, not {shown}")
+            raise (where / "base_url").error(f"must be a URL, as in http://127.0.0.1:8000/v1, not {shown}")
         case ScriptedKeys():
             given = [one for one in ("words", "text", "length") if getattr(keys, one) is not None]
             if len(given) != 1:
                 raise where.error(f"give one of words, text and length, not {' and '.join(given) or 'none'}")
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _read_pipeline(name: str, raw: object, where: Where, models: Mapping[str, ModelConfig]) -> PipelineConfig:

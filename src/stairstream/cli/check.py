@@ -1,0 +1,174 @@
+"""`stairstream check`: asks every model of a configuration a little, and says what a question will cost."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stairstream.api import choose_policy
+from stairstream.backends.base import Backend, Session
+from stairstream.cli.estimate import ANSWER_TOKENS, QUESTION_TOKENS, estimate
+from stairstream.cli.terminal import printable, show_loading
+from stairstream.config.build import Engines, build_graph, open_engines
+from stairstream.config.schema import Config, MixtureKeys, ModelConfig, PipelineConfig, SingleKeys, load_config
+from stairstream.core.errors import BackendError, ConfigError, MissingExtra, StairstreamError
+from stairstream.core.graph import Agent, Graph, Sampling
+from stairstream.core.messages import question
+from stairstream.core.session import Began, Chunk, Delta, Ended, Layout
+
+_QUESTION = "Name three colours."
+_DRAFT = "Red, green"
+_TRY_TOKENS = 4
+_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """What a model did when asked: `layout` and `why` are those of a second call, which goes on with the first."""
+
+    layout: Layout
+    why: str
+    first_token_s: float
+    counts_cached: bool
+
+
+def check(file: Path | None) -> None:
+    """Print what each model can and what each pipeline costs. Raises the first model's error after all were asked."""
+    config = load_config(file)
+    console = Console(highlight=False)
+    probed = asyncio.run(_probe_all(config))
+    _show_models(console, config, probed)
+    console.print()
+    console.print(_costs_table(config, probed))
+    console.print(
+        Text(
+            f"Estimates for a question of {QUESTION_TOKENS} tokens and answers of up to {ANSWER_TOKENS}, "
+            "as if all models wrote equally fast.",
+            style="dim",
+        )
+    )
+    failed = {name: found for name, found in probed.items() if isinstance(found, StairstreamError)}
+    for name, error in failed.items():
+        raise type(error)(f"model {name!r}: {error}") from error
+
+
+async def _probe_all(config: Config) -> dict[str, Probed | StairstreamError]:
+    found: dict[str, Probed | StairstreamError] = {}
+    for name, model in config.models.items():
+        # one engine at a time: two that are loaded at once would slow each other down
+        async with open_engines(config, (), show_loading) as engines:
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    found[name] = await _probe(engines, model)
+            except TimeoutError:
+                found[name] = BackendError(f"no answer within {_PATIENCE_S:g} s")
+            except (BackendError, ConfigError, MissingExtra) as exc:
+                found[name] = exc
+    return found
+
+
+async def _probe(engines: Engines, model: ModelConfig) -> Probed:
+    """Two small calls as an aggregator makes them: the second reads more and goes on with the first's words."""
+    backend = await engines.make_backend(model)
+    await _settle(backend)
+    agent = Agent(name="check", model=model.name, reads=("draft",), sampling=Sampling(max_tokens=2 * _TRY_TOKENS))
+    loop = asyncio.get_running_loop()
+    session = await backend.open(agent, question(_QUESTION))
+    try:
+        await session.warm()
+        await session.read([Chunk(agent="draft", text=_DRAFT, is_final=False)])
+        start_s = loop.time()
+        _, first_s, _ = await _write(session)
+        await session.read([Chunk(agent="draft", text=", blue.", is_final=True)])
+        began, _, ended = await _write(session)
+    finally:
+        await session.aclose()
+    counts_cached = ended is not None and ended.usage is not None and ended.usage.cached_tokens is not None
+    return Probed(layout=began.layout, why=began.why, first_token_s=first_s - start_s, counts_cached=counts_cached)
+
+
+async def _settle(backend: Backend) -> None:
+    """Probe an endpoint anew, whatever was found out earlier."""
+    from stairstream.backends.openai import OpenAIBackend
+
+    if isinstance(backend, OpenAIBackend):
+        await backend.settle(is_fresh=True)
+
+
+async def _write(session: Session) -> tuple[Began, float, Ended | None]:
+    """What a small write began and ended with, and when its first token came (its end, if none did)."""
+    loop = asyncio.get_running_loop()
+    began: Began | None = None
+    first_s: float | None = None
+    ended: Ended | None = None
+    async with aclosing(session.write(_TRY_TOKENS)) as items:
+        async for item in items:
+            match item:
+                case Began():
+                    began = item
+                case Delta() if first_s is None:
+                    first_s = loop.time()
+                case Ended():
+                    ended = item
+                case _:
+                    pass
+    assert began is not None, "a session begins each write with Began"
+    return began, first_s if first_s is not None else loop.time(), ended
+
+
+def _show_models(console: Console, config: Config, probed: Mapping[str, Probed | StairstreamError]) -> None:
+    width = max(len(name) for name in probed)
+    for name, found in probed.items():
+        match found:
+            case Probed():
+                cached = "says what it had cached" if found.counts_cached else "does not say what it had cached"
+                what = f"layout {found.layout} ({found.why}), first token {found.first_token_s:.2f} s, {cached}"
+            case error:
+                what = f"fails: {error}"
+        console.print(Text(printable(f"{name:<{width}}  {config.models[name].backend:<8}  {what}")), soft_wrap=True)
+
+
+def _costs_table(config: Config, probed: Mapping[str, Probed | StairstreamError]) -> Table:
+    """Tokens per pipeline and policy; money too, if the file has prices."""
+    has_prices = any(model.common.price for model in config.models.values())
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("pipeline")
+    table.add_column("policy")
+    for head in ("calls", "prompt tokens", "that repeat", "written", *(("price", "if cached") if has_prices else ())):
+        table.add_column(head, justify="right")
+    for pipeline in config.pipelines.values():
+        for name, variant in _variants(pipeline).items():
+            cost = estimate(_with_layouts(build_graph(config, variant), probed), config.models)
+            counts = (cost.calls, cost.prompt_tokens, cost.repeated_tokens, cost.completion_tokens)
+            money = (_money(cost.price), _money(cost.cached_price)) if has_prices else ()
+            table.add_row(pipeline.name, name, *map(str, counts), *money)
+    return table
+
+
+def _variants(pipeline: PipelineConfig) -> dict[str, PipelineConfig]:
+    match pipeline.keys:
+        case MixtureKeys() as keys:
+            alone = replace(pipeline, keys=SingleKeys(model=keys.aggregator))
+            waiting = choose_policy(pipeline, "wait", ())
+            return {pipeline.policy_name: pipeline, "wait": waiting, f"{keys.aggregator} alone": alone}
+        case SingleKeys() as keys:
+            return {f"{keys.model} alone": pipeline}
+
+
+def _with_layouts(graph: Graph, probed: Mapping[str, Probed | StairstreamError]) -> Graph:
+    """The graph with the layouts that its agents will get."""
+    agents = []
+    for agent in graph.agents:
+        found = probed.get(agent.model)
+        layout = found.layout if isinstance(found, Probed) and agent.layout is None else agent.layout
+        agents.append(replace(agent, layout=layout, first_token_s=None, gap_s=None))
+    return replace(graph, agents=tuple(agents))
+
+
+def _money(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.6f}".rstrip("0").rstrip(".")
