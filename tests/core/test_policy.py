@@ -61,7 +61,7 @@ def test_bad_numbers_are_named(numbers: dict[str, float], culprit: str) -> None:
 
 
 def test_without_upstream_an_agent_writes_at_once_and_once() -> None:
-    assert decide(Policy(), (), Own(max_tokens=9), 0) == Write(limit=9)
+    assert decide(Policy(), (), Own(max_tokens=9), 0) == Write(limit=9, reads=False)
     assert decide(Policy(), (), Own(max_tokens=9, steps=1, num_written=3, model_ended_at=1), 1) == Finish(reason="stop")
     assert decide(Policy(), (), Own(max_tokens=9, steps=1, num_written=9), 1) == Finish(reason="length")
 

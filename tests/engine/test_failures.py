@@ -11,9 +11,10 @@ from stairstream.backends.base import Backend
 from stairstream.backends.retry import Retrying
 from stairstream.backends.scripted import Fault, FaultKind, Script, ScriptedBackend, ScriptedSession, numbered_words
 from stairstream.core.context import Context
+from stairstream.core.costs import Price
 from stairstream.core.errors import ConfigError, RequestError
-from stairstream.core.events import AgentEnded, Event, Noted, RunEnded
-from stairstream.core.graph import Agent
+from stairstream.core.events import AgentEnded, Event, Noted, RunEnded, Wrote
+from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import Conversation, question
 from stairstream.core.metrics import num_updates, summarize
 from stairstream.core.policy import PRESETS, Policy
@@ -126,7 +127,7 @@ def test_deadline_before_the_first_word_is_an_error() -> None:
     _, events = play(mixture(PRESETS["wait"]), scripted(length=400), deadline_s=4)
     assert isinstance(events[-1], RunEnded)
     assert events[-1].reason == "failed"
-    assert events[-1].error == "nothing had been said by the deadline of 4 s"
+    assert events[-1].error == "nothing had been said when the run's deadline was reached"
 
 
 def test_leaving_the_block_closes_every_call_at_once() -> None:
@@ -176,3 +177,67 @@ def test_empty_question_and_unknown_model_are_refused_before_anything_runs() -> 
         run(ask("  ", {**scripted()}))
     with pytest.raises(ConfigError, match="'p1' wants model 'p1'"):
         run(ask("why?", {}))
+
+
+def fallback(graph: Graph, *models: str) -> Graph:
+    agents = tuple(replace(agent, fallbacks=models) if agent.name == "agg" else agent for agent in graph.agents)
+    return replace(graph, agents=agents)
+
+
+@pytest.mark.parametrize("kind", ["status_500", "cut", "malformed", "empty", "no_done"])
+def test_fallback_goes_on_from_the_words_already_sent(kind: FaultKind) -> None:
+    words = numbered_words("x", 16)
+    fault = Fault(kind=kind, after_tokens=5)
+    spare = ScriptedBackend(Script(words=words, first_token_s=0.5, token_s=0.25), "spare")
+    broken = Script(words=words, first_token_s=0.5, token_s=0.25, fault=fault)
+    run_, events = play(fallback(mixture(QUICK), "spare"), {**scripted(agg=broken), "spare": spare})
+    assert run_.answer == "".join(words)
+    assert isinstance(events[-1], RunEnded)
+    assert (events[-1].reason, events[-1].error) == ("stop", None)
+    assert events[-1].degraded[0].startswith("agg: ") and events[-1].degraded[0].endswith("; spare goes on")
+
+
+def test_failover_in_an_update_reads_everything_again() -> None:
+    words = numbered_words("x", 40)
+    spare = ScriptedBackend(Script(words=words, first_token_s=0.5, token_s=0.25), "spare")
+    broken = Script(words=words, first_token_s=0.5, token_s=0.25, fault=Fault(kind="cut", after_tokens=20))
+    backends = {**scripted(agg=broken), "spare": spare}
+    run_, _ = play(fallback(mixture(QUICK), "spare"), backends)
+    assert run_.answer == "".join(words)
+    prompt = spare.calls[0].prompt
+    assert all(f"p{i}1 p{i}2" in prompt.messages[0].content for i in (1, 2, 3))
+    assert prompt.messages[-1].content.startswith("x1 x2")
+
+
+def test_no_fallback_left_ends_with_an_error_and_keeps_what_was_sent() -> None:
+    spare = ScriptedBackend(failing("cut", after_tokens=2), "spare")
+    broken = failing("cut", after_tokens=3)
+    run_, events = play(fallback(mixture(QUICK), "spare"), {**scripted(agg=broken), "spare": spare})
+    assert run_.answer == "x1 x2 x3 x4 x5"
+    assert isinstance(events[-1], RunEnded)
+    assert events[-1].reason == "failed"
+
+
+def test_first_token_and_gap_deadlines_count_as_failures() -> None:
+    graph = mixture(QUICK)
+    hang = failing("hang", after_tokens=2)
+    agents = tuple(replace(agent, first_token_s=2.0, gap_s=1.0) for agent in graph.agents)
+    late = Script(words=numbered_words("x", 16), first_token_s=4)
+    run_, events = play(replace(graph, agents=agents), scripted(p1=hang, p2=late))
+    ends = {event.agent: (event.at_s, event.reason) for event in events if isinstance(event, AgentEnded)}
+    assert ends["p1"] == (0.75 + 1.0, "failed")
+    assert ends["p2"] == (2.0, "dropped")
+    assert run_.answer.endswith("agg16")
+
+
+def test_run_that_reaches_its_budget_ends_with_what_it_has() -> None:
+    prices = {name: Price(prompt=0, completion=1e6) for name in ("p1", "p2", "p3", "agg")}
+
+    async def main() -> tuple[str, list[Event]]:
+        async with open_run(mixture(QUICK), ASK, scripted(), prices=prices, max_cost=40) as one:
+            return one.answer, [event async for event in one.events()]
+
+    _, events = run(main())
+    assert isinstance(events[-1], RunEnded)
+    assert events[-1].reason == "budget"
+    assert sum(event.num_tokens for event in events if isinstance(event, Wrote)) == 40

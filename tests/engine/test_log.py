@@ -20,13 +20,13 @@ def test_text_by_offsets_is_the_slice_of_the_whole(parts: list[str], data: st.Da
     assert len(log) == len(whole)
 
 
-def test_since_gives_ids_only_when_every_delta_has_them() -> None:
+def test_between_gives_ids_only_when_every_delta_has_them() -> None:
     log = Log("a")
     log.append(Delta("x", ids=(1,)))
     log.append(Delta("yz", num_tokens=2, ids=(2, 3)))
-    assert log.since(0) == ("xyz", (1, 2, 3))
+    assert log.between(0, 2) == ("xyz", (1, 2, 3))
     log.append(Delta("!"))
-    assert log.since(1) == ("yz!", None)
+    assert log.between(1, 3) == ("yz!", None)
 
 
 def test_watch_calls_once_at_its_mark_or_at_the_end() -> None:

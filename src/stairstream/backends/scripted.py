@@ -42,11 +42,13 @@ class Script:
 
     Token i (from 0) of a call comes `first_token_s + prompt_tokens / prefill_tokens_per_s + i * token_s` after the
     call's start. A prompt has as many tokens as it has words between white space, the answer so far included.
+    `thoughts` come in front of the words of every call, at the same pace, and count neither towards its limit nor as words.
     With `caches_prefix` the words that a prompt shares with the beginning of the same session's context before it
     cost no prefill, and count as cached; without it the cached count is unknown.
     """
 
     words: Sequence[str]
+    thoughts: Sequence[str] = ()
     first_token_s: float = 0.0
     token_s: float = 0.0
     prefill_tokens_per_s: float = math.inf
@@ -150,6 +152,11 @@ class ScriptedSession:
             self._raise_at_start(fault)
             if not remaining:
                 await self._wait_until(first_s)
+            for place, thought in enumerate(script.thoughts):
+                await self._wait_until(first_s + place * script.token_s)
+                if not self._is_stopped:
+                    yield Delta(thought, is_thinking=True)
+            first_s += len(script.thoughts) * script.token_s
             for word in remaining[:limit]:
                 await self._wait_until(first_s + count * script.token_s)
                 if fault and count == fault.after_tokens and fault.kind != "no_done":

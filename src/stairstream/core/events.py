@@ -10,11 +10,12 @@ from typing import Literal
 
 from stairstream.core.session import EndReason, Layout, Note, Usage
 
-AgentEnd = Literal["stop", "length", "content_filter", "failed", "dropped", "cancelled", "deadline"]
+AgentEnd = Literal["stop", "length", "content_filter", "failed", "dropped", "cancelled", "agreed", "deadline", "budget"]
 """How an agent ended. `failed`: it broke off, its words so far stay. `dropped`: it failed before its first
-word and nobody sees it. `cancelled`: its last reader ended, or the run was left. `deadline`: the run's time was up."""
+word and nobody sees it. `cancelled`: its last reader ended, or the run was left. `agreed`: others said the same, so it
+was stopped. `deadline`, `budget`: the run's time or money was up."""
 
-RunEnd = Literal["stop", "length", "content_filter", "deadline", "failed", "cancelled"]
+RunEnd = Literal["stop", "length", "content_filter", "deadline", "budget", "failed", "cancelled"]
 """How a run ended: as its answer did; `failed`, with an error, words sent stay; or `cancelled` by its caller."""
 
 
@@ -72,6 +73,17 @@ class Wrote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Thought:
+    """New characters in an agent's log of thoughts; they are no part of its answer."""
+
+    at_s: float
+    agent: str
+    start: int
+    end: int
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Noted:
     """Something worth knowing: a retry, a setting that was ignored."""
 
@@ -111,4 +123,4 @@ class RunEnded:
     error: str | None = None
 
 
-Event = RunStarted | StepStarted | LayoutChosen | Wrote | Noted | StepEnded | AgentEnded | RunEnded
+Event = RunStarted | StepStarted | LayoutChosen | Wrote | Thought | Noted | StepEnded | AgentEnded | RunEnded

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
+from typing import Literal
 
+from stairstream.core.edges import Edges
 from stairstream.core.errors import GraphError
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
@@ -20,13 +22,32 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
 
+Forward = Literal["answer", "thinking", "both"]
+"""What of a reasoning model's output its readers see."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """Upstream agents whose first `over_tokens` tokens say the same: when `agree` of them do, one writes on for all.
+
+    `similarity` is the share of words that two beginnings have in common (Jaccard index of their lower-cased words).
+    """
+
+    agree: int = 2
+    over_tokens: int = 64
+    similarity: float = 0.9
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
     """A model with a role, sampling limits, and the agents that it reads.
 
     `model` is a name among the run's backends. `layout` None takes the best that the backend can do. A call whose
     first token takes longer than `first_token_s`, or that pauses for longer than `gap_s`, counts as failed; None
-    waits for ever.
+    waits for ever. When the model fails for good, the next of `fallbacks` goes on from the words already there.
+    `forward` is what its readers get to see; `edges` (with `delimiter` for sections) where the chunks that it reads may
+    end; `context_tokens` what its model's context holds; `agreement` when its upstream may stop early. With `one_call`
+    it answers once its quorum has ended, and never updates: for a model that would think anew at every update.
     """
 
     name: str
@@ -39,6 +60,13 @@ class Agent:
     wording: Wording = field(default_factory=Wording)
     first_token_s: float | None = None
     gap_s: float | None = None
+    fallbacks: tuple[str, ...] = ()
+    forward: Forward = "answer"
+    edges: Edges = "token"
+    delimiter: str | None = None
+    context_tokens: int | None = None
+    one_call: bool = False
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

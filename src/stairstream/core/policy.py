@@ -68,12 +68,16 @@ PRESETS: dict[str, Policy] = {
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """How far one upstream agent is, and how much of it has been read, in its tokens."""
+    """How far one upstream agent is, and how much of it has been read, in its tokens.
+
+    `is_thinking`: it has only had thoughts so far that are not forwarded.
+    """
 
     num_written: int
     num_read: int
     has_ended: bool
     end_is_read: bool
+    is_thinking: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -87,7 +91,7 @@ class Own:
 
     `steps` counts the steps begun so far. `model_ended_at` is when its model last ended by itself, None if it did
     not; `is_confirmed` says that it ended in an update that added no word. `quorum_since` is when the quorum for the
-    next step was first there.
+    next step was first there. With `is_full` its context has no room for more to read.
     """
 
     max_tokens: int
@@ -98,6 +102,7 @@ class Own:
     model_ended_at: float | None = None
     is_confirmed: bool = False
     quorum_since: float | None = None
+    is_full: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +120,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
-    """Read everything that is there, then write up to `limit` tokens."""
+    """Read everything that is there (unless not `reads`), then write up to `limit` tokens."""
 
     limit: int
+    reads: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,26 +176,32 @@ def next_mark(policy: Policy, own: Own) -> float:
 
 def has_quorum(policy: Policy, upstream: Sequence[Upstream], own: Own) -> bool:
     """Whether enough upstream agents have reached the next step's mark or have ended."""
-    missing, quorum = _missing(policy, upstream, own)
-    num_open = sum(one.is_open for one in upstream)
-    return num_open - missing >= quorum
+    present, missing = _count(policy, upstream, own)
+    talking = sum(one.is_open and not one.is_thinking for one in upstream)
+    if not talking and missing:
+        return False
+    return present >= min(quorum_of(policy, len(upstream)), talking)
 
 
-def _missing(policy: Policy, upstream: Sequence[Upstream], own: Own) -> tuple[int, int]:
-    """How many open upstreams are short of the mark, and the quorum over the open ones."""
+def _count(policy: Policy, upstream: Sequence[Upstream], own: Own) -> tuple[int, int]:
+    """How many open upstreams have reached the mark or have ended, and how many are short of it."""
     mark = next_mark(policy, own)
-    num_open = sum(one.is_open for one in upstream)
     missing = sum(not one.has_ended and one.num_written < mark for one in upstream)
-    return missing, min(quorum_of(policy, len(upstream)), num_open)
+    return sum(one.is_open for one in upstream) - missing, missing
 
 
 def limit_of(policy: Policy, upstream: Sequence[Upstream], own: Own) -> float:
     """Tokens that the agent may have written in all, once it has read everything that is there.
 
-    lead + the quorum-th largest number of tokens read of an upstream; one that has ended counts as infinite.
+    lead + the quorum-th largest number of tokens read of an upstream; one that has ended counts as infinite, one that
+    is only thinking not at all.
     """
-    reach = sorted((math.inf if one.has_ended else one.num_written for one in upstream), reverse=True)
-    slowest = reach[quorum_of(policy, len(upstream)) - 1]
+    reach = sorted(
+        (math.inf if one.has_ended else one.num_written for one in upstream if not one.is_thinking), reverse=True
+    )
+    if not reach or own.is_full:
+        return own.max_tokens
+    slowest = reach[min(quorum_of(policy, len(upstream)), len(reach)) - 1]
     return min(own.max_tokens, policy.lead + slowest)
 
 
@@ -201,18 +213,27 @@ def decide(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -
     if own.num_written >= own.max_tokens:
         return Finish(reason="length")
     if not upstream:
-        if own.steps and not own.is_writing and own.model_ended_at is not None:
-            return Finish(reason="stop")
-        return Wait() if own.is_writing else Write(limit=own.max_tokens - own.num_written)
+        return _go_on(own)
+    if own.is_full:
+        return _go_on(own)
     if own.model_ended_at is not None:
         return _after_own_end(policy, upstream, own, now)
     return _next_step(policy, upstream, own, now)
 
 
+def _go_on(own: Own) -> Decision:
+    """Nothing (more) to read: write to the end."""
+    if own.is_writing:
+        return Wait()
+    if own.model_ended_at is not None:
+        return Finish(reason="stop")
+    return Write(limit=own.max_tokens - own.num_written, reads=False)
+
+
 def _after_own_end(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Decision:
     """The model thinks that it is done: read what is unread and go on, or end."""
     assert own.model_ended_at is not None
-    if own.is_confirmed or own.steps == 0:
+    if own.is_confirmed:
         return Finish(reason="stop")
     if any(one.num_written > one.num_read for one in upstream):
         return _write(policy, upstream, own)
@@ -230,10 +251,9 @@ def _next_step(policy: Policy, upstream: Sequence[Upstream], own: Own, now: floa
     is_complete = all(one.has_ended for one in upstream)
     if not has_news:
         return Wait(mark=mark)
-    missing, quorum = _missing(policy, upstream, own)
-    num_open = sum(one.is_open for one in upstream)
-    if num_open - missing < quorum:
+    if not has_quorum(policy, upstream, own):
         return Wait(mark=mark)
+    _, missing = _count(policy, upstream, own)
     if missing and own.quorum_since is not None and now < own.quorum_since + policy.patience_s:
         return Wait(until=own.quorum_since + policy.patience_s, mark=mark)
     if own.is_writing and not is_complete:

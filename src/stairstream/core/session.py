@@ -58,19 +58,26 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A few new characters of an answer: never part of a character, `num_tokens` at least 1."""
+    """A few new characters of an answer: never part of a character, `num_tokens` at least 1.
+
+    `is_thinking` marks a reasoning model's thoughts, which are not part of its answer.
+    """
 
     text: str
     num_tokens: int = 1
     ids: tuple[int, ...] | None = None
     is_estimate: bool = False
+    is_thinking: bool = False
+
+
+NoteKind = Literal["retry", "hedge", "failover", "ignored", "reasoning", "full", "agreed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     """Something that a reader of the result should know: a retry, a setting that was ignored."""
 
-    kind: Literal["retry", "ignored", "degraded", "cut"]
+    kind: NoteKind
     text: str
 
 

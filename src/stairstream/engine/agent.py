@@ -1,20 +1,24 @@
 """One agent's loop: wait for upstream, read what is new, write, and again, as its policy decides."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Literal, assert_never
 
 from stairstream.backends.base import Backend, Session
-from stairstream.core.errors import MalformedAnswer, TooSlow
-from stairstream.core.events import Event, LayoutChosen, Noted, StepEnded, StepStarted, Wrote
+from stairstream.core.errors import BackendError, MalformedAnswer, TooSlow
+from stairstream.core.events import Event, LayoutChosen, Noted, Reading, StepEnded, StepStarted
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.policy import Decision, Finish, Own, Wait, Write, decide, has_quorum
-from stairstream.core.session import Began, Delta, Ended, EndReason, Layout, Note, Usage
+from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, NoteKind, Usage
 from stairstream.engine.log import Log
+from stairstream.engine.output import Output
 from stairstream.engine.reader import Reader
+from stairstream.engine.room import ContextRoom
 
 OwnEnd = Literal["stop", "length", "content_filter"]
 
@@ -34,34 +38,51 @@ class AgentLoop:
         self,
         agent: Agent,
         conversation: Conversation,
-        backend: Backend,
-        log: Log,
+        backends: Sequence[Backend],
+        output: Output,
         upstream: Sequence[Log],
         surroundings: Surroundings,
     ) -> None:
+        """`backends` are the agent's model and then its fallbacks; `upstream` the logs that it reads."""
         self._agent = agent
+        self._policy = replace(agent.policy, first_chunk=math.inf) if agent.one_call else agent.policy
         self._conversation = conversation
-        self._backend = backend
-        self._log = log
+        self._backends = tuple(backends)
+        self._backend = self._backends[0]
+        self._output = output
         self._reader = Reader(upstream, self._on_change)
+        self._room = ContextRoom.of(agent, conversation)
         self._clock = surroundings.clock
         self._emit = surroundings.emit
         self._own = Own(max_tokens=agent.sampling.max_tokens)
+        self._num_steps = 0
         self._session: Session | None = None
-        self._layout: Layout | None = None
+        self._layout: tuple[Layout, str] | None = None
         self._step_tokens = 0
-        self._look_at_tokens: float = float("inf")
+        self._look_at_tokens: float = math.inf
         self._is_stopping = False
         self._waking: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._began: Began | None = None
 
     async def run(self, spawn: Callable[[Session], asyncio.Task[None]]) -> OwnEnd:
-        """Write to the end; raises BackendError when the agent's place fails for good.
+        """Write to the end; raises BackendError when the last of the agent's models has failed for good.
 
         `spawn` starts a session's warming in the run's block of tasks.
         """
-        session = await self._backend.open(self._agent, self._conversation)
+        for backend, successor in zip_longest(self._backends, self._backends[1:]):
+            self._backend = backend
+            try:
+                return await self._run_on(backend, spawn)
+            except BackendError as exc:
+                if successor is None:
+                    raise
+                self._note("failover", f"{exc}; {successor.model} goes on")
+                self._hand_over()
+        raise AssertionError("an agent has at least one backend")
+
+    async def _run_on(self, backend: Backend, spawn: Callable[[Session], asyncio.Task[None]]) -> OwnEnd:
+        session = await backend.open(self._agent, self._conversation, self._output.answer.text())
         warming = spawn(session) if self._agent.reads else None
         try:
             return await self._write_to_the_end(session)
@@ -71,31 +92,49 @@ class AgentLoop:
                 warming.cancel()
             await session.aclose()
 
+    def _hand_over(self) -> None:
+        """The next model begins the step that failed again, with everything that had been read."""
+        self._reader.rewind()
+        steps = max(0, self._own.steps - 1) if self._own.is_writing else self._own.steps
+        self._own = replace(self._own, steps=steps, is_writing=False, model_ended_at=None, is_confirmed=False)
+
     async def _write_to_the_end(self, session: Session) -> OwnEnd:
         while True:
             match self._decide():
                 case Wait() as wait:
                     await self._wait(wait)
-                case Write(limit=limit):
-                    reason = await self._step(session, limit)
+                case Write() as write:
+                    reason = await self._step(session, write)
                     if reason in ("length", "content_filter"):
                         return reason
                 case Finish(reason=finish):
-                    if not len(self._log):
+                    if not len(self._output.answer):
                         raise MalformedAnswer(f"{self._backend.model} gave an empty answer")
                     return finish
                 case never:
                     assert_never(never)
 
     def _decide(self) -> Decision:
-        upstream = self._reader.progress()
-        own = replace(self._own, step_written=self._step_tokens, num_written=self._log.num_tokens)
-        if not has_quorum(self._agent.policy, upstream, own):
+        upstream, now = self._reader.progress(), self._clock()
+        own = replace(self._own, step_written=self._step_tokens, num_written=self._output.answer.num_tokens)
+        if not has_quorum(self._policy, upstream, own):
             own = replace(own, quorum_since=None)
         elif own.quorum_since is None:
-            own = replace(own, quorum_since=self._clock())
+            own = replace(own, quorum_since=now)
         self._own = own
-        return decide(self._agent.policy, upstream, own, self._clock())
+        decision = decide(self._policy, upstream, own, now)
+        is_update = isinstance(decision, Write) and decision.reads and own.steps > 0
+        if is_update and self._reader.num_unread > self._room_to_read():
+            self._note("full", "the context is nearly full: no more updates, the answer goes on with what it has read")
+            self._own = replace(own, is_full=True)
+            return decide(self._policy, upstream, self._own, now)
+        return decision
+
+    def _room_to_read(self) -> float:
+        return self._room.for_references(self._output.answer.num_tokens, self._step_tokens)
+
+    def _note(self, kind: NoteKind, text: str) -> None:
+        self._emit(Noted(at_s=self._clock(), agent=self._agent.name, note=Note(kind=kind, text=text)))
 
     # Waiting between steps
 
@@ -121,7 +160,7 @@ class AgentLoop:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if wait.until != float("inf"):
+        if wait.until != math.inf:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(loop.time() + wait.until - self._clock(), self._on_change)
 
@@ -134,21 +173,29 @@ class AgentLoop:
 
     # One step
 
-    async def _step(self, session: Session, limit: int) -> EndReason:
+    async def _step(self, session: Session, write: Write) -> EndReason:
         """Read everything that is there, then write until the model ends, the limit, or an update is due."""
-        chunks, readings = self._reader.take()
-        step = self._own.steps
+        chunks, readings = self._take() if write.reads else ([], ())
+        step, self._num_steps = self._num_steps, self._num_steps + 1
+        is_update = self._own.steps > 0
         self._own = replace(
-            self._own, steps=step + 1, is_writing=True, model_ended_at=None, is_confirmed=False, quorum_since=None
+            self._own,
+            steps=self._own.steps + 1,
+            is_writing=True,
+            model_ended_at=None,
+            is_confirmed=False,
+            quorum_since=None,
+            is_full=self._own.is_full or self._agent.one_call,
         )
         self._step_tokens, self._began, self._is_stopping = 0, None, False
-        self._emit(StepStarted(at_s=self._clock(), agent=self._agent.name, step=step, limit=limit, readings=readings))
+        name = self._agent.name
+        self._emit(StepStarted(at_s=self._clock(), agent=name, step=step, limit=write.limit, readings=readings))
         ended: Ended | None = None
         reason: EndReason | Literal["failed", "cancelled"] = "failed"
         try:
             if chunks:
                 await session.read(chunks)
-            ended = await self._write(session, limit)
+            ended = await self._write(session, write.limit)
             reason = ended.reason
         except asyncio.CancelledError:
             reason = "cancelled"
@@ -157,14 +204,22 @@ class AgentLoop:
             self._session = None
             self._hush()
             usage = self._usage(ended)
-            self._emit(StepEnded(at_s=self._clock(), agent=self._agent.name, step=step, reason=reason, usage=usage))
+            self._emit(StepEnded(at_s=self._clock(), agent=name, step=step, reason=reason, usage=usage))
         self._own = replace(
             self._own,
             is_writing=False,
             model_ended_at=self._clock() if ended.reason == "stop" else None,
-            is_confirmed=ended.reason == "stop" and step > 0 and self._step_tokens == 0,
+            is_confirmed=ended.reason == "stop" and is_update and self._step_tokens == 0,
         )
         return ended.reason
+
+    def _take(self) -> tuple[list[Chunk], tuple[Reading, ...]]:
+        """What there is to read; cut to what the context holds, which can only befall the first step."""
+        room = self._room_to_read()
+        if self._reader.num_unread > room:
+            self._note("full", "the references are longer than the context: only their beginnings were read")
+            self._own = replace(self._own, is_full=True)
+        return self._reader.take(room)
 
     async def _write(self, session: Session, limit: int) -> Ended:
         """One write of the session, with its deadlines."""
@@ -196,26 +251,17 @@ class AgentLoop:
         return ended
 
     def _append(self, delta: Delta) -> None:
-        start, end = self._log.append(delta)
-        self._emit(
-            Wrote(
-                at_s=self._clock(),
-                agent=self._agent.name,
-                start=start,
-                end=end,
-                num_tokens=delta.num_tokens,
-                is_estimate=delta.is_estimate,
-            )
-        )
-        self._step_tokens += delta.num_tokens
+        self._emit(self._output.append(delta, self._clock()))
+        if not delta.is_thinking:
+            self._step_tokens += delta.num_tokens
         if self._step_tokens >= self._look_at_tokens:
             self._look()
 
     def _begin(self, session: Session, began: Began) -> None:
         """The write is under way: from now on an update that is due may stop it."""
         self._began = began
-        if began.layout != self._layout:
-            self._layout = began.layout
+        if (began.layout, began.why) != self._layout:
+            self._layout = began.layout, began.why
             self._emit(LayoutChosen(at_s=self._clock(), agent=self._agent.name, layout=began.layout, why=began.why))
         if self._agent.reads:
             self._session = session
@@ -223,7 +269,7 @@ class AgentLoop:
 
     def _look(self) -> None:
         """Beside a step under way: ask it to stop if an update is due, else see when to look again."""
-        self._look_at_tokens = float("inf")
+        self._look_at_tokens = math.inf
         if self._is_stopping:
             return
         match self._decide():

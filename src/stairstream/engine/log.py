@@ -16,6 +16,13 @@ class _Watch:
     call: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Follower:
+    feed: Callable[[Delta], None]
+    think: Callable[[], None]
+    end: Callable[[], None]
+
+
 class Log:
     """The words of one agent. Positions are numbers of deltas; offsets are characters; sizes are tokens."""
 
@@ -23,10 +30,13 @@ class Log:
         self.agent = agent
         self.num_tokens = 0
         self.is_closed = False
+        self.is_thinking = False
         self._parts: list[str] = []
         self._ends = array("q")
+        self._token_ends = array("q")
         self._ids: list[tuple[int, ...] | None] = []
         self._watches: list[_Watch] = []
+        self._followers: list[_Follower] = []
         self._next_watch: float = float("inf")
 
     def __len__(self) -> int:
@@ -47,6 +57,10 @@ class Log:
         self._ends.append(end)
         self._ids.append(delta.ids)
         self.num_tokens += delta.num_tokens
+        self._token_ends.append(self.num_tokens)
+        self.is_thinking = False
+        for follower in self._followers:
+            follower.feed(delta)
         if self.num_tokens >= self._next_watch:
             self._call_watches()
         return start, end
@@ -55,7 +69,22 @@ class Log:
         """No more words will come. Closing twice is harmless."""
         if not self.is_closed:
             self.is_closed = True
+            self.is_thinking = False
+            for follower in self._followers:
+                follower.end()
             self._call_watches()
+
+    def think(self) -> None:
+        """Its agent has thoughts that are not forwarded, and has said nothing yet; watchers want to know."""
+        if not self.is_thinking and not self._parts and not self.is_closed:
+            self.is_thinking = True
+            for follower in self._followers:
+                follower.think()
+            self._call_watches(all_of_them=True)
+
+    def follow(self, feed: Callable[[Delta], None], think: Callable[[], None], end: Callable[[], None]) -> None:
+        """Pass on every delta, the beginning of thoughts, and the end, as they come."""
+        self._followers.append(_Follower(feed, think, end))
 
     def text(self, start: int = 0, end: int | None = None) -> str:
         """The characters [start, end)."""
@@ -70,14 +99,23 @@ class Log:
             return self._parts[first][start - base : end - base]
         return "".join(self._parts[first : last + 1])[start - base : end - base]
 
-    def since(self, position: int) -> tuple[str, tuple[int, ...] | None]:
-        """Text and token ids of the deltas from `position` on; ids are None unless every delta has them."""
+    def between(self, position: int, end: int) -> tuple[str, tuple[int, ...] | None]:
+        """Text and token ids of the deltas [position, end); ids are None unless every delta has them."""
+        text = "".join(self._parts[position:end])
         ids: list[int] = []
-        for some in self._ids[position:]:
+        for some in self._ids[position:end]:
             if some is None:
-                return "".join(self._parts[position:]), None
+                return text, None
             ids.extend(some)
-        return "".join(self._parts[position:]), tuple(ids) or None
+        return text, tuple(ids) or None
+
+    def position_at(self, tokens: float) -> int:
+        """The largest number of deltas that together have at most that many tokens."""
+        return bisect_right(self._token_ends, tokens)
+
+    def size_of(self, position: int) -> tuple[int, int]:
+        """Characters and tokens of the first `position` deltas."""
+        return (self._ends[position - 1], self._token_ends[position - 1]) if position else (0, 0)
 
     def watch(self, at_tokens: float, call: Callable[[], None]) -> None:
         """Call once, when there are `at_tokens` tokens or no more will come. Replaces the caller's earlier watch."""
@@ -90,8 +128,9 @@ class Log:
         self._watches = [watch for watch in self._watches if watch.call != call]
         self._next_watch = min((watch.at_tokens for watch in self._watches), default=float("inf"))
 
-    def _call_watches(self) -> None:
-        due = [watch for watch in self._watches if self.is_closed or watch.at_tokens <= self.num_tokens]
+    def _call_watches(self, *, all_of_them: bool = False) -> None:
+        everyone = all_of_them or self.is_closed
+        due = [watch for watch in self._watches if everyone or watch.at_tokens <= self.num_tokens]
         self._watches = [watch for watch in self._watches if watch not in due]
         self._next_watch = min((watch.at_tokens for watch in self._watches), default=float("inf"))
         for watch in due:

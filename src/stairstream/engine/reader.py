@@ -27,6 +27,7 @@ class Reader:
                 num_read=self._tokens[i],
                 has_ended=log.is_closed,
                 end_is_read=self._end_is_read[i],
+                is_thinking=log.is_thinking,
             )
             for i, log in enumerate(self._logs)
         )
@@ -42,17 +43,34 @@ class Reader:
         for log in self._logs:
             log.unwatch(self._changed)
 
-    def take(self) -> tuple[list[Chunk], tuple[Reading, ...]]:
-        """Everything that is unread, as chunks; and what each reference looks like now."""
+    @property
+    def num_unread(self) -> int:
+        """Tokens that are there and have not been read."""
+        return sum(log.num_tokens - read for log, read in zip(self._logs, self._tokens, strict=True))
+
+    def rewind(self) -> None:
+        """Read everything again: another session takes over."""
+        self._positions = [0] * len(self._logs)
+        self._tokens = [0] * len(self._logs)
+        self._end_is_read = [False] * len(self._logs)
+
+    def take(self, most_tokens: float = float("inf")) -> tuple[list[Chunk], tuple[Reading, ...]]:
+        """Everything that is unread, as chunks; and what each reference looks like now.
+
+        Where that is more than `most_tokens`, each log gives the beginning of it, within its equal share.
+        """
+        is_cut = self.num_unread > most_tokens
         chunks, readings = [], []
         for i, log in enumerate(self._logs):
-            start = self._offsets[i]
-            if log.position > self._positions[i] or (log.is_closed and not self._end_is_read[i]):
-                text, ids = log.since(self._positions[i])
-                chunks.append(Chunk(agent=log.agent, text=text, ids=ids, is_final=log.is_closed))
-            self._positions[i] = log.position
-            self._offsets[i] = len(log)
-            self._tokens[i] = log.num_tokens
-            self._end_is_read[i] = log.is_closed
-            readings.append(Reading(agent=log.agent, start=start, end=len(log), is_final=log.is_closed))
+            end = log.position
+            if is_cut:
+                share = self._tokens[i] + max(0.0, most_tokens) / len(self._logs)
+                end = max(self._positions[i], log.position_at(share))
+            is_final = log.is_closed and end == log.position
+            if end > self._positions[i] or (is_final and not self._end_is_read[i]):
+                text, ids = log.between(self._positions[i], end)
+                chunks.append(Chunk(agent=log.agent, text=text, ids=ids, is_final=is_final))
+            length, self._tokens[i] = log.size_of(end)
+            readings.append(Reading(agent=log.agent, start=self._offsets[i], end=length, is_final=is_final))
+            self._positions[i], self._offsets[i], self._end_is_read[i] = end, length, is_final
         return chunks, tuple(readings)

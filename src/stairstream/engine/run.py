@@ -5,14 +5,22 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Literal
 
 from stairstream.backends.base import Backend, Room, Session
+from stairstream.core.costs import Meter, Price
 from stairstream.core.errors import BackendError, ConfigError, RequestError
-from stairstream.core.events import AgentEnd, AgentEnded, Event, RunEnded, RunStarted, Wrote
+from stairstream.core.events import AgentEnd, AgentEnded, Event, Noted, RunStarted, Thought, Wrote
 from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import Conversation
+from stairstream.core.session import Note
 from stairstream.engine.agent import AgentLoop, Surroundings
+from stairstream.engine.agreement import watch_agreement
+from stairstream.engine.edged import hold_to_edges
+from stairstream.engine.ending import end_of_run
 from stairstream.engine.log import Log
+from stairstream.engine.output import Output
 
 
 @asynccontextmanager
@@ -22,18 +30,21 @@ async def open_run(
     backends: Mapping[str, Backend],
     *,
     deadline_s: float | None = None,
+    prices: Mapping[str, Price] | None = None,
+    max_cost: float | None = None,
 ) -> AsyncIterator["Run"]:
     """Start every agent of the graph; leaving the block cancels what still runs and closes every call.
 
-    `backends` maps model names to their places; they stay the caller's to close. Past `deadline_s` the run ends with
-    what it has. Raises ConfigError for a model without a backend, RequestError for a conversation without a question.
+    `backends` maps model names to their places; they stay the caller's to close. Past `deadline_s`, or once it has cost
+    `max_cost` by `prices` (by model; in their currency), the run ends with what it has. Raises ConfigError for a model
+    without a backend, RequestError for a conversation without a question.
     """
     _check(graph, conversation, backends)
     try:
         async with AsyncExitStack() as stack:
             for room, num_sessions in _rooms(graph, backends):
                 await stack.enter_async_context(room.reserve(num_sessions))
-            run = Run(graph, conversation, backends, deadline_s)
+            run = Run(graph, conversation, backends, deadline_s=deadline_s, prices=prices or {}, max_cost=max_cost)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             running = tasks.create_task(run._run())
             try:
@@ -49,11 +60,12 @@ async def open_run(
 
 def _check(graph: Graph, conversation: Conversation, backends: Mapping[str, Backend]) -> None:
     for agent in graph.agents:
-        if agent.model not in backends:
-            known = ", ".join(sorted(backends)) or "none"
-            raise ConfigError(
-                f"agent {agent.name!r} wants model {agent.model!r}, which has no backend; there are: {known}"
-            )
+        for model in (agent.model, *agent.fallbacks):
+            if model not in backends:
+                known = ", ".join(sorted(backends)) or "none"
+                raise ConfigError(
+                    f"agent {agent.name!r} wants model {model!r}, which has no backend; there are: {known}"
+                )
     if not any(message.role == "user" and message.content.strip() for message in conversation):
         raise RequestError("the question is empty: a conversation needs at least one user message with words in it")
 
@@ -63,8 +75,9 @@ def _rooms(graph: Graph, backends: Mapping[str, Backend]) -> list[tuple[Room, in
     wanted: Counter[int] = Counter()
     rooms: dict[int, Room] = {}
     for agent in graph.agents:
-        room = backends[agent.model].room
-        if room is not None:
+        for room in {
+            id(room): room for model in (agent.model, *agent.fallbacks) if (room := backends[model].room)
+        }.values():
             rooms[id(room)] = room
             wanted[id(room)] += 1
     return [(rooms[key], wanted[key]) for key in sorted(rooms)]
@@ -74,36 +87,55 @@ class Run:
     """A run under way. `events` may be read by several readers, each from the first event on."""
 
     def __init__(
-        self, graph: Graph, conversation: Conversation, backends: Mapping[str, Backend], deadline_s: float | None
+        self,
+        graph: Graph,
+        conversation: Conversation,
+        backends: Mapping[str, Backend],
+        *,
+        deadline_s: float | None,
+        prices: Mapping[str, Price],
+        max_cost: float | None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.graph = graph
         self._conversation = conversation
         self._backends = backends
         self._deadline_s = deadline_s
-        self._logs = {agent.name: Log(agent.name) for agent in graph.agents}
+        self._outputs = {agent.name: Output(agent.name, agent.forward) for agent in graph.agents}
         self._events: list[Event] = []
         self._is_over = False
         self._more: asyncio.Future[None] | None = None
         self._agents: dict[str, asyncio.Task[None]] = {}
         self._readers = {agent.name: set(graph.readers(agent.name)) for agent in graph.agents}
         self._ends: dict[str, AgentEnded] = {}
-        self._is_past_deadline = False
+        self._cancelled_for: dict[str, AgentEnd] = {}
+        self._meter = Meter({agent.name: prices[agent.model] for agent in graph.agents if agent.model in prices})
+        self._max_cost = max_cost
         self._loop = asyncio.get_running_loop()
         self._start = self._loop.time()
 
     @property
     def answer(self) -> str:
         """The answer so far."""
-        return self._logs[self.graph.answer].text()
+        return self._outputs[self.graph.answer].answer.text()
 
     def log(self, agent: str) -> Log:
         """What an agent has written so far; KeyError if there is no such agent."""
-        return self._logs[agent]
+        return self._outputs[agent].answer
 
-    def text(self, event: Wrote) -> str:
+    def thinking(self, agent: str) -> Log:
+        """What an agent has thought so far; empty unless its model is a reasoning one that shows its thoughts."""
+        return self._outputs[agent].thinking
+
+    def forwarded(self, agent: str) -> Log:
+        """What an agent's readers see of it: readings are offsets into this."""
+        return self._outputs[agent].forwarded
+
+    def text(self, event: Wrote | Thought) -> str:
         """The words that an event is about."""
-        return self._logs[event.agent].text(event.start, event.end)
+        output = self._outputs[event.agent]
+        log = output.answer if isinstance(event, Wrote) else output.thinking
+        return log.text(event.start, event.end)
 
     async def events(self) -> AsyncIterator[Event]:
         """Every event from the first on, as it happens; ends after RunEnded."""
@@ -131,17 +163,21 @@ class Run:
         )
         timer = None
         if self._deadline_s is not None:
-            timer = self._loop.call_at(self._start + self._deadline_s, self._pass_deadline)
+            timer = self._loop.call_at(self._start + self._deadline_s, self._end_early, "deadline")
         is_left = True
         try:
             async with asyncio.TaskGroup() as tasks:
-                for agent in self.graph.agents:
-                    self._agents[agent.name] = tasks.create_task(self._run_agent(agent, tasks))
+                # every log has its followers before the first word is written
+                loops = [(agent, self._loop_of(agent)) for agent in self.graph.agents]
+                for agent, loop in loops:
+                    self._agents[agent.name] = tasks.create_task(self._run_agent(agent, loop, tasks))
             is_left = False
         finally:
             if timer is not None:
                 timer.cancel()
-            self._emit(self._ended(is_left))
+            self._emit(
+                end_of_run(self._clock(), self.graph.answer, self._ends, self._outputs, self._events, is_left=is_left)
+            )
             self._is_over = True
             self._wake()
 
@@ -150,6 +186,11 @@ class Run:
 
     def _emit(self, event: Event) -> None:
         self._events.append(event)
+        if self._max_cost is not None:
+            self._meter.take(event)
+            if self._meter.cost >= self._max_cost:
+                self._max_cost = None
+                self._end_early("budget")
         if self._more is not None:
             self._wake()
 
@@ -158,77 +199,64 @@ class Run:
             self._more.set_result(None)
             self._more = None
 
-    async def _run_agent(self, agent: Agent, tasks: asyncio.TaskGroup) -> None:
+    async def _run_agent(self, agent: Agent, loop: AgentLoop, tasks: asyncio.TaskGroup) -> None:
         """One agent to its end, whatever that is: its log is closed and its readers know."""
         reason: AgentEnd = "failed"
         error: str | None = None
-        log = self._logs[agent.name]
+        output = self._outputs[agent.name]
 
         def warm(session: Session) -> asyncio.Task[None]:
             return tasks.create_task(session.warm())
 
         try:
-            loop = AgentLoop(
-                agent,
-                self._conversation,
-                self._backends[agent.model],
-                log,
-                [self._logs[name] for name in agent.reads],
-                Surroundings(clock=self._clock, emit=self._emit),
-            )
             reason = await loop.run(warm)
         except BackendError as exc:
-            reason, error = ("failed" if len(log) else "dropped"), str(exc)
+            reason, error = ("failed" if len(output.answer) else "dropped"), str(exc)
         except asyncio.CancelledError:
-            reason = "deadline" if self._is_past_deadline else "cancelled"
+            reason = self._cancelled_for.get(agent.name, "cancelled")
             raise
         finally:
             end = AgentEnded(at_s=self._clock(), agent=agent.name, reason=reason, error=error)
             self._ends[agent.name] = end
             self._emit(end)
-            log.close()
+            output.close()
             self._release(agent)
+
+    def _loop_of(self, agent: Agent) -> AgentLoop:
+        upstream = {name: self._outputs[name].forwarded for name in agent.reads}
+        if agent.agreement:
+            watch_agreement(agent.agreement, upstream, partial(self._agree, agent))
+        return AgentLoop(
+            agent,
+            self._conversation,
+            [self._backends[model] for model in (agent.model, *agent.fallbacks)],
+            self._outputs[agent.name],
+            [hold_to_edges(log, agent.edges, agent.delimiter) for log in upstream.values()],
+            Surroundings(clock=self._clock, emit=self._emit),
+        )
 
     def _release(self, agent: Agent) -> None:
         """An agent reads no more: whoever has no other reader is cancelled."""
         for name in agent.reads:
             self._readers[name].discard(agent.name)
             if not self._readers[name] and name != self.graph.answer and name in self._agents:
-                self._agents[name].cancel()
+                self._cancel(name, "cancelled")
 
-    def _pass_deadline(self) -> None:
-        self._is_past_deadline = True
-        for task in self._agents.values():
-            task.cancel()
+    def _agree(self, reader: Agent, group: tuple[str, ...]) -> None:
+        """These say the same: the one that is furthest writes on for all, the reader's other upstreams stop."""
+        speaker = max(group, key=lambda name: self.log(name).num_tokens)
+        agreed = ", ".join(group)
+        note = Note(kind="agreed", text=f"{agreed} agree: {speaker} writes on, the others stop")
+        self._emit(Noted(at_s=self._clock(), agent=reader.name, note=note))
+        for name in reader.reads:
+            if name != speaker and self.graph.readers(name) == (reader.name,):
+                self._cancel(name, "agreed")
 
-    def _ended(self, is_left: bool) -> RunEnded:
-        """The last event. A run left by its caller is `cancelled`, unless its answer had ended by then."""
-        end = self._ends.get(self.graph.answer)
-        at_s, degraded = self._clock(), self._degraded()
-        match end.reason if end else "cancelled":
-            case "stop" | "length" | "content_filter" as reason:
-                return RunEnded(at_s=at_s, reason=reason, degraded=degraded)
-            case "deadline" if self.answer:
-                return RunEnded(at_s=at_s, reason="deadline", degraded=degraded)
-            case "deadline":
-                error = f"nothing had been said by the deadline of {self._deadline_s:g} s"
-                return RunEnded(at_s=at_s, reason="failed", degraded=degraded, error=error)
-            case "cancelled" if is_left:
-                return RunEnded(at_s=at_s, reason="cancelled", degraded=degraded)
-            case _:
-                assert end is not None
-                return RunEnded(at_s=at_s, reason="failed", degraded=degraded, error=end.error)
+    def _end_early(self, reason: Literal["deadline", "budget"]) -> None:
+        """The run's time or money is up: it ends with what it has."""
+        for name in self._agents:
+            self._cancel(name, reason)
 
-    def _degraded(self) -> tuple[str, ...]:
-        """What the answer had to do without, a line each."""
-        found = []
-        upstream = [end for name, end in self._ends.items() if name != self.graph.answer]
-        for end in upstream:
-            if end.reason == "dropped":
-                found.append(f"{end.agent} was dropped: {end.error}")
-            elif end.reason == "failed":
-                tokens = self._logs[end.agent].num_tokens
-                found.append(f"{end.agent} broke off after {tokens} tokens: {end.error}")
-        if upstream and all(end.reason == "dropped" for end in upstream):
-            found.append(f"{self.graph.answer} answered alone")
-        return tuple(found)
+    def _cancel(self, agent: str, reason: AgentEnd) -> None:
+        self._cancelled_for.setdefault(agent, reason)
+        self._agents[agent].cancel()

@@ -1,0 +1,66 @@
+"""What a run costs, as a pure function of its events and a price table."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from stairstream.core.events import Event, StepEnded, Thought, Wrote
+from stairstream.core.session import Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """Money per million tokens. `cached` None: cached tokens cost as others; `cache_write` None: writing is free.
+
+    Some providers bill every prompt token that was not cached once more as written to the cache (1.25x in all): then
+    `cache_write` is that whole price, in place of `prompt`.
+    """
+
+    prompt: float
+    completion: float
+    cached: float | None = None
+    cache_write: float | None = None
+
+
+def cost_of(usage: Usage, price: Price) -> float:
+    """Money for the tokens of a call, or of several; unknown cached tokens count as not cached."""
+    cached = usage.cached_tokens or 0
+    fresh = price.prompt if price.cache_write is None else price.cache_write
+    read = price.prompt if price.cached is None else price.cached
+    return ((usage.prompt_tokens - cached) * fresh + cached * read + usage.completion_tokens * price.completion) / 1e6
+
+
+def cost_so_far(events: Iterable[Event], prices: Mapping[str, Price]) -> float:
+    """Money for a run's events; `prices` by agent, an agent without one is free."""
+    meter = Meter(prices)
+    for event in events:
+        meter.take(event)
+    return meter.cost
+
+
+class Meter:
+    """Adds up as events come. A call under way counts with the tokens that it has written; its prompt when it ends."""
+
+    def __init__(self, prices: Mapping[str, Price]) -> None:
+        """`prices` are by agent."""
+        self._prices = dict(prices)
+        self._ended = 0.0
+        self._under_way: dict[str, float] = {}
+
+    @property
+    def cost(self) -> float:
+        """Money so far."""
+        return self._ended + sum(self._under_way.values())
+
+    def take(self, event: Event) -> None:
+        """Count an event."""
+        match event:
+            case Wrote() | Thought():
+                if price := self._prices.get(event.agent):
+                    more = event.num_tokens * price.completion / 1e6
+                    self._under_way[event.agent] = self._under_way.get(event.agent, 0.0) + more
+            case StepEnded():
+                if price := self._prices.get(event.agent):
+                    self._under_way.pop(event.agent, None)
+                    self._ended += cost_of(event.usage, price)
+            case _:
+                pass
