@@ -156,7 +156,8 @@ class LlamaServer:
             answer["url"],
             headers={"Authorization": f"Bearer {key}"},
             timeout=aiohttp.ClientTimeout(total=None),
-            connector=aiohttp.TCPConnector(limit=0),
+            # its server may close a kept connection just as the next request goes out on it
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
         )
         await self._read_props(self._http)
 
