@@ -1,0 +1,97 @@
+"""Endpoints on loopback for tests of the openai backend: scripted ones, and ones with a canned answer."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from stairstream.backends.capabilities import Capabilities, Continues
+from stairstream.backends.http import HttpPool
+from stairstream.backends.openai import OpenAIBackend, OpenAISession
+from stairstream.core.graph import Agent, Sampling
+from stairstream.core.messages import question
+from stairstream.core.session import Chunk, Delta, Ended, Layout, Note, WriteItem
+from stairstream.server.fake import FakeCall, FakeModel, serve_fake
+
+KEY = "sk-very-secret-0123"
+ASK = question("Why is the sky blue?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A place with backends for it; they share a pool and the results of probes."""
+
+    base_url: str
+    pool: HttpPool
+    capabilities: Capabilities
+    calls: list[FakeCall]
+
+    def backend(self, model: str = "m", continues: Continues | None = None) -> OpenAIBackend:
+        return OpenAIBackend(
+            base_url=self.base_url,
+            model=model,
+            api_key=KEY,
+            continues=continues,
+            pool=self.pool,
+            capabilities=self.capabilities,
+        )
+
+
+@asynccontextmanager
+async def fake(folder: Path, *models: FakeModel) -> AsyncIterator[Endpoint]:
+    """The fake server with these models."""
+    capabilities = Capabilities(path=folder / "capabilities.json")
+    async with aclosing(HttpPool()) as pool, serve_fake(models) as serving:
+        yield Endpoint(base_url=serving.base_url, pool=pool, capabilities=capabilities, calls=serving.calls)
+
+
+@asynccontextmanager
+async def canned(
+    folder: Path, body: bytes, content_type: str = "text/event-stream", status: int = 200, **headers: str
+) -> AsyncIterator[Endpoint]:
+    """A server that gives the same answer to everybody."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=body, content_type=content_type, status=status, headers=headers)
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        async with aclosing(HttpPool()) as pool:
+            capabilities = Capabilities(path=folder / "capabilities.json")
+            yield Endpoint(base_url=base_url, pool=pool, capabilities=capabilities, calls=[])
+    finally:
+        await runner.cleanup()
+
+
+async def open_session(
+    backend: OpenAIBackend, written: str = "", layout: Layout | None = None, sampling: Sampling | None = None
+) -> OpenAISession:
+    """A session of an agent that reads `p` and has read a little."""
+    agent = Agent(name="agg", model="m", reads=("p",), layout=layout, sampling=sampling or Sampling())
+    session = await backend.open(agent, ASK, written)
+    await session.read([Chunk(agent="p", text="Because", is_final=False)])
+    return session
+
+
+async def write(session: OpenAISession, limit: int = 100) -> list[WriteItem]:
+    return [item async for item in session.write(limit)]
+
+
+def text_of(items: list[WriteItem]) -> str:
+    return "".join(item.text for item in items if isinstance(item, Delta))
+
+
+def notes_of(items: list[WriteItem]) -> list[str]:
+    return [item.text for item in items if isinstance(item, Note)]
+
+
+def end_of(items: list[WriteItem]) -> Ended:
+    assert isinstance(items[-1], Ended)
+    return items[-1]
