@@ -9,7 +9,7 @@ from stairstream.api import Answer, Pipeline, open_pipeline
 from stairstream.cli.as_json import write_json
 from stairstream.cli.terminal import printable, show_loading
 from stairstream.core.errors import RequestError, RunFailed
-from stairstream.core.events import Event, LayoutChosen, Noted, RunEnded, Wrote
+from stairstream.core.events import Event, LayoutChosen, Noted, Wrote
 from stairstream.core.metrics import summarize
 from stairstream.engine.run import Run
 
@@ -63,17 +63,14 @@ def _show(run: Run, event: Event) -> None:
             _tell(f"layout: {event.layout} ({event.why})")
         case Noted():
             _tell(f"{event.note.kind}: {event.agent}: {event.note.text}")
-        case RunEnded():
-            if event.degraded and run.answer:
-                print(flush=True)
-            for line in event.degraded:
-                _tell(f"degraded: {line}")
         case _:
             pass
 
 
 def _show_end(answer: Answer) -> None:
     summary = answer.summary
+    for line in summary.degraded:
+        _tell(f"degraded: {line}")
     if summary.first_token_s is None:
         return
     updates = f"{summary.updates} update{'' if summary.updates == 1 else 's'}"

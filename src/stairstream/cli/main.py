@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -43,6 +43,10 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NUMBER=VALUE", help="Change one number of the policy, as in first_chunk=16."),
 ]
+
+
+def _option(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +91,7 @@ def options(
 
 @app.command("ask")
 def ask_command(
-    question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask; - reads it from standard input.")],
     config: ConfigOption = None,
     pipeline: PipelineOption = None,
     policy: PolicyOption = None,
@@ -104,12 +108,10 @@ def ask_command(
 
 @app.command("demo")
 def demo_command(
-    question: Annotated[
-        str, typer.Argument(help="What to ask.")
-    ] = "Why is the sky blue during the day and red at sunset?",
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask.")] = DEMO_QUESTION,
     config: ConfigOption = None,
     pipeline: PipelineOption = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer of each agent.")] = 200,
+    max_tokens: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Longest answer of each agent.")] = 200,
 ) -> None:
     """Watch a staircase: the same question with a policy, with waiting, and with the single model."""
     from stairstream.cli.demo import demo
@@ -119,7 +121,7 @@ def demo_command(
 
 @app.command("pull")
 def pull_command(
-    name: Annotated[str | None, typer.Argument(help="Which model; without it, the embedded default.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Which model, if not the default.")] = None,
 ) -> None:
     """Fetch a model for the embedded engine into the cache folder."""
     from stairstream.cli.pull import pull
@@ -142,15 +144,15 @@ def fake_server_command(
         typer.Option("--config", "-c", metavar="FILE", help="A YAML file with `models`, each with the options below."),
     ] = None,
     model: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A model to serve; may be repeated.")] = None,
-    first_token_s: Annotated[float | None, typer.Option(help="Seconds from a call to its first token.")] = None,
-    token_s: Annotated[float | None, typer.Option(help="Seconds per token.")] = None,
-    tokens_per_s: Annotated[float | None, typer.Option(help="Tokens per second, in place of --token-s.")] = None,
-    length: Annotated[int | None, typer.Option(help="Tokens of an answer.")] = None,
-    prefill_tokens_per_s: Annotated[float | None, typer.Option(help="Prompt tokens per second.")] = None,
-    fault: Annotated[str | None, typer.Option(metavar="KIND", help="What goes wrong: hang, cut, ...")] = None,
-    after_tokens: Annotated[int | None, typer.Option(help="Tokens of a call before the fault.")] = None,
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes a free port.")] = 9100,
+    first_token_s: Annotated[float | None, _option("SECONDS", "From call to first token; 0.2 without it.")] = None,
+    token_s: Annotated[float | None, _option("SECONDS", "Per token; 0.02 without it.")] = None,
+    tokens_per_s: Annotated[float | None, _option("NUMBER", "Tokens per second, in place of --token-s.")] = None,
+    length: Annotated[int | None, _option("TOKENS", "How long an answer is; 300 without it.")] = None,
+    prefill_tokens_per_s: Annotated[float | None, _option("NUMBER", "Speed of reading; free without it.")] = None,
+    fault: Annotated[str | None, _option("KIND", "What goes wrong: hang, cut, status_500, ...")] = None,
+    after_tokens: Annotated[int | None, _option("TOKENS", "Tokens of a call before its fault.")] = None,
+    host: Annotated[str, typer.Option(metavar="NAME", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="NUMBER", min=0, max=65535, help="0: a free port.")] = 9100,
 ) -> None:
     """Serve scripted models as an OpenAI-compatible endpoint, for tests and measurements."""
     from stairstream.cli.fake_server import fake_server

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from stairstream.backends.models import fetch_model, is_fetched
+from stairstream.backends.models import KNOWN_MODELS, fetch_model, is_fetched
 
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 
@@ -30,8 +30,8 @@ def show_loading(name: str) -> Iterator[None]:
 
 
 def fetch_with_bar(name: str) -> Path:
-    """The file of a known model, fetched if it is not in the cache."""
-    if is_fetched(name):
+    """The file of a known model, fetched if it is not in the cache. Raises what fetch_model raises."""
+    if is_fetched(name) or name not in KNOWN_MODELS:
         return fetch_model(name)
     console = Console(stderr=True)
     if not console.is_terminal:

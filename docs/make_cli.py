@@ -1,0 +1,44 @@
+"""Writes docs/cli.md from the commands themselves: `python docs/make_cli.py`. A test checks that it is current."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from stairstream.cli.main import app
+
+HEAD = """\
+# The command line
+
+Made by `python docs/make_cli.py`; every command says the same with `--help`.
+
+Exit codes: 0 it worked; 1 a model or its place failed; 2 something is wrong with what was asked for; 130 interrupted.
+An error is one line on standard error, and says what is wrong, where, and what to do.
+"""
+
+
+def make_cli() -> str:
+    """The whole page, from what is stable about commands across versions of Typer: not its own layout of help."""
+    group: Any = typer.main.get_command(app)
+    return "\n".join([HEAD, *(_describe(name, command) for name, command in group.commands.items())])
+
+
+def _describe(name: str, command: Any) -> str:
+    rows = ["| | what it is | default |", "|---|---|---|"]
+    usage = f"stairstream {name}"
+    for param in command.params:
+        if param.param_type_name == "argument":
+            usage += f" {param.metavar}" if param.required else f" [{param.metavar}]"
+            rows.append(_row(param.metavar, param))
+        else:
+            rows.append(_row(", ".join(param.opts) + ("" if param.is_flag else f" {param.metavar}"), param))
+    return f"## {usage}\n\n{command.help}\n\n" + "\n".join(rows) + "\n"
+
+
+def _row(name: str, param: Any) -> str:
+    has_default = param.default is not None and not getattr(param, "is_flag", False) and not param.required
+    return f"| `{name}` | {param.help} | {f'`{param.default}`' if has_default else ''} |"
+
+
+if __name__ == "__main__":
+    (Path(__file__).parent / "cli.md").write_text(make_cli())
