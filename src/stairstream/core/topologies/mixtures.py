@@ -1,17 +1,45 @@
-"""Ready-made graphs: pure functions from names of models to a Graph."""
+"""One model; several that answer and one that combines them, in any number of layers; several samples of one model."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from stairstream.core.errors import GraphError
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
+from stairstream.core.topologies.names import free_name, number
 
 
 def single(model: str, *, sampling: Sampling | None = None) -> Graph:
     """One agent that reads nobody: the model as it is."""
     return Graph(agents=(Agent(name=model, model=model, sampling=sampling or Sampling()),), answer=model)
+
+
+def self_mixture(
+    model: str,
+    *,
+    samples: int = 3,
+    temperatures: Sequence[float] = (0.7, 0.9, 1.1),
+    policy: Policy = PRESETS["balanced"],
+    layout: Layout | None = None,
+    sampling: Sampling | None = None,
+) -> Graph:
+    """One model answers several times, with seeds and temperatures of their own, and combines its answers itself.
+
+    `temperatures` are used in turn; the combining agent has the temperature of `sampling`.
+    """
+    if samples < 1:
+        raise GraphError(f"a self-mixture needs at least one sample, not {samples}")
+    if not temperatures:
+        raise GraphError("a self-mixture needs at least one temperature")
+    own = sampling or Sampling()
+    graph = mixture(proposers=[model] * samples, aggregator=model, policy=policy, layout=layout, sampling={model: own})
+    *proposers, last = graph.agents
+    varied = tuple(
+        replace(agent, sampling=replace(agent.sampling, temperature=temperatures[i % len(temperatures)]))
+        for i, agent in enumerate(proposers)
+    )
+    return replace(graph, agents=(*varied, last))
 
 
 def mixture(
@@ -46,7 +74,7 @@ def mixture(
                 own = _with_own_seed(own, layer * len(proposers) + place)
             agents.append(Agent(name=name, model=model, reads=before, sampling=own, policy=policy, layout=layout))
         before = tuple(row)
-    last = _free_name(aggregator, {name for row in names for name in row})
+    last = free_name(aggregator, {name for row in names for name in row})
     own = chosen.get(aggregator) or Sampling()
     agents.append(Agent(name=last, model=aggregator, reads=before, sampling=own, policy=policy, layout=layout))
     return Graph(agents=tuple(agents), answer=last)
@@ -63,25 +91,8 @@ def _name_layers(proposers: Sequence[str], aggregator: str, layers: int) -> list
     for layer in range(1, layers + 1):
         prefix = f"l{layer}." if layers > 1 else ""
         row = []
-        for name in _number(proposers, aggregator):
-            row.append(_free_name(prefix + name, taken))
+        for name in number(proposers, (aggregator,)):
+            row.append(free_name(prefix + name, taken))
             taken.add(row[-1])
         rows.append(row)
     return rows
-
-
-def _number(models: Sequence[str], aggregator: str) -> Iterable[str]:
-    """The models in order; one that is listed twice, or aggregates as well, with its number: p1.1, p1.2."""
-    seen: dict[str, int] = {}
-    for model in models:
-        seen[model] = seen.get(model, 0) + 1
-        needs_number = models.count(model) > 1 or model == aggregator
-        yield f"{model}.{seen[model]}" if needs_number else model
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    free, number = name, 1
-    while free in taken:
-        number += 1
-        free = f"{name}-{number}"
-    return free
