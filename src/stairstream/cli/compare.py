@@ -11,6 +11,11 @@ from stairstream.cli.picture import draw_lane, draw_ruler, seconds_per_column
 from stairstream.core.metrics import STALL_AFTER_S, Summary
 from stairstream.core.session import Usage
 
+NOTE = (
+    "These are times and tokens. Whether a mixture's answer is better than the single model's depends on the models: "
+    "small ones together can be slower and no better than one of them."
+)
+
 
 def compare(console: Console, shown: Mapping[str, Shown]) -> None:
     """When each answer came, then the numbers, by title."""
@@ -26,6 +31,8 @@ def compare(console: Console, shown: Mapping[str, Shown]) -> None:
     console.print(Text(" " * (width + 1) + draw_ruler(scale_s, columns), style="dim"), no_wrap=True, overflow="crop")
     console.print()
     console.print(_table({title: one.summary for title, one in shown.items()}))
+    console.print()
+    console.print(Text(NOTE, style="dim"))
 
 
 def _table(shown: Mapping[str, Summary]) -> Table:

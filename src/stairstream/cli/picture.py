@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rich.text import Text
@@ -60,7 +60,7 @@ def seconds_per_column(until_s: float, columns: int, at_least_s: float = 0.0) ->
 
 def draw_lanes(lanes: Sequence[Lane], now_s: float, scale_s: float, columns: int) -> list[Text]:
     """The lanes up to `now_s`, with names in front, tokens behind, and a ruler below."""
-    width = min(24, max(len(lane.agent) for lane in lanes))
+    width = name_width(lanes)
     lines = []
     for number, lane in enumerate(lanes):
         colour = _COLOURS[number % len(_COLOURS)]
@@ -71,6 +71,11 @@ def draw_lanes(lanes: Sequence[Lane], now_s: float, scale_s: float, columns: int
         lines.append(line)
     lines.append(Text(" " * (width + 1) + draw_ruler(scale_s, columns), style="dim", no_wrap=True, overflow="crop"))
     return lines
+
+
+def name_width(lanes: Iterable[Lane]) -> int:
+    """Columns for the agents' names in front of the lanes."""
+    return min(24, max(len(lane.agent) for lane in lanes))
 
 
 def draw_lane(lane: Lane, now_s: float, scale_s: float, columns: int) -> str:

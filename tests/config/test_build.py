@@ -1,0 +1,93 @@
+"""From a configuration to graphs and backends."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from stairstream.backends.scripted import ScriptedBackend
+from stairstream.config.build import build_graph, open_backends, open_engines, split_words
+from stairstream.config.schema import load_config, parse_config
+from stairstream.core.errors import ConfigError
+from stairstream.core.policy import PRESETS
+
+TEXT = """
+models:
+  p: {backend: scripted, length: 3, max_tokens: 50, seed: 7, deadlines: {first_token_s: 9, gap_s: 2}}
+  a: {backend: scripted, words: [x, y], temperature: 0.5, stop: [END], first_token_s: 0.25, fault: {kind: hang}}
+  far: {backend: openai, base_url: "http://127.0.0.1:9/v1", model: m, api_key: sk-secret}
+pipelines:
+  mix:
+    topology: mixture
+    proposers: [p, p]
+    aggregator: a
+    layers: 2
+    policy: cheap
+    layout: quoted
+    proposer_sampling: {temperature: 1.5}
+  one: {topology: single, model: p}
+"""
+CONFIG = parse_config(TEXT, "c.yaml", {})
+
+
+def test_agents_get_sampling_deadlines_policy_and_layout() -> None:
+    graph = build_graph(CONFIG, CONFIG.pipeline("mix"))
+    first, answer = graph.agents[0], graph.agent("a")
+    assert [agent.name for agent in graph.agents] == ["l1.p.1", "l1.p.2", "l2.p.1", "l2.p.2", "a"]
+    assert (first.sampling.max_tokens, first.sampling.temperature, first.sampling.seed) == (50, 1.5, 8)
+    assert (first.first_token_s, first.gap_s) == (9, 2)
+    assert (answer.sampling.temperature, answer.sampling.stop, answer.sampling.seed) == (0.5, ("END",), None)
+    assert (answer.policy, answer.layout, answer.first_token_s) == (PRESETS["cheap"], "quoted", None)
+
+
+def test_single_pipeline_is_the_model_as_it_is() -> None:
+    (agent,) = build_graph(CONFIG, CONFIG.pipeline("one")).agents
+    assert (agent.name, agent.sampling.seed, agent.sampling.temperature) == ("p", 7, None)
+
+
+def test_proposers_of_the_built_in_mixture_differ_and_its_aggregator_does_not_roll_dice() -> None:
+    config = load_config(None, {})
+    *proposers, answer = build_graph(config, config.pipeline()).agents
+    assert len({agent.sampling.seed for agent in proposers}) == len(proposers) == 3
+    assert {agent.sampling.temperature for agent in proposers} == {0.8}
+    assert answer.sampling.temperature == 0
+
+
+def test_backends_are_made_only_for_the_models_of_the_graphs() -> None:
+    async def main() -> list[str]:
+        async with open_backends(CONFIG, [build_graph(CONFIG, CONFIG.pipeline("mix"))]) as backends:
+            return list(backends)
+
+    assert asyncio.run(main()) == ["p", "a"]
+
+
+def test_script_of_a_model_says_what_the_file_says() -> None:
+    async def main() -> ScriptedBackend:
+        async with open_engines(CONFIG, ()) as engines:
+            backend = await engines.make_backend(CONFIG.models["a"])
+            assert isinstance(backend, ScriptedBackend)
+            return backend
+
+    script = asyncio.run(main()).script
+    assert (script.words, script.first_token_s, script.fault and script.fault.kind) == (("x", "y"), 0.25, "hang")
+
+
+def test_embedded_model_that_is_not_there_is_a_config_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAIRSTREAM_CACHE", str(tmp_path))
+    config = load_config(None, {})
+
+    async def main() -> None:
+        async with open_backends(config, [build_graph(config, config.pipeline())]):
+            pass
+
+    with pytest.raises(ConfigError, match="stairstream pull smollm2-135m-instruct"):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a bc  d", ("a", " bc", "  d")), (" a\nb \n", (" a", "\nb \n")), ("one", ("one",)), ("", ())],
+)
+def test_text_is_split_into_words_that_join_again(text: str, words: tuple[str, ...]) -> None:
+    assert split_words(text) == words
+    assert "".join(words) == text
