@@ -1,6 +1,6 @@
 """Agents and who reads whom. A graph is checked when it is made: what exists can run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
@@ -48,6 +48,7 @@ class Agent:
     `forward` is what its readers get to see; `edges` (with `delimiter` for sections) where the chunks that it reads may
     end; `context_tokens` what its model's context holds; `agreement` when its upstream may stop early. With `one_call`
     it answers once its quorum has ended, and never updates: for a model that would think anew at every update.
+    `depth` is set by the graph: how far the agent is from those that read nobody.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Agent:
     context_tokens: int | None = None
     one_call: bool = False
     agreement: Agreement | None = None
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,7 @@ class Graph:
                 raise GraphError(f"agent {agent.name!r} reads the same agent twice")
         self._check_cycle()
         self._check_reach()
+        object.__setattr__(self, "agents", self._with_depths())
 
     def _check_cycle(self) -> None:
         try:
@@ -98,6 +101,12 @@ class Graph:
         except CycleError as exc:
             # graphlib lists each agent before the one that reads it
             raise GraphError(f"agents read each other in a circle: {' -> '.join(exc.args[1])}") from None
+
+    def _with_depths(self) -> tuple[Agent, ...]:
+        depths: dict[str, int] = {}
+        for name in TopologicalSorter({agent.name: agent.reads for agent in self.agents}).static_order():
+            depths[name] = max((depths[upstream] + 1 for upstream in self.agent(name).reads), default=0)
+        return tuple(replace(agent, depth=depths[agent.name]) for agent in self.agents)
 
     def _check_reach(self) -> None:
         reached, frontier = {self.answer}, [self.answer]

@@ -224,19 +224,20 @@ class AgentLoop:
     async def _write(self, session: Session, limit: int) -> Ended:
         """One write of the session, with its deadlines."""
         agent = self._agent
+        has_deadline = agent.gap_s is not None or agent.first_token_s is not None
         ended: Ended | None = None
         try:
-            async with asyncio.timeout(agent.first_token_s) as deadline, aclosing(session.write(limit)) as items:
+            async with asyncio.timeout(None) as deadline, aclosing(session.write(limit)) as items:
                 async for item in items:
                     match item:
                         case Delta():
                             self._append(item)
-                            if agent.gap_s is not None or agent.first_token_s is not None:
-                                gap_s = agent.gap_s
-                                deadline.reschedule(
-                                    None if gap_s is None else asyncio.get_running_loop().time() + gap_s
-                                )
+                            if has_deadline:
+                                deadline.reschedule(_after(agent.gap_s))
                         case Began():
+                            # waiting for a permit is not the endpoint's fault: its time runs from here
+                            if has_deadline:
+                                deadline.reschedule(_after(agent.first_token_s))
                             self._begin(session, item)
                         case Note():
                             self._emit(Noted(at_s=self._clock(), agent=agent.name, note=item))
@@ -292,3 +293,7 @@ class AgentLoop:
             return ended.usage
         prompt_tokens = self._began.prompt_tokens if self._began else 0
         return Usage(prompt_tokens=prompt_tokens, completion_tokens=self._step_tokens, is_estimate=True)
+
+
+def _after(delay_s: float | None) -> float | None:
+    return None if delay_s is None else asyncio.get_running_loop().time() + delay_s

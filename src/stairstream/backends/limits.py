@@ -1,0 +1,116 @@
+"""A backend that is asked only so much at once, and only so often; agents further upstream go first."""
+
+import asyncio
+import heapq
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from itertools import count
+
+from aiolimiter import AsyncLimiter
+
+from stairstream.backends.base import Backend, Room, Session
+from stairstream.core.graph import Agent
+from stairstream.core.messages import Conversation
+from stairstream.core.session import Chunk, WriteItem
+
+
+class Permits:
+    """So many at once; whoever waits is served by rank, lowest first, then in order of arrival."""
+
+    def __init__(self, most: float = math.inf) -> None:
+        self._free = most
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._serial = count()
+
+    @asynccontextmanager
+    async def hold(self, rank: int) -> AsyncIterator[None]:
+        """A permit for the length of the block."""
+        await self._acquire(rank)
+        try:
+            yield
+        finally:
+            self._release()
+
+    async def _acquire(self, rank: int) -> None:
+        if self._free > 0:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (rank, next(self._serial), turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._release()  # it was this one's turn just as it left
+            raise
+
+    def _release(self) -> None:
+        while self._waiting:
+            _, _, turn = heapq.heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
+class Limited:
+    """Wraps a backend. A permit is held for one call, never while an agent waits for its upstream."""
+
+    def __init__(
+        self, inner: Backend, *, max_concurrency: int | None = None, requests_per_minute: float | None = None
+    ) -> None:
+        self._inner = inner
+        self._permits = Permits(math.inf if max_concurrency is None else max_concurrency)
+        self._requests_per_minute = requests_per_minute
+        self._rate: AsyncLimiter | None = None
+
+    @property
+    def model(self) -> str:
+        return self._inner.model
+
+    @property
+    def room(self) -> Room | None:
+        return self._inner.room
+
+    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
+        return _LimitedSession(await self._inner.open(agent, conversation, written), self, agent.depth)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    @asynccontextmanager
+    async def hold(self, rank: int) -> AsyncIterator[None]:
+        """What one call needs: a permit, and then its turn by the rate."""
+        async with self._permits.hold(rank):
+            if self._requests_per_minute is not None:
+                if self._rate is None:
+                    # a bucket of one second's worth: most endpoints refuse a minute's worth at once
+                    burst = max(1.0, self._requests_per_minute / 60)
+                    self._rate = AsyncLimiter(burst, 60 * burst / self._requests_per_minute)
+                await self._rate.acquire()
+            yield
+
+
+class _LimitedSession:
+    def __init__(self, inner: Session, limits: Limited, rank: int) -> None:
+        self._inner = inner
+        self._limits = limits
+        self._rank = rank
+
+    async def warm(self) -> None:
+        await self._inner.warm()
+
+    async def read(self, chunks: Sequence[Chunk]) -> None:
+        await self._inner.read(chunks)
+
+    async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
+        async with self._limits.hold(self._rank), aclosing(self._inner.write(limit)) as items:
+            async for item in items:
+                yield item
+
+    def stop(self) -> None:
+        self._inner.stop()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
