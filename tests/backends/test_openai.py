@@ -416,3 +416,14 @@ def test_a_complete_answer_leaves_its_connection_to_the_next(tmp_path: Path) -> 
             assert sum(map(len, connector._conns.values())) == 1
 
     run(main())
+
+
+def test_thoughts_come_as_thinking(tmp_path: Path) -> None:
+    async def main() -> None:
+        thought: dict[str, object] = {"choices": [{"delta": {"reasoning_content": "Hm."}}]}
+        async with canned(tmp_path, stream(thought, said("Hi"), ended("stop"))) as endpoint:
+            items = await write(await open_session(endpoint.backend()))
+            deltas = [item for item in items if isinstance(item, Delta)]
+            assert [(delta.text, delta.is_thinking) for delta in deltas] == [("Hm.", True), ("Hi", False)]
+
+    run(main())

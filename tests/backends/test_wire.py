@@ -1,6 +1,7 @@
 """The bytes of a chat completion, read into pieces."""
 
 from stairstream.backends.wire import AnswerReader, Piece
+from stairstream.core.session import Delta
 from stairstream.core.sse import encode_event
 
 
@@ -36,12 +37,15 @@ def test_a_usage_that_stands_still_is_not_believed() -> None:
     assert not reader.is_exact
 
 
-def test_thinking_is_no_text_and_no_token_of_the_answer() -> None:
-    _, pieces = read(
+def test_thinking_is_apart_from_the_answer() -> None:
+    reader, pieces = read(
         b'{"choices": [{"delta": {"reasoning_content": "hm"}}], "usage": {"completion_tokens": 40}}',
-        b'{"choices": [{"delta": {"content": "a"}}], "usage": {"completion_tokens": 41}}',
+        b'{"choices": [{"delta": {"reasoning": ", well"}}], "usage": {"completion_tokens": 42}}',
+        b'{"choices": [{"delta": {"content": "a"}}], "usage": {"completion_tokens": 43}}',
     )
     assert pieces == [("a", 1)]
+    assert reader.take_thoughts() == Delta("hm, well", 42, is_thinking=True)
+    assert reader.take_thoughts() is None
 
 
 def test_nothing_behind_an_error_is_read() -> None:

@@ -119,6 +119,7 @@ class _Call:
     response: aiohttp.ClientResponse | None = None
     sending: asyncio.Timeout | None = None
     closing: asyncio.TimerHandle | None = None
+    is_stream: bool = True
     is_stopped: bool = False
 
     @property
@@ -204,7 +205,10 @@ class OpenAISession:
             for note in self._unsaid(await self._send(call)):
                 yield note
             while not call.is_over:
-                delta = continuation.take(await self._receive(call), reader.is_exact)
+                pieces = await self._receive(call)
+                if reader.thoughts and (thought := reader.take_thoughts()):
+                    yield thought
+                delta = continuation.take(pieces, reader.is_exact)
                 if delta is not None:
                     self._context.written += delta.text
                     yield delta
@@ -270,27 +274,31 @@ class OpenAISession:
             return []
         finally:
             call.sending = None
+        content_type = call.response.content_type
+        if content_type == "text/html":
+            where = self._backend.endpoint.where
+            raise MalformedAnswer(f"{where}: the answer is a web page; check base_url (it often ends in /v1)")
+        call.is_stream = content_type == "text/event-stream"
         return notes
 
     async def _receive(self, call: _Call) -> list[Piece]:
         """The pieces of what the network has next; at the end of the stream, see that it was a real one."""
-        response, reader, where = call.response, call.reader, self._backend.endpoint.where
+        response, reader = call.response, call.reader
         assert response is not None
         try:
-            if response.content_type == "text/event-stream":
-                data = await response.content.readany()
-            elif response.content_type == "text/html":
-                raise MalformedAnswer(f"{where}: the answer is a web page; check base_url (it often ends in /v1)")
-            else:
+            if not call.is_stream:
                 return reader.feed_whole(await response.read())
+            data = await response.content.readany()
         except NETWORK_ERRORS as exc:
             if call.is_stopped:
                 return []
+            where = self._backend.endpoint.where
             raise StreamCut(f"{where}: the connection was lost in the middle of the answer") from exc
         if data:
             return reader.feed(data)
         pieces = reader.finish()
         if not (call.is_stopped or reader.is_done or reader.finish_reason or reader.error):
+            where = self._backend.endpoint.where
             raise StreamCut(f"{where}: the stream ended without saying that the answer has ended")
         reader.is_done = True
         return pieces

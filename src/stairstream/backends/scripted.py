@@ -16,6 +16,7 @@ from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.prompts import Prompt, render
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Usage, WriteItem
+from stairstream.core.stops import StopFinder
 
 FaultKind = Literal[
     "status_500", "status_429", "html", "reset", "hang", "cut", "malformed", "error_event", "empty", "no_done"
@@ -42,7 +43,8 @@ class Script:
 
     Token i (from 0) of a call comes `first_token_s + prompt_tokens / prefill_tokens_per_s + i * token_s` after the
     call's start. A prompt has as many tokens as it has words between white space, the answer so far included.
-    `thoughts` come in front of the words of every call, at the same pace, and count neither towards its limit nor as words.
+    `thoughts` come in front of the words of every call, at the same pace, and count neither towards its limit nor as
+    words.
     With `caches_prefix` the words that a prompt shares with the beginning of the same session's context before it
     cost no prefill, and count as cached; without it the cached count is unknown.
     """
@@ -145,7 +147,9 @@ class ScriptedSession:
         cached = self._count_cached(call.prompt)
         first_s = call.at_s + script.first_token_s + (call.prompt_tokens - (cached or 0)) / script.prefill_tokens_per_s
         remaining = () if fault and fault.kind == "empty" else script.words[self._next_word :]
-        count = 0
+        stop = self._context.agent.sampling.stop
+        stops = StopFinder(stop, self._context.written) if stop else None
+        count = held = 0
         self._backend.num_writing += 1
         try:
             yield Began(layout=layout, why="a script takes any", prompt_tokens=call.prompt_tokens, is_estimate=False)
@@ -165,12 +169,20 @@ class ScriptedSession:
                     break
                 count += 1
                 self._next_word += 1
-                self._context.wrote(word)
-                yield Delta(word)
-            is_over = count == len(remaining) and not self._is_stopped
+                held += 1
+                if text := stops.feed(word) if stops else word:
+                    self._context.wrote(text)
+                    yield Delta(text, held)
+                    held = 0
+                if stops and stops.is_found:
+                    break
+            if stops and (text := stops.finish()):
+                self._context.wrote(text)
+                yield Delta(text, held)
+            is_over = (count == len(remaining) and not self._is_stopped) or (stops is not None and stops.is_found)
             if fault and (fault.kind == "no_done" or (is_over and count == fault.after_tokens)):
                 await self._break_off(fault)
-            reason: EndReason = "stopped" if self._is_stopped else "stop" if is_over else "limit"
+            reason: EndReason = "stop" if is_over else "stopped" if self._is_stopped else "limit"
             usage = Usage(prompt_tokens=call.prompt_tokens, cached_tokens=cached, completion_tokens=count)
             yield Ended(reason=reason, usage=usage)
         finally:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from stairstream.core.session import Delta
 from stairstream.core.sse import SseDecoder
 from stairstream.core.tokens import estimate_delta
 
@@ -60,8 +61,8 @@ class AnswerReader:
     """Reads one answer's bytes; what it has learned so far is in its attributes.
 
     Tokens are counted from continuous usage where the server gives it (`is_exact`), else estimated per event.
-    Thinking is counted by the usage alone: it is no text of the answer. After `error` (the server's own) or `broken`
-    (something that is no chunk) nothing more is read.
+    Thinking is no text of the answer: it gathers in `thoughts`. After `error` (the server's own) or `broken` (something
+    that is no chunk) nothing more is read.
     """
 
     __slots__ = (
@@ -75,11 +76,13 @@ class AnswerReader:
         "is_done",
         "is_exact",
         "prompt_tokens",
+        "thoughts",
     )
 
     def __init__(self) -> None:
         self._sse = SseDecoder()
         self._handed_tokens = 0
+        self.thoughts: list[Piece] = []
         self.finish_reason: str | None = None
         self.is_done = False
         self.is_exact = False
@@ -88,6 +91,14 @@ class AnswerReader:
         self.prompt_tokens: int | None = None
         self.cached_tokens: int | None = None
         self.completion_tokens: int | None = None
+
+    def take_thoughts(self) -> Delta | None:
+        """The thoughts that have gathered."""
+        if not self.thoughts:
+            return None
+        thoughts, self.thoughts = self.thoughts, []
+        text, count = "".join(piece.text for piece in thoughts), sum(piece.num_tokens for piece in thoughts)
+        return Delta(text, count, is_estimate=not self.is_exact, is_thinking=True)
 
     def feed(self, data: bytes) -> list[Piece]:
         """The pieces of text that these bytes of an event stream complete."""
@@ -132,8 +143,8 @@ class AnswerReader:
         if content is not None:
             if content.content:
                 pieces.append(Piece(content.content, self._count(content.content, usage)))
-            elif self.completion_tokens and (content.reasoning_content or content.reasoning):
-                self._handed_tokens = self.completion_tokens
+            elif thought := content.reasoning_content or content.reasoning:
+                self.thoughts.append(Piece(thought, self._count(thought, usage)))
         if choice.finish_reason:
             self.finish_reason = choice.finish_reason
 

@@ -7,57 +7,29 @@ where its `continues` mode says so, from a quoted beginning, and from the counti
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Literal
 
 import msgspec
 from aiohttp import web
 
-from stairstream.backends.scripted import Fault, Script, next_word
-from stairstream.core.sse import encode_event
+from stairstream.backends.scripted import next_word
 from stairstream.core.wording import Wording
+from stairstream.server.fake_model import FakeCall, FakeContinues, FakeModel
+from stairstream.server.fake_stream import FakeAnswer, cut, send_json, send_stream, send_whole
 
-FakeContinues = Literal["flag", "prefill", "prefix", "none", "reject"]
-"""How a fake model goes on with an assistant message. `flag`, `prefix`: only where the request says so, else it begins
-anew. `prefill`: a trailing one is continued, and the flag is answered with 400. `none`: it always begins anew.
-`reject`: a trailing one is answered with 400."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FakeModel:
-    """One model of the fake server: what it says and when (`script`), and how its endpoint behaves.
-
-    `echoes` repeats the continued text at the start of the answer, as llama.cpp's server does. `rejects` names
-    body fields that are answered with 400. `api_key` None lets everybody in.
-    """
-
-    name: str
-    script: Script
-    continues: FakeContinues = "flag"
-    echoes: bool = False
-    says_usage: bool = True
-    says_continuous_usage: bool = True
-    ignores_stream: bool = False
-    ignores_max_tokens: bool = False
-    rejects: tuple[str, ...] = ()
-    api_key: str | None = None
-
-
-class FakeCall(msgspec.Struct, kw_only=True):
-    """One request for an answer. Times are `time.monotonic()`, which processes of one machine share."""
-
-    model: str
-    started_s: float
-    prompt_tokens: int
-    cached_tokens: int | None = None
-    max_tokens: int | None = None
-    first_word: int = 0
-    written_tokens: int = 0
-    ended: Literal["open", "done", "failed", "left"] = "open"
-    ended_s: float | None = None
+__all__ = [
+    "FakeCall",
+    "FakeContinues",
+    "FakeModel",
+    "FakeServer",
+    "Serving",
+    "make_app",
+    "run_fake_server",
+    "serve_fake",
+]
 
 
 class _Message(msgspec.Struct):
@@ -88,34 +60,6 @@ class _Served:
     model: FakeModel
     num_calls: int = 0
     contexts: list[list[str]] = field(default_factory=list)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Answer:
-    """What one call will say."""
-
-    served: _Served
-    call: FakeCall
-    words: Sequence[str]
-    echo: str
-    finish_reason: str
-    first_s: float
-    fault: Fault | None
-    wants_usage: bool
-    wants_continuous_usage: bool
-
-    def due_s(self, index: int) -> float:
-        return self.first_s + index * self.served.model.script.token_s
-
-    def usage(self, count: int) -> dict[str, object]:
-        usage: dict[str, object] = {
-            "prompt_tokens": self.call.prompt_tokens,
-            "completion_tokens": count,
-            "total_tokens": self.call.prompt_tokens + count,
-        }
-        if self.call.cached_tokens is not None:
-            usage["prompt_tokens_details"] = {"cached_tokens": self.call.cached_tokens}
-        return usage
 
 
 class _Refused(Exception):
@@ -150,36 +94,36 @@ class FakeServer:
 
     async def _list_models(self, request: web.Request) -> web.Response:
         models = [{"id": name, "object": "model", "owned_by": "stairstream"} for name in self._served]
-        return _json({"object": "list", "data": models})
+        return send_json({"object": "list", "data": models})
 
     async def _list_calls(self, request: web.Request) -> web.Response:
-        return _json({"calls": self.calls})
+        return send_json({"calls": self.calls})
 
     async def _forget_calls(self, request: web.Request) -> web.Response:
         self.calls.clear()
-        return _json({"calls": []})
+        return send_json({"calls": []})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         try:
             answer, is_stream = self._answer(await request.read(), request.headers.get("Authorization", ""))
         except _Refused as refused:
             headers = {"Retry-After": f"{refused.retry_after_s:g}"} if refused.retry_after_s is not None else {}
-            return _json({"error": {"message": refused.text, "code": refused.status}}, refused.status, headers)
+            return send_json({"error": {"message": refused.text, "code": refused.status}}, refused.status, headers)
         call = answer.call
         try:
             if answer.fault and answer.fault.kind == "html":
                 call.ended = "failed"
                 return web.Response(text="<!doctype html><h1>Hello</h1>", content_type="text/html")
             if answer.fault and answer.fault.kind == "reset":
-                return _cut(request, web.StreamResponse(), call)
-            return await (_stream(request, answer) if is_stream else _send_whole(request, answer))
+                return cut(request, web.StreamResponse(), call)
+            return await (send_stream(request, answer) if is_stream else send_whole(request, answer))
         except (asyncio.CancelledError, ConnectionResetError):
             call.ended = "left"
             raise
         finally:
             call.ended_s = time.monotonic()
 
-    def _answer(self, body: bytes, authorization: str) -> tuple[_Answer, bool]:
+    def _answer(self, body: bytes, authorization: str) -> tuple[FakeAnswer, bool]:
         """What the request will get; raises _Refused."""
         start_s = asyncio.get_running_loop().time()
         try:
@@ -206,13 +150,14 @@ class FakeServer:
             raise _Refused(int(fault.kind[-3:]), "the script says so", fault.retry_after_s)
         is_limited = limit is not None and limit < len(words) and not model.ignores_max_tokens
         prefill_s = (call.prompt_tokens - (call.cached_tokens or 0)) / script.prefill_tokens_per_s
-        answer = _Answer(
-            served=served,
+        answer = FakeAnswer(
+            model=model,
             call=call,
             words=words[:limit] if is_limited else words,
             echo=request.messages[-1].content if model.echoes and _can_continue(model, request) else "",
             finish_reason="length" if is_limited else "stop",
-            first_s=start_s + script.first_token_s + prefill_s,
+            first_s=start_s + script.first_token_s + prefill_s + len(script.thoughts) * script.token_s,
+            thoughts=script.thoughts,
             fault=fault,
             wants_usage=model.says_usage and request.stream_options.include_usage,
             wants_continuous_usage=model.says_continuous_usage and request.stream_options.continuous_usage_stats,
@@ -277,116 +222,8 @@ def _can_continue(model: FakeModel, request: _Request) -> bool:
     return last.role == "assistant" and can.get(model.continues, False)
 
 
-async def _stream(request: web.Request, answer: _Answer) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-    response.enable_chunked_encoding()
-    await response.prepare(request)
-    fault, call = answer.fault, answer.call
-    write, frame, encode = response.write, _make_frame(answer), msgspec.json.encode
-    await write(frame(encode(answer.echo), 0))
-    for index, word in enumerate(answer.words):
-        await _sleep_until(answer.due_s(index))
-        if fault and index == fault.after_tokens and await _break_off(response, fault):
-            return _cut(request, response, call)
-        # counted before it is written: a client that leaves meanwhile may have seen it
-        call.written_tokens = index + 1
-        await write(frame(encode(word), index + 1))
-    if not answer.words:
-        await _sleep_until(answer.first_s)
-    if fault and fault.kind == "no_done":
-        call.ended = "failed"
-        return response
-    if fault and fault.after_tokens == len(answer.words) and await _break_off(response, fault):
-        return _cut(request, response, call)
-    end = [{"index": 0, "delta": {}, "finish_reason": answer.finish_reason}]
-    await write(_event(answer, choices=end))
-    if answer.wants_usage:
-        await write(_event(answer, choices=[], usage=answer.usage(call.written_tokens)))
-    await write(encode_event(b"[DONE]"))
-    await response.write_eof()
-    call.ended = "done"
-    return response
-
-
-def _make_frame(answer: _Answer) -> Callable[[bytes, int], bytes]:
-    """A function of (encoded text, tokens so far) that gives one event; the hot path of the server."""
-    whole = _event(answer, choices=[{"index": 0, "delta": {"content": "@"}, "finish_reason": None}])
-    head, tail = whole.split(b'"@"')
-    if not answer.wants_continuous_usage:
-        return lambda text, count: head + text + tail
-    with_usage = _event(
-        answer, choices=[{"index": 0, "delta": {"content": "@"}, "finish_reason": None}], usage=answer.usage(-1)
-    )
-    head, tail = with_usage.split(b'"@"')
-    before, after = tail.split(b"-1", 1)
-    total = b'"total_tokens":%d'
-    after = after.replace(total % (answer.call.prompt_tokens - 1), total)
-    return lambda text, count: b"%s%s%s%d%s" % (head, text, before, count, after % (answer.call.prompt_tokens + count))
-
-
-def _event(answer: _Answer, **fields: object) -> bytes:
-    head = {"id": f"chatcmpl-{id(answer):x}", "object": "chat.completion.chunk", "model": answer.call.model}
-    return encode_event(msgspec.json.encode({**head, **fields}))
-
-
-async def _send_whole(request: web.Request, answer: _Answer) -> web.StreamResponse:
-    """The answer as one JSON body, when all its tokens are due."""
-    fault, call = answer.fault, answer.call
-    await _sleep_until(answer.due_s(max(0, len(answer.words) - 1)))
-    if fault and fault.kind == "hang":
-        await asyncio.get_running_loop().create_future()
-    if fault and fault.kind in ("cut", "no_done"):
-        return _cut(request, web.StreamResponse(), call)
-    if fault and fault.kind == "malformed":
-        call.ended = "failed"
-        return web.Response(text='{"choices": [{]', content_type="application/json")
-    if fault and fault.kind == "error_event":
-        call.ended = "failed"
-        return _json({"error": {"message": "the script says so", "code": 500}}, 500)
-    call.written_tokens, call.ended = len(answer.words), "done"
-    message = {"role": "assistant", "content": answer.echo + "".join(answer.words)}
-    choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
-    usage = {"usage": answer.usage(len(answer.words))} if answer.served.model.says_usage else {}
-    return _json({"object": "chat.completion", "model": call.model, "choices": [choice], **usage})
-
-
-async def _break_off(response: web.StreamResponse, fault: Fault) -> bool:
-    """Let a fault of the stream happen; whether the connection is to be cut behind it."""
-    match fault.kind:
-        case "hang":
-            await asyncio.get_running_loop().create_future()
-        case "malformed":
-            await response.write(encode_event(b'{"choices": [{]'))
-        case "error_event":
-            await response.write(encode_event(b'{"error": {"message": "the script says so", "code": 500}}'))
-        case "cut":
-            pass
-        case _:
-            return False
-    return True
-
-
-def _cut(request: web.Request, response: web.StreamResponse, call: FakeCall) -> web.StreamResponse:
-    call.ended = "failed"
-    if request.transport:
-        request.transport.close()
-    return response
-
-
-async def _sleep_until(due_s: float) -> None:
-    delay_s = due_s - asyncio.get_running_loop().time()
-    if delay_s > 0:
-        await asyncio.sleep(delay_s)
-
-
 def _count_shared(one: list[str], other: list[str]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
-
-
-def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(value), status=status, headers=headers, content_type="application/json"
-    )
 
 
 def make_app(models: Iterable[FakeModel]) -> web.Application:
