@@ -9,10 +9,13 @@ from pathlib import Path
 from stairstream.backends.base import Backend
 from stairstream.backends.capabilities import Capabilities, Continues
 from stairstream.backends.http import HttpPool
+from stairstream.backends.llamacpp import LlamaCpp, LlamaCppBackend
+from stairstream.backends.models import DEFAULT_MODEL
 from stairstream.backends.openai import OpenAIBackend
 from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
 from stairstream.core.seams import EDGE_TOKENS
 from stairstream.server.fake import FakeContinues, FakeModel, serve_fake
+from tests.backends.local_model import llamacpp_model
 
 WORDS = (*numbered_words("w", 30), " caf\u00e9", " \U0001f600\u200d\U0001f4bb", *(f" v{i}" for i in range(1, 9)))
 SCRIPT = Script(words=WORDS, token_s=0.001)
@@ -66,6 +69,13 @@ def openai_place(fake: FakeContinues, continues: Continues | None = None, echoes
     return place
 
 
+@asynccontextmanager
+async def llamacpp_place() -> AsyncIterator[Place]:
+    async with aclosing(LlamaCpp(llamacpp_model(), slots=1, context_tokens=1024)) as llama:
+        yield Place(backend=LlamaCppBackend(llama, DEFAULT_MODEL))
+
+
+SLOW_PLACES = ("llamacpp",)
 PLACES: dict[str, OpenPlace] = {
     "scripted": scripted_place,
     "openai-flag": openai_place("flag"),
@@ -74,4 +84,5 @@ PLACES: dict[str, OpenPlace] = {
     "openai-prefix": openai_place("prefix", "prefix"),
     "openai-quoted": openai_place("none"),
     "openai-reject": openai_place("reject"),
+    "llamacpp": llamacpp_place,
 }

@@ -11,7 +11,7 @@ from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import question
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, WriteItem
-from tests.backends.places import PLACES, OpenPlace, Place
+from tests.backends.places import PLACES, SLOW_PLACES, OpenPlace, Place
 
 AGENT = Agent(name="agg", model="m", reads=("p1", "p2"), sampling=Sampling(max_tokens=1000, temperature=0))
 ASK = question("Tell me about the sea.")
@@ -22,7 +22,12 @@ FIRST = [
 SECOND = [Chunk(agent="p1", text=" deep and salty.", is_final=True)]
 
 
-@pytest.fixture(params=[pytest.param(place, id=name) for name, place in PLACES.items()])
+@pytest.fixture(
+    params=[
+        pytest.param(place, id=name, marks=[pytest.mark.slow] if name in SLOW_PLACES else [])
+        for name, place in PLACES.items()
+    ]
+)
 def open_place(request: pytest.FixtureRequest) -> OpenPlace:
     place: OpenPlace = request.param
     return place

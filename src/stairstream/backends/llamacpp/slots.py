@@ -3,8 +3,8 @@
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from stairstream.core.errors import ConfigError, ServerFailed
 
@@ -16,6 +16,7 @@ class Slots:
         self.count = count
         self._num_unreserved = count
         self._unused = list(range(count))
+        self._num_writing = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
@@ -31,6 +32,20 @@ class Slots:
             yield
         finally:
             self._give_back(num_sessions)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no session is writing."""
+        return self._num_writing == 0
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A session writes while in the block."""
+        self._num_writing += 1
+        try:
+            yield
+        finally:
+            self._num_writing -= 1
 
     def take(self) -> int:
         """The number of a slot that no session uses. Raises ServerFailed if all are in use."""

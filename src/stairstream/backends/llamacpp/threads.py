@@ -8,11 +8,16 @@ _MOST = 16
 """Writing tokens is bound by memory: more threads than this rarely help, and each one waits for the slowest."""
 
 
-def choose_threads(proc: Path = Path("/sys")) -> int:
-    """One thread for each physical core that this process may use, at least 1."""
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    cores = _count_cores(usable, proc / "devices/system/cpu")
-    return max(1, min(cores, _quota(proc / "fs/cgroup/cpu.max"), _MOST))
+def choose_threads(system: Path = Path("/sys"), usable: set[int] | None = None) -> int:
+    """One thread for each physical core that this process may use, at least 1; `usable` None asks the system."""
+    cores = _count_cores(usable or _usable_cpus(), system / "devices/system/cpu")
+    return max(1, min(cores, _quota(system / "fs/cgroup/cpu.max"), _MOST))
+
+
+def _usable_cpus() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
 def _count_cores(cpus: Iterable[int], folder: Path) -> int:
