@@ -1,0 +1,103 @@
+"""The fake server keeps its times, and remembers what it was asked."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import msgspec
+
+from stairstream.backends.scripted import Script, numbered_words
+from stairstream.server.fake import FakeCall, FakeModel, serve_fake
+
+ASK = [{"role": "user", "content": "one two three"}]
+WORDS = numbered_words("w", 5)
+
+
+@asynccontextmanager
+async def served(*models: FakeModel) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+    async with serve_fake(models) as serving, aiohttp.ClientSession() as client:
+        yield client, serving.base_url
+
+
+async def ask(client: aiohttp.ClientSession, base_url: str, **fields: object) -> aiohttp.ClientResponse:
+    body = {"model": "m", "messages": ASK, "stream": True, **fields}
+    return await client.post(f"{base_url}/chat/completions", json=body)
+
+
+async def calls(client: aiohttp.ClientSession, base_url: str) -> list[FakeCall]:
+    async with client.get(base_url.replace("/v1", "/_calls")) as response:
+        return msgspec.convert((await response.json())["calls"], list[FakeCall])
+
+
+def test_each_token_is_written_at_its_instant() -> None:
+    async def main() -> None:
+        script = Script(words=WORDS, first_token_s=0.03, token_s=0.02, prefill_tokens_per_s=100)
+        async with served(FakeModel(name="m", script=script)) as (client, base_url):
+            start_s, times_s = time.monotonic(), []
+            async with await ask(client, base_url) as response:
+                async for line in response.content:
+                    if b'"content":"w' in line or b'"content":" w' in line:
+                        times_s.append(time.monotonic() - start_s)
+            # three prompt tokens at 100 a second, then a fixed grid: a late token does not delay the next
+            due_s = [0.06 + 0.02 * index for index in range(5)]
+            assert all(due <= at + 0.001 for due, at in zip(due_s, times_s, strict=True))
+            assert times_s[-1] < due_s[-1] + 0.05
+
+    asyncio.run(main())
+
+
+def test_a_client_that_leaves_is_noticed_at_once_with_what_it_had_got() -> None:
+    async def main() -> None:
+        script = Script(words=WORDS, token_s=0.02)
+        async with served(FakeModel(name="m", script=script)) as (client, base_url):
+            response = await ask(client, base_url)
+            await asyncio.sleep(0.05)
+            left_s = time.monotonic()
+            response.close()
+            await asyncio.sleep(0.05)
+            (call,) = await calls(client, base_url)
+            assert (call.ended, call.written_tokens) == ("left", 3)
+            assert call.ended_s is not None and call.ended_s - left_s < 0.03
+
+    asyncio.run(main())
+
+
+def test_a_cached_prefix_costs_no_prefill_and_is_counted() -> None:
+    async def main() -> None:
+        script = Script(words=WORDS, prefill_tokens_per_s=100, caches_prefix=True)
+        async with served(FakeModel(name="m", script=script)) as (client, base_url):
+            start_s = time.monotonic()
+            for _ in range(2):
+                async with await ask(client, base_url, stream=False) as response:
+                    usage = (await response.json())["usage"]
+            assert 0.03 <= time.monotonic() - start_s < 0.06
+            assert usage["prompt_tokens_details"] == {"cached_tokens": 3}
+            assert [call.cached_tokens for call in await calls(client, base_url)] == [0, 3]
+
+    asyncio.run(main())
+
+
+def test_it_lists_its_models_and_forgets_calls_when_told() -> None:
+    async def main() -> None:
+        models = [FakeModel(name=name, script=Script(words=WORDS)) for name in ("m", "n")]
+        async with served(*models) as (client, base_url):
+            async with client.get(f"{base_url}/models") as response:
+                assert [model["id"] for model in (await response.json())["data"]] == ["m", "n"]
+            (await ask(client, base_url)).release()
+            async with client.delete(base_url.replace("/v1", "/_calls")):
+                assert await calls(client, base_url) == []
+
+    asyncio.run(main())
+
+
+def test_bad_requests_are_refused_with_a_message() -> None:
+    async def main() -> None:
+        async with served(FakeModel(name="m", script=Script(words=WORDS))) as (client, base_url):
+            for fields, status in (({"model": "x"}, 404), ({"messages": []}, 400), ({"messages": "hi"}, 400)):
+                async with await ask(client, base_url, **fields) as response:
+                    assert response.status == status
+                    assert (await response.json())["error"]["message"]
+
+    asyncio.run(main())
