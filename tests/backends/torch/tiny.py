@@ -4,6 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
 
 from collections.abc import Sequence  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
@@ -11,9 +12,51 @@ from typing import Any  # noqa: E402
 
 from stairstream.backends.torch.attention import Batch  # noqa: E402
 from stairstream.backends.torch.cache import Cache  # noqa: E402
+from stairstream.backends.torch.load import Loaded  # noqa: E402
 from stairstream.backends.torch.model import Model  # noqa: E402
+from stairstream.backends.torch.tokens import Tokens  # noqa: E402
 
 VOCABULARY = 300
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def make_tokens() -> Tokens:
+    """A tokenizer of single bytes and a few pairs, with the template of SmolLM."""
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<|pad|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator(["the sea is deep and salty, and the red rose is not the sea"] * 9, trainer)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<|pad|>", bos_token="<|im_start|>", eos_token="<|im_end|>"
+    )
+    tokenizer.chat_template = TEMPLATE
+    return Tokens(tokenizer, frozenset({2}))
+
+
+def make_loaded(seed: int = 0) -> Loaded:
+    """A tiny model as if it had been loaded."""
+    return Loaded(model=Model(make_network(seed), "tiny"), tokens=make_tokens(), temperature=None, top_p=None)
+
+
+def greedy(network: Any, ids: Sequence[int], count: int) -> list[int]:
+    """What the model's own forward writes on, with no cache at all."""
+    found = list(ids)
+    with torch.inference_mode():
+        for _ in range(count):
+            token = int(network(torch.tensor([found])).logits[0, -1].argmax())
+            if token == 2:
+                break
+            found.append(token)
+    return found[len(ids) :]
 
 
 def make_network(seed: int = 0, **keys: Any) -> Any:

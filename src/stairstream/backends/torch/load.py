@@ -1,0 +1,70 @@
+"""Models from a folder of transformers or from a GGUF file: network and tokenizer, as one thing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from stairstream.backends.torch.model import Model
+from stairstream.backends.torch.tokens import Tokens
+from stairstream.core.errors import ConfigError, ModelUnusable
+
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A model that is ready, and how it samples where nobody says."""
+
+    model: Model
+    tokens: Tokens
+    temperature: float | None
+    top_p: float | None
+
+
+def load(path: Path, dtype: Dtype | None) -> Loaded:
+    """Load a model; onto the GPU if there is one. `dtype` None: bfloat16 on a GPU, float32 on a CPU.
+
+    Raises ConfigError if there is nothing to load, ModelUnusable if it can't be served.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = dtype or ("bfloat16" if device == "cuda" else "float32")
+    where, options = _where(path)
+    quiet: Any = transformers.utils.logging
+    quiet.disable_progress_bar()
+    network: Any
+    try:
+        network = AutoModelForCausalLM.from_pretrained(
+            where, dtype=getattr(torch, chosen), local_files_only=True, **options
+        )
+        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=True, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as exc:
+        raise ModelUnusable(f"transformers can't load {path}: {str(exc).partition(chr(10))[0]}") from exc
+    network = network.to(device)
+    generation = network.generation_config
+    return Loaded(
+        model=Model(network, path.name),
+        tokens=Tokens(tokenizer, _find_ends(network, tokenizer)),
+        temperature=generation.temperature if generation.do_sample else None,
+        top_p=generation.top_p if generation.do_sample else None,
+    )
+
+
+def _where(path: Path) -> tuple[str, dict[str, Any]]:
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ConfigError(f"there is no config.json in {path}; name a folder that transformers can load")
+        return str(path), {}
+    return str(path.parent), {"gguf_file": path.name}
+
+
+def _find_ends(network: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end an answer."""
+    found: set[int] = set()
+    for one in (network.generation_config.eos_token_id, network.config.eos_token_id, tokenizer.eos_token_id):
+        if one is not None:
+            found.update(one if isinstance(one, list) else [one])
+    return frozenset(found)

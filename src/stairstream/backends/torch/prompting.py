@@ -1,0 +1,131 @@
+"""A session's context as pieces of token ids, in the order of core's prompts.
+
+What is read and written is kept as ids and never tokenized again: core renders a context in which placeholders stand
+for it, the chat template is put around, and the text between the placeholders is tokenized piece by piece.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+
+from stairstream.backends.torch.pieces import Ids, Piece
+from stairstream.backends.torch.tokens import Tokens
+from stairstream.core.context import Context
+from stairstream.core.graph import Agent
+from stairstream.core.messages import Conversation
+from stairstream.core.prompts import escape, render
+from stairstream.core.session import Chunk, Layout
+from stairstream.core.wording import Wording
+
+
+class Prompter:
+    """What an agent has before it, as ids; `written` are words of its answer that were there before."""
+
+    def __init__(
+        self, tokens: Tokens, agent: Agent, conversation: Conversation, layout: Layout, written: str = ""
+    ) -> None:
+        self._tokens = tokens
+        self._layout = layout
+        self._context = Context(agent=agent, conversation=conversation)
+        self._edges = _edges(agent.wording)
+        self._mark = _find_mark(agent, conversation)
+        self._place = re.compile(rf"{self._mark}(\d+)@@")
+        self._texts = dict.fromkeys(agent.reads, "")
+        self._places: list[tuple[Hashable, Ids | list[int]]] = []
+        self._turns: list[list[int]] = [list(tokens.encode(written))]
+        self._late: list[Chunk] = []
+        self.written = written
+
+    @property
+    def own(self) -> list[int]:
+        """The ids of the answer so far."""
+        return [token for turn in self._turns for token in turn]
+
+    def read(self, chunks: Sequence[Chunk]) -> None:
+        """Take in new chunks; their ids are kept where they are ids of our tokenizer too."""
+        if self._layout == "rounds" and not any(chunk.text for chunk in chunks):
+            self._late += chunks  # no turn of its own for the news that somebody has ended
+            return
+        if self._turns[-1]:
+            self._turns.append([])
+        self._context.read([replace(chunk, text=self._put(chunk)) for chunk in (*self._late, *chunks)])
+        self._late = []
+
+    def wrote(self, text: str, ids: Sequence[int]) -> None:
+        """Add words of the answer."""
+        if not self._turns[-1]:
+            self._context.wrote(self._new_place(("own", len(self._turns)), self._turns[-1]))
+        self._turns[-1] += ids
+        self.written += text
+
+    def build(self) -> list[Piece]:
+        """Everything before the next word."""
+        prompt = render(self._context, self._layout)
+        messages = prompt.messages[:-1] if prompt.continues_last else prompt.messages
+        pieces = self._cut(self._tokens.apply_template(messages))
+        is_rounds = self._layout == "rounds"
+        own = Piece(("own", len(self._turns) if is_rounds else 0), tuple(self._turns[-1] if is_rounds else self.own))
+        return [*pieces, own]
+
+    def build_head(self) -> list[Piece]:
+        """What stands before the first reference, whatever will be read."""
+        agent = self._context.agent
+        ahead = Prompter(self._tokens, agent, self._context.conversation, self._layout)
+        ahead.read([Chunk(agent=name, text="...", is_final=False) for name in agent.reads])
+        pieces = ahead.build()
+        slots = {key for key, _ in ahead._places}
+        first = next((number for number, piece in enumerate(pieces) if piece.key in slots), 0)
+        return pieces[:first]
+
+    def _put(self, chunk: Chunk) -> str:
+        """A placeholder for a chunk's text, escaped as the running text is."""
+        if not chunk.text:
+            return ""
+        before = self._texts[chunk.agent]
+        after = self._texts[chunk.agent] = before + chunk.text
+        escaped = escape(after)[len(escape(before)) :]
+        if chunk.ids and escaped == chunk.text and self._tokens.are_of(chunk.ids, chunk.text):
+            ids = chunk.ids
+        else:
+            ids = self._tokens.encode(escaped)
+        return self._new_place((chunk.agent, len(self._places)), ids)
+
+    def _new_place(self, key: Hashable, ids: Ids | list[int]) -> str:
+        self._places.append((key, ids))
+        return f"{self._mark}{len(self._places) - 1}@@"
+
+    def _cut(self, text: str) -> list[Piece]:
+        """A rendered prompt as pieces. What is fixed is named by its text and the place that it follows, if any."""
+        pieces: list[Piece] = []
+        counts: Counter[Hashable] = Counter()
+        before: Hashable = None
+        for number, part in enumerate(self._place.split(text)):
+            if number % 2:
+                key, ids = self._places[int(part)]
+                pieces.append(Piece(key, tuple(ids)))
+                before = key[0] if isinstance(key, tuple) else None
+                continue
+            for fixed in self._edges.split(part):
+                if fixed:
+                    name = (fixed, before)
+                    counts[name] += 1
+                    pieces.append(Piece((*name, counts[name]), self._tokens.encode(fixed, is_template=True)))
+                    before = None
+        return pieces
+
+
+def _edges(wording: Wording) -> re.Pattern[str]:
+    """Where fixed text is cut: a block, and the sentence behind the last one, come and go by themselves."""
+    edges = [r"(?<=\n</reference>\n)", r"(?=<reference [^<>\n]+>\n\Z)"]
+    edges += [rf"(?<={re.escape(sentence)})" for sentence in (wording.partial, wording.complete) if sentence]
+    return re.compile("|".join(edges))
+
+
+def _find_mark(agent: Agent, conversation: Conversation) -> str:
+    """The beginning of placeholders, such that no text has it already."""
+    texts = [agent.instructions, *(message.content for message in conversation)]
+    number = 0
+    while any(f"@@stairstream-{number}-" in text for text in texts):
+        number += 1
+    return f"@@stairstream-{number}-"

@@ -1,0 +1,30 @@
+"""How the next token is chosen."""
+
+import torch
+from torch import Tensor
+
+from stairstream.core.graph import Sampling
+
+_TEMPERATURE = 0.8
+"""Where neither the agent nor the model says one; as llama.cpp."""
+
+
+class Sampler:
+    """Chooses tokens for one session, with random numbers of its own."""
+
+    def __init__(self, sampling: Sampling, seed: int, temperature: float | None, top_p: float | None) -> None:
+        own = sampling.temperature if sampling.temperature is not None else temperature
+        self._temperature = _TEMPERATURE if own is None else own
+        self._top_p = (sampling.top_p if sampling.top_p is not None else top_p) or 1.0
+        self._random = torch.Generator().manual_seed(seed % 2**63)
+
+    def choose(self, logits_V: Tensor) -> int:
+        """The next token; the likeliest one at temperature 0."""
+        if self._temperature == 0:
+            return int(logits_V.argmax())
+        shares_V = (logits_V.cpu() / self._temperature).softmax(-1)
+        if self._top_p < 1:
+            sorted_V, order_V = shares_V.sort(descending=True, stable=True)
+            sorted_V[sorted_V.cumsum(-1) - sorted_V >= self._top_p] = 0
+            return int(order_V[torch.multinomial(sorted_V, 1, generator=self._random)])
+        return int(torch.multinomial(shares_V, 1, generator=self._random))

@@ -1,0 +1,233 @@
+"""One agent's session on a model of ours: text in, deltas out; what is computed, and when, is the worker's affair."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+
+from stairstream.backends.llamacpp.words import DeltaMaker
+from stairstream.backends.torch.pieces import Piece
+from stairstream.backends.torch.prompting import Prompter
+from stairstream.backends.torch.sampling import Sampler
+from stairstream.backends.torch.tokens import Speller, Tokens
+from stairstream.backends.torch.worker import Done, Job, Track, Worker
+from stairstream.core.errors import ModelUnusable, ServerFailed
+from stairstream.core.graph import Agent
+from stairstream.core.messages import Conversation
+from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, Usage, WriteItem
+from stairstream.core.stops import StopFinder
+
+_LEAST_ROOM_TOKENS = 64
+"""An update that would leave fewer tokens of the context than this is not taken."""
+
+
+class TorchSession:
+    """A session with a cache of its own in the model's batch."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        tokens: Tokens,
+        context_tokens: int,
+        agent: Agent,
+        conversation: Conversation,
+        written: str,
+        sampler: Sampler,
+    ) -> None:
+        self._worker = worker
+        self._tokens = tokens
+        self._context_tokens = context_tokens
+        self._agent = agent
+        self._layout, self._why = _choose_layout(agent, written)
+        self._prompter = Prompter(tokens, agent, conversation, self._layout, written)
+        self._track = Track(sampler=sampler, can_insert=self._layout == "insert")
+        # the context as it was last taken in, and how many own words stand before its last piece
+        self._fixed: list[Piece] = []
+        self._num_own_before = 0
+        self._is_full = False
+        self._is_stopped = False
+        self._job: Job | None = None
+
+    async def warm(self) -> None:
+        """Compute the part of the prompt that stands before every reference."""
+        if self._job is not None or self._fixed:
+            return
+        head = self._prompter.build_head()
+        if head:
+            await self._compute(head)
+
+    async def read(self, chunks: Sequence[Chunk]) -> None:
+        """Let the references grow; the next write computes what is new."""
+        self._prompter.read(chunks)
+
+    async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
+        """Go on with the answer; usage counts what was really computed."""
+        self._is_stopped = False
+        pieces, note = self._prepare(limit)
+        size = sum(len(piece.ids) for piece in pieces)
+        yield Began(layout=self._layout, why=self._why, prompt_tokens=size, is_estimate=False)
+        if note is not None:
+            yield note
+        usage = Usage(prompt_tokens=size, cached_tokens=size)
+        room = self._context_tokens - size
+        reason: EndReason = "length" if room < 1 else "stopped" if self._is_stopped else "limit"
+        if reason == "limit":
+            writing = _Writing(self._tokens, self._prompter, self._agent)
+            async for item in self._run(pieces, min(limit, room), writing):
+                yield item
+            reason = "length" if writing.reason == "limit" and room <= limit else writing.reason
+            usage = replace(usage, cached_tokens=size - writing.computed_tokens, completion_tokens=writing.num_written)
+        yield Ended(reason=reason, usage=usage)
+
+    async def _run(self, pieces: list[Piece], limit: int, writing: "_Writing") -> AsyncGenerator[Delta, None]:
+        """One job; then more of a token each while the last character is not whole."""
+        while True:
+            news: asyncio.Queue[int | Done] = asyncio.Queue()
+            job = self._submit(pieces, limit, news)
+            try:
+                while not isinstance(one := await news.get(), Done):
+                    if delta := writing.take(one):
+                        yield delta
+                    job.is_stopped = job.is_stopped or writing.is_at_stop
+            finally:
+                job.is_stopped = True
+                self._job = None
+            writing.end(one)
+            if writing.reason != "limit" or not writing.pending or self._is_stopped:
+                break
+            pieces, limit = writing.extend(pieces), 1
+        if delta := writing.finish():
+            yield delta
+
+    def _submit(self, pieces: Sequence[Piece], limit: int, news: "asyncio.Queue[int | Done]") -> Job:
+        loop = asyncio.get_running_loop()
+
+        def tell(one: int | Done) -> None:
+            loop.call_soon_threadsafe(news.put_nowait, one)
+
+        if self._job is not None:
+            self._job.is_stopped = True
+        self._job = job = Job(track=self._track, pieces=pieces, limit=limit, tell=tell)
+        self._worker.submit(job)
+        return job
+
+    async def _compute(self, pieces: Sequence[Piece]) -> Done:
+        """Let the cache hold these pieces, without a word."""
+        news: asyncio.Queue[int | Done] = asyncio.Queue()
+        job = self._submit(pieces, 0, news)
+        try:
+            done = await news.get()
+        finally:
+            job.is_stopped = True
+            if self._job is job:
+                self._job = None
+        assert isinstance(done, Done)
+        return done
+
+    def _prepare(self, limit: int) -> tuple[list[Piece], Note | None]:
+        """The context with everything that was read, or with its references as they were if that is too much."""
+        pieces = self._prompter.build()
+        room = self._context_tokens - sum(len(piece.ids) for piece in pieces)
+        is_first = not self._fixed
+        if not self._is_full and room >= (1 if is_first else min(limit, _LEAST_ROOM_TOKENS)):
+            self._fixed = pieces
+            self._num_own_before = len(self._prompter.own) - len(pieces[-1].ids)
+            return pieces, None
+        if is_first:
+            size = self._context_tokens - room
+            raise ModelUnusable(
+                f"the prompt of {self._agent.name!r} has {size} tokens, and the model's context only "
+                f"{self._context_tokens}; give it more context_tokens, or shorter references"
+            )
+        text = f"the context of {self._context_tokens} tokens is full: the answer goes on with what it had read"
+        note = None if self._is_full else Note(kind="full", text=text)
+        self._is_full = True
+        own = Piece(self._fixed[-1].key, tuple(self._prompter.own[self._num_own_before :]))
+        return [*self._fixed[:-1], own], note
+
+    def stop(self) -> None:
+        """End the write under way after the pass that is being computed."""
+        self._is_stopped = True
+        if self._job is not None:
+            self._job.is_stopped = True
+
+    async def aclose(self) -> None:
+        """Leave the batch."""
+        self.stop()
+        self._worker.forget(self._track)
+
+
+class _Writing:
+    """What one write has brought so far: tokens become text, text becomes deltas, deltas become own words."""
+
+    def __init__(self, tokens: Tokens, prompter: Prompter, agent: Agent) -> None:
+        self._tokens = tokens
+        self._prompter = prompter
+        self._speller = Speller(tokens, prompter.own)
+        self._maker = DeltaMaker(StopFinder(agent.sampling.stop, prompter.written))
+        self._new_ids: list[int] = []
+        self.pending: list[int] = []
+        self.reason: EndReason = "limit"
+        self.num_written = 0
+        self.computed_tokens = 0
+        self._is_ended = False
+
+    @property
+    def is_at_stop(self) -> bool:
+        """Whether a stop string ended the answer."""
+        return self._maker.is_at_stop
+
+    def take(self, token: int) -> Delta | None:
+        """The delta that a token completes, if any."""
+        if self.is_at_stop:
+            return None
+        self._new_ids.append(token)
+        self.pending.append(token)
+        text = self._speller.feed(token)
+        if self._speller.is_inside_character:
+            return None
+        ids, self.pending = tuple(self.pending), []
+        return self._keep(self._maker.feed(text, ids))
+
+    def end(self, done: Done) -> None:
+        """A job is over. Raises ServerFailed if it failed."""
+        if done.reason == "failed":
+            raise ServerFailed(f"the torch backend could not compute: {done.error}")
+        self.reason = "stop" if self.is_at_stop else done.reason
+        if not self._is_ended:
+            self.computed_tokens, self._is_ended = done.computed_tokens, True
+
+    def extend(self, pieces: Sequence[Piece]) -> list[Piece]:
+        """The context with all that was written, half a character too."""
+        own = pieces[-1]
+        new, self._new_ids = self._new_ids, []
+        return [*pieces[:-1], Piece(own.key, (*own.ids, *new))]
+
+    def finish(self) -> Delta | None:
+        """What was still held back."""
+        return self._keep(self._maker.finish())
+
+    def _keep(self, delta: Delta | None) -> Delta | None:
+        if delta is None:
+            return None
+        if delta.ids is None:
+            ids = self._tokens.encode(delta.text)
+            delta = replace(delta, ids=ids, num_tokens=max(1, len(ids)))
+        self.num_written += delta.num_tokens
+        self._prompter.wrote(delta.text, delta.ids or ())
+        return delta
+
+
+def _choose_layout(agent: Agent, written: str) -> tuple[Layout, str]:
+    if not agent.reads:
+        return "grouped", "it reads nobody"
+    if agent.policy.first_chunk == float("inf"):
+        return "grouped", "it reads everything at once"
+    match agent.layout:
+        case None:
+            return "insert", "its cache can open gaps"
+        case "quoted":
+            return "grouped", "it goes on from its own token ids"
+        case "rounds" if written:
+            return "grouped", "an answer that was begun elsewhere has no rounds"
+        case layout:
+            return layout, "asked for"

@@ -1,0 +1,114 @@
+"""A tokenizer of transformers for texts that are parts of a context, and for answers that come token by token."""
+
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+from jinja2 import TemplateError
+
+from stairstream.backends.torch.pieces import Ids
+from stairstream.core.messages import Message, as_dicts
+
+_MOST_HELD_TOKENS = 4
+"""A character is spelled by at most this many tokens; what is not one by then is no character."""
+
+
+class Tokens:
+    """Texts to ids and back. Safe to be used from several threads."""
+
+    def __init__(self, tokenizer: Any, end_ids: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        self._lock = Lock()  # a fast tokenizer must not be changed while it is in use, and options change it
+        self._special = frozenset(tokenizer.all_special_ids) | frozenset(tokenizer.added_tokens_decoder)
+        self.end_ids = end_ids
+        self._known: dict[tuple[str, bool], Ids] = {}
+        with self._lock:
+            # some tokenizers put a space before any text; here a text is mostly not a beginning
+            self._guard = self._encode("\n", True) if self._decode(self._encode("a", True)) != "a" else ()
+
+    def encode(self, text: str, *, is_template: bool = False) -> Ids:
+        """The ids of a part of a text; only in a template do the names of special tokens mean them."""
+        key = (text, is_template)
+        with self._lock:
+            if key not in self._known:
+                if len(self._known) > 512:
+                    self._known.clear()
+                self._known[key] = self._encode_part(text, is_template)
+            return self._known[key]
+
+    def are_of(self, ids: Sequence[int], text: str) -> bool:
+        """Whether ids, perhaps of another model, spell a text here, without special tokens."""
+        with self._lock:
+            size = len(self._tokenizer)
+            return all(0 <= token < size and token not in self._special for token in ids) and (
+                self._decode(ids) == text
+            )
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text that ids spell; special tokens spell nothing."""
+        with self._lock:
+            return self._decode(ids)
+
+    def apply_template(self, messages: Sequence[Message]) -> str:
+        """What the model's chat template makes of messages, ready for the assistant to begin."""
+        with self._lock:
+            if not self._tokenizer.chat_template:
+                return "".join(f"{message.role}: {message.content}\n\n" for message in messages) + "assistant: "
+            try:
+                return self._apply(messages)
+            except TemplateError:  # how templates say that they take no system message
+                if messages[0].role != "system":
+                    raise
+                return self._apply(_fold_system(messages))
+
+    def _apply(self, messages: Sequence[Message]) -> str:
+        text: str = self._tokenizer.apply_chat_template(as_dicts(messages), tokenize=False, add_generation_prompt=True)
+        return text
+
+    def _encode_part(self, text: str, is_template: bool) -> Ids:
+        if not self._guard:
+            return self._encode(text, is_template)
+        return self._encode("\n" + text, is_template)[len(self._guard) :]
+
+    def _encode(self, text: str, is_template: bool) -> Ids:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not is_template))
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+
+class Speller:
+    """Spells tokens that come one by one, in whole characters."""
+
+    def __init__(self, tokens: Tokens, before: Sequence[int]) -> None:
+        self._tokens = tokens
+        self._ids = list(before[-_MOST_HELD_TOKENS:])
+        self._spelled = len(self._ids)
+
+    @property
+    def is_inside_character(self) -> bool:
+        """Whether the last tokens do not make a character yet."""
+        return self._spelled < len(self._ids)
+
+    def feed(self, token: int) -> str:
+        """The text that a token completes; empty inside a character."""
+        self._ids.append(token)
+        before = self._tokens.decode(self._ids[: self._spelled])
+        text = self._tokens.decode(self._ids)
+        is_held = len(self._ids) - self._spelled < _MOST_HELD_TOKENS
+        if is_held and text.endswith("\ufffd"):
+            return ""
+        self._ids = self._ids[-_MOST_HELD_TOKENS:]
+        self._spelled = len(self._ids)
+        return text[len(before) :]
+
+
+def _fold_system(messages: Sequence[Message]) -> list[Message]:
+    """For templates without a system role: its text goes in front of the first user message."""
+    system, *others = messages
+    for number, message in enumerate(others):
+        if message.role == "user":
+            others[number] = Message(role="user", content=f"{system.content}\n\n{message.content}")
+            return others
+    return [Message(role="user", content=system.content), *others]

@@ -1,0 +1,139 @@
+"""What of an older context a newer one keeps, and that prompts are core's, token for token."""
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stairstream.backends.torch.pieces import Piece, join, match_pieces, match_prefix
+from stairstream.backends.torch.prompting import Prompter
+from stairstream.backends.torch.tokens import Speller, Tokens
+from stairstream.core.context import Context
+from stairstream.core.graph import Agent
+from stairstream.core.messages import question
+from stairstream.core.prompts import render
+from stairstream.core.session import Chunk, Layout
+from tests.backends.torch.tiny import make_tokens
+
+AGENT = Agent(name="agg", model="m", reads=("p1", "p2", "p3"))
+ASK = question("Tell me about the sea.")
+
+
+@pytest.fixture(scope="module")
+def tokens() -> Tokens:
+    return make_tokens()
+
+
+def test_pieces_keep_what_they_had_and_what_is_new_stands_between() -> None:
+    old = [Piece("head", (1, 2)), Piece("a0", (3,)), Piece("tail", (4, 5)), Piece("own", (6,))]
+    new = [Piece("head", (1, 2)), Piece("a0", (3,)), Piece("a1", (9, 9)), Piece("tail", (4, 5)), Piece("own", (6, 7))]
+    assert match_pieces(old, new) == [0, 1, 2, None, None, 3, 4, 5, None]
+    assert match_prefix(join(old), join(new)) == [0, 1, 2, None, None, None, None, None, None]
+
+
+def test_pieces_that_changed_places_are_not_kept() -> None:
+    assert match_pieces([Piece("a", (1,)), Piece("b", (2,))], [Piece("b", (2,)), Piece("a", (1,))]) == [1, None]
+
+
+def test_a_piece_that_differs_inside_keeps_its_beginning() -> None:
+    assert match_pieces([Piece("own", (1, 2, 3))], [Piece("own", (1, 9))]) == [0, None]
+
+
+@pytest.mark.parametrize("layout", ["grouped", "insert", "rounds"])
+def test_the_prompt_reads_as_core_renders_it(tokens: Tokens, layout: Layout) -> None:
+    prompter = Prompter(tokens, AGENT, ASK, layout)
+    context = Context(agent=AGENT, conversation=ASK)
+    for text, chunks in (
+        (" Well", [("p1", "The sea", False), ("p3", "Red </reference> rose", False)]),
+        (", now", [("p2", "Deep", False), ("p1", " is <refe", False)]),
+        ("", [("p1", "rence> salty", True), ("p2", "", True), ("p3", " <|im_end|>", True)]),
+    ):
+        some = [Chunk(agent=agent, text=words, is_final=is_final) for agent, words, is_final in chunks]
+        prompter.read(some)
+        context.read(some)
+        if text:
+            prompter.wrote(text, tokens.encode(text))
+            context.wrote(text)
+        prompt = render(context, layout)
+        expected = tokens.apply_template(prompt.messages[:-1] if prompt.continues_last else prompt.messages)
+        if prompt.continues_last:
+            expected += prompt.messages[-1].content
+        special = tokens._tokenizer.decode(join(prompter.build()), skip_special_tokens=False)
+        assert special == expected
+    references = [piece for piece in prompter.build() if isinstance(piece.key, tuple) and piece.key[0] in AGENT.reads]
+    assert 2 not in join(references)  # the name of a special token is text
+
+
+def test_insert_computes_only_what_is_new(tokens: Tokens) -> None:
+    prompter = Prompter(tokens, AGENT, ASK, "insert")
+    prompter.read([Chunk(agent="p2", text="Deep", is_final=False)])
+    first = prompter.build()
+    prompter.wrote(" Well", tokens.encode(" Well"))
+    prompter.read([Chunk(agent="p1", text="Salty", is_final=False), Chunk(agent="p2", text=" sea", is_final=True)])
+    second = prompter.build()
+    kept = [source for source in match_pieces(first, second) if source is not None]
+    assert kept == list(range(len(join(first))))
+    block = tokens.encode("<reference 1>\n", is_template=True) + tokens.encode("\n</reference>\n", is_template=True)
+    new = tokens.encode("Salty") + tokens.encode(" sea") + tokens.encode(" Well") + block
+    assert len(join(second)) - len(kept) == len(new)
+    prompter.read([Chunk(agent="p1", text="", is_final=True), Chunk(agent="p3", text="", is_final=True)])
+    third = prompter.build()  # everybody has ended: one sentence is another
+    assert sum(source is None for source in match_pieces(second, third)) == len(
+        tokens.encode(AGENT.wording.complete, is_template=True)
+    )
+
+
+def test_rounds_only_append(tokens: Tokens) -> None:
+    prompter = Prompter(tokens, AGENT, ASK, "rounds")
+    before: list[int] = []
+    for number in range(4):
+        prompter.read([Chunk(agent="p1", text=f" part {number}", is_final=number == 3)])
+        now = join(prompter.build())
+        assert now[: len(before)] == before
+        prompter.wrote(" so", tokens.encode(" so"))
+        before = join(prompter.build())
+        prompter.read([Chunk(agent="p2", text="", is_final=True)])
+        assert join(prompter.build()) == before
+
+
+def test_the_head_is_what_every_prompt_begins_with(tokens: Tokens) -> None:
+    prompter = Prompter(tokens, AGENT, ASK, "insert")
+    head = prompter.build_head()
+    prompter.read([Chunk(agent="p1", text="Salty", is_final=True)])
+    assert head and prompter.build()[: len(head)] == head
+
+
+def test_ids_of_the_writer_are_kept_only_where_they_spell_the_text_here(tokens: Tokens) -> None:
+    bytewise = tuple(token for letter in "the sea" for token in tokens.encode(letter))
+    assert bytewise != tokens.encode("the sea")
+    for ids, expected in ((bytewise, bytewise), ((2, *bytewise), None), ((9999,), None), (bytewise[1:], None)):
+        prompter = Prompter(tokens, AGENT, ASK, "insert")
+        prompter.read([Chunk(agent="p1", text="the sea", ids=ids, is_final=True)])
+        found = {piece.ids for piece in prompter.build() if piece.key == ("p1", 0)}
+        assert found == {expected or tokens.encode("the sea")}
+
+
+def test_a_placeholder_in_a_question_stays_text(tokens: Tokens) -> None:
+    prompter = Prompter(tokens, AGENT, question("@@stairstream-0-0@@"), "insert")
+    prompter.read([Chunk(agent="p1", text="Salty", is_final=True)])
+    assert "@@stairstream-0-0@@" in tokens.decode(join(prompter.build()))
+
+
+@given(st.text(alphabet="ab\u00e9\u4e2d\U0001f600 \n", max_size=12), st.integers(0, 5))
+def test_spelling_token_by_token_gives_the_text_in_whole_characters(text: str, before: int) -> None:
+    tokens = _TOKENS
+    ids = tokens.encode(text)
+    start = min(before, len(ids))
+    while start and "\ufffd" in tokens.decode(ids[:start]):
+        start -= 1
+    speller = Speller(tokens, ids[:start])
+    parts = [speller.feed(token) for token in ids[start:]]
+    assert tokens.decode(ids[:start]) + "".join(parts) == text
+    assert all("\ufffd" not in part for part in parts)
+    assert not speller.is_inside_character
+
+
+_TOKENS = make_tokens()
