@@ -427,3 +427,26 @@ def test_thoughts_come_as_thinking(tmp_path: Path) -> None:
             assert [(delta.text, delta.is_thinking) for delta in deltas] == [("Hm.", True), ("Hi", False)]
 
     run(main())
+
+
+def test_a_kept_connection_that_the_server_closes_is_no_failure(tmp_path: Path) -> None:
+    async def main() -> None:
+        body = stream(said("Hi"), ended("stop"))
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # promises to keep the connection, and closes it
+            await reader.readuntil(b"\r\n\r\n")
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        pool, port = HttpPool(), server.sockets[0].getsockname()[1]
+        capabilities = Capabilities(path=tmp_path / "c.json")
+        backend = OpenAIBackend(base_url=f"http://127.0.0.1:{port}", model="m", pool=pool, capabilities=capabilities)
+        for _ in range(3):
+            assert text_of(await write(await open_session(backend))) == "Hi"
+        await pool.aclose()
+        server.close()
+
+    run(main())

@@ -10,6 +10,7 @@ from stairstream.backends.capabilities import Continues, is_hosted
 from stairstream.backends.http import (
     CONNECT_TIMEOUT_S,
     NETWORK_ERRORS,
+    Attempt,
     HttpPool,
     check_url,
     connection_error,
@@ -80,17 +81,14 @@ class Endpoint:
 
         An optional field that the endpoint rejects is left out from then on, and the request sent again.
         """
-        is_resent = False
         while True:
+            attempt = Attempt()
             try:
-                response = await self._post(self._shape(body))
-            except aiohttp.ServerDisconnectedError as exc:
-                # most often a pooled connection that the server had just closed
-                if is_resent:
-                    raise connection_error(exc, self.where) from exc
-                is_resent = True
-                continue
+                response = await self._post(self._shape(body), attempt)
             except NETWORK_ERRORS as exc:
+                if attempt.is_reused:
+                    # the server had closed a kept connection; each one fails once, then a new one is made
+                    continue
                 raise connection_error(exc, self.where) from exc
             if response.status == 200:
                 left_out = [name for name in _SPARABLE if name in body and name in self._left_out]
@@ -110,12 +108,13 @@ class Endpoint:
             message = tidy(reader.broken, self._key)
             raise MalformedAnswer(f"{self.where}: the answer is not a chat completion ({message}); check base_url")
 
-    async def _post(self, body: Fields) -> aiohttp.ClientResponse:
+    async def _post(self, body: Fields, attempt: Attempt) -> aiohttp.ClientResponse:
         return await self._pool.client().post(
             f"{self.base_url}/chat/completions",
             data=msgspec.json.encode(body),
             headers=self._headers(),
             allow_redirects=False,
+            trace_request_ctx=attempt,
         )
 
     def _headers(self) -> Mapping[str, str]:

@@ -5,6 +5,7 @@ import email.utils
 import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -31,6 +32,21 @@ NETWORK_ERRORS = (aiohttp.ClientError, OSError, ValueError)
 """What aiohttp raises when the network or the other side misbehaves; timeouts are OSErrors, bad HTTP ValueErrors."""
 
 
+class Attempt:
+    """One try of a request; hand it to aiohttp as `trace_request_ctx`."""
+
+    __slots__ = ("is_reused",)
+
+    def __init__(self) -> None:
+        self.is_reused = False
+        """Whether it went over a kept connection, which the server may close at any time."""
+
+
+async def _note_reuse(client: object, context: SimpleNamespace, parameters: object) -> None:
+    if isinstance(context.trace_request_ctx, Attempt):
+        context.trace_request_ctx.is_reused = True
+
+
 class HttpPool:
     """Connections shared by all backends of a process; opened by the first request, in the loop that runs then."""
 
@@ -43,11 +59,13 @@ class HttpPool:
         loop = asyncio.get_running_loop()
         if self._client is None or self._client.closed or self._loop is not loop:
             # a client of an earlier loop can't be closed from here; its sockets went with its loop
+            tracing = aiohttp.TraceConfig()
+            tracing.on_connection_reuseconn.append(_note_reuse)
             self._client = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
                 headers={"Accept-Encoding": "identity", "User-Agent": "stairstream"},
-                auto_decompress=True,
+                trace_configs=[tracing],
             )
             self._loop = loop
         return self._client
