@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -121,6 +122,21 @@ def test_a_session_goes_on_from_given_words(open_place: OpenPlace) -> None:
         session = await place.backend.open(AGENT, ASK, "".join(place.text[:20]).rpartition(" ")[0])
         items = await write(session, 100)
         assert text_of(items) == place.text[len(place.text[:20].rpartition(" ")[0]) :]
+        assert reason_of(items) == "stop"
+        await session.aclose()
+
+    on(open_place, act)
+
+
+def test_a_stop_string_ends_the_answer_before_it(open_place: OpenPlace) -> None:
+    async def act(place: Place) -> None:
+        if place.text is None:
+            pytest.skip("nobody knows what it will say")
+        stop = place.text[50:60]
+        session = await place.backend.open(replace(AGENT, sampling=replace(AGENT.sampling, stop=(stop,))), ASK)
+        joined = text_of(await write(session, 5))
+        items = await write(session, 100)
+        assert joined + text_of(items) == place.text[: place.text.index(stop)]
         assert reason_of(items) == "stop"
         await session.aclose()
 
