@@ -5,6 +5,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -21,6 +22,7 @@ from stairstream.engine.edged import hold_to_edges
 from stairstream.engine.ending import end_of_run
 from stairstream.engine.log import Log
 from stairstream.engine.output import Output
+from stairstream.engine.pace import Pace, Pacer
 
 
 @asynccontextmanager
@@ -32,19 +34,21 @@ async def open_run(
     deadline_s: float | None = None,
     prices: Mapping[str, Price] | None = None,
     max_cost: float | None = None,
+    pace: Pace | None = None,
 ) -> AsyncIterator["Run"]:
     """Start every agent of the graph; leaving the block cancels what still runs and closes every call.
 
     `backends` maps model names to their places; they stay the caller's to close. Past `deadline_s`, or once it has cost
-    `max_cost` by `prices` (by model; in their currency), the run ends with what it has. Raises ConfigError for a model
-    without a backend, RequestError for a conversation without a question.
+    `max_cost` by `prices` (by model; in their currency), the run ends with what it has. `pace` releases the answer
+    evenly. Raises ConfigError for a model without a backend, RequestError for a conversation without a question.
     """
     _check(graph, conversation, backends)
     try:
         async with AsyncExitStack() as stack:
             for room, num_sessions in _rooms(graph, backends):
                 await stack.enter_async_context(room.reserve(num_sessions))
-            run = Run(graph, conversation, backends, deadline_s=deadline_s, prices=prices or {}, max_cost=max_cost)
+            limits = RunLimits(deadline_s=deadline_s, max_cost=max_cost, prices=prices or {}, pace=pace)
+            run = Run(graph, conversation, backends, limits)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             running = tasks.create_task(run._run())
             try:
@@ -83,24 +87,27 @@ def _rooms(graph: Graph, backends: Mapping[str, Backend]) -> list[tuple[Room, in
     return [(rooms[key], wanted[key]) for key in sorted(rooms)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLimits:
+    """What bounds a run as a whole: its time, its money by a price table, the pace of its answer."""
+
+    deadline_s: float | None
+    max_cost: float | None
+    prices: Mapping[str, Price]
+    pace: Pace | None
+
+
 class Run:
     """A run under way. `events` may be read by several readers, each from the first event on."""
 
     def __init__(
-        self,
-        graph: Graph,
-        conversation: Conversation,
-        backends: Mapping[str, Backend],
-        *,
-        deadline_s: float | None,
-        prices: Mapping[str, Price],
-        max_cost: float | None,
+        self, graph: Graph, conversation: Conversation, backends: Mapping[str, Backend], limits: "RunLimits"
     ) -> None:
         self.id = uuid.uuid4().hex
         self.graph = graph
         self._conversation = conversation
         self._backends = backends
-        self._deadline_s = deadline_s
+        self._limits = limits
         self._outputs = {agent.name: Output(agent.name, agent.forward) for agent in graph.agents}
         self._events: list[Event] = []
         self._is_over = False
@@ -109,8 +116,10 @@ class Run:
         self._readers = {agent.name: set(graph.readers(agent.name)) for agent in graph.agents}
         self._ends: dict[str, AgentEnded] = {}
         self._cancelled_for: dict[str, AgentEnd] = {}
+        prices = limits.prices
         self._meter = Meter({agent.name: prices[agent.model] for agent in graph.agents if agent.model in prices})
-        self._max_cost = max_cost
+        self._max_cost = limits.max_cost
+        self._pacer = Pacer(limits.pace, graph.answer, self._clock, self._publish) if limits.pace else None
         self._loop = asyncio.get_running_loop()
         self._start = self._loop.time()
 
@@ -162,8 +171,8 @@ class Run:
             )
         )
         timer = None
-        if self._deadline_s is not None:
-            timer = self._loop.call_at(self._start + self._deadline_s, self._end_early, "deadline")
+        if self._limits.deadline_s is not None:
+            timer = self._loop.call_at(self._start + self._limits.deadline_s, self._end_early, "deadline")
         is_left = True
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -171,11 +180,15 @@ class Run:
                 loops = [(agent, self._loop_of(agent)) for agent in self.graph.agents]
                 for agent, loop in loops:
                     self._agents[agent.name] = tasks.create_task(self._run_agent(agent, loop, tasks))
+            if self._pacer is not None and not self._cancelled_for.get(self.graph.answer):
+                await self._pacer.drain()
             is_left = False
         finally:
             if timer is not None:
                 timer.cancel()
-            self._emit(
+            if self._pacer is not None:
+                self._pacer.flush()
+            self._publish(
                 end_of_run(self._clock(), self.graph.answer, self._ends, self._outputs, self._events, is_left=is_left)
             )
             self._is_over = True
@@ -185,12 +198,18 @@ class Run:
         return self._loop.time() - self._start
 
     def _emit(self, event: Event) -> None:
-        self._events.append(event)
+        if self._pacer is None:
+            self._publish(event)
+        else:
+            self._pacer.put(event)
         if self._max_cost is not None:
             self._meter.take(event)
             if self._meter.cost >= self._max_cost:
                 self._max_cost = None
                 self._end_early("budget")
+
+    def _publish(self, event: Event) -> None:
+        self._events.append(event)
         if self._more is not None:
             self._wake()
 
