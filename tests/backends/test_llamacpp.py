@@ -471,6 +471,16 @@ def test_broken_model_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 @slow
+def test_more_context_than_the_model_was_trained_for_is_refused() -> None:
+    async def main() -> None:
+        async with aclosing(LlamaCpp(llamacpp_model(), slots=1, context_tokens=16384)) as llama:
+            await llama.start()
+
+    with pytest.raises(ConfigError, match="trained for 8192 tokens of context, not 16384"):
+        asyncio.run(main())
+
+
+@slow
 def test_closing_while_it_loads_ends_at_once() -> None:
     model = llamacpp_model()
 

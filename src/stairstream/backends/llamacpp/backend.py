@@ -11,6 +11,7 @@ from stairstream.backends.llamacpp.slots import Slots
 from stairstream.backends.llamacpp.threads import choose_threads
 from stairstream.backends.llamacpp.words import OwnWords
 from stairstream.core.context import Context
+from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 
@@ -48,10 +49,26 @@ class LlamaCpp:
             )
         )
         self.slots = Slots(slots)
+        self._path = path
+        self._wanted_tokens = context_tokens
+
+    @property
+    def context_tokens(self) -> int:
+        """What one session's context holds; exact once the model is loaded."""
+        return self.server.context_tokens
 
     async def start(self) -> None:
-        """Load the model; returns at once if it is loaded. Raises MissingExtra, ModelUnusable."""
+        """Load the model; returns at once if it is loaded.
+
+        Raises MissingExtra, ModelUnusable, and ConfigError if the model was not made for so much context.
+        """
         await self.server.start()
+        if self._wanted_tokens is not None and self.context_tokens < self._wanted_tokens:
+            await self.aclose()
+            raise ConfigError(
+                f"context_tokens: {self._path.name} was trained for {self.context_tokens} tokens of context, "
+                f"not {self._wanted_tokens}; ask for less"
+            )
 
     @asynccontextmanager
     async def reserve(self, num_sessions: int) -> AsyncIterator[None]:
@@ -83,8 +100,8 @@ class LlamaCppBackend:
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> LlamaCppSession:
         """A session in a slot of its own; `written` are words of the answer to go on from."""
+        await self._llama.start()
         server = self._llama.server
-        await server.start()
         own = OwnWords(await server.tokenize(written))
         context = Context(agent=agent, conversation=conversation, written=written)
         return LlamaCppSession(server, self._llama.slots, context, own)
