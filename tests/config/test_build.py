@@ -1,6 +1,7 @@
 """From a configuration to graphs and backends."""
 
 import asyncio
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from stairstream.backends.scripted import ScriptedBackend
 from stairstream.config.build import build_graph, open_backends, open_engines, split_words
 from stairstream.config.schema import load_config, parse_config
-from stairstream.core.errors import ConfigError
+from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS
 
 TEXT = """
@@ -91,3 +92,15 @@ def test_embedded_model_that_is_not_there_is_a_config_error(tmp_path: Path, monk
 def test_text_is_split_into_words_that_join_again(text: str, words: tuple[str, ...]) -> None:
     assert split_words(text) == words
     assert "".join(words) == text
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="torch is installed")
+def test_an_engine_that_is_not_installed_says_how_to_install_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        text = f"models: {{t: {{backend: torch, model: '{tmp_path}'}}}}\npipelines: {{one: {{topology: single, model: t}}}}"
+        config = parse_config(text, "c.yaml", {})
+        async with open_backends(config, [build_graph(config, config.pipeline())]):
+            pass
+
+    with pytest.raises(MissingExtra, match=r"pip install 'stairstream\[torch\]'"):
+        asyncio.run(main())

@@ -24,6 +24,7 @@ from stairstream.config.schema import (
     SamplingKeys,
     ScriptedKeys,
     SingleKeys,
+    TorchKeys,
 )
 from stairstream.core.graph import Graph, Sampling
 from stairstream.core.topologies import mixture, single
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from stairstream.backends.capabilities import Capabilities
     from stairstream.backends.http import HttpPool
     from stairstream.backends.llamacpp import LlamaCpp
+    from stairstream.backends.torch.backend import TorchModel
 
 
 def build_graph(config: Config, pipeline: PipelineConfig) -> Graph:
@@ -111,6 +113,7 @@ class Engines:
         self._stack = stack
         self._loading = loading
         self._llamas: dict[LlamaCppKeys, LlamaCpp] = {}
+        self._torches: dict[TorchKeys, TorchModel] = {}
         self._web: tuple[HttpPool, Capabilities] | None = None
 
     async def make_backend(self, model: ModelConfig) -> Backend:
@@ -122,6 +125,8 @@ class Engines:
                 return self._make_openai(keys)
             case LlamaCppKeys() as keys:
                 return await self._make_llamacpp(model.name, keys)
+            case TorchKeys() as keys:
+                return await self._make_torch(model.name, keys)
             case never:
                 assert_never(never)
 
@@ -160,6 +165,22 @@ class Engines:
                 await llama.start()
             self._llamas[keys] = llama
         return LlamaCppBackend(self._llamas[keys], keys.model)
+
+    async def _make_torch(self, name: str, keys: TorchKeys) -> Backend:
+        from stairstream.backends.torch.backend import TorchBackend, TorchModel, find_torch_model
+
+        if keys not in self._torches:
+            torch = TorchModel(
+                find_torch_model(keys.model),
+                dtype=keys.dtype,
+                threads=keys.threads,
+                context_tokens=keys.context_tokens,
+            )
+            self._stack.push_async_callback(torch.aclose)
+            with self._loading(name):
+                await torch.start()
+            self._torches[keys] = torch
+        return TorchBackend(self._torches[keys], keys.model)
 
     def _count_sessions(self, keys: LlamaCppKeys) -> int:
         """How many sessions one run has on the engine of these keys, at most."""

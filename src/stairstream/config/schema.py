@@ -93,6 +93,16 @@ class LlamaCppKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TorchKeys:
+    """`backend: torch`: in this process; `model` is a known name, a folder of transformers, or a GGUF file."""
+
+    model: str
+    dtype: Literal["float32", "bfloat16"] | None = None
+    threads: Whole | None = None
+    context_tokens: Whole | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FaultKeys:
     """What goes wrong with a scripted model, in its first `calls` calls."""
 
@@ -115,8 +125,13 @@ class ScriptedKeys:
     fault: FaultKeys | None = None
 
 
-BackendKeys = OpenAIKeys | LlamaCppKeys | ScriptedKeys
-_BACKENDS: dict[str, type[BackendKeys]] = {"openai": OpenAIKeys, "llamacpp": LlamaCppKeys, "scripted": ScriptedKeys}
+BackendKeys = OpenAIKeys | LlamaCppKeys | TorchKeys | ScriptedKeys
+_BACKENDS: dict[str, type[BackendKeys]] = {
+    "openai": OpenAIKeys,
+    "llamacpp": LlamaCppKeys,
+    "torch": TorchKeys,
+    "scripted": ScriptedKeys,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +161,7 @@ class MixtureKeys:
     proposers: tuple[str, ...]
     aggregator: str
     layers: Whole = 1
-    layout: Literal["grouped", "quoted", "rounds"] | None = None
+    layout: Literal["insert", "grouped", "quoted", "rounds"] | None = None
     deadline_s: Seconds | None = None
     proposer_sampling: SamplingKeys = SamplingKeys()
 

@@ -260,11 +260,12 @@ def test_a_stop_takes_effect_within_one_piece_of_the_prompt() -> None:
             items = await write(session, 10)
         finally:
             LOADED.model.run = run  # type: ignore[method-assign]
-        assert passes == [128, 128]
+        assert len(passes) == 2 and max(passes) <= 128
         assert ended(items).reason == "stopped"
-        assert computed(items) == 256
+        assert computed(items) == sum(passes)
+        num_there = sum(passes)
         rest = await write(session, 5)
-        assert computed(rest) == ended(rest).usage.prompt_tokens - 256  # type: ignore[union-attr]
+        assert computed(rest) == ended(rest).usage.prompt_tokens - num_there  # type: ignore[union-attr]
 
     on_model(act)
 

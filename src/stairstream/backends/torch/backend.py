@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from stairstream.backends.gguf import check_gguf
 from stairstream.backends.llamacpp.threads import choose_threads
+from stairstream.backends.models import find_model
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
     from stairstream.backends.torch.load import Loaded
     from stairstream.backends.torch.session import TorchSession
     from stairstream.backends.torch.worker import Worker
+
+
+def find_torch_model(name: str) -> Path:
+    """The folder of that path, or the GGUF file that a known name or a path means. Never touches the network.
+
+    Raises ConfigError if there is neither.
+    """
+    folder = Path(name).expanduser()
+    return folder if folder.is_dir() else find_model(name)
 
 
 class TorchModel:

@@ -38,7 +38,7 @@ def load(path: Path, dtype: Dtype | None) -> Loaded:
     network: Any
     try:
         network = AutoModelForCausalLM.from_pretrained(
-            where, dtype=getattr(torch, chosen), local_files_only=True, **options
+            where, dtype=getattr(torch, chosen), local_files_only=True, **options, **_dense(options)
         )
         tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=True, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as exc:
@@ -59,6 +59,12 @@ def _where(path: Path) -> tuple[str, dict[str, Any]]:
             raise ConfigError(f"there is no config.json in {path}; name a folder that transformers can load")
         return str(path), {}
     return str(path.parent), {"gguf_file": path.name}
+
+
+def _dense(options: dict[str, Any]) -> dict[str, Any]:
+    """Weights that stay packed, as newer versions of transformers leave them, are slow for a batch."""
+    config: Any = getattr(transformers, "GgufConfig", None)
+    return {"quantization_config": config(dequantize=True)} if options and config else {}
 
 
 def _find_ends(network: Any, tokenizer: Any) -> frozenset[int]:

@@ -5,6 +5,7 @@ have to prefill. Stops take effect between two passes.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -18,7 +19,10 @@ from stairstream.backends.torch.model import Model
 from stairstream.backends.torch.pieces import Piece, count_shared, join, match_pieces, match_prefix
 from stairstream.backends.torch.sampling import Sampler
 
-PIECE_TOKENS = 128
+MOST_PIECE_TOKENS = 128
+LEAST_PIECE_TOKENS = 32
+PASS_S = 0.08
+"""What a pass should take at most, so that a stop takes effect within 100 ms and nobody's words pause for longer."""
 _WORTH_SHARING_TOKENS = 8
 
 
@@ -74,15 +78,14 @@ class Worker:
         end_ids: frozenset[int],
         *,
         threads: int | None = None,
-        piece_tokens: int = PIECE_TOKENS,
     ) -> None:
         self._model = model
         self._threads = threads
         self._end_ids = end_ids
-        self._piece_tokens = piece_tokens
         self._inbox: SimpleQueue[Job | Track | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name=f"torch-{model.name}", daemon=True)
         # what follows belongs to the worker's thread
+        self._piece_tokens = MOST_PIECE_TOKENS
         self._waiting: list[Job] = []
         self._active: list[Job] = []
         self._tracks: list[Track] = []
@@ -198,6 +201,7 @@ class Worker:
         """One forward pass, and the tokens that come of it."""
         claimed = self._claim()
         ends = [number for number, (job, claim) in enumerate(claimed) if job.limit and not _left(job, claim)]
+        start = time.monotonic()
         try:
             logits = self._model.run(Batch([claim for _, claim in claimed]), ends)
         except RuntimeError as exc:  # out of memory, most of all
@@ -205,12 +209,21 @@ class Worker:
                 job.track.cache, job.track.pieces = None, ()
                 self._end(job, "failed", str(exc).partition("\n")[0])
             return
+        self._adapt(sum(len(claim.ids) for _, claim in claimed), time.monotonic() - start)
         for number, logits_V in zip(ends, logits, strict=True):
             job = claimed[number][0]
             self._take(job, job.track.sampler.choose(logits_V))
         for job, _ in claimed:
             if not job.limit and job.track.cache is not None and not job.track.cache.num_missing:
                 self._end(job, "limit")
+
+    def _adapt(self, num_tokens: int, took_s: float) -> None:
+        """Make pieces as large as a pass of `PASS_S` allows."""
+        if num_tokens >= self._piece_tokens:
+            if took_s > PASS_S:
+                self._piece_tokens = max(LEAST_PIECE_TOKENS, self._piece_tokens // 2)
+            elif took_s < PASS_S / 3:
+                self._piece_tokens = min(MOST_PIECE_TOKENS, self._piece_tokens * 2)
 
     def _claim(self) -> list[tuple[Job, Claim]]:
         """One token for each job that writes; the others share a piece, so that the shortest is soon done."""
