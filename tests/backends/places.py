@@ -1,10 +1,13 @@
 """Backends to run the contract on: each place gives one that works and one whose first call fails at once."""
 
+import string
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import pytest
 
 from stairstream.backends.base import Backend
 from stairstream.backends.capabilities import Capabilities, Continues
@@ -76,6 +79,23 @@ async def llamacpp_place() -> AsyncIterator[Place]:
 
 
 SLOW_PLACES = ("llamacpp",)
+
+
+@asynccontextmanager
+async def torch_place() -> AsyncIterator[Place]:
+    """A tiny random model that only knows ASCII: what it says always spells whole characters."""
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    from stairstream.backends.torch.backend import TorchBackend, TorchModel
+    from tests.backends.torch.tiny import make_loaded
+
+    model = TorchModel(Path(__file__).parent, threads=1)
+    model.use(make_loaded(alphabet=string.ascii_letters))
+    try:
+        yield Place(backend=TorchBackend(model, "tiny"))
+    finally:
+        await model.aclose()
+
+
 PLACES: dict[str, OpenPlace] = {
     "scripted": scripted_place,
     "openai-flag": openai_place("flag"),
@@ -84,5 +104,6 @@ PLACES: dict[str, OpenPlace] = {
     "openai-prefix": openai_place("prefix", "prefix"),
     "openai-quoted": openai_place("none"),
     "openai-reject": openai_place("reject"),
+    "torch": torch_place,
     "llamacpp": llamacpp_place,
 }

@@ -97,7 +97,8 @@ def test_text_is_split_into_words_that_join_again(text: str, words: tuple[str, .
 @pytest.mark.skipif(find_spec("torch") is not None, reason="torch is installed")
 def test_an_engine_that_is_not_installed_says_how_to_install_it(tmp_path: Path) -> None:
     async def main() -> None:
-        text = f"models: {{t: {{backend: torch, model: '{tmp_path}'}}}}\npipelines: {{one: {{topology: single, model: t}}}}"
+        models = f"models: {{t: {{backend: torch, model: '{tmp_path}'}}}}"
+        text = f"{models}\npipelines: {{one: {{topology: single, model: t}}}}"
         config = parse_config(text, "c.yaml", {})
         async with open_backends(config, [build_graph(config, config.pipeline())]):
             pass

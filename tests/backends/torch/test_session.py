@@ -27,7 +27,7 @@ AGENT = Agent(name="agg", model="m", reads=("p1", "p2"), sampling=SAMPLING)
 WRITER = Agent(name="p1", model="m", sampling=SAMPLING)
 ASK = question("Tell me about the sea.")
 LOADED = make_loaded()
-NETWORK = make_network()
+NETWORK = make_network(vocab_size=len(LOADED.tokens))
 
 
 @asynccontextmanager

@@ -23,15 +23,15 @@ TEMPLATE = (
 )
 
 
-def make_tokens() -> Tokens:
-    """A tokenizer of single bytes and a few pairs, with the template of SmolLM."""
+def make_tokens(alphabet: Sequence[str] | None = None) -> Tokens:
+    """A tokenizer of single bytes, all of them or some, and a few pairs, with the template of SmolLM."""
     made = tokenizers.Tokenizer(tokenizers.models.BPE())
     made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=["<|pad|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=list(alphabet or tokenizers.pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     made.train_from_iterator(["the sea is deep and salty, and the red rose is not the sea"] * 9, trainer)
@@ -42,9 +42,11 @@ def make_tokens() -> Tokens:
     return Tokens(tokenizer, frozenset({2}))
 
 
-def make_loaded(seed: int = 0) -> Loaded:
+def make_loaded(seed: int = 0, alphabet: Sequence[str] | None = None) -> Loaded:
     """A tiny model as if it had been loaded."""
-    return Loaded(model=Model(make_network(seed), "tiny"), tokens=make_tokens(), temperature=None, top_p=None)
+    tokens = make_tokens(alphabet)
+    network = make_network(seed, vocab_size=len(tokens))
+    return Loaded(model=Model(network, "tiny"), tokens=tokens, temperature=None, top_p=None)
 
 
 def greedy(network: Any, ids: Sequence[int], count: int) -> list[int]:
@@ -63,7 +65,7 @@ def make_network(seed: int = 0, **keys: Any) -> Any:
     """A Llama of two layers with weights large enough that attention matters."""
     torch.manual_seed(seed)
     config = transformers.LlamaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=keys.pop("vocab_size", VOCABULARY),
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,

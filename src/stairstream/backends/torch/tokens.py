@@ -26,6 +26,10 @@ class Tokens:
             # some tokenizers put a space before any text; here a text is mostly not a beginning
             self._guard = self._encode("\n", True) if self._decode(self._encode("a", True)) != "a" else ()
 
+    def __len__(self) -> int:
+        """How many different tokens there are."""
+        return len(self._tokenizer)
+
     def encode(self, text: str, *, is_template: bool = False) -> Ids:
         """The ids of a part of a text; only in a template do the names of special tokens mean them."""
         key = (text, is_template)
