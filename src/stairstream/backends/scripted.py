@@ -11,7 +11,14 @@ from itertools import takewhile
 from typing import Literal
 
 from stairstream.core.context import Context
-from stairstream.core.errors import ConnectionFailed, MalformedAnswer, RateLimited, ServerFailed, StreamCut
+from stairstream.core.errors import (
+    ConnectionFailed,
+    MalformedAnswer,
+    NotAuthorized,
+    RateLimited,
+    ServerFailed,
+    StreamCut,
+)
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.prompts import Prompt, render
@@ -19,22 +26,43 @@ from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layo
 from stairstream.core.stops import StopFinder
 
 FaultKind = Literal[
-    "status_500", "status_429", "html", "reset", "hang", "cut", "malformed", "error_event", "empty", "no_done"
+    "status_401",
+    "status_429",
+    "status_500",
+    "html",
+    "reset",
+    "hang",
+    "cut",
+    "cut_in_character",
+    "malformed",
+    "error_event",
+    "empty",
+    "length_at_once",
+    "no_done",
 ]
-"""What goes wrong. `status_500`, `status_429`, `html` (a web page) and `reset` (no answer at all) fail the call at
-its start. `hang`, `cut`, `malformed` and `error_event` come instead of the token after `after_tokens` of the call:
-silence for ever, a lost connection, a chunk that is not one, an error as an event. `empty` ends without a word.
+"""What goes wrong. `status_401`, `status_429`, `status_500`, `html` (a web page) and `reset` (no answer at all) fail
+the call at its start. `hang`, `cut`, `cut_in_character`, `malformed` and `error_event` come instead of the token after
+`after_tokens` of the call: silence for ever, a lost connection, one that is lost inside the bytes of a character, a
+chunk that is not one, an error as an event. `empty` ends without a word, `length_at_once` too, and says `length`.
 `no_done` says all its words, then stops without saying that it has ended."""
+
+SILENT_FAULTS: tuple[FaultKind, ...] = ("empty", "length_at_once")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Something that goes wrong in the first `calls` calls of a backend; None: in all of them."""
+    """Something that goes wrong in the first `calls` calls of a backend; None: in all of them. With `every` 2 only
+    every second of those fails, the first included: a place that flaps up and down."""
 
     kind: FaultKind
     after_tokens: int = 0
     retry_after_s: float | None = None
     calls: int | None = None
+    every: int = 1
+
+    def strikes(self, call: int) -> bool:
+        """Whether the call of that number, from 0, goes wrong."""
+        return (self.calls is None or call < self.calls) and call % self.every == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +174,7 @@ class ScriptedSession:
         script, fault, call = self._backend.script, self._fault(), self._record_call(layout, limit)
         cached = self._count_cached(call.prompt)
         first_s = call.at_s + script.first_token_s + (call.prompt_tokens - (cached or 0)) / script.prefill_tokens_per_s
-        remaining = () if fault and fault.kind == "empty" else script.words[self._next_word :]
+        remaining = () if fault and fault.kind in SILENT_FAULTS else script.words[self._next_word :]
         stop = self._context.agent.sampling.stop
         stops = StopFinder(stop, self._context.written) if stop else None
         count = held = 0
@@ -183,6 +211,8 @@ class ScriptedSession:
             if fault and (fault.kind == "no_done" or (is_over and count == fault.after_tokens)):
                 await self._break_off(fault)
             reason: EndReason = "stop" if is_over else "stopped" if self._is_stopped else "limit"
+            if fault and fault.kind == "length_at_once":
+                reason = "length"
             usage = Usage(prompt_tokens=call.prompt_tokens, cached_tokens=cached, completion_tokens=count)
             yield Ended(reason=reason, usage=usage)
         finally:
@@ -219,9 +249,7 @@ class ScriptedSession:
 
     def _fault(self) -> Fault | None:
         fault = self._backend.script.fault
-        if fault and fault.calls is not None and len(self._backend.calls) >= fault.calls:
-            return None
-        return fault
+        return fault if fault and fault.strikes(len(self._backend.calls)) else None
 
     async def _wait_until(self, due_s: float) -> None:
         """Until an instant or stop(); with the instant gone by, others get a turn."""
@@ -242,6 +270,8 @@ class ScriptedSession:
 
     def _raise_at_start(self, fault: Fault | None) -> None:
         match fault:
+            case Fault(kind="status_401"):
+                raise NotAuthorized(f"{self._backend.model}: the script answers 401")
             case Fault(kind="status_500"):
                 raise ServerFailed(f"{self._backend.model}: the script answers 500")
             case Fault(kind="status_429"):
@@ -259,7 +289,7 @@ class ScriptedSession:
         match fault.kind:
             case "hang":
                 await self._wait_until(math.inf)
-            case "cut":
+            case "cut" | "cut_in_character":
                 raise StreamCut(f"{self._backend.model}: the script cuts the stream after {fault.after_tokens} tokens")
             case "malformed":
                 raise MalformedAnswer(f"{self._backend.model}: the script sends a broken chunk")

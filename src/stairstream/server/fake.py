@@ -5,6 +5,7 @@ where its `continues` mode says so, from a quoted beginning, and from the counti
 """
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -15,7 +16,7 @@ from itertools import takewhile
 import msgspec
 from aiohttp import web
 
-from stairstream.backends.scripted import next_word
+from stairstream.backends.scripted import SILENT_FAULTS, next_word
 from stairstream.core.wording import Wording
 from stairstream.server.fake_model import FakeCall, FakeContinues, FakeModel
 from stairstream.server.fake_stream import FakeAnswer, cut, send_json, send_stream, send_whole
@@ -51,6 +52,8 @@ class _Request(msgspec.Struct):
     max_completion_tokens: int | None = None
     stream_options: _StreamOptions = msgspec.field(default_factory=_StreamOptions)
     continue_final_message: bool = False
+    chat_template_kwargs: dict[str, object] = {}
+    reasoning_effort: str | None = None
 
 
 @dataclass(slots=True)
@@ -139,31 +142,35 @@ class FakeServer:
             raise _Refused(401, f"Incorrect API key provided: {authorization.removeprefix('Bearer ')}")
         _check_fields(model, request, fields)
         served.num_calls += 1
-        fault = script.fault
-        if fault and fault.calls is not None and served.num_calls > fault.calls:
-            fault = None
+        fault = script.fault if script.fault and script.fault.strikes(served.num_calls - 1) else None
         words = _remaining_words(model, request)
         limit = request.max_completion_tokens or request.max_tokens
         call = self._record(served, request, limit, len(script.words) - len(words))
-        if fault and fault.kind in ("status_500", "status_429"):
+        if fault and fault.kind.startswith("status_"):
             call.ended, call.ended_s = "failed", call.started_s
             raise _Refused(int(fault.kind[-3:]), "the script says so", fault.retry_after_s)
-        is_limited = limit is not None and limit < len(words) and not model.ignores_max_tokens
+        thoughts = script.thoughts if _thinks(model, request) else ()
+        room = math.inf if limit is None or model.ignores_max_tokens else limit
+        is_limited = room < len(thoughts) + len(words)
+        if is_limited:
+            thoughts = thoughts[: int(room)]
+            words = words[: int(room) - len(thoughts)]
         prefill_s = (call.prompt_tokens - (call.cached_tokens or 0)) / script.prefill_tokens_per_s
         answer = FakeAnswer(
             model=model,
             call=call,
-            words=words[:limit] if is_limited else words,
+            words=words,
             echo=request.messages[-1].content if model.echoes and _can_continue(model, request) else "",
             finish_reason="length" if is_limited else "stop",
-            first_s=start_s + script.first_token_s + prefill_s + len(script.thoughts) * script.token_s,
-            thoughts=script.thoughts,
+            first_s=start_s + script.first_token_s + prefill_s + len(thoughts) * script.token_s,
+            thoughts=thoughts,
             fault=fault,
             wants_usage=model.says_usage and request.stream_options.include_usage,
             wants_continuous_usage=model.says_continuous_usage and request.stream_options.continuous_usage_stats,
         )
-        if fault and fault.kind == "empty":
-            answer.words, answer.finish_reason = (), "stop"
+        if fault and fault.kind in SILENT_FAULTS:
+            answer.thoughts, answer.words = (), ()
+            answer.finish_reason = "stop" if fault.kind == "empty" else "length"
         return answer, request.stream and not model.ignores_stream
 
     def _record(self, served: _Served, request: _Request, limit: int | None, first_word: int) -> FakeCall:
@@ -175,6 +182,8 @@ class FakeServer:
             max_tokens=limit,
             first_word=max(0, first_word),
         )
+        if served.model.keeps_prompts:
+            call.prompt = "\n\n".join(f"{message.role}: {message.content}" for message in request.messages)
         if served.model.script.caches_prefix:
             call.cached_tokens = max((_count_shared(prompt, seen) for seen in served.contexts), default=0)
             served.contexts.append(prompt)
@@ -193,6 +202,9 @@ def _check_fields(model: FakeModel, request: _Request, fields: dict[str, object]
             raise _Refused(400, f"Unsupported parameter: '{name}' is not supported with this model.{hint}")
     if model.continues == "prefill" and request.continue_final_message:
         raise _Refused(400, "continue_final_message: extra fields are not permitted")
+    if request.reasoning_effort is not None and request.reasoning_effort not in model.efforts:
+        known = ", ".join(model.efforts)
+        raise _Refused(400, f"reasoning_effort: '{request.reasoning_effort}' is not one of {known}.")
     if model.continues == "reject" and request.messages and request.messages[-1].role == "assistant":
         raise _Refused(400, "This model does not support assistant message prefill.")
 
@@ -214,6 +226,12 @@ def _remaining_words(model: FakeModel, request: _Request) -> Sequence[str]:
     if last.content.endswith(_MORE_END):
         return words[next_word(words, "".join(m.content for m in request.messages if m.role == "assistant")) :]
     return words
+
+
+def _thinks(model: FakeModel, request: _Request) -> bool:
+    """Whether the request leaves the model's thoughts on."""
+    is_least = bool(model.efforts) and request.reasoning_effort == model.efforts[0]
+    return request.chat_template_kwargs.get("enable_thinking") is not False and not is_least
 
 
 def _can_continue(model: FakeModel, request: _Request) -> bool:

@@ -48,46 +48,56 @@ async def send_stream(request: web.Request, answer: FakeAnswer) -> web.StreamRes
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     response.enable_chunked_encoding()
     await response.prepare(request)
-    fault, call = answer.fault, answer.call
-    write, frame, encode = response.write, _make_frame(answer), msgspec.json.encode
+    fault, call, encode = answer.fault, answer.call, msgspec.json.encode
+    write, frame = response.write, _make_frame(answer, "content")
     await write(frame(encode(answer.echo), 0))
-    for index, thought in enumerate(answer.thoughts):
-        await _sleep_until(answer.due_s(index - len(answer.thoughts)))
-        await write(_event(answer, choices=[{"index": 0, "delta": {"reasoning_content": thought}}]))
+    await _send_thoughts(response, answer)
     for index, word in enumerate(answer.words):
         await _sleep_until(answer.due_s(index))
-        if fault and index == fault.after_tokens and await _break_off(response, fault):
+        if fault and index == fault.after_tokens and await _break_off(response, fault, frame):
             return cut(request, response, call)
         # counted before it is written: a client that leaves meanwhile may have seen it
         call.written_tokens = index + 1
-        await write(frame(encode(word), index + 1))
+        await write(frame(encode(word), call.thought_tokens + index + 1))
     if not answer.words:
         await _sleep_until(answer.first_s)
     if fault and fault.kind == "no_done":
         call.ended = "failed"
         return response
-    if fault and fault.after_tokens == len(answer.words) and await _break_off(response, fault):
+    if fault and fault.after_tokens == len(answer.words) and await _break_off(response, fault, frame):
         return cut(request, response, call)
     end = [{"index": 0, "delta": {}, "finish_reason": answer.finish_reason}]
     await write(_event(answer, choices=end))
     if answer.wants_usage:
-        await write(_event(answer, choices=[], usage=answer.usage(call.written_tokens)))
+        await write(_event(answer, choices=[], usage=answer.usage(call.thought_tokens + call.written_tokens)))
     await write(encode_event(b"[DONE]"))
     await response.write_eof()
     call.ended = "done"
     return response
 
 
-def _make_frame(answer: FakeAnswer) -> Callable[[bytes, int], bytes]:
-    """A function of (encoded text, tokens so far) that gives one event; the hot path of the server."""
-    whole = _event(answer, choices=[{"index": 0, "delta": {"content": "@"}, "finish_reason": None}])
-    head, tail = whole.split(b'"@"')
+async def _send_thoughts(response: web.StreamResponse, answer: FakeAnswer) -> None:
+    is_inline = answer.model.thinking == "inline"
+    frame = _make_frame(answer, "content" if is_inline else answer.model.thinking)
+    last = len(answer.thoughts) - 1
+    for index, thought in enumerate(answer.thoughts):
+        await _sleep_until(answer.due_s(index - len(answer.thoughts)))
+        if is_inline:
+            thought = ("<think>" if index == 0 else "") + thought + ("</think>\n\n" if index == last else "")
+        answer.call.thought_tokens = index + 1
+        await response.write(frame(msgspec.json.encode(thought), index + 1))
+
+
+Frame = Callable[[bytes, int], bytes]
+"""A function of (encoded text, tokens so far) that gives one event; the hot path of the server."""
+
+
+def _make_frame(answer: FakeAnswer, field: str) -> Frame:
+    choices = [{"index": 0, "delta": {field: "@"}, "finish_reason": None}]
+    head, tail = _event(answer, choices=choices).split(b'"@"')
     if not answer.wants_continuous_usage:
         return lambda text, count: head + text + tail
-    with_usage = _event(
-        answer, choices=[{"index": 0, "delta": {"content": "@"}, "finish_reason": None}], usage=answer.usage(-1)
-    )
-    head, tail = with_usage.split(b'"@"')
+    head, tail = _event(answer, choices=choices, usage=answer.usage(-1)).split(b'"@"')
     before, after = tail.split(b"-1", 1)
     total = b'"total_tokens":%d'
     after = after.replace(total % (answer.call.prompt_tokens - 1), total)
@@ -105,7 +115,7 @@ async def send_whole(request: web.Request, answer: FakeAnswer) -> web.StreamResp
     await _sleep_until(answer.due_s(max(0, len(answer.words) - 1)))
     if fault and fault.kind == "hang":
         await asyncio.get_running_loop().create_future()
-    if fault and fault.kind in ("cut", "no_done"):
+    if fault and fault.kind in ("cut", "cut_in_character", "no_done"):
         return cut(request, web.StreamResponse(), call)
     if fault and fault.kind == "malformed":
         call.ended = "failed"
@@ -113,14 +123,20 @@ async def send_whole(request: web.Request, answer: FakeAnswer) -> web.StreamResp
     if fault and fault.kind == "error_event":
         call.ended = "failed"
         return send_json({"error": {"message": "the script says so", "code": 500}}, 500)
-    call.written_tokens, call.ended = len(answer.words), "done"
+    call.written_tokens, call.thought_tokens, call.ended = len(answer.words), len(answer.thoughts), "done"
     message = {"role": "assistant", "content": answer.echo + "".join(answer.words)}
+    if thoughts := "".join(answer.thoughts):
+        if answer.model.thinking == "inline":
+            message["content"] = f"<think>{thoughts}</think>\n\n{message['content']}"
+        else:
+            message[answer.model.thinking] = thoughts
     choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
-    usage = {"usage": answer.usage(len(answer.words))} if answer.model.says_usage else {}
+    completion_tokens = call.thought_tokens + call.written_tokens
+    usage = {"usage": answer.usage(completion_tokens)} if answer.model.says_usage else {}
     return send_json({"object": "chat.completion", "model": call.model, "choices": [choice], **usage})
 
 
-async def _break_off(response: web.StreamResponse, fault: Fault) -> bool:
+async def _break_off(response: web.StreamResponse, fault: Fault, frame: Frame) -> bool:
     """Let a fault of the stream happen; whether the connection is to be cut behind it."""
     match fault.kind:
         case "hang":
@@ -129,6 +145,10 @@ async def _break_off(response: web.StreamResponse, fault: Fault) -> bool:
             await response.write(encode_event(b'{"choices": [{]'))
         case "error_event":
             await response.write(encode_event(b'{"error": {"message": "the script says so", "code": 500}}'))
+        case "cut_in_character":
+            # the first of the two bytes of an accented letter is the last that comes
+            event = frame(' "caf\u00e9"'.encode(), 0)
+            await response.write(event[: event.index(b"\xa9")])
         case "cut":
             pass
         case _:
