@@ -4,13 +4,12 @@ python -m bench.memory                100 runs of three proposers and an aggrega
 python -m bench.memory --runs 1000 --tokens-per-s 2
 """
 
-import argparse
 import asyncio
 import resource
 import time
 from pathlib import Path
 
-from bench.endpoint import backends_at, fake_endpoint
+from bench.endpoint import arguments, backends_at, fake_endpoint
 from bench.relay import relay
 from bench.staircase import PROPOSERS, mixture
 from stairstream.core.policy import PRESETS
@@ -23,7 +22,7 @@ def resident_mb() -> float:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=300)
     parser.add_argument("--tokens-per-s", type=float, default=10.0)

@@ -4,14 +4,13 @@ python -m bench.relay                 four agents at a time on a fake endpoint a
 python -m bench.relay --profile       where the time goes
 """
 
-import argparse
 import asyncio
 import cProfile
 import pstats
 import time
 from collections.abc import Mapping
 
-from bench.endpoint import backends_at, fake_endpoint
+from bench.endpoint import arguments, backends_at, fake_endpoint
 from bench.staircase import PROPOSERS, mixture
 from stairstream.backends.base import Backend
 from stairstream.core.events import Wrote
@@ -33,21 +32,26 @@ async def relay(graph: Graph, backends: Mapping[str, Backend]) -> int:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--tokens", type=int, default=5000)
     parser.add_argument("--runs", type=int, default=4)
+    parser.add_argument("--paced", type=int, default=None, metavar="RUNS")
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
-    keys: dict[str, object] = {"first_token_s": 0, "token_s": 0, "length": args.tokens}
-    graph = mixture(PRESETS["balanced"], args.tokens)
+    tokens = args.tokens if args.paced is None else 300
+    keys: dict[str, object] = {"first_token_s": 0, "token_s": 0.05 if args.paced else 0, "length": tokens}
+    graph = mixture(PRESETS["balanced"], tokens)
     with fake_endpoint(dict.fromkeys((*PROPOSERS, "agg"), keys)) as endpoint:
         async with backends_at(endpoint, *PROPOSERS, "agg") as backends:
-            await relay(graph, backends)
+            await relay(mixture(PRESETS["wait"], 8), backends)
             profile = cProfile.Profile()
             if args.profile:
                 profile.enable()
             cpu, wall = time.process_time(), time.perf_counter()
-            tokens = sum([await relay(graph, backends) for _ in range(args.runs)])
+            if args.paced is None:
+                tokens = sum([await relay(graph, backends) for _ in range(args.runs)])
+            else:
+                tokens = sum(await asyncio.gather(*(relay(graph, backends) for _ in range(args.paced))))
             cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
             profile.disable()
     print(f"{tokens} tokens, {cpu:.2f} CPU s, {wall:.2f} s: {tokens / cpu:,.0f} tokens per CPU second")

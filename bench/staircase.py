@@ -8,9 +8,9 @@ python -m bench.staircase --straggler slow     one proposer 10x slower (or: hang
 import argparse
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from bench.endpoint import backends_at, fake_endpoint
+from bench.endpoint import arguments, backends_at, fake_endpoint
 from stairstream.backends.base import Backend
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import question
@@ -70,14 +70,14 @@ def models(args: argparse.Namespace) -> dict[str, dict[str, object]]:
     return found
 
 
-async def main(arguments: Sequence[str] | None = None) -> None:
+async def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--tokens", type=int, default=300)
     parser.add_argument("--prefill", type=float, default=None, help="prompt tokens per second; default: free")
     parser.add_argument("--straggler", choices=["slow", "hang"], default=None)
     parser.add_argument("--rounds", type=int, default=1)
-    args = parser.parse_args(arguments)
+    args = parser.parse_args()
     policies = WITH_QUORUM if args.straggler else POLICIES
     header = ("policy", "first s", "total s", "gap s", "stall s", "calls", "seen", "prompt", "again")
     print("{:24} {:>8} {:>8} {:>8} {:>8} {:>5} {:>5} {:>8} {:>8}".format(*header))

@@ -1,0 +1,97 @@
+"""The embedded model on this machine: the default policy beside `wait` and `single`, paired question by question.
+
+python -m bench.embedded                     ratios of first token and total, medians over the questions
+python -m bench.embedded --answers FILE      writes the answers too, to be read
+"""
+
+import asyncio
+import statistics
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from bench.endpoint import arguments
+from stairstream.backends.base import Backend
+from stairstream.config.build import build_graph, open_backends
+from stairstream.config.schema import load_config
+from stairstream.core.graph import Graph
+from stairstream.core.messages import question
+from stairstream.core.metrics import Summary, summarize
+from stairstream.core.policy import PRESETS, Policy
+from stairstream.engine.run import open_run
+
+QUESTIONS = (
+    "Why is the sky blue?",
+    "Give me three tips for sleeping better.",
+    "What is photosynthesis?",
+    "How do I boil an egg?",
+    "Explain what a computer program is to a child.",
+    "Why do cats purr?",
+    "What should I pack for a week in the mountains?",
+    "How does a bicycle stay upright?",
+    "What are the benefits of regular exercise?",
+    "Describe the water cycle.",
+)
+
+
+async def measure(graph: Graph, backends: Mapping[str, Backend], asked: str) -> tuple[str, Summary]:
+    """One run: its answer and its numbers."""
+    async with open_run(graph, question(asked), backends) as run:
+        events = [event async for event in run.events()]
+        return run.answer, summarize(events)
+
+
+def with_policy(graph: Graph, policy: Policy | None, max_tokens: int) -> Graph:
+    """The graph with another policy (None: its own) and this many tokens for each agent."""
+    agents = tuple(
+        replace(agent, policy=policy or agent.policy, sampling=replace(agent.sampling, max_tokens=max_tokens))
+        for agent in graph.agents
+    )
+    return replace(graph, agents=agents)
+
+
+def row(name: str, summary: Summary) -> str:
+    """One line of numbers."""
+    seen = "    -" if summary.seen_share is None else f"{summary.seen_share:5.2f}"
+    return (
+        f"{name:10} first {summary.first_token_s or 0:6.2f} s  total {summary.total_s:6.2f} s  "
+        f"gap {summary.longest_gap_s:5.2f} s  updates {summary.updates}  seen {seen}  "
+        f"computed again {summary.tokens_again}"
+    )
+
+
+async def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--tokens", type=int, default=200)
+    parser.add_argument("--questions", type=int, default=len(QUESTIONS))
+    parser.add_argument("--answers", type=Path, default=None)
+    args = parser.parse_args()
+    config = load_config(None)
+    mix, single = (build_graph(config, config.pipelines[name]) for name in ("mix", "single"))
+    graphs = {
+        "wait": with_policy(mix, PRESETS["wait"], args.tokens),
+        "default": with_policy(mix, None, args.tokens),
+        "single": with_policy(single, None, args.tokens),
+    }
+    pairs: list[tuple[float, float]] = []
+    said: list[str] = []
+    async with open_backends(config, [mix]) as backends:
+        await measure(graphs["single"], backends, "Hello")
+        for asked in QUESTIONS[: args.questions]:
+            print(asked)
+            found = {}
+            for name, graph in graphs.items():
+                answer, found[name] = await measure(graph, backends, asked)
+                print("  " + row(name, found[name]), flush=True)
+                said.append(f"## {asked} ({name})\n\n{answer}\n")
+            first = [found[name].first_token_s or 0.0 for name in ("default", "wait")]
+            pairs.append((first[0] / first[1], found["default"].total_s / found["wait"].total_s))
+    for name, ratios in (("first token", [pair[0] for pair in pairs]), ("total", [pair[1] for pair in pairs])):
+        low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
+        print(f"{name} over wait: median {middle:.2f} (from {low:.2f} to {high:.2f})")
+    if args.answers:
+        args.answers.write_text("\n".join(said))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
