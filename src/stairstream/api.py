@@ -2,20 +2,26 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from stairstream.backends.base import Backend
-from stairstream.config.build import Loading, build_graph, open_backends
-from stairstream.config.policies import override_policy
-from stairstream.config.schema import Config, MixtureKeys, PipelineConfig, load_config
-from stairstream.core.errors import ConfigError, RequestError, RunFailed
-from stairstream.core.graph import Graph
+from stairstream.config.build import Loading, open_backends
+from stairstream.config.graphs import build_graph, goals_of
+from stairstream.config.pipelines import PipelineConfig, change_policy, ready_pipeline
+from stairstream.config.rates import Rates, adapt_agents, why_unadapted
+from stairstream.config.reading import Where
+from stairstream.config.schema import Config, load_config
+from stairstream.config.topologies import check_topology
+from stairstream.core.costs import cost_of_agent
+from stairstream.core.errors import RequestError, RunFailed
+from stairstream.core.events import Event
+from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import Conversation, question
-from stairstream.core.metrics import Summary, summarize
+from stairstream.core.metrics import Summary, model_of, summarize, tokens_saved
 from stairstream.core.policy import Policy
 from stairstream.core.session import Layout
 from stairstream.engine.run import Run, open_run
@@ -23,13 +29,24 @@ from stairstream.engine.run import Run, open_run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came of a run: the text, and the run's numbers. `models` are the agents' models, by agent."""
+    """What came of a run: the text, and the run's numbers.
+
+    `graph` has the policies that the agents read by. `models` are those that spoke last for the agents, by agent;
+    `costs` by agent too, None where a model has no price; `cost` is None where that leaves it unknown. `tokens_saved`
+    is what agents that were stopped early might still have written. `notes` are what is to be said of the run besides
+    what is in the summary.
+    """
 
     text: str
     pipeline: PipelineConfig
+    graph: Graph
     models: Mapping[str, str]
     layout: Layout | None
     summary: Summary
+    costs: Mapping[str, float | None]
+    cost: float | None
+    tokens_saved: int
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -38,70 +55,130 @@ class Answer:
 class Pipeline:
     """A pipeline with its backends open: ask it as often as you like, also at the same time."""
 
-    def __init__(self, settings: PipelineConfig, graph: Graph, backends: Mapping[str, Backend]) -> None:
+    def __init__(
+        self,
+        settings: PipelineConfig,
+        graph: Graph,
+        backends: Mapping[str, Backend],
+        config: Config,
+        rates: Rates | None = None,
+    ) -> None:
+        """`rates` is where adaptive policies have their numbers from; None: the usual file."""
         self.settings = settings
         self.graph = graph
         self.backends = backends
+        self._models = config.models
+        self._prices = {name: model.common.price for name, model in config.models.items() if model.common.price}
+        self._goals = goals_of(settings, graph)
+        self._rates = rates or Rates()
+        self._notes: dict[str, tuple[str, ...]] = {}
 
-    def open_run(self, conversation: Conversation | str) -> AbstractAsyncContextManager[Run]:
+    @asynccontextmanager
+    async def open_run(self, conversation: Conversation | str) -> AsyncIterator[Run]:
         """A run on a conversation, or on a question; leaving the block cancels what still runs."""
         asked = question(conversation) if isinstance(conversation, str) else conversation
-        return open_run(self.graph, asked, self.backends, deadline_s=self.settings.keys.deadline_s)
+        limits = self.settings.limits
+        rates = self._rates.load(self._models) if self._goals else {}
+        async with open_run(
+            adapt_agents(self.graph, rates, self._goals),
+            asked,
+            self.backends,
+            deadline_s=limits.deadline_s,
+            prices=self._prices,
+            max_cost=limits.max_cost,
+            pace=limits.pace,
+        ) as run:
+            self._notes[run.id] = why_unadapted(self.graph, rates, self._goals)
+            try:
+                yield run
+            finally:
+                del self._notes[run.id]
+        if self._goals:
+            self._rates.observe(self._models, run.graph, [event async for event in run.events()])
 
     async def ask(self, conversation: Conversation | str) -> Answer:
         """The whole answer. Raises RunFailed if there is none, or if it broke off."""
         async with self.open_run(conversation) as run:
-            events = [event async for event in run.events()]
-            answer = self.make_answer(run, summarize(events))
+            answer = self.make_answer(run, [event async for event in run.events()])
         if answer.summary.reason == "failed":
             raise RunFailed(answer.summary.error or "the run failed")
         return answer
 
-    def make_answer(self, run: Run, summary: Summary) -> Answer:
-        """The answer so far of a run of this pipeline."""
-        layout = next(one.layout for one in summary.agents if one.name == self.graph.answer)
-        models = {agent.name: agent.model for agent in self.graph.agents}
-        return Answer(text=run.answer, pipeline=self.settings, models=models, layout=layout, summary=summary)
+    def make_answer(self, run: Run, events: Sequence[Event]) -> Answer:
+        """The answer so far of a run of this pipeline, while the run's block is open."""
+        summary = summarize(events)
+        costs = {agent.name: cost_of_agent(events, agent, self._prices) for agent in run.graph.agents}
+        return Answer(
+            text=run.answer,
+            pipeline=self.settings,
+            graph=run.graph,
+            models={one.name: model_of(one, run.graph) for one in summary.agents},
+            layout=next(one.layout for one in summary.agents if one.name == run.graph.answer),
+            summary=summary,
+            costs=costs,
+            cost=self._add_up(costs, run.graph),
+            tokens_saved=tokens_saved(summary, run.graph),
+            notes=self._notes.get(run.id, ()),
+        )
+
+    def _add_up(self, costs: Mapping[str, float | None], graph: Graph) -> float | None:
+        """The run's cost: models that run here are free where they have no price, others make it unknown."""
+        known = [cost for cost in costs.values() if cost is not None]
+        unpriced = [graph.agent(name) for name, cost in costs.items() if cost is None]
+        if not known or any(self._models[name].is_remote for agent in unpriced for name in _asked_of(agent)):
+            return None
+        return sum(known)
+
+
+def _asked_of(agent: Agent) -> tuple[str, ...]:
+    return (agent.model, *agent.fallbacks)
 
 
 @asynccontextmanager
 async def open_pipeline(
-    pipeline: str | None = None,
+    pipeline: str | Graph | None = None,
     *,
     config: Config | str | Path | None = None,
     policy: Policy | str | None = None,
     settings: Iterable[str] = (),
     loading: Loading = nullcontext,
+    rates: Path | None = None,
 ) -> AsyncIterator[Pipeline]:
     """A pipeline of a configuration, with its backends open for the length of the block.
 
-    `pipeline` None takes the first of the configuration; `config` is a file, None the built-in one with the embedded
+    `pipeline` None takes the first of the configuration; a graph is one of your own, of the configuration's models,
+    and takes from them what it leaves at its default. `config` is a file, None the built-in one with the embedded
     model; `policy` a preset's name or five numbers in place of the pipeline's own; `settings` change single numbers
-    of it, as in "first_chunk=16"; `loading` is told when an embedded model is loaded.
+    of it, as in "first_chunk=16"; `loading` is told when an embedded model is loaded; `rates` is the file in which
+    adaptive policies keep how fast models are.
     """
     chosen = config if isinstance(config, Config) else load_config(config)
-    found = choose_policy(chosen.pipeline(pipeline), policy, settings)
-    graph = build_graph(chosen, found)
+    found = choose_policy(chosen, find_pipeline(chosen, pipeline), policy, settings)
+    graph = build_graph(chosen.models, found)
     async with open_backends(chosen, [graph], loading) as backends:
-        yield Pipeline(found, graph, backends)
+        yield Pipeline(found, graph, backends, chosen, Rates(path=rates) if rates else None)
 
 
-def choose_policy(pipeline: PipelineConfig, policy: Policy | str | None, settings: Iterable[str]) -> PipelineConfig:
+def find_pipeline(config: Config, pipeline: str | Graph | None) -> PipelineConfig:
+    """The pipeline of that name, or one of that graph; ConfigError where it names what is not there."""
+    if not isinstance(pipeline, Graph):
+        return config.pipeline(pipeline)
+    ready = ready_pipeline(pipeline)
+    check_topology(ready.keys, config.models, Where(file=config.file, path="graph"))
+    return ready
+
+
+def choose_policy(
+    config: Config, pipeline: PipelineConfig, policy: Policy | str | None, settings: Iterable[str]
+) -> PipelineConfig:
     """The pipeline with another policy, or with some of its numbers changed."""
-    settings = tuple(settings)
-    if policy is None and not settings:
-        return pipeline
-    if not isinstance(keys := pipeline.keys, MixtureKeys):
-        raise ConfigError(f"pipeline {pipeline.name!r} is a single model, which reads nobody: it takes no policy")
-    if isinstance(policy, Policy):
-        pipeline, policy = replace(pipeline, policy=policy, policy_name="custom"), None
-    numbers, name = override_policy(pipeline.policy, pipeline.policy_name, policy, settings, len(keys.proposers))
-    return replace(pipeline, policy=numbers, policy_name=name)
+    most_read = max(len(agent.reads) for agent in build_graph(config.models, pipeline).agents)
+    return change_policy(pipeline, policy, tuple(settings), most_read)
 
 
 async def ask_async(
     conversation: Conversation | str,
-    pipeline: str | None = None,
+    pipeline: str | Graph | None = None,
     *,
     config: Config | str | Path | None = None,
     policy: Policy | str | None = None,
@@ -115,7 +192,7 @@ async def ask_async(
 
 def ask(
     conversation: Conversation | str,
-    pipeline: str | None = None,
+    pipeline: str | Graph | None = None,
     *,
     config: Config | str | Path | None = None,
     policy: Policy | str | None = None,
@@ -130,7 +207,7 @@ def ask(
 
 def _ask_beside(
     conversation: Conversation | str,
-    pipeline: str | None,
+    pipeline: str | Graph | None,
     config: Config | str | Path | None,
     policy: Policy | str | None,
 ) -> Answer:

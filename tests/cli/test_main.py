@@ -120,7 +120,7 @@ def test_control_characters_of_a_model_do_not_reach_the_terminal(capsys: Capture
         (["ask", "-c", CONFIG, "--set", "groth=2", "x"], "--set: groth: unknown key; did you mean 'growth'?"),
         (["ask", "-c", CONFIG, "--set", "growth=-2", "x"], "--set: growth: must be a number of at least 1, not -2"),
         (["ask", "-c", CONFIG, "-p", "single", "--policy", "wait", "x"], "it takes no policy"),
-        (["demo", "-c", CONFIG, "-p", "single"], "the demo compares a mixture"),
+        (["demo", "-c", CONFIG, "-p", "single"], "the demo compares agents that read with one"),
         (["demo", "-c", CONFIG, "--max-tokens", "0"], "Input should be greater than or equal to 1"),
         (["pull", "smolm2"], "there is no model 'smolm2' to fetch"),
         (["fake-server", "--port", "99999"], "less than or equal to 65535"),

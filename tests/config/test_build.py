@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from stairstream.backends.scripted import ScriptedBackend
-from stairstream.config.build import build_graph, open_backends, open_engines, split_words
+from stairstream.config.build import open_backends, open_engines, split_words
+from stairstream.config.graphs import build_graph
 from stairstream.config.schema import load_config, parse_config
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS
@@ -32,7 +33,7 @@ CONFIG = parse_config(TEXT, "c.yaml", {})
 
 
 def test_agents_get_sampling_deadlines_policy_and_layout() -> None:
-    graph = build_graph(CONFIG, CONFIG.pipeline("mix"))
+    graph = build_graph(CONFIG.models, CONFIG.pipeline("mix"))
     first, answer = graph.agents[0], graph.agent("a")
     assert [agent.name for agent in graph.agents] == ["l1.p.1", "l1.p.2", "l2.p.1", "l2.p.2", "a"]
     assert (first.sampling.max_tokens, first.sampling.temperature, first.sampling.seed) == (50, 1.5, 8)
@@ -42,13 +43,13 @@ def test_agents_get_sampling_deadlines_policy_and_layout() -> None:
 
 
 def test_single_pipeline_is_the_model_as_it_is() -> None:
-    (agent,) = build_graph(CONFIG, CONFIG.pipeline("one")).agents
+    (agent,) = build_graph(CONFIG.models, CONFIG.pipeline("one")).agents
     assert (agent.name, agent.sampling.seed, agent.sampling.temperature) == ("p", 7, None)
 
 
 def test_proposers_of_the_built_in_mixture_differ_and_its_aggregator_does_not_roll_dice() -> None:
     config = load_config(None, {})
-    *proposers, answer = build_graph(config, config.pipeline()).agents
+    *proposers, answer = build_graph(config.models, config.pipeline()).agents
     assert len({agent.sampling.seed for agent in proposers}) == len(proposers) == 3
     assert {agent.sampling.temperature for agent in proposers} == {0.8}
     assert answer.sampling.temperature == 0
@@ -56,7 +57,7 @@ def test_proposers_of_the_built_in_mixture_differ_and_its_aggregator_does_not_ro
 
 def test_backends_are_made_only_for_the_models_of_the_graphs() -> None:
     async def main() -> list[str]:
-        async with open_backends(CONFIG, [build_graph(CONFIG, CONFIG.pipeline("mix"))]) as backends:
+        async with open_backends(CONFIG, [build_graph(CONFIG.models, CONFIG.pipeline("mix"))]) as backends:
             return list(backends)
 
     assert asyncio.run(main()) == ["p", "a"]
@@ -78,7 +79,7 @@ def test_embedded_model_that_is_not_there_is_a_config_error(tmp_path: Path, monk
     config = load_config(None, {})
 
     async def main() -> None:
-        async with open_backends(config, [build_graph(config, config.pipeline())]):
+        async with open_backends(config, [build_graph(config.models, config.pipeline())]):
             pass
 
     with pytest.raises(ConfigError, match="stairstream pull smollm2-135m-instruct"):
@@ -100,7 +101,7 @@ def test_an_engine_that_is_not_installed_says_how_to_install_it(tmp_path: Path) 
         models = f"models: {{t: {{backend: torch, model: '{tmp_path}'}}}}"
         text = f"{models}\npipelines: {{one: {{topology: single, model: t}}}}"
         config = parse_config(text, "c.yaml", {})
-        async with open_backends(config, [build_graph(config, config.pipeline())]):
+        async with open_backends(config, [build_graph(config.models, config.pipeline())]):
             pass
 
     with pytest.raises(MissingExtra, match=r"pip install 'stairstream\[torch\]'"):

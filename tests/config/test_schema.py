@@ -6,19 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from stairstream.config.policies import override_policy
-from stairstream.config.schema import (
-    DEFAULT,
-    CommonKeys,
-    LlamaCppKeys,
-    MixtureKeys,
-    OpenAIKeys,
-    Price,
-    ScriptedKeys,
-    SingleKeys,
-    load_config,
-    parse_config,
-)
+from stairstream.config.models import CommonKeys, LlamaCppKeys, OpenAIKeys, ScriptedKeys
+from stairstream.config.policies import PolicyChoice, override_policy
+from stairstream.config.schema import DEFAULT, load_config, parse_config
+from stairstream.config.topologies import MixtureKeys, SingleKeys
+from stairstream.core.costs import Price
 from stairstream.core.errors import ConfigError
 from stairstream.core.policy import PRESETS, Policy
 
@@ -47,7 +39,8 @@ def test_issue_example_is_read() -> None:
     assert config.pipelines["mix"].policy_name == "balanced"
     mine = Policy(first_chunk=8, growth=2, quorum=2, patience_s=0.1, lead=math.inf)
     assert (config.pipelines["mine"].policy, config.pipelines["mine"].policy_name) == (mine, "custom")
-    assert config.pipelines["alone"].keys == SingleKeys(model="say", deadline_s=3)
+    assert config.pipelines["alone"].keys == SingleKeys(model="say")
+    assert config.pipelines["alone"].limits.deadline_s == 3
 
 
 def test_first_pipeline_of_the_file_is_the_default() -> None:
@@ -130,7 +123,7 @@ WRONG = [
     ("growth: 2", "growth: inf", "pipelines.mine.policy.growth: must be a number, not 'inf'"),
     ("quorum: 2", "quorum: any", "pipelines.mine.policy.quorum: must be a whole number of at least 1, all, or most"),
     ("quorum: 2", "quorum: 1.5", "pipelines.mine.policy.quorum: must be a whole number"),
-    ("quorum: 2", "quorum: 3", "pipelines.mine.policy.quorum: 3 is more than there are proposers (2)"),
+    ("quorum: 2", "quorum: 3", "pipelines.mine.policy.quorum: 3 is more than an agent reads here (2)"),
     (
         "patience_s: 0.1",
         "patience_s: -1",
@@ -215,12 +208,12 @@ def test_unknown_pipeline_names_the_nearest() -> None:
 
 
 def test_override_replaces_the_preset_then_single_numbers() -> None:
-    kept = override_policy(PRESETS["paper"], "paper", None, [], 3)
-    assert kept == (PRESETS["paper"], "paper")
-    assert override_policy(PRESETS["paper"], "paper", "wait", [], 3) == (PRESETS["wait"], "wait")
-    changed, name = override_policy(PRESETS["cheap"], "cheap", "paper", ["first_chunk=16", "lead=inf", "quorum=2"], 3)
-    assert name == "custom"
-    assert changed == Policy(first_chunk=16, growth=1, quorum=2, patience_s=0, lead=math.inf)
+    paper = PolicyChoice(policy=PRESETS["paper"], name="paper")
+    assert override_policy(paper, None, [], 3) == paper
+    assert override_policy(paper, "wait", [], 3) == PolicyChoice(policy=PRESETS["wait"], name="wait")
+    changed = override_policy(PolicyChoice(), "paper", ["first_chunk=16", "lead=inf", "quorum=2"], 3)
+    assert changed.name == "custom"
+    assert changed.policy == Policy(first_chunk=16, growth=1, quorum=2, patience_s=0, lead=math.inf)
 
 
 @pytest.mark.parametrize(
@@ -231,10 +224,10 @@ def test_override_replaces_the_preset_then_single_numbers() -> None:
         (None, "frist_chunk=3", "--set: frist_chunk: unknown key; did you mean 'first_chunk'?"),
         (None, "first_chunk=-1", "--set: first_chunk: must be a whole number of at least 1, or inf, not -1"),
         (None, "patience_s=x", "--set: patience_s: must be a number, not 'x'"),
-        (None, "quorum=9", "--set: quorum: 9 is more than there are proposers (3)"),
+        (None, "quorum=9", "--set: quorum: 9 is more than an agent reads here (3)"),
     ],
 )
 def test_wrong_override_is_one_line(preset: str | None, setting: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        override_policy(PRESETS["paper"], "paper", preset, [setting], 3)
+        override_policy(PolicyChoice(), preset, [setting], 3)
     assert str(caught.value) == said

@@ -5,50 +5,69 @@ import math
 from dataclasses import asdict
 
 from stairstream.api import Answer
-from stairstream.config.schema import MixtureKeys
+from stairstream.core.graph import Agent
 from stairstream.core.metrics import AgentSummary
+
+CUT = ("cancelled", "agreed", "deadline", "budget")
+"""Ends of an agent that were not its own doing."""
 
 
 def write_json(answer: Answer) -> str:
     """One line; what is unknown is null, an infinite number is the text "inf", a single model has no policy."""
     summary, settings = answer.summary, answer.pipeline
-    has_policy = isinstance(settings.keys, MixtureKeys)
-    numbers = {key: _finite(value) for key, value in asdict(settings.policy).items()}
+    own = answer.graph.agent(answer.graph.answer)
     whole = {
         "answer": answer.text,
         "pipeline": settings.name,
+        "answered_by": {"agent": own.name, "model": answer.models[own.name]},
         "first_token_s": summary.first_token_s,
         "total_s": summary.total_s,
         "longest_gap_s": summary.longest_gap_s,
         "stall_s": summary.stall_s,
         "updates": summary.updates,
         "layout": answer.layout,
-        "policy": settings.policy_name if has_policy else None,
-        "policy_numbers": numbers if has_policy else None,
+        "policy": settings.policy_name if own.reads else None,
+        "policy_numbers": _numbers(own),
         "seen_share": summary.seen_share,
         "tokens_again": summary.tokens_again,
+        "tokens_saved_at_most": answer.tokens_saved,
+        "cost": answer.cost,
         "degraded": list(summary.degraded),
+        "cut": [one.name for one in summary.agents if one.reason in CUT],
+        "notes": list(answer.notes),
         "ended": summary.reason,
         "error": summary.error,
-        "agents": [_agent(one, answer.models[one.name]) for one in summary.agents],
+        "agents": [_agent(one, answer) for one in summary.agents],
     }
     return json.dumps(whole, ensure_ascii=False)
 
 
-def _agent(one: AgentSummary, model: str) -> dict[str, object]:
+def _agent(one: AgentSummary, answer: Answer) -> dict[str, object]:
+    agent = answer.graph.agent(one.name)
     return {
         "name": one.name,
-        "model": model,
+        "model": answer.models[one.name],
+        "reads": list(agent.reads),
+        "ended": one.reason,
+        "error": one.error,
         "prompt_tokens": one.usage.prompt_tokens,
         "cached_tokens": one.usage.cached_tokens,
         "completion_tokens": one.usage.completion_tokens,
+        "thinking_tokens": one.thinking_tokens,
         "is_estimate": one.usage.is_estimate,
+        "cost": answer.costs[one.name],
         "first_token_s": one.first_token_s,
         "calls": one.steps,
         "layout": one.layout,
-        "ended": one.reason,
-        "error": one.error,
+        "policy_numbers": _numbers(agent),
+        "one_call": agent.one_call,
+        "notes": [{"kind": note.kind, "text": note.text} for note in one.notes],
     }
+
+
+def _numbers(agent: Agent) -> dict[str, object] | None:
+    """The five numbers of an agent that reads."""
+    return {key: _finite(value) for key, value in asdict(agent.policy).items()} if agent.reads else None
 
 
 def _finite(value: object) -> object:

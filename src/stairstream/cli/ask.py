@@ -5,12 +5,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from stairstream.api import Answer, Pipeline, open_pipeline
 from stairstream.cli.as_json import write_json
+from stairstream.cli.picture import draw_run
 from stairstream.cli.terminal import printable, show_loading
 from stairstream.core.errors import RequestError, RunFailed
 from stairstream.core.events import Event, LayoutChosen, Noted, Wrote
-from stairstream.core.metrics import summarize
 from stairstream.engine.run import Run
 
 
@@ -22,37 +24,43 @@ def ask(
     policy: str | None,
     settings: Sequence[str],
     as_json: bool,
+    draws: bool = False,
 ) -> None:
-    """Ask and print. Raises RunFailed when the answer broke off; what came of it has been printed by then."""
+    """Ask and print, and draw the run if asked to.
+
+    Raises RunFailed when the answer broke off; what came of it has been printed by then."""
     text = sys.stdin.read() if question == "-" else question
     if not text.strip():
         raise RequestError("the question is empty")
 
-    async def main() -> Answer:
+    async def main() -> tuple[Answer, list[Event]]:
         opening = open_pipeline(pipeline, config=config, policy=policy, settings=settings, loading=show_loading)
         async with opening as opened:
             return await _ask(opened, text.strip(), is_quiet=as_json)
 
-    answer = asyncio.run(main())
+    answer, events = asyncio.run(main())
     if as_json:
         print(write_json(answer), flush=True)
+    if draws:
+        console = Console(stderr=True, highlight=False)
+        console.print(*draw_run(answer.graph, events, console.width), sep="\n")
     if answer.summary.reason == "failed":
         raise RunFailed(answer.summary.error or "the run failed")
 
 
-async def _ask(pipeline: Pipeline, question: str, is_quiet: bool) -> Answer:
+async def _ask(pipeline: Pipeline, question: str, is_quiet: bool) -> tuple[Answer, list[Event]]:
     events: list[Event] = []
     async with pipeline.open_run(question) as run:
         async for event in run.events():
             events.append(event)
             if not is_quiet:
                 _show(run, event)
-    answer = pipeline.make_answer(run, summarize(events))
+        answer = pipeline.make_answer(run, events)
     if not is_quiet:
         if answer.text:
             print(flush=True)
         _show_end(answer)
-    return answer
+    return answer, events
 
 
 def _show(run: Run, event: Event) -> None:
@@ -69,12 +77,15 @@ def _show(run: Run, event: Event) -> None:
 
 def _show_end(answer: Answer) -> None:
     summary = answer.summary
+    for line in answer.notes:
+        _tell(line)
     for line in summary.degraded:
         _tell(f"degraded: {line}")
     if summary.first_token_s is None:
         return
     updates = f"{summary.updates} update{'' if summary.updates == 1 else 's'}"
     tail = f", {updates}, policy {answer.pipeline.policy_name}" if len(summary.agents) > 1 else ""
+    tail += "" if answer.cost is None else f", cost {answer.cost:.3g}"
     gap = f"longest gap {summary.longest_gap_s:.2f} s"
     _tell(f"first token {summary.first_token_s:.2f} s, total {summary.total_s:.2f} s, {gap}{tail}")
 

@@ -14,8 +14,12 @@ from stairstream.api import choose_policy
 from stairstream.backends.base import Backend, Session
 from stairstream.cli.estimate import ANSWER_TOKENS, QUESTION_TOKENS, estimate
 from stairstream.cli.terminal import printable, show_loading
-from stairstream.config.build import Engines, build_graph, open_engines
-from stairstream.config.schema import Config, MixtureKeys, ModelConfig, PipelineConfig, SingleKeys, load_config
+from stairstream.config.build import Engines, open_engines
+from stairstream.config.graphs import build_graph, goals_of
+from stairstream.config.models import ModelConfig
+from stairstream.config.pipelines import PipelineConfig
+from stairstream.config.schema import Config, load_config
+from stairstream.config.topologies import SingleKeys
 from stairstream.core.errors import BackendError, ConfigError, MissingExtra, StairstreamError
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import question
@@ -142,22 +146,23 @@ def _costs_table(config: Config, probed: Mapping[str, Probed | StairstreamError]
     for head in ("calls", "prompt tokens", "that repeat", "written", *(("price", "if cached") if has_prices else ())):
         table.add_column(head, justify="right")
     for pipeline in config.pipelines.values():
-        for name, variant in _variants(pipeline).items():
-            cost = estimate(_with_layouts(build_graph(config, variant), probed), config.models)
+        for name, variant in _variants(config, pipeline).items():
+            graph = _with_layouts(build_graph(config.models, variant), probed)
+            cost = estimate(graph, config.models, goals_of(variant, graph))
             counts = (cost.calls, cost.prompt_tokens, cost.repeated_tokens, cost.completion_tokens)
             money = (_money(cost.price), _money(cost.cached_price)) if has_prices else ()
             table.add_row(pipeline.name, name, *map(str, counts), *money)
     return table
 
 
-def _variants(pipeline: PipelineConfig) -> dict[str, PipelineConfig]:
-    match pipeline.keys:
-        case MixtureKeys() as keys:
-            alone = replace(pipeline, keys=SingleKeys(model=keys.aggregator))
-            waiting = choose_policy(pipeline, "wait", ())
-            return {pipeline.policy_name: pipeline, "wait": waiting, f"{keys.aggregator} alone": alone}
-        case SingleKeys() as keys:
-            return {f"{keys.model} alone": pipeline}
+def _variants(config: Config, pipeline: PipelineConfig) -> dict[str, PipelineConfig]:
+    graph = build_graph(config.models, pipeline)
+    model = graph.agent(graph.answer).model
+    alone = PipelineConfig(name=pipeline.name, keys=SingleKeys(model=model))
+    if not graph.agent(graph.answer).reads:
+        return {f"{model} alone": alone}
+    waiting = choose_policy(config, pipeline, "wait", ())
+    return {pipeline.policy_name: pipeline, "wait": waiting, f"{model} alone": alone}
 
 
 def _with_layouts(graph: Graph, probed: Mapping[str, Probed | StairstreamError]) -> Graph:
@@ -166,7 +171,7 @@ def _with_layouts(graph: Graph, probed: Mapping[str, Probed | StairstreamError])
     for agent in graph.agents:
         found = probed.get(agent.model)
         layout = found.layout if isinstance(found, Probed) and agent.layout is None else agent.layout
-        agents.append(replace(agent, layout=layout, first_token_s=None, gap_s=None))
+        agents.append(replace(agent, layout=layout))
     return replace(graph, agents=tuple(agents))
 
 

@@ -67,7 +67,7 @@ _ROWS: Mapping[str, Callable[[Summary], str]] = {
     f"stall (in gaps, beyond {STALL_AFTER_S:g} s each)": lambda summary: _seconds(summary.stall_s),
     "total": lambda summary: _seconds(summary.total_s),
     "updates": lambda summary: str(summary.updates),
-    "proposals read, per word said": lambda summary: _share(summary.seen_share),
+    "read of upstream, per word said": lambda summary: _share(summary.seen_share),
     "prompt tokens, all agents": lambda summary: _count(_usage(summary).prompt_tokens),
     "  of them cached": lambda summary: _count(_usage(summary).cached_tokens),
     "  computed again for the answer": lambda summary: _count(summary.tokens_again),

@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
-from stairstream.config.schema import ModelConfig, Price
-from stairstream.core.graph import Graph
+from stairstream.config.models import ModelConfig
+from stairstream.config.rates import adapt_agents
+from stairstream.core.adaptive import Goals, Rate
+from stairstream.core.costs import Price, cost_of
+from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import question
 from stairstream.core.metrics import Summary, summarize
+from stairstream.core.session import Usage
 from stairstream.engine.run import open_run
 from stairstream.sim.clock import run as run_in_virtual_time
 
@@ -31,31 +35,31 @@ class Cost:
     cached_price: float | None
 
 
-def estimate(graph: Graph, models: Mapping[str, ModelConfig]) -> Cost:
-    """As if every model wrote equally fast, and up to ANSWER_TOKENS."""
+def estimate(graph: Graph, models: Mapping[str, ModelConfig], goals: Mapping[str, Goals]) -> Cost:
+    """As if every model wrote equally fast, and up to ANSWER_TOKENS; `goals` are those of adaptive agents."""
+    graph = adapt_agents(graph, {agent.model: _rate_of(agent) for agent in graph.agents}, goals)
     summary = run_in_virtual_time(_simulate(graph))
-    agents = {agent.name: models[agent.model] for agent in graph.agents}
+    prices = {agent.name: _price_of(models[agent.model]) for agent in graph.agents}
     usages = {one.name: one.usage for one in summary.agents}
-    prices = {name: _price_of(agents[name]) for name in usages}
-    price: float | None = None
-    cached_price: float | None = None
-    if all(one is not None for one in prices.values()):
-        price = cached_price = 0.0
-        for name, usage in usages.items():
-            known = prices[name]
-            assert known is not None
-            repeated = usage.cached_tokens or 0
-            spared = repeated * (known.prompt - (known.prompt if known.cached is None else known.cached))
-            full = usage.prompt_tokens * known.prompt + usage.completion_tokens * known.completion
-            price, cached_price = price + full / 1e6, cached_price + (full - spared) / 1e6
     return Cost(
         calls=sum(one.steps for one in summary.agents),
         prompt_tokens=sum(usage.prompt_tokens for usage in usages.values()),
         repeated_tokens=sum(usage.cached_tokens or 0 for usage in usages.values()),
         completion_tokens=sum(usage.completion_tokens for usage in usages.values()),
-        price=price,
-        cached_price=cached_price,
+        price=_total(usages, prices, is_cached=False),
+        cached_price=_total(usages, prices, is_cached=True),
     )
+
+
+def _total(usages: Mapping[str, Usage], prices: Mapping[str, Price | None], *, is_cached: bool) -> float | None:
+    """What all agents cost; None if a price is not known."""
+    total = 0.0
+    for name, usage in usages.items():
+        price = prices[name]
+        if price is None:
+            return None
+        total += cost_of(usage if is_cached else replace(usage, cached_tokens=0), price)
+    return total
 
 
 def _price_of(model: ModelConfig) -> Price | None:
@@ -63,6 +67,11 @@ def _price_of(model: ModelConfig) -> Price | None:
     if model.common.price is not None:
         return model.common.price
     return None if model.is_remote else Price(prompt=0, completion=0)
+
+
+def _rate_of(agent: Agent) -> Rate:
+    length = min(agent.sampling.max_tokens, ANSWER_TOKENS)
+    return Rate(first_token_s=_FIRST_TOKEN_S, tokens_per_s=1 / _TOKEN_S, answer_tokens=length)
 
 
 async def _simulate(graph: Graph) -> Summary:
@@ -73,7 +82,23 @@ async def _simulate(graph: Graph) -> Summary:
             words=numbered_words("w", length), first_token_s=_FIRST_TOKEN_S, token_s=_TOKEN_S, caches_prefix=True
         )
         backends[agent.name] = ScriptedBackend(script)
-    agents = tuple(replace(agent, model=agent.name) for agent in graph.agents)
     text = " ".join(numbered_words("q", QUESTION_TOKENS))
-    async with open_run(replace(graph, agents=agents), question(text), backends) as run:
+    graph = replace(graph, agents=tuple(_plain(agent) for agent in graph.agents))
+    async with open_run(graph, question(text), backends) as run:
         return summarize([event async for event in run.events()])
+
+
+def _plain(agent: Agent) -> Agent:
+    """An agent on a script of its own, which never fails, thinks or agrees, and has no sentences."""
+    return replace(
+        agent,
+        model=agent.name,
+        fallbacks=(),
+        first_token_s=None,
+        gap_s=None,
+        forward="answer",
+        edges="token",
+        delimiter=None,
+        context_tokens=None,
+        agreement=None,
+    )

@@ -9,8 +9,8 @@ from typing import Annotated
 
 from stairstream.backends.scripted import Fault, Script, numbered_words
 from stairstream.config.build import split_words
+from stairstream.config.models import FaultKeys
 from stairstream.config.reading import Bound, Seconds, Where, Whole, check_keys, mapping, read
-from stairstream.config.schema import FaultKeys
 from stairstream.config.yaml_file import load_yaml
 from stairstream.core.errors import ConfigError
 from stairstream.server.fake import FakeContinues, FakeModel, serve_fake

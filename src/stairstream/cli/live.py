@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.text import Text
 
 from stairstream.api import Pipeline
-from stairstream.cli.picture import Lane, draw_lanes, make_lanes, name_width, seconds_per_column
+from stairstream.cli.picture import MARGIN, Lane, draw_lanes, draw_run, make_lanes, name_width, seconds_per_column
 from stairstream.cli.terminal import printable
 from stairstream.core.errors import RunFailed
 from stairstream.core.events import AgentEnded, Event, RunEnded, RunStarted, StepStarted, Wrote
@@ -16,7 +16,6 @@ from stairstream.core.metrics import Summary, summarize
 from stairstream.engine.run import Run
 
 REDRAW_S = 0.1
-_MARGIN = 8  # token counts behind the lanes, and blanks
 _ANSWER_LINES = 8
 
 
@@ -40,6 +39,7 @@ async def show_run(console: Console, pipeline: Pipeline, question: str, least_sc
                 view.add(event)
                 _print_milestone(console, run, event)
             console.print(Text(printable(run.answer)))
+            console.print(*draw_run(run.graph, view.events, console.width), sep="\n")
     summary = summarize(view.events)
     if summary.reason == "failed":
         raise RunFailed(summary.error or "the run failed")
@@ -56,7 +56,7 @@ class _View:
         self.events: list[Event] = []
         self.scale_s = least_scale_s
         self.lanes = make_lanes(self._graph)
-        self.columns = max(20, console.width - name_width(self.lanes.values()) - _MARGIN)
+        self.columns = max(20, console.width - name_width(self.lanes.values()) - MARGIN)
 
     def add(self, event: Event) -> None:
         """Take in one event."""

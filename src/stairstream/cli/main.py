@@ -36,7 +36,7 @@ PipelineOption = Annotated[
 ]
 PolicyOption = Annotated[
     str | None,
-    typer.Option("--policy", metavar="NAME", help="Another policy: paper, balanced, cheap, careful or wait."),
+    typer.Option("--policy", metavar="NAME", help="Another policy: paper, balanced, cheap, careful, wait or adaptive."),
 ]
 DEMO_QUESTION = "Why is the sky blue?"
 SetOption = Annotated[
@@ -99,11 +99,14 @@ def ask_command(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object with the answer and its numbers.")
     ] = False,
+    draws: Annotated[bool, typer.Option("--draw", help="Draw the run as a staircase, below the answer.")] = False,
 ) -> None:
     """Ask a pipeline; the answer is printed as it comes."""
     from stairstream.cli.ask import ask
 
-    ask(question, config=config, pipeline=pipeline, policy=policy, settings=settings or [], as_json=as_json)
+    ask(
+        question, config=config, pipeline=pipeline, policy=policy, settings=settings or [], as_json=as_json, draws=draws
+    )
 
 
 @app.command("demo")

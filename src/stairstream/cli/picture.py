@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 
 from rich.text import Text
 
-from stairstream.core.events import AgentEnd, AgentEnded, Event, StepStarted, Wrote
+from stairstream.core.events import AgentEnd, AgentEnded, Event, RunEnded, RunStarted, StepStarted, Thought, Wrote
 from stairstream.core.graph import Graph
 from stairstream.core.metrics import STALL_AFTER_S
 
-FIRST, UPDATE, WRITES, SILENT, WAITS, BROKEN = "◆", "▲", "━", "╌", "·", "✗"
+FIRST, UPDATE, WRITES, SILENT, WAITS, BROKEN, THINKS, STOPPED = "◆", "▲", "━", "╌", "·", "✗", "~", "┤"
 LEGEND = f"{WAITS} waits  {FIRST} first token  {WRITES} writes  {UPDATE} reads more (update)  {SILENT} pauses"
+_ENDS: dict[str, str] = {"failed": BROKEN, "dropped": BROKEN, "cancelled": STOPPED, "agreed": STOPPED}
+_RARE = {THINKS: "thinks", STOPPED: "stopped early", BROKEN: "fails"}
 _STEPS_S = (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 1.5, 2, 3, 5, 10, 15, 20, 30, 50, 100)
+MARGIN = 8  # token counts behind the lanes, and blanks
 _COLOURS = ("bright_cyan", "green", "yellow", "magenta", "blue", "red")
 
 
@@ -24,6 +27,7 @@ class Lane:
     agent: str
     times_s: list[float] = field(default_factory=list)
     updates_s: list[float] = field(default_factory=list)
+    thoughts_s: list[float] = field(default_factory=list)
     num_tokens: int = 0
     ended_s: float | None = None
     reason: AgentEnd | None = None
@@ -36,6 +40,8 @@ class Lane:
                 self.num_tokens += event.num_tokens
             case StepStarted() if event.step:
                 self.updates_s.append(event.at_s)
+            case Thought():
+                self.thoughts_s.append(event.at_s)
             case AgentEnded():
                 self.ended_s, self.reason = event.at_s, event.reason
             case _:
@@ -50,6 +56,20 @@ def make_lanes(graph: Graph) -> dict[str, Lane]:
         lanes |= {name: Lane(name) for name in row if name not in lanes}
         row = [upstream for name in row for upstream in graph.agent(name).reads if upstream not in lanes]
     return lanes
+
+
+def draw_run(graph: Graph, events: Sequence[Event], columns: int) -> list[Text]:
+    """A whole run in at most `columns` columns: its lanes, a ruler, and what the marks mean."""
+    lanes = make_lanes(graph)
+    for event in events:
+        if not isinstance(event, RunStarted | RunEnded):
+            lanes[event.agent].add(event)
+    until_s = max((event.at_s for event in events), default=0.0)
+    inner = max(20, columns - name_width(lanes.values()) - MARGIN)
+    drawn = draw_lanes(list(lanes.values()), until_s, seconds_per_column(until_s, inner), inner)
+    used = "".join(line.plain for line in drawn)
+    rare = "".join(f"  {mark} {meaning}" for mark, meaning in _RARE.items() if mark in used)
+    return [*drawn, Text(LEGEND + rare, style="dim")]
 
 
 def seconds_per_column(until_s: float, columns: int, at_least_s: float = 0.0) -> float:
@@ -82,8 +102,8 @@ def draw_lane(lane: Lane, now_s: float, scale_s: float, columns: int) -> str:
     """One agent's time line, `columns` characters of `scale_s` seconds each."""
     until_s = now_s if lane.ended_s is None else min(now_s, lane.ended_s)
     drawn = [_draw_column(lane, column * scale_s, (column + 1) * scale_s, until_s) for column in range(columns)]
-    if lane.reason in ("failed", "dropped") and lane.ended_s is not None:
-        drawn[min(columns - 1, int(lane.ended_s / scale_s))] = BROKEN
+    if lane.reason in _ENDS and lane.ended_s is not None and lane.ended_s <= now_s:
+        drawn[min(columns - 1, int(lane.ended_s / scale_s))] = _ENDS[lane.reason]
     return "".join(drawn)
 
 
@@ -96,6 +116,8 @@ def _draw_column(lane: Lane, start_s: float, end_s: float, until_s: float) -> st
         return UPDATE
     if _is_flowing(lane.times_s, start_s, end_s, until_s):
         return WRITES
+    if _has_any(lane.thoughts_s, start_s, end_s):
+        return THINKS
     return SILENT if lane.times_s and lane.times_s[0] < start_s else WAITS
 
 

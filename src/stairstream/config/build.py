@@ -1,4 +1,4 @@
-"""From a configuration to things that run: graphs, and backends that live as long as a block.
+"""From a configuration to things that run: backends that live as long as a block.
 
 Engines are imported on first use.
 """
@@ -8,70 +8,24 @@ import random
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, assert_never
 
 from stairstream.backends.base import Backend
+from stairstream.backends.hedge import Hedged
+from stairstream.backends.limits import Limited
 from stairstream.backends.retry import Retrying
 from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
-from stairstream.config.schema import (
-    Config,
-    LlamaCppKeys,
-    MixtureKeys,
-    ModelConfig,
-    OpenAIKeys,
-    PipelineConfig,
-    SamplingKeys,
-    ScriptedKeys,
-    SingleKeys,
-    TorchKeys,
-)
-from stairstream.core.graph import Graph, Sampling
-from stairstream.core.topologies import mixture, single
+from stairstream.config.graphs import models_of
+from stairstream.config.models import CommonKeys, LlamaCppKeys, ModelConfig, OpenAIKeys, ScriptedKeys, TorchKeys
+from stairstream.config.schema import Config
+from stairstream.core.graph import Graph
 
 if TYPE_CHECKING:
     from stairstream.backends.capabilities import Capabilities
     from stairstream.backends.http import HttpPool
     from stairstream.backends.llamacpp import LlamaCpp
     from stairstream.backends.torch.backend import TorchModel
-
-
-def build_graph(config: Config, pipeline: PipelineConfig) -> Graph:
-    """The agents of a pipeline, with their models' sampling and deadlines."""
-    graph = _topology(config, pipeline)
-    agents = []
-    for agent in graph.agents:
-        deadlines = config.models[agent.model].common.deadlines
-        agents.append(replace(agent, first_token_s=deadlines.first_token_s, gap_s=deadlines.gap_s))
-    return replace(graph, agents=tuple(agents))
-
-
-def _topology(config: Config, pipeline: PipelineConfig) -> Graph:
-    own = {name: config.models[name].sampling for name in pipeline.models}
-    sampling = {name: merge_sampling(keys) for name, keys in own.items()}
-    match pipeline.keys:
-        case MixtureKeys() as keys:
-            return mixture(
-                proposers=keys.proposers,
-                aggregator=keys.aggregator,
-                layers=keys.layers,
-                policy=pipeline.policy,
-                layout=keys.layout,
-                sampling=sampling,
-                proposer_sampling={name: merge_sampling(own[name], keys.proposer_sampling) for name in keys.proposers},
-            )
-        case SingleKeys() as keys:
-            return single(keys.model, sampling=sampling[keys.model])
-        case never:
-            assert_never(never)
-
-
-def merge_sampling(*layers: SamplingKeys) -> Sampling:
-    """The sampling that the layers make together; a later one comes before an earlier one."""
-    found = Sampling()
-    for layer in layers:
-        found = replace(found, **{key: value for key, value in asdict(layer).items() if value is not None})
-    return found
 
 
 Loading = Callable[[str], AbstractContextManager[object]]
@@ -89,10 +43,22 @@ async def open_backends(
     rng = random.Random()
     async with open_engines(config, graphs, loading) as engines:
         backends: dict[str, Backend] = {}
-        for name in dict.fromkeys(agent.model for graph in graphs for agent in graph.agents):
+        for name in dict.fromkeys(name for graph in graphs for name in models_of(graph)):
             model = config.models[name]
-            backends[name] = Retrying(await engines.make_backend(model), attempts=model.common.attempts, rng=rng)
+            backends[name] = wrap(await engines.make_backend(model), model.common, rng)
         yield backends
+
+
+def wrap(place: Backend, keys: CommonKeys, rng: random.Random) -> Backend:
+    """The wrappers that are configured, always in this order: each try of a retried or hedged call needs its permit."""
+    backend = place
+    if keys.max_concurrency is not None or keys.requests_per_minute is not None:
+        backend = Limited(backend, max_concurrency=keys.max_concurrency, requests_per_minute=keys.requests_per_minute)
+    if keys.hedge_after_s is not None:
+        backend = Hedged(backend, hedge_after_s=keys.hedge_after_s)
+    if keys.attempts > 1:
+        backend = Retrying(backend, attempts=keys.attempts, rng=rng)
+    return backend
 
 
 @asynccontextmanager
@@ -185,13 +151,18 @@ class Engines:
     def _count_sessions(self, keys: LlamaCppKeys) -> int:
         """How many sessions one run has on the engine of these keys, at most."""
         models = {name for name, model in self._config.models.items() if model.keys == keys}
-        return max((sum(agent.model in models for agent in graph.agents) for graph in self._graphs), default=1)
+        counts = (
+            sum(not models.isdisjoint((agent.model, *agent.fallbacks)) for agent in graph.agents)
+            for graph in self._graphs
+        )
+        return max(counts, default=0) or 1
 
 
 def _make_script(name: str, keys: ScriptedKeys) -> Script:
     words = keys.words or split_words(keys.text or "") or numbered_words(f"{name}_", keys.length or 0)
     return Script(
         words=words,
+        thoughts=split_words(keys.thoughts or ""),
         first_token_s=keys.first_token_s,
         token_s=keys.token_s,
         prefill_tokens_per_s=keys.prefill_tokens_per_s or math.inf,

@@ -1,54 +1,99 @@
-"""A policy as people write it: a preset's name or some of its five numbers, in a file or on the command line."""
+"""A policy as people write it: a preset's name, some of its five numbers, or `adaptive`; in a file or on the command
+line."""
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 
-from stairstream.config.reading import Where, check_keys, choose, mapping, show
+from stairstream.config.reading import Where, check_keys, choose, mapping, nearest, read, show
+from stairstream.core.adaptive import Goals
 from stairstream.core.policy import PRESETS, Policy
 
+ADAPTIVE = "adaptive"
 NUMBERS = tuple(one.name for one in fields(Policy))
+NAMES = (*PRESETS, ADAPTIVE)
 _MAY_BE_INFINITE = ("first_chunk", "lead")
+_ADAPTED = ("first_chunk", "growth")
+_BASE = "balanced"
 
 
-def read_policy(raw: object, where: Where, num_proposers: int) -> tuple[Policy, str]:
-    """A policy and its name (`custom` for numbers), for a pipeline with that many proposers."""
-    if isinstance(raw, str):
-        name = choose(raw, PRESETS, where, "a policy")
-        return PRESETS[name], name
-    return change_policy(Policy(), mapping(raw, where), where, num_proposers), "custom"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChoice:
+    """A policy and its name: a preset's, `custom` or `adaptive`.
+
+    With `goals` the first chunk and growth of `policy` only serve until the models' rates are known.
+    """
+
+    policy: Policy = PRESETS[_BASE]
+    name: str = _BASE
+    goals: Goals | None = None
+
+    @classmethod
+    def from_raw(cls, raw: object, where: Where) -> "PolicyChoice":
+        """From the value of a key `policy`."""
+        if isinstance(raw, str):
+            return choose_preset(choose(raw, NAMES, where, "a policy"))
+        section = mapping(raw, where)
+        if ADAPTIVE not in section:
+            return cls(policy=change_numbers(Policy(), section, where), name="custom")
+        numbers = {key: one for key, one in section.items() if key != ADAPTIVE}
+        check_keys(numbers, (*NUMBERS, ADAPTIVE), where)
+        _check_not_adapted(numbers, where)
+        goals = read(Goals, section[ADAPTIVE] or {}, where / ADAPTIVE)
+        return cls(policy=change_numbers(PRESETS[_BASE], numbers, where), name=ADAPTIVE, goals=goals)
+
+
+def choose_preset(name: str) -> PolicyChoice:
+    """The preset of that name, or `adaptive` with its own goals."""
+    return PolicyChoice(name=name, goals=Goals()) if name == ADAPTIVE else PolicyChoice(policy=PRESETS[name], name=name)
 
 
 def override_policy(
-    policy: Policy, name: str, preset: str | None, settings: Iterable[str], num_proposers: int
-) -> tuple[Policy, str]:
-    """The policy after `--policy PRESET` and `--set NUMBER=VALUE ...`, and its name."""
+    choice: PolicyChoice, preset: str | None, settings: Iterable[str], most_read: int | None = None
+) -> PolicyChoice:
+    """The policy after `--policy NAME` and `--set NUMBER=VALUE ...`, for agents that read up to `most_read` others."""
     if preset is not None:
-        name = choose(preset, PRESETS, Where(file="--policy"), "a policy")
-        policy = PRESETS[name]
-    changes: dict[str, object] = {}
+        if preset not in NAMES:
+            raise Where(file="--policy").error(f"{show(preset)} is not a policy{nearest(preset, NAMES)}")
+        choice = choose_preset(preset)
+    where, changes = Where(file="--set"), dict[str, object]()
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise Where(file="--set").error(f"must be NUMBER=VALUE, as in first_chunk=16, not {show(setting)}")
+            raise where.error(f"must be NUMBER=VALUE, as in first_chunk=16, not {show(setting)}")
         changes[key.strip()] = _plain(value.strip())
     if not changes:
-        return policy, name
-    return change_policy(policy, changes, Where(file="--set"), num_proposers), "custom"
+        return choice
+    check_keys(changes, NUMBERS, where)
+    if choice.goals:
+        _check_not_adapted(changes, where)
+    policy = change_numbers(choice.policy, changes, where)
+    if most_read is not None and "quorum" in changes:
+        check_quorum(policy, most_read, where / "quorum")
+    return PolicyChoice(policy=policy, name=ADAPTIVE if choice.goals else "custom", goals=choice.goals)
 
 
-def change_policy(policy: Policy, changes: Mapping[str, object], where: Where, num_proposers: int) -> Policy:
+def change_numbers(policy: Policy, changes: Mapping[str, object], where: Where) -> Policy:
     """The policy with some of its numbers replaced; ConfigError for one that can't be."""
     check_keys(changes, NUMBERS, where)
     values = asdict(policy) | {key: _number(key, raw, where / key) for key, raw in changes.items()}
     try:
-        changed = Policy(**values)
+        return Policy(**values)
     except ValueError as exc:
         key, _, problem = str(exc).partition(" ")
         raise (where / key).error(problem) from None
-    if isinstance(changed.quorum, int) and changed.quorum > num_proposers and "quorum" in changes:
-        raise (where / "quorum").error(f"{changed.quorum} is more than there are proposers ({num_proposers})")
-    return changed
+
+
+def check_quorum(policy: Policy, most_read: int, where: Where) -> None:
+    """An error for a quorum that can never be there."""
+    if isinstance(policy.quorum, int) and policy.quorum > most_read:
+        raise where.error(f"{policy.quorum} is more than an agent reads here ({most_read})")
+
+
+def _check_not_adapted(changes: Mapping[str, object], where: Where) -> None:
+    for key in _ADAPTED:
+        if key in changes:
+            raise (where / key).error("the policy is adaptive and chooses it itself; leave one of the two out")
 
 
 def _number(key: str, raw: object, where: Where) -> float | str:

@@ -8,7 +8,19 @@ import math
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    Protocol,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 from stairstream.config.yaml_file import FromEnvironment
 from stairstream.core.errors import ConfigError
@@ -21,6 +33,7 @@ class Bound:
     """Marks a number in an annotation with what it may be."""
 
     least: float = -math.inf
+    above: float = -math.inf
     most: float = math.inf
     unit: str = ""
 
@@ -30,9 +43,19 @@ class Secret:
     """Marks a text in an annotation that no error may show."""
 
 
+@runtime_checkable
+class ReadsItself(Protocol):
+    """A type that is more than the sum of its fields."""
+
+    @classmethod
+    def from_raw(cls, raw: object, where: "Where") -> object:
+        """A value of this type; ConfigError if the raw value can't be one."""
+
+
 Whole = Annotated[int, Bound(least=1)]
 Seconds = Annotated[float, Bound(least=0, unit=" of seconds")]
 Amount = Annotated[float, Bound(least=0)]
+Positive = Annotated[float, Bound(above=0)]
 Share = Annotated[float, Bound(least=0, most=1)]
 
 
@@ -53,7 +76,10 @@ class Where:
 
 
 def read(cls: type[T], raw: object, where: Where, *, also: Iterable[str] = ()) -> T:
-    """A dataclass from a mapping, which may have the keys in `also` for somebody else."""
+    """A dataclass from a mapping, which may have the keys in `also` for somebody else.
+
+    A ValueError of the dataclass itself, as in "lead must be a number", becomes an error at that key.
+    """
     section = mapping(raw, where)
     hints = get_type_hints(cls, include_extras=True)
     known = [one.name for one in fields(cls)]  # type: ignore[arg-type]
@@ -64,7 +90,11 @@ def read(cls: type[T], raw: object, where: Where, *, also: Iterable[str] = ()) -
             values[one.name] = _value(hints[one.name], section[one.name], where / one.name)
         elif one.default is MISSING and one.default_factory is MISSING:
             raise (where / one.name).error("is missing")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except ValueError as exc:  # a value that checks itself begins what is wrong with the name of the field
+        key, _, problem = str(exc).partition(" ")
+        raise (where / key).error(problem) from None
 
 
 def mapping(raw: object, where: Where) -> Mapping[str, object]:
@@ -137,7 +167,10 @@ def _value(kind: Any, raw: object, where: Where) -> Any:
     if origin is Literal:
         return choose(raw, get_args(kind), where, "a valid choice")
     if origin is tuple:
-        return _texts(raw, where)
+        return _list(get_args(kind)[0], raw, where)
+    if origin is Mapping:
+        inner = get_args(kind)[1]
+        return {name: _value(inner, one, where / name) for name, one in mapping(raw, where).items()}
     if kind is str:
         if not isinstance(raw, str):
             raise where.error(f"must be text, not {show(raw)}")
@@ -148,25 +181,26 @@ def _value(kind: Any, raw: object, where: Where) -> Any:
         return raw
     if kind in (int, float):
         return _number(kind, raw, Bound(), where)
+    if isinstance(kind, ReadsItself):
+        return kind.from_raw(raw, where)
     return read(kind, raw, where)
 
 
-def _texts(raw: object, where: Where) -> tuple[str, ...]:
+def _list(kind: Any, raw: object, where: Where) -> tuple[Any, ...]:
     if not isinstance(raw, list):
         raise where.error(f"must be a list, as in [one, two], not {show(raw)}")
-    for number, one in enumerate(raw):
-        if not isinstance(one, str):
-            raise (where / number).error(f"must be text, not {show(one)}")
-    return tuple(str(one) for one in raw)
+    return tuple(_value(kind, one, where / number) for number, one in enumerate(raw))
 
 
 def _number(kind: type[int] | type[float], raw: object, bound: Bound, where: Where) -> float:
     if isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw):
-        if bound.least <= raw <= bound.most and (kind is float or raw == int(raw)):
+        if bound.above < raw and bound.least <= raw <= bound.most and (kind is float or raw == int(raw)):
             return kind(raw)
     what = f"a {'whole ' if kind is int else ''}number{bound.unit}"
     if bound.most < math.inf:
         what += f" from {bound.least:g} to {bound.most:g}"
+    elif bound.above > -math.inf:
+        what += f" above {bound.above:g}"
     elif bound.least > -math.inf:
         what += f" of at least {bound.least:g}"
     raise where.error(f"must be {what}, not {show(raw)}")

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from stairstream.core.events import Event, StepEnded, Thought, Wrote
+from stairstream.core.events import Event, Noted, StepEnded, Thought, Wrote
+from stairstream.core.graph import Agent
 from stairstream.core.session import Usage
 
 
@@ -20,6 +21,12 @@ class Price:
     cached: float | None = None
     cache_write: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("prompt", "completion", "cached", "cache_write"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name} must be a number of at least 0, not {value:g}")
+
 
 def cost_of(usage: Usage, price: Price) -> float:
     """Money for the tokens of a call, or of several; unknown cached tokens count as not cached."""
@@ -27,6 +34,26 @@ def cost_of(usage: Usage, price: Price) -> float:
     fresh = price.prompt if price.cache_write is None else price.cache_write
     read = price.prompt if price.cached is None else price.cached
     return ((usage.prompt_tokens - cached) * fresh + cached * read + usage.completion_tokens * price.completion) / 1e6
+
+
+def usage_by_model(events: Iterable[Event], agent: Agent) -> dict[str, Usage]:
+    """What an agent used of its model, and of each fallback that took over."""
+    models = iter((agent.model, *agent.fallbacks))
+    model, found = next(models), dict[str, Usage]()
+    for event in events:
+        if isinstance(event, StepEnded) and event.agent == agent.name:
+            found[model] = found[model] + event.usage if model in found else event.usage
+        elif isinstance(event, Noted) and event.agent == agent.name and event.note.kind == "failover":
+            model = next(models)
+    return found
+
+
+def cost_of_agent(events: Iterable[Event], agent: Agent, prices: Mapping[str, Price]) -> float | None:
+    """Money for one agent; `prices` are by model. None: a model that it used has none."""
+    used = usage_by_model(events, agent)
+    if any(model not in prices for model in used or (agent.model,)):
+        return None
+    return sum((cost_of(usage, prices[model]) for model, usage in used.items()), 0.0)
 
 
 def cost_so_far(events: Iterable[Event], prices: Mapping[str, Price]) -> float:

@@ -19,6 +19,7 @@ class Sampling:
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
+    repetition_penalty: float | None = None
     stop: tuple[str, ...] = ()
 
 
@@ -36,6 +37,14 @@ class Agreement:
     agree: int = 2
     over_tokens: int = 64
     similarity: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.agree < 2:
+            raise ValueError(f"agree must be a whole number of at least 2, not {self.agree}")
+        if self.over_tokens < 1:
+            raise ValueError(f"over_tokens must be a whole number of at least 1, not {self.over_tokens}")
+        if not 0 < self.similarity <= 1:
+            raise ValueError(f"similarity must be a number above 0 and up to 1, not {self.similarity:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,14 +10,17 @@ from stairstream.core.events import (
     AgentEnded,
     Event,
     LayoutChosen,
+    Noted,
     RunEnd,
     RunEnded,
     RunStarted,
     StepEnded,
     StepStarted,
+    Thought,
     Wrote,
 )
-from stairstream.core.session import Layout, Usage
+from stairstream.core.graph import Graph
+from stairstream.core.session import Layout, Note, Usage
 
 STALL_AFTER_S = 0.1
 """A pause up to this long between two deltas is not felt as one (Nielsen's limit for an instant response)."""
@@ -27,7 +30,7 @@ E = TypeVar("E", bound=Event)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSummary:
-    """One agent's part in a run."""
+    """One agent's part in a run. `thinking_tokens` are those of thoughts that were shown; `num_written` has none."""
 
     name: str
     reason: AgentEnd | None
@@ -36,6 +39,14 @@ class AgentSummary:
     layout: Layout | None
     usage: Usage
     error: str | None = None
+    num_written: int = 0
+    thinking_tokens: int = 0
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def num_failovers(self) -> int:
+        """How often the next of its fallbacks went on in place of its model."""
+        return sum(note.kind == "failover" for note in self.notes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +103,9 @@ def summarize_agent(events: Iterable[Event], agent: str) -> AgentSummary:
         layout=layouts[-1].layout if layouts else None,
         usage=usage(own, agent),
         error=ends[0].error if ends else None,
+        num_written=sum(event.num_tokens for event in _of(Wrote, own)),
+        thinking_tokens=sum(event.num_tokens for event in _of(Thought, own)),
+        notes=tuple(event.note for event in _of(Noted, own)),
     )
 
 
@@ -135,6 +149,21 @@ def tokens_again(events: Iterable[Event], agent: str) -> int:
     prompts = [event.usage for event in _of(StepEnded, events) if event.agent == agent]
     computed = sum(prompt.prompt_tokens - (prompt.cached_tokens or 0) for prompt in prompts)
     return max(0, computed - max((prompt.prompt_tokens for prompt in prompts), default=0))
+
+
+def tokens_saved(summary: Summary, graph: Graph) -> int:
+    """Tokens that were not written because their agents were stopped early, at most: what `max_tokens` left them."""
+    return sum(
+        max(0, graph.agent(one.name).sampling.max_tokens - one.num_written)
+        for one in summary.agents
+        if one.reason in ("cancelled", "agreed")
+    )
+
+
+def model_of(one: AgentSummary, graph: Graph) -> str:
+    """The model that spoke last for an agent: its own, or the fallback that took over."""
+    agent = graph.agent(one.name)
+    return (agent.model, *agent.fallbacks)[one.num_failovers]
 
 
 def seen_share(events: Sequence[Event], agent: str) -> float | None:

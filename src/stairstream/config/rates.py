@@ -1,0 +1,96 @@
+"""How fast each model was in earlier runs: moving estimates in a small JSON file, for adaptive policies."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import assert_never
+from urllib.parse import urlsplit
+
+import msgspec
+
+from stairstream.backends.models import models_folder
+from stairstream.config.models import LlamaCppKeys, ModelConfig, OpenAIKeys, ScriptedKeys, TorchKeys
+from stairstream.core.adaptive import Goals, Rate, adapt_graph, observe
+from stairstream.core.events import Event
+from stairstream.core.graph import Graph
+from stairstream.core.metrics import summarize
+
+
+class _File(msgspec.Struct, kw_only=True):
+    version: int = 1
+    rates: dict[str, Rate] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """The estimates on disk. A file that can't be read or written only means that nothing is known."""
+
+    path: Path = field(default_factory=lambda: models_folder().parent / "rates.json")
+
+    def load(self, models: Mapping[str, ModelConfig]) -> dict[str, Rate]:
+        """What is known of these models, by their names in the configuration."""
+        known = self._load()
+        return {name: known[key] for name, model in models.items() if (key := place_of(model)) in known}
+
+    def observe(self, models: Mapping[str, ModelConfig], graph: Graph, events: Sequence[Event]) -> None:
+        """Keep what one more run has shown; what is known of other models stays. A run cut short shows nothing."""
+        if summarize(events).reason not in ("stop", "length"):
+            return
+        found = observe(self.load(models), graph, events)
+        # a few hundred bytes, once a run: not worth a thread
+        new = {place_of(models[name]): rate for name, rate in found.items()}
+        try:
+            self._store(msgspec.json.format(msgspec.json.encode(_File(rates={**self._load(), **new}))))
+        except OSError:
+            return
+
+    def _load(self) -> dict[str, Rate]:
+        try:
+            rates = msgspec.json.decode(self.path.read_bytes(), type=_File).rates
+        except (OSError, msgspec.DecodeError):
+            return {}
+        return {place: rate for place, rate in rates.items() if rate.tokens_per_s > 0 and rate.answer_tokens > 0}
+
+    def _store(self, data: bytes) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.replace(name, self.path)
+
+
+def place_of(model: ModelConfig) -> str:
+    """Which model at which place, whatever a configuration calls it; holds no key."""
+    match model.keys:
+        case OpenAIKeys(base_url=url, model=name):
+            parts = urlsplit(url)  # without a user name and a password, where there are some
+            return f"{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')} {name}"
+        case LlamaCppKeys(model=name) | TorchKeys(model=name):
+            return f"{model.backend} {name}"
+        case ScriptedKeys():
+            return f"{model.backend} {model.name}"
+        case never:
+            assert_never(never)
+
+
+def adapt_agents(graph: Graph, rates: Mapping[str, Rate], goals: Mapping[str, Goals]) -> Graph:
+    """The graph with the policies of agents that have goals adapted, where the rates of all their models are known."""
+    for agent, its in goals.items():
+        graph = adapt_graph(graph, rates, its, [agent])
+    return graph
+
+
+def why_unadapted(graph: Graph, rates: Mapping[str, Rate], goals: Mapping[str, Goals]) -> tuple[str, ...]:
+    """A line for each agent with goals whose policy could not be adapted."""
+    lines = []
+    for name in goals:
+        agent = graph.agent(name)
+        models = dict.fromkeys((agent.model, *(graph.agent(upstream).model for upstream in agent.reads)))
+        if unknown := [model for model in models if model not in rates]:
+            lines.append(
+                f"policy of {name}: adaptive, but how fast {', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} "
+                "is not known before a first run; balanced until then"
+            )
+    return tuple(lines)
