@@ -1,11 +1,16 @@
 """From a configuration to graphs and backends."""
 
 import asyncio
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from stairstream.backends.base import Backend
+from stairstream.backends.hedge import Hedged
+from stairstream.backends.limits import Limited
+from stairstream.backends.retry import Retrying
 from stairstream.backends.scripted import ScriptedBackend
 from stairstream.config.build import open_backends, open_engines, split_words
 from stairstream.config.graphs import build_graph
@@ -61,6 +66,31 @@ def test_backends_are_made_only_for_the_models_of_the_graphs() -> None:
             return list(backends)
 
     assert asyncio.run(main()) == ["p", "a"]
+
+
+def test_fallbacks_get_backends_too_and_wrappers_come_in_one_order() -> None:
+    config = parse_config(
+        "models:\n"
+        "  a: {backend: scripted, length: 3, fallbacks: [b], hedge_after_s: 1, max_concurrency: 2}\n"
+        "  b: {backend: scripted, length: 3, attempts: 1}\n"
+        "pipelines: {one: {topology: single, model: a}}",
+        "c.yaml",
+        {},
+    )
+
+    async def main() -> Mapping[str, Backend]:
+        async with open_backends(config, [build_graph(config.models, config.pipeline())]) as backends:
+            return backends
+
+    backends = asyncio.run(main())
+    assert list(backends) == ["a", "b"]
+    kinds, place = [], backends["a"]
+    while not isinstance(place, ScriptedBackend):
+        assert isinstance(place, Retrying | Hedged | Limited)
+        kinds.append(type(place))
+        place = place._inner
+    assert kinds == [Retrying, Hedged, Limited]
+    assert isinstance(backends["b"], ScriptedBackend)
 
 
 def test_script_of_a_model_says_what_the_file_says() -> None:

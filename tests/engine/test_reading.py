@@ -43,6 +43,11 @@ def test_with_a_finite_lead_a_thinker_does_not_hold_the_answer() -> None:
     assert summarize(events).first_token_s == 1.25 + 0.5
 
 
+def test_wait_waits_for_a_thinker_too() -> None:
+    _, events = play(mixture(replace(QUICK, first_chunk=math.inf, patience_s=0)), scripted(p3=thinker(100)))
+    assert [step.at_s for step in steps(events)] == [0.5 + 115 * 0.25]
+
+
 def test_thoughts_are_forwarded_where_that_is_asked_for() -> None:
     graph = with_agent(mixture(QUICK), "p3", forward="both")
     backends = scripted(p3=thinker(8))

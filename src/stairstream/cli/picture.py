@@ -68,8 +68,8 @@ def draw_run(graph: Graph, events: Sequence[Event], columns: int) -> list[Text]:
     inner = max(20, columns - name_width(lanes.values()) - MARGIN)
     drawn = draw_lanes(list(lanes.values()), until_s, seconds_per_column(until_s, inner), inner)
     used = "".join(line.plain for line in drawn)
-    rare = "".join(f"  {mark} {meaning}" for mark, meaning in _RARE.items() if mark in used)
-    return [*drawn, Text(LEGEND + rare, style="dim")]
+    rare = "  ".join(f"{mark} {meaning}" for mark, meaning in _RARE.items() if mark in used)
+    return [*drawn, *(Text(line, style="dim") for line in (LEGEND, rare) if line)]
 
 
 def seconds_per_column(until_s: float, columns: int, at_least_s: float = 0.0) -> float:

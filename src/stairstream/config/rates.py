@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
@@ -83,14 +83,19 @@ def adapt_agents(graph: Graph, rates: Mapping[str, Rate], goals: Mapping[str, Go
 
 
 def why_unadapted(graph: Graph, rates: Mapping[str, Rate], goals: Mapping[str, Goals]) -> tuple[str, ...]:
-    """A line for each agent with goals whose policy could not be adapted."""
-    lines = []
+    """A line on the agents with goals whose policies could not be adapted, if there are any."""
+    agents, unknown = [], dict[str, None]()
     for name in goals:
         agent = graph.agent(name)
         models = dict.fromkeys((agent.model, *(graph.agent(upstream).model for upstream in agent.reads)))
-        if unknown := [model for model in models if model not in rates]:
-            lines.append(
-                f"policy of {name}: adaptive, but how fast {', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} "
-                "is not known before a first run; balanced until then"
-            )
-    return tuple(lines)
+        if not_known := [model for model in models if model not in rates]:
+            agents.append(name)
+            unknown |= dict.fromkeys(not_known)
+    if not agents:
+        return ()
+    return (f"adaptive: no earlier run has shown the speed of {_and(unknown)}; balanced for {_and(agents)} this time",)
+
+
+def _and(names: Iterable[str]) -> str:
+    *rest, last = names
+    return f"{', '.join(rest)} and {last}" if rest else last

@@ -177,7 +177,8 @@ def next_mark(policy: Policy, own: Own) -> float:
 def has_quorum(policy: Policy, upstream: Sequence[Upstream], own: Own) -> bool:
     """Whether enough upstream agents have reached the next step's mark or have ended."""
     present, missing = _count(policy, upstream, own)
-    talking = sum(one.is_open and not one.is_thinking for one in upstream)
+    waits_for_ends = policy.first_chunk == math.inf  # then whoever only thinks is waited for as well
+    talking = sum(one.is_open and (waits_for_ends or not one.is_thinking) for one in upstream)
     if not talking and missing:
         return False
     return present >= min(quorum_of(policy, len(upstream)), talking)
