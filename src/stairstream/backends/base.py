@@ -31,6 +31,7 @@ class Session(Protocol):
     def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
         """Go on with the answer for up to `limit` tokens: one Began, then Deltas and Notes, then one Ended.
 
+        A second Began before the first Delta says that the call had to be made again, perhaps in another layout.
         Deltas end at character borders. Raises a BackendError when the place fails; after one that came
         before the first Delta, `write` may be called again. Closing the generator ends the call at once.
         """

@@ -24,7 +24,7 @@ from stairstream.backends.endpoint import Endpoint, Fields
 from stairstream.backends.http import NETWORK_ERRORS, HttpPool, connection_error
 from stairstream.backends.wire import AnswerReader, Piece
 from stairstream.core.context import Context
-from stairstream.core.errors import BackendError, MalformedAnswer, StreamCut
+from stairstream.core.errors import BackendError, MalformedAnswer, RequestRejected, StreamCut
 from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import Conversation
 from stairstream.core.prompts import Prompt, render
@@ -59,6 +59,7 @@ class OpenAIBackend:
         self.endpoint = Endpoint(base_url, model, pool, api_key)
         self._capabilities = capabilities
         self._continues = continues
+        self._rejecting: Capability | None = None
 
     @property
     def model(self) -> str:
@@ -68,6 +69,8 @@ class OpenAIBackend:
     @property
     def capability(self) -> Capability:
         """How the endpoint continues an answer, as far as is known without asking it."""
+        if self._rejecting:
+            return self._rejecting
         if self._continues:
             return Capability(continues=self._continues, why="set in the configuration")
         place = (self.endpoint.base_url, self.model)
@@ -93,6 +96,10 @@ class OpenAIBackend:
             return self.capability
         return await self._capabilities.settle(self.endpoint.base_url, self.model, self._ask_probe, is_fresh)
 
+    def note_rejection(self, capability: Capability) -> None:
+        """The endpoint has turned out to reject what it was thought to continue: from now on that counts."""
+        self._rejecting = capability
+
     async def _ask_probe(self, mode: ProbeMode) -> str:
         prompt = Prompt(messages=PROBE, continues_last=True)
         body = self.endpoint.body(prompt, Sampling(temperature=0), PROBE_TOKENS, mode)
@@ -115,6 +122,7 @@ class _Call:
     body: Fields
     max_tokens: int
     continuation: Continuation
+    is_continued: bool
     reader: AnswerReader = field(default_factory=AnswerReader)
     response: aiohttp.ClientResponse | None = None
     sending: asyncio.Timeout | None = None
@@ -195,15 +203,28 @@ class OpenAISession:
         self._context.read(chunks)
 
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
-        """One request: its answer as it comes, in the layout `quoted` up to EDGE_TOKENS tokens beyond the limit."""
-        call = self._call = self._prepare(limit)
-        reader, continuation = call.reader, call.continuation
+        """One request: its answer as it comes, in the layout `quoted` up to EDGE_TOKENS tokens beyond the limit.
+
+        An endpoint that rejects an answer to be continued is asked once more, with the answer quoted.
+        """
+        call = self._call = self._prepare(limit, self._backend.capability)
         try:
             yield call.began
             for note in self._unsaid(call.notes):
                 yield note
-            for note in self._unsaid(await self._send(call)):
+            try:
+                notes = await self._send(call)
+            except RequestRejected as exc:
+                if not call.is_continued:
+                    raise
+                unable = Capability(continues="none", why=f"the answer so far was rejected: {exc}")
+                call = self._call = self._prepare(limit, unable)
+                yield call.began
+                notes = [*call.notes, *await self._send(call)]
+                self._backend.note_rejection(unable)
+            for note in self._unsaid(notes):
                 yield note
+            reader, continuation = call.reader, call.continuation
             while not call.is_over:
                 pieces = await self._receive(call)
                 if reader.thoughts and (thought := reader.take_thoughts()):
@@ -239,8 +260,8 @@ class OpenAISession:
         if self._call is not None:
             self._call.stop_now()
 
-    def _prepare(self, limit: int) -> _Call:
-        context, capability = self._context, self._backend.capability
+    def _prepare(self, limit: int, capability: Capability) -> _Call:
+        context = self._context
         layout, why, notes = _choose_layout(context, capability)
         prompt = render(context, layout)
         sampling, is_quoted = context.agent.sampling, layout == "quoted"
@@ -254,6 +275,7 @@ class OpenAISession:
             body=self._backend.endpoint.body(prompt, sampling, limit + room, capability.continues),
             max_tokens=limit + room,
             continuation=Continuation(limit, seam, stops, ends_at_word=is_quoted),
+            is_continued=prompt.continues_last,
         )
 
     def _unsaid(self, notes: Sequence[Note]) -> list[Note]:
@@ -268,7 +290,7 @@ class OpenAISession:
         try:
             async with asyncio.timeout(None) as call.sending:
                 call.response, notes = await self._backend.endpoint.send(call.body)
-        except TimeoutError:
+        except (TimeoutError, BackendError):
             if not call.is_stopped:
                 raise
             return []

@@ -1,4 +1,8 @@
-"""A backend that tries again: a call that fails before its first token is made anew, after a pause with jitter."""
+"""A backend that tries again: a call that fails before its first token is made anew, after a pause with jitter.
+
+An answer that ends before its first word, be it by the model or at a limit of its server, counts as a failure too;
+what the last try gives is passed on as it is.
+"""
 
 import asyncio
 import random
@@ -6,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from stairstream.backends.base import Backend, Room, Session
-from stairstream.core.errors import BackendError
+from stairstream.core.errors import BackendError, MalformedAnswer
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Chunk, Delta, Ended, Note, WriteItem
@@ -21,8 +25,8 @@ class Retrying:
     def __init__(self, inner: Backend, *, attempts: int, rng: random.Random) -> None:
         assert attempts >= 1
         self._inner = inner
-        self._attempts = attempts
-        self._rng = rng
+        self.attempts = attempts
+        self.rng = rng
 
     @property
     def model(self) -> str:
@@ -34,17 +38,18 @@ class Retrying:
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
         session = await self._inner.open(agent, conversation, written)
-        return _RetryingSession(session, self._attempts, self._rng)
+        return _RetryingSession(session, self, written)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
 
 class _RetryingSession:
-    def __init__(self, inner: Session, attempts: int, rng: random.Random) -> None:
+    def __init__(self, inner: Session, backend: Retrying, written: str) -> None:
         self._inner = inner
-        self._attempts = attempts
-        self._rng = rng
+        self.foresee = getattr(inner, "foresee", None)  # only some sessions read ahead
+        self._backend = backend
+        self._has_words = bool(written)
         self._pause: asyncio.Event | None = None
 
     async def warm(self) -> None:
@@ -54,18 +59,25 @@ class _RetryingSession:
         await self._inner.read(chunks)
 
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
-        for attempt in range(1, self._attempts + 1):
-            has_begun = False
+        for attempt in range(1, self._backend.attempts + 1):
+            has_begun, is_last = False, attempt == self._backend.attempts
             try:
                 async with aclosing(self._inner.write(limit)) as items:
                     async for item in items:
-                        has_begun = has_begun or isinstance(item, Delta)
+                        match item:
+                            case Delta():
+                                has_begun = True
+                                self._has_words = self._has_words or not item.is_thinking
+                            case Ended(reason="stop" | "length") if not (has_begun or self._has_words or is_last):
+                                raise MalformedAnswer(f"{self._backend.model} gave an empty answer")
+                            case _:
+                                pass
                         yield item
                 return
             except BackendError as exc:
-                if has_begun or not exc.is_retryable or attempt == self._attempts:
+                if has_begun or not exc.is_retryable or is_last:
                     raise
-                pause_s = pause_before(attempt, exc.retry_after_s, self._rng)
+                pause_s = pause_before(attempt, exc.retry_after_s, self._backend.rng)
                 yield Note(kind="retry", text=f"{exc}; again in {pause_s:.1f} s")
             if await self._stopped_within(pause_s):
                 yield Ended(reason="stopped")

@@ -15,6 +15,7 @@ from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.policy import Decision, Finish, Own, Wait, Write, decide, has_quorum
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, NoteKind, Usage
+from stairstream.engine.ahead import Ahead, ReadsAhead
 from stairstream.engine.log import Log
 from stairstream.engine.output import Output
 from stairstream.engine.reader import Reader
@@ -50,7 +51,9 @@ class AgentLoop:
         self._backends = tuple(backends)
         self._backend = self._backends[0]
         self._output = output
+        self._upstream = upstream
         self._reader = Reader(upstream, self._on_change)
+        self._ahead: Ahead | None = None
         self._room = ContextRoom.of(agent, conversation)
         self._clock = surroundings.clock
         self._emit = surroundings.emit
@@ -84,18 +87,27 @@ class AgentLoop:
     async def _run_on(self, backend: Backend, spawn: Callable[[Session], asyncio.Task[None]]) -> OwnEnd:
         session = await backend.open(self._agent, self._conversation, self._output.answer.text())
         warming = spawn(session) if self._agent.reads else None
+        if isinstance(session, ReadsAhead) and self._own.steps == 0:
+            self._ahead = Ahead(session, self._upstream, self._reader.peek)
         try:
             return await self._write_to_the_end(session)
         finally:
             self._hush()
+            self._read_ahead_no_more()
             if warming:
                 warming.cancel()
             await session.aclose()
 
+    def _read_ahead_no_more(self) -> None:
+        if self._ahead is not None:
+            self._ahead.stop()
+            self._ahead = None
+
     def _hand_over(self) -> None:
         """The next model begins the step that failed again, with everything that had been read."""
         self._reader.rewind()
-        steps = max(0, self._own.steps - 1) if self._own.is_writing else self._own.steps
+        is_undone = self._own.is_writing or not self._step_tokens
+        steps = max(0, self._own.steps - 1) if is_undone else self._own.steps
         self._own = replace(self._own, steps=steps, is_writing=False, model_ended_at=None, is_confirmed=False)
 
     async def _write_to_the_end(self, session: Session) -> OwnEnd:
@@ -105,6 +117,7 @@ class AgentLoop:
                     await self._wait(wait)
                 case Write() as write:
                     reason = await self._step(session, write)
+                    self._check_silence(reason)
                     if reason in ("length", "content_filter"):
                         return reason
                 case Finish(reason=finish):
@@ -113,6 +126,20 @@ class AgentLoop:
                     return finish
                 case never:
                     assert_never(never)
+
+    def _check_silence(self, reason: EndReason) -> None:
+        """A call that ends before a word leaves the answer to a fallback, if there is one.
+
+        If not, a model that had nothing to say is asked again when there is more to read; one that came to a limit of
+        its server before its first word has failed, and behind it has ended.
+        """
+        if self._step_tokens or reason not in ("stop", "length"):
+            return
+        is_empty, is_last = not len(self._output.answer), self._backend is self._backends[-1]
+        if is_empty and not (is_last and reason == "stop"):
+            raise MalformedAnswer(f"{self._backend.model} gave an empty answer")
+        if reason == "length" and not is_last:
+            raise MalformedAnswer(f"{self._backend.model} came to a limit of its own before a word")
 
     def _decide(self) -> Decision:
         upstream, now = self._reader.progress(), self._clock()
@@ -175,6 +202,7 @@ class AgentLoop:
 
     async def _step(self, session: Session, write: Write) -> EndReason:
         """Read everything that is there, then write until the model ends, the limit, or an update is due."""
+        self._read_ahead_no_more()
         chunks, readings = self._take() if write.reads else ([], ())
         step, self._num_steps = self._num_steps, self._num_steps + 1
         is_update = self._own.steps > 0

@@ -120,9 +120,12 @@ class FakeServer:
             if answer.fault and answer.fault.kind == "reset":
                 return cut(request, web.StreamResponse(), call)
             return await (send_stream(request, answer) if is_stream else send_whole(request, answer))
-        except (asyncio.CancelledError, ConnectionResetError):
+        except asyncio.CancelledError:
             call.ended = "left"
             raise
+        except ConnectionResetError:
+            call.ended = "left"
+            return web.Response()  # nobody is there to read it
         finally:
             call.ended_s = time.monotonic()
 
