@@ -28,13 +28,15 @@ class Usage:
     """Tokens of one call, or of several added up.
 
     `cached_tokens` are those of `prompt_tokens` that the engine had not to compute; None means that
-    the endpoint does not say, which is not the same as 0.
+    the endpoint does not say, which is not the same as 0. `early_tokens` are those that were computed before
+    the call began, beside other work.
     """
 
     prompt_tokens: int = 0
     cached_tokens: int | None = None
     completion_tokens: int = 0
     is_estimate: bool = False
+    early_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         known = self.cached_tokens is not None and other.cached_tokens is not None
@@ -43,6 +45,7 @@ class Usage:
             cached_tokens=(self.cached_tokens or 0) + (other.cached_tokens or 0) if known else None,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             is_estimate=self.is_estimate or other.is_estimate,
+            early_tokens=self.early_tokens + other.early_tokens,
         )
 
 

@@ -48,6 +48,15 @@ class Reader:
         """Tokens that are there and have not been read."""
         return sum(log.num_tokens - read for log, read in zip(self._logs, self._tokens, strict=True))
 
+    def peek(self) -> list[Chunk]:
+        """Everything that is unread, and stays so."""
+        chunks = []
+        for i, log in enumerate(self._logs):
+            if log.position > self._positions[i] or (log.is_closed and not self._end_is_read[i]):
+                text, ids = log.between(self._positions[i], log.position)
+                chunks.append(Chunk(agent=log.agent, text=text, ids=ids, is_final=log.is_closed))
+        return chunks
+
     def rewind(self) -> None:
         """Read everything again: another session takes over."""
         self._positions = [0] * len(self._logs)

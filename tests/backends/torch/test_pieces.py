@@ -106,6 +106,18 @@ def test_the_head_is_what_every_prompt_begins_with(tokens: Tokens) -> None:
     assert head and prompter.build()[: len(head)] == head
 
 
+def test_nothing_is_certain_behind_the_first_reference_that_is_being_written(tokens: Tokens) -> None:
+    def ahead(*chunks: Chunk) -> str:
+        return tokens.decode(join(Prompter(tokens, AGENT, ASK, "grouped").build_ahead(chunks)))
+
+    red = Chunk(agent="p2", text="red", is_final=False)
+    assert ahead(red).endswith("<reference 1>\n")
+    assert ahead(Chunk(agent="p1", text="deep", is_final=False), red).endswith("<reference 1>\ndeep")
+    assert ahead(Chunk(agent="p1", text="deep", is_final=True), red).endswith("<reference 2>\nred")
+    everyone = [Chunk(agent=name, text="so", is_final=True) for name in AGENT.reads]
+    assert ahead(*everyone).endswith("assistant\n")
+
+
 def test_ids_of_the_writer_are_kept_only_where_they_spell_the_text_here(tokens: Tokens) -> None:
     bytewise = tuple(token for letter in "the sea" for token in tokens.encode(letter))
     assert bytewise != tokens.encode("the sea")

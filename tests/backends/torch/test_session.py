@@ -170,15 +170,46 @@ def test_a_batch_writes_what_each_writes_alone() -> None:
     on_model(act)
 
 
+async def settle(session: TorchSession) -> None:
+    """Until all that was asked for early is computed."""
+    async with asyncio.timeout(10):
+        while session._early is not None:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
 def test_warming_leaves_only_what_comes_behind_the_head() -> None:
     async def act(backend: TorchBackend) -> None:
         warmed, cold = [await backend.open(AGENT, ASK) for _ in range(2)]
         await warmed.warm()
+        await settle(warmed)
         await warmed.read([chunk("p1", "deep")])
         first = await write(warmed, 12)
+        usage = ended(first).usage
+        assert usage is not None and usage.cached_tokens == 0
+        assert 200 < usage.early_tokens < usage.prompt_tokens
         await cold.read([chunk("p1", "deep")])
-        assert computed(first) < 150 < ended(first).usage.prompt_tokens  # type: ignore[union-attr]
         assert ids_of(await write(cold, 12)) == ids_of(first)
+
+    on_model(act)
+
+
+@pytest.mark.parametrize("layout", ["grouped", "insert", "rounds"])
+def test_what_is_foreseen_is_hidden_and_changes_nothing(layout: Layout) -> None:
+    async def act(backend: TorchBackend) -> None:
+        agent = replace(AGENT, layout=layout)
+        early, late = [await backend.open(agent, ASK) for _ in range(2)]
+        last = [chunk("p1", "deep, salty and wide", True), chunk("p2", "red as a rose", True)]
+        for chunks in ([chunk("p2", "red as")], [chunk("p1", "deep, sal"), chunk("p2", "red")], last):
+            early.foresee(chunks)
+            await settle(early)
+        for session in (early, late):
+            await session.read(last)
+        first = await write(early, 20)
+        assert ids_of(first) == ids_of(await write(late, 20))
+        usage = ended(first).usage
+        assert usage is not None and usage.cached_tokens is not None
+        assert usage.early_tokens >= usage.prompt_tokens - 1
+        assert usage.prompt_tokens - usage.cached_tokens <= usage.prompt_tokens + 10
 
     on_model(act)
 

@@ -71,12 +71,31 @@ class Prompter:
     def build_head(self) -> list[Piece]:
         """What stands before the first reference, whatever will be read."""
         agent = self._context.agent
-        ahead = Prompter(self._tokens, agent, self._context.conversation, self._layout)
-        ahead.read([Chunk(agent=name, text="...", is_final=False) for name in agent.reads])
+        pieces, slots = self._look_ahead([Chunk(agent=name, text="...", is_final=False) for name in agent.reads])
+        return pieces[: slots[0][0]] if slots else []
+
+    def build_ahead(self, chunks: Sequence[Chunk]) -> list[Piece]:
+        """The beginning of the first prompt as far as it is certain, when these chunks are there to be read.
+
+        Nothing is certain behind the first reference that is still being written.
+        """
+        pieces, slots = self._look_ahead(chunks)
+        finals = {chunk.agent for chunk in chunks if chunk.is_final}
+        reads = self._context.agent.reads
+        is_open = [name not in finals for name in reads]
+        if not any(is_open):
+            return pieces[:-1]
+        sure = reads[: is_open.index(True) + 1]
+        ends = [number + 1 for number, name in slots if name in sure]
+        return pieces[: ends[-1]] if ends else self.build_head()
+
+    def _look_ahead(self, chunks: Sequence[Chunk]) -> tuple[list[Piece], list[tuple[int, Hashable]]]:
+        """The first prompt if it had these chunks; and which of its pieces are whose words."""
+        ahead = Prompter(self._tokens, self._context.agent, self._context.conversation, self._layout, self.written)
+        ahead.read(chunks)
+        agents = {key: key[0] for key, _ in ahead._places if isinstance(key, tuple)}
         pieces = ahead.build()
-        slots = {key for key, _ in ahead._places}
-        first = next((number for number, piece in enumerate(pieces) if piece.key in slots), 0)
-        return pieces[:first]
+        return pieces, [(number, agents[piece.key]) for number, piece in enumerate(pieces) if piece.key in agents]
 
     def _put(self, chunk: Chunk) -> str:
         """A placeholder for a chunk's text, escaped as the running text is."""

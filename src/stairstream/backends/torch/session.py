@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 from stairstream.backends.llamacpp.words import DeltaMaker
@@ -43,17 +44,22 @@ class TorchSession:
         # the context as it was last taken in, and how many own words stand before its last piece
         self._fixed: list[Piece] = []
         self._num_own_before = 0
+        self._early_tokens = 0  # computed before the write that needs them
         self._is_full = False
         self._is_stopped = False
         self._job: Job | None = None
+        self._early: Job | None = None
+        self._next_early: Sequence[Piece] = ()
 
     async def warm(self) -> None:
-        """Compute the part of the prompt that stands before every reference."""
-        if self._job is not None or self._fixed:
-            return
-        head = self._prompter.build_head()
-        if head:
-            await self._compute(head)
+        """Begin to compute the part of the prompt that stands before every reference; does not wait for it."""
+        if not self._fixed:
+            self._compute_early(self._prompter.build_head())
+
+    def foresee(self, chunks: Sequence[Chunk]) -> None:
+        """Begin to compute what of the first prompt is certain already."""
+        if not self._fixed:
+            self._compute_early(self._prompter.build_ahead(chunks))
 
     async def read(self, chunks: Sequence[Chunk]) -> None:
         """Let the references grow; the next write computes what is new."""
@@ -72,10 +78,17 @@ class TorchSession:
         reason: EndReason = "length" if room < 1 else "stopped" if self._is_stopped else "limit"
         if reason == "limit":
             writing = _Writing(self._tokens, self._prompter, self._agent)
-            async for item in self._run(pieces, min(limit, room), writing):
-                yield item
+            async with aclosing(self._run(pieces, min(limit, room), writing)) as deltas:
+                async for delta in deltas:
+                    yield delta
             reason = "length" if writing.reason == "limit" and room <= limit else writing.reason
-            usage = replace(usage, cached_tokens=size - writing.computed_tokens, completion_tokens=writing.num_written)
+            early, self._early_tokens = self._early_tokens, 0
+            usage = replace(
+                usage,
+                cached_tokens=max(0, size - writing.computed_tokens - early),
+                completion_tokens=writing.num_written,
+                early_tokens=early,
+            )
         yield Ended(reason=reason, usage=usage)
 
     async def _run(self, pieces: list[Piece], limit: int, writing: "_Writing") -> AsyncGenerator[Delta, None]:
@@ -85,13 +98,14 @@ class TorchSession:
             job = self._submit(pieces, limit, news)
             try:
                 while not isinstance(one := await news.get(), Done):
-                    if delta := writing.take(one):
+                    # what was under way when we stopped is not written: the next write takes it out of the cache
+                    if not job.is_stopped and (delta := writing.take(one)):
                         yield delta
                     job.is_stopped = job.is_stopped or writing.is_at_stop
             finally:
                 job.is_stopped = True
                 self._job = None
-            writing.end(one)
+            writing.end(replace(one, reason="stopped") if self._is_stopped and one.reason != "failed" else one)
             if writing.reason != "limit" or not writing.pending or self._is_stopped:
                 break
             pieces, limit = writing.extend(pieces), 1
@@ -104,24 +118,32 @@ class TorchSession:
         def tell(one: int | Done) -> None:
             loop.call_soon_threadsafe(news.put_nowait, one)
 
-        if self._job is not None:
-            self._job.is_stopped = True
+        if self._early is not None:
+            self._early.is_stopped = True  # it has done what could be done early
         self._job = job = Job(track=self._track, pieces=pieces, limit=limit, tell=tell)
         self._worker.submit(job)
         return job
 
-    async def _compute(self, pieces: Sequence[Piece]) -> Done:
-        """Let the cache hold these pieces, without a word."""
-        news: asyncio.Queue[int | Done] = asyncio.Queue()
-        job = self._submit(pieces, 0, news)
-        try:
-            done = await news.get()
-        finally:
-            job.is_stopped = True
-            if self._job is job:
-                self._job = None
+    def _compute_early(self, pieces: Sequence[Piece]) -> None:
+        """Let the cache hold these pieces, without a word; one such job at a time, and then the latest."""
+        if not 0 < sum(len(piece.ids) for piece in pieces) < self._context_tokens:
+            return
+        if self._early is not None:
+            self._next_early = pieces
+            return
+        loop = asyncio.get_running_loop()
+        self._early = Job(
+            track=self._track, pieces=pieces, limit=0, tell=lambda one: loop.call_soon_threadsafe(self._came_early, one)
+        )
+        self._worker.submit(self._early)
+
+    def _came_early(self, done: int | Done) -> None:
         assert isinstance(done, Done)
-        return done
+        self._early_tokens += done.computed_tokens
+        self._early = None
+        pieces, self._next_early = self._next_early, ()
+        if not self._fixed:
+            self._compute_early(pieces)
 
     def _prepare(self, limit: int) -> tuple[list[Piece], Note | None]:
         """The context with everything that was read, or with its references as they were if that is too much."""
@@ -153,6 +175,7 @@ class TorchSession:
     async def aclose(self) -> None:
         """Leave the batch."""
         self.stop()
+        self._next_early = ()
         self._worker.forget(self._track)
 
 

@@ -59,7 +59,7 @@ class Job:
     track: Track
     pieces: Sequence[Piece]
     limit: int
-    tell: Callable[[int | Done], None]
+    tell: Callable[[int | Done], object]
     is_stopped: bool = False
     num_written: int = 0
     num_missing: int = 0

@@ -1,0 +1,81 @@
+"""Sessions that can read ahead are shown what they will read first, while it is being written."""
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from stairstream.backends.base import Session
+from stairstream.backends.scripted import Script, ScriptedBackend, ScriptedSession, numbered_words
+from stairstream.core.events import StepStarted
+from stairstream.core.graph import Agent
+from stairstream.core.messages import Conversation
+from stairstream.core.policy import PRESETS, Policy
+from stairstream.core.session import Chunk
+from tests.engine.staircase import mixture, play, scripted
+
+WAIT = PRESETS["wait"]
+FIRST_32 = Policy(first_chunk=32, growth=1, quorum="all", patience_s=0, lead=math.inf)
+
+
+class Foreseeing(ScriptedBackend):
+    """A scripted model whose sessions read ahead: what they were shown, and when."""
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script, "agg")
+        self.shown: list[tuple[float, dict[str, str], set[str]]] = []
+
+    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> ScriptedSession:
+        session = await super().open(agent, conversation, written)
+        session.foresee = self._show  # type: ignore[attr-defined]
+        return session
+
+    def _show(self, chunks: Sequence[Chunk]) -> None:
+        texts = {chunk.agent: chunk.text for chunk in chunks}
+        finals = {chunk.agent for chunk in chunks if chunk.is_final}
+        self.shown.append((asyncio.get_running_loop().time(), texts, finals))
+
+
+def backends(length: int) -> tuple[Foreseeing, Mapping[str, ScriptedBackend]]:
+    found = scripted(length=length)
+    agg = Foreseeing(found["agg"].script)
+    return agg, {**found, "agg": agg}
+
+
+def test_under_wait_each_16_tokens_and_each_end_are_shown_before_the_first_step() -> None:
+    agg, models = backends(length=40)
+    run, events = play(mixture(WAIT, num_proposers=2), models)
+    assert run.answer == "".join(agg.script.words)
+    assert len(agg.calls) == 1
+    (step,) = [event for event in events if isinstance(event, StepStarted) and event.agent == "agg"]
+    counts = [{name: len(text.split()) for name, text in texts.items()} for _, texts, _ in agg.shown]
+    # token i (from 0) of a proposer comes at 0.5 + 0.25 * i; after each call the next one is 16 tokens of any log away
+    assert [(at_s, count) for (at_s, _, _), count in zip(agg.shown, counts, strict=True)][:2] == [
+        (4.25, {"p1": 16, "p2": 15}),
+        (8.0, {"p1": 31, "p2": 31}),
+    ]
+    assert agg.shown[-1][2] <= {"p1", "p2"} and agg.shown[-1][0] <= step.at_s
+    joined = [text for _, texts, _ in agg.shown for name, text in texts.items() if name == "p1"]
+    assert all(later.startswith(earlier) for earlier, later in pairwise(joined))
+
+
+def test_nothing_is_shown_once_the_agent_has_begun() -> None:
+    agg, models = backends(length=100)
+    _, events = play(mixture(FIRST_32), models)
+    first = next(event for event in events if isinstance(event, StepStarted) and event.agent == "agg")
+    assert first.at_s == 0.5 + 0.25 * 31
+    assert [at_s for at_s, _, _ in agg.shown] and all(at_s <= first.at_s for at_s, _, _ in agg.shown)
+
+
+def test_being_shown_changes_no_event() -> None:
+    _, models = backends(length=40)
+    _, with_sight = play(mixture(WAIT), models)
+    _, without = play(mixture(WAIT), scripted(length=40))
+    assert with_sight[1:] == without[1:]  # the first has the run's id
+
+
+def test_sessions_that_cannot_read_ahead_are_left_alone() -> None:
+    found = scripted(length=40, agg=Script(words=numbered_words("a", 4)))
+    run, _ = play(mixture(WAIT), found)
+    assert run.answer == "a1 a2 a3 a4"
+    assert not hasattr(Session, "foresee")
