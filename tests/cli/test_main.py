@@ -71,6 +71,81 @@ def test_json_has_all_numbers_and_nothing_else_is_printed(capsys: Captured) -> N
     assert own["prompt_tokens"] > 0 and own["first_token_s"] == found["first_token_s"]
 
 
+def test_json_says_who_answered_who_was_cut_and_what_it_cost(capsys: Captured, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "models:\n"
+        "  p: {backend: scripted, length: 60, max_tokens: 40, price: {prompt: 0, completion: 1000}}\n"
+        "  long: {backend: scripted, length: 900, token_s: 0.01}\n"
+        "  a: {backend: scripted, length: 9, first_token_s: 0.05, attempts: 1, fault: {kind: cut, after_tokens: 3}, fallbacks: [b]}\n"
+        "  b: {backend: scripted, length: 9}\n"
+        "pipelines:\n"
+        "  mix: {topology: mixture, proposers: [p, long], aggregator: a, policy: {first_chunk: 4, quorum: 1}}\n"
+    )
+    assert main(["ask", "-c", str(file), "--json", "Why?"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["answered_by"] == {"agent": "a", "model": "b"}
+    assert found["cut"] == ["long"]
+    assert found["tokens_saved_at_most"] >= 900
+    assert len(found["degraded"]) == 1 and "b goes on" in found["degraded"][0]
+    agents = {agent["name"]: agent for agent in found["agents"]}
+    assert [note["kind"] for note in agents["a"]["notes"]] == ["failover"]
+    assert (agents["p"]["cost"], agents["a"]["cost"], found["cost"]) == (0.04, None, 0.04)
+    assert (agents["p"]["ended"], agents["long"]["ended"], agents["a"]["ended"]) == ("length", "cancelled", "stop")
+    assert agents["a"]["policy_numbers"]["first_chunk"] == 4 and agents["p"]["policy_numbers"] is None
+    assert agents["a"]["reads"] == ["p", "long"]
+
+
+def test_drawing_goes_below_the_answer_to_standard_error(capsys: Captured) -> None:
+    assert main(["ask", "-c", CONFIG, "--draw", "Why?"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ANSWER + "\n"
+    lanes = [line.split()[0] for line in printed.err.splitlines() if "\u25c6" in line]
+    assert lanes[:4] == ["a", "p.1", "p.2", "p.3"]
+
+
+def test_adaptive_policy_says_when_it_knows_nothing_and_learns(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAIRSTREAM_CACHE", str(tmp_path))
+    assert main(["ask", "-c", CONFIG, "--policy", "adaptive", "Why?"]) == 0
+    assert "adaptive: no earlier run has shown the speed of a and p; balanced for a" in capsys.readouterr().err
+    assert main(["ask", "-c", CONFIG, "--policy", "adaptive", "--json", "Why?"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["policy"], found["notes"]) == ("adaptive", [])
+    assert found["policy_numbers"]["first_chunk"] != 16
+    assert (tmp_path / "rates.json").is_file()
+
+
+def test_demo_takes_any_topology_whose_agents_read(capsys: Captured, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "models: {m: {backend: scripted, length: 5}}\npipelines: {all: {topology: tree, model: m, branches: 3}}"
+    )
+    assert main(["demo", "-c", str(file), "Why?"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("t.3 ") >= 2 and "m answers alone" in printed
+
+
+def test_check_copes_with_every_topology_and_fallbacks(capsys: Captured, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "models:\n"
+        "  m: {backend: scripted, length: 5, max_tokens: 60, fallbacks: [n]}\n"
+        "  n: {backend: scripted, length: 5, max_tokens: 60, fallbacks: [m], forward: thinking}\n"
+        "pipelines:\n"
+        "  debate: {topology: debate, debaters: [m, n], policy: adaptive}\n"
+        "  council: {topology: council, members: [m, n], judge: m, answer: n, stop_when: {agree: 2}}\n"
+        "  chain: {topology: chain, models: [m, n, m], edges: sentence}\n"
+    )
+    assert main(["check", "-c", str(file)]) == 0
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert [["debate", "adaptive"], ["debate", "wait"], ["debate", "m"]] == [
+        row for row in rows if row[:1] == ["debate"]
+    ]
+    assert ["council", "balanced"] in rows and ["chain", "wait"] in rows
+
+
 def test_single_model_has_no_policy(capsys: Captured) -> None:
     assert main(["ask", "-c", CONFIG, "-p", "single", "--json", "Why?"]) == 0
     assert json.loads(capsys.readouterr().out)["policy"] is None

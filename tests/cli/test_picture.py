@@ -1,15 +1,18 @@
 """The staircase in characters, column by column."""
 
-from stairstream.cli.picture import Lane, draw_lane, draw_ruler, make_lanes, seconds_per_column
-from stairstream.core.events import AgentEnded, StepStarted, Wrote
+from stairstream.cli.picture import LEGEND, Lane, draw_lane, draw_ruler, draw_run, make_lanes, seconds_per_column
+from stairstream.core.events import AgentEnded, StepStarted, Thought, Wrote
+from stairstream.core.policy import Policy
 from stairstream.core.topologies import mixture
+from tests.engine.staircase import mixture as small_mixture
+from tests.engine.staircase import play, scripted
 
 
 def wrote(at_s: float) -> Wrote:
     return Wrote(at_s=at_s, agent="a", start=0, end=1, num_tokens=1, is_estimate=False)
 
 
-def lane(*events: Wrote | StepStarted | AgentEnded) -> Lane:
+def lane(*events: Wrote | StepStarted | AgentEnded | Thought) -> Lane:
     made = Lane("a")
     for event in events:
         made.add(event)
@@ -51,3 +54,19 @@ def test_ruler_names_every_tenth_column_that_has_room() -> None:
 def test_lanes_stand_from_the_answer_upwards() -> None:
     graph = mixture(proposers=["p", "p"], aggregator="a", layers=2)
     assert list(make_lanes(graph)) == ["a", "l2.p.1", "l2.p.2", "l1.p.1", "l1.p.2"]
+
+
+def test_agent_that_was_stopped_early_ends_in_a_stroke_and_thoughts_are_marked() -> None:
+    thought = Thought(at_s=0.5, agent="a", start=0, end=1, num_tokens=1)
+    ended = AgentEnded(at_s=2.5, agent="a", reason="agreed")
+    assert draw_lane(lane(thought, wrote(1.5), ended), 4.0, 1.0, 5) == "~◆┤  "
+
+
+def test_whole_run_fits_its_width_and_explains_its_marks() -> None:
+    graph = small_mixture(Policy(first_chunk=4, growth=2, quorum="all", patience_s=0))
+    _, events = play(graph, scripted())
+    lines = [line.plain for line in draw_run(graph, events, 60)]
+    assert [line.split()[0] for line in lines[:4]] == ["agg", "p1", "p2", "p3"]
+    assert max(map(len, lines[:5])) <= 60
+    assert lines[-1] == LEGEND
+    assert lines[0].count("▲") == 2 and lines[0].endswith("16")

@@ -4,15 +4,18 @@ from stairstream.core.events import (
     AgentEnded,
     Event,
     LayoutChosen,
+    Noted,
     Reading,
     RunEnded,
     RunStarted,
     StepEnded,
     StepStarted,
+    Thought,
     Wrote,
 )
-from stairstream.core.metrics import seen_share, stall_s, summarize, tokens_again, usage
-from stairstream.core.session import Usage
+from stairstream.core.graph import Agent, Graph, Sampling
+from stairstream.core.metrics import model_of, seen_share, stall_s, summarize, tokens_again, tokens_saved, usage
+from stairstream.core.session import Note, Usage
 
 
 def wrote(at_s: float, agent: str, start: int, end: int) -> Wrote:
@@ -70,3 +73,28 @@ def test_unknown_cached_tokens_stay_unknown_in_a_sum() -> None:
 
 def test_tokens_again_are_those_computed_beyond_the_longest_prompt() -> None:
     assert tokens_again(EVENTS, "agg") == 20 + 26 - 30
+
+
+GRAPH = Graph(
+    agents=(
+        Agent(name="p1", model="p", sampling=Sampling(max_tokens=10), fallbacks=("q",)),
+        Agent(name="agg", model="a", reads=("p1",), sampling=Sampling(max_tokens=100)),
+    ),
+    answer="agg",
+)
+
+
+def test_tokens_saved_are_what_stopped_agents_might_still_have_written() -> None:
+    for reason, saved in (("cancelled", 8), ("agreed", 8), ("stop", 0), ("failed", 0)):
+        end = AgentEnded(at_s=2.5, agent="p1", reason=reason)  # type: ignore[arg-type]
+        assert tokens_saved(summarize((*EVENTS, end)), GRAPH) == saved
+
+
+def test_thoughts_notes_and_the_model_that_took_over_are_in_an_agents_summary() -> None:
+    thought = Thought(at_s=0.25, agent="p1", start=0, end=3, num_tokens=2)
+    note = Note(kind="failover", text="p failed; q goes on")
+    plain = summarize(EVENTS).agents[0]
+    assert (plain.thinking_tokens, plain.notes, model_of(plain, GRAPH)) == (0, (), "p")
+    told = summarize((*EVENTS, thought, Noted(at_s=0.5, agent="p1", note=note))).agents[0]
+    assert (told.thinking_tokens, told.notes, model_of(told, GRAPH)) == (2, (note,), "q")
+    assert told.num_written == 2
