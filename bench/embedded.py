@@ -12,7 +12,8 @@ from pathlib import Path
 
 from bench.endpoint import arguments
 from stairstream.backends.base import Backend
-from stairstream.config.build import build_graph, open_backends
+from stairstream.config.build import open_backends
+from stairstream.config.graphs import build_graph
 from stairstream.config.schema import load_config
 from stairstream.core.graph import Graph
 from stairstream.core.messages import question
@@ -67,7 +68,7 @@ async def main() -> None:
     parser.add_argument("--answers", type=Path, default=None)
     args = parser.parse_args()
     config = load_config(None)
-    mix, single = (build_graph(config, config.pipelines[name]) for name in ("mix", "single"))
+    mix, single = (build_graph(config.models, config.pipelines[name]) for name in ("mix", "single"))
     graphs = {
         "wait": with_policy(mix, PRESETS["wait"], args.tokens),
         "default": with_policy(mix, None, args.tokens),

@@ -52,12 +52,12 @@ def test_single_pipeline_is_the_model_as_it_is() -> None:
     assert (agent.name, agent.sampling.seed, agent.sampling.temperature) == ("p", 7, None)
 
 
-def test_proposers_of_the_built_in_mixture_differ_and_its_aggregator_does_not_roll_dice() -> None:
+def test_proposers_of_the_built_in_mixture_differ_and_its_aggregator_is_calmer() -> None:
     config = load_config(None, {})
     *proposers, answer = build_graph(config.models, config.pipeline()).agents
     assert len({agent.sampling.seed for agent in proposers}) == len(proposers) == 3
     assert {agent.sampling.temperature for agent in proposers} == {0.8}
-    assert answer.sampling.temperature == 0
+    assert answer.sampling.temperature == 0.3
 
 
 def test_backends_are_made_only_for_the_models_of_the_graphs() -> None:

@@ -55,7 +55,7 @@ def test_built_in_configuration_has_a_mixture_and_the_single_model() -> None:
     assert list(config.pipelines) == ["mix", "single"]
     mix = config.pipeline("mix").keys
     assert isinstance(mix, MixtureKeys) and mix.proposer_sampling.temperature == 0.8
-    assert config.models["smollm2"].sampling.temperature == 0
+    assert config.models["smollm2"].sampling.repetition_penalty == 1.1
 
 
 def test_keys_stay_out_of_reprs() -> None:

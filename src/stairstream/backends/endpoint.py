@@ -64,6 +64,7 @@ class Endpoint:
         if prompt.continues_last and continues == "prefix":
             messages[-1]["prefix"] = True
         settings = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
+        settings["repetition_penalty"] = sampling.repetition_penalty
         return body | {name: value for name, value in settings.items() if value is not None}
 
     async def connect(self) -> None:

@@ -40,6 +40,7 @@ class SamplingKeys:
     temperature: Amount | None = None
     top_p: Share | None = None
     seed: _Count | None = None
+    repetition_penalty: Amount | None = None
     stop: tuple[str, ...] | None = None
 
 

@@ -18,9 +18,9 @@ class Wording:
     """
 
     combine: str = (
-        "Several assistants are answering the user's question; their responses are below, between <reference> and "
-        "</reference>. Write one answer of your own to the user's question: keep what is right and useful in the "
-        f"responses, leave out what is wrong, and do not mention the responses. {_DATA}"
+        "You have been given several responses to the latest question of the user. Write one single, accurate answer "
+        "to that question from them: keep what is right, leave out what is wrong, and do not mention the responses. "
+        f"{_DATA} The responses are:"
     )
     partial: str = "Some responses are still being written: what is missing is not wrong."
     complete: str = "All responses are complete."

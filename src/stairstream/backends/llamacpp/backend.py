@@ -24,7 +24,8 @@ _BATCH_TOKENS = 64
 class LlamaCpp:
     """One llama.cpp with one GGUF: the room that sessions on it share. Loads on `start` or the first `open`.
 
-    `slots` is how many sessions it holds at once, each with `context_tokens` of its own; `threads` None: one per core.
+    `slots` is how many sessions it holds at once, each with `context_tokens` of its own; `threads` None: one per core;
+    `drafts_ngrams` guesses ahead what an answer quotes from its prompt.
     Raises ConfigError or ModelUnusable at once if the file is none.
     """
 
@@ -35,6 +36,7 @@ class LlamaCpp:
         slots: int = DEFAULT_SLOTS,
         context_tokens: int | None = None,
         threads: int | None = None,
+        drafts_ngrams: bool = False,
         is_verbose: bool = False,
     ) -> None:
         check_gguf(path)
@@ -45,6 +47,7 @@ class LlamaCpp:
                 context_tokens=context_tokens or DEFAULT_CONTEXT_TOKENS,
                 batch_tokens=_BATCH_TOKENS,
                 threads=threads or choose_threads(),
+                drafts_ngrams=drafts_ngrams,
                 is_verbose=is_verbose,
             )
         )

@@ -41,6 +41,11 @@ def _serve(settings: dict[str, Any]) -> Any:
     params.ui = False
     params.cache_ram_mib = 0  # a slot's own cache is enough; copies of it in memory cost time and gigabytes
     params.cache_idle_slots = False
+    if settings["drafts_ngrams"]:
+        kind = xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE
+        params.speculative.types = [kind]
+        params.speculative.ngram_simple.size_n = settings["ngram_tokens"]
+        params.speculative.ngram_simple.size_m = settings["draft_tokens"]
     return xllamacpp.Server(params)
 
 

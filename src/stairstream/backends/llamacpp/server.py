@@ -27,6 +27,9 @@ from stairstream.core.sse import SseDecoder
 
 _CHILD = Path(__file__).with_name("child.py")
 _END_S = 0.5
+_NGRAM_TOKENS = 4
+_DRAFT_TOKENS = 8
+"""After this many tokens that stood in the prompt before, so many that followed them there are tried."""
 _SPIN = "1000"
 """Rounds that an OpenMP thread looks for work before it sleeps. Its default, 300,000, is no faster with four streams on
 two idle cores (100 tokens/s), and half as fast (30 instead of 60) when another process keeps one of them busy."""
@@ -34,13 +37,17 @@ two idle cores (100 tokens/s), and half as fast (30 instead of 60) when another 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """What llama.cpp is started with; `context_tokens` is per slot, `batch_tokens` the most that one pass computes."""
+    """What llama.cpp is started with; `context_tokens` is per slot, `batch_tokens` the most that one pass computes.
+
+    `drafts_ngrams`: an answer that quotes its prompt is guessed ahead from it (n-gram speculation), and checked.
+    """
 
     path: Path
     slots: int
     context_tokens: int
     batch_tokens: int
     threads: int
+    drafts_ngrams: bool = False
     is_verbose: bool = False
 
 
@@ -269,13 +276,16 @@ async def _check(response: aiohttp.ClientResponse) -> None:
     raise RequestRejected(what) if response.status < 500 else ServerFailed(what)
 
 
-def _as_dict(settings: ServerSettings, key: str) -> dict[str, str | int]:
+def _as_dict(settings: ServerSettings, key: str) -> dict[str, str | int | bool]:
     return {
         "path": str(settings.path),
         "slots": settings.slots,
         "context_tokens": settings.context_tokens,
         "batch_tokens": settings.batch_tokens,
         "threads": settings.threads,
+        "drafts_ngrams": settings.drafts_ngrams,
+        "ngram_tokens": _NGRAM_TOKENS,
+        "draft_tokens": _DRAFT_TOKENS,
         "verbosity": 3 if settings.is_verbose else 1,
         "api_key": key,
     }

@@ -195,6 +195,8 @@ class LlamaCppSession:
             body["temperature"] = sampling.temperature
         if sampling.top_p is not None:
             body["top_p"] = sampling.top_p
+        if sampling.repetition_penalty is not None:
+            body["repeat_penalty"] = sampling.repetition_penalty
         if sampling.seed is not None:
             body["seed"] = (sampling.seed + len(self._own.all())) % 2**32  # not the same draws again at each update
         return body
