@@ -13,11 +13,15 @@ class Continuation:
     """Turns pieces into deltas, one per batch, until `reason` says why the call is to end.
 
     `ends_at_word` is for places that can't go on inside a word: after the limit, or `end_soon`, it goes on until the
-    next piece begins a word, at most EDGE_TOKENS tokens.
+    next piece begins a word, at most EDGE_TOKENS tokens. `is_told` says that the place was told the same limit, and not
+    one with room for thoughts: then it counts better than we.
     """
 
-    def __init__(self, limit: int, seam: Seam | None, stops: StopFinder | None, ends_at_word: bool) -> None:
+    def __init__(
+        self, limit: int, seam: Seam | None, stops: StopFinder | None, ends_at_word: bool, is_told: bool = True
+    ) -> None:
         self._limit = limit
+        self._is_told = is_told
         self._seam = None if seam and seam.is_settled else seam
         self._stops = stops
         self._ends_at_word = ends_at_word
@@ -84,8 +88,8 @@ class Continuation:
             is_over = self._at_word_end or begins_word(piece.text) or self._extra_tokens >= EDGE_TOKENS
             self._extra_tokens += piece.num_tokens
         else:
-            # the place was told the limit; an estimate of ours that runs ahead of its count must not cost words
-            is_over = is_exact or self.num_tokens >= 2 * self._limit + EDGE_TOKENS
+            # an estimate of ours that runs ahead of the place's own count must not cost words
+            is_over = is_exact or not self._is_told or self.num_tokens >= 2 * self._limit + EDGE_TOKENS
         if is_over:
             self.reason = self._ending
         return is_over

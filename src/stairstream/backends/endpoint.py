@@ -33,6 +33,9 @@ Fields = dict[str, object]
 _SPARABLE = ("seed", "temperature", "top_p")
 """Settings that a request can do without; whoever asked for them is told."""
 
+EFFORTS = ("minimal", "low")
+"""Values of `reasoning_effort`, least first: not every reasoning model knows the first."""
+
 
 class Endpoint:
     """Where requests go. The key goes into the Authorization header and nowhere else."""
@@ -48,6 +51,7 @@ class Endpoint:
         if not is_hosted(self.base_url, model):
             self._stream_options["continuous_usage_stats"] = True
         self._left_out: set[str] = set()
+        self._effort = EFFORTS[0]
         self._limit_field = "max_tokens"
 
     @property
@@ -92,12 +96,27 @@ class Endpoint:
                     continue
                 raise connection_error(exc, self.where) from exc
             if response.status == 200:
-                left_out = [name for name in _SPARABLE if name in body and name in self._left_out]
-                return response, [Note(kind="ignored", text=f"{name}: {self.where} rejects it") for name in left_out]
+                return response, self._notes(body)
             message = await read_message(response)
             response.close()
             if response.status not in (400, 422) or not self._adapt(body, message):
                 raise status_error(response.status, tidy(message, self._key), self.where, response.headers)
+
+    def takes(self, name: str) -> bool:
+        """Whether the endpoint has not rejected an optional field so far."""
+        return name not in self._left_out
+
+    def _notes(self, body: Fields) -> list[Note]:
+        """What of a request that was accepted is worth saying."""
+        left_out = [name for name in _SPARABLE if name in body and name in self._left_out]
+        notes = [Note(kind="ignored", text=f"{name}: {self.where} rejects it") for name in left_out]
+        for name, how in (("chat_template_kwargs", "off"), ("reasoning_effort", f"down to {self._effort}")):
+            if name in body and self.takes(name):
+                notes.append(Note(kind="reasoning", text=f"thinking is switched {how} when the answer goes on"))
+            elif name in body:
+                text = f"{self.where} rejects {name}: the model thinks anew whenever its answer goes on"
+                notes.append(Note(kind="reasoning", text=text))
+        return notes
 
     def check(self, reader: AnswerReader) -> None:
         """Raise what an answer's bytes have shown to be wrong."""
@@ -126,6 +145,8 @@ class Endpoint:
         """The body as this endpoint was found to take it."""
         shaped = {name: value for name, value in body.items() if name not in self._left_out}
         shaped[self._limit_field] = shaped.pop("max_tokens")
+        if "reasoning_effort" in shaped:
+            shaped["reasoning_effort"] = self._effort
         if shaped["stream"] and "stream_options" not in self._left_out:
             shaped["stream_options"] = self._stream_options
         return shaped
@@ -140,7 +161,13 @@ class Endpoint:
         if "max_completion_tokens" in message and self._limit_field == "max_tokens":
             self._limit_field = "max_completion_tokens"
             return True
-        for name in ("stream_options", *_SPARABLE):
+        if "reasoning_effort" in sent and self._effort in message and self._effort != EFFORTS[-1]:
+            self._effort = EFFORTS[-1]
+            return True
+        if "chat_template_kwargs" in sent and "enable_thinking" in message:
+            self._left_out.add("chat_template_kwargs")
+            return True
+        for name in ("stream_options", *_SPARABLE, "chat_template_kwargs", "reasoning_effort"):
             if name in message and name in sent:
                 self._left_out.add(name)
                 return True

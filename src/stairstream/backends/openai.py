@@ -1,11 +1,13 @@
 """Any OpenAI-compatible `/v1/chat/completions` endpoint: a session sends its whole context with every write.
 
-How an endpoint continues an answer is in `capabilities`, what its bytes mean in `wire`, its failures in `http`.
+How an endpoint continues an answer is in `capabilities`, what that makes of a context in `layouts`, what its bytes
+mean in `wire`, its failures in `http`.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import aiohttp
 
@@ -20,18 +22,27 @@ from stairstream.backends.capabilities import (
     look_up,
 )
 from stairstream.backends.continuation import Continuation
-from stairstream.backends.endpoint import Endpoint, Fields
+from stairstream.backends.endpoint import EFFORTS, Endpoint, Fields
 from stairstream.backends.http import NETWORK_ERRORS, HttpPool, connection_error
+from stairstream.backends.layouts import choose_layout, choose_seam
 from stairstream.backends.wire import AnswerReader, Piece
 from stairstream.core.context import Context
 from stairstream.core.errors import BackendError, MalformedAnswer, RequestRejected, StreamCut
 from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import Conversation
 from stairstream.core.prompts import Prompt, render
-from stairstream.core.seams import EDGE_TOKENS, EchoSeam, QuoteSeam, Seam
-from stairstream.core.session import Began, Chunk, Ended, EndReason, Layout, Note, Usage, WriteItem
+from stairstream.core.seams import EDGE_TOKENS
+from stairstream.core.session import Began, Chunk, Ended, EndReason, Note, Usage, WriteItem
 from stairstream.core.stops import StopFinder
 from stairstream.core.tokens import estimate_tokens
+
+Reasoning = Literal["template", "effort", "always"]
+"""How a reasoning model is kept from thinking anew, if at all."""
+
+_LESS_THINKING: Mapping[Reasoning | None, Fields] = {
+    "template": {"chat_template_kwargs": {"enable_thinking": False}},
+    "effort": {"reasoning_effort": EFFORTS[0]},
+}
 
 _END_OF_STREAM_S = 0.05
 _WORD_EDGE_S = 1.0
@@ -44,6 +55,10 @@ class OpenAIBackend:
 
     `pool` and `capabilities` are shared by all backends of a process, and closed by who made them. `continues` says
     how the endpoint goes on with an answer; None (auto) leaves it to the table and the probe.
+
+    `reasoning` is how the thoughts of a reasoning model can be kept from coming anew whenever its answer goes on:
+    `template` switches them off (`chat_template_kwargs`), `effort` down (`reasoning_effort`), `always` means that
+    nothing can be done. A call that may think gets `thinking_tokens` on top of its limit.
     """
 
     def __init__(
@@ -55,7 +70,11 @@ class OpenAIBackend:
         capabilities: Capabilities,
         api_key: str | None = None,
         continues: Continues | None = None,
+        reasoning: Reasoning | None = None,
+        thinking_tokens: int = 0,
     ) -> None:
+        self.reasoning = reasoning
+        self.thinking_tokens = thinking_tokens
         self.endpoint = Endpoint(base_url, model, pool, api_key)
         self._capabilities = capabilities
         self._continues = continues
@@ -103,7 +122,8 @@ class OpenAIBackend:
     async def _ask_probe(self, mode: ProbeMode) -> str:
         prompt = Prompt(messages=PROBE, continues_last=True)
         body = self.endpoint.body(prompt, Sampling(temperature=0), PROBE_TOKENS, mode)
-        response, _ = await self.endpoint.send({**body, "stream": False})
+        less_thinking = _LESS_THINKING.get(self.reasoning, {})
+        response, _ = await self.endpoint.send({**body, **less_thinking, "stream": False})
         reader = AnswerReader()
         try:
             pieces = reader.feed_whole(await response.read())
@@ -123,11 +143,12 @@ class _Call:
     max_tokens: int
     continuation: Continuation
     is_continued: bool
-    reader: AnswerReader = field(default_factory=AnswerReader)
+    reader: AnswerReader
     response: aiohttp.ClientResponse | None = None
     sending: asyncio.Timeout | None = None
     closing: asyncio.TimerHandle | None = None
     is_stream: bool = True
+    has_thought: bool = False
     is_stopped: bool = False
 
     @property
@@ -183,6 +204,7 @@ class OpenAISession:
         self._backend = backend
         self._context = context
         self._said: set[Note] = set()
+        self._thinks_inline = False
         self._call: _Call | None = None
 
     async def warm(self) -> None:
@@ -228,6 +250,7 @@ class OpenAISession:
             while not call.is_over:
                 pieces = await self._receive(call)
                 if reader.thoughts and (thought := reader.take_thoughts()):
+                    call.has_thought = True
                     yield thought
                 delta = continuation.take(pieces, reader.is_exact)
                 if delta is not None:
@@ -238,6 +261,8 @@ class OpenAISession:
             if not (call.is_stopped or continuation.reason) and (delta := continuation.finish()):
                 self._context.written += delta.text
                 yield delta
+            self._thinks_inline = self._thinks_inline or reader.thinks_inline
+            self._check_thoughts(call)
             await _finish_response(call)
             yield Ended(reason=call.reason(), usage=call.usage())
         finally:
@@ -262,21 +287,35 @@ class OpenAISession:
 
     def _prepare(self, limit: int, capability: Capability) -> _Call:
         context = self._context
-        layout, why, notes = _choose_layout(context, capability)
+        layout, why, notes = choose_layout(context, capability)
         prompt = render(context, layout)
         sampling, is_quoted = context.agent.sampling, layout == "quoted"
         room = EDGE_TOKENS + min(_REPEAT_TOKENS, estimate_tokens(context.written)) if is_quoted else 0
         stops = StopFinder(sampling.stop, context.written) if sampling.stop else None
-        seam = _choose_seam(context, layout, prompt, capability)
+        seam = choose_seam(context, layout, prompt, capability)
+        goes_on = bool(context.written)
+        less_thinking = _LESS_THINKING.get(self._backend.reasoning, {}) if goes_on else {}
+        is_off = "chat_template_kwargs" in less_thinking and self._backend.endpoint.takes("chat_template_kwargs")
+        thinking_tokens = 0 if is_off else self._backend.thinking_tokens
+        room += thinking_tokens
+        body = self._backend.endpoint.body(prompt, sampling, limit + room, capability.continues)
         prompt_tokens = sum(estimate_tokens(one.content) + _TOKENS_PER_MESSAGE for one in prompt.messages)
         return _Call(
             began=Began(layout=layout, why=why, prompt_tokens=prompt_tokens, is_estimate=True),
             notes=notes,
-            body=self._backend.endpoint.body(prompt, sampling, limit + room, capability.continues),
+            body={**body, **less_thinking},
             max_tokens=limit + room,
-            continuation=Continuation(limit, seam, stops, ends_at_word=is_quoted),
+            continuation=Continuation(limit, seam, stops, ends_at_word=is_quoted, is_told=not thinking_tokens),
             is_continued=prompt.continues_last,
+            # in a message that is continued, a tag may be a word like any other
+            reader=AnswerReader(finds_thoughts=not prompt.continues_last or self._thinks_inline),
         )
+
+    def _check_thoughts(self, call: _Call) -> None:
+        """Thoughts that leave no room for a word are no answer, and would be none the next time."""
+        if call.has_thought and not call.continuation.num_tokens and call.reader.finish_reason == "length":
+            where, tokens = self._backend.endpoint.where, call.max_tokens
+            raise MalformedAnswer(f"{where}: its thoughts took all {tokens} tokens of the call; raise thinking_tokens")
 
     def _unsaid(self, notes: Sequence[Note]) -> list[Note]:
         """The notes that this session has not given yet."""
@@ -336,33 +375,3 @@ async def _finish_response(call: _Call) -> None:
             await response.content.readany()
     except NETWORK_ERRORS:
         return
-
-
-def _choose_layout(context: Context, capability: Capability) -> tuple[Layout, str, tuple[Note, ...]]:
-    """The layout of the next call, why, and what of the agent's wish could not be had."""
-    asked, can_continue = context.agent.layout, capability.continues != "none"
-    if asked == "quoted":
-        return "quoted", "asked for", ()
-    if asked == "rounds":
-        if can_continue or not render(context, "rounds").continues_last:
-            return "rounds", "asked for", ()
-        return "quoted", capability.why, (_unable("rounds", capability),)
-    if not context.written and (asked == "grouped" or not context.agent.reads):
-        return "grouped", "nothing to continue yet", ()
-    if can_continue:
-        notes = (_unable("insert", capability),) if asked == "insert" else ()
-        return "grouped", f"{capability.continues}: {capability.why}", notes
-    return "quoted", capability.why, (_unable(asked, capability),) if asked else ()
-
-
-def _unable(layout: Layout, capability: Capability) -> Note:
-    if layout == "insert":
-        return Note(kind="ignored", text="layout insert: it needs an engine whose cache is in our hands")
-    return Note(kind="ignored", text=f"layout {layout}: the endpoint can't continue an answer ({capability.why})")
-
-
-def _choose_seam(context: Context, layout: Layout, prompt: Prompt, capability: Capability) -> Seam | None:
-    if layout == "quoted":
-        return QuoteSeam(context.written) if context.written else None
-    echoes = capability.echoes if capability.echoes is not None else capability.continues == "prefill"
-    return EchoSeam(prompt.messages[-1].content) if prompt.continues_last and echoes else None

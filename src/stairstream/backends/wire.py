@@ -6,6 +6,7 @@ import msgspec
 
 from stairstream.core.session import Delta
 from stairstream.core.sse import SseDecoder
+from stairstream.core.thinking import ThoughtFinder
 from stairstream.core.tokens import estimate_delta
 
 
@@ -61,12 +62,15 @@ class AnswerReader:
     """Reads one answer's bytes; what it has learned so far is in its attributes.
 
     Tokens are counted from continuous usage where the server gives it (`is_exact`), else estimated per event.
-    Thinking is no text of the answer: it gathers in `thoughts`. After `error` (the server's own) or `broken` (something
+    Thinking is no text of the answer: it gathers in `thoughts`; with `finds_thoughts` also what stands between <think>
+    tags at the answer's start. After `error` (the server's own) or `broken` (something
     that is no chunk) nothing more is read.
     """
 
     __slots__ = (
+        "_finder",
         "_handed_tokens",
+        "_held_tokens",
         "_sse",
         "broken",
         "cached_tokens",
@@ -76,12 +80,15 @@ class AnswerReader:
         "is_done",
         "is_exact",
         "prompt_tokens",
+        "thinks_inline",
         "thoughts",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, finds_thoughts: bool = False) -> None:
         self._sse = SseDecoder()
-        self._handed_tokens = 0
+        self._finder = ThoughtFinder() if finds_thoughts else None
+        self._handed_tokens = self._held_tokens = 0
+        self.thinks_inline = False
         self.thoughts: list[Piece] = []
         self.finish_reason: str | None = None
         self.is_done = False
@@ -107,12 +114,14 @@ class AnswerReader:
     def finish(self) -> list[Piece]:
         """What the end of the stream completes; a broken rest is only a stream that was cut."""
         pieces = self._read(self._sse.finish())
+        self._release(pieces)
         self.broken = None
         return pieces
 
     def feed_whole(self, body: bytes) -> list[Piece]:
         """The text of an answer that came as one JSON body, by a server that does not stream."""
         pieces = self._read([body])
+        self._release(pieces)
         self.is_done = self.is_done or self.finish_reason is not None or bool(pieces)
         return pieces
 
@@ -120,6 +129,7 @@ class AnswerReader:
         pieces: list[Piece] = []
         for event in events:
             if event == b"[DONE]":
+                self._release(pieces)
                 self.is_done = True
                 break
             try:
@@ -141,12 +151,41 @@ class AnswerReader:
     def _read_choice(self, choice: _Choice, usage: _Usage | None, pieces: list[Piece]) -> None:
         content = choice.delta or choice.message
         if content is not None:
+            if thought := content.reasoning_content or content.reasoning:
+                self.thoughts.append(Piece(thought, self._count(thought, usage if not content.content else None)))
             if content.content:
-                pieces.append(Piece(content.content, self._count(content.content, usage)))
-            elif thought := content.reasoning_content or content.reasoning:
-                self.thoughts.append(Piece(thought, self._count(thought, usage)))
+                piece = Piece(content.content, self._count(content.content, usage))
+                if self._finder is None:
+                    pieces.append(piece)
+                else:
+                    self._sort(piece, self._finder, pieces)
         if choice.finish_reason:
             self.finish_reason = choice.finish_reason
+
+    def _sort(self, piece: Piece, finder: ThoughtFinder, pieces: list[Piece]) -> None:
+        """Thoughts to the thoughts, words to the pieces; tokens of what is held back go with what comes out next."""
+        self._held_tokens += piece.num_tokens
+        self._hand_out(*finder.feed(piece.text), pieces)
+        self.thinks_inline = finder.has_found
+        if finder.is_settled:
+            self._finder = None
+
+    def _release(self, pieces: list[Piece]) -> None:
+        """What was held back when the stream ended."""
+        if self._finder is not None:
+            self._hand_out(*self._finder.finish(), pieces)
+            self._finder = None
+
+    def _hand_out(self, thought: str, words: str, pieces: list[Piece]) -> None:
+        if not thought and not words:
+            return
+        tokens, self._held_tokens = max(1, self._held_tokens), 0
+        of_thought = round(tokens * len(thought) / (len(thought) + len(words)))
+        if thought:
+            of_thought = max(1, of_thought)
+            self.thoughts.append(Piece(thought, of_thought))
+        if words:
+            pieces.append(Piece(words, max(1, tokens - of_thought)))
 
     def _learn(self, usage: _Usage) -> None:
         if usage.prompt_tokens is not None:

@@ -1,0 +1,38 @@
+"""How the next request to an endpoint lays out its context, and what is trimmed where the answer meets words sent."""
+
+from stairstream.backends.capabilities import Capability
+from stairstream.core.context import Context
+from stairstream.core.prompts import Prompt, render
+from stairstream.core.seams import EchoSeam, QuoteSeam, Seam
+from stairstream.core.session import Layout, Note
+
+
+def choose_layout(context: Context, capability: Capability) -> tuple[Layout, str, tuple[Note, ...]]:
+    """The layout of the next call, why, and what of the agent's wish could not be had."""
+    asked, can_continue = context.agent.layout, capability.continues != "none"
+    if asked == "quoted":
+        return "quoted", "asked for", ()
+    if asked == "rounds":
+        if can_continue or not render(context, "rounds").continues_last:
+            return "rounds", "asked for", ()
+        return "quoted", capability.why, (_unable("rounds", capability),)
+    if not context.written and (asked == "grouped" or not context.agent.reads):
+        return "grouped", "nothing to continue yet", ()
+    if can_continue:
+        notes = (_unable("insert", capability),) if asked == "insert" else ()
+        return "grouped", f"{capability.continues}: {capability.why}", notes
+    return "quoted", capability.why, (_unable(asked, capability),) if asked else ()
+
+
+def _unable(layout: Layout, capability: Capability) -> Note:
+    if layout == "insert":
+        return Note(kind="ignored", text="layout insert: it needs an engine whose cache is in our hands")
+    return Note(kind="ignored", text=f"layout {layout}: the endpoint can't continue an answer ({capability.why})")
+
+
+def choose_seam(context: Context, layout: Layout, prompt: Prompt, capability: Capability) -> Seam | None:
+    """What filters the beginning of the answer to a prompt; None: nothing can come twice."""
+    if layout == "quoted":
+        return QuoteSeam(context.written) if context.written else None
+    echoes = capability.echoes if capability.echoes is not None else capability.continues == "prefill"
+    return EchoSeam(prompt.messages[-1].content) if prompt.continues_last and echoes else None
