@@ -89,6 +89,16 @@ def test_full_context_stops_the_updates_and_the_answer_goes_on() -> None:
     assert max(call.prompt_tokens for call in backends["agg"].calls) < 240
 
 
+@pytest.mark.parametrize("context_tokens", [180, 220, 260, 300, 340, 380])
+def test_prompt_and_what_is_still_to_be_said_never_exceed_the_context(context_tokens: int) -> None:
+    backends = scripted(length=96)
+    graph = with_agent(mixture(replace(QUICK, growth=1), max_tokens=40), "agg", context_tokens=context_tokens)
+    run, _ = play(graph, backends)
+    assert run.log("agg").num_tokens == 40
+    for call in backends["agg"].calls:
+        assert call.prompt_tokens + call.limit <= context_tokens
+
+
 def test_references_longer_than_the_context_are_cut_at_the_first_step() -> None:
     backends = scripted(length=400)
     wait = replace(QUICK, first_chunk=math.inf)

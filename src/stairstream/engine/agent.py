@@ -289,6 +289,7 @@ class AgentLoop:
     def _begin(self, session: Session, began: Began) -> None:
         """The write is under way: from now on an update that is due may stop it."""
         self._began = began
+        self._room.began(began.prompt_tokens)
         if (began.layout, began.why) != self._layout:
             self._layout = began.layout, began.why
             self._emit(LayoutChosen(at_s=self._clock(), agent=self._agent.name, layout=began.layout, why=began.why))
