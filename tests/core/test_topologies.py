@@ -1,11 +1,13 @@
 """Names, readers, seeds and policies of the ready-made graphs."""
 
+from collections.abc import Callable
+
 import pytest
 
 from stairstream.core.errors import GraphError
-from stairstream.core.graph import Graph, Sampling
+from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.policy import PRESETS
-from stairstream.core.topologies import mixture, single
+from stairstream.core.topologies import chain, council, debate, mixture, self_mixture, single, tree, work_in_turn
 
 
 def names(graph: Graph) -> list[str]:
@@ -70,3 +72,59 @@ def test_policy_and_layout_go_to_every_agent() -> None:
 def test_impossible_mixture_is_a_graph_error(proposers: list[str], layers: int, said: str) -> None:
     with pytest.raises(GraphError, match=said):
         mixture(proposers=proposers, aggregator="b", layers=layers)
+
+
+def test_agents_that_all_read_each_other_are_named_as_a_circle() -> None:
+    one, other = (Agent(name=name, model="m", reads=(reads,)) for name, reads in (("a", "b"), ("b", "a")))
+    with pytest.raises(GraphError, match="in a circle"):
+        work_in_turn([one, other])
+
+
+def test_debate_reads_the_round_before_and_a_chosen_debater_answers() -> None:
+    graph = debate(debaters=["x", "y", "y"], rounds=3, answer=2)
+    assert graph.answer == "r3.y.1"
+    assert graph.agent("r3.y.1").reads == ("r2.x", "r2.y.1", "r2.y.2")
+    assert [agent.name for agent in graph.agents if agent.depth == 2] == ["r3.y.1"]
+    judged = debate(debaters=["x", "y"], rounds=2, judge="z")
+    assert judged.agent("judge").reads == ("r2.x", "r2.y")
+
+
+def test_council_has_a_judge_that_waits_for_more_before_it_speaks() -> None:
+    graph = council(members=["x", "y", "y"], judge="z", answer="x", judge_json=True)
+    assert graph.agent("judge").reads == ("x", "y.1", "y.2")
+    assert graph.agent("judge").policy.first_chunk == 64
+    assert '"consensus"' in graph.agent("judge").instructions
+    assert graph.agent("answer").reads == ("x", "y.1", "y.2", "judge")
+
+
+def test_self_mixture_varies_seeds_and_temperatures() -> None:
+    *samples, last = self_mixture("x", samples=4, temperatures=(0.5, 1.0)).agents
+    assert [agent.sampling.temperature for agent in samples] == [0.5, 1.0, 0.5, 1.0]
+    assert len({agent.sampling.seed for agent in samples}) == 4
+    assert (last.model, last.sampling.temperature) == ("x", None)
+
+
+def test_chain_and_tree() -> None:
+    assert [agent.reads for agent in chain(["x", "y", "x"]).agents] == [(), ("x.1",), ("y",)]
+    grown = tree("x", depth=3, branches=2)
+    assert len(grown.agents) == 7
+    assert grown.agent("t").reads == ("t.1", "t.2")
+    assert grown.agent("t.2").reads == ("t.2.1", "t.2.2")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: debate(debaters=["x"]),
+        lambda: debate(debaters=["x", "y"], rounds=1),
+        lambda: debate(debaters=["x", "y"], answer=3),
+        lambda: council(members=[], judge="x", answer="x"),
+        lambda: self_mixture("x", samples=0),
+        lambda: chain([]),
+        lambda: tree("x", depth=0),
+    ],
+)
+def test_impossible_sizes_are_refused_in_one_line(make: Callable[[], Graph]) -> None:
+    with pytest.raises(GraphError) as refused:
+        make()
+    assert "\n" not in str(refused.value)

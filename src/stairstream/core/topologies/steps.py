@@ -20,10 +20,11 @@ def work_in_turn(agents: Iterable[Agent], answer: str | None = None) -> Graph:
     if answer is None:
         read = {name for agent in worded for name in agent.reads}
         last = [agent.name for agent in worded if agent.name not in read]
-        if len(last) != 1:
-            found = ", ".join(map(repr, last)) or "none"
+        if len(last) > 1:
+            found = ", ".join(map(repr, last))
             raise GraphError(f"exactly one agent should be read by nobody, so that it answers; found: {found}")
-        answer = last[0]
+        # everybody is read by somebody: a circle, which the graph finds and names
+        answer = (last or [agent.name for agent in worded] or [""])[0]
     return Graph(agents=worded, answer=answer)
 
 
