@@ -3,22 +3,30 @@
 python -m bench.torch_sessions                          smollm2-135m-instruct in bfloat16, 256-token answers
 python -m bench.torch_sessions --model DIR --dtype float32 --tokens 128
 
-`computed` are prompt tokens of the aggregator that were computed, `distinct` its final context with its answer; answers
-always have all their tokens. `of wait` is the speed of the whole answer over that of `wait`.
+`computed` are prompt tokens of the aggregator that were computed, `distinct` its final context with its answer;
+`hidden` is the share of the computed ones that was computed before a step began. Answers always have all their tokens.
+`wait` computes nothing early, `overlap` is `wait` with all that can be; `of wait` is the speed of the whole answer over
+that of `wait`.
 """
 
 import argparse
 import asyncio
 import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from stairstream.backends.base import Backend
 from stairstream.backends.torch.backend import TorchBackend, TorchModel, find_torch_model
 from stairstream.core.events import StepEnded
 from stairstream.core.graph import Agent, Graph, Sampling
-from stairstream.core.messages import question
+from stairstream.core.messages import Conversation, question
 from stairstream.core.metrics import Summary, gaps_s, summarize
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
 from stairstream.engine.run import open_run
+
+if TYPE_CHECKING:
+    from stairstream.backends.torch.session import TorchSession
 
 ASK = question("Why is the sky blue, and why are sunsets red? Explain it to a curious child.")
 PROPOSERS = ("p1", "p2", "p3")
@@ -27,6 +35,11 @@ POLICIES = {
     "(16, 2)": Policy(first_chunk=16, growth=2, quorum="all", patience_s=0),
 }
 LAYOUTS: tuple[Layout, ...] = ("insert", "rounds", "grouped")
+CASES: list[tuple[str, Policy, Layout | None]] = [
+    ("wait", PRESETS["wait"], None),
+    ("overlap", PRESETS["wait"], None),
+    *((name, policy, layout) for name, policy in POLICIES.items() for layout in LAYOUTS),
+]
 
 
 def mixture(policy: Policy, layout: Layout | None, tokens: int) -> Graph:
@@ -40,14 +53,60 @@ def mixture(policy: Policy, layout: Layout | None, tokens: int) -> Graph:
     return Graph(agents=(*proposers, agg), answer="agg")
 
 
-async def measure(graph: Graph, backend: TorchBackend) -> tuple[Summary, float, int, int]:
-    """One run: its summary, the median pause between words, prompt tokens computed, and distinct ones."""
+class Late:
+    """A session that does nothing early."""
+
+    def __init__(self, inner: "TorchSession") -> None:
+        self.read, self.write, self.stop, self.aclose = inner.read, inner.write, inner.stop, inner.aclose
+
+    async def warm(self) -> None:
+        """Not now."""
+
+
+class LateBackend(TorchBackend):
+    """A backend whose sessions do nothing early."""
+
+    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Late:  # type: ignore[override]
+        return Late(await super().open(agent, conversation, written))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One run in numbers."""
+
+    summary: Summary
+    typical_s: float
+    computed: int
+    hidden: int
+    distinct: int
+
+
+async def measure(graph: Graph, backend: Backend) -> Row:
+    """One run."""
     async with open_run(graph, ASK, {"m": backend}) as run:
         events = [event async for event in run.events()]
     steps = [event.usage for event in events if isinstance(event, StepEnded) and event.agent == "agg"]
-    computed = sum(usage.prompt_tokens - (usage.cached_tokens or 0) for usage in steps)
     gaps = sorted(gaps_s(events, "agg"))
-    return summarize(events), gaps[len(gaps) // 2], computed, steps[-1].prompt_tokens + steps[-1].completion_tokens
+    return Row(
+        summary=summarize(events),
+        typical_s=gaps[len(gaps) // 2],
+        computed=sum(usage.prompt_tokens - (usage.cached_tokens or 0) for usage in steps),
+        hidden=sum(usage.early_tokens for usage in steps),
+        distinct=steps[-1].prompt_tokens + steps[-1].completion_tokens,
+    )
+
+
+def show(name: str, row: Row, wait: Row) -> None:
+    """One line of the table."""
+    summary, answer = row.summary, row.summary.agents[-1]
+    tokens = answer.usage.completion_tokens
+    print(
+        f"{name:8} {answer.layout or '':8} {summary.first_token_s or 0:8.2f} {summary.total_s:8.2f} "
+        f"{summary.longest_gap_s:6.2f} {row.typical_s:10.3f} {answer.steps:6} {row.computed:9} "
+        f"{row.hidden / row.computed:7.2f} {row.distinct:9} {row.computed / row.distinct:6.2f} "
+        f"{tokens / summary.total_s:6.1f} {wait.summary.total_s / summary.total_s:8.2f}",
+        flush=True,
+    )
 
 
 async def main() -> None:
@@ -67,19 +126,16 @@ async def main() -> None:
     print(f"{args.model}, {args.dtype}, {args.threads} thread(s), loaded in {time.monotonic() - start:.1f} s")
     backend = TorchBackend(model, args.model)
     await measure(mixture(POLICIES["(16, 2)"], "insert", 16), backend)  # the first run pays for what is made once
-    print("policy   layout    first s  total s  gap s  typical s  steps  computed  distinct  ratio  tok/s  of wait")
-    rows = [("wait", PRESETS["wait"], None), *((n, p, one) for n, p in POLICIES.items() for one in LAYOUTS)]
-    slowest = 0.0
-    for name, policy, layout in rows:
-        summary, typical_s, computed, distinct = await measure(mixture(policy, layout, args.tokens), backend)
-        answer = summary.agents[-1]
-        slowest = slowest or summary.total_s
-        print(
-            f"{name:8} {answer.layout or '':8} {summary.first_token_s or 0:8.2f} {summary.total_s:8.2f} "
-            f"{summary.longest_gap_s:6.2f} {typical_s:10.3f} {answer.steps:6} {computed:9} {distinct:9} "
-            f"{computed / distinct:6.2f} {args.tokens / summary.total_s:6.1f} {slowest / summary.total_s:8.2f}",
-            flush=True,
-        )
+    print(
+        "policy   layout    first s  total s  gap s  typical s  steps  computed  hidden  distinct  ratio  tok/s  "
+        "of wait"
+    )
+    wait: Row | None = None
+    for name, policy, layout in CASES:
+        late = LateBackend(model, args.model) if name == "wait" else backend
+        row = await measure(mixture(policy, layout, args.tokens), late)
+        wait = wait or row
+        show(name, row, wait)
     await model.aclose()
 
 

@@ -185,3 +185,38 @@ def test_buffers_grow_with_what_they_hold(network: Any, model: Model) -> None:
     cache.rearrange([7, *ids[:200]], [None, *range(200)])
     cache.rearrange(ids, [*range(1, 201), *[None] * 500])
     assert_close(run_all(model, cache, piece_tokens=128), own_logits(network, ids))
+
+
+@pytest.mark.parametrize("has_moved", [False, True])
+def test_an_insertion_in_a_copy_that_adopts_the_rest_is_as_one_in_place(model: Model, has_moved: bool) -> None:
+    here, chunk = model.new_cache(), [101, 102, 103]
+    here.rearrange(TEXT, [None] * len(TEXT))
+    run_all(model, here)
+    size = len(TEXT)
+    if has_moved:
+        here.rearrange([*TEXT[:2], 70, 71, *TEXT[2:]], [0, 1, None, None, *range(2, size)])
+        run_all(model, here)
+    ids = list(here.ids)
+    apart = here.fork(8)
+    apart.rearrange([*ids[:5], *chunk, *ids[5:8]], [*range(5), None, None, None, 5, 6, 7])
+    run_all(model, apart)
+    apart.rearrange([*apart.ids, *ids[8:]], [*range(11), *[None] * len(ids[8:])])
+    apart.adopt(here, {position + 3: position for position in range(8, len(ids) - 1)})
+    assert apart.num_missing == 1
+
+    here.rearrange([*ids[:5], *chunk, *ids[5:]], [*range(5), None, None, None, *range(5, len(ids) - 1), None])
+    assert apart.ids == here.ids
+    assert_close(run_all(model, apart), run_all(model, here))
+    assert apart.num_exact == here.num_exact
+
+
+def test_a_copy_of_a_cache_that_has_grown_moves_as_its_source(model: Model) -> None:
+    ids = [(i * 31) % 290 + 3 for i in range(300)]
+    cache = model.new_cache()
+    cache.rearrange(ids, [None] * 300)
+    run_all(model, cache)
+    found = []
+    for one in (cache.fork(300), cache):
+        one.rearrange([9, *ids], [None, *range(299), None])
+        found.append(run_all(model, one))
+    assert_close(found[0], found[1])

@@ -13,14 +13,14 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from stairstream.backends.torch.backend import TorchBackend, TorchModel  # noqa: E402
-from stairstream.backends.torch.pieces import join  # noqa: E402
+from stairstream.backends.torch.pieces import Piece, join, match_pieces  # noqa: E402
 from stairstream.backends.torch.prompting import Prompter  # noqa: E402
 from stairstream.backends.torch.session import TorchSession  # noqa: E402
 from stairstream.core.errors import ConfigError, ModelUnusable  # noqa: E402
 from stairstream.core.graph import Agent, Sampling  # noqa: E402
 from stairstream.core.messages import question  # noqa: E402
 from stairstream.core.session import Began, Chunk, Delta, Ended, Layout, Note, WriteItem  # noqa: E402
-from tests.backends.torch.tiny import greedy, make_loaded, make_network  # noqa: E402
+from tests.backends.torch.tiny import greedy, make_loaded, make_network, run_all  # noqa: E402
 
 SAMPLING = Sampling(max_tokens=400, temperature=0)
 AGENT = Agent(name="agg", model="m", reads=("p1", "p2"), sampling=SAMPLING)
@@ -299,6 +299,55 @@ def test_a_stop_takes_effect_within_one_piece_of_the_prompt() -> None:
         assert computed(rest) == ended(rest).usage.prompt_tokens - num_there  # type: ignore[union-attr]
 
     on_model(act)
+
+
+def test_a_large_insertion_is_made_beside_the_words_and_seen_as_soon_as_it_is_there() -> None:
+    async def act(backend: TorchBackend) -> None:
+        first, second = [chunk("p1", "deep"), chunk("p2", "red")], [chunk("p1", " and wide" * 60, True)]
+        session = await backend.open(AGENT, ASK)
+        await session.read(first)
+        before = ids_of(await write(session, 6))
+        passes: list[int] = []
+        run = LOADED.model.run
+
+        def spy(batch: Any, wanted: list[int]) -> Any:
+            passes.append(len(batch.ids))
+            return run(batch, wanted)
+
+        await session.read(second)
+        LOADED.model.run = spy  # type: ignore[method-assign]
+        try:
+            items = await write(session, 24)
+        finally:
+            LOADED.model.run = run  # type: ignore[method-assign]
+        num_large = sum(size > 1 for size in passes)
+        after = ids_of(items)
+        assert num_large >= 2 and len(passes) == len(after)  # a word in each pass
+        assert 240 < computed(items) < 320
+
+        # the same by hand: words in the old context, the insertion in place, words in the new one
+        cache = LOADED.model.new_cache()
+        old = Prompter(LOADED.tokens, AGENT, ASK, "insert")
+        old.read(first)
+        pieces = old.build()
+        _greedy_in(cache, join(pieces), [None] * len(join(pieces)), len(before) + num_large)
+        own = cache.ids[len(join(pieces)) :]
+        old.wrote("", tuple(own))
+        old.read(second)
+        pieces_with_own = [*pieces[:-1], Piece(pieces[-1].key, tuple(own))]
+        sources = match_pieces(pieces_with_own, old.build())
+        sources[-1] = None
+        _greedy_in(cache, join(old.build()), sources, len(after) - num_large)
+        assert cache.ids[-len(before) - len(after) :] == [*before, *after]
+
+    on_model(act)
+
+
+def _greedy_in(cache: Any, ids: list[int], sources: list[int | None], count: int) -> None:
+    """Bring a cache to some ids and let the model write on."""
+    cache.rearrange(ids, sources)
+    for _ in range(count):
+        cache.append(int(run_all(LOADED.model, cache).argmax()))
 
 
 def test_a_writer_keeps_writing_while_another_reads_a_long_prompt() -> None:

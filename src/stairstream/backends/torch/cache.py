@@ -6,7 +6,7 @@ the later entries get new positions, and their keys are rotated by the differenc
 Letters: L layers, H key-value heads, N entries, T new tokens, D head size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,6 +68,11 @@ class Cache:
         self._born_at_N = self._positions_N
 
     @property
+    def num_leading(self) -> int:
+        """Tokens at the beginning that all have an entry."""
+        return self._missing[0] if self._missing else len(self.ids)
+
+    @property
     def num_missing(self) -> int:
         """Tokens that have no entry yet."""
         return len(self._missing)
@@ -127,18 +132,40 @@ class Cache:
         self._size = claim.end
 
     def fork(self, num_tokens: int) -> "Cache":
-        """Another cache that begins with a copy of the first `num_tokens` tokens, which must be exact."""
-        assert num_tokens <= self.num_exact
+        """Another cache that begins with a copy of the first `num_tokens` tokens, which must have entries."""
         other = Cache(self._shape, self._rotate)
-        other._reserve(num_tokens)
-        slots = torch.tensor(self._slots[:num_tokens], dtype=torch.long, device=self._shape.device)
-        other._keys_LHND[:, :, :num_tokens] = self._keys_LHND[:, :, slots]
-        other._values_LHND[:, :, :num_tokens] = self._values_LHND[:, :, slots]
-        other._positions_N[:num_tokens] = torch.arange(num_tokens, device=self._shape.device)
-        other.ids = self.ids[:num_tokens]
-        other._slots = list(range(num_tokens))
-        other._size = other.num_exact = num_tokens
+        other.rearrange(self.ids[:num_tokens], [None] * num_tokens)
+        other.adopt(self, {position: position for position in range(num_tokens)})
+        assert not other.num_missing
         return other
+
+    def adopt(self, other: "Cache", sources: Mapping[int, int]) -> None:
+        """Copy entries of another cache to missing positions, from its positions; those that it has not stay missing.
+
+        What an entry has seen goes with it: it is exact only if it and all before it are so, at the same places.
+        """
+        pairs = [(to, slot) for to, source in sources.items() if (slot := other._slots[source]) is not None]
+        start, end = self._size, self._size + len(pairs)
+        self._reserve(end)
+        slots = torch.tensor([slot for _, slot in pairs], dtype=torch.long, device=self._shape.device)
+        if other._born_LHND is not None and self._born_LHND is None:
+            self._remember_births()
+        self._keys_LHND[:, :, start:end] = other._keys_LHND[:, :, slots]
+        self._values_LHND[:, :, start:end] = other._values_LHND[:, :, slots]
+        self._positions_N[start:end] = other._positions_N[slots]
+        if self._born_LHND is not None:
+            born_LHND, born_at_N = other._born_LHND, other._born_at_N
+            if born_LHND is None:
+                born_LHND, born_at_N = other._keys_LHND, other._positions_N
+            self._born_LHND[:, :, start:end] = born_LHND[:, :, slots]
+            self._born_at_N[start:end] = born_at_N[slots]
+        self._size = end
+        for slot, (position, _) in enumerate(pairs, start):
+            self._slots[position] = slot
+            if position == self.num_exact and sources[position] == position < other.num_exact:
+                self.num_exact += 1
+        self._missing = [position for position in self._missing if self._slots[position] is None]
+        self._move()
 
     def _close_holes(self) -> None:
         """Put the last entries where entries are no longer wanted, so that those that are fill the buffers' front."""
@@ -169,10 +196,14 @@ class Cache:
         if not len(moved):
             return
         if self._born_LHND is None:
-            self._born_LHND, self._born_at_N = self._keys_LHND.clone(), self._positions_N.clone()
+            self._remember_births()
+        assert self._born_LHND is not None
         shifts = wanted_N[moved] - self._born_at_N[moved]
         self._keys_LHND[:, :, moved] = self._rotate(self._born_LHND[:, :, moved], shifts)
         self._positions_N[: self._size] = wanted_N
+
+    def _remember_births(self) -> None:
+        self._born_LHND, self._born_at_N = self._keys_LHND.clone(), self._positions_N.clone()
 
     def _reserve(self, num_entries: int) -> None:
         """Let the buffers hold that many entries."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -31,18 +32,8 @@ def load(path: Path, dtype: Dtype | None) -> Loaded:
     Raises ConfigError if there is nothing to load, ModelUnusable if it can't be served.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = dtype or ("bfloat16" if device == "cuda" else "float32")
-    where, options = _where(path)
-    quiet: Any = transformers.utils.logging
-    quiet.disable_progress_bar()
-    network: Any
-    try:
-        network = AutoModelForCausalLM.from_pretrained(
-            where, dtype=getattr(torch, chosen), local_files_only=True, **options, **_dense(options)
-        )
-        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=True, **options)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as exc:
-        raise ModelUnusable(f"transformers can't load {path}: {str(exc).partition(chr(10))[0]}") from exc
+    chosen: Dtype = dtype or ("bfloat16" if device == "cuda" else "float32")
+    network, tokenizer = _read(*_where(path), chosen, path)
     network = network.to(device)
     generation = network.generation_config
     return Loaded(
@@ -51,6 +42,38 @@ def load(path: Path, dtype: Dtype | None) -> Loaded:
         temperature=generation.temperature if generation.do_sample else None,
         top_p=generation.top_p if generation.do_sample else None,
     )
+
+
+def _read(where: str, options: dict[str, Any], dtype: Dtype, path: Path) -> tuple[Any, Any]:
+    """Network and tokenizer as transformers reads them. Raises ModelUnusable."""
+    quiet: Any = transformers.utils.logging
+    quiet.disable_progress_bar()
+    network: Any
+    try:
+        network = AutoModelForCausalLM.from_pretrained(
+            where, dtype=getattr(torch, dtype), local_files_only=True, **options, **_dense(options)
+        )
+        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=True, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as exc:
+        raise ModelUnusable(f"transformers can't load {path}: {str(exc).partition(chr(10))[0]}") from exc
+    return network, tokenizer
+
+
+def export(file: Path, folder: Path) -> None:
+    """Make of a GGUF file a folder that other engines load too: weights in bfloat16, and the tokenizer.
+
+    The folder is there whole or not at all. Raises OSError if it can't be written, ModelUnusable if the file is none.
+    """
+    where, options = _where(file)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as place:
+        made = Path(place) / folder.name
+        network, tokenizer = _read(where, options, "bfloat16", file)
+        if hasattr(network.config, "quantization_config"):
+            del network.config.quantization_config  # the weights are not packed any more
+        network.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        made.rename(folder)
 
 
 def _where(path: Path) -> tuple[str, dict[str, Any]]:

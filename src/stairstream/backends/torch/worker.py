@@ -16,27 +16,14 @@ import torch
 from stairstream.backends.torch.attention import Batch
 from stairstream.backends.torch.cache import Cache, Claim
 from stairstream.backends.torch.model import Model
-from stairstream.backends.torch.pieces import Piece, count_shared, join, match_pieces, match_prefix
-from stairstream.backends.torch.sampling import Sampler
+from stairstream.backends.torch.pieces import Piece, count_shared, join
+from stairstream.backends.torch.track import Track
 
 MOST_PIECE_TOKENS = 128
 LEAST_PIECE_TOKENS = 32
 PASS_S = 0.08
 """What a pass should take at most, so that a stop takes effect within 100 ms and nobody's words pause for longer."""
 _WORTH_SHARING_TOKENS = 8
-
-
-@dataclass(slots=True, eq=False)
-class Track:
-    """One session's place in the batch: its cache, and the pieces that the cache holds.
-
-    With `can_insert` what is new may come between what is kept; else only what stands before it is kept.
-    """
-
-    sampler: Sampler
-    can_insert: bool
-    cache: Cache | None = None
-    pieces: Sequence[Piece] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +49,7 @@ class Job:
     tell: Callable[[int | Done], object]
     is_stopped: bool = False
     num_written: int = 0
+    is_held: bool = False  # its model would end, but has not seen all yet
     num_missing: int = 0
     ids: list[int] = field(init=False)
 
@@ -144,7 +132,7 @@ class Worker:
                     for job in (*self._waiting, *self._active):
                         job.is_stopped = job.is_stopped or job.track is track
                     self._tracks = [one for one in self._tracks if one is not track]
-                    track.cache, track.pieces = None, ()
+                    track.drop()
         return False
 
     def _admit(self) -> None:
@@ -183,39 +171,31 @@ class Worker:
         return source.fork(most) if source else self._model.new_cache()
 
     def _arrange(self, job: Job, cache: Cache) -> None:
-        """Make a cache hold what a job wants, as far as it is there; the last token is always computed."""
-        track = job.track
-        if track.can_insert and track.pieces:
-            sources = match_pieces(track.pieces, job.pieces)
-        else:
-            sources = match_prefix(cache.ids, job.ids)
-        if job.limit:
-            sources[-1] = None
-        cache.rearrange(job.ids, sources)
-        track.pieces = job.pieces
-        job.num_missing = cache.num_missing
-        if not cache.num_missing:
+        job.num_missing = job.track.arrange(cache, job.pieces, writes=job.limit > 0, most_tokens=self._piece_tokens)
+        if not job.num_missing:
             self._end(job, "limit")
 
     def _step(self) -> None:
         """One forward pass, and the tokens that come of it."""
         claimed = self._claim()
-        ends = [number for number, (job, claim) in enumerate(claimed) if job.limit and not _left(job, claim)]
+        ends = [number for number, (job, claim) in enumerate(claimed) if job.limit and _completes(claim, job.track)]
         start = time.monotonic()
         try:
             logits = self._model.run(Batch([claim for _, claim in claimed]), ends)
         except RuntimeError as exc:  # out of memory, most of all
-            for job, _ in claimed:
-                job.track.cache, job.track.pieces = None, ()
+            for job in dict.fromkeys(job for job, _ in claimed):
+                job.track.drop()
                 self._end(job, "failed", str(exc).partition("\n")[0])
             return
         self._adapt(sum(len(claim.ids) for _, claim in claimed), time.monotonic() - start)
         for number, logits_V in zip(ends, logits, strict=True):
             job = claimed[number][0]
             self._take(job, job.track.sampler.choose(logits_V))
-        for job, _ in claimed:
+        for job in list(self._active):
             if not job.limit and job.track.cache is not None and not job.track.cache.num_missing:
                 self._end(job, "limit")
+            elif job.track.reveal():
+                job.is_held = False
 
     def _adapt(self, num_tokens: int, took_s: float) -> None:
         """Make pieces as large as a pass of `PASS_S` allows."""
@@ -227,9 +207,16 @@ class Worker:
 
     def _claim(self) -> list[tuple[Job, Claim]]:
         """One token for each job that writes; the others share a piece, so that the shortest is soon done."""
-        caches = [(job, job.track.cache) for job in self._active if job.track.cache is not None]
-        found = [(job, cache.claim(1)) for job, cache in caches if cache.num_missing == 1]
-        reading = sorted((one for one in caches if one[1].num_missing > 1), key=lambda one: one[1].num_missing)
+        writing: list[tuple[Job, Cache]] = []
+        reading: list[tuple[Job, Cache]] = []
+        for job in self._active:
+            cache, ahead = job.track.cache, job.track.ahead
+            if ahead is not None:
+                reading.append((job, ahead))
+            if cache is not None and not job.is_held:
+                (writing if cache.num_missing == 1 else reading).append((job, cache))
+        found = [(job, cache.claim(1)) for job, cache in writing]
+        reading.sort(key=lambda one: one[1].num_missing)
         room = self._piece_tokens
         for number, (job, cache) in enumerate(reading):
             size = min(cache.num_missing, max(1, room // (len(reading) - number)))
@@ -240,7 +227,9 @@ class Worker:
     def _take(self, job: Job, token: int) -> None:
         """A job's next token: the end of its text, or one more."""
         if token in self._end_ids:
-            self._end(job, "stop")
+            if job.track.ahead is None:
+                self._end(job, "stop")
+            job.is_held = True
             return
         assert job.track.cache is not None
         job.track.cache.append(token)
@@ -250,13 +239,10 @@ class Worker:
             self._end(job, "limit")
 
     def _end(self, job: Job, reason: Literal["stop", "limit", "stopped", "failed"], error: str = "") -> None:
-        is_begun = job in self._active
-        (self._active if is_begun else self._waiting).remove(job)
-        cache, computed = job.track.cache, job.num_missing
-        if is_begun and cache is not None:
-            own = job.pieces[-1]
-            job.track.pieces = [*job.pieces[:-1], Piece(own.key, (*own.ids, *cache.ids[len(job.ids) :]))]
-            if not job.num_written and reason == "stopped":
+        (self._active if job in self._active else self._waiting).remove(job)
+        computed = job.num_missing
+        for cache in (job.track.ahead, None if job.num_written else job.track.cache):
+            if cache is not None and computed:
                 computed -= cache.num_missing
         self._tell(job, Done(reason=reason, prompt_tokens=len(job.ids), computed_tokens=computed, error=error))
 
@@ -267,6 +253,6 @@ class Worker:
             job.is_stopped = True
 
 
-def _left(job: Job, claim: Claim) -> int:
-    """Tokens of a job that a claim leaves missing."""
-    return claim.cache.num_missing - len(claim.ids)
+def _completes(claim: Claim, track: Track) -> bool:
+    """Whether a word can follow what is claimed."""
+    return claim.cache is track.cache and claim.cache.num_missing == len(claim.ids)
