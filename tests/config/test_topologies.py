@@ -218,7 +218,7 @@ WRONG = [
     ),
     (
         "{topology: graph, agents: {x: {model: a, reads: [y]}, y: {model: b, reads: [x]}}}",
-        "pipelines.p: exactly one agent should be read by nobody",
+        "pipelines.p: agents read each other in a circle",
     ),
     (
         "{topology: graph, agents: {x: {model: a, reads: [y]}, y: {model: b, reads: [x]}}, answer: x}",
