@@ -12,8 +12,10 @@ from stairstream.core.errors import ConfigError, ServerFailed
 class Slots:
     """A fixed number of slots. Runs reserve how many they need, first come first served; sessions take single ones."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, engine: str = "llama.cpp") -> None:
+        """`engine` is what errors call the place."""
         self.count = count
+        self._engine = engine
         self._num_unreserved = count
         self._unused = list(range(count))
         self._num_writing = 0
@@ -24,7 +26,7 @@ class Slots:
         """Hold that many slots while in the block; waits its turn. Raises ConfigError if there are too few in all."""
         if num_sessions > self.count:
             raise ConfigError(
-                f"a run of {num_sessions} agents on one llama.cpp needs {num_sessions} slots, it has {self.count}; "
+                f"a run of {num_sessions} agents on one {self._engine} needs {num_sessions} slots, it has {self.count}; "
                 "start it with more slots, or use fewer agents"
             )
         await self._wait_for(num_sessions)
@@ -50,7 +52,9 @@ class Slots:
     def take(self) -> int:
         """The number of a slot that no session uses. Raises ServerFailed if all are in use."""
         if not self._unused:
-            raise ServerFailed(f"all {self.count} slots of llama.cpp are in use; reserve before opening sessions")
+            raise ServerFailed(
+                f"all {self.count} slots of the {self._engine} are in use; reserve before opening sessions"
+            )
         return heapq.heappop(self._unused)
 
     def give(self, slot: int) -> None:

@@ -1,0 +1,150 @@
+"""vLLM in process as a backend: one engine with one model, shared by every backend and session on it."""
+
+import asyncio
+import importlib.util
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from stairstream.backends.gguf import check_gguf
+from stairstream.backends.llamacpp.slots import Slots
+from stairstream.backends.models import find_model, models_folder
+from stairstream.core.errors import ConfigError, MissingExtra
+from stairstream.core.graph import Agent
+from stairstream.core.messages import Conversation
+
+if TYPE_CHECKING:
+    from stairstream.backends.vllm.engine import Engine
+    from stairstream.backends.vllm.session import VllmSession
+
+DEFAULT_SESSIONS = 16
+DEFAULT_QUANTUM_TOKENS = 8
+
+
+def find_vllm_model(name: str) -> Path:
+    """The folder of that path, or the GGUF file that a known name or a path means. Never touches the network.
+
+    Raises ConfigError if there is neither.
+    """
+    folder = Path(name).expanduser()
+    return folder if folder.is_dir() else find_model(name)
+
+
+class Vllm:
+    """One vLLM engine with one model: the room that sessions on it share. Loads on `start` or the first `open`.
+
+    `path` is a folder of transformers; of a GGUF file such a folder is made in the cache, in bfloat16. `sessions` is
+    how many it runs at once. In the layout `rounds` a stop takes effect after at most `quantum_tokens` words.
+    `options` are further fields of vLLM's AsyncEngineArgs, for those who know them; with `ignores_end` answers have all
+    their tokens, which is for measuring. Raises ConfigError or ModelUnusable at once if there is no such model.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sessions: int = DEFAULT_SESSIONS,
+        context_tokens: int | None = None,
+        quantum_tokens: int = DEFAULT_QUANTUM_TOKENS,
+        dtype: Literal["float32", "bfloat16"] | None = None,
+        ignores_end: bool = False,
+        options: Mapping[str, object] | None = None,
+    ) -> None:
+        if not path.is_dir():
+            check_gguf(path)
+        self._path = path
+        self._context_tokens = context_tokens
+        self._quantum_tokens = quantum_tokens
+        self._dtype: Literal["float32", "bfloat16"] | None = dtype
+        self._ignores_end = ignores_end
+        self._options = dict(options or {})
+        self._slots = Slots(sessions, "vllm engine")
+        self._loading = asyncio.Lock()
+        self._engine: Engine | None = None
+
+    async def start(self) -> None:
+        """Load the model, in a thread; returns at once if it is loaded. Raises MissingExtra, ModelUnusable."""
+        async with self._loading:
+            if self._engine is None:
+                self.use(await asyncio.to_thread(self._load))
+
+    def use(self, engine: "Engine") -> None:
+        """Take an engine that runs already."""
+        self._engine = engine
+
+    def _load(self) -> "Engine":
+        for package in ("vllm", "transformers"):
+            if importlib.util.find_spec(package) is None:
+                raise MissingExtra(
+                    f"the vllm backend needs {package}; install it with: pip install 'stairstream[vllm]'"
+                )
+        from stairstream.backends.vllm.engine import EngineSettings, start
+
+        settings = EngineSettings(
+            folder=self._path if self._path.is_dir() else _unpack(self._path),
+            sessions=self._slots.count,
+            context_tokens=self._context_tokens,
+            dtype=self._dtype,
+            ignores_end=self._ignores_end,
+            options=self._options,
+        )
+        return start(settings)
+
+    @asynccontextmanager
+    async def reserve(self, num_sessions: int) -> AsyncIterator[None]:
+        """Hold so many places while in the block; waits its turn. Raises ConfigError if there are too few in all."""
+        async with self._slots.reserve(num_sessions):
+            yield
+
+    async def open(self, agent: Agent, conversation: Conversation, written: str) -> "VllmSession":
+        """A session on the engine."""
+        await self.start()
+        from stairstream.backends.vllm.session import VllmSession
+
+        assert self._engine is not None
+        return VllmSession(self._engine, self._quantum_tokens, agent, conversation, written)
+
+    async def aclose(self) -> None:
+        """End the engine's processes."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.aclose()
+
+
+def _unpack(file: Path) -> Path:
+    """The folder that is made of a GGUF file, kept in the cache."""
+    folder = models_folder() / f"{file.stem}-bfloat16"
+    if not (folder / "config.json").is_file():
+        from stairstream.backends.torch.load import export
+
+        try:
+            export(file, folder)
+        except OSError as exc:
+            raise ConfigError(f"cannot keep the model in {folder}: {exc.strerror or exc}") from exc
+    return folder
+
+
+class VllmBackend:
+    """A model name on a vLLM engine, which stays the caller's to close."""
+
+    def __init__(self, vllm: Vllm, model: str) -> None:
+        self._vllm = vllm
+        self._model = model
+
+    @property
+    def model(self) -> str:
+        """The name that it was given."""
+        return self._model
+
+    @property
+    def room(self) -> Vllm:
+        """The engine that this shares with others."""
+        return self._vllm
+
+    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> "VllmSession":
+        """A session; `written` are words of the answer to go on from."""
+        return await self._vllm.open(agent, conversation, written)
+
+    async def aclose(self) -> None:
+        """Nothing of its own."""

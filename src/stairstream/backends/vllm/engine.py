@@ -1,0 +1,200 @@
+"""A running vLLM engine: requests that can be gone on with, and its errors as ours. The one file that imports vllm."""
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+# vLLM takes these from the environment only, when it is imported; whoever has set them knows better
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+
+from transformers import AutoTokenizer
+from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.engine.protocol import StreamingInput
+from vllm.exceptions import VLLMClientError
+from vllm.inputs import TokensPrompt
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from stairstream.backends.torch.tokens import Tokens
+from stairstream.backends.vllm.turns import Output
+from stairstream.core.errors import ConfigError, ModelUnusable, RequestRejected, ServerFailed
+from stairstream.core.graph import Sampling
+
+_TEMPERATURE = 0.8
+"""Where neither the agent nor the model says one; as llama.cpp."""
+
+_CPU_BLOCK_TOKENS = 32
+"""What a prefix cache keeps is whole blocks; vLLM's 128 for CPUs would compute up to 127 tokens again per update."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """How to start an engine. `options` are fields of AsyncEngineArgs that override what we choose."""
+
+    folder: Path
+    sessions: int
+    context_tokens: int | None
+    dtype: Literal["float32", "bfloat16"] | None
+    ignores_end: bool
+    options: Mapping[str, object]
+
+
+class Engine:
+    """vLLM with one model, in processes of its own."""
+
+    def __init__(self, llm: Any, tokens: Tokens, ignores_end: bool) -> None:
+        self.tokens = tokens
+        self.context_tokens: int = llm.model_config.max_model_len
+        self._llm = llm
+        self._ignores_end = ignores_end
+        self._defaults: dict[str, Any] = llm.model_config.get_diff_sampling_param()
+
+    def begin(self, ids: Sequence[int], sampling: Sampling, max_tokens: int, *, is_resumable: bool) -> "Request":
+        """A request on a prompt; its first turn begins at once."""
+        params = self._params(sampling, max_tokens, 0)
+        inputs: asyncio.Queue[Any] | None = asyncio.Queue() if is_resumable else None
+        prompt: Any = _feed(inputs) if inputs is not None else TokensPrompt(prompt_token_ids=list(ids))
+        outputs = self._llm.generate(prompt, params, f"stairstream-{uuid.uuid4().hex}")
+        request = Request(self, sampling, outputs, inputs)
+        if is_resumable:
+            request.go_on(ids, max_tokens)
+        return request
+
+    def _params(self, sampling: Sampling, max_tokens: int, turn: int) -> Any:
+        """A turn's sampling. Each turn draws anew, so that a seed must differ from turn to turn."""
+        wishes = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "repetition_penalty": sampling.repetition_penalty,
+            "seed": None if sampling.seed is None else sampling.seed + turn,
+        }
+        known = {"temperature": _TEMPERATURE, **self._defaults}
+        return SamplingParams(
+            **{
+                **known,
+                **{name: value for name, value in wishes.items() if value is not None},
+                "max_tokens": max_tokens,
+            },
+            detokenize=False,
+            ignore_eos=self._ignores_end,
+            output_kind=RequestOutputKind.DELTA,
+        )
+
+    async def aclose(self) -> None:
+        """End its processes; takes seconds, in a thread."""
+        handler = self._llm.output_handler
+        if handler is not None:
+            handler.cancel()
+        await asyncio.to_thread(self._llm.shutdown)
+
+
+class Request:
+    """One request: its context stays in the cache from turn to turn until it is closed."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        sampling: Sampling,
+        outputs: AsyncGenerator[Any, None],
+        inputs: "asyncio.Queue[Any] | None",
+    ) -> None:
+        self._engine = engine
+        self._sampling = sampling
+        self._outputs = outputs
+        self._inputs = inputs
+        self._turn = 0
+        self._waiting: asyncio.Timeout | None = None
+        self._is_broken_off = False
+        self.is_open = inputs is not None
+        """Whether it takes more turns."""
+
+    def go_on(self, ids: Sequence[int], max_tokens: int) -> None:
+        """Begin another turn: what these tokens add to the context, and up to so many words."""
+        assert self._inputs is not None
+        params = self._engine._params(self._sampling, max_tokens, self._turn)
+        self._turn += 1
+        # vLLM goes on to extend the list that it is given
+        prompt = TokensPrompt(prompt_token_ids=list(ids))
+        self._inputs.put_nowait(StreamingInput(prompt=prompt, sampling_params=params))
+
+    async def next(self) -> Output | None:
+        """What the turn has next; None after `break_off`. Raises a BackendError when the engine fails."""
+        if self._is_broken_off:
+            return None
+        try:
+            async with asyncio.timeout(None) as self._waiting:
+                output = await anext(self._outputs)
+        except TimeoutError:
+            return None
+        except StopAsyncIteration:
+            raise ServerFailed("vllm ended a request before its last word") from None
+        except (VLLMClientError, ValueError) as exc:
+            raise RequestRejected(f"vllm rejects the request: {_line(exc)}") from exc
+        except (EngineDeadError, EngineGenerateError) as exc:
+            raise ServerFailed(f"vllm has failed: {_line(exc)}") from exc
+        finally:
+            self._waiting = None
+        completion = output.outputs[0]
+        reason = completion.finish_reason
+        if reason not in ("stop", "length", None):
+            raise ServerFailed(f"vllm ended a request with {reason!r}")
+        return Output(completion.token_ids, reason, output.num_cached_tokens or 0)
+
+    def break_off(self) -> None:
+        """End the turn under way now; nothing more comes, and the request is to be closed."""
+        self._is_broken_off = True
+        if self._waiting is not None:
+            self._waiting.reschedule(asyncio.get_running_loop().time())
+
+    def give_up(self) -> None:
+        """Between two turns: let the engine forget it, without waiting."""
+        self.is_open = False
+        if self._inputs is not None:
+            self._inputs.put_nowait(None)
+
+    async def aclose(self) -> None:
+        """Let the engine forget it."""
+        await self._outputs.aclose()
+
+
+async def _feed(inputs: "asyncio.Queue[Any]") -> AsyncGenerator[Any, None]:
+    while (one := await inputs.get()) is not None:
+        yield one
+
+
+def start(settings: EngineSettings) -> Engine:
+    """Load a model; blocks for half a minute and more. Raises ModelUnusable, ConfigError."""
+    chosen: dict[str, Any] = {
+        "model": str(settings.folder),
+        "max_num_seqs": settings.sessions,
+        "dtype": settings.dtype or "auto",
+        "max_model_len": settings.context_tokens,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+    }
+    if current_platform.is_cpu():
+        chosen |= {"block_size": _CPU_BLOCK_TOKENS, "enforce_eager": True}
+    begun_s = time.monotonic()
+    try:
+        llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**{**chosen, **settings.options}))
+        tokenizer: Any = AutoTokenizer.from_pretrained(settings.folder, local_files_only=True)
+    except TypeError as exc:
+        raise ConfigError(f"vllm takes no such option: {_line(exc)}") from exc
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as exc:
+        after = f"after {time.monotonic() - begun_s:.0f} s"
+        raise ModelUnusable(f"vllm can't serve {settings.folder} ({after}): {_line(exc)}") from exc
+    return Engine(llm, Tokens(tokenizer, frozenset()), settings.ignores_end)
+
+
+def _line(exc: BaseException) -> str:
+    """A foreign error's first line."""
+    return (str(exc).strip() or type(exc).__name__).partition("\n")[0][:200]

@@ -1,0 +1,67 @@
+"""What one write has brought so far: sampled tokens become text, text becomes deltas, deltas become own words."""
+
+from dataclasses import replace
+
+from stairstream.backends.llamacpp.words import DeltaMaker
+from stairstream.backends.torch.prompting import Prompter
+from stairstream.backends.torch.tokens import Speller, Tokens
+from stairstream.core.graph import Agent
+from stairstream.core.session import Delta, EndReason
+from stairstream.core.stops import StopFinder
+
+
+class Writing:
+    """Takes tokens one by one; what passes stop strings becomes the agent's own words."""
+
+    def __init__(self, tokens: Tokens, prompter: Prompter, agent: Agent) -> None:
+        self._tokens = tokens
+        self._prompter = prompter
+        self._speller = Speller(tokens, prompter.own)
+        self._maker = DeltaMaker(StopFinder(agent.sampling.stop, prompter.written))
+        self._pending: list[int] = []
+        self.sampled: list[int] = []
+        self.reason: EndReason = "limit"
+        self.num_written = 0
+        self.computed_tokens = -1
+        """Prompt tokens that were computed for it; -1 until its first turn is over."""
+
+    @property
+    def num_sampled(self) -> int:
+        """Tokens taken, whether they have become words or not."""
+        return len(self.sampled)
+
+    @property
+    def is_at_stop(self) -> bool:
+        """Whether a stop string ended the answer."""
+        return self._maker.is_at_stop
+
+    @property
+    def is_inside_character(self) -> bool:
+        """Whether the last tokens do not make a character yet."""
+        return bool(self._pending)
+
+    def take(self, token: int) -> Delta | None:
+        """The delta that a token completes, if any."""
+        if self.is_at_stop:
+            return None
+        self.sampled.append(token)
+        self._pending.append(token)
+        text = self._speller.feed(token)
+        if self._speller.is_inside_character:
+            return None
+        ids, self._pending = tuple(self._pending), []
+        return self._keep(self._maker.feed(text, ids))
+
+    def finish(self) -> Delta | None:
+        """What was still held back."""
+        return self._keep(self._maker.finish())
+
+    def _keep(self, delta: Delta | None) -> Delta | None:
+        if delta is None:
+            return None
+        if delta.ids is None:
+            ids = self._tokens.encode(delta.text)
+            delta = replace(delta, ids=ids, num_tokens=max(1, len(ids)))
+        self.num_written += delta.num_tokens
+        self._prompter.wrote(delta.text, delta.ids or ())
+        return delta
