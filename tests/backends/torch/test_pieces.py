@@ -1,10 +1,14 @@
 """What of an older context a newer one keeps, and that prompts are core's, token for token."""
 
+from typing import Any
+
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+import tokenizers
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,6 +136,19 @@ def test_a_placeholder_in_a_question_stays_text(tokens: Tokens) -> None:
     prompter = Prompter(tokens, AGENT, question("@@stairstream-0-0@@"), "insert")
     prompter.read([Chunk(agent="p1", text="Salty", is_final=True)])
     assert "@@stairstream-0-0@@" in tokens.decode(join(prompter.build()))
+
+
+def test_a_tokenizer_that_puts_a_space_before_any_text_puts_none_inside_one() -> None:
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="?"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="always")
+    made.decoder = tokenizers.decoders.Metaspace(prepend_scheme="always")
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=60, special_tokens=["?"], initial_alphabet=["\n"], show_progress=False
+    )
+    made.train_from_iterator(["the sea is deep", "the sea is red, a rose"] * 9, trainer)
+    make: Any = transformers.PreTrainedTokenizerFast
+    tokens = Tokens(make(tokenizer_object=made, unk_token="?"), frozenset())
+    assert tokens.decode((*tokens.encode("the s"), *tokens.encode("ea is"), *tokens.encode(" red"))) == "the sea is red"
 
 
 @given(st.text(alphabet="ab\u00e9\u4e2d\U0001f600 \n", max_size=12), st.integers(0, 5))

@@ -1,6 +1,8 @@
 """Models from a folder of transformers or from a GGUF file: network and tokenizer, as one thing."""
 
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -50,9 +52,10 @@ def _read(where: str, options: dict[str, Any], dtype: Dtype, path: Path) -> tupl
     quiet.disable_progress_bar()
     network: Any
     try:
-        network = AutoModelForCausalLM.from_pretrained(
-            where, dtype=getattr(torch, dtype), local_files_only=True, **options, **_dense(options)
-        )
+        with redirect_stderr(StringIO()):  # the bars of a GGUF file can't be turned off
+            network = AutoModelForCausalLM.from_pretrained(
+                where, dtype=getattr(torch, dtype), local_files_only=True, **options, **_dense(options)
+            )
         tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=True, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as exc:
         raise ModelUnusable(f"transformers can't load {path}: {str(exc).partition(chr(10))[0]}") from exc

@@ -24,7 +24,8 @@ class Tokens:
         self._known: dict[tuple[str, bool], Ids] = {}
         with self._lock:
             # some tokenizers put a space before any text; here a text is mostly not a beginning
-            self._guard = self._encode("\n", True) if self._decode(self._encode("a", True)) != "a" else ()
+            spelled = tokenizer.convert_ids_to_tokens(self._encode("a", True))
+            self._guard = self._encode("\n", True) if "".join(spelled) != "a" else ()
 
     def __len__(self) -> int:
         """How many different tokens there are."""
@@ -72,7 +73,10 @@ class Tokens:
     def _encode_part(self, text: str, is_template: bool) -> Ids:
         if not self._guard:
             return self._encode(text, is_template)
-        return self._encode("\n" + text, is_template)[len(self._guard) :]
+        ids = self._encode("\n" + text, is_template)
+        if ids[: len(self._guard)] != self._guard:  # the line end went into a token with what follows
+            return self._encode(text, is_template)
+        return ids[len(self._guard) :]
 
     def _encode(self, text: str, is_template: bool) -> Ids:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not is_template))
