@@ -1,5 +1,6 @@
 """When the answer starts, when it updates, and when it ends: all times are exact."""
 
+import asyncio
 import math
 from dataclasses import replace
 
@@ -9,7 +10,9 @@ from stairstream.backends.scripted import Script, numbered_words
 from stairstream.core.events import AgentEnded, RunEnded, StepEnded, StepStarted, Wrote
 from stairstream.core.metrics import summarize
 from stairstream.core.policy import PRESETS, Policy
-from tests.engine.staircase import mixture, play, scripted
+from stairstream.engine.run import open_run
+from stairstream.sim.clock import run
+from tests.engine.staircase import ASK, mixture, play, scripted
 
 ALL = Policy(first_chunk=4, growth=2, quorum="all", patience_s=0, lead=math.inf)
 
@@ -135,3 +138,15 @@ def test_words_come_once_and_in_order_under_every_preset() -> None:
     for name, policy in PRESETS.items():
         run, _ = play(mixture(policy), scripted(length=200))
         assert run.answer == " ".join(f"agg{i}" for i in range(1, 201)), name
+
+
+def test_timer_that_rounding_makes_early_counts_as_on_time() -> None:
+    """In a run that began at 0.1 s its time is a rounding error short of what the timer was set for: time must not stand."""
+
+    async def main() -> float:
+        late = Script(words=("late",), first_token_s=5)
+        await asyncio.sleep(0.1)
+        async with open_run(mixture(PRESETS["balanced"]), ASK, scripted(0.3, 0.02, 40, p3=late)) as one:
+            return [event.at_s async for event in one.events()][-1]
+
+    assert run(main()) > 2

@@ -66,6 +66,7 @@ class AgentLoop:
         self._is_stopping = False
         self._waking: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._not_before = 0.0
         self._began: Began | None = None
 
     async def run(self, spawn: Callable[[Session], asyncio.Task[None]]) -> OwnEnd:
@@ -142,7 +143,7 @@ class AgentLoop:
             raise MalformedAnswer(f"{self._backend.model} came to a limit of its own before a word")
 
     def _decide(self) -> Decision:
-        upstream, now = self._reader.progress(), self._clock()
+        upstream, now = self._reader.progress(), max(self._clock(), self._not_before)
         own = replace(self._own, step_written=self._step_tokens, num_written=self._output.answer.num_tokens)
         if not has_quorum(self._policy, upstream, own):
             own = replace(own, quorum_since=None)
@@ -189,7 +190,12 @@ class AgentLoop:
             self._timer = None
         if wait.until != math.inf:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(loop.time() + wait.until - self._clock(), self._on_change)
+            self._timer = loop.call_at(loop.time() + wait.until - self._clock(), self._on_time, wait.until)
+
+    def _on_time(self, until: float) -> None:
+        """It is `until` now, even where the clock says a rounding error less: else a clock that jumps would stand."""
+        self._not_before = until
+        self._on_change()
 
     def _hush(self) -> None:
         """No more calls from logs or the timer."""
