@@ -141,7 +141,7 @@ def test_words_come_once_and_in_order_under_every_preset() -> None:
 
 
 def test_timer_that_rounding_makes_early_counts_as_on_time() -> None:
-    """In a run that began at 0.1 s its time is a rounding error short of what the timer was set for: time must not stand."""
+    """In a run that began at 0.1 s its time is a rounding error short of its timer: time must not stand."""
 
     async def main() -> float:
         late = Script(words=("late",), first_token_s=5)
