@@ -7,15 +7,14 @@ The best that S equal steps allow is a speedup of A * S / (S + A - 1). Serial is
 S * 16 tokens, each with its first token after 10 ms and 20 ms between tokens.
 """
 
-import argparse
 import asyncio
 import cProfile
 import pstats
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from bench.endpoint import backends_at, fake_endpoint
+from bench.endpoint import arguments, backends_at, fake_endpoint
 from bench.staircase import measure
 from stairstream.backends.base import Backend
 from stairstream.core.graph import Graph, Sampling
@@ -58,12 +57,12 @@ async def measure_shape(agents: int, steps: int, backends: Mapping[str, Backend]
     return summary
 
 
-async def main(arguments: Sequence[str] | None = None) -> None:
+async def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--shape", type=int, nargs=2, action="append", metavar=("AGENTS", "STEPS"))
     parser.add_argument("--profile", action="store_true")
-    args = parser.parse_args(arguments)
+    args = parser.parse_args()
     keys: dict[str, object] = {"first_token_s": CALL_S, "token_s": TOKEN_S, "length": max(SHAPES)[1] * STEP_TOKENS * 2}
     print("| agents | steps | serial s | staircase s | speedup | bound | of the bound | CPU: engine | CPU: server |")
     print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|")

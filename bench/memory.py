@@ -1,18 +1,29 @@
-"""Memory of many runs at once, engine and HTTP backend together, in a process that does nothing else.
+"""Many runs at once, engine and HTTP backend together, in a process that does nothing else: memory, CPU, failures.
 
-python -m bench.memory                100 runs of three proposers and an aggregator
-python -m bench.memory --runs 1000 --tokens-per-s 2
+python -m bench.memory                         250, 500 and 1,000 runs of three proposers and an aggregator
+python -m bench.memory --runs 100 --tokens 300 --tokens-per-s 10
+python -m bench.memory --runs 250 --trace      where the memory is, by line
 """
 
 import asyncio
 import resource
 import time
+import tracemalloc
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.endpoint import arguments, backends_at, fake_endpoint
 from bench.relay import relay
 from bench.staircase import PROPOSERS, mixture
+from stairstream.backends.base import Backend
+from stairstream.backends.open_files import check_open_files
+from stairstream.core.events import RunEnded, Wrote
+from stairstream.core.graph import Graph
+from stairstream.core.messages import question
 from stairstream.core.policy import PRESETS
+from stairstream.engine.run import open_run
+
+AGENTS = (*PROPOSERS, "agg")
 
 
 def resident_mb() -> float:
@@ -21,29 +32,80 @@ def resident_mb() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
+async def play(graph: Graph, backends: Mapping[str, Backend]) -> tuple[int, bool]:
+    """One run to its end: the tokens that passed, and whether it ended well with nothing missing."""
+    tokens, is_good = 0, False
+    async with open_run(graph, question("Why?"), backends) as run:
+        async for event in run.events():
+            if isinstance(event, Wrote):
+                tokens += event.num_tokens
+                run.text(event)
+            elif isinstance(event, RunEnded):
+                is_good = event.reason in ("stop", "length") and not event.degraded
+    return tokens, is_good
+
+
+async def watch_memory(stop: asyncio.Event) -> float:
+    """The most MB that were resident until `stop`."""
+    most = resident_mb()
+    while not stop.is_set():
+        most = max(most, resident_mb())
+        try:
+            async with asyncio.timeout(0.25):
+                await stop.wait()
+        except TimeoutError:
+            pass
+    return most
+
+
+async def measure(graph: Graph, backends: Mapping[str, Backend], num_runs: int, before: float) -> str:
+    """A line of the table; `before` are the MB before any run."""
+    start, cpu, stop = time.perf_counter(), time.process_time(), asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(watch_memory(stop))
+        async with asyncio.TaskGroup() as group:
+            runs = [group.create_task(play(graph, backends)) for _ in range(num_runs)]
+        stop.set()
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    tokens, failed = sum(run.result()[0] for run in runs), sum(not run.result()[1] for run in runs)
+    most = watching.result()
+    return (
+        f"| {num_runs:,} | {failed} | {tokens:,} | {wall:.1f} | {cpu / wall:.0%} | {before:.0f} | {most:.0f} | "
+        f"{(most - before) * 1e6 / num_runs:,.0f} |"
+    )
+
+
 async def main() -> None:
+    """Print the table."""
     parser = arguments(__doc__)
-    parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--tokens", type=int, default=300)
-    parser.add_argument("--tokens-per-s", type=float, default=10.0)
+    parser.add_argument("--runs", type=int, nargs="+", default=[250, 500, 1000])
+    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--tokens-per-s", type=float, default=2.0)
     parser.add_argument("--policy", choices=sorted(PRESETS), default="balanced")
+    parser.add_argument("--trace", action="store_true")
     args = parser.parse_args()
+    # one connection per agent that speaks, and one that is just being closed
+    check_open_files(2 * len(AGENTS) * max(args.runs), f"{max(args.runs)} runs at once")
     keys: dict[str, object] = {"first_token_s": 0.2, "tokens_per_s": args.tokens_per_s, "length": args.tokens}
     graph = mixture(PRESETS[args.policy], args.tokens)
-    with fake_endpoint(dict.fromkeys((*PROPOSERS, "agg"), keys)) as endpoint:
-        async with backends_at(endpoint, *PROPOSERS, "agg") as backends:
-            await relay(mixture(PRESETS["wait"], 4), backends)
-            before, start = resident_mb(), time.perf_counter()
-            async with asyncio.TaskGroup() as tasks:
-                runs = [tasks.create_task(relay(graph, backends)) for _ in range(args.runs)]
-            wall = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    tokens = sum(run.result() for run in runs)
-    per_run = (peak - before) * 1e6 / args.runs
-    print(
-        f"{args.runs} runs at once, {tokens} tokens in {wall:.1f} s: {before:.1f} MB before, {peak:.1f} MB at most, "
-        f"{per_run / 1e3:,.0f} kB per run"
-    )
+    print("| runs at once | failed | tokens | s | CPU | MB before | MB at most | bytes per run |")
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|")
+    before = None
+    for num_runs in args.runs:
+        with fake_endpoint(dict.fromkeys(AGENTS, keys)) as endpoint:
+            async with backends_at(endpoint, *AGENTS) as backends:
+                await relay(mixture(PRESETS["wait"], 4), backends)
+                before = resident_mb() if before is None else before
+                if args.trace:
+                    tracemalloc.start(8)
+                    asyncio.get_running_loop().call_later(10, show_trace)
+                print(await measure(graph, backends, num_runs, before), flush=True)
+
+
+def show_trace() -> None:
+    """The lines that hold most memory."""
+    for line in tracemalloc.take_snapshot().statistics("lineno")[:40]:
+        print(line)
 
 
 if __name__ == "__main__":

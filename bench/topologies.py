@@ -5,13 +5,12 @@ python -m bench.topologies --trouble straggler      one agent of the first layer
 python -m bench.topologies --trouble failure        one agent of the first layer cut after 20 tokens
 """
 
-import argparse
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bench.endpoint import backends_at, fake_endpoint
+from bench.endpoint import arguments, backends_at, fake_endpoint
 from stairstream.backends.base import Backend
 from stairstream.core.costs import Price, cost_so_far
 from stairstream.core.events import Event
@@ -125,13 +124,13 @@ async def measure(name: str, policy: str, trouble: Trouble, backends: Mapping[st
     )
 
 
-async def main(arguments: Sequence[str] | None = None) -> None:
+async def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--trouble", choices=["none", "straggler", "failure"], default="none")
     parser.add_argument("--policies", nargs="+", choices=sorted(PRESETS), default=["wait", "balanced"])
     parser.add_argument("--at-once", type=int, default=4, help="runs beside each other; they do not share anything")
-    args = parser.parse_args(arguments)
+    args = parser.parse_args()
     turns = asyncio.Semaphore(args.at_once)
     with fake_endpoint(MODELS) as endpoint:
         async with backends_at(endpoint, *MODELS) as backends:
