@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -19,6 +20,9 @@ from stairstream.backends.scripted import Fault, Script, ScriptedBackend, number
 from stairstream.core.seams import EDGE_TOKENS
 from stairstream.server.fake import FakeContinues, FakeModel, serve_fake
 from tests.backends.local_model import llamacpp_model
+
+if TYPE_CHECKING:
+    from stairstream.backends.vllm.engine import Engine
 
 WORDS = (*numbered_words("w", 30), " caf\u00e9", " \U0001f600\u200d\U0001f4bb", *(f" v{i}" for i in range(1, 9)))
 SCRIPT = Script(words=WORDS, token_s=0.001)
@@ -96,6 +100,24 @@ async def torch_place() -> AsyncIterator[Place]:
         await model.aclose()
 
 
+VLLM_QUANTUM_TOKENS = 4
+
+
+@asynccontextmanager
+async def vllm_place() -> AsyncIterator[Place]:
+    """Sessions for vLLM on an engine that only treats requests alike; `test_engine` has the real one."""
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    from stairstream.backends.vllm.backend import Vllm, VllmBackend
+    from tests.backends.torch.tiny import make_tokens
+    from tests.backends.vllm.fake import FakeEngine, say_letters
+
+    tokens = make_tokens(string.ascii_letters)
+    vllm = Vllm(Path(__file__).parent, quantum_tokens=VLLM_QUANTUM_TOKENS)
+    vllm.use(cast("Engine", FakeEngine(tokens, say_letters(tokens))))
+    async with aclosing(vllm):
+        yield Place(backend=VllmBackend(vllm, "fake"), extra_tokens=VLLM_QUANTUM_TOKENS)
+
+
 PLACES: dict[str, OpenPlace] = {
     "scripted": scripted_place,
     "openai-flag": openai_place("flag"),
@@ -105,5 +127,6 @@ PLACES: dict[str, OpenPlace] = {
     "openai-quoted": openai_place("none"),
     "openai-reject": openai_place("reject"),
     "torch": torch_place,
+    "vllm": vllm_place,
     "llamacpp": llamacpp_place,
 }

@@ -136,3 +136,15 @@ def test_an_engine_that_is_not_installed_says_how_to_install_it(tmp_path: Path) 
 
     with pytest.raises(MissingExtra, match=r"pip install 'stairstream\[torch\]'"):
         asyncio.run(main())
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vllm is installed")
+def test_vllm_without_its_extra_says_how_to_get_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        models = f"models: {{v: {{backend: vllm, model: '{tmp_path}', quantum_tokens: 4}}}}"
+        config = parse_config(f"{models}\npipelines: {{one: {{topology: single, model: v}}}}", "c.yaml", {})
+        async with open_backends(config, [build_graph(config.models, config.pipeline())]):
+            pass
+
+    with pytest.raises(MissingExtra, match=r"pip install 'stairstream\[vllm\]'"):
+        asyncio.run(main())

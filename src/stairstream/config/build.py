@@ -17,7 +17,15 @@ from stairstream.backends.limits import Limited
 from stairstream.backends.retry import Retrying
 from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
 from stairstream.config.graphs import models_of
-from stairstream.config.models import CommonKeys, LlamaCppKeys, ModelConfig, OpenAIKeys, ScriptedKeys, TorchKeys
+from stairstream.config.models import (
+    CommonKeys,
+    LlamaCppKeys,
+    ModelConfig,
+    OpenAIKeys,
+    ScriptedKeys,
+    TorchKeys,
+    VllmKeys,
+)
 from stairstream.config.schema import Config
 from stairstream.core.graph import Graph
 
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
     from stairstream.backends.http import HttpPool
     from stairstream.backends.llamacpp import LlamaCpp
     from stairstream.backends.torch.backend import TorchModel
+    from stairstream.backends.vllm.backend import Vllm
 
 
 Loading = Callable[[str], AbstractContextManager[object]]
@@ -80,6 +89,7 @@ class Engines:
         self._loading = loading
         self._llamas: dict[LlamaCppKeys, LlamaCpp] = {}
         self._torches: dict[TorchKeys, TorchModel] = {}
+        self._vllms: dict[VllmKeys, Vllm] = {}
         self._web: tuple[HttpPool, Capabilities] | None = None
 
     async def make_backend(self, model: ModelConfig) -> Backend:
@@ -93,6 +103,8 @@ class Engines:
                 return await self._make_llamacpp(model.name, keys)
             case TorchKeys() as keys:
                 return await self._make_torch(model.name, keys)
+            case VllmKeys() as keys:
+                return await self._make_vllm(model.name, keys)
             case never:
                 assert_never(never)
 
@@ -147,6 +159,23 @@ class Engines:
                 await torch.start()
             self._torches[keys] = torch
         return TorchBackend(self._torches[keys], keys.model)
+
+    async def _make_vllm(self, name: str, keys: VllmKeys) -> Backend:
+        from stairstream.backends.vllm.backend import Vllm, VllmBackend, find_vllm_model
+
+        if keys not in self._vllms:
+            vllm = Vllm(
+                find_vllm_model(keys.model),
+                sessions=keys.slots,
+                context_tokens=keys.context_tokens,
+                quantum_tokens=keys.quantum_tokens,
+                dtype=keys.dtype,
+            )
+            self._stack.push_async_callback(vllm.aclose)
+            with self._loading(name):
+                await vllm.start()
+            self._vllms[keys] = vllm
+        return VllmBackend(self._vllms[keys], keys.model)
 
     def _count_sessions(self, keys: LlamaCppKeys) -> int:
         """How many sessions one run has on the engine of these keys, at most."""

@@ -106,6 +106,20 @@ class TorchKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VllmKeys:
+    """`backend: vllm`: an engine of this process's own; `model` is a folder of transformers, a known name, or a GGUF.
+
+    `slots`: how many agents it serves at once. In the layout `rounds` a stop takes effect after `quantum_tokens` words.
+    """
+
+    model: str
+    dtype: Literal["float32", "bfloat16"] | None = None
+    context_tokens: Whole | None = None
+    slots: Whole = 16
+    quantum_tokens: Whole = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FaultKeys:
     """What goes wrong with a scripted model, in its first `calls` calls."""
 
@@ -133,11 +147,12 @@ class ScriptedKeys:
     fault: FaultKeys | None = None
 
 
-BackendKeys = OpenAIKeys | LlamaCppKeys | TorchKeys | ScriptedKeys
+BackendKeys = OpenAIKeys | LlamaCppKeys | TorchKeys | VllmKeys | ScriptedKeys
 BACKENDS: dict[str, type[BackendKeys]] = {
     "openai": OpenAIKeys,
     "llamacpp": LlamaCppKeys,
     "torch": TorchKeys,
+    "vllm": VllmKeys,
     "scripted": ScriptedKeys,
 }
 
@@ -215,7 +230,7 @@ def _check_keys_of(model: ModelConfig, section: Mapping[str, object], where: Whe
             given = [one for one in ("words", "text", "length") if getattr(keys, one) is not None]
             if len(given) != 1:
                 raise where.error(f"give one of words, text and length, not {' and '.join(given) or 'none'}")
-        case LlamaCppKeys() | TorchKeys() if model.common.hedge_after_s is not None:
+        case LlamaCppKeys() | TorchKeys() | VllmKeys() if model.common.hedge_after_s is not None:
             raise (where / "hedge_after_s").error(
                 "a second try on the same engine would only slow it down; leave it out"
             )

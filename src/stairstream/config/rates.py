@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from stairstream.backends.models import models_folder
-from stairstream.config.models import LlamaCppKeys, ModelConfig, OpenAIKeys, ScriptedKeys, TorchKeys
+from stairstream.config.models import LlamaCppKeys, ModelConfig, OpenAIKeys, ScriptedKeys, TorchKeys, VllmKeys
 from stairstream.core.adaptive import Goals, Rate, adapt_graph, observe
 from stairstream.core.events import Event
 from stairstream.core.graph import Graph
@@ -67,7 +67,7 @@ def place_of(model: ModelConfig) -> str:
         case OpenAIKeys(base_url=url, model=name):
             parts = urlsplit(url)  # without a user name and a password, where there are some
             return f"{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')} {name}"
-        case LlamaCppKeys(model=name) | TorchKeys(model=name):
+        case LlamaCppKeys(model=name) | TorchKeys(model=name) | VllmKeys(model=name):
             return f"{model.backend} {name}"
         case ScriptedKeys():
             return f"{model.backend} {model.name}"

@@ -91,10 +91,10 @@ class Engine:
 
     async def aclose(self) -> None:
         """End its processes; takes seconds, in a thread."""
-        handler = self._llm.output_handler
-        if handler is not None:
-            handler.cancel()
-        await asyncio.to_thread(self._llm.shutdown)
+        llm, self._llm = self._llm, None
+        if llm.output_handler is not None:
+            llm.output_handler.cancel()  # else it would report the end of the processes as a failure
+        await asyncio.to_thread(llm.shutdown)
 
 
 class Request:

