@@ -1,8 +1,8 @@
 """The order of things in each layout: contexts become messages. The words are in `wording`.
 
-References are wrapped in a fixed delimiter; where a reference holds that delimiter itself it is broken by a backslash,
-in a way that never changes what was escaped before (`escape` of a text is a prefix of `escape` of any longer text), so
-that append-only contexts escape alike.
+References are wrapped in a fixed delimiter; where a reference holds that delimiter itself, or a control token of some
+chat template, it is broken by a backslash, in a way that never changes what was escaped before (`escape` of a text is a
+prefix of `escape` of any longer text), so that append-only contexts escape alike.
 """
 
 import re
@@ -26,12 +26,18 @@ class Prompt:
     continues_last: bool = False
 
 
-_DELIMITER = re.compile(r"(</?(?:referenc|begu))([en])", re.IGNORECASE)
+_DELIMITER = re.compile(r"(<[\s/\\]*(?:referenc|begu))([en])", re.IGNORECASE)
+
+# A server that tokenizes a whole rendered prompt makes real control tokens of their names, wherever they stand.
+_CONTROL = re.compile(
+    r"(<[|\uff5c][^\s<>|\uff5c]{1,64}[|\uff5c]|</?(?:s|bos|eos|start_of_turn|end_of_turn)"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS))([>\]])"
+)
 
 
 def escape(text: str) -> str:
-    """The text with any delimiter of ours broken; a prefix of the result for any longer text."""
-    return _DELIMITER.sub(r"\1\\\2", text)
+    """The text with any delimiter of ours and any control token broken; a prefix of the result for any longer text."""
+    return _CONTROL.sub(r"\1\\\2", _DELIMITER.sub(r"\1\\\2", text))
 
 
 def render(context: Context, layout: Layout) -> Prompt:
