@@ -128,3 +128,11 @@ def test_impossible_sizes_are_refused_in_one_line(make: Callable[[], Graph]) -> 
     with pytest.raises(GraphError) as refused:
         make()
     assert "\n" not in str(refused.value)
+
+
+def test_debaters_and_members_on_one_model_differ_by_their_seeds() -> None:
+    given = {"m": Sampling(seed=10), "n": Sampling(seed=3)}
+    debating = debate(debaters=["m", "n", "m"], rounds=2, judge="m", sampling=given)
+    assert [agent.sampling.seed for agent in debating.agents] == [11, 3, 13, 11, 3, 13, 10]
+    sitting = council(members=["m", "m", "n"], judge="m", answer="m", sampling=given)
+    assert [agent.sampling.seed for agent in sitting.agents] == [11, 12, 3, 10, 10]

@@ -6,6 +6,7 @@ from stairstream.core.errors import GraphError
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
+from stairstream.core.topologies.mixtures import with_own_seed
 from stairstream.core.topologies.names import number
 from stairstream.core.wording import DEBATE
 
@@ -23,7 +24,7 @@ def debate(
     """`debaters` are models; `rounds` counts from the first answers. Then `judge` answers, from the last round.
 
     Without a judge the debater number `answer` (from 1) answers: it is the only one to speak in the last round.
-    Agents are named r1.p1 (round 1, model p1); with a model listed twice r1.p1.1 and r1.p1.2.
+    Agents are named r1.p1 (round 1, model p1); with a model listed twice r1.p1.1 and r1.p1.2, each with its own seed.
     """
     if len(debaters) < 2:
         raise GraphError(f"a debate needs at least two debaters, not {len(debaters)}")
@@ -42,6 +43,7 @@ def debate(
             if is_answer and place != answer:
                 continue
             row.append(f"r{round_}.{name}")
+            own = chosen.get(model) or Sampling()
             agents.append(
                 Agent(
                     name=row[-1],
@@ -50,7 +52,7 @@ def debate(
                     policy=policy,
                     layout=layout,
                     wording=DEBATE,
-                    sampling=chosen.get(model) or Sampling(),
+                    sampling=with_own_seed(own, place - 1) if debaters.count(model) > 1 else own,
                 )
             )
         before = tuple(row)

@@ -71,7 +71,7 @@ def mixture(
         for place, (name, model) in enumerate(zip(row, proposers, strict=True)):
             own = (proposer_sampling or {}).get(model) or chosen.get(model) or Sampling()
             if layers * proposers.count(model) > 1:
-                own = _with_own_seed(own, layer * len(proposers) + place)
+                own = with_own_seed(own, layer * len(proposers) + place)
             agents.append(Agent(name=name, model=model, reads=before, sampling=own, policy=policy, layout=layout))
         before = tuple(row)
     last = free_name(aggregator, {name for row in names for name in row})
@@ -80,7 +80,8 @@ def mixture(
     return Graph(agents=tuple(agents), answer=last)
 
 
-def _with_own_seed(sampling: Sampling, place: int) -> Sampling:
+def with_own_seed(sampling: Sampling, place: int) -> Sampling:
+    """The sampling with a seed for this place (from 0), so that several agents on one model say different things."""
     return replace(sampling, seed=(sampling.seed or 0) + place + 1)
 
 
