@@ -6,7 +6,7 @@ python -m bench.torch_sessions --model DIR --dtype float32 --tokens 128
 `computed` are prompt tokens of the aggregator that were computed, `distinct` its final context with its answer;
 `hidden` is the share of the computed ones that was computed before a step began. Answers always have all their tokens.
 `wait` computes nothing early, `overlap` is `wait` with all that can be; `of wait` is the speed of the whole answer over
-that of `wait`.
+that of `wait`, also by `cpu s`, processor time, which other work on the machine disturbs less.
 """
 
 import argparse
@@ -75,6 +75,7 @@ class Row:
     """One run in numbers."""
 
     summary: Summary
+    cpu_s: float
     typical_s: float
     computed: int
     hidden: int
@@ -83,12 +84,14 @@ class Row:
 
 async def measure(graph: Graph, backend: Backend) -> Row:
     """One run."""
+    start_s = time.process_time()
     async with open_run(graph, ASK, {"m": backend}) as run:
         events = [event async for event in run.events()]
     steps = [event.usage for event in events if isinstance(event, StepEnded) and event.agent == "agg"]
     gaps = sorted(gaps_s(events, "agg"))
     return Row(
         summary=summarize(events),
+        cpu_s=time.process_time() - start_s,
         typical_s=gaps[len(gaps) // 2],
         computed=sum(usage.prompt_tokens - (usage.cached_tokens or 0) for usage in steps),
         hidden=sum(usage.early_tokens for usage in steps),
@@ -104,7 +107,8 @@ def show(name: str, row: Row, wait: Row) -> None:
         f"{name:8} {answer.layout or '':8} {summary.first_token_s or 0:8.2f} {summary.total_s:8.2f} "
         f"{summary.longest_gap_s:6.2f} {row.typical_s:10.3f} {answer.steps:6} {row.computed:9} "
         f"{row.hidden / row.computed:7.2f} {row.distinct:9} {row.computed / row.distinct:6.2f} "
-        f"{tokens / summary.total_s:6.1f} {wait.summary.total_s / summary.total_s:8.2f}",
+        f"{tokens / summary.total_s:6.1f} {wait.summary.total_s / summary.total_s:8.2f} {row.cpu_s:7.2f} "
+        f"{wait.cpu_s / row.cpu_s:8.2f}",
         flush=True,
     )
 
@@ -128,7 +132,7 @@ async def main() -> None:
     await measure(mixture(POLICIES["(16, 2)"], "insert", 16), backend)  # the first run pays for what is made once
     print(
         "policy   layout    first s  total s  gap s  typical s  steps  computed  hidden  distinct  ratio  tok/s  "
-        "of wait"
+        "of wait   cpu s  of wait"
     )
     wait: Row | None = None
     for name, policy, layout in CASES:

@@ -343,6 +343,25 @@ def test_a_large_insertion_is_made_beside_the_words_and_seen_as_soon_as_it_is_th
     on_model(act)
 
 
+def test_a_large_insertion_outlasts_the_write_that_began_it() -> None:
+    async def act(backend: TorchBackend) -> None:
+        session = await backend.open(AGENT, ASK)
+        await session.read([chunk("p1", "deep"), chunk("p2", "red")])
+        await write(session, 6)
+        await session.read([chunk("p1", " and wide" * 60, True)])
+        items = [await write(session, 1)]
+        assert session._track.ahead is not None
+        items.append(await write(session, 1))
+        await session.read([chunk("p2", " as a rose", True)])
+        items.append(await write(session, 20))
+        assert session._track.ahead is None
+        usage = ended(items[-1]).usage
+        assert usage is not None
+        assert 260 < sum(map(computed, items)) < 360 < usage.prompt_tokens
+
+    on_model(act)
+
+
 def _greedy_in(cache: Any, ids: list[int], sources: list[int | None], count: int) -> None:
     """Bring a cache to some ids and let the model write on."""
     cache.rearrange(ids, sources)

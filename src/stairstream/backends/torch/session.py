@@ -217,8 +217,9 @@ class _Writing:
         if done.reason == "failed":
             raise ServerFailed(f"the torch backend could not compute: {done.error}")
         self.reason = "stop" if self.is_at_stop else done.reason
-        if not self._is_ended:
-            self.computed_tokens, self._is_ended = done.computed_tokens, True
+        # a later job is for the rest of a character: its last word was written here, so it is no prompt
+        self.computed_tokens += max(0, done.computed_tokens - self._is_ended)
+        self._is_ended = True
 
     def extend(self, pieces: Sequence[Piece]) -> list[Piece]:
         """The context with all that was written, half a character too."""
