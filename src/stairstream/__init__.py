@@ -2,7 +2,8 @@
 
     answer = stairstream.ask("Why is the sky blue?")
 
-asks the embedded model; `open_pipeline` asks the models of a configuration file, `open_run` any graph of agents.
+asks the embedded model; `open_pipeline` asks the models of a configuration file, `open_run` any graph of agents, of
+which `topologies` has some ready-made.
 """
 
 from importlib import import_module
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from stairstream.backends.scripted import Script as Script
     from stairstream.backends.scripted import ScriptedBackend as ScriptedBackend
     from stairstream.config.schema import load_config as load_config
+    from stairstream.core import topologies as topologies
     from stairstream.core.errors import StairstreamError as StairstreamError
     from stairstream.core.events import Wrote as Wrote
     from stairstream.core.graph import Agent as Agent
@@ -52,6 +54,7 @@ _HOMES = {
     "open_run": "engine.run",
     "single": "core.topologies",
     "summarize": "core.metrics",
+    "topologies": "core.topologies",
 }
 
 __all__ = [
@@ -74,6 +77,7 @@ __all__ = [
     "open_run",
     "single",
     "summarize",
+    "topologies",
 ]
 
 
@@ -82,7 +86,8 @@ if not TYPE_CHECKING:  # a type checker would take any name for good
     def __getattr__(name: str) -> object:
         if name not in _HOMES:
             raise AttributeError(f"module 'stairstream' has no attribute {name!r}")
-        value = getattr(import_module(f"stairstream.{_HOMES[name]}"), name)
+        home = import_module(f"stairstream.{_HOMES[name]}")
+        value = home if _HOMES[name].endswith(f".{name}") else getattr(home, name)
         globals()[name] = value
         return value
 
