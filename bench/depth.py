@@ -63,7 +63,7 @@ async def main() -> None:
     parser.add_argument("--shape", type=int, nargs=2, action="append", metavar=("AGENTS", "STEPS"))
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
-    keys: dict[str, object] = {"first_token_s": CALL_S, "token_s": TOKEN_S, "length": max(SHAPES)[1] * STEP_TOKENS * 2}
+    keys: dict[str, object] = {"first_token_s": CALL_S, "token_s": TOKEN_S, "length": max(SHAPES)[1] * STEP_TOKENS}
     print("| agents | steps | serial s | staircase s | speedup | bound | of the bound | CPU: engine | CPU: server |")
     print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     with fake_endpoint({"m": keys}) as endpoint:

@@ -5,9 +5,10 @@ Times are exact: every token has its instant, computed from the start of its cal
 
 import asyncio
 import math
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Literal
 
 from stairstream.core.context import Context
@@ -110,14 +111,12 @@ def words_of(prompt: Prompt) -> list[str]:
 def next_word(words: Sequence[str], written: str) -> int:
     """Where a script goes on after a text: behind the words that it begins with, or behind as many words as it
     has when it is not a script's own (an answer taken over from another model)."""
-    end = 0
-    for index, word in enumerate(words):
-        if end == len(written):
-            return index
-        if not written.startswith(word, end):
-            return min(len(written.split()), len(words))
-        end += len(word)
-    return len(words)
+    ends = list(accumulate(map(len, words), initial=0))
+    place = bisect_left(ends, len(written))
+    if place == len(ends):
+        return len(words) if written.startswith("".join(words)) else min(len(written.split()), len(words))
+    is_own = ends[place] == len(written) and "".join(words[:place]) == written
+    return place if is_own else min(len(written.split()), len(words))
 
 
 class ScriptedBackend:

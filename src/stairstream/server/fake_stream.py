@@ -50,8 +50,10 @@ async def send_stream(request: web.Request, answer: FakeAnswer) -> web.StreamRes
     await response.prepare(request)
     fault, call, encode = answer.fault, answer.call, msgspec.json.encode
     write, frame = response.write, _make_frame(answer, "content")
-    await write(frame(encode(answer.echo), 0))
-    await _send_thoughts(response, answer)
+    if answer.echo:
+        await write(frame(encode(answer.echo), 0))
+    if answer.thoughts:
+        await _send_thoughts(response, answer)
     for index, word in enumerate(answer.words):
         await _sleep_until(answer.due_s(index))
         if fault and index == fault.after_tokens and await _break_off(response, fault, frame):
@@ -66,14 +68,18 @@ async def send_stream(request: web.Request, answer: FakeAnswer) -> web.StreamRes
         return response
     if fault and fault.after_tokens == len(answer.words) and await _break_off(response, fault, frame):
         return cut(request, response, call)
-    end = [{"index": 0, "delta": {}, "finish_reason": answer.finish_reason}]
-    await write(_event(answer, choices=end))
-    if answer.wants_usage:
-        await write(_event(answer, choices=[], usage=answer.usage(call.thought_tokens + call.written_tokens)))
-    await write(encode_event(b"[DONE]"))
-    await response.write_eof()
+    await response.write_eof(_make_end(answer))
     call.ended = "done"
     return response
+
+
+def _make_end(answer: FakeAnswer) -> bytes:
+    """What stands behind the last word."""
+    end = _event(answer, choices=[{"index": 0, "delta": {}, "finish_reason": answer.finish_reason}])
+    if answer.wants_usage:
+        total = answer.call.thought_tokens + answer.call.written_tokens
+        end += _event(answer, choices=[], usage=answer.usage(total))
+    return end + encode_event(b"[DONE]")
 
 
 async def _send_thoughts(response: web.StreamResponse, answer: FakeAnswer) -> None:
