@@ -1,0 +1,19 @@
+"""The GPU benchmark runs anywhere with a tiny model; its numbers mean something only on a GPU."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+
+@pytest.mark.slow
+def test_gpu_benchmark_runs_on_a_cpu_with_a_tiny_model() -> None:
+    command = [sys.executable, "-m", "bench.gpu", "--size", "tiny", "--tokens", "16"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split()[0] for line in done.stdout.splitlines()[2:]]
+    assert rows[:3] == ["single", "wait", "overlap"]
+    assert len(rows) == 9
