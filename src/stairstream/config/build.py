@@ -125,6 +125,7 @@ class Engines:
             capabilities=capabilities,
             api_key=keys.api_key,
             continues=None if keys.continues == "auto" else keys.continues,
+            reasoning=keys.reasoning,
         )
 
     async def _make_llamacpp(self, name: str, keys: LlamaCppKeys) -> Backend:
