@@ -1,9 +1,10 @@
 """Endpoints on loopback for tests of the openai backend: scripted ones, and ones with a canned answer."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -28,7 +29,7 @@ class Endpoint:
     capabilities: Capabilities
     calls: list[FakeCall]
 
-    def backend(self, model: str = "m", continues: Continues | None = None) -> OpenAIBackend:
+    def backend(self, model: str = "m", continues: Continues | None = None, **options: Any) -> OpenAIBackend:
         return OpenAIBackend(
             base_url=self.base_url,
             model=model,
@@ -36,6 +37,7 @@ class Endpoint:
             continues=continues,
             pool=self.pool,
             capabilities=self.capabilities,
+            **options,
         )
 
 
@@ -56,6 +58,15 @@ async def canned(
     async def answer(request: web.Request) -> web.Response:
         return web.Response(body=body, content_type=content_type, status=status, headers=headers)
 
+    async with answering(folder, answer) as endpoint:
+        yield endpoint
+
+
+@asynccontextmanager
+async def answering(
+    folder: Path, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> AsyncIterator[Endpoint]:
+    """A server that answers as a function says."""
     app = web.Application()
     app.router.add_post("/v1/chat/completions", answer)
     runner = web.AppRunner(app, access_log=None)

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from stairstream.backends.capabilities import Capabilities
 from stairstream.backends.http import HttpPool
@@ -31,7 +32,18 @@ from stairstream.core.graph import Sampling
 from stairstream.core.session import Began, Delta
 from stairstream.core.sse import encode_event
 from stairstream.server.fake import FakeModel
-from tests.backends.endpoints import KEY, Endpoint, canned, end_of, fake, notes_of, open_session, text_of, write
+from tests.backends.endpoints import (
+    KEY,
+    Endpoint,
+    answering,
+    canned,
+    end_of,
+    fake,
+    notes_of,
+    open_session,
+    text_of,
+    write,
+)
 
 WORDS = numbered_words("w", 12)
 
@@ -450,3 +462,23 @@ def test_a_kept_connection_that_the_server_closes_is_no_failure(tmp_path: Path) 
         server.close()
 
     run(main())
+
+
+def test_salt_and_session_header_go_with_every_call_of_a_session(tmp_path: Path) -> None:
+    seen: list[tuple[str | None, object]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append((request.headers.get("x-session-id"), (await request.json()).get("cache_salt")))
+        return web.json_response({"choices": [{"message": {"content": "word"}, "finish_reason": "stop"}]})
+
+    async def main() -> None:
+        async with answering(tmp_path, answer) as endpoint:
+            backend = endpoint.backend(continues="flag", cache_salt="tenant-7", session_header="x-session-id")
+            first, second = await open_session(backend), await open_session(backend)
+            for session in (first, first, second):
+                await write(session)
+
+    run(main())
+    headers, salts = zip(*seen, strict=True)
+    assert salts == ("tenant-7",) * 3
+    assert headers[0] and headers[0] == headers[1] != headers[2]

@@ -38,9 +38,14 @@ EFFORTS = ("minimal", "low")
 
 
 class Endpoint:
-    """Where requests go. The key goes into the Authorization header and nowhere else."""
+    """Where requests go. The key goes into the Authorization header and nowhere else.
 
-    def __init__(self, base_url: str, model: str, pool: HttpPool, api_key: str | None) -> None:
+    `cache_salt` goes into every request: only those with the same one share a prefix cache.
+    """
+
+    def __init__(
+        self, base_url: str, model: str, pool: HttpPool, api_key: str | None, cache_salt: str | None = None
+    ) -> None:
         self.base_url = check_url(base_url)
         self.model = model
         self._pool = pool
@@ -50,6 +55,8 @@ class Endpoint:
         self._stream_options: Fields = {"include_usage": True}
         if not is_hosted(self.base_url, model):
             self._stream_options["continuous_usage_stats"] = True
+        # never left out: who asks for it must not share a cache with others
+        self._fixed: Fields = {"cache_salt": cache_salt} if cache_salt else {}
         self._left_out: set[str] = set()
         self._effort = EFFORTS[0]
         self._limit_field = "max_tokens"
@@ -63,6 +70,7 @@ class Endpoint:
         """A streaming request for a prompt, its last message marked as one to be continued where that is asked for."""
         messages: list[dict[str, object]] = [{**message} for message in as_dicts(prompt.messages)]
         body: Fields = {"model": self.model, "messages": messages, "stream": True, "max_tokens": max_tokens}
+        body |= self._fixed
         if prompt.continues_last and continues == "flag":
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if prompt.continues_last and continues == "prefix":
@@ -81,7 +89,9 @@ class Endpoint:
         except NETWORK_ERRORS:
             return
 
-    async def send(self, body: Fields) -> tuple[aiohttp.ClientResponse, list[Note]]:
+    async def send(
+        self, body: Fields, headers: Mapping[str, str] | None = None
+    ) -> tuple[aiohttp.ClientResponse, list[Note]]:
         """Post a request and get a response of status 200, with notes of the settings that were left out.
 
         An optional field that the endpoint rejects is left out from then on, and the request sent again.
@@ -89,7 +99,7 @@ class Endpoint:
         while True:
             attempt = Attempt()
             try:
-                response = await self._post(self._shape(body), attempt)
+                response = await self._post(self._shape(body), headers or {}, attempt)
             except NETWORK_ERRORS as exc:
                 if attempt.is_reused:
                     # the server had closed a kept connection; each one fails once, then a new one is made
@@ -128,11 +138,11 @@ class Endpoint:
             message = tidy(reader.broken, self._key)
             raise MalformedAnswer(f"{self.where}: the answer is not a chat completion ({message}); check base_url")
 
-    async def _post(self, body: Fields, attempt: Attempt) -> aiohttp.ClientResponse:
+    async def _post(self, body: Fields, headers: Mapping[str, str], attempt: Attempt) -> aiohttp.ClientResponse:
         return await self._pool.client().post(
             f"{self.base_url}/chat/completions",
             data=msgspec.json.encode(body),
-            headers=self._headers(),
+            headers={**headers, **self._headers()},
             allow_redirects=False,
             trace_request_ctx=attempt,
         )

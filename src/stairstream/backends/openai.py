@@ -5,6 +5,7 @@ mean in `wire`, its failures in `http`.
 """
 
 import asyncio
+import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -59,6 +60,9 @@ class OpenAIBackend:
     `reasoning` is how the thoughts of a reasoning model can be kept from coming anew whenever its answer goes on:
     `template` switches them off (`chat_template_kwargs`), `effort` down (`reasoning_effort`), `always` means that
     nothing can be done. A call that may think gets `thinking_tokens` on top of its limit.
+
+    `cache_salt` keeps a server's prefix cache apart from that of others with another one. `session_header` names a
+    header that holds the same value in all calls of a session, for routers that send it to the server that knows it.
     """
 
     def __init__(
@@ -72,10 +76,13 @@ class OpenAIBackend:
         continues: Continues | None = None,
         reasoning: Reasoning | None = None,
         thinking_tokens: int = 0,
+        cache_salt: str | None = None,
+        session_header: str | None = None,
     ) -> None:
+        self.session_header = session_header
         self.reasoning = reasoning
         self.thinking_tokens = thinking_tokens
-        self.endpoint = Endpoint(base_url, model, pool, api_key)
+        self.endpoint = Endpoint(base_url, model, pool, api_key, cache_salt)
         self._capabilities = capabilities
         self._continues = continues
         self._rejecting: Capability | None = None
@@ -205,6 +212,7 @@ class OpenAISession:
         self._context = context
         self._said: set[Note] = set()
         self._thinks_inline = False
+        self._headers = {backend.session_header: uuid.uuid4().hex} if backend.session_header else {}
         self._call: _Call | None = None
 
     async def warm(self) -> None:
@@ -328,7 +336,7 @@ class OpenAISession:
             return []
         try:
             async with asyncio.timeout(None) as call.sending:
-                call.response, notes = await self._backend.endpoint.send(call.body)
+                call.response, notes = await self._backend.endpoint.send(call.body, self._headers)
         except (TimeoutError, BackendError):
             if not call.is_stopped:
                 raise

@@ -126,6 +126,8 @@ class Engines:
             api_key=keys.api_key,
             continues=None if keys.continues == "auto" else keys.continues,
             reasoning=keys.reasoning,
+            cache_salt=keys.cache_salt,
+            session_header=keys.session_header,
         )
 
     async def _make_llamacpp(self, name: str, keys: LlamaCppKeys) -> Backend:

@@ -1,5 +1,6 @@
 """What a configuration may say of one model: where it runs, how it chooses its tokens, and what it may cost."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal, TypeVar
@@ -72,13 +73,19 @@ class CommonKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAIKeys:
-    """`backend: openai`: any endpoint with /chat/completions."""
+    """`backend: openai`: any endpoint with /chat/completions.
+
+    `cache_salt` keeps its prefix cache apart from that of others; `session_header` names a header that is the same in
+    all calls of an agent, for routers that go by it.
+    """
 
     base_url: str
     model: str
     api_key: Annotated[str, Secret()] | None = field(default=None, repr=False)
     continues: Literal["auto", "flag", "prefill", "prefix", "none"] = "auto"
     reasoning: Reasoning | None = None
+    cache_salt: Annotated[str, Secret()] | None = field(default=None, repr=False)
+    session_header: str | None = None
     context_tokens: Whole | None = None
 
 
@@ -226,6 +233,8 @@ def _check_keys_of(model: ModelConfig, section: Mapping[str, object], where: Whe
         case OpenAIKeys(base_url=url) if not _is_url(url):
             shown = show(section["base_url"])
             raise (where / "base_url").error(f"must be a URL, as in http://127.0.0.1:8000/v1, not {shown}")
+        case OpenAIKeys(session_header=str(header)) if not re.fullmatch(r"[A-Za-z0-9-]+", header):
+            raise (where / "session_header").error(f"must be a header's name, as in x-session-id, not {header!r}")
         case ScriptedKeys() as keys:
             given = [one for one in ("words", "text", "length") if getattr(keys, one) is not None]
             if len(given) != 1:

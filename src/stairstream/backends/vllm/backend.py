@@ -105,6 +105,11 @@ class Vllm:
         assert self._engine is not None
         return VllmSession(self._engine, self._quantum_tokens, agent, conversation, written)
 
+    async def empty_cache(self) -> None:
+        """Forget the prefixes of earlier requests: for measuring."""
+        if self._engine is not None:
+            await self._engine.empty_cache()
+
     async def aclose(self) -> None:
         """End the engine's processes."""
         engine, self._engine = self._engine, None

@@ -89,6 +89,10 @@ class Engine:
             output_kind=RequestOutputKind.DELTA,
         )
 
+    async def empty_cache(self) -> None:
+        """Forget the prefixes of earlier requests: for measuring."""
+        await self._llm.reset_prefix_cache()
+
     async def aclose(self) -> None:
         """End its processes; takes seconds, in a thread."""
         llm, self._llm = self._llm, None
