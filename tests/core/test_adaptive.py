@@ -14,24 +14,29 @@ from tests.engine.staircase import mixture, play, scripted
 QUICK = Rate(first_token_s=0.2, tokens_per_s=50, answer_tokens=300)
 
 
+RICH = Goals(max_prompt_tokens_factor=100)
+
+
 def test_first_chunk_covers_the_silence_of_a_call_at_reading_speed() -> None:
-    policy = adapt([QUICK] * 3, QUICK, Goals(reading_tokens_per_s=10))
+    policy = adapt([QUICK] * 3, QUICK, replace(RICH, reading_tokens_per_s=10))
     assert policy.first_chunk == math.ceil(0.2 / (1 / 10 - 1 / 50))
     slow_call = replace(QUICK, first_token_s=2.0)
-    assert adapt([QUICK] * 3, slow_call, Goals()).first_chunk == 25
+    assert adapt([QUICK] * 3, slow_call, RICH).first_chunk == 25
 
 
 def test_a_model_slower_than_the_reader_is_silent_for_a_quarter_of_its_speech_at_most() -> None:
     slow = Rate(first_token_s=1.0, tokens_per_s=8, answer_tokens=300)
-    assert adapt([QUICK] * 3, slow, Goals()).first_chunk == 32
+    assert adapt([QUICK] * 3, slow, RICH).first_chunk == 32
 
 
-def test_growth_keeps_the_budget() -> None:
-    growths = [adapt([QUICK] * 3, QUICK, Goals(max_prompt_tokens_factor=factor)).growth for factor in (2, 4, 6, 12)]
-    assert growths == sorted(growths, reverse=True)
-    policy = adapt([QUICK] * 3, QUICK, Goals(max_prompt_tokens_factor=4))
-    assert prompt_factor([QUICK] * 3, QUICK, policy.first_chunk, policy.growth) <= 4
-    assert adapt([QUICK] * 3, QUICK, Goals(max_prompt_tokens_factor=1.2)).first_chunk == math.inf
+def test_smaller_budgets_mean_larger_first_chunks_and_growth_stays_within_two() -> None:
+    policies = [adapt([QUICK] * 3, QUICK, Goals(max_prompt_tokens_factor=factor)) for factor in (1.2, 2, 3, 6, 12)]
+    chunks = [policy.first_chunk for policy in policies]
+    assert chunks == sorted(chunks, reverse=True)
+    assert all(policy.growth <= 2 for policy in policies)
+    for policy, factor in zip(policies[1:], (2, 3, 6, 12), strict=True):
+        assert prompt_factor([QUICK] * 3, QUICK, policy.first_chunk, policy.growth) <= factor
+    assert policies[0].first_chunk == math.inf
 
 
 @pytest.mark.parametrize("factor", [1.6, 2, 3, 5])

@@ -20,7 +20,8 @@ LONGEST_SILENCE_SHARE = 0.25
 HEAD_TOKENS = 120
 """Instructions, question and delimiters in front of the references of each call."""
 
-_GROWTHS = tuple(1.25 * 1.1**k for k in range(45))
+_GROWTHS = (1.25, 1.5, 1.75, 2.0)
+"""Never above 2: an update then reads at most as much again, so little is said on less than half of what was there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,47 +54,50 @@ class Goals:
 def adapt(upstream: Sequence[Rate], own: Rate, goals: Goals, base: Policy = PRESETS["balanced"]) -> Policy:
     """The policy for an agent with these rates; quorum, patience and lead are those of `base`.
 
-    first_chunk  c: the fewest tokens that take the reader longer to read, by the silence s of a call, than the model to
-                 write: c (1/v - 1/r) >= s, with v = reading_tokens_per_s, r and s the agent's own rate and first token;
-                 never more than that silence is a quarter of the time spent speaking.
-    growth       g: the smallest for which `prompt_factor` is within the budget. Where none is, one early step and the
-                 update that completes the references; where even that costs too much, wait.
+    first_chunk  c: at least so many tokens that they take the reader longer to read, by the silence s of a call, than
+                 the model to write: c (1/v - 1/r) >= s, with v = reading_tokens_per_s, r and s the agent's own rate and
+                 first token; no more than makes that silence a quarter of the time spent speaking. Of those the fewest
+                 for which a growth keeps the budget.
+    growth       g: the smallest, up to 2, for which `prompt_factor` is within the budget. Where there is none: wait.
     """
     assert upstream
     v, r, s = goals.reading_tokens_per_s, own.tokens_per_s, own.first_token_s
     slack_s = max(1 / v - 1 / r, LONGEST_SILENCE_SHARE / r)
     first_chunk = max(1, math.ceil(s / slack_s))
     longest = max(rate.answer_tokens for rate in upstream)
-    budget = goals.max_prompt_tokens_factor
-    if first_chunk < longest:
+    while first_chunk < longest:
         for growth in _GROWTHS:
-            if prompt_factor(upstream, own, first_chunk, growth) <= budget:
+            if prompt_factor(upstream, own, first_chunk, growth) <= goals.max_prompt_tokens_factor:
                 return replace(base, first_chunk=first_chunk, growth=growth)
-        if _share(upstream, own) * (1 + first_chunk / longest) + 2 * HEAD_TOKENS / _final(upstream) <= budget:
-            return replace(base, first_chunk=first_chunk, growth=2 * longest / first_chunk)
+        first_chunk = math.ceil(first_chunk * 1.1)
     return replace(base, first_chunk=math.inf, growth=1)
 
 
 def prompt_factor(upstream: Sequence[Rate], own: Rate, first_chunk: float, growth: float) -> float:
-    """Prompt tokens of all calls over those of `wait`, at most: (1 + u) (1 + g / (g - 1)) + k h / (n L).
+    """Prompt tokens of all calls over those of `wait`: the sum of (h + R(t) + w(t)) over the calls, over h + R(end).
 
-    Marks grow by g, so those before the end L add up to less than g / (g - 1) times the last of them, which is less
-    than L; the update that completes adds L. The agent's own words, of which it writes r while its n upstreams write p
-    each, add u = r / (n p) to each upstream token. Each of the k calls has a head of h tokens besides.
+    h is the head of a call, R(t) what its references hold t seconds after the first step, w(t) = r t what the agent has
+    written by then. Update k is due at the time of its mark, but not before its step has written its own chunk; the
+    last call is made when all upstream has ended, or the agent's own answer.
     """
-    longest = max(rate.answer_tokens for rate in upstream)
-    calls = 2 + max(0.0, math.log(longest / first_chunk, growth))
-    return _share(upstream, own) * (1 + growth / (growth - 1)) + calls * HEAD_TOKENS / _final(upstream)
+    slowest = min(rate.tokens_per_s for rate in upstream)
+    end_s = max((rate.answer_tokens - first_chunk) / rate.tokens_per_s for rate in upstream)
+    own_end_s = own.first_token_s + own.answer_tokens / own.tokens_per_s
 
+    def call_tokens(at_s: float) -> float:
+        read = sum(min(first_chunk + rate.tokens_per_s * at_s, rate.answer_tokens) for rate in upstream)
+        return HEAD_TOKENS + read + min(own.tokens_per_s * at_s, own.answer_tokens)
 
-def _share(upstream: Sequence[Rate], own: Rate) -> float:
-    """1 + u: an upstream token and what the agent has written for it."""
-    return 1 + own.tokens_per_s / sum(rate.tokens_per_s for rate in upstream)
-
-
-def _final(upstream: Sequence[Rate]) -> float:
-    """n L: the tokens of all references together."""
-    return sum(rate.answer_tokens for rate in upstream)
+    mark, chunk, at_s, total = first_chunk, float(first_chunk), 0.0, 0.0
+    while at_s < min(end_s, own_end_s):
+        own_end_s += own.first_token_s
+        total += call_tokens(at_s)
+        written_s = at_s + chunk / own.tokens_per_s
+        chunk *= growth
+        mark += chunk
+        at_s = max((mark - first_chunk) / slowest, written_s)
+    last = call_tokens(min(end_s, own_end_s))
+    return (total + last) / (HEAD_TOKENS + sum(rate.answer_tokens for rate in upstream))
 
 
 def adapt_graph(graph: Graph, rates: Mapping[str, Rate], goals: Goals, adaptive: Sequence[str]) -> Graph:

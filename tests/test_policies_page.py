@@ -1,0 +1,33 @@
+"""docs/policies.md: its numbers are the presets', its tables those of the benchmark."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.adaptive import PAGE, make_tables, renew
+from stairstream.core.adaptive import HEAD_TOKENS, Goals
+from stairstream.core.policy import PRESETS
+
+TEXT = Path(PAGE).read_text()
+
+
+def test_presets_are_as_the_page_says() -> None:
+    head = re.findall(r"`(\w+)`", next(line for line in TEXT.splitlines() if line.startswith("| number")))
+    assert head == list(PRESETS)
+    for number, cells in re.findall(r"^\| `(\w+)` \|[^|]+\|(.*)\|$", TEXT, re.MULTILINE)[:5]:
+        shown = [getattr(preset, number) for preset in PRESETS.values()]
+        assert [cell.strip() for cell in cells.split("|")] == [
+            one if isinstance(one, str) else f"{one:g}" for one in shown
+        ]
+
+
+def test_goals_are_as_the_page_says() -> None:
+    assert f"(`reading_tokens_per_s`, {Goals().reading_tokens_per_s:g})" in TEXT
+    assert f"`max_prompt_tokens_factor` ({Goals().max_prompt_tokens_factor:g})" in TEXT
+    assert f"({HEAD_TOKENS} tokens)" in TEXT
+
+
+@pytest.mark.slow
+def test_tables_are_current() -> None:
+    assert renew(TEXT, make_tables()) == TEXT, "run: python -m bench.adaptive --write"
