@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,42 @@ def test_failed_answer_raises_run_failed(tmp_path: Path) -> None:
     )
     with pytest.raises(RunFailed, match="500"):
         stairstream.ask("Why?", config=file)
+
+
+def test_graph_of_ones_own_takes_from_the_configuration_what_it_leaves_open(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "models:\n"
+        "  m: {backend: scripted, text: 'One two three.', max_tokens: 2, temperature: 0.5, seed: 4, fallbacks: [n]}\n"
+        "  n: {backend: scripted, length: 9}\n"
+        "pipelines: {one: {topology: single, model: m}}"
+    )
+    graph = stairstream.topologies.chain(["m", "m"], policy=PRESETS["cheap"], sampling=stairstream.Sampling(seed=9))
+    answer = stairstream.ask("Why?", graph, config=file)
+    assert answer.text == "One two"
+    own = answer.graph.agent("m.2")
+    assert (own.sampling.seed, own.sampling.temperature, own.sampling.max_tokens) == (9, 0.5, 2)
+    assert (own.fallbacks, answer.pipeline.policy_name) == (("n",), "cheap")
+    waiting = stairstream.ask("Why?", graph, config=file, policy="wait")
+    assert waiting.graph.agent("m.2").policy == PRESETS["wait"]
+    with pytest.raises(ConfigError, match=r"graph\.x\.model: 'x' is not a model"):
+        stairstream.ask("Why?", stairstream.topologies.single("x"), config=file)
+
+
+def test_rates_are_kept_in_a_file_of_ones_choice(tmp_path: Path) -> None:
+    async def main() -> list[stairstream.Answer]:
+        opening = stairstream.open_pipeline("mix", config=CONFIG, policy="adaptive", rates=tmp_path / "r.json")
+        async with opening as pipeline:
+            return [await pipeline.ask("Why?") for _ in range(2)]
+
+    first, second = asyncio.run(main())
+    assert len(first.notes) == 1 and second.notes == ()
+    assert (tmp_path / "r.json").is_file()
+
+
+def test_model_that_always_thinks_is_said_to_answer_in_one_call(tmp_path: Path) -> None:
+    graph = stairstream.topologies.mixture(proposers=["p", "p"], aggregator="a")
+    agents = tuple(replace(agent, one_call=bool(agent.reads)) for agent in graph.agents)
+    answer = stairstream.ask("Why?", replace(graph, agents=agents), config=CONFIG)
+    assert "a: its model a would think anew at every update, so it answers in one call" in answer.notes[0]
+    assert answer.summary.updates == 0

@@ -88,7 +88,7 @@ class Pipeline:
             max_cost=limits.max_cost,
             pace=limits.pace,
         ) as run:
-            self._notes[run.id] = why_unadapted(self.graph, rates, self._goals)
+            self._notes[run.id] = (*_one_calls(self.graph), *why_unadapted(self.graph, rates, self._goals))
             try:
                 yield run
             finally:
@@ -128,6 +128,12 @@ class Pipeline:
         if not known or any(self._models[name].is_remote for agent in unpriced for name in _asked_of(agent)):
             return None
         return sum(known)
+
+
+def _one_calls(graph: Graph) -> list[str]:
+    """A line for each agent whose model would think anew at every update."""
+    text = "would think anew at every update, so it answers in one call, once those that it reads have ended"
+    return [f"{agent.name}: its model {agent.model} {text}" for agent in graph.agents if agent.one_call]
 
 
 def _asked_of(agent: Agent) -> tuple[str, ...]:

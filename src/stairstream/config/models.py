@@ -128,12 +128,13 @@ class VllmKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultKeys:
-    """What goes wrong with a scripted model, in its first `calls` calls."""
+    """What goes wrong with a scripted model, in its first `calls` calls, or in every so many of them."""
 
     kind: FaultKind
     after_tokens: _Count = 0
     retry_after_s: Seconds | None = None
     calls: Whole | None = None
+    every: Whole = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
