@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from bench.endpoint import arguments
 from bench.random_model import SIZES, make_random
-from bench.torch_sessions import CASES, LateBackend, Row, measure, mixture
+from bench.sessions import Late, Row, cases, measure, mixture
 from stairstream.backends.torch.backend import TorchBackend, TorchModel
 from stairstream.core.graph import Agent, Graph, Sampling
 
@@ -30,7 +30,7 @@ def show(name: str, row: Row) -> None:
     rate = answer.usage.completion_tokens / summary.total_s
     print(
         f"{name:8} {answer.layout or '':8} {summary.first_token_s or 0:8.3f} {summary.total_s:8.2f} "
-        f"{1e3 * summary.longest_gap_s:8.1f} {1e3 * row.typical_s:8.2f} {rate:8.1f} {row.computed / row.distinct:6.2f}",
+        f"{1e3 * summary.longest_gap_s:8.1f} {1e3 * row.step_s:8.2f} {rate:8.1f} {row.computed / row.distinct:6.2f}",
         flush=True,
     )
 
@@ -47,13 +47,16 @@ async def main() -> None:
     with TemporaryDirectory() as folder:
         model = TorchModel(Path(folder))
         model.use(loaded)
-        backend, late = TorchBackend(model, args.size), LateBackend(model, args.size)
+        backend = TorchBackend(model, args.size)
+        rows = cases(("insert", "rounds", "grouped"))
         print(HEADER)
         alone = Agent(name="agg", model="m", sampling=Sampling(max_tokens=args.tokens, temperature=0))
-        await measure(mixture(CASES[-1][1], "insert", 32), backend)  # the first run pays for what is made once
+        await measure(mixture(rows[-1][1], "insert", 32), backend)  # the first run pays for what is made once
         show("single", await measure(Graph(agents=(alone,), answer="agg"), backend))
-        for name, policy, layout in CASES:
-            show(name, await measure(mixture(policy, layout, args.tokens), late if name == "wait" else backend))
+        for name, policy, layout in rows:
+            show(
+                name, await measure(mixture(policy, layout, args.tokens), Late(backend) if name == "wait" else backend)
+            )
         await model.aclose()
 
 

@@ -1,0 +1,51 @@
+"""The llama.cpp session: token ids into kept slots.
+
+    python -m bench.llamacpp_sessions                       smollm2-135m-instruct, up to 256-token answers
+    python -m bench.llamacpp_sessions --drafts              with n-gram speculation, beside without
+
+Columns as in `bench.sessions`; a model may end an answer early.
+"""
+
+import asyncio
+
+from bench.endpoint import arguments
+from bench.sessions import POLICIES, measure, mixture, run_cases
+from stairstream.backends.llamacpp import LlamaCpp, LlamaCppBackend
+from stairstream.backends.models import find_model
+from stairstream.core.policy import PRESETS
+
+PAIRS = 3
+
+
+async def compare_drafts(model: str, tokens: int) -> None:
+    """Speed of the whole answer with speculation over that without, in turns."""
+    for name, policy in (("wait", PRESETS["wait"]), ("(16, 2)", POLICIES["(16, 2)"])):
+        ratios = []
+        for _ in range(PAIRS):
+            speeds = []
+            for drafts_ngrams in (False, True):
+                llama = LlamaCpp(find_model(model), drafts_ngrams=drafts_ngrams)
+                row = await measure(mixture(policy, "grouped", tokens), LlamaCppBackend(llama, model))
+                speeds.append(row.summary.agents[-1].usage.completion_tokens / row.summary.total_s)
+                await llama.aclose()
+            ratios.append(speeds[1] / speeds[0])
+        print(f"{name}: with speculation {', '.join(f'{ratio:.2f}' for ratio in ratios)} of the speed without")
+
+
+async def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--drafts", action="store_true")
+    args = parser.parse_args()
+    if args.drafts:
+        await compare_drafts(args.model, args.tokens)
+        return
+    llama = LlamaCpp(find_model(args.model))
+    await llama.start()
+    await run_cases(LlamaCppBackend(llama, args.model), ("rounds", "grouped", "quoted"), args.tokens)
+    await llama.aclose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
