@@ -97,6 +97,16 @@ def test_json_says_who_answered_who_was_cut_and_what_it_cost(capsys: Captured, t
     assert agents["a"]["reads"] == ["p", "long"]
 
 
+def test_run_that_its_deadline_ends_says_so(capsys: Captured, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "models: {m: {backend: scripted, length: 90, token_s: 0.02}}\n"
+        "pipelines: {one: {topology: single, model: m, deadline_s: 0.05}}"
+    )
+    assert main(["ask", "-c", str(file), "Why?"]) == 0
+    assert "ended: deadline: the answer is what there was by then" in capsys.readouterr().err
+
+
 def test_drawing_goes_below_the_answer_to_standard_error(capsys: Captured) -> None:
     assert main(["ask", "-c", CONFIG, "--draw", "Why?"]) == 0
     printed = capsys.readouterr()

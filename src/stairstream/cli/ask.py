@@ -81,6 +81,8 @@ def _show_end(answer: Answer) -> None:
         _tell(line)
     for line in summary.degraded:
         _tell(f"degraded: {line}")
+    if summary.reason in ("deadline", "budget"):
+        _tell(f"ended: {summary.reason}: the answer is what there was by then")
     if summary.first_token_s is None:
         return
     updates = f"{summary.updates} update{'' if summary.updates == 1 else 's'}"
