@@ -87,7 +87,7 @@ async def _run(pipeline: Pipeline) -> list[Event]:
 
 def write_up(title: str, shown: Shown) -> str:
     """The drawing and a table, below a line that names the models."""
-    rows = {f"`{shown.policy}`": shown.summary} if shown.waiting else {"": shown.summary}
+    rows = {f"`{shown.policy}`": shown.summary} if shown.waiting else {"alone": shown.summary}
     if shown.waiting:
         rows["`wait`"] = shown.waiting
     head = "| | first token | longest gap | total | prompt tokens | seen |\n|---|---|---|---|---|---|"
