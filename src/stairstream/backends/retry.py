@@ -47,7 +47,8 @@ class Retrying:
 class _RetryingSession:
     def __init__(self, inner: Session, backend: Retrying, written: str) -> None:
         self._inner = inner
-        self.foresee = getattr(inner, "foresee", None)  # only some sessions read ahead
+        self.foresee = getattr(inner, "foresee", None)  # only some sessions read ahead, or prefetch
+        self.prefetch = getattr(inner, "prefetch", None)
         self._backend = backend
         self._has_words = bool(written)
         self._pause: asyncio.Event | None = None

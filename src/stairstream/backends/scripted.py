@@ -75,7 +75,8 @@ class Script:
     `thoughts` come in front of the words of every call, at the same pace, and count neither towards its limit nor as
     words.
     With `caches_prefix` the words that a prompt shares with the beginning of the same session's context before it
-    cost no prefill, and count as cached; without it the cached count is unknown.
+    cost no prefill, and count as cached; without it the cached count is unknown. With `prefetches` too, a session can
+    have its next prompt computed beside a write, by a call for one token.
     """
 
     words: Sequence[str]
@@ -84,6 +85,7 @@ class Script:
     token_s: float = 0.0
     prefill_tokens_per_s: float = math.inf
     caches_prefix: bool = False
+    prefetches: bool = False
     fault: Fault | None = None
 
 
@@ -154,7 +156,9 @@ class ScriptedSession:
         self._backend = backend
         self._context = context
         self._next_word = next_word(backend.script.words, context.written)
-        self._seen: list[str] = []
+        self._seen: list[list[str]] = []
+        self._prefetched = Usage(cached_tokens=0)
+        self.prefetch = self._prefetch if backend.script.prefetches else None
         self._is_stopped = False
         self._alarm: asyncio.Future[None] | None = None
         self._is_closed = False
@@ -166,11 +170,26 @@ class ScriptedSession:
         """Let the references grow; their prefill is paid by the next write."""
         self._context.read(chunks)
 
+    async def _prefetch(self, chunks: Sequence[Chunk]) -> bool:
+        """One call for one token, which nobody hears."""
+        script = self._backend.script
+        call = self._record_call(self._context.ahead(chunks), self._context.agent.layout or "grouped", 1)
+        cached = self._count_cached(call.prompt) or 0
+        await asyncio.sleep(script.first_token_s + (call.prompt_tokens - cached) / script.prefill_tokens_per_s)
+        self._seen.append(words_of(call.prompt))
+        self._prefetched += Usage(
+            prompt_tokens=call.prompt_tokens,
+            cached_tokens=cached,
+            completion_tokens=1,
+            early_tokens=call.prompt_tokens - cached,
+        )
+        return True
+
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
         """The script's next words, each at its instant; its last word ends the write as the model's own end."""
         self._is_stopped = False
         layout: Layout = self._context.agent.layout or "grouped"
-        script, fault, call = self._backend.script, self._fault(), self._record_call(layout, limit)
+        script, fault, call = self._backend.script, self._fault(), self._record_call(self._context, layout, limit)
         cached = self._count_cached(call.prompt)
         first_s = call.at_s + script.first_token_s + (call.prompt_tokens - (cached or 0)) / script.prefill_tokens_per_s
         remaining = () if fault and fault.kind in SILENT_FAULTS else script.words[self._next_word :]
@@ -213,10 +232,11 @@ class ScriptedSession:
             if fault and fault.kind == "length_at_once":
                 reason = "length"
             usage = Usage(prompt_tokens=call.prompt_tokens, cached_tokens=cached, completion_tokens=count)
-            yield Ended(reason=reason, usage=usage)
+            prefetched, self._prefetched = self._prefetched, Usage(cached_tokens=0)
+            yield Ended(reason=reason, usage=usage + prefetched)
         finally:
             self._backend.num_writing -= 1
-            self._seen = words_of(call.prompt) + [word.strip() for word in remaining[:count]]
+            self._seen = [*self._seen[-1:], words_of(call.prompt) + [word.strip() for word in remaining[:count]]]
 
     def stop(self) -> None:
         """End the write under way now, even between two words."""
@@ -231,11 +251,11 @@ class ScriptedSession:
             self._backend.num_sessions -= 1
         self.stop()
 
-    def _record_call(self, layout: Layout, limit: int) -> Call:
-        prompt = render(self._context, layout)
+    def _record_call(self, context: Context, layout: Layout, limit: int) -> Call:
+        prompt = render(context, layout)
         at_s = asyncio.get_running_loop().time()
         call = Call(
-            agent=self._context.agent.name, at_s=at_s, prompt=prompt, prompt_tokens=len(words_of(prompt)), limit=limit
+            agent=context.agent.name, at_s=at_s, prompt=prompt, prompt_tokens=len(words_of(prompt)), limit=limit
         )
         self._backend.calls.append(call)
         return call
@@ -243,8 +263,8 @@ class ScriptedSession:
     def _count_cached(self, prompt: Prompt) -> int | None:
         if not self._backend.script.caches_prefix:
             return None
-        pairs = zip(self._seen, words_of(prompt), strict=False)
-        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        words = words_of(prompt)
+        return max((_count_shared(seen, words) for seen in self._seen), default=0)
 
     def _fault(self) -> Fault | None:
         fault = self._backend.script.fault
@@ -298,6 +318,11 @@ class ScriptedSession:
                 raise StreamCut(f"{self._backend.model}: the script stops without saying that it has ended")
             case _:
                 pass
+
+
+def _count_shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many words both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _wake(alarm: asyncio.Future[None]) -> None:

@@ -49,6 +49,13 @@ class Context:
         self._close_turn()
         self.turns.append(Turn(chunks=tuple(chunks), words=""))
 
+    def ahead(self, chunks: Sequence[Chunk]) -> "Context":
+        """What this would be if it read these now; it stays as it is."""
+        ahead = Context(agent=self.agent, conversation=self.conversation, written=self.written)
+        ahead.references, ahead.turns, ahead._turn_start = dict(self.references), list(self.turns), self._turn_start
+        ahead.read(chunks)
+        return ahead
+
     def wrote(self, text: str) -> None:
         """Add words of the answer."""
         self.written += text

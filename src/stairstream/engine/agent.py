@@ -2,11 +2,11 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from stairstream.backends.base import Backend, Session
 from stairstream.core.errors import BackendError, MalformedAnswer, TooSlow
@@ -18,10 +18,13 @@ from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layo
 from stairstream.engine.ahead import Ahead, ReadsAhead
 from stairstream.engine.log import Log
 from stairstream.engine.output import Output
+from stairstream.engine.prefetch import Prefetch, Prefetches
 from stairstream.engine.reader import Reader
 from stairstream.engine.room import ContextRoom
 
 OwnEnd = Literal["stop", "length", "content_filter"]
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+"""Starts what runs beside an agent's loop, in its run's block of tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class AgentLoop:
         self._upstream = upstream
         self._reader = Reader(upstream, self._on_change)
         self._ahead: Ahead | None = None
+        self._prefetch: Prefetch | None = None
         self._room = ContextRoom.of(agent, conversation)
         self._clock = surroundings.clock
         self._emit = surroundings.emit
@@ -69,11 +73,8 @@ class AgentLoop:
         self._not_before = 0.0
         self._began: Began | None = None
 
-    async def run(self, spawn: Callable[[Session], asyncio.Task[None]]) -> OwnEnd:
-        """Write to the end; raises BackendError when the last of the agent's models has failed for good.
-
-        `spawn` starts a session's warming in the run's block of tasks.
-        """
+    async def run(self, spawn: Spawn) -> OwnEnd:
+        """Write to the end; raises BackendError when the last of the agent's models has failed for good."""
         for backend, successor in zip_longest(self._backends, self._backends[1:]):
             self._backend = backend
             try:
@@ -85,16 +86,18 @@ class AgentLoop:
                 self._hand_over()
         raise AssertionError("an agent has at least one backend")
 
-    async def _run_on(self, backend: Backend, spawn: Callable[[Session], asyncio.Task[None]]) -> OwnEnd:
+    async def _run_on(self, backend: Backend, spawn: Spawn) -> OwnEnd:
         session = await backend.open(self._agent, self._conversation, self._output.answer.text())
-        warming = spawn(session) if self._agent.reads else None
+        warming = spawn(session.warm()) if self._agent.reads else None
         if isinstance(session, ReadsAhead) and self._own.steps == 0:
             self._ahead = Ahead(session, self._upstream, self._reader.peek)
+        self._prefetch = Prefetch(session, spawn) if isinstance(session, Prefetches) else None
         try:
             return await self._write_to_the_end(session)
         finally:
             self._hush()
             self._read_ahead_no_more()
+            self._end_prefetch()
             if warming:
                 warming.cancel()
             await session.aclose()
@@ -103,6 +106,11 @@ class AgentLoop:
         if self._ahead is not None:
             self._ahead.stop()
             self._ahead = None
+
+    def _end_prefetch(self) -> None:
+        """What was prefetched is what is read now; what was not, is no reason to read less."""
+        if self._prefetch is not None and not self._prefetch.end():
+            self._reader.release()
 
     def _hand_over(self) -> None:
         """The next model begins the step that failed again, with everything that had been read."""
@@ -209,6 +217,7 @@ class AgentLoop:
     async def _step(self, session: Session, write: Write) -> EndReason:
         """Read everything that is there, then write until the model ends, the limit, or an update is due."""
         self._read_ahead_no_more()
+        self._end_prefetch()
         chunks, readings = self._take() if write.reads else ([], ())
         step, self._num_steps = self._num_steps, self._num_steps + 1
         is_update = self._own.steps > 0
@@ -306,14 +315,15 @@ class AgentLoop:
     def _look(self) -> None:
         """Beside a step under way: ask it to stop if an update is due, else see when to look again."""
         self._look_at_tokens = math.inf
-        if self._is_stopping:
+        if self._is_stopping or (self._prefetch is not None and self._prefetch.is_under_way):
             return
         match self._decide():
             case Write():
-                self._is_stopping = True
                 self._hush()
-                assert self._session is not None
-                self._session.stop()
+                if self._prefetch is not None and self._step_tokens:
+                    self._prefetch.begin(self._reader.hold(), self._stop_step)
+                else:
+                    self._stop_step()
             case Wait() as wait:
                 self._look_at_tokens = wait.own_tokens
                 self._arm(wait)
@@ -321,6 +331,12 @@ class AgentLoop:
                 self._hush()
             case never:
                 assert_never(never)
+
+    def _stop_step(self) -> None:
+        """Ask the step under way to end, if there is one."""
+        if self._session is not None and not self._is_stopping:
+            self._is_stopping = True
+            self._session.stop()
 
     def _usage(self, ended: Ended | None) -> Usage:
         """What the backend said of a step; for a call that was cut, what was sent and came back, as an estimate."""

@@ -18,6 +18,7 @@ class Reader:
         self._offsets = [0] * len(logs)
         self._tokens = [0] * len(logs)
         self._end_is_read = [False] * len(logs)
+        self._held: list[tuple[int, bool]] | None = None
 
     def progress(self) -> tuple[Upstream, ...]:
         """Each upstream agent's progress, in the order in which they are read."""
@@ -57,25 +58,36 @@ class Reader:
                 chunks.append(Chunk(agent=log.agent, text=text, ids=ids, is_final=log.is_closed))
         return chunks
 
+    def hold(self) -> list[Chunk]:
+        """What is unread, which the next `take` will bring whatever is written until then."""
+        self._held = [(log.position, log.is_closed) for log in self._logs]
+        return self.peek()
+
+    def release(self) -> None:
+        """The next `take` brings what is there by then."""
+        self._held = None
+
     def rewind(self) -> None:
         """Read everything again: another session takes over."""
+        self._held = None
         self._positions = [0] * len(self._logs)
         self._tokens = [0] * len(self._logs)
         self._end_is_read = [False] * len(self._logs)
 
     def take(self, most_tokens: float = float("inf")) -> tuple[list[Chunk], tuple[Reading, ...]]:
-        """Everything that is unread, as chunks; and what each reference looks like now.
+        """Everything that is unread, or was when it was held, as chunks; and what each reference looks like now.
 
         Where that is more than `most_tokens`, each log gives the beginning of it, within its equal share.
         """
         is_cut = self.num_unread > most_tokens
+        held, self._held = self._held, None
         chunks, readings = [], []
         for i, log in enumerate(self._logs):
-            end = log.position
+            end, is_closed = held[i] if held else (log.position, log.is_closed)
             if is_cut:
                 share = self._tokens[i] + max(0.0, most_tokens) / len(self._logs)
                 end = max(self._positions[i], log.position_at(share))
-            is_final = log.is_closed and end == log.position
+            is_final = is_closed and end == log.position
             if end > self._positions[i] or (is_final and not self._end_is_read[i]):
                 text, ids = log.between(self._positions[i], end)
                 chunks.append(Chunk(agent=log.agent, text=text, ids=ids, is_final=is_final))

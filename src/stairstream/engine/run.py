@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from stairstream.backends.base import Backend, Room, Session
+from stairstream.backends.base import Backend, Room
 from stairstream.core.costs import Meter, Price
 from stairstream.core.errors import BackendError, ConfigError, RequestError
 from stairstream.core.events import AgentEnd, AgentEnded, Event, Noted, RunStarted, Thought, Wrote
@@ -223,12 +223,8 @@ class Run:
         reason: AgentEnd = "failed"
         error: str | None = None
         output = self._outputs[agent.name]
-
-        def warm(session: Session) -> asyncio.Task[None]:
-            return tasks.create_task(session.warm())
-
         try:
-            reason = await loop.run(warm)
+            reason = await loop.run(tasks.create_task)
         except BackendError as exc:
             reason, error = ("failed" if len(output.answer) else "dropped"), str(exc)
         except asyncio.CancelledError:

@@ -1,0 +1,52 @@
+"""Prefetch: the prompt of an update that is due is computed while the step under way still speaks."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from stairstream.core.session import Chunk
+
+
+@runtime_checkable
+class Prefetches(Protocol):
+    """A session at a place that caches prefixes: what it has computed once for one call it finds for the next."""
+
+    async def prefetch(self, chunks: Sequence[Chunk]) -> bool:
+        """Have the next prompt computed, beside a write under way; whether that was done.
+
+        Exactly these chunks are what the next `read` will bring. Raises no BackendError, and may be cancelled. What it
+        costs is part of the next write's usage.
+        """
+
+
+class Prefetch:
+    """At most one at a time: from `begin` until `end`."""
+
+    def __init__(self, session: Prefetches, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]) -> None:
+        self._session = session
+        self._spawn = spawn
+        self._task: asyncio.Task[None] | None = None
+        self._is_done = False
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether one has begun and is not over."""
+        return self._task is not None and not self._task.done()
+
+    def begin(self, chunks: Sequence[Chunk], on_end: Callable[[], None]) -> None:
+        """Have these prefetched; `on_end` is called when that is over, whether it worked or not."""
+        assert self._task is None
+
+        async def prefetch() -> None:
+            self._is_done = await self._session.prefetch(chunks)
+            on_end()
+
+        self._task = self._spawn(prefetch())
+
+    def end(self) -> bool:
+        """Let it be, over or not; whether something was prefetched."""
+        task, is_done = self._task, self._is_done
+        self._task, self._is_done = None, False
+        if task is not None:
+            task.cancel()
+        return is_done
