@@ -278,3 +278,15 @@ def test_a_layout_that_can_not_be_had_is_said_once() -> None:
         await session.aclose()
 
     run(act)
+
+
+def test_tokens_that_spell_nothing_do_not_go_on_for_ever() -> None:
+    async def act() -> None:
+        session = make_session(FakeEngine(TOKENS, lambda context: 1), AGENT)
+        await session.read(CHUNKS[0])
+        items = await write(session, 8)
+        assert isinstance(items[-1], Ended) and items[-1].reason == "length"
+        assert not ids_of(items)
+        await session.aclose()
+
+    run(act)

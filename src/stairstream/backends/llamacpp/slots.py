@@ -26,8 +26,8 @@ class Slots:
         """Hold that many slots while in the block; waits its turn. Raises ConfigError if there are too few in all."""
         if num_sessions > self.count:
             raise ConfigError(
-                f"a run of {num_sessions} agents on one {self._engine} needs {num_sessions} slots, it has {self.count}; "
-                "start it with more slots, or use fewer agents"
+                f"a run of {num_sessions} agents on one {self._engine} needs {num_sessions} slots, it has "
+                f"{self.count}; start it with more slots, or use fewer agents"
             )
         await self._wait_for(num_sessions)
         try:

@@ -19,7 +19,7 @@ class Tokens:
     def __init__(self, tokenizer: Any, end_ids: frozenset[int]) -> None:
         self._tokenizer = tokenizer
         self._lock = Lock()  # a fast tokenizer must not be changed while it is in use, and options change it
-        self._special = frozenset(tokenizer.all_special_ids) | frozenset(tokenizer.added_tokens_decoder)
+        self.special_ids = frozenset(tokenizer.all_special_ids) | frozenset(tokenizer.added_tokens_decoder)
         self.end_ids = end_ids
         self._known: dict[tuple[str, bool], Ids] = {}
         with self._lock:
@@ -45,7 +45,7 @@ class Tokens:
         """Whether ids, perhaps of another model, spell a text here, without special tokens."""
         with self._lock:
             size = len(self._tokenizer)
-            return all(0 <= token < size and token not in self._special for token in ids) and (
+            return all(0 <= token < size and token not in self.special_ids for token in ids) and (
                 self._decode(ids) == text
             )
 

@@ -55,7 +55,7 @@ class Engine:
         self.tokens = tokens
         self.context_tokens: int = llm.model_config.max_model_len
         self._llm = llm
-        self._ignores_end = ignores_end
+        self._unsaid = dict.fromkeys(tokens.special_ids, -100.0) if ignores_end else None
         self._defaults: dict[str, Any] = llm.model_config.get_diff_sampling_param()
 
     def begin(self, ids: Sequence[int], sampling: Sampling, max_tokens: int, *, is_resumable: bool) -> "Request":
@@ -85,7 +85,7 @@ class Engine:
                 "max_tokens": max_tokens,
             },
             detokenize=False,
-            ignore_eos=self._ignores_end,
+            logit_bias=self._unsaid,
             output_kind=RequestOutputKind.DELTA,
         )
 

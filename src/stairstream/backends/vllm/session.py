@@ -148,6 +148,8 @@ class VllmSession:
             ids = [*context, *writing.sampled]
         if delta := writing.finish():
             yield delta
+        if writing.reason == "limit" and not writing.num_written:
+            writing.reason = "length"  # tokens that spell nothing, and would for ever
 
     async def _turn(self, context: list[int], max_tokens: int) -> AsyncGenerator[Output, None]:
         """One turn: what of a context is missing is computed, then up to so many words. Left early, it is aborted."""
