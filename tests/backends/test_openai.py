@@ -380,6 +380,34 @@ def test_a_layout_that_cannot_be_had_is_said(tmp_path: Path) -> None:
     run(main())
 
 
+def test_an_answer_that_is_rejected_is_quoted_at_once_and_from_then_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with fake(tmp_path, FakeModel(name="m", script=Script(words=WORDS), continues="reject")) as endpoint:
+            backend = endpoint.backend(continues="flag")
+            items = await write(await open_session(backend, written="w1 w2"), 5)
+            layouts = [item.layout for item in items if isinstance(item, Began)]
+            assert layouts == ["grouped", "quoted"]
+            assert text_of(items) == "".join(WORDS[2:7])
+            assert "rejected" in backend.capability.why
+            items = await write(await open_session(backend, written="w1 w2"))
+            assert [item.layout for item in items if isinstance(item, Began)] == ["quoted"]
+            assert text_of(items) == "".join(WORDS[2:])
+
+    run(main())
+
+
+def test_a_request_that_is_rejected_either_way_is_an_error_and_changes_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        body = msgspec.json.encode({"error": {"message": "maximum context length is 8 tokens"}})
+        async with canned(tmp_path, body, "application/json", 400) as endpoint:
+            backend = endpoint.backend(continues="flag")
+            with pytest.raises(RequestRejected, match="context length"):
+                await write(await open_session(backend, written="w1 w2"))
+            assert backend.capability.continues == "flag"
+
+    run(main())
+
+
 def test_rounds_go_on_from_an_assistant_message(tmp_path: Path) -> None:
     async def main() -> None:
         async with fake(tmp_path, FakeModel(name="m", script=Script(words=WORDS))) as endpoint:
