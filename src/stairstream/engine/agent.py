@@ -320,7 +320,7 @@ class AgentLoop:
         match self._decide():
             case Write():
                 self._hush()
-                if self._prefetch is not None and self._step_tokens:
+                if self._prefetch is not None and (self._step_tokens or self._prefetch.was_done):
                     self._prefetch.begin(self._reader.hold(), self._stop_step)
                 else:
                     self._stop_step()

@@ -15,7 +15,7 @@ class Prefetches(Protocol):
         """Have the next prompt computed, beside a write under way; whether that was done.
 
         Exactly these chunks are what the next `read` will bring. Raises no BackendError, and may be cancelled. What it
-        costs is part of the next write's usage.
+        costs is part of the usage of the write under way, or of the next.
         """
 
 
@@ -27,6 +27,8 @@ class Prefetch:
         self._spawn = spawn
         self._task: asyncio.Task[None] | None = None
         self._is_done = False
+        self.was_done = False
+        """Whether the step under way was prefetched, so that its first word comes soon."""
 
     @property
     def is_under_way(self) -> bool:
@@ -45,8 +47,8 @@ class Prefetch:
 
     def end(self) -> bool:
         """Let it be, over or not; whether something was prefetched."""
-        task, is_done = self._task, self._is_done
+        task, self.was_done = self._task, self._is_done
         self._task, self._is_done = None, False
         if task is not None:
             task.cancel()
-        return is_done
+        return self.was_done
