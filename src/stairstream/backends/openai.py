@@ -7,7 +7,7 @@ mean in `wire`, its failures in `http`.
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import aiohttp
@@ -63,6 +63,8 @@ class OpenAIBackend:
 
     `cache_salt` keeps a server's prefix cache apart from that of others with another one. `session_header` names a
     header that holds the same value in all calls of a session, for routers that send it to the server that knows it.
+    With `prefetches` the prompt of each update is sent once before, for one token, while the call under way still
+    speaks: shorter gaps, for twice the prompt tokens, where the endpoint caches prefixes.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class OpenAIBackend:
         thinking_tokens: int = 0,
         cache_salt: str | None = None,
         session_header: str | None = None,
+        prefetches: bool = False,
     ) -> None:
+        self.prefetches = prefetches
         self.session_header = session_header
         self.reasoning = reasoning
         self.thinking_tokens = thinking_tokens
@@ -214,6 +218,10 @@ class OpenAISession:
         self._thinks_inline = False
         self._headers = {backend.session_header: uuid.uuid4().hex} if backend.session_header else {}
         self._call: _Call | None = None
+        self._prefetched = Usage(cached_tokens=0)
+        self._to_be_found = 0
+        self._finds_prefetched = True
+        self.prefetch = self._prefetch if backend.prefetches else None  # only where it was asked for
 
     async def warm(self) -> None:
         """Connect, and probe an endpoint that nobody knows; only for an agent that will have to go on."""
@@ -232,12 +240,43 @@ class OpenAISession:
         """Let the references grow; the next write sends them."""
         self._context.read(chunks)
 
+    async def _prefetch(self, chunks: Sequence[Chunk]) -> bool:
+        """Send what the next call will begin with, for one token that nobody hears; not where that was of no use."""
+        if not self._finds_prefetched:
+            return False
+        call = self._prepare(1, self._backend.capability, self._context.ahead(chunks))
+        usage = Usage(prompt_tokens=call.began.prompt_tokens, cached_tokens=0, completion_tokens=1, is_estimate=True)
+        try:
+            response, _ = await self._backend.endpoint.send(
+                {**call.body, "max_tokens": 1, "stream": False}, self._headers
+            )
+            call.reader.feed_whole(await response.read())
+            self._backend.endpoint.check(call.reader)
+            usage = call.usage()
+            self._to_be_found = usage.prompt_tokens
+        except (BackendError, *NETWORK_ERRORS):
+            return False  # the update itself will say what is wrong, if it still is
+        finally:
+            early_tokens = usage.prompt_tokens - (usage.cached_tokens or 0)
+            self._prefetched += replace(usage, early_tokens=early_tokens)
+        return True
+
+    def _look_for_prefetched(self, call: _Call, wanted: int) -> list[Note]:
+        """A note if a call did not find in the cache the so many tokens that were prefetched for it."""
+        cached = call.reader.cached_tokens
+        if cached is None or cached >= wanted / 2:
+            return []
+        self._finds_prefetched = False
+        text = f"prefetch: {self._backend.endpoint.where} does not find what it has computed before, so no more of it"
+        return [Note(kind="ignored", text=text)]
+
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
         """One request: its answer as it comes, in the layout `quoted` up to EDGE_TOKENS tokens beyond the limit.
 
         An endpoint that rejects an answer to be continued is asked once more, with the answer quoted.
         """
         call = self._call = self._prepare(limit, self._backend.capability)
+        wanted, self._to_be_found = self._to_be_found, 0
         try:
             yield call.began
             for note in self._unsaid(call.notes):
@@ -272,7 +311,10 @@ class OpenAISession:
             self._thinks_inline = self._thinks_inline or reader.thinks_inline
             self._check_thoughts(call)
             await _finish_response(call)
-            yield Ended(reason=call.reason(), usage=call.usage())
+            for note in self._unsaid(self._look_for_prefetched(call, wanted)):
+                yield note
+            prefetched, self._prefetched = self._prefetched, Usage(cached_tokens=0)
+            yield Ended(reason=call.reason(), usage=call.usage() + prefetched)
         finally:
             self._call = None
             call.let_go()
@@ -293,8 +335,8 @@ class OpenAISession:
         if self._call is not None:
             self._call.stop_now()
 
-    def _prepare(self, limit: int, capability: Capability) -> _Call:
-        context = self._context
+    def _prepare(self, limit: int, capability: Capability, context: Context | None = None) -> _Call:
+        context = context or self._context
         layout, why, notes = choose_layout(context, capability)
         prompt = render(context, layout)
         sampling, is_quoted = context.agent.sampling, layout == "quoted"

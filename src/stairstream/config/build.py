@@ -128,6 +128,7 @@ class Engines:
             reasoning=keys.reasoning,
             cache_salt=keys.cache_salt,
             session_header=keys.session_header,
+            prefetches=keys.prefetch,
         )
 
     async def _make_llamacpp(self, name: str, keys: LlamaCppKeys) -> Backend:

@@ -76,7 +76,8 @@ class OpenAIKeys:
     """`backend: openai`: any endpoint with /chat/completions.
 
     `cache_salt` keeps its prefix cache apart from that of others; `session_header` names a header that is the same in
-    all calls of an agent, for routers that go by it.
+    all calls of an agent, for routers that go by it. `prefetch`: the prompt of an update is sent once before, while
+    the step under way still speaks.
     """
 
     base_url: str
@@ -86,6 +87,7 @@ class OpenAIKeys:
     reasoning: Reasoning | None = None
     cache_salt: Annotated[str, Secret()] | None = field(default=None, repr=False)
     session_header: str | None = None
+    prefetch: bool = False
     context_tokens: Whole | None = None
 
 
