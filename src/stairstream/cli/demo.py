@@ -47,7 +47,8 @@ def variants(config: Config, chosen: PipelineConfig, graph: Graph) -> dict[str, 
     model = graph.agent(graph.answer).model
     alone = PipelineConfig(name="single", keys=SingleKeys(model=model), limits=chosen.limits)
     waiting = choose_policy(config, chosen, "wait", ())
-    return {chosen.policy_name: chosen, "wait": waiting, "single model": alone}
+    own = "staircase" if chosen.policy_name == "custom" else chosen.policy_name
+    return {own: chosen, "wait": waiting, "single model": alone}
 
 
 def _describe(graph: Graph, title: str) -> str:
