@@ -113,6 +113,7 @@ async def measure(name: str, policy: str, trouble: Trouble, backends: Mapping[st
         events: list[Event] = [event async for event in run.events()]
     summary = summarize(events)
     assert summary.reason in ("stop", "length"), summary.error
+    assert bool(summary.degraded) == any(agent.model == "failure" for agent in graph.agents)
     return Row(
         topology=name,
         policy="-" if name == "single" else policy,
