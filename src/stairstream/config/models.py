@@ -85,6 +85,7 @@ class OpenAIKeys:
     api_key: Annotated[str, Secret()] | None = field(default=None, repr=False)
     continues: Literal["auto", "flag", "prefill", "prefix", "none"] = "auto"
     reasoning: Reasoning | None = None
+    thinking_tokens: _Count = 0
     cache_salt: Annotated[str, Secret()] | None = field(default=None, repr=False)
     session_header: str | None = None
     prefetch: bool = False
@@ -125,7 +126,7 @@ class VllmKeys:
     dtype: Literal["float32", "bfloat16"] | None = None
     context_tokens: Whole | None = None
     slots: Whole = 16
-    quantum_tokens: Whole = 8
+    quantum_tokens: Whole = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

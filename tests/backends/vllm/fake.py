@@ -21,6 +21,7 @@ class FakeEngine:
     def __init__(self, tokens: Tokens, say: Say, context_tokens: int = 4096) -> None:
         self.tokens = tokens
         self.context_tokens = context_tokens
+        self.block_tokens = BLOCK_TOKENS
         self.say = say
         self.requests: list[FakeRequest] = []
         self.blocks: set[tuple[int, ...]] = set()

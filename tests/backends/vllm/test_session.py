@@ -290,3 +290,20 @@ def test_tokens_that_spell_nothing_do_not_go_on_for_ever() -> None:
         await session.aclose()
 
     run(act)
+
+
+def test_a_call_that_is_stopped_before_its_first_word_counts_what_was_not_known() -> None:
+    async def act() -> None:
+        session = make_session(make_engine(), in_layout("grouped"))
+        await session.read(CHUNKS[0])
+        size, _ = usage_of(await write(session, 40))
+        items: list[WriteItem] = []
+        async for item in session.write(40):
+            items.append(item)
+            if isinstance(item, Began):
+                asyncio.get_running_loop().call_soon(session.stop)
+        assert not ids_of(items)
+        assert usage_of(items)[1] < BLOCK_TOKENS + 1 < size
+        await session.aclose()
+
+    run(act)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stairstream.backends.gguf import check_gguf
-from stairstream.backends.llamacpp.slots import Slots
 from stairstream.backends.models import find_model, models_folder
+from stairstream.backends.slots import Slots
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stairstream.backends.vllm.session import VllmSession
 
 DEFAULT_SESSIONS = 16
-DEFAULT_QUANTUM_TOKENS = 8
+DEFAULT_QUANTUM_TOKENS = 16
 
 
 def find_vllm_model(name: str) -> Path:
@@ -82,7 +82,7 @@ class Vllm:
         from stairstream.backends.vllm.engine import EngineSettings, start
 
         settings = EngineSettings(
-            folder=self._path if self._path.is_dir() else _unpack(self._path),
+            folder=unpack_model(self._path),
             sessions=self._slots.count,
             context_tokens=self._context_tokens,
             dtype=self._dtype,
@@ -117,14 +117,16 @@ class Vllm:
             await engine.aclose()
 
 
-def _unpack(file: Path) -> Path:
-    """The folder that is made of a GGUF file, kept in the cache."""
-    folder = models_folder() / f"{file.stem}-bfloat16"
+def unpack_model(path: Path) -> Path:
+    """A folder of transformers as it is; of a GGUF file, the folder that is made of it and kept in the cache."""
+    if path.is_dir():
+        return path
+    folder = models_folder() / f"{path.stem}-bfloat16"
     if not (folder / "config.json").is_file():
         from stairstream.backends.torch.load import export
 
         try:
-            export(file, folder)
+            export(path, folder)
         except OSError as exc:
             raise ConfigError(f"cannot keep the model in {folder}: {exc.strerror or exc}") from exc
     return folder

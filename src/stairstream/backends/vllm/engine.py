@@ -54,6 +54,7 @@ class Engine:
     def __init__(self, llm: Any, tokens: Tokens, ignores_end: bool) -> None:
         self.tokens = tokens
         self.context_tokens: int = llm.model_config.max_model_len
+        self.block_tokens: int = llm.vllm_config.cache_config.block_size
         self._llm = llm
         self._unsaid = dict.fromkeys(tokens.special_ids, -100.0) if ignores_end else None
         self._defaults: dict[str, Any] = llm.model_config.get_diff_sampling_param()

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from stairstream.backends.torch.pieces import Piece, join
+from stairstream.backends.torch.pieces import Piece, count_shared, join
 from stairstream.backends.torch.prompting import Prompter
 from stairstream.backends.vllm.turns import Held, Output
 from stairstream.backends.vllm.writing import Writing
@@ -39,6 +39,7 @@ class VllmSession:
         self._turn_tokens = quantum_tokens if self._layout == "rounds" else None
         self._request: Request | None = None
         self._held = Held()
+        self._known: list[int] = []  # what earlier requests had
         self._idle: asyncio.TimerHandle | None = None
         self._is_in_turn = False
         self._is_stopped = False
@@ -164,7 +165,7 @@ class VllmSession:
         if rest is not None:
             self._rest_no_more()
             request.go_on(rest, max_tokens)
-        self._computed_tokens = len(context if rest is None else rest)
+        self._computed_tokens = len(rest) if rest is not None else self._count_uncached(context)
         self._held.sent(context if rest is None else rest)
         try:
             while not is_over and (output := await request.next()) is not None:
@@ -180,6 +181,11 @@ class VllmSession:
             else:
                 await self._drop()
 
+    def _count_uncached(self, context: list[int]) -> int:
+        """What a new request computes, until the engine says it: whole blocks of an earlier one are kept."""
+        block_tokens = self._engine.block_tokens
+        return len(context) - count_shared(self._known, context) // block_tokens * block_tokens
+
     def _rest(self) -> None:
         """The request waits for its next turn, for some time."""
         assert self._request is not None
@@ -193,6 +199,7 @@ class VllmSession:
     async def _drop(self) -> None:
         """Let the engine forget the request."""
         self._rest_no_more()
+        self._known = self._held.ids or self._known
         request, self._request, self._held = self._request, None, Held()
         if request is not None:
             await request.aclose()

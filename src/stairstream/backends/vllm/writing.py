@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from stairstream.backends.llamacpp.words import DeltaMaker
 from stairstream.backends.torch.prompting import Prompter
 from stairstream.backends.torch.tokens import Speller, Tokens
+from stairstream.backends.words import DeltaMaker
 from stairstream.core.graph import Agent
 from stairstream.core.session import Delta, EndReason
 from stairstream.core.stops import StopFinder
