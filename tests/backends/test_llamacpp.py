@@ -12,9 +12,9 @@ import pytest
 
 from stairstream.backends.llamacpp import LlamaCpp, LlamaCppBackend
 from stairstream.backends.llamacpp.prompt import PromptBuilder
-from stairstream.backends.llamacpp.slots import Slots
-from stairstream.backends.llamacpp.threads import choose_threads
-from stairstream.backends.llamacpp.words import DeltaMaker, Ids, OwnWords
+from stairstream.backends.slots import Slots
+from stairstream.backends.threads import choose_threads
+from stairstream.backends.words import DeltaMaker, Ids, OwnWords
 from stairstream.core.context import Context
 from stairstream.core.errors import ConfigError, ModelUnusable, ServerFailed
 from stairstream.core.graph import Agent, Sampling

@@ -126,6 +126,7 @@ class Engines:
             api_key=keys.api_key,
             continues=None if keys.continues == "auto" else keys.continues,
             reasoning=keys.reasoning,
+            thinking_tokens=keys.thinking_tokens,
             cache_salt=keys.cache_salt,
             session_header=keys.session_header,
             prefetches=keys.prefetch,

@@ -7,9 +7,9 @@ from pathlib import Path
 from stairstream.backends.gguf import check_gguf
 from stairstream.backends.llamacpp.server import LlamaServer, ServerSettings
 from stairstream.backends.llamacpp.session import LlamaCppSession
-from stairstream.backends.llamacpp.slots import Slots
-from stairstream.backends.llamacpp.threads import choose_threads
-from stairstream.backends.llamacpp.words import OwnWords
+from stairstream.backends.slots import Slots
+from stairstream.backends.threads import choose_threads
+from stairstream.backends.words import OwnWords
 from stairstream.core.context import Context
 from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Agent

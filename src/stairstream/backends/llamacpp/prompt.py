@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import Protocol
 
-from stairstream.backends.llamacpp.words import Ids, OwnWords
+from stairstream.backends.words import Ids, OwnWords
 from stairstream.core.context import Context
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation, Message

@@ -7,8 +7,8 @@ from typing import Any
 
 from stairstream.backends.llamacpp.prompt import PromptBuilder
 from stairstream.backends.llamacpp.server import Completion, Event, LlamaServer, Timings
-from stairstream.backends.llamacpp.slots import Slots
-from stairstream.backends.llamacpp.words import DeltaMaker, Ids, OwnWords
+from stairstream.backends.slots import Slots
+from stairstream.backends.words import DeltaMaker, Ids, OwnWords
 from stairstream.core.context import Context
 from stairstream.core.errors import BackendError, ModelUnusable
 from stairstream.core.seams import QuoteSeam

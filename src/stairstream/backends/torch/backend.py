@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stairstream.backends.gguf import check_gguf
-from stairstream.backends.llamacpp.threads import choose_threads
 from stairstream.backends.models import find_model
+from stairstream.backends.threads import choose_threads
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation

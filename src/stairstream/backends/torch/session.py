@@ -5,13 +5,13 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from stairstream.backends.llamacpp.words import DeltaMaker
 from stairstream.backends.torch.pieces import Piece
 from stairstream.backends.torch.prompting import Prompter
 from stairstream.backends.torch.sampling import Sampler
 from stairstream.backends.torch.tokens import Speller, Tokens
 from stairstream.backends.torch.track import Track
 from stairstream.backends.torch.worker import Done, Job, Worker
+from stairstream.backends.words import DeltaMaker
 from stairstream.core.errors import ModelUnusable, ServerFailed
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
