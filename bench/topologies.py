@@ -12,7 +12,7 @@ from typing import Literal
 
 from bench.endpoint import arguments, backends_at, fake_endpoint
 from stairstream.backends.base import Backend
-from stairstream.core.costs import Price, cost_so_far
+from stairstream.core.costs import Price, cost_of_agent
 from stairstream.core.events import Event
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import question
@@ -121,7 +121,7 @@ async def measure(name: str, policy: str, trouble: Trouble, backends: Mapping[st
         summary=summary,
         prompt_tokens=sum(agent.usage.prompt_tokens for agent in summary.agents),
         tokens_again=sum(tokens_again(events, agent.name) for agent in graph.agents),
-        cost=cost_so_far(events, {agent.name: PRICE for agent in graph.agents}),
+        cost=sum(cost_of_agent(events, agent, {agent.model: PRICE}) or 0.0 for agent in graph.agents),
     )
 
 

@@ -1,11 +1,12 @@
 """What a run costs, as a pure function of its events and a price table."""
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from stairstream.core.events import Event, Noted, StepEnded, Thought, Wrote
 from stairstream.core.graph import Agent
-from stairstream.core.session import Usage
+from stairstream.core.session import Note, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,20 +57,13 @@ def cost_of_agent(events: Iterable[Event], agent: Agent, prices: Mapping[str, Pr
     return sum((cost_of(usage, prices[model]) for model, usage in used.items()), 0.0)
 
 
-def cost_so_far(events: Iterable[Event], prices: Mapping[str, Price]) -> float:
-    """Money for a run's events; `prices` by agent, an agent without one is free."""
-    meter = Meter(prices)
-    for event in events:
-        meter.take(event)
-    return meter.cost
-
-
 class Meter:
     """Adds up as events come. A call under way counts with the tokens that it has written; its prompt when it ends."""
 
-    def __init__(self, prices: Mapping[str, Price]) -> None:
-        """`prices` are by agent."""
-        self._prices = dict(prices)
+    def __init__(self, agents: Iterable[Agent], prices: Mapping[str, Price]) -> None:
+        """`prices` are by model; a model without one is free."""
+        self._prices = prices
+        self._models = {agent.name: deque((agent.model, *agent.fallbacks)) for agent in agents}
         self._ended = 0.0
         self._under_way: dict[str, float] = {}
 
@@ -82,12 +76,17 @@ class Meter:
         """Count an event."""
         match event:
             case Wrote() | Thought():
-                if price := self._prices.get(event.agent):
+                if price := self._price_of(event.agent):
                     more = event.num_tokens * price.completion / 1e6
                     self._under_way[event.agent] = self._under_way.get(event.agent, 0.0) + more
             case StepEnded():
-                if price := self._prices.get(event.agent):
+                if price := self._price_of(event.agent):
                     self._under_way.pop(event.agent, None)
                     self._ended += cost_of(event.usage, price)
+            case Noted(note=Note(kind="failover")):
+                self._models[event.agent].popleft()
             case _:
                 pass
+
+    def _price_of(self, agent: str) -> Price | None:
+        return self._prices.get(self._models[agent][0])

@@ -73,7 +73,7 @@ class Delta:
     is_thinking: bool = False
 
 
-NoteKind = Literal["retry", "hedge", "failover", "ignored", "reasoning", "full", "agreed"]
+NoteKind = Literal["retry", "hedge", "failover", "ignored", "reasoning", "full", "unread", "agreed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

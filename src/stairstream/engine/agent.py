@@ -63,6 +63,8 @@ class AgentLoop:
         self._emit = surroundings.emit
         self._own = Own(max_tokens=agent.sampling.max_tokens)
         self._num_steps = 0
+        self._has_read = False
+        self._had_ended = False
         self._session: Session | None = None
         self._layout: tuple[Layout, str] | None = None
         self._step_tokens = 0
@@ -80,6 +82,9 @@ class AgentLoop:
             try:
                 return await self._run_on(backend, spawn)
             except BackendError as exc:
+                if successor is None and self._had_ended and not self._step_tokens:
+                    self._note("unread", f"{exc}; its answer had ended, and ends without what it had still to read")
+                    return "stop"
                 if successor is None:
                     raise
                 self._note("failover", f"{exc}; {successor.model} goes on")
@@ -117,7 +122,12 @@ class AgentLoop:
         self._reader.rewind()
         is_undone = self._own.is_writing or not self._step_tokens
         steps = max(0, self._own.steps - 1) if is_undone else self._own.steps
-        self._own = replace(self._own, steps=steps, is_writing=False, model_ended_at=None, is_confirmed=False)
+        self._own = replace(
+            self._own, steps=steps, is_writing=False, model_ended_at=None, is_confirmed=False, is_full=False
+        )
+        self._has_read, self._step_tokens = False, 0
+        self._room = ContextRoom.of(self._agent, self._conversation)
+        self._room.prompt_tokens += self._output.answer.num_tokens
 
     async def _write_to_the_end(self, session: Session) -> OwnEnd:
         while True:
@@ -159,7 +169,7 @@ class AgentLoop:
             own = replace(own, quorum_since=now)
         self._own = own
         decision = decide(self._policy, upstream, own, now)
-        is_update = isinstance(decision, Write) and decision.reads and own.steps > 0
+        is_update = isinstance(decision, Write) and decision.reads and self._has_read
         if is_update and self._reader.num_unread > self._room_to_read():
             self._note("full", "the context is nearly full: no more updates, the answer goes on with what it has read")
             self._own = replace(own, is_full=True)
@@ -221,6 +231,7 @@ class AgentLoop:
         chunks, readings = self._take() if write.reads else ([], ())
         step, self._num_steps = self._num_steps, self._num_steps + 1
         is_update = self._own.steps > 0
+        self._had_ended = self._own.model_ended_at is not None
         self._own = replace(
             self._own,
             steps=self._own.steps + 1,
@@ -257,7 +268,8 @@ class AgentLoop:
         return ended.reason
 
     def _take(self) -> tuple[list[Chunk], tuple[Reading, ...]]:
-        """What there is to read; cut to what the context holds, which can only befall the first step."""
+        """What there is to read; cut to what the context holds, which can only befall a session's first step."""
+        self._has_read = True
         room = self._room_to_read()
         if self._reader.num_unread > room:
             self._note("full", "the references are longer than the context: only their beginnings were read")
@@ -267,7 +279,7 @@ class AgentLoop:
     async def _write(self, session: Session, limit: int) -> Ended:
         """One write of the session, with its deadlines."""
         agent = self._agent
-        has_deadline = agent.gap_s is not None or agent.first_token_s is not None
+        allowed_s: float | None = None
         ended: Ended | None = None
         try:
             async with asyncio.timeout(None) as deadline, aclosing(session.write(limit)) as items:
@@ -275,22 +287,25 @@ class AgentLoop:
                     match item:
                         case Delta():
                             self._append(item)
-                            if has_deadline:
-                                deadline.reschedule(_after(agent.gap_s))
+                            if allowed_s is not None or agent.gap_s is not None:
+                                allowed_s = agent.gap_s
+                                deadline.reschedule(_after(allowed_s))
                         case Began():
                             # waiting for a permit is not the endpoint's fault: its time runs from here
-                            if has_deadline:
-                                deadline.reschedule(_after(agent.first_token_s))
+                            allowed_s = agent.first_token_s
+                            deadline.reschedule(_after(allowed_s))
                             self._begin(session, item)
                         case Note():
+                            if item.kind == "retry":
+                                deadline.reschedule(None)
                             self._emit(Noted(at_s=self._clock(), agent=agent.name, note=item))
                         case Ended():
                             ended = item
                         case never:
                             assert_never(never)
         except TimeoutError:
-            what = f"for {agent.gap_s:g} s in mid-answer" if self._step_tokens else f"in {agent.first_token_s:g} s"
-            raise TooSlow(f"{self._backend.model} said nothing {what}") from None
+            where = " in mid-answer" if self._step_tokens else ""
+            raise TooSlow(f"{self._backend.model} said nothing for {allowed_s:g} s{where}") from None
         assert ended is not None, "a session ends each write with Ended"
         return ended
 

@@ -16,7 +16,11 @@ def watch_agreement(agreement: Agreement, logs: Mapping[str, Log], call: Callabl
 
     def watch(name: str, log: Log) -> None:
         def compare() -> None:
-            if log.num_tokens < agreement.over_tokens or len(agreeing(beginnings, agreement)):
+            if agreeing(beginnings, agreement):
+                return
+            if log.num_tokens < agreement.over_tokens:
+                if not log.is_closed:
+                    log.watch(agreement.over_tokens, compare)
                 return
             beginnings[name] = log.text(0, log.size_of(log.position_at(agreement.over_tokens))[0])
             group = agreeing(beginnings, agreement)

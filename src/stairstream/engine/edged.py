@@ -25,6 +25,7 @@ class _HeldLog:
 
     def feed(self, delta: Delta) -> None:
         self._pending.append(delta)
+        self.passed.is_thinking = False
         complete = self._finder.feed(delta.text)
         while self._pending and len(self.passed) + len(self._pending[0].text) <= complete:
             self.passed.append(self._pending.popleft())

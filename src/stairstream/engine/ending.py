@@ -47,7 +47,7 @@ def _degraded(
             tokens = outputs[end.agent].answer.num_tokens
             found.append(f"{end.agent} broke off after {tokens} tokens: {end.error}")
     for event in events:
-        if isinstance(event, Noted) and event.note.kind in ("failover", "full"):
+        if isinstance(event, Noted) and event.note.kind in ("failover", "full", "unread"):
             found.append(f"{event.agent}: {event.note.text}")
     if upstream and all(end.reason == "dropped" for end in upstream):
         found.append(f"{answer} answered alone")

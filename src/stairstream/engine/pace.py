@@ -67,9 +67,9 @@ class Pacer:
         self._next_word_s = due_s + event.num_tokens / self._pace.tokens_per_s
         return due_s
 
-    def _pass_on(self) -> None:
-        """Release what is due, and come back for the rest."""
-        now = self._clock()
+    def _pass_on(self, at_s: float = 0.0) -> None:
+        """Release what is due, and come back for the rest; `at_s` is a timer's own time, which rounding may miss."""
+        now = max(self._clock(), at_s)
         while self._waiting and self._waiting[0][0] <= now:
             due_s, event = self._waiting.popleft()
             self._release(replace(event, at_s=max(due_s, event.at_s)))
@@ -78,6 +78,7 @@ class Pacer:
             self._timer = None
         if self._waiting:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(loop.time() + self._waiting[0][0] - now, self._pass_on)
+            due_s = self._waiting[0][0]
+            self._timer = loop.call_at(loop.time() + due_s - now, self._pass_on, due_s)
         elif self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)

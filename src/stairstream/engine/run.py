@@ -49,6 +49,7 @@ async def open_run(
                 await stack.enter_async_context(room.reserve(num_sessions))
             limits = RunLimits(deadline_s=deadline_s, max_cost=max_cost, prices=prices or {}, pace=pace)
             run = Run(graph, conversation, backends, limits)
+            stack.callback(run._finish, is_left=True)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             running = tasks.create_task(run._run())
             try:
@@ -117,7 +118,7 @@ class Run:
         self._ends: dict[str, AgentEnded] = {}
         self._cancelled_for: dict[str, AgentEnd] = {}
         prices = limits.prices
-        self._meter = Meter({agent.name: prices[agent.model] for agent in graph.agents if agent.model in prices})
+        self._meter = Meter(graph.agents, prices)
         self._max_cost = limits.max_cost
         self._pacer = Pacer(limits.pace, graph.answer, self._clock, self._publish) if limits.pace else None
         self._loop = asyncio.get_running_loop()
@@ -186,13 +187,22 @@ class Run:
         finally:
             if timer is not None:
                 timer.cancel()
-            if self._pacer is not None:
-                self._pacer.flush()
-            self._publish(
-                end_of_run(self._clock(), self.graph.answer, self._ends, self._outputs, self._events, is_left=is_left)
-            )
-            self._is_over = True
-            self._wake()
+            self._finish(is_left=is_left)
+
+    def _finish(self, *, is_left: bool) -> None:
+        """Say the end, once: also of agents, and of a run, that were left before they had begun."""
+        if self._is_over:
+            return
+        for agent in self.graph.agents:
+            if agent.name not in self._ends:
+                self._end_agent(agent, self._cancelled_for.get(agent.name, "cancelled"), None)
+        if self._pacer is not None:
+            self._pacer.flush()
+        self._publish(
+            end_of_run(self._clock(), self.graph.answer, self._ends, self._outputs, self._events, is_left=is_left)
+        )
+        self._is_over = True
+        self._wake()
 
     def _clock(self) -> float:
         return self._loop.time() - self._start
@@ -231,11 +241,15 @@ class Run:
             reason = self._cancelled_for.get(agent.name, "cancelled")
             raise
         finally:
-            end = AgentEnded(at_s=self._clock(), agent=agent.name, reason=reason, error=error)
-            self._ends[agent.name] = end
-            self._emit(end)
-            output.close()
-            self._release(agent)
+            self._end_agent(agent, reason, error)
+
+    def _end_agent(self, agent: Agent, reason: AgentEnd, error: str | None) -> None:
+        """Its log is closed, its readers know, and whoever only it has read is cancelled."""
+        end = AgentEnded(at_s=self._clock(), agent=agent.name, reason=reason, error=error)
+        self._ends[agent.name] = end
+        self._emit(end)
+        self._outputs[agent.name].close()
+        self._release(agent)
 
     def _loop_of(self, agent: Agent) -> AgentLoop:
         upstream = {name: self._outputs[name].forwarded for name in agent.reads}
@@ -258,19 +272,20 @@ class Run:
                 self._cancel(name, "cancelled")
 
     def _agree(self, reader: Agent, group: tuple[str, ...]) -> None:
-        """These say the same: the one that is furthest writes on for all, the reader's other upstreams stop."""
-        speaker = max(group, key=lambda name: self.log(name).num_tokens)
-        agreed = ", ".join(group)
-        note = Note(kind="agreed", text=f"{agreed} agree: {speaker} writes on, the others stop")
-        self._emit(Noted(at_s=self._clock(), agent=reader.name, note=note))
-        for name in reader.reads:
-            if name != speaker and self.graph.readers(name) == (reader.name,):
+        """These say the same: the one that is furthest writes on for all of them."""
+        furthest = max(group, key=lambda name: self.log(name).num_tokens)
+        text = f"{', '.join(group)} agree: only {furthest} writes on"
+        self._emit(Noted(at_s=self._clock(), agent=reader.name, note=Note(kind="agreed", text=text)))
+        for name in group:
+            if name != furthest and self.graph.readers(name) == (reader.name,):
                 self._cancel(name, "agreed")
 
     def _end_early(self, reason: Literal["deadline", "budget"]) -> None:
         """The run's time or money is up: it ends with what it has."""
         for name in self._agents:
             self._cancel(name, reason)
+        if self._pacer is not None:
+            self._pacer.flush()
 
     def _cancel(self, agent: str, reason: AgentEnd) -> None:
         self._cancelled_for.setdefault(agent, reason)
