@@ -194,6 +194,42 @@ def test_a_date_in_retry_after_counts_from_now(tmp_path: Path) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("zone", ["", " -0000"])
+def test_a_date_without_a_zone_in_retry_after_is_utc(zone: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        date = f"{datetime.now(UTC) + timedelta(seconds=30):%a, %d %b %Y %H:%M:%S}{zone}"
+        async with canned(tmp_path, b"", "text/plain", 429, **{"Retry-After": date}) as endpoint:
+            error = await fail(endpoint)
+            assert error.retry_after_s is not None
+            assert 25 < error.retry_after_s <= 30
+
+    run(main())
+
+
+def test_a_body_that_is_no_answer_is_an_error(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with canned(tmp_path, b'{"status": "ok"}', "application/json") as endpoint:
+            error = await fail(endpoint)
+            assert type(error) is MalformedAnswer
+            assert "no choices" in str(error)
+
+    run(main())
+
+
+def test_neither_key_nor_salt_is_in_the_text_of_an_error(tmp_path: Path) -> None:
+    async def echo(request: web.Request) -> web.Response:
+        told = f"extra fields: {(await request.json())['cache_salt']}, {request.headers['Authorization']}"
+        return web.json_response({"error": {"message": told}}, status=422)
+
+    async def main() -> None:
+        async with answering(tmp_path, echo) as endpoint:
+            with pytest.raises(RequestRejected) as caught:
+                await write(await open_session(endpoint.backend(cache_salt=f"{KEY}-salt")))
+            assert "extra fields: ***, Bearer ***" in str(caught.value)
+
+    run(main())
+
+
 @pytest.mark.parametrize("base_url", ["127.0.0.1:80", "ftp://host/v1", "http://", "http://host:port/"])
 def test_a_base_url_that_is_none_is_a_configuration_error(base_url: str) -> None:
     with pytest.raises(ConfigError, match="base_url"):
@@ -221,7 +257,20 @@ def test_a_finish_reason_without_done_is_an_end(tmp_path: Path) -> None:
     run(main())
 
 
-@pytest.mark.parametrize(("finish", "reason"), [("content_filter", "content_filter"), ("tool_calls", "stop")])
+@pytest.mark.parametrize("finish", ["abort", "insufficient_system_resource"])
+def test_an_end_that_nobody_knows_is_a_cut_that_names_it(finish: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with canned(tmp_path, stream(said("Hi"), ended(finish))) as endpoint:
+            error = await fail(endpoint)
+            assert type(error) is StreamCut
+            assert finish in str(error)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("finish", "reason"), [("content_filter", "content_filter"), ("tool_calls", "stop"), ("eos_token", "stop")]
+)
 def test_other_finish_reasons_pass(finish: str, reason: str, tmp_path: Path) -> None:
     async def main() -> None:
         async with canned(tmp_path, stream(said("Hi"), ended(finish))) as endpoint:
@@ -351,6 +400,30 @@ def test_a_rejected_option_is_left_out_at_once_and_from_then_on(tmp_path: Path) 
                 assert text_of(items) == "".join(WORDS)
                 assert notes_of(items) == []
             assert len(endpoint.calls) == 2
+
+    run(main())
+
+
+def test_calls_at_once_learn_together_what_an_endpoint_rejects(tmp_path: Path) -> None:
+    all_sent = asyncio.Event()
+    bodies: list[dict[str, object]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        bodies.append(body := await request.json())
+        if "max_tokens" not in body:
+            return web.Response(body=stream(said("Hi"), ended("stop")), content_type="text/event-stream")
+        if len(bodies) == 3:
+            all_sent.set()
+        await all_sent.wait()
+        return web.json_response({"error": {"message": "use max_completion_tokens"}}, status=400)
+
+    async def main() -> None:
+        async with answering(tmp_path, answer) as endpoint:
+            backend = endpoint.backend()
+            sessions = [await open_session(backend) for _ in range(3)]
+            for items in await asyncio.gather(*(write(session) for session in sessions)):
+                assert text_of(items) == "Hi"
+            assert len(bodies) == 6
 
     run(main())
 

@@ -1,5 +1,7 @@
 """The bytes of a chat completion, read into pieces."""
 
+import pytest
+
 from stairstream.backends.wire import AnswerReader, Piece
 from stairstream.core.session import Delta
 from stairstream.core.sse import encode_event
@@ -79,3 +81,18 @@ def test_a_whole_body_is_one_piece() -> None:
     body = b'{"choices": [{"message": {"content": "Hi there"}}], "usage": {"completion_tokens": 2}}'
     assert reader.feed_whole(body) == [("Hi there", 2)]
     assert reader.is_done
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"status": "ok"}', b'{"choices": [], "usage": {"completion_tokens": 2}}'])
+def test_a_whole_body_without_choices_is_no_answer(body: bytes) -> None:
+    reader = AnswerReader()
+    assert reader.feed_whole(body) == []
+    assert reader.is_done
+    assert reader.broken == "it has no choices"
+
+
+def test_a_whole_body_without_words_is_done() -> None:
+    reader = AnswerReader()
+    assert reader.feed_whole(b'{"choices": [{"message": {"content": ""}}]}') == []
+    assert reader.is_done
+    assert reader.broken is None

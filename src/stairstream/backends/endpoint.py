@@ -57,6 +57,7 @@ class Endpoint:
             self._stream_options["continuous_usage_stats"] = True
         # never left out: who asks for it must not share a cache with others
         self._fixed: Fields = {"cache_salt": cache_salt} if cache_salt else {}
+        self._secrets = [secret for secret in (self._key, cache_salt) if secret]
         self._left_out: set[str] = set()
         self._effort = EFFORTS[0]
         self._limit_field = "max_tokens"
@@ -97,9 +98,9 @@ class Endpoint:
         An optional field that the endpoint rejects is left out from then on, and the request sent again.
         """
         while True:
-            attempt = Attempt()
+            attempt, shaped = Attempt(), self._shape(body)
             try:
-                response = await self._post(self._shape(body), headers or {}, attempt)
+                response = await self._post(shaped, headers or {}, attempt)
             except NETWORK_ERRORS as exc:
                 if attempt.is_reused:
                     # the server had closed a kept connection; each one fails once, then a new one is made
@@ -109,8 +110,12 @@ class Endpoint:
                 return response, self._notes(body)
             message = await read_message(response)
             response.close()
-            if response.status not in (400, 422) or not self._adapt(body, message):
-                raise status_error(response.status, tidy(message, self._key), self.where, response.headers)
+            if response.status not in (400, 422) or not self._can_adapt(body, shaped, message):
+                raise status_error(response.status, tidy(message, self._secrets), self.where, response.headers)
+
+    def describe(self, problem: str) -> str:
+        """A problem with where it was; it may quote the place."""
+        return f"{self.where}: {tidy(problem, self._secrets)}"
 
     def takes(self, name: str) -> bool:
         """Whether the endpoint has not rejected an optional field so far."""
@@ -131,11 +136,11 @@ class Endpoint:
     def check(self, reader: AnswerReader) -> None:
         """Raise what an answer's bytes have shown to be wrong."""
         if reader.error is not None:
-            message = tidy(reader.error, self._key)
+            message = tidy(reader.error, self._secrets)
             kind = UnknownModel if says_unknown_model(message) else ServerFailed
             raise kind(f"{self.where}: the server sent an error: {message}")
         if reader.broken is not None:
-            message = tidy(reader.broken, self._key)
+            message = tidy(reader.broken, self._secrets)
             raise MalformedAnswer(f"{self.where}: the answer is not a chat completion ({message}); check base_url")
 
     async def _post(self, body: Fields, headers: Mapping[str, str], attempt: Attempt) -> aiohttp.ClientResponse:
@@ -161,10 +166,13 @@ class Endpoint:
             shaped["stream_options"] = self._stream_options
         return shaped
 
-    def _adapt(self, body: Fields, message: str) -> bool:
+    def _can_adapt(self, body: Fields, sent: Fields, message: str) -> bool:
+        """Whether what was rejected would now be sent otherwise: another call may have learned the same meanwhile."""
+        return self._shape(body) != sent or self._adapt(sent, message)
+
+    def _adapt(self, sent: Fields, message: str) -> bool:
         """Leave out or rename the optional field that a rejection is about; whether there is one, so that every
         retry sends something else."""
-        sent = self._shape(body)
         if "continuous_usage_stats" in message and "continuous_usage_stats" in self._stream_options:
             self._stream_options = {"include_usage": True}
             return True

@@ -3,7 +3,7 @@
 import asyncio
 import email.utils
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from stairstream.core.errors import (
 CONNECT_TIMEOUT_S = 10.0
 _MESSAGE_LENGTH = 200
 _ERROR_BODY_BYTES = 65536
-_SHORTEST_KEY = 4
+_SHORTEST_SECRET = 4
 
 
 NETWORK_ERRORS = (aiohttp.ClientError, OSError, ValueError)
@@ -94,10 +94,11 @@ def host_of(base_url: str) -> str:
     return urlsplit(base_url).netloc.rpartition("@")[2]
 
 
-def tidy(text: str, key: str | None) -> str:
-    """A foreign message as one short line, without the key."""
-    if key and len(key) >= _SHORTEST_KEY:
-        text = text.replace(key, "***")
+def tidy(text: str, secrets: Sequence[str]) -> str:
+    """A foreign message as one short line, without the secrets."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
     if text.lstrip()[:1] == "<":
         text = "a web page"
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
@@ -192,5 +193,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
         until = email.utils.parsedate_to_datetime(value)
     except ValueError:
         return None
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)  # no zone, or -0000, which says the same
     # a date is the world's clock, not the loop's
     return max(0.0, (until - datetime.now(UTC)).total_seconds())

@@ -45,6 +45,9 @@ _LESS_THINKING: Mapping[Reasoning | None, Fields] = {
     "effort": {"reasoning_effort": EFFORTS[0]},
 }
 
+_ENDS = (None, "stop", "tool_calls", "function_call", "eos", "eos_token", "end_turn", "stop_sequence")
+"""What places call the model's own end; None is one that only [DONE] told."""
+
 _END_OF_STREAM_S = 0.05
 _WORD_EDGE_S = 1.0
 _REPEAT_TOKENS = 64
@@ -313,6 +316,7 @@ class OpenAISession:
             await _finish_response(call)
             for note in self._unsaid(self._look_for_prefetched(call, wanted)):
                 yield note
+            self._check_end(call)
             prefetched, self._prefetched = self._prefetched, Usage(cached_tokens=0)
             yield Ended(reason=call.reason(), usage=call.usage() + prefetched)
         finally:
@@ -366,6 +370,12 @@ class OpenAISession:
         if call.has_thought and not call.continuation.num_tokens and call.reader.finish_reason == "length":
             where, tokens = self._backend.endpoint.where, call.max_tokens
             raise MalformedAnswer(f"{where}: its thoughts took all {tokens} tokens of the call; raise thinking_tokens")
+
+    def _check_end(self, call: _Call) -> None:
+        """An end that nobody knows is the place's own trouble, and no end of the answer."""
+        said = call.reader.finish_reason
+        if not (call.is_stopped or call.continuation.reason or said in (*_ENDS, "length", "content_filter")):
+            raise StreamCut(self._backend.endpoint.describe(f"the answer broke off, with finish_reason {said}"))
 
     def _unsaid(self, notes: Sequence[Note]) -> list[Note]:
         """The notes that this session has not given yet."""

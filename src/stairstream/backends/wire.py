@@ -70,6 +70,7 @@ class AnswerReader:
     __slots__ = (
         "_finder",
         "_handed_tokens",
+        "_has_choices",
         "_held_tokens",
         "_sse",
         "broken",
@@ -88,7 +89,7 @@ class AnswerReader:
         self._sse = SseDecoder()
         self._finder = ThoughtFinder() if finds_thoughts else None
         self._handed_tokens = self._held_tokens = 0
-        self.thinks_inline = False
+        self._has_choices = self.thinks_inline = False
         self.thoughts: list[Piece] = []
         self.finish_reason: str | None = None
         self.is_done = False
@@ -122,7 +123,9 @@ class AnswerReader:
         """The text of an answer that came as one JSON body, by a server that does not stream."""
         pieces = self._read([body])
         self._release(pieces)
-        self.is_done = self.is_done or self.finish_reason is not None or bool(pieces)
+        self.is_done = True
+        if not (self._has_choices or self.error or self.broken):
+            self.broken = "it has no choices"
         return pieces
 
     def _read(self, events: list[bytes]) -> list[Piece]:
@@ -143,6 +146,7 @@ class AnswerReader:
             if chunk.usage is not None:
                 self._learn(chunk.usage)
             if chunk.choices:
+                self._has_choices = True
                 self._read_choice(chunk.choices[0], chunk.usage, pieces)
             if chunk.timings is not None and chunk.timings.cache_n is not None:
                 self.cached_tokens = chunk.timings.cache_n
