@@ -1,5 +1,7 @@
 """How the next token is chosen."""
 
+from collections import deque
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,10 @@ _TEMPERATURE = 0.8
 """Where neither the agent nor the model says one; as llama.cpp."""
 
 
+_RECENT_TOKENS = 64
+"""How many of its last tokens a repetition penalty looks at; as llama.cpp."""
+
+
 class Sampler:
     """Chooses tokens for one session, with random numbers of its own."""
 
@@ -16,10 +22,27 @@ class Sampler:
         own = sampling.temperature if sampling.temperature is not None else temperature
         self._temperature = _TEMPERATURE if own is None else own
         self._top_p = (sampling.top_p if sampling.top_p is not None else top_p) or 1.0
+        self._penalty = sampling.repetition_penalty or 1.0
+        self._recent: deque[int] = deque(maxlen=_RECENT_TOKENS)
         self._random = torch.Generator().manual_seed(seed % 2**63)
 
     def choose(self, logits_V: Tensor) -> int:
         """The next token; the likeliest one at temperature 0."""
+        token = self._draw(self._penalize(logits_V))
+        self._recent.append(token)
+        return token
+
+    def _penalize(self, logits_V: Tensor) -> Tensor:
+        """Logits with those of recent tokens made smaller: divided by the penalty, or multiplied where negative."""
+        if self._penalty == 1 or not self._recent:
+            return logits_V
+        recent = torch.tensor(sorted(set(self._recent)), device=logits_V.device)
+        logits_V = logits_V.clone()
+        known = logits_V[recent]
+        logits_V[recent] = torch.where(known > 0, known / self._penalty, known * self._penalty)
+        return logits_V
+
+    def _draw(self, logits_V: Tensor) -> int:
         if self._temperature == 0:
             return int(logits_V.argmax())
         shares_V = (logits_V.cpu() / self._temperature).softmax(-1)
