@@ -2,23 +2,25 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from stairstream.backends.base import Backend
+from stairstream.backends.base import Backend, Session
 from stairstream.backends.hedge import Hedged
 from stairstream.backends.limits import Limited, Permits
-from stairstream.backends.retry import pause_before
-from stairstream.backends.scripted import Fault, Script, ScriptedBackend, ScriptedSession, numbered_words
+from stairstream.backends.retry import Retrying, pause_before
+from stairstream.backends.scripted import Fault, FaultKind, Script, ScriptedBackend, ScriptedSession, numbered_words
 from stairstream.core.context import Context
+from stairstream.core.errors import ModelUnusable, RateLimited
 from stairstream.core.events import AgentEnded, Noted, RunEnded, StepStarted
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.metrics import first_token_s, summarize
 from stairstream.core.policy import PRESETS, Policy
+from stairstream.core.session import Began, Chunk, Delta, Ended, Note, WriteItem
 from stairstream.engine.run import open_run
 from stairstream.sim.clock import run
 from tests.engine.staircase import ASK, mixture, play, scripted
@@ -172,5 +174,137 @@ def test_pauses_double_with_jitter_up_to_half_a_minute(attempt: int, low: float,
     assert low <= min(pauses) < max(pauses) <= high
 
 
-def test_retry_after_is_honoured() -> None:
-    assert pause_before(1, 7, random.Random(0)) == 7
+@pytest.mark.parametrize(("asked_s", "most_s"), [(7, 7.7), (60, 61)])
+def test_retry_after_is_honoured_and_a_little_more(asked_s: float, most_s: float) -> None:
+    pauses = [pause_before(1, asked_s, random.Random(seed)) for seed in range(50)]
+    assert asked_s <= min(pauses) < max(pauses) <= most_s
+
+
+async def write(backend: Backend, stop_at_s: float | None = None) -> list[WriteItem]:
+    """What one write yields, with a stop at that time."""
+    session = await backend.open(Agent(name="a", model="m"), ASK)
+    if stop_at_s is not None:
+        asyncio.get_running_loop().call_later(stop_at_s, session.stop)
+    return [item async for item in session.write(100)]
+
+
+def end_of(items: list[WriteItem]) -> Ended:
+    assert isinstance(items[-1], Ended)
+    return items[-1]
+
+
+def failing(kind: FaultKind, calls: int | None = 1, retry_after_s: float | None = None) -> ScriptedBackend:
+    fault = Fault(kind=kind, calls=calls, retry_after_s=retry_after_s)
+    return ScriptedBackend(Script(words=("a", " b"), first_token_s=0.5, fault=fault), "m")
+
+
+def retrying(inner: Backend) -> Retrying:
+    return Retrying(inner, attempts=3, rng=random.Random(0))
+
+
+def test_a_pause_that_is_too_long_is_not_waited_for() -> None:
+    async def main() -> tuple[str, float]:
+        with pytest.raises(RateLimited) as caught:
+            await write(retrying(inner))
+        return str(caught.value), asyncio.get_running_loop().time()
+
+    inner = failing("status_429", retry_after_s=3600)
+    text, at_s = run(main())
+    assert "3600 s" in text
+    assert (len(inner.calls), at_s) == (1, 0)
+
+
+@pytest.mark.parametrize(("kind", "counted"), [("empty", 3), ("status_500", 3), ("status_429", 1)])
+def test_tries_that_failed_are_counted_unless_they_were_refused(kind: FaultKind, counted: int) -> None:
+    inner = failing(kind, calls=2)
+    usage = end_of(run(write(retrying(inner)))).usage
+    assert len(inner.calls) == 3
+    assert usage is not None
+    assert usage.prompt_tokens == sum(call.prompt_tokens for call in inner.calls[:counted])
+
+
+def test_a_stop_while_a_call_waits_for_its_permit_ends_the_wait() -> None:
+    async def main() -> tuple[list[WriteItem], float]:
+        inner = ScriptedBackend(Script(words=("a",)), "m")
+        limited = Limited(inner, max_concurrency=1)
+        async with limited.hold(0):
+            items = await write(limited, stop_at_s=2)
+        assert inner.calls == []
+        assert isinstance((await write(limited))[0], Began)  # the permit is free again
+        return items, asyncio.get_running_loop().time()
+
+    assert run(main()) == ([Ended(reason="stopped")], 2)
+
+
+def test_a_stop_in_the_moment_of_the_permit_counts() -> None:
+    async def main() -> list[WriteItem]:
+        limited = Limited(ScriptedBackend(Script(words=("a",)), "m"), max_concurrency=1)
+        session = await limited.open(Agent(name="a", model="m"), ASK)
+        async with limited.hold(0):
+            items = asyncio.create_task(write_all(session))
+            await asyncio.sleep(1)
+        session.stop()
+        return await items
+
+    async def write_all(session: Session) -> list[WriteItem]:
+        return [item async for item in session.write(100)]
+
+    assert run(main()) == [Ended(reason="stopped")]
+
+
+def test_a_stop_while_a_call_waits_for_its_rate_ends_the_wait() -> None:
+    async def main() -> float:
+        limited = Limited(failing("status_500"), requests_per_minute=6)
+        assert end_of(await write(retrying(limited), stop_at_s=3)).reason == "stopped"
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) == 3
+
+
+def test_a_stop_between_two_tries_is_kept() -> None:
+    async def main() -> list[WriteItem]:
+        session = await retrying(failing("status_500")).open(Agent(name="a", model="m"), ASK)
+        items = []
+        async for item in session.write(100):
+            items.append(item)
+            if isinstance(item, Note):
+                session.stop()
+        return items
+
+    assert end_of(run(main())).reason == "stopped"
+
+
+class OneFails(ScriptedBackend):
+    """A backend of which the second session fails, when it is opened or when it reads."""
+
+    def __init__(self, when: str) -> None:
+        super().__init__(Script(words=("a", " b"), first_token_s=3), "m")
+        self._when = when
+        self._num_opened = 0
+
+    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> ScriptedSession:
+        self._num_opened += 1
+        if self._num_opened == 2 and self._when == "open":
+            raise ModelUnusable("full")
+        session = await super().open(agent, conversation, written)
+        return session if self._num_opened == 1 else _ReadsNothing(self, Context(agent=agent, conversation=ASK))
+
+
+class _ReadsNothing(ScriptedSession):
+    async def read(self, chunks: Sequence[Chunk]) -> None:
+        raise ModelUnusable("full")
+
+
+@pytest.mark.parametrize("when", ["open", "read"])
+def test_a_second_try_that_cannot_begin_leaves_the_first_alone(when: str) -> None:
+    inner = OneFails(when)
+
+    async def main() -> str:
+        session = await Hedged(inner, hedge_after_s=1).open(Agent(name="a", model="m", reads=("p",)), ASK)
+        await session.read([Chunk(agent="p", text="x", is_final=True)])
+        text = "".join([item.text async for item in session.write(100) if isinstance(item, Delta)])
+        await session.aclose()
+        return text
+
+    assert run(main()) == "a b"
+    assert inner.num_sessions == 0

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 
 from stairstream.backends.base import Backend, Room, Session
@@ -134,7 +134,12 @@ class _HedgedSession:
                 await asyncio.wait([running], timeout=self._hedge_after_s)
                 if running.done():
                     return first, None
-                second = await self._ask_again(limit)
+                try:
+                    second = await self._ask_again(limit)
+                except BackendError:
+                    # no room for a second one, perhaps: the first is as good as it was
+                    await asyncio.wait([running])
+                    return first, None
                 other = tasks.create_task(second.run_to_first_word())
                 done, _ = await asyncio.wait([running, other], return_when=asyncio.FIRST_COMPLETED)
                 winner, loser = (first, second) if running in done else (second, first)
@@ -152,10 +157,14 @@ class _HedgedSession:
                 await over.close()
 
     async def _ask_again(self, limit: int) -> _Try:
-        self._spare = await self._backend.open(self._agent, self._conversation, self._written)
-        if self._chunks:
-            await self._spare.read(_join(self._chunks))
-        return _Try(self._spare, self._spare.write(limit))
+        spare = await self._backend.open(self._agent, self._conversation, self._written)
+        async with AsyncExitStack() as unless_ready:
+            unless_ready.push_async_callback(spare.aclose)
+            if self._chunks:
+                await spare.read(_join(self._chunks))
+            unless_ready.pop_all()
+        self._spare = spare
+        return _Try(spare, spare.write(limit))
 
 
 def _join(chunks: Sequence[Chunk]) -> list[Chunk]:

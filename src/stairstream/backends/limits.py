@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from itertools import count
 
 from aiolimiter import AsyncLimiter
@@ -12,7 +12,7 @@ from aiolimiter import AsyncLimiter
 from stairstream.backends.base import Backend, Room, Session
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Chunk, WriteItem
+from stairstream.core.session import Chunk, Ended, WriteItem
 
 
 class Permits:
@@ -97,6 +97,8 @@ class _LimitedSession:
         self._inner = inner
         self._limits = limits
         self._rank = rank
+        self._waiting: asyncio.Timeout | None = None
+        self._is_stopped = False
 
     async def warm(self) -> None:
         await self._inner.warm()
@@ -105,12 +107,33 @@ class _LimitedSession:
         await self._inner.read(chunks)
 
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
-        async with self._limits.hold(self._rank), aclosing(self._inner.write(limit)) as items:
+        """The inner write, once it may begin; a stop ends the wait, and what was waited for is not used."""
+        async with AsyncExitStack() as held:
+            if await self._stopped_before(held):
+                yield Ended(reason="stopped")
+                return
+            items = await held.enter_async_context(aclosing(self._inner.write(limit)))
             async for item in items:
                 yield item
 
     def stop(self) -> None:
-        self._inner.stop()
+        if self._waiting is None:
+            self._inner.stop()
+        else:
+            self._is_stopped = True
+            self._waiting.reschedule(asyncio.get_running_loop().time())
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+    async def _stopped_before(self, held: AsyncExitStack) -> bool:
+        """Wait for what a call needs, which `held` then gives back, unless the call is asked to stop first."""
+        self._is_stopped = False
+        try:
+            async with asyncio.timeout(None) as self._waiting:
+                await held.enter_async_context(self._limits.hold(self._rank))
+        except TimeoutError:
+            return True
+        finally:
+            self._waiting = None
+        return self._is_stopped  # the turn may come in the same moment

@@ -8,15 +8,21 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from stairstream.backends.base import Backend, Room, Session
-from stairstream.core.errors import BackendError, MalformedAnswer
+from stairstream.core.errors import BackendError, ConnectionFailed, MalformedAnswer, RateLimited
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Chunk, Delta, Ended, Note, WriteItem
+from stairstream.core.session import Began, Chunk, Delta, Ended, Note, Usage, WriteItem
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+LONGEST_ASKED_S = 60.0
+"""Who is asked to stay away for longer than this fails at once."""
+
+_UNCOUNTED = (ConnectionFailed, RateLimited)
+"""Refusals: nothing was computed for them."""
 
 
 class Retrying:
@@ -52,6 +58,7 @@ class _RetryingSession:
         self._backend = backend
         self._has_words = bool(written)
         self._pause: asyncio.Event | None = None
+        self._is_stopped = False
 
     async def warm(self) -> None:
         await self._inner.warm()
@@ -60,17 +67,26 @@ class _RetryingSession:
         await self._inner.read(chunks)
 
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
+        """The inner write, made again where it fails before its first token; its end counts all tries."""
+        self._is_stopped = False
+        spent = Usage(cached_tokens=0)
         for attempt in range(1, self._backend.attempts + 1):
             has_begun, is_last = False, attempt == self._backend.attempts
+            used: Usage | None = None
             try:
                 async with aclosing(self._inner.write(limit)) as items:
                     async for item in items:
                         match item:
+                            case Began():
+                                used = Usage(prompt_tokens=item.prompt_tokens, cached_tokens=0, is_estimate=True)
                             case Delta():
                                 has_begun = True
                                 self._has_words = self._has_words or not item.is_thinking
                             case Ended(reason="stop" | "length") if not (has_begun or self._has_words or is_last):
+                                used = item.usage or used
                                 raise MalformedAnswer(f"{self._backend.model} gave an empty answer")
+                            case Ended() if item.usage is not None or used is None:
+                                item = replace(item, usage=(item.usage or Usage(cached_tokens=0)) + spent)
                             case _:
                                 pass
                         yield item
@@ -78,13 +94,19 @@ class _RetryingSession:
             except BackendError as exc:
                 if has_begun or not exc.is_retryable or is_last:
                     raise
+                if (asked_s := exc.retry_after_s) is not None and asked_s > LONGEST_ASKED_S:
+                    exc.args = (f"{exc}; it asks for a pause of {asked_s:g} s, too long to wait for",)
+                    raise
+                if used is not None and not isinstance(exc, _UNCOUNTED):
+                    spent += used
                 pause_s = pause_before(attempt, exc.retry_after_s, self._backend.rng)
                 yield Note(kind="retry", text=f"{exc}; again in {pause_s:.1f} s")
-            if await self._stopped_within(pause_s):
-                yield Ended(reason="stopped")
+            if self._is_stopped or await self._stopped_within(pause_s):
+                yield Ended(reason="stopped", usage=spent)
                 return
 
     def stop(self) -> None:
+        self._is_stopped = True  # kept, as it may come between two tries
         if self._pause is not None:
             self._pause.set()
         else:
@@ -107,7 +129,8 @@ class _RetryingSession:
 
 
 def pause_before(attempt: int, retry_after_s: float | None, rng: random.Random) -> float:
-    """Seconds before attempt + 1: what the endpoint asked for, else doubling from half a second, with full jitter."""
+    """Seconds before attempt + 1: what the endpoint asked for and a little more, lest all that were refused come back
+    at once; else doubling from half a second, with jitter."""
     if retry_after_s is not None:
-        return min(retry_after_s, LONGEST_PAUSE_S)
+        return retry_after_s + rng.uniform(0.0, min(1.0, retry_after_s / 10))
     return rng.uniform(0.5, 1.0) * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (attempt - 1))
