@@ -1,5 +1,7 @@
 """The words of a call: limits, word edges, what is trimmed and how it is counted."""
 
+import pytest
+
 from stairstream.backends.continuation import Continuation
 from stairstream.backends.wire import Piece
 from stairstream.core.seams import EDGE_TOKENS, QuoteSeam, Seam
@@ -77,6 +79,23 @@ def test_a_trimmed_repeat_does_not_count() -> None:
     assert delta.text == " there was a"
     assert delta.num_tokens == 3 and delta.is_estimate
     assert continuation.reason == "limit"
+
+
+@pytest.mark.parametrize(
+    ("sent", "new", "joined"),
+    [
+        ("one", "two", "one two"),
+        ("one.", "Two", "one. Two"),
+        ("a well-", "known", "a well-known"),
+        ("a (", "small", "a (small"),
+        ("天空是", "蓝色的", "天空是蓝色的"),
+        ("空は", "あおい", "空はあおい"),
+        ("하늘은", "파랗다", "하늘은 파랗다"),
+    ],
+)
+def test_a_space_parts_only_what_are_two_words(sent: str, new: str, joined: str) -> None:
+    continuation = make(100, seam=QuoteSeam(sent))
+    assert sent + take(continuation, new) == joined
 
 
 def test_text_that_was_held_back_comes_at_the_end_with_its_tokens() -> None:

@@ -3,6 +3,7 @@
 Text is held back only while it can still be a repeat; whatever the pieces, the same text comes out.
 """
 
+import re
 from typing import Protocol
 
 SHORTEST_REPEAT = 12
@@ -10,6 +11,14 @@ SHORTEST_REPEAT = 12
 
 EDGE_TOKENS = 8
 """How many tokens a step of the layout `quoted` may write beyond its limit to end at a word edge."""
+
+_UNSPACED = re.compile(
+    "[\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
+)
+"""Ideographs and kana; hangul has spaces."""
+
+_CLOSING = ".,;:!?)]}\u2026"
+"""Marks behind which a word begins with a space."""
 
 
 class Seam(Protocol):
@@ -58,7 +67,8 @@ class QuoteSeam:
 
     The longest end of `sent`, of SHORTEST_REPEAT characters or more, that the continuation begins with is dropped,
     and nothing else. Without a repeat a new turn also lacks the space between two words: where `sent` ends in
-    something else than white space and the continuation begins with a letter or digit, one is put between.
+    a word or a mark that closes one, and the continuation begins with a letter or digit, one is put between; not in
+    scripts that are written without spaces.
     """
 
     __slots__ = ("_held", "_sent", "is_settled")
@@ -87,8 +97,14 @@ class QuoteSeam:
         for size in range(min(len(held), len(self._sent)), SHORTEST_REPEAT - 1, -1):
             if self._sent.endswith(held[:size]):
                 return held[size:]
-        needs_space = held[0].isalnum() and not self._sent[-1].isspace()
-        return " " + held if needs_space else held
+        return " " + held if _needs_space(self._sent[-1], held[0]) else held
+
+
+def _needs_space(before: str, after: str) -> bool:
+    """Whether these two characters belong to two words that a space parts."""
+    if not after.isalnum() or _UNSPACED.match(after) or _UNSPACED.match(before):
+        return False
+    return before.isalnum() or before in _CLOSING
 
 
 def begins_word(text: str) -> bool:
