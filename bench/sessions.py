@@ -92,16 +92,16 @@ class Row:
     distinct: int
 
 
-async def measure(graph: Graph, backend: Backend) -> Row:
+async def measure(graph: Graph, backend: Backend, count_cpu_s: Callable[[], float] = time.process_time) -> Row:
     """One run."""
-    start_s = time.process_time()
+    start_s = count_cpu_s()
     async with open_run(graph, ASK, {"m": backend}) as run:
         events = [event async for event in run.events()]
     steps = [event.usage for event in events if isinstance(event, StepEnded) and event.agent == graph.answer]
     return Row(
         summary=summarize(events),
         step_s=statistics.median(gaps_s(events, graph.answer)),
-        cpu_s=time.process_time() - start_s,
+        cpu_s=count_cpu_s() - start_s,
         computed=sum(usage.prompt_tokens - (usage.cached_tokens or 0) for usage in steps),
         hidden=sum(usage.early_tokens for usage in steps),
         distinct=steps[-1].prompt_tokens + steps[-1].completion_tokens,
@@ -133,14 +133,22 @@ async def _nothing() -> None:
 
 
 async def run_cases(
-    backend: Backend, layouts: Sequence[Layout], tokens: int, between: Callable[[], Awaitable[None]] = _nothing
+    backend: Backend,
+    layouts: Sequence[Layout],
+    tokens: int,
+    between: Callable[[], Awaitable[None]] = _nothing,
+    count_cpu_s: Callable[[], float] = time.process_time,
 ) -> None:
-    """The table for one engine; `between` is awaited before each run, to forget what the one before left in a cache."""
+    """The table for one engine; `between` is awaited before each run, to forget what the one before left in a cache.
+
+    `count_cpu_s` counts the processor time of what computes, where that is not this process.
+    """
     await measure(mixture(POLICIES["(16, 2)"], layouts[0], 32), backend)  # the first run pays for what is made once
     show_header()
     wait: Row | None = None
     for name, policy, layout in cases(layouts):
         await between()
-        row = await measure(mixture(policy, layout, tokens), Late(backend) if name == "wait" else backend)
+        place = Late(backend) if name == "wait" else backend
+        row = await measure(mixture(policy, layout, tokens), place, count_cpu_s)
         wait = wait or row
         show(name, row, wait)

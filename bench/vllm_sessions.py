@@ -3,16 +3,31 @@
 python -m bench.vllm_sessions                  smollm2-135m-instruct in bfloat16, 256-token answers
 python -m bench.vllm_sessions --model DIR --tokens 128 --quantum 1
 
-Columns as in `bench.sessions`; answers always have all their tokens, and no run finds anything of an earlier one in the
-cache.
+Columns as in `bench.sessions`, but `cpu s` is the processor time of vLLM's worker (on Linux): what the run takes where
+nothing else runs. Answers always have all their tokens, and no run finds anything of an earlier one in the cache.
 """
 
 import asyncio
+import os
 import time
+from pathlib import Path
 
 from bench.endpoint import arguments
 from bench.sessions import run_cases
 from stairstream.backends.vllm.backend import DEFAULT_QUANTUM_TOKENS, Vllm, VllmBackend, find_vllm_model
+
+
+def count_cpu_s() -> float:
+    """Processor time of the processes below this one that compute."""
+    times = 0
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = status.read_text().partition("(")[2].rpartition(")")
+        except OSError:
+            continue  # it has ended meanwhile
+        if name.startswith("VLLM::Worker"):
+            times += sum(map(int, rest.split()[11:13]))
+    return times / os.sysconf("SC_CLK_TCK")
 
 
 async def main() -> None:
@@ -28,7 +43,8 @@ async def main() -> None:
     )
     await vllm.start()
     print(f"{args.model}, turns of {args.quantum} tokens, loaded in {time.monotonic() - start:.1f} s\n")
-    await run_cases(VllmBackend(vllm, args.model), ("rounds", "grouped"), args.tokens, between=vllm.empty_cache)
+    backend = VllmBackend(vllm, args.model)
+    await run_cases(backend, ("rounds", "grouped"), args.tokens, vllm.empty_cache, count_cpu_s)
     await vllm.aclose()
 
 
