@@ -17,8 +17,8 @@ _UNSPACED = re.compile(
 )
 """Ideographs and kana; hangul has spaces."""
 
-_CLOSING = ".,;:!?)]}\u2026"
-"""Marks behind which a word begins with a space."""
+_JOINING = frozenset("-/\u2010\u2011([{<\u201c\u2018\u00ab\u00bf\u00a1@#$\\")
+"""Marks that the next word follows without a space. All others stood in front of one: a step ends at a word edge."""
 
 
 class Seam(Protocol):
@@ -104,7 +104,7 @@ def _needs_space(before: str, after: str) -> bool:
     """Whether these two characters belong to two words that a space parts."""
     if not after.isalnum() or _UNSPACED.match(after) or _UNSPACED.match(before):
         return False
-    return before.isalnum() or before in _CLOSING
+    return not before.isspace() and before not in _JOINING
 
 
 def begins_word(text: str) -> bool:

@@ -82,7 +82,8 @@ class AgentLoop:
             try:
                 return await self._run_on(backend, spawn)
             except BackendError as exc:
-                if successor is None and self._had_ended and not self._step_tokens:
+                has_answered = self._had_ended and not self._step_tokens and len(self._output.answer)
+                if successor is None and has_answered:
                     self._note("unread", f"{exc}; its answer had ended, and ends without what it had still to read")
                     return "stop"
                 if successor is None:
