@@ -185,6 +185,7 @@ def start(settings: EngineSettings) -> Engine:
         "max_model_len": settings.context_tokens,
         "enable_prefix_caching": True,
         "disable_log_stats": True,
+        "use_tqdm_on_load": False,
     }
     if current_platform.is_cpu():
         chosen |= {"block_size": _CPU_BLOCK_TOKENS, "enforce_eager": True}
