@@ -42,20 +42,22 @@ _TEMPLATE = (
 def make_random(size: str, device: str, dtype: str) -> "Loaded":
     """A Llama of that size on that device, ready to be used; it never ends an answer by itself."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    import transformers
 
     from stairstream.backends.torch.load import Loaded
     from stairstream.backends.torch.model import Model
     from stairstream.backends.torch.tokens import Tokens
 
     tokenizer = _make_tokenizer()
-    config = LlamaConfig(**SIZES[size], max_position_embeddings=8192, rope_theta=500_000.0)
+    library: Any = transformers  # its classes say less of their arguments than they take
+    rope = {"rope_type": "default", "rope_theta": 500_000.0}
+    config = library.LlamaConfig(**SIZES[size], max_position_embeddings=8192, rope_parameters=rope)
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, dtype))
     try:
         with torch.device(device):
-            network: Any = LlamaForCausalLM(config)
+            network: Any = library.LlamaForCausalLM(config)
     finally:
         torch.set_default_dtype(before)
     with torch.no_grad():
@@ -68,8 +70,9 @@ def make_random(size: str, device: str, dtype: str) -> "Loaded":
 
 def _make_tokenizer() -> Any:
     import tokenizers
-    from transformers import PreTrainedTokenizerFast
+    import transformers
 
+    library: Any = transformers
     made = tokenizers.Tokenizer(tokenizers.models.BPE())
     made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = tokenizers.decoders.ByteLevel()
@@ -80,7 +83,7 @@ def _make_tokenizer() -> Any:
         show_progress=False,
     )
     made.train_from_iterator(["the answer is that the other answers are read while they are written"] * 9, trainer)
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = library.PreTrainedTokenizerFast(
         tokenizer_object=made, pad_token="<|pad|>", bos_token="<|im_start|>", eos_token="<|im_end|>"
     )
     tokenizer.chat_template = _TEMPLATE
