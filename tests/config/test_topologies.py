@@ -294,6 +294,11 @@ WRONG_MODELS = [
         "backend: llamacpp, model: m, hedge_after_s: 1",
         "models.a.hedge_after_s: a second try on the same engine would only slow it down",
     ),
+    (
+        "reasoning: always, hedge_after_s: 2",
+        "prefetch: true, hedge_after_s: 2",
+        "models.c.prefetch: can't go together with hedge_after_s",
+    ),
 ]
 
 

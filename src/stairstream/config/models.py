@@ -237,6 +237,8 @@ def _check_keys_of(model: ModelConfig, section: Mapping[str, object], where: Whe
         case OpenAIKeys(base_url=url) if not _is_url(url):
             shown = show(section["base_url"])
             raise (where / "base_url").error(f"must be a URL, as in http://127.0.0.1:8000/v1, not {shown}")
+        case OpenAIKeys(prefetch=True) if clash := _set_limits(model.common):
+            raise (where / "prefetch").error(f"can't go together with {clash}, which does not see its calls")
         case OpenAIKeys(session_header=str(header)) if not re.fullmatch(r"[A-Za-z0-9-]+", header):
             raise (where / "session_header").error(f"must be a header's name, as in x-session-id, not {header!r}")
         case ScriptedKeys() as keys:
@@ -249,6 +251,12 @@ def _check_keys_of(model: ModelConfig, section: Mapping[str, object], where: Whe
             )
         case _:
             pass
+
+
+def _set_limits(common: CommonKeys) -> str:
+    """The first key of those that stand between an agent and the real calls; "" if there is none."""
+    names = ("hedge_after_s", "max_concurrency", "requests_per_minute")
+    return next((name for name in names if getattr(common, name) is not None), "")
 
 
 def _is_url(text: str) -> bool:
