@@ -1,17 +1,16 @@
 """Any OpenAI-compatible `/v1/chat/completions` endpoint: a session sends its whole context with every write.
 
-How an endpoint continues an answer is in `capabilities`, what that makes of a context in `layouts`, what its bytes
-mean in `wire`, its failures in `http`.
+How an endpoint continues an answer is in `capabilities`, what that makes of a context in `layouts`, one request under
+way in `call`, what its bytes mean in `wire`, its failures in `http`.
 """
 
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
-import aiohttp
-
+from stairstream.backends.call import Call, finish_response
 from stairstream.backends.capabilities import (
     PROBE,
     PROBE_TOKENS,
@@ -33,7 +32,7 @@ from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import Conversation
 from stairstream.core.prompts import Prompt, render
 from stairstream.core.seams import EDGE_TOKENS
-from stairstream.core.session import Began, Chunk, Ended, EndReason, Note, Usage, WriteItem
+from stairstream.core.session import Began, Chunk, Ended, Note, Usage, WriteItem
 from stairstream.core.stops import StopFinder
 from stairstream.core.tokens import estimate_tokens
 
@@ -48,7 +47,6 @@ _LESS_THINKING: Mapping[Reasoning | None, Fields] = {
 _ENDS = (None, "stop", "tool_calls", "function_call", "eos", "eos_token", "end_turn", "stop_sequence")
 """What places call the model's own end; None is one that only [DONE] told."""
 
-_END_OF_STREAM_S = 0.05
 _WORD_EDGE_S = 1.0
 _REPEAT_TOKENS = 64
 _TOKENS_PER_MESSAGE = 4
@@ -147,70 +145,6 @@ class OpenAIBackend:
         return "".join(piece.text for piece in pieces)
 
 
-@dataclass(slots=True, kw_only=True)
-class _Call:
-    """One request under way."""
-
-    began: Began
-    notes: tuple[Note, ...]
-    body: Fields
-    max_tokens: int
-    continuation: Continuation
-    is_continued: bool
-    reader: AnswerReader
-    response: aiohttp.ClientResponse | None = None
-    sending: asyncio.Timeout | None = None
-    closing: asyncio.TimerHandle | None = None
-    is_stream: bool = True
-    has_thought: bool = False
-    is_stopped: bool = False
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more is to be read."""
-        return self.reader.is_done or self.is_stopped or self.continuation.reason is not None
-
-    def reason(self) -> EndReason:
-        """Why the call ended; `length` is the server's own limit, `limit` the one that we asked for."""
-        if self.continuation.reason:
-            return self.continuation.reason
-        if self.is_stopped:
-            return "stopped"
-        match self.reader.finish_reason:
-            case "length" if self.continuation.num_tokens:
-                counted = self.reader.completion_tokens
-                return "limit" if counted is None or counted >= self.max_tokens else "length"
-            case "length" | "content_filter" as reason:
-                return reason
-            case _:
-                return "stop"
-
-    def usage(self) -> Usage:
-        """What the server counted, or else what we did."""
-        reader = self.reader
-        prompt_tokens, completion_tokens = reader.prompt_tokens, reader.completion_tokens
-        return Usage(
-            prompt_tokens=self.began.prompt_tokens if prompt_tokens is None else prompt_tokens,
-            cached_tokens=reader.cached_tokens,
-            completion_tokens=self.continuation.num_tokens if completion_tokens is None else completion_tokens,
-            is_estimate=prompt_tokens is None or completion_tokens is None,
-        )
-
-    def stop_now(self) -> None:
-        """End it wherever it is: while it is being sent, or between two reads."""
-        self.is_stopped = True
-        if self.sending is not None:
-            self.sending.reschedule(asyncio.get_running_loop().time())
-        self.let_go()
-
-    def let_go(self) -> None:
-        """Close the response, at once; a no-op for one that was read to its end."""
-        if self.closing is not None:
-            self.closing.cancel()
-        if self.response is not None:
-            self.response.close()
-
-
 class OpenAISession:
     """A context that is sent whole with every write."""
 
@@ -220,7 +154,7 @@ class OpenAISession:
         self._said: set[Note] = set()
         self._thinks_inline = False
         self._headers = {backend.session_header: uuid.uuid4().hex} if backend.session_header else {}
-        self._call: _Call | None = None
+        self._call: Call | None = None
         self._prefetched = Usage(cached_tokens=0)
         self._to_be_found = 0
         self._finds_prefetched = True
@@ -264,7 +198,7 @@ class OpenAISession:
             self._prefetched += replace(usage, early_tokens=early_tokens)
         return True
 
-    def _look_for_prefetched(self, call: _Call, wanted: int) -> list[Note]:
+    def _look_for_prefetched(self, call: Call, wanted: int) -> list[Note]:
         """A note if a call did not find in the cache the so many tokens that were prefetched for it."""
         cached = call.reader.cached_tokens
         if cached is None or cached >= wanted / 2:
@@ -313,7 +247,7 @@ class OpenAISession:
                 yield delta
             self._thinks_inline = self._thinks_inline or reader.thinks_inline
             self._check_thoughts(call)
-            await _finish_response(call)
+            await finish_response(call)
             for note in self._unsaid(self._look_for_prefetched(call, wanted)):
                 yield note
             self._check_end(call)
@@ -339,7 +273,7 @@ class OpenAISession:
         if self._call is not None:
             self._call.stop_now()
 
-    def _prepare(self, limit: int, capability: Capability, context: Context | None = None) -> _Call:
+    def _prepare(self, limit: int, capability: Capability, context: Context | None = None) -> Call:
         context = context or self._context
         layout, why, notes = choose_layout(context, capability)
         prompt = render(context, layout)
@@ -354,7 +288,7 @@ class OpenAISession:
         room += thinking_tokens
         body = self._backend.endpoint.body(prompt, sampling, limit + room, capability.continues)
         prompt_tokens = sum(estimate_tokens(one.content) + _TOKENS_PER_MESSAGE for one in prompt.messages)
-        return _Call(
+        return Call(
             began=Began(layout=layout, why=why, prompt_tokens=prompt_tokens, is_estimate=True),
             notes=notes,
             body={**body, **less_thinking},
@@ -365,13 +299,13 @@ class OpenAISession:
             reader=AnswerReader(finds_thoughts=not prompt.continues_last or self._thinks_inline),
         )
 
-    def _check_thoughts(self, call: _Call) -> None:
+    def _check_thoughts(self, call: Call) -> None:
         """Thoughts that leave no room for a word are no answer, and would be none the next time."""
         if call.has_thought and not call.continuation.num_tokens and call.reader.finish_reason == "length":
             where, tokens = self._backend.endpoint.where, call.max_tokens
             raise MalformedAnswer(f"{where}: its thoughts took all {tokens} tokens of the call; raise thinking_tokens")
 
-    def _check_end(self, call: _Call) -> None:
+    def _check_end(self, call: Call) -> None:
         """An end that nobody knows is the place's own trouble, and no end of the answer."""
         said = call.reader.finish_reason
         if not (call.is_stopped or call.continuation.reason or said in (*_ENDS, "length", "content_filter")):
@@ -383,7 +317,7 @@ class OpenAISession:
         self._said.update(new)
         return new
 
-    async def _send(self, call: _Call) -> list[Note]:
+    async def _send(self, call: Call) -> list[Note]:
         if call.is_stopped:
             return []
         try:
@@ -402,7 +336,7 @@ class OpenAISession:
         call.is_stream = content_type == "text/event-stream"
         return notes
 
-    async def _receive(self, call: _Call) -> list[Piece]:
+    async def _receive(self, call: Call) -> list[Piece]:
         """The pieces of what the network has next; at the end of the stream, see that it was a real one."""
         response, reader = call.response, call.reader
         assert response is not None
@@ -423,15 +357,3 @@ class OpenAISession:
             raise StreamCut(f"{where}: the stream ended without saying that the answer has ended")
         reader.is_done = True
         return pieces
-
-
-async def _finish_response(call: _Call) -> None:
-    """Read the end of a complete stream, so that its connection goes back to the pool."""
-    response = call.response
-    if response is None or not call.reader.is_done or response.content.at_eof():
-        return
-    try:
-        async with asyncio.timeout(_END_OF_STREAM_S):
-            await response.content.readany()
-    except NETWORK_ERRORS:
-        return

@@ -142,6 +142,7 @@ class Engines:
                 slots=keys.slots or self._count_sessions(keys),
                 context_tokens=keys.context_tokens,
                 threads=keys.threads,
+                drafts_ngrams=keys.drafts_ngrams,
             )
             self._stack.push_async_callback(llama.aclose)
             with self._loading(name):

@@ -97,12 +97,14 @@ class LlamaCppKeys:
     """`backend: llamacpp`: embedded; `model` is a known name or the path of a GGUF file.
 
     `slots`: how many agents it serves at once, each with `context_tokens`; None: as many as one run needs.
+    `drafts_ngrams`: what an answer quotes from its prompt is guessed ahead, and checked.
     """
 
     model: str
     context_tokens: Whole | None = None
     threads: Whole | None = None
     slots: Whole | None = None
+    drafts_ngrams: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

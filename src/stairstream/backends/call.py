@@ -1,0 +1,90 @@
+"""One request to an OpenAI-compatible endpoint while it is under way: why it ends, what it used, how it is let go."""
+
+import asyncio
+from dataclasses import dataclass
+
+import aiohttp
+
+from stairstream.backends.continuation import Continuation
+from stairstream.backends.endpoint import Fields
+from stairstream.backends.http import NETWORK_ERRORS
+from stairstream.backends.wire import AnswerReader
+from stairstream.core.session import Began, EndReason, Note, Usage
+
+_END_OF_STREAM_S = 0.05
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One request under way."""
+
+    began: Began
+    notes: tuple[Note, ...]
+    body: Fields
+    max_tokens: int
+    continuation: Continuation
+    is_continued: bool
+    reader: AnswerReader
+    response: aiohttp.ClientResponse | None = None
+    sending: asyncio.Timeout | None = None
+    closing: asyncio.TimerHandle | None = None
+    is_stream: bool = True
+    has_thought: bool = False
+    is_stopped: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to be read."""
+        return self.reader.is_done or self.is_stopped or self.continuation.reason is not None
+
+    def reason(self) -> EndReason:
+        """Why the call ended; `length` is the server's own limit, `limit` the one that we asked for."""
+        if self.continuation.reason:
+            return self.continuation.reason
+        if self.is_stopped:
+            return "stopped"
+        match self.reader.finish_reason:
+            case "length" if self.continuation.num_tokens:
+                counted = self.reader.completion_tokens
+                return "limit" if counted is None or counted >= self.max_tokens else "length"
+            case "length" | "content_filter" as reason:
+                return reason
+            case _:
+                return "stop"
+
+    def usage(self) -> Usage:
+        """What the server counted, or else what we did."""
+        reader = self.reader
+        prompt_tokens, completion_tokens = reader.prompt_tokens, reader.completion_tokens
+        return Usage(
+            prompt_tokens=self.began.prompt_tokens if prompt_tokens is None else prompt_tokens,
+            cached_tokens=reader.cached_tokens,
+            completion_tokens=self.continuation.num_tokens if completion_tokens is None else completion_tokens,
+            is_estimate=prompt_tokens is None or completion_tokens is None,
+        )
+
+    def stop_now(self) -> None:
+        """End it wherever it is: while it is being sent, or between two reads."""
+        self.is_stopped = True
+        if self.sending is not None:
+            self.sending.reschedule(asyncio.get_running_loop().time())
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close the response, at once; a no-op for one that was read to its end."""
+        if self.closing is not None:
+            self.closing.cancel()
+        if self.response is not None:
+            self.response.close()
+
+
+async def finish_response(call: Call) -> None:
+    """Read the end of a complete stream, so that its connection goes back to the pool."""
+    response = call.response
+    if response is None or not call.reader.is_done or response.content.at_eof():
+        return
+    try:
+        async with asyncio.timeout(_END_OF_STREAM_S):
+            await response.content.readany()
+    except NETWORK_ERRORS:
+        return
