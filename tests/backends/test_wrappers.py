@@ -160,6 +160,25 @@ def test_requests_per_minute_space_the_calls() -> None:
     assert starts[0] == 1.25
 
 
+@pytest.mark.parametrize("start_s", [0.1, 1 / 3, 21.25])
+@pytest.mark.parametrize(("per_minute", "due_s"), [(6, [0, 10, 20, 30]), (180, [0, 0, 0, 1 / 3])])
+def test_rate_lets_a_second_s_worth_go_at_once_and_spaces_the_rest(
+    per_minute: float, due_s: list[float], start_s: float
+) -> None:
+    limited = Limited(ScriptedBackend(Script(words=("x",)), "m"), requests_per_minute=per_minute)
+
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(start_s)
+        times = []
+        for _ in due_s:
+            async with limited.hold(0):
+                times.append(loop.time() - start_s)
+        return times
+
+    assert run(main()) == pytest.approx(due_s)
+
+
 def test_waiting_for_a_permit_is_no_breach_of_the_first_token_deadline() -> None:
     shared = ScriptedBackend(Script(words=numbered_words("w", 8), first_token_s=0.5, token_s=0.25), "m")
     graph = mixture(PRESETS["wait"])

@@ -7,8 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from itertools import count
 
-from aiolimiter import AsyncLimiter
-
 from stairstream.backends.base import Backend, Room, Session
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
@@ -54,6 +52,28 @@ class Permits:
         self._free += 1
 
 
+class Rate:
+    """So many a minute, at most a second's worth of them at once: most endpoints refuse a minute's worth."""
+
+    def __init__(self, per_minute: float) -> None:
+        self._every_s = 60 / per_minute
+        self._at_once_s = max(0.0, 1 - self._every_s)
+        self._next_s = -math.inf
+
+    async def wait_turn(self) -> None:
+        """Until this one may go (the generic cell rate algorithm): its turn is due once, and waited for once."""
+        loop = asyncio.get_running_loop()
+        due_s = max(loop.time(), self._next_s)
+        self._next_s = due_s + self._every_s
+        if due_s - self._at_once_s > loop.time():
+            turn = loop.create_future()
+            timer = loop.call_at(due_s - self._at_once_s, turn.set_result, None)
+            try:
+                await turn
+            finally:
+                timer.cancel()
+
+
 class Limited:
     """Wraps a backend. A permit is held for one call, never while an agent waits for its upstream."""
 
@@ -62,8 +82,7 @@ class Limited:
     ) -> None:
         self._inner = inner
         self._permits = Permits(math.inf if max_concurrency is None else max_concurrency)
-        self._requests_per_minute = requests_per_minute
-        self._rate: AsyncLimiter | None = None
+        self._rate = Rate(requests_per_minute) if requests_per_minute is not None else None
 
     @property
     def model(self) -> str:
@@ -83,12 +102,8 @@ class Limited:
     async def hold(self, rank: int) -> AsyncIterator[None]:
         """What one call needs: a permit, and then its turn by the rate."""
         async with self._permits.hold(rank):
-            if self._requests_per_minute is not None:
-                if self._rate is None:
-                    # a bucket of one second's worth: most endpoints refuse a minute's worth at once
-                    burst = max(1.0, self._requests_per_minute / 60)
-                    self._rate = AsyncLimiter(burst, 60 * burst / self._requests_per_minute)
-                await self._rate.acquire()
+            if self._rate is not None:
+                await self._rate.wait_turn()
             yield
 
 
