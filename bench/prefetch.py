@@ -26,7 +26,7 @@ from stairstream.core.metrics import Summary, summarize
 from stairstream.core.policy import Policy
 from stairstream.core.session import Usage
 from stairstream.engine.run import open_run
-from stairstream.server.fake import FakeModel, serve_fake
+from stairstream.server.fake.server import FakeModel, serve_fake
 
 PROPOSERS = ("p1", "p2", "p3")
 POLICIES = [(8, 1), (16, 1), (16, 2), (32, 4)]

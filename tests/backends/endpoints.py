@@ -14,7 +14,7 @@ from stairstream.backends.openai import OpenAIBackend, OpenAISession
 from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import question
 from stairstream.core.session import Chunk, Delta, Ended, Layout, Note, WriteItem
-from stairstream.server.fake import FakeCall, FakeModel, serve_fake
+from stairstream.server.fake.server import FakeCall, FakeModel, serve_fake
 
 KEY = "sk-very-secret-0123"
 ASK = question("Why is the sky blue?")

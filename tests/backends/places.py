@@ -18,7 +18,7 @@ from stairstream.backends.models import DEFAULT_MODEL
 from stairstream.backends.openai import OpenAIBackend
 from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
 from stairstream.core.seams import EDGE_TOKENS
-from stairstream.server.fake import FakeContinues, FakeModel, serve_fake
+from stairstream.server.fake.server import FakeContinues, FakeModel, serve_fake
 from tests.backends.local_model import llamacpp_model
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from stairstream.backends.capabilities import (
 )
 from stairstream.backends.scripted import Fault, Script, numbered_words
 from stairstream.core.errors import RequestRejected, ServerFailed
-from stairstream.server.fake import FakeContinues, FakeModel
+from stairstream.server.fake.server import FakeContinues, FakeModel
 from tests.backends.endpoints import fake, open_session
 
 SCRIPT = Script(words=numbered_words("w", 5))

@@ -33,7 +33,7 @@ from stairstream.core.graph import Sampling
 from stairstream.core.session import Began, Chunk, Delta
 from stairstream.core.sse import encode_event
 from stairstream.engine.prefetch import Prefetches
-from stairstream.server.fake import FakeModel
+from stairstream.server.fake.server import FakeModel
 from tests.backends.endpoints import (
     KEY,
     Endpoint,

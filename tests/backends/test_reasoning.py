@@ -13,8 +13,8 @@ from stairstream.backends.scripted import Script, numbered_words
 from stairstream.core.errors import MalformedAnswer
 from stairstream.core.session import Delta, Note, WriteItem
 from stairstream.core.sse import encode_event
-from stairstream.server.fake import FakeModel
-from stairstream.server.fake_model import FakeThinking
+from stairstream.server.fake.model import FakeThinking
+from stairstream.server.fake.server import FakeModel
 from tests.backends.endpoints import Endpoint, canned, end_of, fake, open_session, text_of, write
 
 WORDS = numbered_words("w", 12)

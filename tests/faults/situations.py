@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from stairstream.backends.scripted import Fault
-from stairstream.server.fake_model import FakeContinues
+from stairstream.server.fake.model import FakeContinues
 
 NUM_WORDS = 20
 BREAKS_AFTER = 3

@@ -24,7 +24,7 @@ from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import question
 from stairstream.core.policy import Policy
 from stairstream.engine.run import open_run
-from stairstream.server.fake import FakeCall, FakeContinues, FakeModel, serve_fake
+from stairstream.server.fake.server import FakeCall, FakeContinues, FakeModel, serve_fake
 from tests.faults.situations import BY_NAME, NUM_WORDS, SITUATIONS, Situation
 
 ASK = question("Why is the sky blue?")

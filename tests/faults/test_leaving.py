@@ -17,7 +17,7 @@ from stairstream.core.events import Event, Wrote
 from stairstream.core.messages import question
 from stairstream.core.policy import Policy
 from stairstream.engine.run import open_run
-from stairstream.server.fake import FakeModel, serve_fake
+from stairstream.server.fake.server import FakeModel, serve_fake
 from tests.engine.staircase import mixture
 
 NAMES = ("p1", "p2", "p3", "agg")

@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 
 from stairstream.backends.scripted import Script, numbered_words
-from stairstream.server.fake import FakeCall, FakeModel, serve_fake
+from stairstream.server.fake.server import FakeCall, FakeModel, serve_fake
 
 ASK = [{"role": "user", "content": "one two three"}]
 WORDS = numbered_words("w", 5)

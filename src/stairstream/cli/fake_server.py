@@ -13,7 +13,7 @@ from stairstream.config.models import FaultKeys
 from stairstream.config.reading import Bound, Seconds, Where, Whole, check_keys, mapping, read
 from stairstream.config.yaml_file import load_yaml
 from stairstream.core.errors import ConfigError
-from stairstream.server.fake import FakeContinues, FakeModel, serve_fake
+from stairstream.server.fake.server import FakeContinues, FakeModel, serve_fake
 
 _Rate = Annotated[float, Bound(least=0.001)]
 

@@ -1,0 +1,1 @@
+"""Quality as a number: retention, tasks, robustness."""

@@ -1,0 +1,59 @@
+"""What a fake model is, and what the fake server remembers of each call: values only."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from stairstream.backends.scripted import Script
+
+FakeContinues = Literal["flag", "prefill", "prefix", "none", "reject"]
+"""How a fake model goes on with an assistant message. `flag`, `prefix`: only where the request says so, else it begins
+anew. `prefill`: a trailing one is continued, and the flag is answered with 400. `none`: it always begins anew.
+`reject`: a trailing one is answered with 400."""
+
+
+FakeThinking = Literal["reasoning_content", "reasoning", "inline"]
+"""Where a fake model puts its thoughts: in a field of the delta, or between <think> tags in front of its answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeModel:
+    """One model of the fake server: what it says and when (`script`), and how its endpoint behaves.
+
+    `echoes` repeats the continued text at the start of the answer, as llama.cpp's server does. `rejects` names
+    body fields that are answered with 400. `api_key` None lets everybody in. Thoughts of the script come as `thinking`
+    says, count towards the limit as words do, and are left out where the request switches them off: by
+    `chat_template_kwargs`, or by the least of `efforts`, which are the values of `reasoning_effort` that it knows.
+    With `keeps_prompts` its calls keep what they were asked.
+    """
+
+    name: str
+    script: Script
+    continues: FakeContinues = "flag"
+    echoes: bool = False
+    says_usage: bool = True
+    says_continuous_usage: bool = True
+    ignores_stream: bool = False
+    ignores_max_tokens: bool = False
+    rejects: tuple[str, ...] = ()
+    api_key: str | None = None
+    thinking: FakeThinking = "reasoning_content"
+    efforts: tuple[str, ...] = ("minimal", "low", "medium", "high")
+    keeps_prompts: bool = False
+
+
+class FakeCall(msgspec.Struct, kw_only=True):
+    """One request for an answer. Times are `time.monotonic()`, which processes of one machine share."""
+
+    model: str
+    started_s: float
+    prompt_tokens: int
+    cached_tokens: int | None = None
+    max_tokens: int | None = None
+    first_word: int = 0
+    written_tokens: int = 0
+    thought_tokens: int = 0
+    prompt: str | None = None
+    ended: Literal["open", "done", "failed", "left"] = "open"
+    ended_s: float | None = None

@@ -1,0 +1,282 @@
+"""The scripted backend as an OpenAI-compatible server on loopback: exact token times, faults, and a record of calls.
+
+It knows nothing of a real model, but behaves as one at the borders: it goes on from a trailing assistant message
+where its `continues` mode says so, from a quoted beginning, and from the counting probe.
+"""
+
+import asyncio
+import math
+import re
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+import msgspec
+from aiohttp import web
+
+from stairstream.backends.scripted import SILENT_FAULTS, next_word
+from stairstream.core.wording import Wording
+from stairstream.server.fake.model import FakeCall, FakeContinues, FakeModel
+from stairstream.server.fake.stream import FakeAnswer, cut, send_json, send_stream, send_whole
+
+__all__ = [
+    "FakeCall",
+    "FakeContinues",
+    "FakeModel",
+    "FakeServer",
+    "Serving",
+    "make_app",
+    "run_fake_server",
+    "serve_fake",
+]
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str = ""
+    prefix: bool = False
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool = False
+    continuous_usage_stats: bool = False
+
+
+class _Request(msgspec.Struct):
+    model: str
+    messages: list[_Message]
+    stream: bool = False
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stream_options: _StreamOptions = msgspec.field(default_factory=_StreamOptions)
+    continue_final_message: bool = False
+    chat_template_kwargs: dict[str, object] = {}
+    reasoning_effort: str | None = None
+
+
+@dataclass(slots=True)
+class _Served:
+    """A model with what it has seen: the words of its last contexts, for the prefix cache."""
+
+    model: FakeModel
+    num_calls: int = 0
+    contexts: list[list[str]] = field(default_factory=list)
+
+
+class _Refused(Exception):
+    """The request gets an error as its answer."""
+
+    def __init__(self, status: int, text: str, retry_after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.status, self.text, self.retry_after_s = status, text, retry_after_s
+
+
+_KEPT_CONTEXTS = 32
+_COUNTING = re.compile(r"[\d, ]*\b(\d+),\s*")
+_QUOTED = re.compile(r"<begun>\n(.*)\n</begun>", re.DOTALL)
+_MORE_END = Wording().more.rsplit("\n", 1)[-1]
+
+
+class FakeServer:
+    """Models behind `/v1/chat/completions` and `/v1/models`; `calls` (also `GET /_calls`) lists what was asked."""
+
+    def __init__(self, models: Iterable[FakeModel]) -> None:
+        self._served = {model.name: _Served(model) for model in models}
+        self.calls: list[FakeCall] = []
+
+    def make_app(self) -> web.Application:
+        """The server as an aiohttp application."""
+        app = web.Application(client_max_size=64 * 2**20)
+        app.router.add_get("/v1/models", self._list_models)
+        app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_get("/_calls", self._list_calls)
+        app.router.add_delete("/_calls", self._forget_calls)
+        return app
+
+    async def _list_models(self, request: web.Request) -> web.Response:
+        models = [{"id": name, "object": "model", "owned_by": "stairstream"} for name in self._served]
+        return send_json({"object": "list", "data": models})
+
+    async def _list_calls(self, request: web.Request) -> web.Response:
+        return send_json({"calls": self.calls})
+
+    async def _forget_calls(self, request: web.Request) -> web.Response:
+        self.calls.clear()
+        return send_json({"calls": []})
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        try:
+            answer, is_stream = self._answer(await request.read(), request.headers.get("Authorization", ""))
+        except _Refused as refused:
+            headers = {"Retry-After": f"{refused.retry_after_s:g}"} if refused.retry_after_s is not None else {}
+            return send_json({"error": {"message": refused.text, "code": refused.status}}, refused.status, headers)
+        call = answer.call
+        try:
+            if answer.fault and answer.fault.kind == "html":
+                call.ended = "failed"
+                return web.Response(text="<!doctype html><h1>Hello</h1>", content_type="text/html")
+            if answer.fault and answer.fault.kind == "reset":
+                return cut(request, web.StreamResponse(), call)
+            return await (send_stream(request, answer) if is_stream else send_whole(request, answer))
+        except asyncio.CancelledError:
+            call.ended = "left"
+            raise
+        except ConnectionResetError:
+            call.ended = "left"
+            return web.Response()  # nobody is there to read it
+        finally:
+            call.ended_s = time.monotonic()
+
+    def _answer(self, body: bytes, authorization: str) -> tuple[FakeAnswer, bool]:
+        """What the request will get; raises _Refused."""
+        start_s = asyncio.get_running_loop().time()
+        try:
+            fields = msgspec.json.decode(body, type=dict[str, object])
+            request = msgspec.convert(fields, _Request)
+        except msgspec.DecodeError as exc:
+            raise _Refused(400, f"not a chat request: {exc}") from None
+        served = self._served.get(request.model)
+        if served is None:
+            raise _Refused(404, f"The model `{request.model}` does not exist.")
+        model, script = served.model, served.model.script
+        if model.api_key is not None and authorization != f"Bearer {model.api_key}":
+            raise _Refused(401, f"Incorrect API key provided: {authorization.removeprefix('Bearer ')}")
+        _check_fields(model, request, fields)
+        served.num_calls += 1
+        fault = script.fault if script.fault and script.fault.strikes(served.num_calls - 1) else None
+        words = _remaining_words(model, request)
+        limit = request.max_completion_tokens or request.max_tokens
+        call = self._record(served, request, limit, len(script.words) - len(words))
+        if fault and fault.kind.startswith("status_"):
+            call.ended, call.ended_s = "failed", call.started_s
+            raise _Refused(int(fault.kind[-3:]), "the script says so", fault.retry_after_s)
+        thoughts = script.thoughts if _thinks(model, request) else ()
+        room = math.inf if limit is None or model.ignores_max_tokens else limit
+        is_limited = room < len(thoughts) + len(words)
+        if is_limited:
+            thoughts = thoughts[: int(room)]
+            words = words[: int(room) - len(thoughts)]
+        prefill_s = (call.prompt_tokens - (call.cached_tokens or 0)) / script.prefill_tokens_per_s
+        answer = FakeAnswer(
+            model=model,
+            call=call,
+            words=words,
+            echo=request.messages[-1].content if model.echoes and _can_continue(model, request) else "",
+            finish_reason="length" if is_limited else "stop",
+            first_s=start_s + script.first_token_s + prefill_s + len(thoughts) * script.token_s,
+            thoughts=thoughts,
+            fault=fault,
+            wants_usage=model.says_usage and request.stream_options.include_usage,
+            wants_continuous_usage=model.says_continuous_usage and request.stream_options.continuous_usage_stats,
+        )
+        if fault and fault.kind in SILENT_FAULTS:
+            answer.thoughts, answer.words = (), ()
+            answer.finish_reason = "stop" if fault.kind == "empty" else "length"
+        return answer, request.stream and not model.ignores_stream
+
+    def _record(self, served: _Served, request: _Request, limit: int | None, first_word: int) -> FakeCall:
+        prompt = [word for message in request.messages for word in message.content.split()]
+        call = FakeCall(
+            model=served.model.name,
+            started_s=time.monotonic(),
+            prompt_tokens=len(prompt),
+            max_tokens=limit,
+            first_word=max(0, first_word),
+        )
+        if served.model.keeps_prompts:
+            call.prompt = "\n\n".join(f"{message.role}: {message.content}" for message in request.messages)
+        if served.model.script.caches_prefix:
+            call.cached_tokens = max((_count_shared(prompt, seen) for seen in served.contexts), default=0)
+            served.contexts.append(prompt)
+            del served.contexts[:-_KEPT_CONTEXTS]
+        self.calls.append(call)
+        return call
+
+
+def _check_fields(model: FakeModel, request: _Request, fields: dict[str, object]) -> None:
+    """Refuse what the endpoint would."""
+    options = fields.get("stream_options")
+    names = [*fields, *(options if isinstance(options, dict) else ())]
+    for name in model.rejects:
+        if name in names:
+            hint = " Use 'max_completion_tokens' instead." if name == "max_tokens" else ""
+            raise _Refused(400, f"Unsupported parameter: '{name}' is not supported with this model.{hint}")
+    if model.continues == "prefill" and request.continue_final_message:
+        raise _Refused(400, "continue_final_message: extra fields are not permitted")
+    if request.reasoning_effort is not None and request.reasoning_effort not in model.efforts:
+        known = ", ".join(model.efforts)
+        raise _Refused(400, f"reasoning_effort: '{request.reasoning_effort}' is not one of {known}.")
+    if model.continues == "reject" and request.messages and request.messages[-1].role == "assistant":
+        raise _Refused(400, "This model does not support assistant message prefill.")
+
+
+def _remaining_words(model: FakeModel, request: _Request) -> Sequence[str]:
+    """The words that the model would say: from where the messages leave off, or from the beginning."""
+    if not request.messages:
+        raise _Refused(400, "messages: there are none")
+    last, words = request.messages[-1], model.script.words
+    if last.role == "assistant":
+        counting = _COUNTING.fullmatch(last.content)
+        if _can_continue(model, request):
+            number = int(counting[1]) if counting else 0
+            return [f" {n}," for n in range(number + 1, 11)] if counting else words[next_word(words, last.content) :]
+        return [f"{' ' if n > 1 else ''}{n}," for n in range(1, 11)] if counting else words
+    if quoted := _QUOTED.search(last.content):
+        rest = list(words[next_word(words, quoted[1]) :])
+        return [rest[0].lstrip(), *rest[1:]] if rest else []
+    if last.content.endswith(_MORE_END):
+        return words[next_word(words, "".join(m.content for m in request.messages if m.role == "assistant")) :]
+    return words
+
+
+def _thinks(model: FakeModel, request: _Request) -> bool:
+    """Whether the request leaves the model's thoughts on."""
+    is_least = bool(model.efforts) and request.reasoning_effort == model.efforts[0]
+    return request.chat_template_kwargs.get("enable_thinking") is not False and not is_least
+
+
+def _can_continue(model: FakeModel, request: _Request) -> bool:
+    last = request.messages[-1]
+    can = {"flag": request.continue_final_message, "prefill": True, "prefix": last.prefix}
+    return last.role == "assistant" and can.get(model.continues, False)
+
+
+def _count_shared(one: list[str], other: list[str]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def make_app(models: Iterable[FakeModel]) -> web.Application:
+    """The fake server as an aiohttp application."""
+    return FakeServer(models).make_app()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A fake server that runs: where, and what it was asked."""
+
+    base_url: str
+    calls: list[FakeCall]
+
+
+@asynccontextmanager
+async def serve_fake(models: Iterable[FakeModel], host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Serving]:
+    """Serve until the block is left; port 0 takes a free one."""
+    server = FakeServer(models)
+    # a handler must notice at once that its client left: that is one of the things that are measured with it
+    runner = web.AppRunner(server.make_app(), handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        address = runner.addresses[0]
+        yield Serving(base_url=f"http://{address[0]}:{address[1]}/v1", calls=server.calls)
+    finally:
+        await runner.cleanup()
+
+
+async def run_fake_server(models: Iterable[FakeModel], host: str = "127.0.0.1", port: int = 9100) -> None:
+    """Serve until cancelled."""
+    async with serve_fake(models, host, port):
+        await asyncio.get_running_loop().create_future()
