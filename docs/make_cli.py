@@ -1,5 +1,6 @@
 """Writes docs/cli.md from the commands themselves: `python docs/make_cli.py`. A test checks that it is current."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,16 @@ An error is one line on standard error, and says what is wrong, where, and what 
 
 def make_cli() -> str:
     """The whole page, from what is stable about commands across versions of Typer: not its own layout of help."""
-    group: Any = typer.main.get_command(app)
-    return "\n".join([HEAD, *(_describe(name, command) for name, command in group.commands.items())])
+    return "\n".join([HEAD, *_describe_all(typer.main.get_command(app))])
+
+
+def _describe_all(group: Any, prefix: str = "") -> Iterator[str]:
+    """Every command of a group, and of the groups in it."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _describe_all(command, f"{prefix}{name} ")
+        else:
+            yield _describe(f"{prefix}{name}", command)
 
 
 def _describe(name: str, command: Any) -> str:

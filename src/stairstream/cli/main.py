@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from stairstream import __version__
+from stairstream.cli.eval import eval_app
 from stairstream.core.errors import ConfigError, GraphError, MissingExtra, RequestError, StairstreamError
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(eval_app)
 
 ConfigOption = Annotated[
     Path | None,
