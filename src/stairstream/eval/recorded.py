@@ -1,0 +1,81 @@
+"""Recorded data: lines of JSON in a file, packed with gzip or not. A file that is not that is one clear line."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from stairstream.core.errors import ConfigError
+
+DATA_FOLDER = Path("../shared/data")
+"""Where data lies beside a checkout; it is no part of the project."""
+ALPACA_OUTPUTS = DATA_FOLDER / "alpaca_eval_outputs.jsonl.gz"
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+Row = TypeVar("Row", bound=msgspec.Struct)
+
+
+class RecordedPrompt(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt and what several systems answered to it, by the system's name."""
+
+    id: str
+    instruction: str
+    outputs: dict[str, str]
+    dataset: str = ""
+
+
+def read_rows(file: Path, row: type[Row], limit: int | None = None) -> list[Row]:
+    """The first `limit` lines of a file as values, at least one.
+
+    Raises ConfigError if the file is missing, empty, broken off, or holds something else; it names the line.
+    """
+    decoder = msgspec.json.Decoder(row)
+    rows: list[Row] = []
+    for number, line in _read_lines(file):
+        if limit is not None and len(rows) >= limit:
+            break
+        try:
+            rows.append(decoder.decode(line))
+        except msgspec.DecodeError as exc:  # a value of the wrong shape is one of these too
+            raise ConfigError(f"{file}, line {number}: {exc}; expected a JSON object per line{_fields(row)}") from exc
+    if not rows:
+        raise ConfigError(f"{file} is empty; expected a JSON object per line{_fields(row)}")
+    return rows
+
+
+def read_prompts(file: Path, systems: tuple[str, ...] = (), limit: int | None = None) -> list[RecordedPrompt]:
+    """Prompts with the answers of at least these systems. Raises ConfigError as read_rows does."""
+    rows = read_rows(file, RecordedPrompt, limit)
+    for number, row in enumerate(rows, 1):
+        missing = [name for name in systems if not row.outputs.get(name, "").strip()]
+        if missing:
+            known = ", ".join(sorted(row.outputs)) or "none"
+            raise ConfigError(f"{file}, prompt {number} ({row.id}): no output of {missing[0]}; it has: {known}")
+    return rows
+
+
+def _read_lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, with their numbers from 1."""
+    number = 0
+    try:
+        with file.open("rb") as raw:
+            is_packed = raw.read(2) == _GZIP_MAGIC
+        with gzip.open(file) if is_packed else file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield number, line
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {file}; name one with --data") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+        raise ConfigError(f"{file} is broken off or damaged behind line {number}; fetch it again") from exc
+    except OSError as exc:
+        raise ConfigError(f"{file} can't be read: {exc.strerror or exc}") from exc
+
+
+def _fields(row: type[msgspec.Struct]) -> str:
+    names = [field.encode_name for field in msgspec.structs.fields(row) if field.required]
+    return f" with {', '.join(names)}"

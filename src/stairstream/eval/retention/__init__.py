@@ -1,0 +1,1 @@
+"""What a policy keeps of what waiting gives: teacher forcing on recorded answers."""
