@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -125,6 +125,11 @@ class Run:
         self._start = self._loop.time()
 
     @property
+    def past(self) -> Sequence[Event]:
+        """What has happened until now."""
+        return tuple(self._events)
+
+    @property
     def answer(self) -> str:
         """The answer so far."""
         return self._outputs[self.graph.answer].answer.text()
@@ -150,15 +155,27 @@ class Run:
     async def events(self) -> AsyncIterator[Event]:
         """Every event from the first on, as it happens; ends after RunEnded."""
         position = 0
-        while True:
+        while await self._has_more(position):
             while position < len(self._events):
                 yield self._events[position]
                 position += 1
+
+    async def batches(self, position: int = 0) -> AsyncIterator[Sequence[Event]]:
+        """As events(), from the event of that number on, but all that is there at one time together."""
+        while await self._has_more(position):
+            batch = self._events[position:]
+            position += len(batch)
+            yield batch
+
+    async def _has_more(self, position: int) -> bool:
+        """Whether there is an event of that number, once that is known."""
+        while position >= len(self._events):
             if self._is_over:
-                return
+                return False
             if self._more is None:
                 self._more = self._loop.create_future()
             await asyncio.shield(self._more)
+        return True
 
     # The run's own task
 
