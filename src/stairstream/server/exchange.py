@@ -1,0 +1,91 @@
+"""One HTTP request and its answer over ASGI: what handlers read from, and write to."""
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+import msgspec
+
+from stairstream.server.errors import ApiError
+
+Scope = MutableMapping[str, Any]
+AsgiMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiMessage]]
+Send = Callable[[AsgiMessage], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class ClientLeft(Exception):
+    """Nobody is there any more to be answered."""
+
+
+class Exchange:
+    """A request, and its answer in parts. `status` is None until the answer has begun."""
+
+    __slots__ = ("_headers", "receive", "scope", "send", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.status: int | None = None
+        self._headers: Mapping[str, str] | None = None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The request's headers, names in lower case."""
+        if self._headers is None:
+            self._headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
+        return self._headers
+
+    @property
+    def path_params(self) -> Mapping[str, str]:
+        """What stood in the places of the route's path."""
+        found: Mapping[str, str] = self.scope.get("path_params", {})
+        return found
+
+    async def read_body(self) -> bytes:
+        """The whole body; ClientLeft if it never came."""
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body", False):
+            return body
+        parts = [body]
+        while message.get("more_body", False):
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            parts.append(message.get("body", b""))
+        return b"".join(parts)
+
+    async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send the status and the headers."""
+        assert self.status is None, "an answer begins once"
+        self.status = status
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, body: bytes, *, is_last: bool = False) -> None:
+        """Send a part of the body."""
+        await self.send({"type": "http.response.body", "body": body, "more_body": not is_last})
+
+    async def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send a whole answer."""
+        await self.begin(status, [*headers, (b"content-length", b"%d" % len(body))])
+        await self.write(body, is_last=True)
+
+    async def answer_json(self, value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        """Send a whole answer in JSON."""
+        more = [(name.encode("latin-1"), text.encode("latin-1")) for name, text in (headers or {}).items()]
+        await self.answer(status, _encode(value), [JSON, *more])
+
+    async def answer_error(self, error: ApiError) -> None:
+        """Send an error as the answer."""
+        await self.answer_json(error.body(), error.status, error.headers)
+
+
+Handler = Callable[[Exchange], Awaitable[None]]

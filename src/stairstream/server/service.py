@@ -1,0 +1,108 @@
+"""What every handler of the server is given: pipelines that are open, who may run them, and where runs live."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from stairstream.api import Answer, Pipeline
+from stairstream.backends.base import Backend
+from stairstream.config.schema import Config
+from stairstream.core.events import Event
+from stairstream.core.graph import Graph
+from stairstream.engine.run import Run
+from stairstream.server.gate import Caller, Gate, Grant, Used
+from stairstream.server.request import Asking
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiLimits:
+    """What one request may ask for at most."""
+
+    messages: int = 1024
+    keep_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A run that is over, for whoever counts, traces or logs: its events, and what came of it.
+
+    `status` is the HTTP status that its client got, None for one that left before there was one.
+    """
+
+    caller: Caller
+    asking: Asking
+    run_id: str
+    graph: Graph
+    events: Sequence[Event]
+    answer: Answer
+
+
+Observer = Callable[[Finished], None]
+
+
+class Runs(Protocol):
+    """Where runs live: for as long as their client listens, or longer where the request asked for it."""
+
+    def open(
+        self, asking: Asking, caller: Caller, admission: AbstractAsyncContextManager[Grant]
+    ) -> AbstractAsyncContextManager[Run]:
+        """Enter the admission, start the run; leaving the block lets go of it.
+
+        When the run is over, whoever still listens, it settles the grant and tells the observers.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """All that handlers share. `backends` are those of every model that a request may name, by model."""
+
+    config: Config
+    pipelines: Mapping[str, Pipeline]
+    backends: Mapping[str, Backend]
+    gate: Gate
+    runs: Runs
+    limits: ApiLimits = field(default_factory=ApiLimits)
+
+
+class BriefRuns:
+    """Runs that end when their client has left."""
+
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        self._observers = tuple(observers)
+
+    @asynccontextmanager
+    async def open(
+        self, asking: Asking, caller: Caller, admission: AbstractAsyncContextManager[Grant]
+    ) -> AsyncIterator[Run]:
+        """As in Runs."""
+        async with admission as grant:
+            run: Run | None = None
+            try:
+                async with asking.open_run() as run:
+                    yield run
+            finally:
+                if run is not None:
+                    answer = asking.pipeline.make_answer(run, run.past)
+                    grant.settle(used_of(answer))
+                    for observe in self._observers:
+                        observe(
+                            Finished(
+                                caller=caller,
+                                asking=asking,
+                                run_id=run.id,
+                                graph=run.graph,
+                                events=run.past,
+                                answer=answer,
+                            )
+                        )
+
+
+def used_of(answer: Answer) -> Used:
+    """What a run used, all agents together."""
+    usages = [one.usage for one in answer.summary.agents]
+    return Used(
+        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
+        completion_tokens=sum(usage.completion_tokens for usage in usages),
+        cost=answer.cost,
+    )
