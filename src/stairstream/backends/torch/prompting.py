@@ -1,13 +1,14 @@
 """A session's context as pieces of token ids, in the order of core's prompts.
 
 What is read and written is kept as ids and never tokenized again: core renders a context in which placeholders stand
-for it, the chat template is put around, and the text between the placeholders is tokenized piece by piece.
+for it, the chat template is put around, and the text between the placeholders is tokenized piece by piece. So are names
+of control tokens in what a client says: they are text; only the template's own are control tokens.
 """
 
 import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from stairstream.backends.torch.pieces import Ids, Piece
 from stairstream.backends.torch.tokens import Tokens
@@ -17,6 +18,13 @@ from stairstream.core.messages import Conversation
 from stairstream.core.prompts import escape, render
 from stairstream.core.session import Chunk, Layout
 from stairstream.core.wording import Wording
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """The key of a control token's name in what somebody says."""
+
+    text: str
 
 
 class Prompter:
@@ -31,6 +39,7 @@ class Prompter:
         self._edges = _edges(agent.wording)
         self._mark = _find_mark(agent, conversation)
         self._place = re.compile(rf"{self._mark}(\d+)@@")
+        self._names: dict[str, str] = {}
         self._texts = dict.fromkeys(agent.reads, "")
         self._places: list[tuple[Hashable, Ids | list[int]]] = []
         self._turns: list[list[int]] = [list(tokens.encode(written))]
@@ -63,7 +72,8 @@ class Prompter:
         """Everything before the next word."""
         prompt = render(self._context, self._layout)
         messages = prompt.messages[:-1] if prompt.continues_last else prompt.messages
-        pieces = self._cut(self._tokens.apply_template(messages))
+        said = [replace(message, content=self._say(message.content)) for message in messages]
+        pieces = self._cut(self._tokens.apply_template(said))
         is_rounds = self._layout == "rounds"
         own = Piece(("own", len(self._turns) if is_rounds else 0), tuple(self._turns[-1] if is_rounds else self.own))
         return [*pieces, own]
@@ -93,7 +103,7 @@ class Prompter:
         """The first prompt if it had these chunks; and which of its pieces are whose words."""
         ahead = Prompter(self._tokens, self._context.agent, self._context.conversation, self._layout, self.written)
         ahead.read(chunks)
-        agents = {key: key[0] for key, _ in ahead._places if isinstance(key, tuple)}
+        agents = {key: key[0] for key, _ in ahead._places if isinstance(key, tuple) and key[0] in self._texts}
         pieces = ahead.build()
         return pieces, [(number, agents[piece.key]) for number, piece in enumerate(pieces) if piece.key in agents]
 
@@ -110,6 +120,16 @@ class Prompter:
             ids = self._tokens.encode(escaped)
         return self._new_place((chunk.agent, len(self._places)), ids)
 
+    def _say(self, text: str) -> str:
+        """The text with placeholders for names of control tokens."""
+        return self._tokens.control_names.sub(self._say_name, text)
+
+    def _say_name(self, found: re.Match[str]) -> str:
+        name = found[0]
+        if name not in self._names:
+            self._names[name] = self._new_place(_Name(name), self._tokens.encode(name))
+        return self._names[name]
+
     def _new_place(self, key: Hashable, ids: Ids | list[int]) -> str:
         self._places.append((key, ids))
         return f"{self._mark}{len(self._places) - 1}@@"
@@ -122,6 +142,9 @@ class Prompter:
         for number, part in enumerate(self._place.split(text)):
             if number % 2:
                 key, ids = self._places[int(part)]
+                if isinstance(key, _Name):  # it may come often
+                    counts[key] += 1
+                    key = (key, counts[key])
                 pieces.append(Piece(key, tuple(ids)))
                 before = key[0] if isinstance(key, tuple) else None
                 continue

@@ -1,6 +1,8 @@
 """A tokenizer of transformers for texts that are parts of a context, and for answers that come token by token."""
 
+import re
 from collections.abc import Sequence
+from itertools import pairwise
 from threading import Lock
 from typing import Any
 
@@ -21,6 +23,10 @@ class Tokens:
         self._lock = Lock()  # a fast tokenizer must not be changed while it is in use, and options change it
         self.special_ids = frozenset(tokenizer.all_special_ids) | frozenset(tokenizer.added_tokens_decoder)
         self.end_ids = end_ids
+        self._control_ids = _find_control(tokenizer)
+        names = sorted(tokenizer.convert_ids_to_tokens(sorted(self._control_ids)), key=len, reverse=True)
+        self.control_names = re.compile("|".join(map(re.escape, names)) or r"(?!)")
+        """Finds the names of control tokens in a text, where whoever wrote it may mean nothing by them."""
         self._known: dict[tuple[str, bool], Ids] = {}
         with self._lock:
             # some tokenizers put a space before any text; here a text is mostly not a beginning
@@ -71,6 +77,19 @@ class Tokens:
         return text
 
     def _encode_part(self, text: str, is_template: bool) -> Ids:
+        ids = self._encode_inner(text, is_template)
+        if is_template or self._control_ids.isdisjoint(ids):
+            return ids
+        parts = self._break_names(text)  # some tokenizers know the names as words like any other
+        return ids if len(parts) == 1 else tuple(token for part in parts for token in self._encode_part(part, False))
+
+    def _break_names(self, text: str) -> list[str]:
+        """The text cut behind the first letter of each name of a control token."""
+        cuts = [0, *(found.start() + 1 for found in self.control_names.finditer(text)), len(text)]
+        return [text[start:end] for start, end in pairwise(cuts) if start < end]
+
+    def _encode_inner(self, text: str, is_template: bool) -> Ids:
+        """The ids of a text that something stands before."""
         if not self._guard:
             return self._encode(text, is_template)
         ids = self._encode("\n" + text, is_template)
@@ -110,6 +129,12 @@ class Speller:
         self._ids = self._ids[-_MOST_HELD_TOKENS:]
         self._spelled = len(self._ids)
         return text[len(before) :]
+
+
+def _find_control(tokenizer: Any) -> frozenset[int]:
+    """The tokens that are no text: what a template is made of, and the ends of answers."""
+    added = tokenizer.added_tokens_decoder
+    return frozenset(tokenizer.all_special_ids) | {number for number, token in added.items() if token.special}
 
 
 def _fold_system(messages: Sequence[Message]) -> list[Message]:
