@@ -29,7 +29,7 @@ from stairstream.backends.wire import AnswerReader, Piece
 from stairstream.core.context import Context
 from stairstream.core.errors import BackendError, MalformedAnswer, RequestRejected, StreamCut
 from stairstream.core.graph import Agent, Sampling
-from stairstream.core.messages import Conversation
+from stairstream.core.messages import Conversation, estimate_size
 from stairstream.core.prompts import Prompt, render
 from stairstream.core.seams import EDGE_TOKENS
 from stairstream.core.session import Began, Chunk, Ended, Note, Usage, WriteItem
@@ -287,7 +287,7 @@ class OpenAISession:
         thinking_tokens = 0 if is_off else self._backend.thinking_tokens
         room += thinking_tokens
         body = self._backend.endpoint.body(prompt, sampling, limit + room, capability.continues)
-        prompt_tokens = sum(estimate_tokens(one.content) + _TOKENS_PER_MESSAGE for one in prompt.messages)
+        prompt_tokens = sum(estimate_size(one) + _TOKENS_PER_MESSAGE for one in prompt.messages)
         return Call(
             began=Began(layout=layout, why=why, prompt_tokens=prompt_tokens, is_estimate=True),
             notes=notes,

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from stairstream.core.context import Context, Reference, Turn
-from stairstream.core.messages import Conversation, Message
+from stairstream.core.messages import Conversation, Message, estimate_size
 from stairstream.core.session import Layout
-from stairstream.core.tokens import estimate_tokens
 
 LONG_CONVERSATION_TOKENS = 500
 """From here on references stand after the last user message, so that the history is not prefilled at every update."""
@@ -140,7 +139,7 @@ def _with_references(context: Context, references: str) -> tuple[Message, ...]:
     elif material:
         last = max((i for i, message in enumerate(turns) if message.role == "user"), default=None)
         if last is not None:
-            turns[last] = replace(turns[last], content=f"{turns[last].content}\n\n{material}")
+            turns[last] = turns[last].append(material)
         else:
             head.append(material)
     front = (Message(role="system", content="\n\n".join(head)),) if head else ()
@@ -148,4 +147,4 @@ def _with_references(context: Context, references: str) -> tuple[Message, ...]:
 
 
 def _is_long(conversation: Conversation) -> bool:
-    return sum(estimate_tokens(message.content) for message in conversation) > LONG_CONVERSATION_TOKENS
+    return sum(estimate_size(message) for message in conversation) > LONG_CONVERSATION_TOKENS

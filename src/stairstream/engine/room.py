@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from stairstream.core.graph import Agent
-from stairstream.core.messages import Conversation
+from stairstream.core.messages import Conversation, estimate_size
 from stairstream.core.tokens import estimate_tokens
 
 LEAST_ANSWER_SHARE = 0.25
@@ -21,9 +21,9 @@ class ContextRoom:
     @classmethod
     def of(cls, agent: Agent, conversation: Conversation) -> "ContextRoom":
         """Before the first call: an estimate of all that will stand in the prompt besides references."""
-        words = (agent.instructions, agent.wording.combine, *(message.content for message in conversation))
+        words = estimate_tokens(agent.instructions) + estimate_tokens(agent.wording.combine)
         overhead = 16 * (len(agent.reads) + len(conversation))
-        prompt_tokens = sum(estimate_tokens(text) for text in words) + overhead
+        prompt_tokens = words + sum(estimate_size(message) for message in conversation) + overhead
         return cls(agent.context_tokens, agent.sampling.max_tokens, prompt_tokens)
 
     def began(self, prompt_tokens: int) -> None:

@@ -71,7 +71,7 @@ def _check(graph: Graph, conversation: Conversation, backends: Mapping[str, Back
                 raise ConfigError(
                     f"agent {agent.name!r} wants model {model!r}, which has no backend; there are: {known}"
                 )
-    if not any(message.role == "user" and message.content.strip() for message in conversation):
+    if not any(one.role == "user" and (one.content.strip() or one.has_images) for one in conversation):
         raise RequestError("the question is empty: a conversation needs at least one user message with words in it")
 
 
