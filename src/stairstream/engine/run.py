@@ -123,6 +123,7 @@ class Run:
         self._pacer = Pacer(limits.pace, graph.answer, self._clock, self._publish) if limits.pace else None
         self._loop = asyncio.get_running_loop()
         self._start = self._loop.time()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
 
     @property
     def past(self) -> Sequence[Event]:
@@ -166,6 +167,10 @@ class Run:
             batch = self._events[position:]
             position += len(batch)
             yield batch
+
+    async def wait_ended(self) -> None:
+        """Until the last event is there."""
+        await asyncio.shield(self._ended)
 
     async def _has_more(self, position: int) -> bool:
         """Whether there is an event of that number, once that is known."""
@@ -219,6 +224,7 @@ class Run:
             end_of_run(self._clock(), self.graph.answer, self._ends, self._outputs, self._events, is_left=is_left)
         )
         self._is_over = True
+        self._ended.set_result(None)
         self._wake()
 
     def _clock(self) -> float:
