@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from stairstream.config import models, pipelines, topologies
+from stairstream.config import models, pipelines, server, topologies
 from stairstream.config.policies import PolicyChoice
 from stairstream.config.schema import parse_config
 from stairstream.core.costs import Price
@@ -21,7 +21,7 @@ PAGE = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
 TABLES = re.findall(r"<!-- keys: ([\w ]+) -->\n((?:\|.*\n)+)", PAGE)
 KINDS: dict[str, type] = {
     name: kind
-    for module in (models, pipelines, topologies)
+    for module in (models, pipelines, server, topologies)
     for name, kind in vars(module).items()
     if isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module.__name__
 }
@@ -40,7 +40,9 @@ def test_table_has_every_key_with_its_default(names: str, table: str) -> None:
 
 def test_every_kind_of_keys_has_a_table() -> None:
     keys = {name for name in KINDS if name.endswith("Keys")} - {"ReadyKeys"}
-    assert keys | {"Price", "Agreement", "Pace"} == {name for names, _ in TABLES for name in names.split()}
+    assert keys | {"ServerConfig", "Price", "Agreement", "Pace"} == {
+        name for names, _ in TABLES for name in names.split()
+    }
 
 
 def test_every_backend_and_topology_has_a_section() -> None:

@@ -1,8 +1,8 @@
-"""A whole configuration file: models, and pipelines of them. `build` makes things of it."""
+"""A whole configuration file: models, pipelines of them, and the server. `build` makes things of it."""
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stairstream.config.graphs import build_graph, models_of
@@ -10,6 +10,7 @@ from stairstream.config.models import ModelConfig, check_fallbacks, choose_kind,
 from stairstream.config.pipelines import PipelineConfig, ReadingKeys, RunKeys
 from stairstream.config.policies import PolicyChoice, check_quorum
 from stairstream.config.reading import Where, check_keys, mapping, nearest, read
+from stairstream.config.server import ServerConfig
 from stairstream.config.topologies import (
     TOPOLOGIES,
     ChainKeys,
@@ -32,6 +33,7 @@ class Config:
     file: str
     models: Mapping[str, ModelConfig]
     pipelines: Mapping[str, PipelineConfig]
+    server: ServerConfig = field(default_factory=ServerConfig)
 
     def pipeline(self, name: str | None = None) -> PipelineConfig:
         """The pipeline of that name, or the first of the file; ConfigError if there is none."""
@@ -87,14 +89,16 @@ def read_config(raw: object, file: str) -> Config:
     if raw is None:
         raise where.error("is empty; it needs `models` and `pipelines`")
     section = mapping(raw, where)
-    check_keys(section, ("models", "pipelines"), where)
+    check_keys(section, ("models", "pipelines", "server"), where)
     models = {name: read_model(name, one, place) for name, one, place in _entries(section, "models", where)}
     for name, model in models.items():
         check_fallbacks(model, models, where / "models" / name)
     pipelines = {
         name: _read_pipeline(name, one, place, models) for name, one, place in _entries(section, "pipelines", where)
     }
-    return Config(file=file, models=models, pipelines=pipelines)
+    server = {} if section.get("server") is None else section["server"]
+    settings = read(ServerConfig, server, where / "server")
+    return Config(file=file, models=models, pipelines=pipelines, server=settings)
 
 
 def _entries(section: Mapping[str, object], key: str, where: Where) -> Iterable[tuple[str, object, Where]]:

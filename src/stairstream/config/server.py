@@ -1,0 +1,69 @@
+"""What a configuration may say of the server: where it listens, what one request or run may take, and what it tells."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from stairstream.config.reading import Bound, Positive, Seconds, Whole
+from stairstream.config.yaml_file import FromEnvironment
+
+_Port = Annotated[int, Bound(least=0, most=65535)]
+_ORIGIN = re.compile(r"https?://[^/\s]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitKeys:
+    """What one request, one connection, or all runs together may take.
+
+    `runs` and `connections` are at once. `header_s` is how long a request's headers may take, `body_s` its body,
+    `idle_s` the pause between two requests of a connection, and `write_s` how long a client may not read.
+    """
+
+    body_mb: Positive = 20.0
+    messages: Whole = 1024
+    runs: Whole = 512
+    connections: Whole = 2048
+    header_s: Seconds = 10.0
+    body_s: Seconds = 60.0
+    idle_s: Seconds = 75.0
+    write_s: Seconds = 30.0
+    keep_s: Seconds = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceKeys:
+    """Where traces go: an OTLP endpoint over HTTP, as in http://127.0.0.1:4318; None: there are none."""
+
+    endpoint: str | None = None
+    service_name: str = "stairstream"
+
+    def __post_init__(self) -> None:
+        if self.endpoint is not None and not _ORIGIN.match(self.endpoint):
+            shown = "what is in the environment" if isinstance(self.endpoint, FromEnvironment) else repr(self.endpoint)
+            raise ValueError(f"endpoint must be a URL, as in http://127.0.0.1:4318, not {shown}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """The section `server`.
+
+    `database` is a file, None: the usual one. `drain_s` is how long running answers may go on once it is told to stop.
+    `metrics_port` None: /metrics is beside the API, behind a key where there are keys.
+    """
+
+    host: str = "127.0.0.1"
+    port: _Port = 8080
+    database: str | None = None
+    history: bool = False
+    limits: LimitKeys = field(default_factory=LimitKeys)
+    drain_s: Seconds = 30.0
+    cors_origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    metrics_port: _Port | None = None
+    log_prompts: bool = False
+    traces: TraceKeys = field(default_factory=TraceKeys)
+
+    def __post_init__(self) -> None:
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"cors_origins must be as in https://chat.example.org, or *, not {origin!r}")
