@@ -1,0 +1,78 @@
+"""Intervals of 95 %: Wilson's for a share, the bootstrap's for a mean. scipy, the extra `eval`, does the sums."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stairstream.core.errors import MissingExtra
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """From `low` to `high`."""
+
+    low: float
+    high: float
+
+
+def check_installed() -> None:
+    """Raises MissingExtra if scipy is not there: before a long run, not behind it."""
+    try:
+        import scipy.stats  # noqa: F401
+    except ImportError:
+        raise MissingExtra("eval needs scipy; install it with: pip install 'stairstream[eval]'") from None
+
+
+def wilson(hits: int, count: int) -> Interval | None:
+    """Of a share of `count` that hit or missed; None for a count of 0."""
+    from scipy.stats import binomtest
+
+    if not count:
+        return None
+    found = binomtest(hits, count).proportion_ci(method="wilson")
+    return Interval(low=float(found.low), high=float(found.high))
+
+
+def bootstrap_mean(values: Sequence[float]) -> Interval | None:
+    """Of the mean of values, by resampling them (percentiles); None for fewer than two."""
+    import numpy
+    from scipy.stats import bootstrap
+
+    if len(values) < 2:
+        return None
+    found = bootstrap(
+        (numpy.asarray(values, dtype=float),),
+        numpy.mean,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=numpy.random.default_rng(0),
+    ).confidence_interval
+    return Interval(low=float(found.low), high=float(found.high))
+
+
+def bootstrap_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval | None:
+    """Of a ratio of sums, by resampling the pairs; None for fewer than two, or where a sum below can be 0."""
+    import numpy
+    from scipy.stats import bootstrap
+
+    if len(numerators) < 2 or min(denominators) < 0 or not any(denominators):
+        return None
+    if sum(one > 0 for one in denominators) < 2:
+        return None
+
+    def ratio(above: Any, below: Any, axis: int) -> Any:
+        with numpy.errstate(divide="ignore", invalid="ignore"):
+            return numpy.nan_to_num(above.sum(axis=axis) / below.sum(axis=axis), posinf=0.0)
+
+    found = bootstrap(
+        (numpy.asarray(numerators, dtype=float), numpy.asarray(denominators, dtype=float)),
+        ratio,
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=numpy.random.default_rng(0),
+    ).confidence_interval
+    return Interval(low=float(found.low), high=float(found.high))

@@ -1,0 +1,94 @@
+"""The questions of each task, as values, from files that lie beside a checkout. Nothing here fetches anything."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from stairstream.eval.recorded import ALPACA_OUTPUTS, RecordedPrompt, read_rows
+
+TaskName = Literal["gsm8k", "mt-bench", "alpaca-eval", "arena-hard"]
+
+STEPS = "Think step by step. End with a line of the form: #### number"
+"""What stands below a problem of GSM8K, so that the answer has a final number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked, turn by turn. `expected` is the right answer where there is one; `outputs` what others said."""
+
+    id: str
+    turns: tuple[str, ...]
+    expected: str = ""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A task by its name: where its questions are, and whether a judge compares answers or a number decides."""
+
+    name: TaskName
+    file: str
+    is_judged: bool
+    read: Callable[[Path], list[Question]]
+
+
+class _Problem(msgspec.Struct, frozen=True, kw_only=True):
+    question: str
+    answer: str
+
+
+class _TwoTurns(msgspec.Struct, frozen=True, kw_only=True):
+    question_id: int
+    turns: tuple[str, ...]
+
+
+class _Prompt(msgspec.Struct, frozen=True, kw_only=True):
+    uid: str
+    prompt: str
+
+
+def _read_gsm8k(file: Path) -> list[Question]:
+    return [
+        Question(id=f"gsm8k-{number}", turns=(f"{row.question}\n\n{STEPS}",), expected=row.answer)
+        for number, row in enumerate(read_rows(file, _Problem))
+    ]
+
+
+def _read_mt_bench(file: Path) -> list[Question]:
+    return [Question(id=f"mt-bench-{row.question_id}", turns=row.turns) for row in read_rows(file, _TwoTurns)]
+
+
+def _read_alpaca_eval(file: Path) -> list[Question]:
+    rows = read_rows(file, RecordedPrompt)
+    return [Question(id=row.id, turns=(row.instruction,), outputs=row.outputs) for row in rows]
+
+
+def _read_arena_hard(file: Path) -> list[Question]:
+    return [Question(id=row.uid, turns=(row.prompt,)) for row in read_rows(file, _Prompt)]
+
+
+TASKS: Mapping[TaskName, Task] = {
+    task.name: task
+    for task in (
+        Task(name="gsm8k", file="gsm8k_test.jsonl.gz", is_judged=False, read=_read_gsm8k),
+        Task(name="mt-bench", file="mt_bench_questions.jsonl.gz", is_judged=True, read=_read_mt_bench),
+        Task(name="alpaca-eval", file=ALPACA_OUTPUTS.name, is_judged=True, read=_read_alpaca_eval),
+        Task(name="arena-hard", file="arena_hard_v0.1_questions.jsonl.gz", is_judged=True, read=_read_arena_hard),
+    )
+}
+
+
+def file_of(task: Task, data: Path) -> Path:
+    """Where a task's questions are: `data` itself, or the file of the usual name in that folder."""
+    return data / task.file if data.is_dir() else data
+
+
+def pick(questions: Sequence[Question], limit: int | None) -> list[Question]:
+    """Some of the questions, over all their kinds, always the same; a larger limit has all those of a smaller one."""
+    order = list(questions)
+    random.Random(0).shuffle(order)
+    return order[:limit]
