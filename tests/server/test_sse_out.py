@@ -1,0 +1,126 @@
+"""An event stream as an HTTP answer, in virtual time."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from stairstream.server.exchange import AsgiMessage, ClientLeft, Exchange
+from stairstream.server.sse_out import ABORT, SseLimits, SseOut
+from stairstream.sim.clock import run
+
+COMMENT = b": still at it\n\n"
+
+
+class Client:
+    """Takes what is sent, with its time; reads nothing while it is `stuck`."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[float, bytes | int]] = []
+        self.stuck: asyncio.Future[None] | None = None
+
+    async def send(self, message: AsgiMessage) -> None:
+        if self.stuck:
+            await self.stuck
+        now = asyncio.get_running_loop().time()
+        self.got.append((now, message["status"] if "status" in message else message["body"]))
+
+    async def receive(self) -> AsgiMessage:
+        raise AssertionError("nobody asks")
+
+    def open(self, abort: Callable[[], None] | None = None) -> SseOut:
+        scope = {"extensions": {ABORT: abort}} if abort else {}
+        return SseOut(Exchange(scope, self.receive, self.send), limits=SseLimits(silence_s=15, write_timeout_s=30))
+
+
+def test_the_status_goes_out_with_the_first_bytes() -> None:
+    client = Client()
+
+    async def main() -> None:
+        out = client.open()
+        await asyncio.sleep(2)
+        assert not out.is_begun
+        await out.write(b"data: 1\n\n")
+        assert out.is_begun
+        await out.end(b"data: 2\n\n")
+
+    run(main())
+    assert client.got == [(2, 200), (2, b"data: 1\n\n"), (2, b"data: 2\n\n")]
+
+
+def test_each_15_seconds_of_silence_give_a_comment_before_the_first_word_and_between_words() -> None:
+    client = Client()
+
+    async def main() -> None:
+        out = client.open()
+        async with asyncio.TaskGroup() as tasks:
+            tending = tasks.create_task(out.tend())
+            await asyncio.sleep(31)
+            await out.write(b"data: 1\n\n")
+            await asyncio.sleep(14)
+            await out.write(b"data: 2\n\n")
+            await asyncio.sleep(16)
+            tending.cancel()
+
+    run(main())
+    assert client.got == [
+        (15, 200),
+        (15, COMMENT),
+        (30, COMMENT),
+        (31, b"data: 1\n\n"),
+        (45, b"data: 2\n\n"),
+        (60, COMMENT),
+    ]
+
+
+def test_a_client_that_does_not_read_is_cut_off_when_its_time_is_up() -> None:
+    client, aborted_s = Client(), []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        out = client.open(lambda: aborted_s.append(loop.time()))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(out.tend())
+            await out.write(b"data: 1\n\n")
+            client.stuck = loop.create_future()
+            await asyncio.sleep(1)
+            await out.write(b"data: 2\n\n")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(main())
+    assert [type(exc) for exc in caught.value.exceptions] == [ClientLeft]
+    assert aborted_s == [31]
+    assert client.got == [(0, 200), (0, b"data: 1\n\n")]
+
+
+def test_a_comment_that_is_not_read_counts_too() -> None:
+    client, aborted_s = Client(), []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        out = client.open(lambda: aborted_s.append(loop.time()))
+        await out.write(b"data: 1\n\n")
+        client.stuck = loop.create_future()
+        with pytest.raises(ClientLeft):
+            await out.tend()
+
+    run(main())
+    assert aborted_s == [45]
+
+
+def test_a_client_that_reads_slowly_is_waited_for() -> None:
+    client = Client()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        out = client.open()
+        await out.write(b"data: 1\n\n")
+        client.stuck = loop.create_future()
+        loop.call_later(29, client.stuck.set_result, None)
+        async with asyncio.TaskGroup() as tasks:
+            tending = tasks.create_task(out.tend())
+            await out.write(b"data: 2\n\n")
+            tending.cancel()
+
+    run(main())
+    assert client.got[-1] == (29, b"data: 2\n\n")
