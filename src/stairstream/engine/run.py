@@ -21,6 +21,7 @@ from stairstream.engine.agreement import watch_agreement
 from stairstream.engine.edged import hold_to_edges
 from stairstream.engine.ending import end_of_run
 from stairstream.engine.log import Log
+from stairstream.engine.needs import check_needs
 from stairstream.engine.output import Output
 from stairstream.engine.pace import Pace, Pacer
 
@@ -73,6 +74,7 @@ def _check(graph: Graph, conversation: Conversation, backends: Mapping[str, Back
                 )
     if not any(one.role == "user" and (one.content.strip() or one.has_images) for one in conversation):
         raise RequestError("the question is empty: a conversation needs at least one user message with words in it")
+    check_needs(graph, conversation, backends)
 
 
 def _rooms(graph: Graph, backends: Mapping[str, Backend]) -> list[tuple[Room, int]]:
@@ -129,6 +131,11 @@ class Run:
     def past(self) -> Sequence[Event]:
         """What has happened until now."""
         return tuple(self._events)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last event is there."""
+        return self._is_over
 
     @property
     def answer(self) -> str:
@@ -259,7 +266,7 @@ class Run:
         try:
             reason = await loop.run(tasks.create_task)
         except BackendError as exc:
-            reason, error = ("failed" if len(output.answer) else "dropped"), str(exc)
+            reason, error = ("failed" if len(output.answer) or loop.has_called else "dropped"), str(exc)
         except asyncio.CancelledError:
             reason = self._cancelled_for.get(agent.name, "cancelled")
             raise
