@@ -1,14 +1,14 @@
-"""Server-sent events as an HTTP answer: begun late, kept alive by comments, and never waiting long for its reader.
+"""Server-sent events as an HTTP answer: begun late, and kept alive by comments.
 
 The status is sent with the first bytes, so that a failure before them can still be a status. Whoever writes gives all
-that is there in one piece; a client that reads slowly makes that piece larger, not more numerous.
+that is there in one piece; sending waits for a client that reads slowly, which makes the next piece larger, and
+`connection.py` cuts off one that does not read.
 """
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from stairstream.server.exchange import ClientLeft, Exchange
+from stairstream.server.exchange import Exchange
 
 EVENT_STREAM: tuple[tuple[bytes, bytes], ...] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -16,38 +16,25 @@ EVENT_STREAM: tuple[tuple[bytes, bytes], ...] = (
     (b"x-accel-buffering", b"no"),  # nginx would hold back what it has not much of
 )
 DONE = b"data: [DONE]\n\n"
-ABORT = "stairstream.abort"
-"""An ASGI extension of `serve`: a function that cuts the connection, what is still unsent included."""
+SILENCE_S = 15.0
+"""After so much of it comes a comment; what stands between a client and us often gives up at 30 or 60."""
 
 _COMMENT = b": still at it\n\n"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SseLimits:
-    """When a silent stream gets a comment, and how long a client may leave what was sent unread.
-
-    `write_timeout_s` is at least `silence_s`.
-    """
-
-    silence_s: float = 15.0
-    write_timeout_s: float = 30.0
 
 
 class SseOut:
     """The event stream that answers a request. `tend()` runs beside whoever writes."""
 
-    __slots__ = ("_begins", "_exchange", "_headers", "_is_writing", "_limits", "_since_s", "is_begun")
+    __slots__ = ("_begins", "_exchange", "_headers", "_is_writing", "_since_s", "_time", "is_begun")
 
-    def __init__(
-        self, exchange: Exchange, headers: Sequence[tuple[bytes, bytes]] = (), limits: SseLimits | None = None
-    ) -> None:
+    def __init__(self, exchange: Exchange, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         """`headers` go out with the status; what they say must be known by the first bytes."""
         self._exchange = exchange
         self._headers = headers
-        self._limits = limits or SseLimits()
-        self._since_s = asyncio.get_running_loop().time()
-        self._is_writing = False
         self._begins = asyncio.Lock()
+        self._time = asyncio.get_running_loop().time
+        self._since_s = self._time()
+        self._is_writing = False
         self.is_begun = False
         """Whether the status has gone out: with the first bytes, or with the first comment before them."""
 
@@ -58,51 +45,26 @@ class SseOut:
                 await self._exchange.begin(200, [*EVENT_STREAM, *self._headers])
                 self.is_begun = True
 
-    async def write(self, events: bytes) -> None:
+    async def write(self, events: bytes, *, is_last: bool = False) -> None:
         """Send complete events; waits while the client has too much unread."""
-        await self._write(events, is_last=False)
-
-    async def end(self, events: bytes = b"") -> None:
-        """Send the last events and close the stream."""
-        await self._write(events, is_last=True)
+        self._is_writing = True
+        if not self.is_begun:
+            await self.begin()
+        await self._exchange.write(events, is_last=is_last)
+        self._is_writing = False
+        self._since_s = self._time()
 
     async def tend(self) -> None:
-        """Send a comment after each silence, and cut off a client that does not read; runs until it is cancelled."""
-        loop = asyncio.get_running_loop()
+        """Send a comment after each SILENCE_S without a word; runs until it is cancelled."""
         while True:
-            allowed_s = self._limits.write_timeout_s if self._is_writing else self._limits.silence_s
-            due_s = self._since_s + allowed_s
-            if due_s > loop.time():
+            due_s = self._since_s + SILENCE_S
+            if due_s > self._time():
                 await _sleep_until(due_s)
-            elif self._is_writing:
-                self._cut_off()
             else:
-                await self._comment()
-
-    async def _write(self, events: bytes, *, is_last: bool) -> None:
-        loop = asyncio.get_running_loop()
-        self._since_s, self._is_writing = loop.time(), True
-        try:
-            if not self.is_begun:
-                await self.begin()
-            await self._exchange.write(events, is_last=is_last)
-        finally:
-            self._since_s, self._is_writing = loop.time(), False
-
-    async def _comment(self) -> None:
-        try:
-            async with asyncio.timeout(self._limits.write_timeout_s):
-                await self.begin()
-                await self._exchange.write(_COMMENT)
-        except TimeoutError:
-            self._cut_off()
-        self._since_s = asyncio.get_running_loop().time()
-
-    def _cut_off(self) -> None:
-        abort = self._exchange.scope.get("extensions", {}).get(ABORT)
-        if abort is not None:
-            abort()
-        raise ClientLeft
+                if not self._is_writing:
+                    await self.begin()
+                    await self._exchange.write(_COMMENT)
+                self._since_s = self._time()
 
 
 async def _sleep_until(due_s: float) -> None:
