@@ -1,7 +1,7 @@
 # Each target does all of its own set-up: `make demo` and `make test` work in a fresh clone.
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= dev,local
+EXTRAS ?= dev,local,server,otel
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 comma := ,

@@ -142,6 +142,23 @@ def check_command(config: ConfigOption = None) -> None:
     check(config)
 
 
+@app.command("serve")
+def serve_command(
+    config: ConfigOption = None,
+    port: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", min=0, max=65535, help="Where to listen; 0: a free port. 8080 without it."),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Where to listen; beyond loopback only with keys.")
+    ] = None,
+) -> None:
+    """Serve every pipeline as a model of an OpenAI-compatible server, until SIGTERM."""
+    from stairstream.cli.serve import serve
+
+    raise typer.Exit(serve(config, host, port))
+
+
 @app.command("fake-server")
 def fake_server_command(
     config: Annotated[

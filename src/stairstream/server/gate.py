@@ -1,9 +1,11 @@
 """Who may start a run, and what it may cost: the seam between the API's handlers and keys, limits and budgets."""
 
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
+
+from stairstream.server.limits import Places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,3 +49,30 @@ class Gate(Protocol):
 
     def admit(self, caller: Caller, wanted: Wanted) -> AbstractAsyncContextManager[Grant]:
         """A place for one run; ApiError 429 beyond the key's limits, 402 beyond its budget, 503 when all are taken."""
+
+
+class OpenGate:
+    """Where no keys are set: everybody is nobody, and only the server's own places are limited."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+
+    def identify(self, headers: Mapping[str, str]) -> Caller:
+        """As in Gate."""
+        return Caller()
+
+    @asynccontextmanager
+    async def admit(self, caller: Caller, wanted: Wanted) -> AsyncIterator[Grant]:
+        """As in Gate."""
+        self._places.take()
+        try:
+            yield FreeGrant()
+        finally:
+            self._places.leave()
+
+
+class FreeGrant:
+    """A grant that nobody counts."""
+
+    def settle(self, used: Used) -> None:
+        """As in Grant."""

@@ -1,0 +1,84 @@
+"""What bounds callers besides money: places for runs at once, and amounts per minute. Nothing here waits."""
+
+import asyncio
+import math
+
+from stairstream.server.errors import ApiError
+
+BUSY_RETRY_S = 1
+"""What a client is told to wait when all places are taken: nobody knows when one becomes free."""
+
+
+class Places:
+    """Room for so many runs at once, until it is closed for good."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+        self._is_closed = False
+        self._empty: asyncio.Future[None] | None = None
+
+    @property
+    def taken(self) -> int:
+        """Runs under way."""
+        return self._taken
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no run is let in any more."""
+        return self._is_closed
+
+    def take(self) -> None:
+        """Take a place; ApiError 503 if there is none."""
+        if self._is_closed:
+            raise _unavailable("the server is stopping and takes no more requests; try another", "stopping")
+        if self._taken >= self._most:
+            raise _unavailable(f"the server is busy with {self._taken} runs, and takes no more at once", "busy")
+        self._taken += 1
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self._taken -= 1
+        if not self._taken and self._empty is not None:
+            self._empty.set_result(None)
+            self._empty = None
+
+    def close(self) -> None:
+        """Let nobody in from now on; who is in may stay."""
+        self._is_closed = True
+
+    async def wait_empty(self) -> None:
+        """Until every run has ended."""
+        while self._taken:
+            if self._empty is None:
+                self._empty = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._empty)
+
+
+def _unavailable(message: str, code: str) -> ApiError:
+    headers = {"retry-after": str(BUSY_RETRY_S)}
+    return ApiError(status=503, message=message, kind="server_error", code=code, headers=headers)
+
+
+class PerMinute:
+    """An amount per minute that refills evenly; a whole minute's worth may be taken at once.
+
+    It keeps one number, the time at which everything is there again (GCRA), so it is exact wherever the clock is.
+    """
+
+    def __init__(self, amount: float) -> None:
+        self._s_each = 60.0 / amount
+        self._full_at_s = -math.inf
+
+    def wait_s(self, amount: float, now_s: float) -> float:
+        """How long until that much may be taken, 0 if it may be now; a minute's worth is the most that is waited for."""
+        wanted_s = min(amount * self._s_each, 60.0)
+        return max(0.0, self._full_at_s + wanted_s - 60.0 - now_s)
+
+    def take(self, amount: float, now_s: float) -> None:
+        """Take it, there or not: what was not there keeps others waiting for longer."""
+        self._full_at_s = max(self._full_at_s, now_s) + amount * self._s_each
+
+    def give_back(self, amount: float) -> None:
+        """Give back what was taken and not used."""
+        self._full_at_s -= amount * self._s_each

@@ -1,0 +1,169 @@
+"""The server's life: it binds, opens every pipeline, listens, and on a signal lets running answers end."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+
+import uvicorn
+
+from stairstream.api import Pipeline
+from stairstream.backends.base import Backend
+from stairstream.config.build import Loading, open_backends
+from stairstream.config.graphs import build_graph
+from stairstream.config.schema import Config
+from stairstream.config.server import LimitKeys
+from stairstream.core.errors import ConfigError
+from stairstream.server.app import make_app
+from stairstream.server.connection import make_connection
+from stairstream.server.exchange import AsgiApp
+from stairstream.server.gate import OpenGate
+from stairstream.server.health import make_health_routes
+from stairstream.server.limits import Places
+from stairstream.server.live import LiveRuns
+from stairstream.server.service import ApiLimits, Service
+
+LAST_WORDS_S = 1
+"""How long answers may still be on their way to clients once every run has ended."""
+
+Tell = Callable[[str], None]
+"""Takes a line for whoever started the server."""
+
+
+async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> signal.Signals | None:
+    """Serve every pipeline of a configuration until SIGTERM or SIGINT, then drain.
+
+    Returns the second signal if one came before that was done. Raises ConfigError for what is wrong with the settings,
+    and whatever opening the backends raises.
+    """
+    settings = config.server
+    with _bind(settings.host, settings.port) as listening:
+        places = Places(settings.limits.runs)
+        live = LiveRuns()
+        async with open_pipelines(config, loading) as (pipelines, backends):
+            service = Service(
+                config=config,
+                pipelines=pipelines,
+                backends=backends,
+                gate=OpenGate(places),
+                runs=live,
+                limits=ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s),
+            )
+            app = make_app(service, more_routes=make_health_routes(lambda: places.is_closed))
+            with receiving_signals() as signals:
+                async with serving(make_server(app, settings.limits), listening), live.serve():
+                    tell(f"listening on {_url(listening)}")
+                    await signals.get()
+                    return await drain(places, settings.drain_s, signals, tell)
+
+
+@asynccontextmanager
+async def open_pipelines(
+    config: Config, loading: Loading = nullcontext
+) -> AsyncIterator[tuple[Mapping[str, Pipeline], Mapping[str, Backend]]]:
+    """Every pipeline of a configuration by name, on backends that they share, and these; open for the block."""
+    graphs = {name: build_graph(config.models, pipeline) for name, pipeline in config.pipelines.items()}
+    async with open_backends(config, list(graphs.values()), loading) as backends:
+        yield {name: Pipeline(config.pipelines[name], graphs[name], backends, config) for name in graphs}, backends
+
+
+@contextmanager
+def _bind(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket at that address, not yet listening: before anything is loaded, so that a mistake shows at once."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind(address)
+        except OSError:
+            bound.close()
+            raise
+    except OSError as exc:
+        raise ConfigError(f"can't listen on {host}:{port}: {(exc.strerror or str(exc)).lower()}") from None
+    with bound:
+        yield bound
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server without its handling of signals: it would die of them in the end, and not drain."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def make_server(app: AsgiApp, limits: LimitKeys) -> Server:
+    """A server of that app on one connection class, with nothing of uvicorn's own that is not needed."""
+    return Server(
+        uvicorn.Config(
+            app,
+            http=make_connection(limits),  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=limits.connections,
+            timeout_keep_alive=limits.idle_s,  # type: ignore[arg-type]
+            timeout_graceful_shutdown=LAST_WORDS_S,
+        )
+    )
+
+
+@asynccontextmanager
+async def serving(server: Server, listening: socket.socket) -> AsyncIterator[None]:
+    """The server answers while the block is open; what is still on its way then has LAST_WORDS_S."""
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(server.serve(sockets=[listening]))
+        try:
+            yield
+        finally:
+            server.should_exit = True
+        await running
+    requests = server.server_state.tasks
+    if requests:  # uvicorn has cancelled them: let them clean up before their backends close
+        await asyncio.wait(requests, timeout=LAST_WORDS_S)
+
+
+@contextmanager
+def receiving_signals() -> Iterator[asyncio.Queue[signal.Signals]]:
+    """SIGTERM and SIGINT as they come, in place of what they do otherwise."""
+    received: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(one, received.put_nowait, one)
+    try:
+        yield received
+    finally:
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(one)
+
+
+async def drain(
+    places: Places, drain_s: float, signals: asyncio.Queue[signal.Signals], tell: Tell
+) -> signal.Signals | None:
+    """Take no more runs, and wait up to `drain_s` for those under way; a signal ends the wait, and is returned."""
+    places.close()
+    if not places.taken:
+        return None
+    tell(f"stopping: {_runs(places.taken)} may go on for {drain_s:g} s; a second signal ends them at once")
+    async with asyncio.TaskGroup() as tasks:
+        again, empty = tasks.create_task(signals.get()), tasks.create_task(places.wait_empty())
+        await asyncio.wait({again, empty}, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
+        again.cancel()
+        empty.cancel()
+    if places.taken:
+        tell(f"stopping: {_runs(places.taken)} cut off")
+    return None if again.cancelled() else again.result()
+
+
+def _runs(number: int) -> str:
+    return f"{number} run{'' if number == 1 else 's'} under way"
