@@ -59,6 +59,11 @@ class LiveRuns:
                     self._tasks = None
                     for host in self._hosts:
                         host.cancel()
+        except BaseExceptionGroup as group:
+            # hosts hand over what they fail of: this is what was raised in the block, and comes out as it was
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
         finally:
             for live in [*self._live.values()]:
                 self._forget(live)

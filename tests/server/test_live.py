@@ -1,0 +1,303 @@
+"""How long runs live, and whose they are, in virtual time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from stairstream.api import Pipeline
+from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
+from stairstream.config.graphs import build_graph
+from stairstream.config.schema import load_config
+from stairstream.core.events import Event, RunEnded
+from stairstream.core.messages import question
+from stairstream.engine.run import Run
+from stairstream.server.errors import ApiError
+from stairstream.server.gate import Caller, Used
+from stairstream.server.live import LiveRuns
+from stairstream.server.request import Asking
+from stairstream.sim.clock import run
+
+ANN, BOB = Caller(key_id="a", name="ann"), Caller(key_id="b", name="bob")
+LENGTH, TOKEN_S = 16, 0.25
+WHOLE_S = 0.5 + (LENGTH - 1) * TOKEN_S
+
+
+@dataclass
+class Place:
+    """An admission that keeps when it was held, and what was settled."""
+
+    error: Exception | None = None
+    since_s: float | None = None
+    until_s: float | None = None
+    used: list[Used] = field(default_factory=list)
+
+    async def __aenter__(self) -> "Place":
+        if self.error:
+            raise self.error
+        self.since_s = asyncio.get_running_loop().time()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.until_s = asyncio.get_running_loop().time()
+
+    def settle(self, used: Used) -> None:
+        self.used.append(used)
+
+
+@dataclass(frozen=True)
+class Served:
+    live: LiveRuns
+    pipeline: Pipeline
+    backend: ScriptedBackend
+
+    @asynccontextmanager
+    async def open(self, keep_s: float = 0, place: Place | None = None, caller: Caller = ANN) -> AsyncIterator[Run]:
+        asking = Asking(pipeline=self.pipeline, model="single", conversation=question("why?"), keep_s=keep_s)
+        async with self.live.open(asking, caller, place or Place()) as one:
+            yield one
+
+    @property
+    def num_sessions(self) -> int:
+        return self.backend.num_sessions
+
+
+@asynccontextmanager
+async def served(most_kept: int = 256) -> AsyncIterator[Served]:
+    config = load_config(Path(__file__).parents[1] / "scripted.yaml")
+    backend = ScriptedBackend(Script(words=numbered_words("w", LENGTH), first_token_s=0.5, token_s=TOKEN_S), "a")
+    settings = config.pipeline("single")
+    pipeline = Pipeline(settings, build_graph(config.models, settings), {"a": backend}, config)
+    live = LiveRuns(most_kept=most_kept)
+    async with live.serve():
+        yield Served(live, pipeline, backend)
+
+
+async def events_of(one: Run) -> list[Event]:
+    return [event async for event in one.events()]
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_a_run_is_over_and_forgotten_when_its_client_has_the_answer() -> None:
+    async def main() -> None:
+        async with served() as server:
+            place = Place()
+            async with server.open(place=place) as one:
+                events = await events_of(one)
+                assert server.live.find(ANN, one.id).run is one
+            assert isinstance(events[-1], RunEnded) and events[-1].reason == "stop"
+            assert now() == WHOLE_S
+            await asyncio.sleep(0.25)
+            assert (place.since_s, place.until_s) == (0, WHOLE_S)
+            assert [used.completion_tokens for used in place.used] == [LENGTH]
+            with pytest.raises(ApiError) as caught:
+                server.live.find(ANN, one.id)
+            assert caught.value.status == 404
+            assert server.live.num_running == 0
+
+    run(main())
+
+
+def test_a_client_that_leaves_ends_its_run_at_once() -> None:
+    async def main() -> None:
+        async with served() as server:
+            place = Place()
+            async with server.open(place=place) as one:
+                await asyncio.sleep(1)
+                assert server.num_sessions == 1
+            await one.wait_ended()
+            await asyncio.sleep(0.25)
+            assert (server.num_sessions, server.live.num_running) == (0, 0)
+            assert place.until_s == 1 and place.used[0].completion_tokens == 3
+            assert isinstance(one.past[-1], RunEnded) and one.past[-1].reason == "cancelled"
+
+    run(main())
+
+
+def test_a_run_that_is_kept_goes_on_and_can_be_read_until_its_time_is_up() -> None:
+    async def main() -> None:
+        async with served() as server:
+            place = Place()
+            async with server.open(keep_s=10, place=place) as one:
+                await asyncio.sleep(1)
+            await asyncio.sleep(6)
+            assert place.until_s == WHOLE_S  # its place is free once it is over
+            with server.live.attach(ANN, one.id) as again:
+                assert len(await events_of(again.run)) == len(one.past)
+                await asyncio.sleep(20)
+            assert now() == 27
+            await asyncio.sleep(9.75)
+            assert server.live.find(ANN, one.id)
+            await asyncio.sleep(0.5)
+            with pytest.raises(ApiError):
+                server.live.find(ANN, one.id)
+
+    run(main())
+
+
+def test_a_run_that_is_over_can_be_read_for_keep_s_from_its_end() -> None:
+    async def main() -> None:
+        async with served() as server:
+            async with server.open(keep_s=5) as one:
+                pass
+            await asyncio.sleep(WHOLE_S + 4.75)
+            assert server.live.find(ANN, one.id).run.is_over
+            await asyncio.sleep(0.5)
+            with pytest.raises(ApiError):
+                server.live.find(ANN, one.id)
+
+    run(main())
+
+
+def test_a_run_whose_client_does_not_come_back_in_time_is_cancelled() -> None:
+    async def main() -> None:
+        async with served() as server:
+            place = Place()
+            async with server.open(keep_s=1, place=place) as one:
+                await asyncio.sleep(1)
+            await one.wait_ended()
+            assert now() == 2
+            assert isinstance(one.past[-1], RunEnded) and one.past[-1].reason == "cancelled"
+            await asyncio.sleep(0.25)
+            assert (place.until_s, server.num_sessions, server.live.num_running) == (2, 0, 0)
+
+    run(main())
+
+
+def test_another_listener_keeps_a_run_alive() -> None:
+    async def main() -> None:
+        async with served() as server:
+            async with server.open() as one:
+                await asyncio.sleep(1)
+                listening = server.live.attach(ANN, one.id)
+                listening.__enter__()
+            await asyncio.sleep(1)
+            assert not one.is_over
+            listening.__exit__(None, None, None)
+            await one.wait_ended()
+            assert now() == 2
+
+    run(main())
+
+
+def test_others_do_not_see_a_run() -> None:
+    async def main() -> None:
+        async with served() as server, server.open(keep_s=10) as one:
+            for caller, run_id in ((BOB, one.id), (Caller(), one.id), (ANN, "no-such-run")):
+                with pytest.raises(ApiError) as caught:
+                    server.live.find(caller, run_id)
+                assert (caught.value.status, caught.value.code) == (404, "run_not_found")
+            assert server.live.find(ANN, one.id).run is one
+
+    run(main())
+
+
+def test_cancelling_a_run_gives_its_listeners_the_end() -> None:
+    async def main() -> None:
+        async with served() as server, server.open() as one:
+            await asyncio.sleep(1)
+            await server.live.cancel(server.live.find(ANN, one.id))
+            events = await events_of(one)
+            assert isinstance(events[-1], RunEnded) and events[-1].reason == "cancelled"
+            assert now() == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("error", [ApiError(status=429, message="too many"), ZeroDivisionError("ours")])
+def test_what_fails_before_a_run_goes_to_its_client_alone(error: Exception) -> None:
+    async def main() -> None:
+        async with served() as server, server.open() as other:
+            with pytest.raises(type(error)):
+                async with server.open(place=Place(error=error)):
+                    pass
+            assert len(await events_of(other)) > LENGTH
+
+    run(main())
+
+
+def test_what_fails_behind_a_run_goes_to_its_client_alone() -> None:
+    class Broken(Place):
+        def settle(self, used: Used) -> None:
+            raise ZeroDivisionError("ours")
+
+    async def main() -> None:
+        async with served() as server, server.open() as other:
+            with pytest.raises(ZeroDivisionError):
+                async with server.open(place=Broken()) as one:
+                    await events_of(one)
+                    await asyncio.sleep(1)
+            assert other.is_over
+
+    run(main())
+
+
+def test_a_client_that_leaves_while_it_waits_for_a_place_gives_it_up() -> None:
+    class Full(Place):
+        async def __aenter__(self) -> "Full":
+            self.since_s = now()
+            try:
+                await asyncio.sleep(100)
+            finally:
+                self.until_s = now()
+            return self
+
+    async def main() -> None:
+        async with served() as server:
+            place = Full()
+
+            async def ask() -> None:
+                async with server.open(place=place):
+                    pass
+
+            asking = asyncio.ensure_future(ask())
+            await asyncio.sleep(1)
+            asking.cancel()
+            await asyncio.wait([asking])
+            await asyncio.sleep(0.25)
+            assert (place.since_s, place.until_s, server.live.num_running) == (0, 1, 0)
+
+    run(main())
+
+
+def test_stopping_ends_every_run_and_takes_no_more() -> None:
+    async def main() -> None:
+        async with served() as server:
+            async with server.open(keep_s=100) as kept:
+                await asyncio.sleep(1)
+            async with server.open(keep_s=100) as over:
+                await asyncio.sleep(20)
+            assert over.is_over
+            async with server.open(keep_s=100) as second:
+                pass
+        assert kept.is_over and second.is_over and now() == 21
+        with pytest.raises(ApiError) as caught:
+            async with server.open():
+                pass
+        assert caught.value.status == 503
+        await asyncio.sleep(200)
+
+    run(main())
+
+
+def test_of_too_many_runs_that_are_over_the_oldest_go() -> None:
+    async def main() -> None:
+        async with served(most_kept=2) as server:
+            ids = []
+            for _ in range(4):
+                async with server.open(keep_s=1000) as one:
+                    await events_of(one)
+                await asyncio.sleep(1)
+                ids.append(one.id)
+            for run_id in ids[:2]:
+                with pytest.raises(ApiError):
+                    server.live.find(ANN, run_id)
+            assert [server.live.find(ANN, run_id).run.id for run_id in ids[2:]] == ids[2:]
+
+    run(main())
