@@ -11,6 +11,7 @@ from pathlib import Path
 from stairstream.backends.base import Backend
 from stairstream.config.build import Loading, open_backends
 from stairstream.config.graphs import build_graph, goals_of
+from stairstream.config.models import ModelConfig
 from stairstream.config.pipelines import PipelineConfig, change_policy, ready_pipeline
 from stairstream.config.rates import Rates, adapt_agents, why_unadapted
 from stairstream.config.reading import Where
@@ -72,6 +73,11 @@ class Pipeline:
         self._goals = goals_of(settings, graph)
         self._rates = rates or Rates()
         self._notes: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def models(self) -> Mapping[str, ModelConfig]:
+        """All models of the configuration, by name."""
+        return self._models
 
     @asynccontextmanager
     async def open_run(self, conversation: Conversation | str) -> AsyncIterator[Run]:
