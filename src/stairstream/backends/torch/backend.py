@@ -12,6 +12,7 @@ from stairstream.backends.threads import choose_threads
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
+from stairstream.core.session import Takes
 
 if TYPE_CHECKING:
     from stairstream.backends.torch.load import Loaded
@@ -121,6 +122,11 @@ class TorchBackend:
     @property
     def room(self) -> None:
         """Any number of sessions; they share the machine's memory."""
+
+    @property
+    def takes(self) -> frozenset[Takes]:
+        """Plain conversations only."""
+        return frozenset()
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> "TorchSession":
         """A session with a cache of its own; `written` are words of the answer to go on from."""

@@ -61,7 +61,10 @@ class Cache:
         self._size = 0
         self._keys_LHND = self._new_buffer(_LEAST_ENTRIES)
         self._values_LHND = self._new_buffer(_LEAST_ENTRIES)
-        self._positions_N = self._new_positions(_LEAST_ENTRIES)
+        # positions stay in the processor's memory: what is to be done is decided there, without waiting for a GPU
+        self._positions_N = torch.zeros(_LEAST_ENTRIES, dtype=torch.long)
+        self.row: int | None = None
+        """The row of buffers shared with others in which the entries are; None: they are in buffers of their own."""
         # Keys as they were computed, and where; kept from the first move on. A key is always rotated from there, so
         # that the rounding of many moves does not add up, and a move back restores it bit for bit.
         self._born_LHND: Tensor | None = None
@@ -76,6 +79,16 @@ class Cache:
     def num_missing(self) -> int:
         """Tokens that have no entry yet."""
         return len(self._missing)
+
+    @property
+    def missing(self) -> Sequence[int]:
+        """The positions that have no entry yet, in order."""
+        return self._missing
+
+    @property
+    def capacity(self) -> int:
+        """Entries that there is room for before the buffers must grow."""
+        return self._keys_LHND.shape[2]
 
     def append(self, token: int) -> None:
         """One more token behind all others; its entry is missing."""
@@ -102,15 +115,15 @@ class Cache:
         positions = self._missing[:num_tokens]
         start, end = self._size, self._size + len(positions)
         self._reserve(end)
-        positions_T = torch.tensor(positions, device=self._shape.device)
+        positions_T = torch.tensor(positions)
         self._positions_N[start:end] = positions_T
         if self._born_LHND is not None:
             self._born_at_N[start:end] = positions_T
         mask_TN = None
         if len(positions) > 1 or positions[0] != start:
             is_later_TN = self._positions_N[None, :end] > positions_T[:, None]
-            mask_TN = torch.zeros(is_later_TN.shape, dtype=self._shape.dtype, device=self._shape.device)
-            mask_TN.masked_fill_(is_later_TN, float("-inf"))
+            mask_TN = torch.zeros(is_later_TN.shape, dtype=self._shape.dtype)
+            mask_TN = mask_TN.masked_fill_(is_later_TN, float("-inf")).to(self._shape.device)
         ids = [self.ids[position] for position in positions]
         return Claim(cache=self, ids=ids, positions=positions, start=start, end=end, mask_TN=mask_TN)
 
@@ -118,12 +131,12 @@ class Cache:
         """Put a layer's new keys and values into a claim's room; returns all of that layer, up to the room's end."""
         self._keys_LHND[layer, :, start:end] = keys_HTD
         self._values_LHND[layer, :, start:end] = values_HTD
-        if self._born_LHND is not None:
-            self._born_LHND[layer, :, start:end] = keys_HTD
         return self._keys_LHND[layer, :, :end], self._values_LHND[layer, :, :end]
 
     def keep(self, claim: Claim) -> None:
         """Count the entries of a claim, now that every layer has written them."""
+        if self._born_LHND is not None:
+            self._born_LHND[:, :, claim.start : claim.end] = self._keys_LHND[:, :, claim.start : claim.end]
         for slot, position in enumerate(claim.positions, claim.start):
             self._slots[position] = slot
             if position == self.num_exact:
@@ -147,7 +160,7 @@ class Cache:
         pairs = [(to, slot) for to, source in sources.items() if (slot := other._slots[source]) is not None]
         start, end = self._size, self._size + len(pairs)
         self._reserve(end)
-        slots = torch.tensor([slot for _, slot in pairs], dtype=torch.long, device=self._shape.device)
+        slots = torch.tensor([slot for _, slot in pairs], dtype=torch.long)
         if other._born_LHND is not None and self._born_LHND is None:
             self._remember_births()
         self._keys_LHND[:, :, start:end] = other._keys_LHND[:, :, slots]
@@ -175,7 +188,7 @@ class Cache:
         if not holes:
             return
         behind = [slot for slot in used if slot >= self._size]
-        to, source = torch.tensor([holes, behind], device=self._shape.device)
+        to, source = torch.tensor([holes, behind])
         for buffer_LHND in (self._keys_LHND, self._values_LHND, self._born_LHND):
             if buffer_LHND is not None:
                 buffer_LHND[:, :, to] = buffer_LHND[:, :, source]
@@ -191,48 +204,47 @@ class Cache:
         for position, slot in enumerate(self._slots):
             if slot is not None:
                 wanted[slot] = position
-        wanted_N = torch.tensor(wanted, dtype=torch.long, device=self._shape.device)
+        wanted_N = torch.tensor(wanted, dtype=torch.long)
         moved = (wanted_N != self._positions_N[: self._size]).nonzero()[:, 0]
         if not len(moved):
             return
         if self._born_LHND is None:
             self._remember_births()
         assert self._born_LHND is not None
-        shifts = wanted_N[moved] - self._born_at_N[moved]
+        shifts = (wanted_N[moved] - self._born_at_N[moved]).to(self._shape.device)
         self._keys_LHND[:, :, moved] = self._rotate(self._born_LHND[:, :, moved], shifts)
         self._positions_N[: self._size] = wanted_N
 
     def _remember_births(self) -> None:
         self._born_LHND, self._born_at_N = self._keys_LHND.clone(), self._positions_N.clone()
 
+    def move_into(self, keys_LHND: Tensor, values_LHND: Tensor, row: int | None) -> None:
+        """Go on in these buffers, which hold no less; `row` says which row of shared ones they are, if any."""
+        size, capacity = self._size, keys_LHND.shape[2]
+        keys_LHND[:, :, :size] = self._keys_LHND[:, :, :size]
+        values_LHND[:, :, :size] = self._values_LHND[:, :, :size]
+        values_LHND[:, :, size:] = 0  # what others left there may be no number, and none may stand behind a mask
+        self._keys_LHND, self._values_LHND, self.row = keys_LHND, values_LHND, row
+        more = max(0, capacity - self._positions_N.shape[0])
+        self._positions_N = torch.nn.functional.pad(self._positions_N, (0, more))
+        self._born_at_N = torch.nn.functional.pad(self._born_at_N, (0, more))
+        if self._born_LHND is not None and self._born_LHND.shape[2] < capacity:
+            born_LHND = self._new_buffer(capacity)
+            born_LHND[:, :, :size] = self._born_LHND[:, :, :size]
+            self._born_LHND = born_LHND
+
+    def move_out(self) -> None:
+        """Go on in buffers of its own."""
+        self.move_into(self._new_buffer(self.capacity), self._new_buffer(self.capacity), None)
+
     def _reserve(self, num_entries: int) -> None:
         """Let the buffers hold that many entries."""
-        has = self._positions_N.shape[0]
-        if num_entries <= has:
-            return
-        size = max(num_entries, 2 * has)
-        self._keys_LHND = self._grown(self._keys_LHND, size)
-        self._values_LHND = self._grown(self._values_LHND, size)
-        self._positions_N = self._grown_positions(self._positions_N, size)
-        if self._born_LHND is not None:
-            self._born_LHND = self._grown(self._born_LHND, size)
-            self._born_at_N = self._grown_positions(self._born_at_N, size)
-
-    def _grown(self, buffer_LHND: Tensor, size: int) -> Tensor:
-        larger_LHND = self._new_buffer(size)
-        larger_LHND[:, :, : self._size] = buffer_LHND[:, :, : self._size]
-        return larger_LHND
-
-    def _grown_positions(self, positions_N: Tensor, size: int) -> Tensor:
-        larger_N = self._new_positions(size)
-        larger_N[: self._size] = positions_N[: self._size]
-        return larger_N
+        if num_entries > self.capacity:
+            size = max(num_entries, 2 * self.capacity)
+            self.move_into(self._new_buffer(size), self._new_buffer(size), None)
 
     def _new_buffer(self, size: int) -> Tensor:
         shape = self._shape
         return torch.zeros(
             (shape.num_layers, shape.num_heads, size, shape.head_size), dtype=shape.dtype, device=shape.device
         )
-
-    def _new_positions(self, size: int) -> Tensor:
-        return torch.zeros(size, dtype=torch.long, device=self._shape.device)

@@ -46,13 +46,17 @@ class Model:
         for claim in batch.claims:
             end += len(claim.ids)
             ends.append(end - 1)
+        return self.run_at(batch, [ends[i] for i in wanted])
+
+    def run_at(self, batch: Batch, places: list[int]) -> Tensor:
+        """As `run`; returns logits behind the tokens at these places of the batch's row."""
         device = self.shape.device
         with torch.inference_mode():
             logits: Tensor = self.network(
                 input_ids=torch.tensor([batch.ids], device=device),
                 position_ids=torch.tensor([batch.positions], device=device),
                 use_cache=False,
-                logits_to_keep=torch.tensor([ends[i] for i in wanted], dtype=torch.long, device=device),
+                logits_to_keep=torch.tensor(places, dtype=torch.long, device=device),
                 stairstream=batch,
             ).logits
         for claim in batch.claims:

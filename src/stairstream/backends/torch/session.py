@@ -187,7 +187,7 @@ class _Writing:
         self._tokens = tokens
         self._prompter = prompter
         self._speller = Speller(tokens, prompter.own)
-        self._maker = DeltaMaker(StopFinder(agent.sampling.stop, prompter.written))
+        self._maker = DeltaMaker(StopFinder(agent.sampling.stop, prompter.written[len(agent.begun) :]))
         self._new_ids: list[int] = []
         self.pending: list[int] = []
         self.reason: EndReason = "limit"
@@ -216,7 +216,7 @@ class _Writing:
         """A job is over. Raises ServerFailed if it failed."""
         if done.reason == "failed":
             raise ServerFailed(f"the torch backend could not compute: {done.error}")
-        self.reason = "stop" if self.is_at_stop else done.reason
+        self.reason = "stop_string" if self.is_at_stop else done.reason
         # a later job is for the rest of a character: its last word was written here, so it is no prompt
         self.computed_tokens += max(0, done.computed_tokens - self._is_ended)
         self._is_ended = True

@@ -1,0 +1,148 @@
+"""A whole task: every system answers every question, and a judge compares. What comes of it is values; see `scores`."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stairstream.core.errors import ConfigError
+from stairstream.core.messages import Conversation, Message
+from stairstream.eval.tasks.asking import Asker, OutOfMoney, Said
+from stairstream.eval.tasks.judging import Verdict, ask_verdict, read_verdict, score_of
+from stairstream.eval.tasks.questions import Question, Task
+from stairstream.eval.tasks.systems import System
+
+JUDGE = "judge"
+Tell = Callable[[int], None]
+"""Told how many answers and verdicts more there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be done. `opponent` is the system, or the recorded answer, that all others are compared with."""
+
+    task: Task
+    questions: Sequence[Question]
+    systems: Sequence[System]
+    opponent: str
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The systems that are compared with the opponent."""
+        return tuple(one.name for one in self.systems if one.name != self.opponent) if self.task.is_judged else ()
+
+    @property
+    def num_asks(self) -> int:
+        """Answers and verdicts in all."""
+        turns = sum(len(question.turns) for question in self.questions)
+        return turns * (len(self.systems) + 2 * len(self.judged))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two verdicts on one pair of answers: with the system's answer first, and second; None: an unreadable one."""
+
+    first: Verdict | None
+    second: Verdict | None
+
+    @property
+    def score(self) -> float | None:
+        """The system's: 1 if it won both times, 0 if it lost both, between for the rest; None if one is missing."""
+        if self.first is None or self.second is None:
+            return None
+        return (score_of(self.first) + 1 - score_of(self.second)) / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a question: the answers turn by turn, and verdicts turn by turn, by system."""
+
+    question: Question
+    answers: Mapping[str, Sequence[Said]]
+    pairs: Mapping[str, Sequence[Pair]] = field(default_factory=dict)
+
+
+def check_opponent(plan: Plan) -> None:
+    """Raises ConfigError for an opponent that neither answers here nor has recorded answers to every question."""
+    names = [system.name for system in plan.systems]
+    if not plan.task.is_judged or plan.opponent in names:
+        return
+    lacking = [one.id for one in plan.questions if plan.opponent not in one.outputs]
+    if lacking:
+        recorded = sorted({name for one in plan.questions for name in one.outputs})
+        raise ConfigError(f"--against {plan.opponent!r} is none of: {', '.join([*names, *recorded])}")
+
+
+async def evaluate(plan: Plan, asker: Asker, tell: Tell, at_once: int = 1) -> list[Outcome]:
+    """The questions that were answered by all systems (and judged), in their order; fewer if the money ran out.
+
+    Raises what Asker.ask raises when too much fails.
+    """
+    permits = asyncio.Semaphore(at_once)
+
+    async def work(question: Question) -> Outcome | None:
+        async with permits:
+            try:
+                return await _Question(plan, question, asker, tell).run()
+            except OutOfMoney:
+                return None
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(work(question)) for question in plan.questions]
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+    return [outcome for one in running if (outcome := one.result()) is not None]
+
+
+class _Question:
+    """One question on its way through a plan."""
+
+    def __init__(self, plan: Plan, question: Question, asker: Asker, tell: Tell) -> None:
+        self._plan = plan
+        self._question = question
+        self._asker = asker
+        self._tell = tell
+
+    async def run(self) -> Outcome | None:
+        """Its outcome; None if a system failed."""
+        answers: dict[str, list[Said]] = {}
+        for system in self._plan.systems:
+            said = await self._answer(system.name)
+            if said is None:
+                return None
+            answers[system.name] = said
+        texts = {name: [one.text for one in said] for name, said in answers.items()}
+        pairs: dict[str, list[Pair]] = {}
+        for name in self._plan.judged:
+            against = texts.get(self._plan.opponent) or [self._question.outputs[self._plan.opponent]]
+            pairs[name] = [await self._judge(texts[name], against, turn) for turn in range(len(against))]
+        return Outcome(question=self._question, answers=answers, pairs=pairs)
+
+    async def _answer(self, system: str) -> list[Said] | None:
+        conversation: Conversation = ()
+        found = []
+        for turn in self._question.turns:
+            conversation = (*conversation, Message(role="user", content=turn))
+            said = await self._asker.ask(system, conversation)
+            self._tell(1)
+            if said is None:
+                return None
+            conversation = (*conversation, Message(role="assistant", content=said.text))
+            found.append(said)
+        return found
+
+    async def _judge(self, own: Sequence[str], against: Sequence[str], turn: int) -> Pair:
+        """Both orders; equal answers are a tie, and nobody is asked."""
+        until = turn + 1
+        if own[:until] == against[:until]:
+            self._tell(2)
+            return Pair(first="tie", second="tie")
+        turns = self._question.turns[:until]
+        first = await self._verdict(ask_verdict(turns, own[:until], against[:until]))
+        second = await self._verdict(ask_verdict(turns, against[:until], own[:until]))
+        return Pair(first=first, second=second)
+
+    async def _verdict(self, conversation: Conversation) -> Verdict | None:
+        said = await self._asker.ask(JUDGE, conversation)
+        self._tell(1)
+        return None if said is None else read_verdict(said.text)

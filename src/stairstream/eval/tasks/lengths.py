@@ -1,0 +1,65 @@
+"""Win rates as if both answers were equally long.
+
+The model of length-controlled AlpacaEval (arXiv 2404.04475) without the terms that need its own prompts and their
+measured difficulty: P(win) = logistic(quality + weight * tanh(difference of lengths / its standard deviation)), fitted
+to the verdicts; the rate is what it says at a difference of 0.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import stdev
+from typing import Any
+
+from stairstream.eval.intervals import Interval
+
+_STRENGTH = 0.005
+"""Pull towards 0 per squared weight: as weak as `C=100`, so that verdicts all alike have a finite fit."""
+_RESAMPLES = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controlled:
+    """A win rate at equal lengths; `weight` is above 0 where longer answers win."""
+
+    rate: float
+    weight: float
+    interval: Interval | None
+
+
+def control_lengths(scores: Sequence[float], differences: Sequence[float]) -> Controlled | None:
+    """From scores between 0 and 1 and how much longer (in characters) each answer was; None for fewer than two."""
+    import numpy
+
+    if len(scores) < 2:
+        return None
+    spread = stdev(differences)
+    won = numpy.asarray(scores, dtype=float)
+    lengths = numpy.tanh(numpy.asarray(differences, dtype=float) / spread) if spread else numpy.zeros(len(won))
+    quality, weight = _fit(won, lengths)
+    rng = numpy.random.default_rng(0)
+    draws = (rng.integers(len(won), size=len(won)) for _ in range(_RESAMPLES))
+    rates = [_logistic(_fit(won[draw], lengths[draw])[0]) for draw in draws]
+    low, high = numpy.percentile(rates, (2.5, 97.5))
+    return Controlled(rate=_logistic(quality), weight=weight, interval=Interval(low=float(low), high=float(high)))
+
+
+def _fit(won: Any, lengths: Any) -> tuple[float, float]:
+    """The two parameters that make the verdicts likeliest."""
+    import numpy
+    from scipy.optimize import minimize
+
+    def loss(parameters: Any) -> tuple[float, Any]:
+        quality, weight = parameters
+        logits = quality + weight * lengths
+        gaps = 1 / (1 + numpy.exp(-logits)) - won
+        value = (numpy.logaddexp(0, logits) - won * logits).sum() + _STRENGTH * (quality**2 + weight**2)
+        slopes = numpy.array([gaps.sum(), (gaps * lengths).sum()]) + 2 * _STRENGTH * numpy.array([quality, weight])
+        return value, slopes
+
+    quality, weight = minimize(loss, (0.0, 0.0), jac=True, method="BFGS").x
+    return float(quality), float(weight)
+
+
+def _logistic(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
