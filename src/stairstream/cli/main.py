@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.exceptions import Abort, TyperException
 
 from stairstream import __version__
 from stairstream.cli.eval import eval_app
+from stairstream.cli.options import ConfigOption, PipelineOption, PolicyOption, SetOption, option
 from stairstream.core.errors import ConfigError, GraphError, MissingExtra, RequestError, StairstreamError
 
 app = typer.Typer(
@@ -21,34 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(eval_app)
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        metavar="FILE",
-        envvar="STAIRSTREAM_CONFIG",
-        help="A YAML file with models and pipelines; without it, the built-in one with the embedded model.",
-        show_default=False,
-    ),
-]
-PipelineOption = Annotated[
-    str | None,
-    typer.Option("--pipeline", "-p", metavar="NAME", help="Which pipeline; without it, the first of the file."),
-]
-PolicyOption = Annotated[
-    str | None,
-    typer.Option("--policy", metavar="NAME", help="Another policy: paper, balanced, cheap, careful, wait or adaptive."),
-]
 DEMO_QUESTION = "Why is the sky blue?"
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NUMBER=VALUE", help="Change one number of the policy, as in first_chunk=16."),
-]
-
-
-def _option(metavar: str, text: str) -> Any:
-    return typer.Option(metavar=metavar, help=text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,13 +140,13 @@ def fake_server_command(
         typer.Option("--config", "-c", metavar="FILE", help="A YAML file with `models`, each with the options below."),
     ] = None,
     model: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A model to serve; may be repeated.")] = None,
-    first_token_s: Annotated[float | None, _option("SECONDS", "From call to first token; 0.2 without it.")] = None,
-    token_s: Annotated[float | None, _option("SECONDS", "Per token; 0.02 without it.")] = None,
-    tokens_per_s: Annotated[float | None, _option("NUMBER", "Tokens per second, in place of --token-s.")] = None,
-    length: Annotated[int | None, _option("TOKENS", "How long an answer is; 300 without it.")] = None,
-    prefill_tokens_per_s: Annotated[float | None, _option("NUMBER", "Speed of reading; free without it.")] = None,
-    fault: Annotated[str | None, _option("KIND", "What goes wrong: hang, cut, status_500, ...")] = None,
-    after_tokens: Annotated[int | None, _option("TOKENS", "Tokens of a call before its fault.")] = None,
+    first_token_s: Annotated[float | None, option("SECONDS", "From call to first token; 0.2 without it.")] = None,
+    token_s: Annotated[float | None, option("SECONDS", "Per token; 0.02 without it.")] = None,
+    tokens_per_s: Annotated[float | None, option("NUMBER", "Tokens per second, in place of --token-s.")] = None,
+    length: Annotated[int | None, option("TOKENS", "How long an answer is; 300 without it.")] = None,
+    prefill_tokens_per_s: Annotated[float | None, option("NUMBER", "Speed of reading; free without it.")] = None,
+    fault: Annotated[str | None, option("KIND", "What goes wrong: hang, cut, status_500, ...")] = None,
+    after_tokens: Annotated[int | None, option("TOKENS", "Tokens of a call before its fault.")] = None,
     host: Annotated[str, typer.Option(metavar="NAME", help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="NUMBER", min=0, max=65535, help="0: a free port.")] = 9100,
 ) -> None:
