@@ -126,6 +126,9 @@ class Run:
         self._loop = asyncio.get_running_loop()
         self._start = self._loop.time()
         self._ended: asyncio.Future[None] = self._loop.create_future()
+        agents = tuple(agent.name for agent in graph.agents)
+        # here and not in the run's task: also one that is left before that begins has a first event
+        self._emit(RunStarted(at_s=0.0, run_id=self.id, agents=agents, answer=graph.answer))
 
     @property
     def past(self) -> Sequence[Event]:
@@ -192,14 +195,6 @@ class Run:
     # The run's own task
 
     async def _run(self) -> None:
-        self._emit(
-            RunStarted(
-                at_s=self._clock(),
-                run_id=self.id,
-                agents=tuple(agent.name for agent in self.graph.agents),
-                answer=self.graph.answer,
-            )
-        )
         timer = None
         if self._limits.deadline_s is not None:
             timer = self._loop.call_at(self._start + self._limits.deadline_s, self._end_early, "deadline")
