@@ -118,6 +118,7 @@ class Run:
         self._agents: dict[str, asyncio.Task[None]] = {}
         self._readers = {agent.name: set(graph.readers(agent.name)) for agent in graph.agents}
         self._ends: dict[str, AgentEnded] = {}
+        self._failures: dict[str, BackendError] = {}
         self._cancelled_for: dict[str, AgentEnd] = {}
         prices = limits.prices
         self._meter = Meter(graph.agents, prices)
@@ -144,6 +145,11 @@ class Run:
     def answer(self) -> str:
         """The answer so far."""
         return self._outputs[self.graph.answer].answer.text()
+
+    @property
+    def failure(self) -> BackendError | None:
+        """What the answering agent has failed of, if it has."""
+        return self._failures.get(self.graph.answer)
 
     def log(self, agent: str) -> Log:
         """What an agent has written so far; KeyError if there is no such agent."""
@@ -261,6 +267,7 @@ class Run:
         try:
             reason = await loop.run(tasks.create_task)
         except BackendError as exc:
+            self._failures[agent.name] = exc
             reason, error = ("failed" if len(output.answer) or loop.has_called else "dropped"), str(exc)
         except asyncio.CancelledError:
             reason = self._cancelled_for.get(agent.name, "cancelled")
