@@ -18,7 +18,7 @@ from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import Conversation, question
 from stairstream.core.metrics import Summary, gaps_s, summarize
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.core.session import Layout
+from stairstream.core.session import Layout, Takes
 from stairstream.engine.run import open_run
 
 ASK = question("Why is the sky blue, and why are sunsets red? Explain it to a curious child.")
@@ -72,6 +72,10 @@ class Late:
     @property
     def room(self) -> Room | None:
         return self._inner.room
+
+    @property
+    def takes(self) -> frozenset[Takes]:
+        return self._inner.takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
         return _Late(await self._inner.open(agent, conversation, written))

@@ -137,7 +137,7 @@ def test_a_stop_string_ends_the_answer_before_it(open_place: OpenPlace) -> None:
         joined = text_of(await write(session, 5))
         items = await write(session, 100)
         assert joined + text_of(items) == place.text[: place.text.index(stop)]
-        assert reason_of(items) == "stop"
+        assert reason_of(items) == "stop_string"
         await session.aclose()
 
     on(open_place, act)

@@ -396,7 +396,7 @@ def test_stop_string_ends_the_answer_before_it() -> None:
         cut = await backend.open(replace(AGENT, sampling=Sampling(temperature=0, stop=(stop,))), ASK)
         items = [item async for item in cut.write(30)]
         assert joined(items) == text[: text.index(stop)]
-        assert ended(items).reason == "stop"
+        assert ended(items).reason == "stop_string"
 
     on_model(act)
 

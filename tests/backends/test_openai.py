@@ -380,7 +380,7 @@ def test_a_stop_string_ends_the_answer_before_it(tmp_path: Path) -> None:
             joined = text_of(await write(session, 3))
             items = await write(session)
             assert joined + text_of(items) == "w1 w2 w3 w4 "
-            assert end_of(items).reason == "stop"
+            assert end_of(items).reason == "stop_string"
 
     run(main())
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Chunk, WriteItem
+from stairstream.core.session import Chunk, Takes, WriteItem
 
 
 class Session(Protocol):
@@ -29,7 +29,7 @@ class Session(Protocol):
         """
 
     def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
-        """Go on with the answer for up to `limit` tokens: one Began, then Deltas and Notes, then one Ended.
+        """Go on with the answer for up to `limit` tokens: one Began, then Deltas, ToolDeltas and Notes, then one Ended.
 
         A second Began before the first Delta says that the call had to be made again, perhaps in another layout.
         Deltas end at character borders. Raises a BackendError when the place fails; after one that came
@@ -64,8 +64,15 @@ class Backend(Protocol):
     def room(self) -> "Room | None":
         """What limits the number of sessions at once; backends on one engine share it. None: nothing does."""
 
+    @property
+    def takes(self) -> frozenset[Takes]:
+        """What the model takes besides a plain conversation; nothing else is brought before it."""
+
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
-        """A session for an agent; `written` are words of its answer to go on from (failover, a client's prefill)."""
+        """A session for an agent; `written` are words of its answer to go on from (failover, a client's prefill).
+
+        Those that the client began with, `agent.begun`, are in front of them.
+        """
 
     async def aclose(self) -> None:
         """Close what all sessions share."""

@@ -44,6 +44,10 @@ class Call:
         if self.is_stopped:
             return "stopped"
         match self.reader.finish_reason:
+            case "length" | "content_filter" as reason if self.reader.call_tokens:
+                return reason  # a call that was cut can't be gone on with
+            case _ if self.reader.call_tokens:
+                return "tool_calls"
             case "length" if self.continuation.num_tokens:
                 counted = self.reader.completion_tokens
                 return "limit" if counted is None or counted >= self.max_tokens else "length"
@@ -59,7 +63,9 @@ class Call:
         return Usage(
             prompt_tokens=self.began.prompt_tokens if prompt_tokens is None else prompt_tokens,
             cached_tokens=reader.cached_tokens,
-            completion_tokens=self.continuation.num_tokens if completion_tokens is None else completion_tokens,
+            completion_tokens=(
+                self.continuation.num_tokens + reader.call_tokens if completion_tokens is None else completion_tokens
+            ),
             is_estimate=prompt_tokens is None or completion_tokens is None,
         )
 

@@ -55,7 +55,7 @@ class Continuation:
         if self._stops:
             text = self._stops.feed(text) + self._stops.finish()
             if self._stops.is_found:
-                self.reason = "stop"
+                self.reason = "stop_string"
         if not text:
             return None
         count = self._release(text)
@@ -76,7 +76,7 @@ class Continuation:
                 is_exact = is_exact and is_whole
                 self._at_word_end = text[-1].isspace()
             if self._stops and self._stops.is_found:
-                self.reason = "stop"
+                self.reason = "stop_string"
         return Delta("".join(texts), count, None, not is_exact) if texts else None
 
     def _is_behind_end(self, piece: Piece, is_exact: bool) -> bool:

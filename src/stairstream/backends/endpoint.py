@@ -1,6 +1,7 @@
 """One model at one URL: posts requests, and leaves out what the endpoint turns out not to take."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 
 import aiohttp
@@ -22,7 +23,7 @@ from stairstream.backends.http import (
 )
 from stairstream.backends.wire import AnswerReader
 from stairstream.core.errors import ConfigError, MalformedAnswer, ServerFailed, UnknownModel
-from stairstream.core.graph import Sampling
+from stairstream.core.graph import Extras, Sampling
 from stairstream.core.messages import as_dicts
 from stairstream.core.prompts import Prompt
 from stairstream.core.session import Note
@@ -30,7 +31,7 @@ from stairstream.core.session import Note
 Fields = dict[str, object]
 """The body of a request, field by field."""
 
-_SPARABLE = ("seed", "temperature", "top_p")
+_SPARABLE = ("seed", "temperature", "top_p", "parallel_tool_calls", "user")
 """Settings that a request can do without; whoever asked for them is told."""
 
 EFFORTS = ("minimal", "low")
@@ -67,9 +68,16 @@ class Endpoint:
         """Host and model, as errors name them."""
         return f"{host_of(self.base_url)} ({self.model})"
 
-    def body(self, prompt: Prompt, sampling: Sampling, max_tokens: int, continues: Continues) -> Fields:
+    def body(
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        max_tokens: int,
+        continues: Continues,
+        extras: Extras | None = None,
+    ) -> Fields:
         """A streaming request for a prompt, its last message marked as one to be continued where that is asked for."""
-        messages: list[dict[str, object]] = [{**message} for message in as_dicts(prompt.messages)]
+        messages = as_dicts(prompt.messages)
         body: Fields = {"model": self.model, "messages": messages, "stream": True, "max_tokens": max_tokens}
         body |= self._fixed
         if prompt.continues_last and continues == "flag":
@@ -78,7 +86,8 @@ class Endpoint:
             messages[-1]["prefix"] = True
         settings = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
         settings["repetition_penalty"] = sampling.repetition_penalty
-        return body | {name: value for name, value in settings.items() if value is not None}
+        body |= {name: value for name, value in settings.items() if value is not None}
+        return body | _extras(extras) if extras else body
 
     async def connect(self) -> None:
         """See that a connection is ready in the pool; a failure shows at the first request."""
@@ -186,7 +195,25 @@ class Endpoint:
             self._left_out.add("chat_template_kwargs")
             return True
         for name in ("stream_options", *_SPARABLE, "chat_template_kwargs", "reasoning_effort"):
-            if name in message and name in sent:
+            if name in sent and _is_about(message, name):
                 self._left_out.add(name)
                 return True
         return False
+
+
+def _extras(extras: Extras) -> Fields:
+    """The fields that a request adds; what is JSON already goes as it is."""
+    fields: Fields = {}
+    for name in ("response_format", "tools", "tool_choice"):
+        if (value := getattr(extras, name)) is not None:
+            fields[name] = msgspec.Raw(value)
+    if extras.parallel_tool_calls is not None:
+        fields["parallel_tool_calls"] = extras.parallel_tool_calls
+    if extras.user is not None:
+        fields["user"] = extras.user
+    return fields
+
+
+def _is_about(message: str, name: str) -> bool:
+    """Whether a rejection names a field; the role `user` is in many that are not about the field."""
+    return name in message if name != "user" else bool(re.search(r"""['"`]user['"`](?! (?:message|role))""", message))

@@ -9,7 +9,7 @@ from stairstream.backends.base import Backend, Room, Session
 from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Began, Chunk, Delta, Ended, Note, Usage, WriteItem
+from stairstream.core.session import Began, Chunk, Delta, Ended, Note, Takes, ToolDelta, Usage, WriteItem
 
 
 class Hedged:
@@ -26,6 +26,10 @@ class Hedged:
     @property
     def room(self) -> Room | None:
         return self._inner.room
+
+    @property
+    def takes(self) -> frozenset[Takes]:
+        return self._inner.takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
         session = await self._inner.open(agent, conversation, written)
@@ -49,7 +53,7 @@ class _Try:
         try:
             async for item in self.items:
                 self.head.append(item)
-                if isinstance(item, Delta | Ended):
+                if isinstance(item, Delta | ToolDelta | Ended):
                     return
         except BackendError as exc:
             self.error = exc

@@ -10,7 +10,7 @@ from itertools import count
 from stairstream.backends.base import Backend, Room, Session
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Chunk, Ended, WriteItem
+from stairstream.core.session import Chunk, Ended, Takes, WriteItem
 
 
 class Permits:
@@ -91,6 +91,10 @@ class Limited:
     @property
     def room(self) -> Room | None:
         return self._inner.room
+
+    @property
+    def takes(self) -> frozenset[Takes]:
+        return self._inner.takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
         return _LimitedSession(await self._inner.open(agent, conversation, written), self, agent.depth)

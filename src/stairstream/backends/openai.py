@@ -6,7 +6,7 @@ way in `call`, what its bytes mean in `wire`, its failures in `http`.
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -32,7 +32,7 @@ from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import Conversation, estimate_size
 from stairstream.core.prompts import Prompt, render
 from stairstream.core.seams import EDGE_TOKENS
-from stairstream.core.session import Began, Chunk, Ended, Note, Usage, WriteItem
+from stairstream.core.session import Began, Chunk, Ended, Note, Takes, Usage, WriteItem
 from stairstream.core.stops import StopFinder
 from stairstream.core.tokens import estimate_tokens
 
@@ -65,7 +65,8 @@ class OpenAIBackend:
     `cache_salt` keeps a server's prefix cache apart from that of others with another one. `session_header` names a
     header that holds the same value in all calls of a session, for routers that send it to the server that knows it.
     With `prefetches` the prompt of each update is sent once before, for one token, while the call under way still
-    speaks: shorter gaps, for twice the prompt tokens, where the endpoint caches prefixes.
+    speaks: shorter gaps, for twice the prompt tokens, where the endpoint caches prefixes. `takes` is what the model
+    takes besides text.
     """
 
     def __init__(
@@ -82,7 +83,9 @@ class OpenAIBackend:
         cache_salt: str | None = None,
         session_header: str | None = None,
         prefetches: bool = False,
+        takes: Iterable[Takes] = ("tools", "response_format"),
     ) -> None:
+        self._takes = frozenset(takes)
         self.prefetches = prefetches
         self.session_header = session_header
         self.reasoning = reasoning
@@ -110,6 +113,11 @@ class OpenAIBackend:
     @property
     def room(self) -> None:
         """An endpoint takes as many as come; its own limits are answered with 429."""
+
+    @property
+    def takes(self) -> frozenset[Takes]:
+        """What it was said to take."""
+        return self._takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> "OpenAISession":
         """A session; nothing is sent yet."""
@@ -240,6 +248,12 @@ class OpenAISession:
                 if delta is not None:
                     self._context.written += delta.text
                     yield delta
+                if reader.calls:
+                    if held := continuation.finish():  # words come before calls
+                        self._context.written += held.text
+                        yield held
+                    for one in reader.take_calls() if continuation.reason is None else ():
+                        yield one
                 if reader.broken is not None or reader.error is not None:
                     self._backend.endpoint.check(reader)
             if not (call.is_stopped or continuation.reason) and (delta := continuation.finish()):
@@ -279,14 +293,14 @@ class OpenAISession:
         prompt = render(context, layout)
         sampling, is_quoted = context.agent.sampling, layout == "quoted"
         room = EDGE_TOKENS + min(_REPEAT_TOKENS, estimate_tokens(context.written)) if is_quoted else 0
-        stops = StopFinder(sampling.stop, context.written) if sampling.stop else None
+        stops = StopFinder(sampling.stop, context.own) if sampling.stop else None
         seam = choose_seam(context, layout, prompt, capability)
         goes_on = bool(context.written)
         less_thinking = _LESS_THINKING.get(self._backend.reasoning, {}) if goes_on else {}
         is_off = "chat_template_kwargs" in less_thinking and self._backend.endpoint.takes("chat_template_kwargs")
         thinking_tokens = 0 if is_off else self._backend.thinking_tokens
         room += thinking_tokens
-        body = self._backend.endpoint.body(prompt, sampling, limit + room, capability.continues)
+        body = self._backend.endpoint.body(prompt, sampling, limit + room, capability.continues, context.agent.extras)
         prompt_tokens = sum(estimate_size(one) + _TOKENS_PER_MESSAGE for one in prompt.messages)
         return Call(
             began=Began(layout=layout, why=why, prompt_tokens=prompt_tokens, is_estimate=True),
@@ -301,7 +315,11 @@ class OpenAISession:
 
     def _check_thoughts(self, call: Call) -> None:
         """Thoughts that leave no room for a word are no answer, and would be none the next time."""
-        if call.has_thought and not call.continuation.num_tokens and call.reader.finish_reason == "length":
+        if (
+            call.has_thought
+            and not (call.continuation.num_tokens or call.reader.call_tokens)
+            and call.reader.finish_reason == "length"
+        ):
             where, tokens = self._backend.endpoint.where, call.max_tokens
             raise MalformedAnswer(f"{where}: its thoughts took all {tokens} tokens of the call; raise thinking_tokens")
 

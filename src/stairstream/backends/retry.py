@@ -14,7 +14,7 @@ from stairstream.backends.base import Backend, Room, Session
 from stairstream.core.errors import BackendError, ConnectionFailed, MalformedAnswer, RateLimited
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Began, Chunk, Delta, Ended, Note, Usage, WriteItem
+from stairstream.core.session import Began, Chunk, Delta, Ended, Note, Takes, ToolDelta, Usage, WriteItem
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -41,6 +41,10 @@ class Retrying:
     @property
     def room(self) -> Room | None:
         return self._inner.room
+
+    @property
+    def takes(self) -> frozenset[Takes]:
+        return self._inner.takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
         session = await self._inner.open(agent, conversation, written)
@@ -82,6 +86,8 @@ class _RetryingSession:
                             case Delta():
                                 has_begun = True
                                 self._has_words = self._has_words or not item.is_thinking
+                            case ToolDelta():
+                                has_begun = True
                             case Ended(reason="stop" | "length") if not (has_begun or self._has_words or is_last):
                                 used = item.usage or used
                                 raise MalformedAnswer(f"{self._backend.model} gave an empty answer")

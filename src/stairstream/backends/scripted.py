@@ -6,7 +6,7 @@ Times are exact: every token has its instant, computed from the start of its cal
 import asyncio
 import math
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from typing import Literal
@@ -21,9 +21,9 @@ from stairstream.core.errors import (
     StreamCut,
 )
 from stairstream.core.graph import Agent
-from stairstream.core.messages import Conversation
+from stairstream.core.messages import Conversation, ToolCall
 from stairstream.core.prompts import Prompt, render
-from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Usage, WriteItem
+from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Takes, ToolDelta, Usage, WriteItem
 from stairstream.core.stops import StopFinder
 
 FaultKind = Literal[
@@ -46,6 +46,9 @@ the call at its start. `hang`, `cut`, `cut_in_character`, `malformed` and `error
 `after_tokens` of the call: silence for ever, a lost connection, one that is lost inside the bytes of a character, a
 chunk that is not one, an error as an event. `empty` ends without a word, `length_at_once` too, and says `length`.
 `no_done` says all its words, then stops without saying that it has ended."""
+
+_CALL_CHARACTERS = 4
+"""What one token of a call's arguments spells."""
 
 SILENT_FAULTS: tuple[FaultKind, ...] = ("empty", "length_at_once")
 
@@ -77,6 +80,7 @@ class Script:
     With `caches_prefix` the words that a prompt shares with the beginning of the same session's context before it
     cost no prefill, and count as cached; without it the cached count is unknown. With `prefetches` too, a session can
     have its next prompt computed beside a write, by a call for one token.
+    Where a request has tools, `tool_calls` come behind the words, piece by piece as `pieces_of` cuts them.
     """
 
     words: Sequence[str]
@@ -87,6 +91,7 @@ class Script:
     caches_prefix: bool = False
     prefetches: bool = False
     fault: Fault | None = None
+    tool_calls: Sequence[ToolCall] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +115,14 @@ def words_of(prompt: Prompt) -> list[str]:
     return [word for message in prompt.messages for word in message.content.split()]
 
 
+def pieces_of(calls: Sequence[ToolCall]) -> Iterator[ToolDelta]:
+    """Calls as they stream: the name first, then the arguments, a few characters a token."""
+    for index, call in enumerate(calls):
+        yield ToolDelta(index=index, id=call.id, name=call.name)
+        for start in range(0, len(call.arguments), _CALL_CHARACTERS):
+            yield ToolDelta(index=index, arguments=call.arguments[start : start + _CALL_CHARACTERS])
+
+
 def next_word(words: Sequence[str], written: str) -> int:
     """Where a script goes on after a text: behind the words that it begins with, or behind as many words as it
     has when it is not a script's own (an answer taken over from another model)."""
@@ -124,8 +137,9 @@ def next_word(words: Sequence[str], written: str) -> int:
 class ScriptedBackend:
     """One scripted model. `calls` lists what it was sent; `num_writing` is the number of calls now under way."""
 
-    def __init__(self, script: Script, model: str = "scripted") -> None:
+    def __init__(self, script: Script, model: str = "scripted", takes: Iterable[Takes] = ()) -> None:
         self.script = script
+        self._takes = frozenset(takes)
         self.calls: list[Call] = []
         self.num_writing = 0
         self.num_sessions = 0
@@ -139,6 +153,11 @@ class ScriptedBackend:
     @property
     def room(self) -> None:
         """There is always room."""
+
+    @property
+    def takes(self) -> frozenset[Takes]:
+        """What it was said to take."""
+        return self._takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> "ScriptedSession":
         """A session that says the script's words from behind `written`."""
@@ -194,7 +213,7 @@ class ScriptedSession:
         first_s = call.at_s + script.first_token_s + (call.prompt_tokens - (cached or 0)) / script.prefill_tokens_per_s
         remaining = () if fault and fault.kind in SILENT_FAULTS else script.words[self._next_word :]
         stop = self._context.agent.sampling.stop
-        stops = StopFinder(stop, self._context.written) if stop else None
+        stops = StopFinder(stop, self._context.own) if stop else None
         count = held = 0
         self._backend.num_writing += 1
         try:
@@ -226,9 +245,21 @@ class ScriptedSession:
                 self._context.wrote(text)
                 yield Delta(text, held)
             is_over = (count == len(remaining) and not self._is_stopped) or (stops is not None and stops.is_found)
+            has_called = False
+            if is_over and not (stops and stops.is_found) and self._context.agent.extras.tools is not None:
+                for piece in pieces_of(script.tool_calls):
+                    await self._wait_until(first_s + count * script.token_s)
+                    if fault and count == fault.after_tokens and fault.kind != "no_done":
+                        await self._break_off(fault)
+                    if self._is_stopped:
+                        break
+                    count, has_called = count + 1, True
+                    yield piece
             if fault and (fault.kind == "no_done" or (is_over and count == fault.after_tokens)):
                 await self._break_off(fault)
-            reason: EndReason = "stop" if is_over else "stopped" if self._is_stopped else "limit"
+            reason: EndReason = "stopped" if self._is_stopped else "limit"
+            if is_over:
+                reason = "tool_calls" if has_called else "stop_string" if stops and stops.is_found else "stop"
             if fault and fault.kind == "length_at_once":
                 reason = "length"
             usage = Usage(prompt_tokens=call.prompt_tokens, cached_tokens=cached, completion_tokens=count)

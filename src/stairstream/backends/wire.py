@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from stairstream.core.session import Delta
+from stairstream.backends.tool_calls import CallFinder, RawCall
+from stairstream.core.session import Delta, ToolDelta
 from stairstream.core.sse import SseDecoder
 from stairstream.core.thinking import ThoughtFinder
 from stairstream.core.tokens import estimate_delta
@@ -29,6 +30,7 @@ class _Content(msgspec.Struct):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    tool_calls: list[RawCall] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -63,11 +65,12 @@ class AnswerReader:
 
     Tokens are counted from continuous usage where the server gives it (`is_exact`), else estimated per event.
     Thinking is no text of the answer: it gathers in `thoughts`; with `finds_thoughts` also what stands between <think>
-    tags at the answer's start. After `error` (the server's own) or `broken` (something
-    that is no chunk) nothing more is read.
+    tags at the answer's start. Calls of tools gather in `calls`, piece by piece. After `error` (the server's own) or
+    `broken` (something that is no chunk) nothing more is read.
     """
 
     __slots__ = (
+        "_call_finder",
         "_finder",
         "_handed_tokens",
         "_has_choices",
@@ -75,6 +78,7 @@ class AnswerReader:
         "_sse",
         "broken",
         "cached_tokens",
+        "calls",
         "completion_tokens",
         "error",
         "finish_reason",
@@ -90,7 +94,9 @@ class AnswerReader:
         self._finder = ThoughtFinder() if finds_thoughts else None
         self._handed_tokens = self._held_tokens = 0
         self._has_choices = self.thinks_inline = False
+        self._call_finder: CallFinder | None = None
         self.thoughts: list[Piece] = []
+        self.calls: list[ToolDelta] = []
         self.finish_reason: str | None = None
         self.is_done = False
         self.is_exact = False
@@ -107,6 +113,16 @@ class AnswerReader:
         thoughts, self.thoughts = self.thoughts, []
         text, count = "".join(piece.text for piece in thoughts), sum(piece.num_tokens for piece in thoughts)
         return Delta(text, count, is_estimate=not self.is_exact, is_thinking=True)
+
+    @property
+    def call_tokens(self) -> int:
+        """Tokens of calls of tools so far, an estimate; 0 as long as there are none."""
+        return self._call_finder.num_tokens if self._call_finder else 0
+
+    def take_calls(self) -> list[ToolDelta]:
+        """The pieces of calls that have gathered."""
+        calls, self.calls = self.calls, []
+        return calls
 
     def feed(self, data: bytes) -> list[Piece]:
         """The pieces of text that these bytes of an event stream complete."""
@@ -163,6 +179,9 @@ class AnswerReader:
                     pieces.append(piece)
                 else:
                     self._sort(piece, self._finder, pieces)
+            if content.tool_calls:
+                self._call_finder = self._call_finder or CallFinder()
+                self.calls += self._call_finder.take(content.tool_calls)
         if choice.finish_reason:
             self.finish_reason = choice.finish_reason
 

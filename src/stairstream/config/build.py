@@ -96,7 +96,7 @@ class Engines:
         """A backend for a model, on an engine that is there or on a new one; it is closed with the engines."""
         match model.keys:
             case ScriptedKeys() as keys:
-                return ScriptedBackend(_make_script(model.name, keys), model=model.name)
+                return ScriptedBackend(_make_script(model.name, keys), model=model.name, takes=keys.takes)
             case OpenAIKeys() as keys:
                 return self._make_openai(keys)
             case LlamaCppKeys() as keys:
@@ -130,6 +130,7 @@ class Engines:
             cache_salt=keys.cache_salt,
             session_header=keys.session_header,
             prefetches=keys.prefetch,
+            takes=keys.takes,
         )
 
     async def _make_llamacpp(self, name: str, keys: LlamaCppKeys) -> Backend:

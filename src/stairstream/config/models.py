@@ -24,6 +24,7 @@ from stairstream.config.reading import (
 )
 from stairstream.core.costs import Price
 from stairstream.core.graph import Forward
+from stairstream.core.session import Takes
 
 _Count = Annotated[int, Bound(least=0)]
 _T = TypeVar("_T")
@@ -77,7 +78,7 @@ class OpenAIKeys:
 
     `cache_salt` keeps its prefix cache apart from that of others; `session_header` names a header that is the same in
     all calls of an agent, for routers that go by it. `prefetch`: the prompt of an update is sent once before, while
-    the step under way still speaks.
+    the step under way still speaks. `takes`: what the model takes besides text.
     """
 
     base_url: str
@@ -89,6 +90,7 @@ class OpenAIKeys:
     cache_salt: Annotated[str, Secret()] | None = field(default=None, repr=False)
     session_header: str | None = None
     prefetch: bool = False
+    takes: tuple[Takes, ...] = ("tools", "response_format")
     context_tokens: Whole | None = None
 
 
@@ -156,6 +158,7 @@ class ScriptedKeys:
     first_token_s: Seconds = 0.0
     token_s: Seconds = 0.0
     prefill_tokens_per_s: Annotated[float, Bound(least=1)] | None = None
+    takes: tuple[Takes, ...] = ()
     context_tokens: Whole | None = None
     fault: FaultKeys | None = None
 

@@ -72,6 +72,11 @@ class Context:
         return tuple(self.turns)
 
     @property
+    def own(self) -> str:
+        """What it has written itself, without what the client began with."""
+        return self.written[len(self.agent.begun) :]
+
+    @property
     def is_complete(self) -> bool:
         """Whether every reference has ended."""
         return all(reference.is_final for reference in self.references.values())

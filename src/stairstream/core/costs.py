@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from stairstream.core.events import Event, Noted, StepEnded, Thought, Wrote
+from stairstream.core.events import Called, Event, Noted, StepEnded, Thought, Wrote
 from stairstream.core.graph import Agent
 from stairstream.core.session import Note, Usage
 
@@ -75,7 +75,7 @@ class Meter:
     def take(self, event: Event) -> None:
         """Count an event."""
         match event:
-            case Wrote() | Thought():
+            case Wrote() | Thought() | Called():
                 if price := self._price_of(event.agent):
                     more = event.num_tokens * price.completion / 1e6
                     self._under_way[event.agent] = self._under_way.get(event.agent, 0.0) + more

@@ -5,17 +5,30 @@ read nothing else.
 character offsets [start, end).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from stairstream.core.messages import ToolCall
 from stairstream.core.session import EndReason, Layout, Note, Usage
 
-AgentEnd = Literal["stop", "length", "content_filter", "failed", "dropped", "cancelled", "agreed", "deadline", "budget"]
+AgentEnd = Literal[
+    "stop",
+    "length",
+    "content_filter",
+    "tool_calls",
+    "failed",
+    "dropped",
+    "cancelled",
+    "agreed",
+    "deadline",
+    "budget",
+]
 """How an agent ended. `failed`: it broke off, its words so far stay. `dropped`: it failed before its first
 word and nobody sees it. `cancelled`: its last reader ended, or the run was left. `agreed`: others said the same, so it
 was stopped. `deadline`, `budget`: the run's time or money was up."""
 
-RunEnd = Literal["stop", "length", "content_filter", "deadline", "budget", "failed", "cancelled"]
+RunEnd = Literal["stop", "length", "content_filter", "tool_calls", "deadline", "budget", "failed", "cancelled"]
 """How a run ended: as its answer did; `failed`, with an error, words sent stay; or `cancelled` by its caller."""
 
 
@@ -84,6 +97,20 @@ class Thought:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Called:
+    """A piece of a tool's call, as it came: no log has it. `id` and `name` come with the first piece of each."""
+
+    at_s: float
+    agent: str
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+    num_tokens: int
+    is_estimate: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Noted:
     """Something worth knowing: a retry, a setting that was ignored."""
 
@@ -123,4 +150,18 @@ class RunEnded:
     error: str | None = None
 
 
-Event = RunStarted | StepStarted | LayoutChosen | Wrote | Thought | Noted | StepEnded | AgentEnded | RunEnded
+Event = RunStarted | StepStarted | LayoutChosen | Wrote | Thought | Called | Noted | StepEnded | AgentEnded | RunEnded
+
+
+def calls_of(events: Iterable[Event], agent: str) -> tuple[ToolCall, ...]:
+    """The calls of tools that an agent made, whole."""
+    calls: dict[int, ToolCall] = {}
+    for event in events:
+        if isinstance(event, Called) and event.agent == agent:
+            before = calls.get(event.index, ToolCall(id="", name="", arguments=""))
+            calls[event.index] = ToolCall(
+                id=event.id or before.id,
+                name=event.name or before.name,
+                arguments=before.arguments + event.arguments,
+            )
+    return tuple(calls[index] for index in sorted(calls))

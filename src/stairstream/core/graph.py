@@ -7,7 +7,7 @@ from typing import Literal
 from stairstream.core.edges import Edges
 from stairstream.core.errors import GraphError
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.core.session import Layout
+from stairstream.core.session import Layout, Takes
 from stairstream.core.wording import Wording
 
 
@@ -21,6 +21,23 @@ class Sampling:
     seed: int | None = None
     repetition_penalty: float | None = None
     stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What a request wants of the answering agent besides sampling; JSON as the wire has it, not looked into."""
+
+    response_format: bytes | None = field(default=None, repr=False)
+    tools: bytes | None = field(default=None, repr=False)
+    tool_choice: bytes | None = field(default=None, repr=False)
+    parallel_tool_calls: bool | None = None
+    user: str | None = field(default=None, repr=False)
+
+    @property
+    def needs(self) -> frozenset[Takes]:
+        """What a model must take for that."""
+        given: dict[Takes, bytes | None] = {"tools": self.tools, "response_format": self.response_format}
+        return frozenset(name for name, value in given.items() if value is not None)
 
 
 Forward = Literal["answer", "thinking", "both"]
@@ -57,6 +74,8 @@ class Agent:
     `forward` is what its readers get to see; `edges` (with `delimiter` for sections) where the chunks that it reads may
     end; `context_tokens` what its model's context holds; `agreement` when its upstream may stop early. With `one_call`
     it answers once its quorum has ended, and never updates: for a model that would think anew at every update.
+    `extras` are what a request wants of it; `begun` are words of the client that its answer goes on from: they are
+    part of its context, and not of what it writes.
     `depth` is set by the graph: how far the agent is from those that read nobody.
     """
 
@@ -77,6 +96,8 @@ class Agent:
     context_tokens: int | None = None
     one_call: bool = False
     agreement: Agreement | None = None
+    extras: Extras = field(default_factory=Extras)
+    begun: str = field(default="", repr=False)
     depth: int = 0
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from stairstream.core.events import (
     AgentEnd,
     AgentEnded,
+    Called,
     Event,
     LayoutChosen,
     Noted,
@@ -24,6 +25,9 @@ from stairstream.core.session import Layout, Note, Usage
 
 STALL_AFTER_S = 0.1
 """A pause up to this long between two deltas is not felt as one (Nielsen's limit for an instant response)."""
+
+_Heard = Wrote | Called
+"""What whoever waits gets to see of an answer."""
 
 E = TypeVar("E", bound=Event)
 
@@ -103,20 +107,20 @@ def summarize_agent(events: Iterable[Event], agent: str) -> AgentSummary:
         layout=layouts[-1].layout if layouts else None,
         usage=usage(own, agent),
         error=ends[0].error if ends else None,
-        num_written=sum(event.num_tokens for event in _of(Wrote, own)),
+        num_written=sum(event.num_tokens for event in own if isinstance(event, _Heard)),
         thinking_tokens=sum(event.num_tokens for event in _of(Thought, own)),
         notes=tuple(event.note for event in _of(Noted, own)),
     )
 
 
 def first_token_s(events: Iterable[Event], agent: str) -> float | None:
-    """When the agent's first word came; None if none did."""
-    return next((event.at_s for event in _of(Wrote, events) if event.agent == agent), None)
+    """When the agent's first word, or call of a tool, came; None if none did."""
+    return next((event.at_s for event in events if isinstance(event, _Heard) and event.agent == agent), None)
 
 
 def gaps_s(events: Iterable[Event], agent: str) -> list[float]:
     """Pauses between an agent's deltas."""
-    times = [event.at_s for event in _of(Wrote, events) if event.agent == agent]
+    times = [event.at_s for event in events if isinstance(event, _Heard) and event.agent == agent]
     return [later - earlier for earlier, later in pairwise(times)]
 
 

@@ -6,12 +6,9 @@ Calls of tools and their results stand between delimiters of our own, which are 
 import re
 from collections.abc import Set
 from dataclasses import replace
-from typing import Literal
 
 from stairstream.core.messages import Conversation, ImagePart, Message, TextPart
-
-Takes = Literal["images", "tools", "response_format"]
-"""What a model takes besides a plain conversation."""
+from stairstream.core.session import Takes
 
 IMAGE = "[image]"
 _DELIMITER = re.compile(r"(<[\s/\\]*(?:tool-cal|tool-resul))([lt])", re.IGNORECASE)

@@ -5,9 +5,13 @@ from typing import Literal
 
 Layout = Literal["grouped", "quoted", "rounds", "insert"]
 
-EndReason = Literal["stop", "length", "content_filter", "limit", "stopped"]
-"""Why a write ended: the model's own end (`stop`, `content_filter`), its context or server limit
-(`length`), the limit of the step (`limit`), or our own `stop()` (`stopped`)."""
+Takes = Literal["images", "tools", "response_format"]
+"""What a model takes besides a plain conversation."""
+
+EndReason = Literal["stop", "stop_string", "length", "content_filter", "tool_calls", "limit", "stopped"]
+"""Why a write ended: the model's own end (`stop`, `content_filter`, `tool_calls`), a stop string, behind which nothing
+comes (`stop_string`), its context or server limit (`length`), the limit of the step (`limit`), or our own `stop()`
+(`stopped`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,21 @@ class Delta:
     is_thinking: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolDelta:
+    """A piece of a call of one of the client's tools: `id` and `name` come with its first, `arguments` are new text.
+
+    Calls are told apart by `index`, from 0.
+    """
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+    num_tokens: int = 1
+    is_estimate: bool = False
+
+
 NoteKind = Literal["retry", "hedge", "failover", "ignored", "reasoning", "full", "unread", "agreed"]
 
 
@@ -92,4 +111,4 @@ class Ended:
     usage: Usage | None = None
 
 
-WriteItem = Began | Delta | Note | Ended
+WriteItem = Began | Delta | ToolDelta | Note | Ended

@@ -9,20 +9,21 @@ from itertools import zip_longest
 from typing import Any, Literal, assert_never
 
 from stairstream.backends.base import Backend, Session
-from stairstream.core.errors import BackendError, MalformedAnswer, TooSlow
-from stairstream.core.events import Event, LayoutChosen, Noted, Reading, StepEnded, StepStarted
+from stairstream.core.errors import BackendError, MalformedAnswer, RequestRejected, TooSlow
+from stairstream.core.events import Called, Event, LayoutChosen, Noted, Reading, StepEnded, StepStarted
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.policy import Decision, Finish, Own, Wait, Write, decide, has_quorum
-from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, NoteKind, Usage
+from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, NoteKind, ToolDelta, Usage
 from stairstream.engine.ahead import Ahead, ReadsAhead
 from stairstream.engine.log import Log
+from stairstream.engine.needs import fit, missing_of
 from stairstream.engine.output import Output
 from stairstream.engine.prefetch import Prefetch, Prefetches
 from stairstream.engine.reader import Reader
 from stairstream.engine.room import ContextRoom
 
-OwnEnd = Literal["stop", "length", "content_filter"]
+OwnEnd = Literal["stop", "length", "content_filter", "tool_calls"]
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Starts what runs beside an agent's loop, in its run's block of tasks."""
 
@@ -74,6 +75,8 @@ class AgentLoop:
         self._timer: asyncio.TimerHandle | None = None
         self._not_before = 0.0
         self._began: Began | None = None
+        self._call_tokens = 0
+        self.has_called = False
 
     async def run(self, spawn: Spawn) -> OwnEnd:
         """Write to the end; raises BackendError when the last of the agent's models has failed for good."""
@@ -86,14 +89,17 @@ class AgentLoop:
                 if successor is None and has_answered:
                     self._note("unread", f"{exc}; its answer had ended, and ends without what it had still to read")
                     return "stop"
-                if successor is None:
+                if successor is None or self.has_called:  # nobody can go on from half a call
                     raise
                 self._note("failover", f"{exc}; {successor.model} goes on")
                 self._hand_over()
         raise AssertionError("an agent has at least one backend")
 
     async def _run_on(self, backend: Backend, spawn: Spawn) -> OwnEnd:
-        session = await backend.open(self._agent, self._conversation, self._output.answer.text())
+        if missing := missing_of(self._agent, backend):
+            raise RequestRejected(f"{backend.model} does not take {missing}")
+        conversation = fit(self._conversation, self._agent, backend)
+        session = await backend.open(self._agent, conversation, self._agent.begun + self._output.answer.text())
         warming = spawn(session.warm()) if self._agent.reads else None
         if isinstance(session, ReadsAhead) and self._own.steps == 0:
             self._ahead = Ahead(session, self._upstream, self._reader.peek)
@@ -138,10 +144,12 @@ class AgentLoop:
                 case Write() as write:
                     reason = await self._step(session, write)
                     self._check_silence(reason)
-                    if reason in ("length", "content_filter"):
+                    if reason in ("length", "content_filter", "tool_calls"):
                         return reason
+                    if reason == "stop_string":
+                        return "stop"
                 case Finish(reason=finish):
-                    if not len(self._output.answer):
+                    if self._is_silent:
                         raise MalformedAnswer(f"{self._backend.model} gave an empty answer")
                     return finish
                 case never:
@@ -153,13 +161,18 @@ class AgentLoop:
         If not, a model that had nothing to say is asked again when there is more to read; one that came to a limit of
         its server before its first word has failed, and behind it has ended.
         """
-        if self._step_tokens or reason not in ("stop", "length"):
+        if self._step_tokens or self.has_called or reason not in ("stop", "length"):
             return
-        is_empty, is_last = not len(self._output.answer), self._backend is self._backends[-1]
+        is_empty, is_last = self._is_silent, self._backend is self._backends[-1]
         if is_empty and not (is_last and reason == "stop"):
             raise MalformedAnswer(f"{self._backend.model} gave an empty answer")
         if reason == "length" and not is_last:
             raise MalformedAnswer(f"{self._backend.model} came to a limit of its own before a word")
+
+    @property
+    def _is_silent(self) -> bool:
+        """Whether there is no answer: to words that the client began, nothing more may be the right one."""
+        return not (len(self._output.answer) or self.has_called or self._agent.begun)
 
     def _decide(self) -> Decision:
         upstream, now = self._reader.progress(), max(self._clock(), self._not_before)
@@ -242,7 +255,7 @@ class AgentLoop:
             quorum_since=None,
             is_full=self._own.is_full or self._agent.one_call,
         )
-        self._step_tokens, self._began, self._is_stopping = 0, None, False
+        self._step_tokens, self._call_tokens, self._began, self._is_stopping = 0, 0, None, False
         name = self._agent.name
         self._emit(StepStarted(at_s=self._clock(), agent=name, step=step, limit=write.limit, readings=readings))
         ended: Ended | None = None
@@ -291,6 +304,10 @@ class AgentLoop:
                             if allowed_s is not None or agent.gap_s is not None:
                                 allowed_s = agent.gap_s
                                 deadline.reschedule(_after(allowed_s))
+                        case ToolDelta():
+                            self._call(item)
+                            allowed_s = agent.gap_s
+                            deadline.reschedule(_after(allowed_s))
                         case Began():
                             # waiting for a permit is not the endpoint's fault: its time runs from here
                             allowed_s = agent.first_token_s
@@ -305,7 +322,7 @@ class AgentLoop:
                         case never:
                             assert_never(never)
         except TimeoutError:
-            where = " in mid-answer" if self._step_tokens else ""
+            where = " in mid-answer" if self._step_tokens or self.has_called else ""
             raise TooSlow(f"{self._backend.model} said nothing for {allowed_s:g} s{where}") from None
         assert ended is not None, "a session ends each write with Ended"
         return ended
@@ -316,6 +333,22 @@ class AgentLoop:
             self._step_tokens += delta.num_tokens
         if self._step_tokens >= self._look_at_tokens:
             self._look()
+
+    def _call(self, delta: ToolDelta) -> None:
+        self.has_called = True
+        self._call_tokens += delta.num_tokens
+        self._emit(
+            Called(
+                at_s=self._clock(),
+                agent=self._agent.name,
+                index=delta.index,
+                id=delta.id,
+                name=delta.name,
+                arguments=delta.arguments,
+                num_tokens=delta.num_tokens,
+                is_estimate=delta.is_estimate,
+            )
+        )
 
     def _begin(self, session: Session, began: Began) -> None:
         """The write is under way: from now on an update that is due may stop it."""
@@ -359,7 +392,9 @@ class AgentLoop:
         if ended is not None and ended.usage is not None:
             return ended.usage
         prompt_tokens = self._began.prompt_tokens if self._began else 0
-        return Usage(prompt_tokens=prompt_tokens, completion_tokens=self._step_tokens, is_estimate=True)
+        return Usage(
+            prompt_tokens=prompt_tokens, completion_tokens=self._step_tokens + self._call_tokens, is_estimate=True
+        )
 
 
 def _after(delay_s: float | None) -> float | None:

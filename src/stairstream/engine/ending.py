@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from stairstream.core.events import AgentEnded, Event, Noted, RunEnded
+from stairstream.core.events import AgentEnded, Called, Event, Noted, RunEnded
 from stairstream.engine.output import Output
 
 
@@ -18,9 +18,11 @@ def end_of_run(
     """The last event of a run. One left by its caller is `cancelled`, unless its answer had ended by then."""
     end = ends.get(answer)
     degraded = _degraded(answer, ends, outputs, events)
-    has_words = len(outputs[answer].answer) > 0
+    has_words = len(outputs[answer].answer) > 0 or any(
+        isinstance(event, Called) and event.agent == answer for event in events
+    )
     match end.reason if end else "cancelled":
-        case "stop" | "length" | "content_filter" as reason:
+        case "stop" | "length" | "content_filter" | "tool_calls" as reason:
             return RunEnded(at_s=at_s, reason=reason, degraded=degraded)
         case "deadline" | "budget" as reason if has_words:
             return RunEnded(at_s=at_s, reason=reason, degraded=degraded)

@@ -22,6 +22,7 @@ class ContextRoom:
     def of(cls, agent: Agent, conversation: Conversation) -> "ContextRoom":
         """Before the first call: an estimate of all that will stand in the prompt besides references."""
         words = estimate_tokens(agent.instructions) + estimate_tokens(agent.wording.combine)
+        words += estimate_tokens(agent.begun)
         overhead = 16 * (len(agent.reads) + len(conversation))
         prompt_tokens = words + sum(estimate_size(message) for message in conversation) + overhead
         return cls(agent.context_tokens, agent.sampling.max_tokens, prompt_tokens)

@@ -221,7 +221,7 @@ def test_a_stop_string_ends_the_answer_before_it() -> None:
         agent = replace(WRITER, sampling=replace(SAMPLING, stop=(stop,)))
         items = await write(await backend.open(agent, ASK), 40)
         assert text_of(items) == text[: text.index(stop)]
-        assert ended(items).reason == "stop"
+        assert ended(items).reason == "stop_string"
 
     on_model(act)
 

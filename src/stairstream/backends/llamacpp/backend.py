@@ -14,6 +14,7 @@ from stairstream.core.context import Context
 from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
+from stairstream.core.session import Takes
 
 DEFAULT_SLOTS = 4
 DEFAULT_CONTEXT_TOKENS = 4096
@@ -100,6 +101,11 @@ class LlamaCppBackend:
     def room(self) -> LlamaCpp:
         """The llama.cpp that this shares with others."""
         return self._llama
+
+    @property
+    def takes(self) -> frozenset[Takes]:
+        """Plain conversations only."""
+        return frozenset()
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> LlamaCppSession:
         """A session in a slot of its own; `written` are words of the answer to go on from."""

@@ -112,7 +112,7 @@ class LlamaCppSession:
 
     def _reason(self, call: _Call, limit: int) -> EndReason:
         if call.stop_type in ("eos", "word"):
-            return "stop"
+            return "stop" if call.stop_type == "eos" else "stop_string"
         if self._is_stopped:
             return "stopped"
         return "limit" if call.limit >= limit else "length"
@@ -135,7 +135,7 @@ class LlamaCppSession:
     async def _complete(self, prompt: Ids, call: _Call) -> AsyncGenerator[Delta, None]:
         """One completion; what it brings is kept as written before it is given out."""
         context = self._context
-        stops = StopFinder(context.agent.sampling.stop, context.written)
+        stops = StopFinder(context.agent.sampling.stop, context.own)
         maker = DeltaMaker(stops, QuoteSeam(context.written) if self._layout == "quoted" else None)
         self._writing = completion = self._server.complete(self._body(prompt, call.limit))
         try:

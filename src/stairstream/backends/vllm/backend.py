@@ -13,6 +13,7 @@ from stairstream.backends.slots import Slots
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
+from stairstream.core.session import Takes
 
 if TYPE_CHECKING:
     from stairstream.backends.vllm.engine import Engine
@@ -148,6 +149,11 @@ class VllmBackend:
     def room(self) -> Vllm:
         """The engine that this shares with others."""
         return self._vllm
+
+    @property
+    def takes(self) -> frozenset[Takes]:
+        """Plain conversations only."""
+        return frozenset()
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> "VllmSession":
         """A session; `written` are words of the answer to go on from."""

@@ -139,7 +139,7 @@ class VllmSession:
             if writing.computed_tokens < 0:
                 writing.computed_tokens = self._computed_tokens
             if writing.is_at_stop or (output is not None and output.reason == "stop"):
-                writing.reason = "stop"
+                writing.reason = "stop_string" if writing.is_at_stop else "stop"
                 break
             if self._is_stopped and not (writing.is_inside_character and self._request):
                 writing.reason = "stopped"

@@ -17,7 +17,7 @@ class Writing:
         self._tokens = tokens
         self._prompter = prompter
         self._speller = Speller(tokens, prompter.own)
-        self._maker = DeltaMaker(StopFinder(agent.sampling.stop, prompter.written))
+        self._maker = DeltaMaker(StopFinder(agent.sampling.stop, prompter.written[len(agent.begun) :]))
         self._pending: list[int] = []
         self.sampled: list[int] = []
         self.reason: EndReason = "limit"

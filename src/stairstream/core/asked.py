@@ -1,0 +1,99 @@
+"""What one request asks, and who gets it: graphs rewritten for a request, as pure functions."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from stairstream.core.graph import Agent, Extras, Graph
+from stairstream.core.policy import PRESETS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What one request says of the answer; None, or nothing, leaves it to the pipeline.
+
+    Only `seed` is for every agent. `response_format`, `tools` and `tool_choice` are JSON, as the wire has it. `stop`
+    comes on top of what the pipeline says, everything else in its place.
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    response_format: bytes | None = field(default=None, repr=False)
+    tools: bytes | None = field(default=None, repr=False)
+    tool_choice: bytes | None = field(default=None, repr=False)
+    parallel_tool_calls: bool | None = None
+    user: str | None = field(default=None, repr=False)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the answer has a form that can't be updated half-way: calls of tools, or JSON."""
+        return self.tools is not None or self.response_format is not None
+
+
+NOTHING_ASKED = Asked()
+
+
+def ask_of(graph: Graph, asked: Asked) -> Graph:
+    """The graph as the request wants it. With tools or a format the answering agent waits for all that it reads."""
+    if asked == NOTHING_ASKED:
+        return graph
+
+    def change(agent: Agent) -> Agent:
+        if agent.name == graph.answer:
+            return _answering(agent, asked)
+        if asked.seed is None:
+            return agent
+        return replace(agent, sampling=replace(agent.sampling, seed=derive_seed(asked.seed, agent.name)))
+
+    return _change_agents(graph, change)
+
+
+def begin_with(graph: Graph, written: str) -> Graph:
+    """The graph with an answering agent that goes on from these words, which are not its own."""
+    if not written:
+        return graph
+    return _change_agents(graph, lambda agent: replace(agent, begun=written) if agent.name == graph.answer else agent)
+
+
+def leave_alone(graph: Graph) -> Graph:
+    """The answering agent alone: nobody answers anew when only the result of a tool has come."""
+    agent = replace(graph.agent(graph.answer), reads=(), agreement=None, one_call=False)
+    return Graph(agents=(agent,), answer=graph.answer)
+
+
+def derive_seed(seed: int, agent: str) -> int:
+    """An agent's own seed, the same every time: samples of one model must not be the same text."""
+    digest = hashlib.blake2b(f"{seed} {agent}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest) >> 1
+
+
+def _answering(agent: Agent, asked: Asked) -> Agent:
+    """The answering agent has the request's own seed: a pipeline of a single model gives what that model gives."""
+    given: dict[str, Any] = {
+        "max_tokens": asked.max_tokens,
+        "temperature": asked.temperature,
+        "top_p": asked.top_p,
+        "seed": asked.seed,
+    }
+    sampling = replace(agent.sampling, **{name: value for name, value in given.items() if value is not None})
+    extras = Extras(
+        response_format=asked.response_format,
+        tools=asked.tools,
+        tool_choice=asked.tool_choice,
+        parallel_tool_calls=asked.parallel_tool_calls,
+        user=asked.user,
+    )
+    return replace(
+        agent,
+        sampling=replace(sampling, stop=tuple(dict.fromkeys((*sampling.stop, *asked.stop)))),
+        extras=extras,
+        policy=PRESETS["wait"] if asked.waits else agent.policy,
+    )
+
+
+def _change_agents(graph: Graph, change: Callable[[Agent], Agent]) -> Graph:
+    return replace(graph, agents=tuple(change(agent) for agent in graph.agents))

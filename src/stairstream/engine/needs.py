@@ -1,0 +1,36 @@
+"""What a request needs of models, and what of a conversation each of them gets to see."""
+
+from collections.abc import Mapping
+
+from stairstream.backends.base import Backend
+from stairstream.core.errors import RequestError
+from stairstream.core.graph import Agent, Graph
+from stairstream.core.messages import Conversation
+from stairstream.core.plain import plain
+from stairstream.core.session import Takes
+
+_WORDS: Mapping[Takes, str] = {"images": "images", "tools": "tools", "response_format": "a response_format"}
+
+
+def check_needs(graph: Graph, conversation: Conversation, backends: Mapping[str, Backend]) -> None:
+    """Raises RequestError where the answering model, or for images every model, does not take what is asked."""
+    answer = graph.agent(graph.answer)
+    if missing := missing_of(answer, backends[answer.model]):
+        raise RequestError(
+            f"{missing} can't be asked for here: model {answer.model!r}, which answers, does not take it"
+        )
+    if any(message.has_images for message in conversation) and not any(
+        "images" in backends[agent.model].takes for agent in graph.agents
+    ):
+        raise RequestError("images can't be shown here: no model of this pipeline is said to take them")
+
+
+def missing_of(agent: Agent, backend: Backend) -> str:
+    """What an agent is to do that a model does not take, in words; "" if there is nothing."""
+    return " and ".join(_WORDS[one] for one in sorted(agent.extras.needs - backend.takes))
+
+
+def fit(conversation: Conversation, agent: Agent, backend: Backend) -> Conversation:
+    """The conversation as this model takes it. Only who has tools sees calls of tools as such."""
+    wanted: set[Takes] = {"images"} if agent.extras.tools is None else {"images", "tools"}
+    return plain(conversation, wanted & backend.takes)

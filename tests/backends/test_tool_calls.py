@@ -1,0 +1,92 @@
+"""Calls of tools, in the ways that endpoints send them."""
+
+import msgspec
+
+from stairstream.backends.tool_calls import CallFinder, RawCall, RawFunction
+from stairstream.backends.wire import AnswerReader
+from stairstream.core.session import ToolDelta
+
+
+def piece(index: int | None, id: str | None, name: str | None, arguments: str | None) -> RawCall:
+    return RawCall(index=index, id=id, function=RawFunction(name=name, arguments=arguments))
+
+
+def calls_in(*pieces: RawCall) -> list[tuple[str, str, str]]:
+    """Id, name and arguments of each call."""
+    finder, found = CallFinder(), dict[int, list[str]]()
+    for one in pieces:
+        for delta in finder.take([one]):
+            call = found.setdefault(delta.index, ["", "", ""])
+            call[0] += delta.id or ""
+            call[1] += delta.name or ""
+            call[2] += delta.arguments
+    assert list(found) == list(range(len(found)))
+    return [(call[0], call[1], call[2]) for call in found.values()]
+
+
+def test_pieces_of_two_calls_are_told_apart_by_index() -> None:
+    assert calls_in(
+        piece(0, "a", "weather", ""),
+        piece(0, None, None, '{"place":'),
+        piece(1, "b", "time", "{}"),
+        piece(0, None, None, "1}"),
+    ) == [("a", "weather", '{"place":1}'), ("b", "time", "{}")]
+
+
+def test_whole_calls_under_one_index_are_two_calls() -> None:
+    assert calls_in(piece(0, "a", "weather", "{1}"), piece(0, "b", "weather", "{2}")) == [
+        ("a", "weather", "{1}"),
+        ("b", "weather", "{2}"),
+    ]
+
+
+def test_a_call_whose_every_piece_repeats_id_and_name_is_one() -> None:
+    assert calls_in(piece(0, "a", "weather", "{"), piece(0, "a", "weather", "}")) == [("a", "weather", "{}")]
+
+
+def test_calls_without_index_are_told_apart_by_their_ids() -> None:
+    assert calls_in(piece(None, "a", "weather", "{"), piece(None, None, None, "}"), piece(None, "b", "time", "{}")) == [
+        ("a", "weather", "{}"),
+        ("b", "time", "{}"),
+    ]
+
+
+def test_a_call_without_an_id_gets_one() -> None:
+    first, second = calls_in(piece(0, None, "weather", "{}"), piece(1, "", "time", "{}"))
+    assert first[0].startswith("call_") and second[0].startswith("call_")
+    assert first[0] != second[0]
+
+
+def test_counts_that_start_at_one_or_have_gaps_are_made_even() -> None:
+    assert [call[1] for call in calls_in(piece(1, "a", "weather", ""), piece(4, "b", "time", "{}"))] == [
+        "weather",
+        "time",
+    ]
+
+
+def test_a_whole_answer_brings_its_calls() -> None:
+    body = {
+        "choices": [
+            {
+                "message": {
+                    "content": None,
+                    "tool_calls": [
+                        {"id": "a", "type": "function", "function": {"name": "weather", "arguments": "{}"}},
+                        {"id": "b", "type": "function", "function": {"name": "time", "arguments": ""}},
+                    ],
+                },
+                "finish_reason": "tool_calls",
+            }
+        ]
+    }
+    reader = AnswerReader()
+    assert reader.feed_whole(msgspec.json.encode(body)) == []
+    assert [delta.name for delta in reader.take_calls()] == ["weather", "time"]
+    assert reader.take_calls() == []
+    assert reader.call_tokens >= 2
+
+
+def test_an_empty_list_of_calls_is_none() -> None:
+    reader = AnswerReader()
+    reader.feed(b'data: {"choices": [{"delta": {"content": "Hi", "tool_calls": []}}]}\n\n')
+    assert reader.calls == list[ToolDelta]() and reader.call_tokens == 0
