@@ -12,13 +12,13 @@ from stairstream.api import Pipeline
 from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
 from stairstream.config.graphs import build_graph
 from stairstream.config.schema import load_config
-from stairstream.core.events import Event, RunEnded
+from stairstream.core.events import Event, RunEnded, RunStarted
 from stairstream.core.messages import question
 from stairstream.engine.run import Run
 from stairstream.server.errors import ApiError
 from stairstream.server.gate import Caller, Used
 from stairstream.server.live import LiveRuns
-from stairstream.server.request import Asking
+from stairstream.server.asking import Asking
 from stairstream.sim.clock import run
 
 ANN, BOB = Caller(key_id="a", name="ann"), Caller(key_id="b", name="bob")
@@ -116,6 +116,21 @@ def test_a_client_that_leaves_ends_its_run_at_once() -> None:
             assert (server.num_sessions, server.live.num_running) == (0, 0)
             assert place.until_s == 1 and place.used[0].completion_tokens == 3
             assert isinstance(one.past[-1], RunEnded) and one.past[-1].reason == "cancelled"
+
+    run(main())
+
+
+def test_a_client_that_leaves_at_once_leaves_a_whole_record(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with served() as server:
+            place = Place()
+            async with server.open(place=place) as one:
+                pass
+            await one.wait_ended()
+            await asyncio.sleep(0.25)
+            assert isinstance(one.past[0], RunStarted) and isinstance(one.past[-1], RunEnded)
+            assert [used.completion_tokens for used in place.used] == [0]
+        assert not caplog.records
 
     run(main())
 

@@ -11,9 +11,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass
 
 from stairstream.engine.run import Run
+from stairstream.server.asking import Asking
 from stairstream.server.errors import ApiError
 from stairstream.server.gate import Caller, Grant
-from stairstream.server.request import Asking
 from stairstream.server.service import BriefRuns, Observer
 
 _log = logging.getLogger(__name__)

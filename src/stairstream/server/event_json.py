@@ -1,0 +1,46 @@
+"""Events of a run as JSON and back: what an event says, its `type`, and the words where it brings new ones."""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, get_args
+
+import msgspec
+
+from stairstream.core.events import Event, Thought, Wrote
+from stairstream.engine.run import Run
+
+
+def _name_of(kind: type) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+TYPES: Mapping[str, type] = MappingProxyType({_name_of(kind): kind for kind in get_args(Event)})
+"""The classes of events by their `type` on the wire: `run_started`, `wrote`..."""
+
+_NAMES = {kind: name for name, kind in TYPES.items()}
+_encode = msgspec.json.Encoder().encode
+
+
+def event_fields(event: Event, run: Run) -> dict[str, Any]:
+    """An event as a JSON object."""
+    fields = {"type": _NAMES[type(event)], **msgspec.to_builtins(event)}
+    if isinstance(event, Wrote | Thought):
+        fields["text"] = run.text(event)
+    return fields
+
+
+def encode_event_json(event: Event, run: Run) -> bytes:
+    """An event as JSON in one line."""
+    return _encode(event_fields(event, run))
+
+
+def decode_event_json(data: bytes) -> tuple[Event, str]:
+    """An event and its new words, none for most; raises msgspec.DecodeError for anything else."""
+    fields = msgspec.json.decode(data, type=dict[str, Any])
+    kind = TYPES.get(fields.pop("type", None))
+    if kind is None:
+        raise msgspec.ValidationError(f"not an event of a run: {data[:80]!r}")
+    text = fields.pop("text", "") if kind in (Wrote, Thought) else ""
+    event: Event = msgspec.convert(fields, kind)
+    return event, text
