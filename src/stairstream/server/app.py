@@ -6,8 +6,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, Router
 
 from stairstream.core.errors import StairstreamError
+from stairstream.server.chat import complete_chats
 from stairstream.server.errors import ApiError, error_of
 from stairstream.server.exchange import AsgiApp, ClientLeft, Exchange, Handler, Receive, Scope, Send
+from stairstream.server.models import list_models, show_model
 from stairstream.server.service import Service
 
 
@@ -22,7 +24,11 @@ def route(method: str, path: str, handler: Handler) -> Route:
 
 
 def _routes(service: Service) -> list[Route]:
-    return []
+    return [
+        route("POST", "/v1/chat/completions", complete_chats(service)),
+        route("GET", "/v1/models", list_models(service)),
+        route("GET", "/v1/models/{model:path}", show_model(service)),
+    ]
 
 
 class Handling:

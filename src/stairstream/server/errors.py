@@ -1,6 +1,7 @@
 """What the server refuses, as values: one tree of ours becomes one shape on the wire here and nowhere else."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -8,11 +9,20 @@ from stairstream.core.errors import (
     BackendError,
     ConfigError,
     GraphError,
+    ModelUnusable,
+    NotAuthorized,
     RateLimited,
     RequestError,
+    RequestRejected,
     StairstreamError,
     TooSlow,
+    UnknownModel,
 )
+from stairstream.core.events import AgentEnded, RunEnded
+from stairstream.engine.run import Run
+
+# how llama.cpp, vLLM, SGLang, OpenAI, Anthropic and our own engines put it
+_TOO_LONG = re.compile(r"context (?:length|size|window)|context only|prompt is too long|maximum.{0,20}tokens", re.I)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,22 +50,54 @@ class ApiError(Exception):
 
 
 def error_of(exc: ApiError | StairstreamError) -> ApiError:
-    """Any error of ours as an answer."""
+    """Any error of ours as an answer: 4xx what the client can mend, 429 and 5xx what it may try again."""
     if isinstance(exc, ApiError):
         return exc
     match exc:
-        case RateLimited():
-            return _upstream(429, exc, "rate_limit_error", "upstream_rate_limited")
-        case TooSlow():
-            return _upstream(504, exc, "server_error", "upstream_timeout")
-        case BackendError():
-            return _upstream(502, exc, "server_error", "upstream_failed")
-        case RequestError() | ConfigError() | GraphError():
+        case RequestError():
+            return ApiError(status=400, message=str(exc), param="messages")
+        case ConfigError() | GraphError():
             return ApiError(status=400, message=str(exc))
+        case RateLimited():
+            return _upstream(429, exc, "upstream_rate_limited")
+        case TooSlow():
+            return _upstream(504, exc, "upstream_timeout")
+        case RequestRejected() | ModelUnusable() if _TOO_LONG.search(str(exc)):
+            return _upstream(400, exc, "context_length_exceeded")
+        case RequestRejected():
+            return _upstream(400, exc, "upstream_rejected")
+        case NotAuthorized():
+            return _upstream(502, exc, "upstream_auth")
+        case UnknownModel():
+            return _upstream(502, exc, "upstream_unknown_model")
+        case BackendError():
+            return _upstream(502, exc, "upstream_failed")
         case _:
             return ApiError(status=500, message=str(exc), kind="server_error")
 
 
-def _upstream(status: int, exc: BackendError, kind: str, code: str) -> ApiError:
+def error_of_run(run: Run, ended: RunEnded) -> ApiError:
+    """Why a run has no answer, or only the beginning of one."""
+    if run.failure is not None:
+        return error_of(run.failure)
+    if ended.reason == "cancelled":
+        return ApiError(status=503, message="the run was cancelled", kind="server_error", code="run_cancelled")
+    ends = (event.reason for event in run.past if isinstance(event, AgentEnded) and event.agent == run.graph.answer)
+    message = ended.error or "the run failed"
+    match next(ends, None):
+        case "deadline":
+            return ApiError(status=504, message=message, kind="server_error", code="run_deadline")
+        case "budget":
+            return ApiError(status=400, message=message, code="run_budget")
+        case _:
+            return ApiError(status=502, message=message, kind="server_error", code="upstream_failed")
+
+
+_KINDS = {400: "invalid_request_error", 429: "rate_limit_error"}
+
+
+def _upstream(status: int, exc: BackendError, code: str) -> ApiError:
+    """What a model's place did wrong; when to try again is passed on."""
     headers = {} if exc.retry_after_s is None else {"retry-after": str(math.ceil(exc.retry_after_s))}
+    kind = _KINDS.get(status, "server_error")
     return ApiError(status=status, message=str(exc), kind=kind, code=code, headers=headers)

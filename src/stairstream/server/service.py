@@ -1,5 +1,6 @@
 """What every handler of the server is given: pipelines that are open, who may run them, and where runs live."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,8 +12,8 @@ from stairstream.config.schema import Config
 from stairstream.core.events import Event
 from stairstream.core.graph import Graph
 from stairstream.engine.run import Run
+from stairstream.server.asking import Asking
 from stairstream.server.gate import Caller, Gate, Grant, Used
-from stairstream.server.request import Asking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,10 @@ class Runs(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """All that handlers share. `backends` are those of every model that a request may name, by model."""
+    """All that handlers share. `backends` are those of every model that a request may name, by model.
+
+    `wall_clock` is only for the dates in answers.
+    """
 
     config: Config
     pipelines: Mapping[str, Pipeline]
@@ -63,6 +67,7 @@ class Service:
     gate: Gate
     runs: Runs
     limits: ApiLimits = field(default_factory=ApiLimits)
+    wall_clock: Callable[[], float] = time.time
 
 
 class BriefRuns:

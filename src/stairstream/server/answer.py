@@ -1,0 +1,110 @@
+"""What came of a run, in the shapes of the wire: usage, the `stairstream` object, a whole answer."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from stairstream.api import Answer
+from stairstream.core.events import RunEnd
+from stairstream.core.metrics import AgentSummary
+from stairstream.core.session import Usage
+from stairstream.engine.run import Run
+from stairstream.server import wire
+from stairstream.server.asking import Asking
+
+
+def make_usage(answer: Answer) -> wire.UsageOut:
+    """All agents' tokens; those of the proposals, and of thoughts, are what others call reasoning tokens."""
+    agents = [one for one in answer.summary.agents if one.steps]
+    prompt_tokens = sum(one.usage.prompt_tokens for one in agents)
+    completion_tokens = sum(one.usage.completion_tokens for one in agents)
+    said = sum(one.usage.completion_tokens - one.thinking_tokens for one in agents if one.name == answer.graph.answer)
+    cached = [one.usage.cached_tokens for one in agents]
+    known = [tokens for tokens in cached if tokens is not None]
+    is_known = bool(cached) and len(known) == len(cached)
+    return wire.UsageOut(
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        total_tokens=prompt_tokens + completion_tokens,
+        completion_tokens_details=wire.CompletionTokensDetails(completion_tokens - max(0, said)),
+        prompt_tokens_details=wire.PromptTokensDetails(sum(known)) if is_known else None,
+    )
+
+
+def make_result(
+    asking: Asking, run_id: str, answer: Answer, events: Sequence[msgspec.Raw] | None = None
+) -> wire.StairstreamOut:
+    """What the run was like."""
+    summary = answer.summary
+    return wire.StairstreamOut(
+        run=run_id,
+        pipeline=answer.pipeline.name,
+        policy=asking.policy_name,
+        ended=summary.reason,
+        layout=answer.layout,
+        first_token_s=summary.first_token_s,
+        longest_gap_s=summary.longest_gap_s,
+        total_s=summary.total_s,
+        updates=summary.updates,
+        seen_share=summary.seen_share,
+        cost=answer.cost,
+        tokens_saved=answer.tokens_saved,
+        degraded=list(summary.degraded),
+        notes=[*asking.notes, *answer.notes],
+        agents=[_make_agent(one, answer) for one in summary.agents],
+        events=None if events is None else list(events),
+    )
+
+
+def _make_agent(one: AgentSummary, answer: Answer) -> wire.AgentOut:
+    return wire.AgentOut(
+        name=one.name,
+        model=answer.models[one.name],
+        reason=one.reason,
+        usage=_make_agent_usage(one.usage),
+        cost=answer.costs[one.name],
+        first_token_s=one.first_token_s,
+        steps=one.steps,
+        layout=one.layout,
+        error=one.error,
+        notes=[note.text for note in one.notes],
+    )
+
+
+def _make_agent_usage(usage: Usage) -> wire.AgentUsage:
+    return wire.AgentUsage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=usage.cached_tokens,
+        is_estimate=usage.is_estimate,
+    )
+
+
+def make_completion(
+    asking: Asking, run: Run, created: int, events: Sequence[msgspec.Raw] | None = None
+) -> wire.ChatCompletion:
+    """The whole answer of a run that has ended."""
+    answer = asking.pipeline.make_answer(run, run.past)
+    choice = wire.Choice(
+        index=0,
+        message=wire.MessageOut(role="assistant", content=answer.text),
+        finish_reason=make_finish_reason(answer.summary.reason),
+    )
+    return wire.ChatCompletion(
+        id=f"chatcmpl-{run.id}",
+        object="chat.completion",
+        created=created,
+        model=asking.model,
+        choices=[choice],
+        usage=make_usage(answer),
+        stairstream=make_result(asking, run.id, answer, events),
+    )
+
+
+def make_finish_reason(reason: RunEnd | None) -> wire.FinishReason:
+    """The wire's word for how an answer ended that did end."""
+    match reason:
+        case "stop" | "content_filter":
+            return reason
+        case _:  # its own limit, or its run's: time or money was up
+            return "length"

@@ -1,0 +1,42 @@
+"""A request that has been read: what is to be run, and how the answer is to be given."""
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+
+from stairstream.api import Pipeline
+from stairstream.core.messages import Conversation
+from stairstream.engine.run import Run
+from stairstream.server.gate import Wanted
+from stairstream.server.wanted import most_wanted
+from stairstream.server.wire import Show
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """What a client wants.
+
+    `model` is what it called the pipeline. `keep_s` is how long the run lives on after its client has left. `ignored`
+    are parameters that nobody here knows, `notes` what is to be said before the first byte.
+    """
+
+    pipeline: Pipeline
+    model: str
+    conversation: Conversation = field(repr=False)
+    policy_name: str = ""
+    is_stream: bool = False
+    wants_usage: bool = False
+    show: Show = "none"
+    keep_s: float = 0.0
+    user: str | None = field(default=None, repr=False)
+    ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the run may use at most."""
+        pipeline = self.pipeline
+        return most_wanted(pipeline.settings.name, pipeline.graph, self.conversation, pipeline.models)
+
+    def open_run(self) -> AbstractAsyncContextManager[Run]:
+        """Start the run that was asked for."""
+        return self.pipeline.open_run(self.conversation)

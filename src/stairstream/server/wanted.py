@@ -1,0 +1,51 @@
+"""What a run may use at most, before it starts: what a limit or a budget must set aside for it."""
+
+import math
+from collections.abc import Mapping
+
+from stairstream.config.models import ModelConfig
+from stairstream.core.costs import cost_of
+from stairstream.core.graph import Agent, Graph
+from stairstream.core.messages import Conversation, estimate_size
+from stairstream.core.policy import Policy
+from stairstream.core.session import Usage
+from stairstream.server.gate import Wanted
+
+
+def most_wanted(pipeline: str, graph: Graph, conversation: Conversation, models: Mapping[str, ModelConfig]) -> Wanted:
+    """Every agent writes as much as it may and updates as often as it may; nothing is cached, and no call fails."""
+    asked_tokens = sum(map(estimate_size, conversation))
+    tokens, costs = 0, []
+    for agent in graph.agents:
+        usage = most_usage(agent, [graph.agent(name).sampling.max_tokens for name in agent.reads], asked_tokens)
+        tokens += usage.prompt_tokens + usage.completion_tokens
+        costs += [_cost(usage, models[name]) for name in (agent.model, *agent.fallbacks)]
+    known = [cost for cost in costs if cost is not None]
+    return Wanted(pipeline=pipeline, tokens=tokens, cost=sum(known) if len(known) == len(costs) else None)
+
+
+def most_usage(agent: Agent, upstream_tokens: list[int], asked_tokens: int) -> Usage:
+    """The most that one agent may use by the marks of its policy: each update sends all that was read, and written."""
+    own = agent.sampling.max_tokens
+    updates, read = (0, 0.0) if agent.one_call else _updates(agent.policy, max(upstream_tokens, default=0))
+    prompt_tokens = (updates + 1) * asked_tokens + sum(upstream_tokens) + len(upstream_tokens) * read + updates * own
+    return Usage(prompt_tokens=math.ceil(prompt_tokens), completion_tokens=own)
+
+
+def _updates(policy: Policy, tokens: int) -> tuple[int, float]:
+    """How many marks lie below that many tokens, and their sum."""
+    first, growth = policy.first_chunk, policy.growth
+    if first >= tokens:
+        return 0, 0.0
+    if growth == 1:
+        count = math.ceil(tokens / first) - 1
+        return count, first * count * (count + 1) / 2
+    count = math.ceil(math.log1p(tokens * (growth - 1) / first) / math.log(growth)) - 1
+    return count, min(count * tokens, first / (growth - 1) * (growth * (growth**count - 1) / (growth - 1) - count))
+
+
+def _cost(usage: Usage, model: ModelConfig) -> float | None:
+    """A model that runs here costs nothing unless the configuration says so; others have a price, or nobody knows."""
+    if model.common.price is None:
+        return None if model.is_remote else 0.0
+    return cost_of(usage, model.common.price)

@@ -1,0 +1,134 @@
+"""The app driven by hand on the virtual loop: what it sends, and at what time."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from stairstream.config.schema import Config, parse_config
+from stairstream.core.sse import SseDecoder
+from stairstream.server.app import make_app
+from stairstream.server.exchange import AsgiMessage
+from stairstream.server.gate import OpenGate
+from stairstream.server.limits import Places
+from stairstream.server.serve import open_pipelines
+from stairstream.server.service import BriefRuns, Observer, Service
+
+ASK: list[dict[str, object]] = [{"role": "user", "content": "Why is the sky blue?"}]
+
+
+@dataclass(slots=True)
+class Got:
+    """An answer: its parts with the times at which they were sent."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    parts: list[tuple[float, bytes]] = field(default_factory=list)
+    begun_s: float = math.nan
+    is_complete: bool = False
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(part for _, part in self.parts)
+
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+    def events(self) -> list[tuple[float, Any]]:
+        """What the events of a stream say, with their times; `[DONE]` as text."""
+        decoder, found = SseDecoder(), []
+        for at_s, part in self.parts:
+            found += [
+                (at_s, "[DONE]" if data == b"[DONE]" else msgspec.json.decode(data)) for data in decoder.feed(part)
+            ]
+        return found
+
+    def chunks(self) -> list[Any]:
+        """The events without their times, and without the last, which must be [DONE]."""
+        *chunks, last = [event for _, event in self.events()]
+        assert last == "[DONE]"
+        return chunks
+
+    @property
+    def text(self) -> str:
+        """The joined words of a stream."""
+        chunks = [event for _, event in self.events() if event != "[DONE]"]
+        return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk.get("choices", ()))
+
+
+class Client:
+    """Sends requests to an app, one after the other or at once."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._app = make_app(service)
+
+    async def post(self, path: str, body: object, leaves_s: float = math.inf) -> Got:
+        """A POST; the client leaves so long after it began. Anything but bytes is sent as JSON."""
+        data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        return await self.send("POST", path, data, leaves_s)
+
+    async def chat(self, model: str, leaves_s: float = math.inf, **fields: object) -> Got:
+        """A chat completion with a question."""
+        return await self.post("/v1/chat/completions", {"model": model, "messages": ASK, **fields}, leaves_s)
+
+    async def get(self, path: str) -> Got:
+        """A GET."""
+        return await self.send("GET", path, b"", math.inf)
+
+    async def send(self, method: str, path: str, body: bytes, leaves_s: float) -> Got:
+        loop, got = asyncio.get_running_loop(), Got()
+        start_s = loop.time()
+        inbox = [{"type": "http.request", "body": body, "more_body": False}]
+        left = asyncio.Event()
+        leaving = None if leaves_s == math.inf else loop.call_later(leaves_s, left.set)
+
+        async def receive() -> AsgiMessage:
+            if inbox:
+                return inbox.pop()
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: AsgiMessage) -> None:
+            if message["type"] == "http.response.start":
+                got.status, got.begun_s = message["status"], loop.time() - start_s
+                got.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+            else:
+                got.parts.append((loop.time() - start_s, message["body"]))
+                got.is_complete = not message["more_body"]
+
+        headers = [(b"host", b"testserver"), (b"content-type", b"application/json")]
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "headers": headers,
+            "query_string": b"",
+            "root_path": "",
+        }
+        await self._app(scope, receive, send)
+        if leaving is not None:
+            leaving.cancel()
+        return got
+
+
+@asynccontextmanager
+async def client_of(config: Config | str, *observers: Observer, **more: Any) -> AsyncIterator[Client]:
+    """A client of an app that serves a configuration."""
+    chosen = parse_config(config, "test.yaml", {}) if isinstance(config, str) else config
+    async with open_pipelines(chosen) as (pipelines, backends):
+        yield Client(
+            Service(
+                config=chosen,
+                pipelines=pipelines,
+                backends=backends,
+                gate=OpenGate(Places(100)),
+                runs=BriefRuns(observers),
+                wall_clock=lambda: 1000.5,
+                **more,
+            )
+        )
