@@ -13,6 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from stairstream.backends.torch.cache import Claim
+from stairstream.backends.torch.static import RowBatch
 
 NAME = "stairstream"
 
@@ -60,7 +61,7 @@ def attend(
     attention_mask: Tensor | None,
     *,
     scaling: float | None = None,
-    stairstream: Batch,
+    stairstream: Batch | RowBatch,
     **more: object,
 ) -> tuple[Tensor, None]:
     """The function that transformers calls in each layer; the batch comes through the model's keyword arguments.

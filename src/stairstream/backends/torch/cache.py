@@ -88,7 +88,7 @@ class Cache:
     @property
     def capacity(self) -> int:
         """Entries that there is room for before the buffers must grow."""
-        return self._keys_LHND.shape[2]
+        return int(self._keys_LHND.shape[2])
 
     def append(self, token: int) -> None:
         """One more token behind all others; its entry is missing."""
@@ -223,7 +223,8 @@ class Cache:
         size, capacity = self._size, keys_LHND.shape[2]
         keys_LHND[:, :, :size] = self._keys_LHND[:, :, :size]
         values_LHND[:, :, :size] = self._values_LHND[:, :, :size]
-        values_LHND[:, :, size:] = 0  # what others left there may be no number, and none may stand behind a mask
+        for buffer_LHND in (keys_LHND, values_LHND):
+            buffer_LHND[:, :, size:] = 0  # what others left there may be no number, which no mask hides
         self._keys_LHND, self._values_LHND, self.row = keys_LHND, values_LHND, row
         more = max(0, capacity - self._positions_N.shape[0])
         self._positions_N = torch.nn.functional.pad(self._positions_N, (0, more))

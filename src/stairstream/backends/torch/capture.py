@@ -1,5 +1,7 @@
 """Steps of a GPU as captured graphs: one launch instead of hundreds. The one file that speaks CUDA's own language."""
 
+from typing import Any
+
 import torch
 
 from stairstream.backends.torch.static import Recorder, Step
@@ -7,18 +9,19 @@ from stairstream.backends.torch.static import Recorder, Step
 
 def make_capture() -> Recorder:
     """A recorder whose graphs share their memory: one is over before another begins."""
-    pool = torch.cuda.graph_pool_handle()
+    cuda: Any = torch.cuda  # parts of it say nothing of their types
+    pool = cuda.graph_pool_handle()
 
     def capture(step: Step) -> Step:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # libraries set themselves up at a first call, which must not be captured
+        stream = cuda.Stream()
+        stream.wait_stream(cuda.current_stream())
+        with cuda.stream(stream):  # libraries set themselves up at a first call, which must not be captured
             for _ in range(2):
                 step()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
+        cuda.current_stream().wait_stream(stream)
+        graph = cuda.CUDAGraph()
         # other threads may use the GPU meanwhile, for other models
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        with cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             output = step()
 
         def replay() -> torch.Tensor:

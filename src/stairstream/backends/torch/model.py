@@ -13,11 +13,15 @@ from torch import Tensor
 
 from stairstream.backends.torch.attention import NAME, Batch, register
 from stairstream.backends.torch.cache import Cache, Shape
+from stairstream.backends.torch.static import Decoder, Recorder, RowBatch, repeat, round_up
 from stairstream.core.errors import ModelUnusable
 
 _TRIAL_TOKENS = 12
 _TRIAL_SHIFT = 7
 _UNSTEADY_ROPE = ("dynamic", "longrope")
+_GPU_ROWS = 4
+_GPU_ENTRIES = 2048
+"""How large the buffers of a GPU's steps are at first: when they grow, all steps are captured anew."""
 
 
 class Model:
@@ -30,11 +34,42 @@ class Model:
         self.context_tokens = _count_context(network.config)
         self._rotary, self._apply_rotary = _find_rotary(network, name)
         self.shape = _find_shape(network)
+        self._decoder: Decoder | None = None
         with torch.inference_mode():
-            expected = self._run_own()
+            self._expected = self._run_own()
             register()
             self.network.set_attn_implementation(NAME)
-            self._check(expected)
+            self._check()
+        if self.shape.device.type == "cuda":
+            self._use_graphs()
+
+    def decode_with(self, record: Recorder | None) -> None:
+        """Decode in steps of fixed shapes, which are recorded; None: as a batch of any shape, as prefill.
+
+        Raises ModelUnusable, and leaves things as they were, if the model can't be decoded so.
+        """
+        before, self._decoder = self._decoder, None
+        if record is None:
+            return
+        is_gpu = self.shape.device.type == "cuda"
+        rows, entries = (_GPU_ROWS, min(_GPU_ENTRIES, round_up(self.context_tokens))) if is_gpu else (1, 1)
+        self._decoder = Decoder(self.shape, self._forward_rows, record, num_rows=rows, num_entries=entries)
+        try:
+            for _ in range(2):  # recorded, then repeated
+                self._compare("steps of one token", self._run_trial(self._trial_ids(), shift=0, last_tokens=1))
+        except (RuntimeError, ModelUnusable) as exc:
+            self._decoder = before
+            raise _refusal(self.name, f"it can't be decoded in steps of fixed shapes ({exc})") from exc
+
+    def _use_graphs(self) -> None:
+        """Capture steps if that goes, else at least keep their shapes, else neither."""
+        from stairstream.backends.torch.capture import make_capture
+
+        for record in (make_capture(), repeat):
+            try:
+                return self.decode_with(record)
+            except ModelUnusable:
+                continue
 
     def new_cache(self) -> Cache:
         """An empty cache for one sequence."""
@@ -51,17 +86,32 @@ class Model:
     def run_at(self, batch: Batch, places: list[int]) -> Tensor:
         """As `run`; returns logits behind the tokens at these places of the batch's row."""
         device = self.shape.device
-        with torch.inference_mode():
-            logits: Tensor = self.network(
-                input_ids=torch.tensor([batch.ids], device=device),
-                position_ids=torch.tensor([batch.positions], device=device),
-                use_cache=False,
-                logits_to_keep=torch.tensor(places, dtype=torch.long, device=device),
-                stairstream=batch,
-            ).logits
+        if self._decoder is not None and self._decoder.takes(batch.claims):
+            logits_TV = self._decoder.run(batch.claims)[places]  # each claim is one place
+        else:
+            logits_TV = self._forward(
+                torch.tensor(batch.ids, device=device),
+                torch.tensor(batch.positions, device=device),
+                batch,
+                torch.tensor(places, dtype=torch.long, device=device),
+            )
         for claim in batch.claims:
             claim.cache.keep(claim)
+        return logits_TV
+
+    def _forward(self, ids_T: Tensor, positions_T: Tensor, batch: Batch | RowBatch, kept: Tensor | int) -> Tensor:
+        with torch.inference_mode():
+            logits: Tensor = self.network(
+                input_ids=ids_T[None],
+                position_ids=positions_T[None],
+                use_cache=False,
+                logits_to_keep=kept,
+                stairstream=batch,
+            ).logits
         return logits[0].float()
+
+    def _forward_rows(self, ids_R: Tensor, positions_R: Tensor, batch: RowBatch) -> Tensor:
+        return self._forward(ids_R, positions_R, batch, 0)
 
     def _rotate(self, keys_LHND: Tensor, shifts_N: Tensor) -> Tensor:
         """Rotate keys by some positions, in float32."""
@@ -80,32 +130,35 @@ class Model:
         logits: Tensor = self.network(input_ids=ids, use_cache=False, logits_to_keep=1).logits
         return logits[0].float()
 
-    def _check(self, expected: Tensor) -> None:
+    def _check(self) -> None:
         """Compare with the model's own logits: at once, and behind entries that were moved forward and back."""
         ids = self._trial_ids()
         try:
             plain, moved = self._run_trial(ids, shift=0), self._run_trial(ids, shift=_TRIAL_SHIFT)
         except (TypeError, RuntimeError, AttributeError, KeyError, ValueError) as exc:
             raise _refusal(self.name, f"its layers do not take our attention ({exc})") from exc
-        tolerance = 0.02 if self.shape.dtype == torch.float32 else 0.2
-        spread = float(expected.std()) or 1.0
-        for what, found in (("attention", plain), ("positions", moved)):
-            error = float((found - expected).abs().max()) / spread
-            if not error < tolerance:
-                raise _refusal(self.name, f"its {what} are of a kind that a cache with gaps can't hold")
+        self._compare("attention", plain)
+        self._compare("positions", moved)
 
-    def _run_trial(self, ids: list[int], shift: int) -> Tensor:
-        """The last logits of the trial text, whose first half had stood `shift` positions further on when computed."""
-        cache, half = self.new_cache(), len(ids) // 2
-        padded = ids[:1] * shift + ids[:half]
+    def _compare(self, what: str, found: Tensor) -> None:
+        tolerance = 0.02 if self.shape.dtype == torch.float32 else 0.2
+        spread = float(self._expected.std()) or 1.0
+        error = float((found - self._expected).abs().max()) / spread
+        if not error < tolerance:
+            raise _refusal(self.name, f"its {what} are of a kind that a cache with gaps can't hold")
+
+    def _run_trial(self, ids: list[int], shift: int, last_tokens: int = _TRIAL_TOKENS // 2) -> Tensor:
+        """The last logits of the trial text, whose first part had stood `shift` positions further on when computed."""
+        cache, first = self.new_cache(), len(ids) - last_tokens
+        padded = ids[:1] * shift + ids[:first]
         cache.rearrange(padded, [None] * len(padded))
         claim = cache.claim(len(padded))
         if shift:  # the padding is there, but nothing sees it
             assert claim.mask_TN is not None
             claim.mask_TN[shift:, :shift] = float("-inf")
         self.run(Batch([claim]), [])
-        cache.rearrange(ids, [*range(shift, shift + half), *[None] * (len(ids) - half)])
-        return self.run(Batch([cache.claim(len(ids) - half)]), [0])
+        cache.rearrange(ids, [*range(shift, shift + first), *[None] * last_tokens])
+        return self.run(Batch([cache.claim(last_tokens)]), [0])
 
 
 def _refusal(name: str, why: str) -> ModelUnusable:
