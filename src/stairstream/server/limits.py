@@ -71,7 +71,7 @@ class PerMinute:
         self._full_at_s = -math.inf
 
     def wait_s(self, amount: float, now_s: float) -> float:
-        """How long until that much may be taken, 0 if it may be now; a minute's worth is the most that is waited for."""
+        """How long until that much may be taken, 0 if it may be now; nobody waits for more than a minute's worth."""
         wanted_s = min(amount * self._s_each, 60.0)
         return max(0.0, self._full_at_s + wanted_s - 60.0 - now_s)
 
@@ -80,5 +80,5 @@ class PerMinute:
         self._full_at_s = max(self._full_at_s, now_s) + amount * self._s_each
 
     def give_back(self, amount: float) -> None:
-        """Give back what was taken and not used."""
+        """Give back what was taken and then not used."""
         self._full_at_s -= amount * self._s_each

@@ -1,0 +1,76 @@
+"""API keys: how one is made, what is kept of it, and who it is that shows one.
+
+A key holds 256 random bits, so there is nothing to guess, and a fast hash (SHA-256) is as safe at rest as a slow one:
+those are for passwords. Only the hash is kept; the key itself is shown once, when it is made.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+Period = Literal["total", "month", "day"]
+"""What a budget is for: all time, or a calendar month or day (UTC)."""
+
+_PREFIX = "sk-stair-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLimits:
+    """What a key may use; None: as much as it likes. `budget` is money, in the currency of the models' prices."""
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    concurrent_runs: int | None = None
+    budget: float | None = None
+    period: Period = "total"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What is kept of a key. Times are in seconds since 1970."""
+
+    id: str
+    name: str
+    digest: bytes = field(repr=False)
+    created_at_s: float
+    revoked_at_s: float | None = None
+    limits: KeyLimits = field(default_factory=KeyLimits)
+
+
+def make_key(
+    name: str, limits: KeyLimits, at_s: float, random_bytes: Callable[[int], bytes] = secrets.token_bytes
+) -> tuple[Key, str]:
+    """A new key: what is kept of it, and the text that is its secret."""
+    key_id = random_bytes(6).hex()
+    text = f"{_PREFIX}{key_id}-{random_bytes(32).hex()}"
+    return Key(id=key_id, name=name, digest=_digest(text), created_at_s=at_s, limits=limits), text
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+class KeyRing:
+    """The keys that are known now."""
+
+    def __init__(self, keys: Iterable[Key] = ()) -> None:
+        self._keys: dict[str, Key] = {}
+        self.replace(keys)
+
+    def replace(self, keys: Iterable[Key]) -> None:
+        """Know these from now on, and no others."""
+        self._keys = {key.id: key for key in keys}
+
+    def get(self, key_id: str) -> Key | None:
+        """The key of that id, if it may still be used."""
+        key = self._keys.get(key_id)
+        return key if key and key.revoked_at_s is None else None
+
+    def find(self, text: str) -> Key | None:
+        """The key that this text is, if it may be used. Its id finds it; its secret is compared in constant time."""
+        key = self._keys.get(text.removeprefix(_PREFIX).partition("-")[0])
+        is_right = hmac.compare_digest(key.digest if key else b"\0" * 32, _digest(text))
+        return key if key and is_right and key.revoked_at_s is None else None
