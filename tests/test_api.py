@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import stairstream
+from stairstream.core.asked import Asked
 from stairstream.core.errors import ConfigError, RequestError, RunFailed
+from stairstream.core.messages import Message, ToolCall, question
 from stairstream.core.policy import PRESETS
 
 CONFIG = Path(__file__).parent / "scripted.yaml"
@@ -119,3 +121,64 @@ def test_model_that_always_thinks_is_said_to_answer_in_one_call(tmp_path: Path) 
     answer = stairstream.ask("Why?", replace(graph, agents=agents), config=CONFIG)
     assert "a: its model a would think anew at every update, so it answers in one call" in answer.notes[0]
     assert answer.summary.updates == 0
+
+
+def test_another_policy_opens_no_backend_again() -> None:
+    async def main() -> None:
+        async with stairstream.open_pipeline("mix", config=CONFIG) as mix:
+            waiting = mix.with_policy("wait")
+            assert waiting.backends is mix.backends
+            assert waiting.settings.policy_name == "wait"
+            assert waiting.graph.agent(waiting.graph.answer).policy == PRESETS["wait"]
+            assert mix.with_policy("wait") is waiting
+            assert mix.with_policy() is mix
+            changed = mix.with_policy("paper", {"first_chunk": 4})
+            assert changed.graph.agent(changed.graph.answer).policy == replace(PRESETS["paper"], first_chunk=4)
+            assert (await waiting.ask("Why?")).text == ANSWER
+
+    asyncio.run(main())
+
+
+def test_a_mistake_in_a_requests_policy_names_it_as_the_request_does() -> None:
+    async def main() -> None:
+        async with stairstream.open_pipeline("mix", config=CONFIG) as mix:
+            with pytest.raises(ConfigError, match=r"^policy: 'wiat' is not a policy; did you mean 'wait'"):
+                mix.with_policy("wiat")
+            with pytest.raises(ConfigError, match=r"^growth: must be a number of at least 1"):
+                mix.with_policy(numbers={"growth": 0.5})
+
+    asyncio.run(main())
+
+
+def test_an_assistants_message_at_the_end_is_gone_on_with() -> None:
+    async def main() -> None:
+        async with stairstream.open_pipeline("mix", config=CONFIG) as mix:
+            begun = Message(role="assistant", content="Blue light")
+            assert (await mix.ask((*question("Why?"), begun))).text == " scatters most."
+            assert (await mix.ask("Why?", written="Blue light")).text == " scatters most."
+
+    asyncio.run(main())
+
+
+def test_where_tools_have_answered_proposers_do_not_answer_anew() -> None:
+    async def main() -> None:
+        async with stairstream.open_pipeline("mix", config=CONFIG) as mix:
+            call = ToolCall(id="c1", name="look", arguments="{}")
+            asked = Message(role="assistant", content="", tool_calls=(call,))
+            result = Message(role="tool", content="blue", tool_call_id="c1")
+            answer = await mix.ask((*question("Why?"), asked, result))
+            assert answer.text == ANSWER
+            assert [agent.name for agent in answer.graph.agents] == [mix.graph.answer]
+            assert "answers alone" in answer.notes[-1]
+
+    asyncio.run(main())
+
+
+def test_what_a_request_asks_bounds_its_answer() -> None:
+    async def main() -> None:
+        async with stairstream.open_pipeline("mix", config=CONFIG) as mix:
+            answer = await mix.ask("Why?", asked=Asked(max_tokens=2))
+            assert (answer.text, answer.summary.reason) == ("Blue light", "length")
+            assert (await mix.ask("Why?", asked=Asked(stop=("most",)))).text == "Blue light scatters "
+
+    asyncio.run(main())

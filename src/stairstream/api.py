@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from stairstream.backends.base import Backend
@@ -13,15 +14,18 @@ from stairstream.config.build import Loading, open_backends
 from stairstream.config.graphs import build_graph, goals_of
 from stairstream.config.models import ModelConfig
 from stairstream.config.pipelines import PipelineConfig, change_policy, ready_pipeline
+from stairstream.config.policies import REQUEST, read_settings
 from stairstream.config.rates import Rates, adapt_agents, why_unadapted
 from stairstream.config.reading import Where
 from stairstream.config.schema import Config, load_config
 from stairstream.config.topologies import check_topology
+from stairstream.core.adaptive import Goals
+from stairstream.core.asked import NOTHING_ASKED, Asked, ask_of, begin_with, leave_alone
 from stairstream.core.costs import cost_of_agent
 from stairstream.core.errors import RequestError, RunFailed
-from stairstream.core.events import Event
+from stairstream.core.events import Event, calls_of
 from stairstream.core.graph import Agent, Graph
-from stairstream.core.messages import Conversation, question
+from stairstream.core.messages import Conversation, ToolCall, question, split_begun
 from stairstream.core.metrics import Summary, model_of, summarize, tokens_saved
 from stairstream.core.policy import Policy
 from stairstream.core.session import Layout
@@ -35,7 +39,7 @@ class Answer:
     `graph` has the policies that the agents read by. `models` are those that spoke last for the agents, by agent;
     `costs` by agent too, None where a model has no price; `cost` is None where that leaves it unknown. `tokens_saved`
     is what agents that were stopped early might still have written. `notes` are what is to be said of the run besides
-    what is in the summary.
+    what is in the summary. `tool_calls` are those of the client's tools that the answer asks for.
     """
 
     text: str
@@ -48,9 +52,13 @@ class Answer:
     cost: float | None
     tokens_saved: int
     notes: tuple[str, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
 
     def __str__(self) -> str:
         return self.text
+
+
+_KEPT_POLICIES = 64
 
 
 class Pipeline:
@@ -68,43 +76,92 @@ class Pipeline:
         self.settings = settings
         self.graph = graph
         self.backends = backends
+        self._config = config
         self._models = config.models
         self._prices = {name: model.common.price for name, model in config.models.items() if model.common.price}
         self._goals = goals_of(settings, graph)
         self._rates = rates or Rates()
         self._notes: dict[str, tuple[str, ...]] = {}
+        self._with_policy = lru_cache(_KEPT_POLICIES)(self._make_with_policy)
 
     @property
     def models(self) -> Mapping[str, ModelConfig]:
         """All models of the configuration, by name."""
         return self._models
 
+    def with_policy(
+        self, policy: Policy | str | None = None, numbers: Mapping[str, object] | None = None
+    ) -> "Pipeline":
+        """The same pipeline on the same backends, with another policy (or preset), or with numbers of it changed.
+
+        Cheap: it opens nothing. Raises ConfigError for what is no policy, and for a single model, which has none.
+        """
+        if policy is None and not numbers:
+            return self
+        return self._with_policy(policy, tuple(sorted((numbers or {}).items())))
+
+    def _make_with_policy(self, policy: Policy | str | None, numbers: tuple[tuple[str, object], ...]) -> "Pipeline":
+        settings = change_policy(self.settings, policy, dict(numbers), _most_read(self.graph), REQUEST)
+        graph = build_graph(self._models, settings)
+        return Pipeline(settings, graph, self.backends, self._config, self._rates)
+
+    def graph_for(self, conversation: Conversation, asked: Asked = NOTHING_ASKED, written: str = "") -> Graph:
+        """The graph that a run of this has: where the results of tools have just come, proposers do not answer anew."""
+        graph = self.graph
+        if conversation and conversation[-1].role == "tool":
+            graph = leave_alone(graph)
+        return begin_with(ask_of(graph, asked), written)
+
     @asynccontextmanager
-    async def open_run(self, conversation: Conversation | str) -> AsyncIterator[Run]:
-        """A run on a conversation, or on a question; leaving the block cancels what still runs."""
-        asked = question(conversation) if isinstance(conversation, str) else conversation
+    async def open_run(
+        self, conversation: Conversation | str, *, asked: Asked = NOTHING_ASKED, written: str = ""
+    ) -> AsyncIterator[Run]:
+        """A run on a conversation, or on a question; leaving the block cancels what still runs.
+
+        `asked` is what one request wants of it. The answering agent goes on from `written`, or from the assistant's
+        message that the conversation ends with; these words are no part of the answer that the run gives.
+        Raises RequestError for what the models do not take.
+        """
+        if isinstance(conversation, str):
+            conversation = question(conversation)
+        if not written:
+            conversation, written = split_begun(conversation)
+        graph = self.graph_for(conversation, asked, written)
         limits = self.settings.limits
-        rates = self._rates.load(self._models) if self._goals else {}
+        goals = self._goals_in(graph, asked)
+        rates = self._rates.load(self._models) if goals else {}
         async with open_run(
-            adapt_agents(self.graph, rates, self._goals),
-            asked,
+            adapt_agents(graph, rates, goals),
+            conversation,
             self.backends,
             deadline_s=limits.deadline_s,
             prices=self._prices,
             max_cost=limits.max_cost,
             pace=limits.pace,
         ) as run:
-            self._notes[run.id] = (*_one_calls(self.graph), *why_unadapted(self.graph, rates, self._goals))
+            self._notes[run.id] = (*_one_calls(graph), *why_unadapted(graph, rates, goals), *self._why_alone(graph))
             try:
                 yield run
             finally:
                 del self._notes[run.id]
-        if self._goals:
+        if goals:
             self._rates.observe(self._models, run.graph, [event async for event in run.events()])
 
-    async def ask(self, conversation: Conversation | str) -> Answer:
-        """The whole answer. Raises RunFailed if there is none, or if it broke off."""
-        async with self.open_run(conversation) as run:
+    def _goals_in(self, graph: Graph, asked: Asked) -> Mapping[str, Goals]:
+        """The goals of the agents that read in this run; an answer that waits has none."""
+        if not self._goals:
+            return self._goals
+        reading = {agent.name for agent in graph.agents if agent.reads} - ({graph.answer} if asked.waits else set())
+        return {name: goals for name, goals in self._goals.items() if name in reading}
+
+    def _why_alone(self, graph: Graph) -> list[str]:
+        if len(graph.agents) == len(self.graph.agents):
+            return []
+        return [f"{graph.answer} answers alone: results of tools have come, and others answer once per user turn"]
+
+    async def ask(self, conversation: Conversation | str, *, asked: Asked = NOTHING_ASKED, written: str = "") -> Answer:
+        """The whole answer, as `open_run` makes it. Raises RunFailed if there is none, or if it broke off."""
+        async with self.open_run(conversation, asked=asked, written=written) as run:
             answer = self.make_answer(run, [event async for event in run.events()])
         if answer.summary.reason == "failed":
             raise RunFailed(answer.summary.error or "the run failed")
@@ -125,6 +182,7 @@ class Pipeline:
             cost=self._add_up(costs, run.graph),
             tokens_saved=tokens_saved(summary, run.graph),
             notes=self._notes.get(run.id, ()),
+            tool_calls=calls_of(events, run.graph.answer),
         )
 
     def _add_up(self, costs: Mapping[str, float | None], graph: Graph) -> float | None:
@@ -184,8 +242,14 @@ def choose_policy(
     config: Config, pipeline: PipelineConfig, policy: Policy | str | None, settings: Iterable[str]
 ) -> PipelineConfig:
     """The pipeline with another policy, or with some of its numbers changed."""
-    most_read = max(len(agent.reads) for agent in build_graph(config.models, pipeline).agents)
-    return change_policy(pipeline, policy, tuple(settings), most_read)
+    numbers = read_settings(settings)
+    if policy is None and not numbers:
+        return pipeline
+    return change_policy(pipeline, policy, numbers, _most_read(build_graph(config.models, pipeline)))
+
+
+def _most_read(graph: Graph) -> int:
+    return max(len(agent.reads) for agent in graph.agents)
 
 
 async def ask_async(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stairstream.config.models import CommonKeys, LlamaCppKeys, OpenAIKeys, ScriptedKeys
-from stairstream.config.policies import PolicyChoice, override_policy
+from stairstream.config.policies import PolicyChoice, override_policy, read_settings
 from stairstream.config.schema import DEFAULT, load_config, parse_config
 from stairstream.config.topologies import MixtureKeys, SingleKeys
 from stairstream.core.costs import Price
@@ -209,9 +209,9 @@ def test_unknown_pipeline_names_the_nearest() -> None:
 
 def test_override_replaces_the_preset_then_single_numbers() -> None:
     paper = PolicyChoice(policy=PRESETS["paper"], name="paper")
-    assert override_policy(paper, None, [], 3) == paper
-    assert override_policy(paper, "wait", [], 3) == PolicyChoice(policy=PRESETS["wait"], name="wait")
-    changed = override_policy(PolicyChoice(), "paper", ["first_chunk=16", "lead=inf", "quorum=2"], 3)
+    assert override_policy(paper, None, {}, 3) == paper
+    assert override_policy(paper, "wait", {}, 3) == PolicyChoice(policy=PRESETS["wait"], name="wait")
+    changed = override_policy(PolicyChoice(), "paper", read_settings(["first_chunk=16", "lead=inf", "quorum=2"]), 3)
     assert changed.name == "custom"
     assert changed.policy == Policy(first_chunk=16, growth=1, quorum=2, patience_s=0, lead=math.inf)
 
@@ -229,7 +229,7 @@ def test_override_replaces_the_preset_then_single_numbers() -> None:
 )
 def test_wrong_override_is_one_line(preset: str | None, setting: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        override_policy(PolicyChoice(), preset, [setting], 3)
+        override_policy(PolicyChoice(), preset, read_settings([setting]), 3)
     assert str(caught.value) == said
 
 

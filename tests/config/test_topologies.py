@@ -184,9 +184,9 @@ def test_which_agents_adapt() -> None:
 
 def test_another_policy_is_that_of_every_agent_and_numbers_are_of_those_without_their_own() -> None:
     found = config(f"{{topology: graph, agents: {GRAPH}}}")
-    waiting = build_graph(found.models, change_policy(found.pipeline(), "wait", (), 2))
+    waiting = build_graph(found.models, change_policy(found.pipeline(), "wait", {}, 2))
     assert {agent.policy for agent in waiting.agents} == {PRESETS["wait"]}
-    changed = build_graph(found.models, change_policy(found.pipeline(), None, ("first_chunk=4",), 2))
+    changed = build_graph(found.models, change_policy(found.pipeline(), None, {"first_chunk": 4}, 2))
     assert [agent.policy.first_chunk for agent in changed.agents] == [4, math.inf, 4]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
-from stairstream.config.policies import PolicyChoice, override_policy
+from stairstream.config.policies import COMMAND_LINE, Places, PolicyChoice, override_policy
 from stairstream.config.reading import Positive, Seconds
 from stairstream.config.topologies import (
     ChainKeys,
@@ -103,13 +103,17 @@ def ready_pipeline(graph: Graph) -> PipelineConfig:
 
 
 def change_policy(
-    pipeline: PipelineConfig, policy: Policy | str | None, settings: tuple[str, ...], most_read: int
+    pipeline: PipelineConfig,
+    policy: Policy | str | None,
+    numbers: Mapping[str, object],
+    most_read: int,
+    places: Places = COMMAND_LINE,
 ) -> PipelineConfig:
     """The pipeline with another policy, or with some of its numbers changed; agents read up to `most_read` others.
 
     Another policy is that of every agent; changed numbers are those of the agents that have no policy of their own.
     """
-    if policy is None and not settings:
+    if policy is None and not numbers:
         return pipeline
     if not most_read:
         raise ConfigError(f"pipeline {pipeline.name!r} is a single model, which reads nobody: it takes no policy")
@@ -118,7 +122,7 @@ def change_policy(
         choice, preset = PolicyChoice(policy=policy, name="custom"), None
     else:
         preset = policy
-    choice = override_policy(choice, preset, settings, most_read)
+    choice = override_policy(choice, preset, numbers, most_read, places)
     keys = pipeline.keys
     if policy is not None or isinstance(keys, ReadyKeys):
         keys = _without_own_policies(keys, choice.policy)

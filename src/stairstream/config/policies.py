@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 
-from stairstream.config.reading import Where, check_keys, choose, mapping, nearest, read, show
+from stairstream.config.reading import Where, check_keys, choose, mapping, read, show
 from stairstream.core.adaptive import Goals
 from stairstream.core.policy import PRESETS, Policy
 
@@ -48,22 +48,43 @@ def choose_preset(name: str) -> PolicyChoice:
     return PolicyChoice(name=name, goals=Goals()) if name == ADAPTIVE else PolicyChoice(policy=PRESETS[name], name=name)
 
 
-def override_policy(
-    choice: PolicyChoice, preset: str | None, settings: Iterable[str], most_read: int | None = None
-) -> PolicyChoice:
-    """The policy after `--policy NAME` and `--set NUMBER=VALUE ...`, for agents that read up to `most_read` others."""
-    if preset is not None:
-        if preset not in NAMES:
-            raise Where(file="--policy").error(f"{show(preset)} is not a policy{nearest(preset, NAMES)}")
-        choice = choose_preset(preset)
-    where, changes = Where(file="--set"), dict[str, object]()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where another policy is asked for, as errors name it: the preset, and single numbers."""
+
+    preset: Where
+    numbers: Where
+
+
+COMMAND_LINE = Places(preset=Where(file="--policy"), numbers=Where(file="--set"))
+REQUEST = Places(preset=Where(file="", path="policy"), numbers=Where(file=""))
+
+
+def read_settings(settings: Iterable[str]) -> dict[str, object]:
+    """The numbers of `--set NUMBER=VALUE ...`."""
+    changes = dict[str, object]()
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
+            where = COMMAND_LINE.numbers
             raise where.error(f"must be NUMBER=VALUE, as in first_chunk=16, not {show(setting)}")
         changes[key.strip()] = _plain(value.strip())
+    return changes
+
+
+def override_policy(
+    choice: PolicyChoice,
+    preset: str | None,
+    changes: Mapping[str, object],
+    most_read: int | None = None,
+    places: Places = COMMAND_LINE,
+) -> PolicyChoice:
+    """The policy with a preset in its place and numbers changed, for agents that read up to `most_read` others."""
+    if preset is not None:
+        choice = choose_preset(choose(preset, NAMES, places.preset, "a policy"))
     if not changes:
         return choice
+    where = places.numbers
     check_keys(changes, NUMBERS, where)
     if choice.goals:
         _check_not_adapted(changes, where)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal
 
 from stairstream.backends.base import Backend, Room
+from stairstream.core.asked import begin_with
 from stairstream.core.costs import Meter, Price
 from stairstream.core.errors import BackendError, ConfigError, RequestError
 from stairstream.core.events import AgentEnd, AgentEnded, Event, Noted, RunStarted, Thought, Wrote
@@ -36,13 +37,16 @@ async def open_run(
     prices: Mapping[str, Price] | None = None,
     max_cost: float | None = None,
     pace: Pace | None = None,
+    written: str = "",
 ) -> AsyncIterator["Run"]:
     """Start every agent of the graph; leaving the block cancels what still runs and closes every call.
 
     `backends` maps model names to their places; they stay the caller's to close. Past `deadline_s`, or once it has cost
     `max_cost` by `prices` (by model; in their currency), the run ends with what it has. `pace` releases the answer
-    evenly. Raises ConfigError for a model without a backend, RequestError for a conversation without a question.
+    evenly. The answering agent goes on from `written`, which is not repeated. Raises ConfigError for a model without a
+    backend, RequestError for a conversation without a question, or for what the answering model does not take.
     """
+    graph = begin_with(graph, written)
     _check(graph, conversation, backends)
     try:
         async with AsyncExitStack() as stack:
