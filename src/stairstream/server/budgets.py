@@ -138,6 +138,8 @@ class Ledger:
         """Write everything that waits."""
         spent, past, asked = self._spent, self._past, self._asked
         self._spent, self._past, self._asked = [], [], []
+        if not (spent or past or asked or self._held):
+            return
         reserve = [reservation for reservation, _ in asked]
         batch = Batch(holder=self._holder, at_s=self._clock(), spent=spent, past=past, reserve=reserve)
         writing = asyncio.ensure_future(self._storage.commit(batch))
