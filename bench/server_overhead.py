@@ -1,0 +1,135 @@
+"""What the server adds: to the first token, one request at a time, and to many requests, beside LiteLLM's proxy.
+
+python -m bench.server_overhead                              without LiteLLM
+python -m bench.server_overhead --litellm PATH/litellm       with its proxy, one worker as here
+
+All are asked by the same client for the same answers of the same endpoint, in turns.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.endpoint import arguments
+from bench.server_load import (
+    Client,
+    Process,
+    Tokens,
+    chat,
+    litellm_proxy,
+    our_server,
+    pipelines,
+    quantile,
+    upstream,
+    use_two_cores,
+    written,
+)
+from stairstream.api import Pipeline, open_pipeline
+from stairstream.core.events import Wrote
+
+FIELDS = {"max_tokens": 20}
+
+
+async def first_token_ms(client: Client, model: str) -> float:
+    """From the request to the first token of its answer."""
+    tokens, start_ns = Tokens(), time.monotonic_ns()
+    await client.ask(chat(model, **FIELDS), tokens.take)
+    assert tokens.first_ns is not None, "an answer without a token"
+    return (tokens.first_ns - start_ns) / 1e6
+
+
+async def engine_first_token_ms(pipeline: Pipeline) -> float:
+    """The same in Python, in this process."""
+    start_s = time.perf_counter()
+    async with pipeline.open_run("Why is the sky blue?") as run:
+        first_ms = None
+        async for event in run.events():
+            if first_ms is None and isinstance(event, Wrote):
+                first_ms = (time.perf_counter() - start_s) * 1000
+    assert first_ms is not None, "an answer without a token"
+    return first_ms
+
+
+async def measure_first(places: Mapping[str, Process], models: Mapping[str, str], config: Path, rounds: int) -> None:
+    """First tokens, in turns."""
+    clients = {name: Client(place.base_url) for name, place in places.items()}
+    found: dict[str, list[float]] = {name: [] for name in (*places, "engine")}
+    async with open_pipeline("single", config=config) as pipeline:
+        asks: dict[str, Callable[[], Awaitable[float]]] = {
+            name: lambda name=name: first_token_ms(clients[name], models[name])  # type: ignore[misc]
+            for name in places
+        }
+        asks["engine"] = lambda: engine_first_token_ms(pipeline)
+        for round in range(rounds + 5):
+            for name, ask in asks.items():
+                value_ms = await ask()
+                if round >= 5:
+                    found[name].append(value_ms)
+    engine_ms = statistics.median(found["engine"])
+    print("\n| first token of | median ms | p90 ms | added to the engine, ms |\n|---|---|---|---|")
+    for name, values in found.items():
+        median_ms = statistics.median(values)
+        print(f"| {name} | {median_ms:.2f} | {quantile(values, 0.9):.2f} | {median_ms - engine_ms:+.2f} |")
+    for client in clients.values():
+        client.close()
+
+
+async def measure_rate(place: Process, model: str, num_clients: int, seconds: float) -> tuple[float, float]:
+    """Answers a second of a closed loop, and the server's processor time for each in milliseconds."""
+    until_s = time.monotonic() + seconds
+    count = 0
+
+    async def ask_on() -> None:
+        nonlocal count
+        client = Client(place.base_url)
+        while time.monotonic() < until_s:
+            tokens = Tokens()
+            await client.ask(chat(model, **FIELDS), tokens.take)
+            assert len(tokens.delays_ms) == FIELDS["max_tokens"] and not tokens.num_wrong, "lost tokens"
+            count += 1
+        client.close()
+
+    cpu_s, start_s = place.cpu_s(), time.monotonic()
+    await asyncio.gather(*(ask_on() for _ in range(num_clients)))
+    return count / (time.monotonic() - start_s), (place.cpu_s() - cpu_s) / count * 1000
+
+
+async def measure(places: Mapping[str, Process], models: Mapping[str, str], args: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(), written(pipelines(places["endpoint"])) as config:
+        await measure_first(places, models, config, args.rounds)
+    rates = {}
+    for name, place in places.items():
+        await measure_rate(place, models[name], args.clients, 1)
+        rates[name] = await measure_rate(place, models[name], args.clients, args.seconds)
+    print(f"\n| {args.clients} clients, 20 tokens each | answers/s | CPU ms each |\n|---|---|---|")
+    for name, (rate, cpu_ms) in rates.items():
+        print(f"| {name} | {rate:,.0f} | {cpu_ms:.2f} |")
+    if "litellm" in rates:
+        print(f"\nstairstream gives {rates['stairstream'][0] / rates['litellm'][0]:.1f} times as many as LiteLLM")
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--litellm", metavar="COMMAND", help="the command of LiteLLM's proxy")
+    parser.add_argument("--port", type=int, default=4117, help="for LiteLLM, which can't choose a free one")
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=10)
+    args = parser.parse_args()
+    use_two_cores()
+    with ExitStack() as stack:
+        endpoint = stack.enter_context(upstream(tokens=20))
+        places = {"endpoint": endpoint, "stairstream": stack.enter_context(our_server(endpoint))}
+        models = {"endpoint": "m", "stairstream": "single", "litellm": "single"}
+        if args.litellm:
+            places["litellm"] = stack.enter_context(litellm_proxy(endpoint, args.litellm, args.port))
+        asyncio.run(measure(places, models, args))
+
+
+if __name__ == "__main__":
+    main()
