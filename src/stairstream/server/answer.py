@@ -1,16 +1,17 @@
 """What came of a run, in the shapes of the wire: usage, the `stairstream` object, a whole answer."""
 
-from collections.abc import Sequence
-
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from stairstream.api import Answer
-from stairstream.core.events import RunEnd
+from stairstream.core.events import RunEnd, calls_of
 from stairstream.core.metrics import AgentSummary
 from stairstream.core.session import Usage
 from stairstream.engine.run import Run
 from stairstream.server import wire
 from stairstream.server.asking import Asking
+from stairstream.server.event_json import encode_event_json
+from stairstream.server.showing import FirstProposal
 
 
 def make_usage(answer: Answer) -> wire.UsageOut:
@@ -32,7 +33,7 @@ def make_usage(answer: Answer) -> wire.UsageOut:
 
 
 def make_result(
-    asking: Asking, run_id: str, answer: Answer, events: Sequence[msgspec.Raw] | None = None
+    asking: Asking, run_id: str, answer: Answer, events: list[msgspec.Raw] | UnsetType = UNSET
 ) -> wire.StairstreamOut:
     """What the run was like."""
     summary = answer.summary
@@ -52,7 +53,7 @@ def make_result(
         degraded=list(summary.degraded),
         notes=[*asking.notes, *answer.notes],
         agents=[_make_agent(one, answer) for one in summary.agents],
-        events=None if events is None else list(events),
+        events=events,
     )
 
 
@@ -80,15 +81,12 @@ def _make_agent_usage(usage: Usage) -> wire.AgentUsage:
     )
 
 
-def make_completion(
-    asking: Asking, run: Run, created: int, events: Sequence[msgspec.Raw] | None = None
-) -> wire.ChatCompletion:
+def make_completion(asking: Asking, run: Run, created: int) -> wire.ChatCompletion:
     """The whole answer of a run that has ended."""
     answer = asking.pipeline.make_answer(run, run.past)
+    events = [msgspec.Raw(encode_event_json(event, run)) for event in run.past] if asking.show == "events" else UNSET
     choice = wire.Choice(
-        index=0,
-        message=wire.MessageOut(role="assistant", content=answer.text),
-        finish_reason=make_finish_reason(answer.summary.reason),
+        index=0, message=_make_message(asking, run), finish_reason=make_finish_reason(answer.summary.reason)
     )
     return wire.ChatCompletion(
         id=f"chatcmpl-{run.id}",
@@ -101,10 +99,24 @@ def make_completion(
     )
 
 
+def _make_message(asking: Asking, run: Run) -> wire.MessageOut:
+    thoughts = FirstProposal(run).tell_all(run.past) if asking.show == "thinking" else ""
+    calls = [
+        wire.ToolCallOut(id=call.id, function=wire.FunctionOut(name=call.name, arguments=call.arguments))
+        for call in calls_of(run.past, run.graph.answer)
+    ]
+    return wire.MessageOut(
+        role="assistant",
+        content=run.answer or None if calls else run.answer,
+        reasoning_content=thoughts or None,
+        tool_calls=calls or None,
+    )
+
+
 def make_finish_reason(reason: RunEnd | None) -> wire.FinishReason:
     """The wire's word for how an answer ended that did end."""
     match reason:
-        case "stop" | "content_filter":
+        case "stop" | "content_filter" | "tool_calls":
             return reason
         case _:  # its own limit, or its run's: time or money was up
             return "length"

@@ -4,6 +4,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from stairstream.api import Pipeline
+from stairstream.core.asked import NOTHING_ASKED, Asked
 from stairstream.core.messages import Conversation
 from stairstream.engine.run import Run
 from stairstream.server.gate import Wanted
@@ -15,28 +16,28 @@ from stairstream.server.wire import Show
 class Asking:
     """What a client wants.
 
-    `model` is what it called the pipeline. `keep_s` is how long the run lives on after its client has left. `ignored`
-    are parameters that nobody here knows, `notes` what is to be said before the first byte.
+    `model` is what it called the pipeline, `policy_name` what the answering agent reads by. `keep_s` is how long the
+    run lives on after its client has left. `ignored` are parameters that nobody here knows, `notes` what is to be said
+    before the first byte.
     """
 
     pipeline: Pipeline
     model: str
     conversation: Conversation = field(repr=False)
     policy_name: str = ""
+    asked: Asked = NOTHING_ASKED
     is_stream: bool = False
     wants_usage: bool = False
     show: Show = "none"
     keep_s: float = 0.0
-    user: str | None = field(default=None, repr=False)
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> Wanted:
         """What the run may use at most."""
-        pipeline = self.pipeline
-        return most_wanted(pipeline.settings.name, pipeline.graph, self.conversation, pipeline.models)
+        return most_wanted(self.pipeline, self.conversation, self.asked)
 
     def open_run(self) -> AbstractAsyncContextManager[Run]:
         """Start the run that was asked for."""
-        return self.pipeline.open_run(self.conversation)
+        return self.pipeline.open_run(self.conversation, asked=self.asked)

@@ -49,6 +49,11 @@ class ApiError(Exception):
         return {"error": error}
 
 
+def bad(param: str, problem: str, code: str | None = None) -> ApiError:
+    """A 400 for a parameter."""
+    return ApiError(status=400, message=f"{param}: {problem}", param=param, code=code)
+
+
 def error_of(exc: ApiError | StairstreamError) -> ApiError:
     """Any error of ours as an answer: 4xx what the client can mend, 429 and 5xx what it may try again."""
     if isinstance(exc, ApiError):
@@ -78,8 +83,13 @@ def error_of(exc: ApiError | StairstreamError) -> ApiError:
 
 def error_of_run(run: Run, ended: RunEnded) -> ApiError:
     """Why a run has no answer, or only the beginning of one."""
-    if run.failure is not None:
-        return error_of(run.failure)
+    error = error_of(run.failure) if run.failure is not None else _unfailed(run, ended)
+    error.headers = {**error.headers, "x-stairstream-run": run.id}
+    return error
+
+
+def _unfailed(run: Run, ended: RunEnded) -> ApiError:
+    """A run that ended without an answer though no model failed it."""
     if ended.reason == "cancelled":
         return ApiError(status=503, message="the run was cancelled", kind="server_error", code="run_cancelled")
     ends = (event.reason for event in run.past if isinstance(event, AgentEnded) and event.agent == run.graph.answer)

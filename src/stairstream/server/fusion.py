@@ -9,7 +9,7 @@ from stairstream.server.errors import ApiError
 from stairstream.server.service import Service
 from stairstream.server.wire import Plugin
 
-NAME = "fusion"
+FUSION = "fusion"
 
 
 def fuse(plugin: Plugin, model: str, service: Service) -> Pipeline:
@@ -21,12 +21,12 @@ def fuse(plugin: Plugin, model: str, service: Service) -> Pipeline:
         raise _bad("analysis_models", "is missing; name models of this server's configuration", service)
     for number, name in enumerate(plugin.analysis_models):
         _check(name, f"analysis_models[{number}]", service)
-    answering = plugin.model or model.partition(":")[0]
+    answering = plugin.model or model
     if plugin.model is None and answering not in service.backends:
         raise _bad("model", "is missing, and the request's own model is none of this server's", service)
     _check(answering, "model", service)
     keys = MixtureKeys(proposers=tuple(plugin.analysis_models), aggregator=answering)
-    settings = PipelineConfig(name=NAME, keys=keys)
+    settings = PipelineConfig(name=FUSION, keys=keys)
     graph = build_graph(service.config.models, settings)
     return Pipeline(settings, graph, service.backends, service.config)
 
@@ -37,5 +37,5 @@ def _check(name: str, where: str, service: Service) -> None:
 
 
 def _bad(where: str, problem: str, service: Service, name: str = "") -> ApiError:
-    param = f"plugins.{NAME}.{where}"
+    param = f"plugins.{FUSION}.{where}"
     return ApiError(status=400, message=f"{param}: {problem}{nearest(name, service.backends)}", param=param)

@@ -8,13 +8,18 @@ from collections.abc import Mapping
 import msgspec
 
 from stairstream.api import Pipeline
+from stairstream.config.policies import NUMBERS, change_numbers
 from stairstream.config.reading import Where, check_keys, nearest
+from stairstream.core.asked import Asked
 from stairstream.core.errors import ConfigError
+from stairstream.core.messages import Conversation, split_begun
+from stairstream.core.policy import Policy
 from stairstream.server import wire
-from stairstream.server.asking import Asking as Asking
-from stairstream.server.errors import ApiError
-from stairstream.server.fusion import fuse
+from stairstream.server.asking import Asking
+from stairstream.server.errors import ApiError, bad
+from stairstream.server.fusion import FUSION, fuse
 from stairstream.server.service import Service
+from stairstream.server.takes import check_takes
 from stairstream.server.turns import read_turns
 
 Fields = Mapping[str, msgspec.Raw]
@@ -23,6 +28,7 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_request = msgspec.json.Decoder(wire.ChatRequest).decode
 _KNOWN = frozenset(wire.ChatRequest.__struct_fields__)
 _OPTIONS = wire.StairstreamOptions.__struct_fields__
+_NO_OPTIONS = wire.StairstreamOptions()
 _NULL = b"null"
 
 
@@ -31,30 +37,25 @@ def read_chat(body: bytes, service: Service) -> Asking:
     request, fields = _decode(body)
     _refuse(request, fields)
     _check_options(fields)
-    options = request.stairstream or wire.StairstreamOptions()
-    ignored = [name for name, raw in fields.items() if name not in _KNOWN and bytes(raw) != _NULL]
-    ignored += [f"plugins.{plugin.id}" for plugin in request.plugins or () if plugin.id != "fusion"]
-    most = service.limits.messages
-    if len(request.messages) > most:
-        raise bad("messages", f"{len(request.messages)} messages are more than this server takes ({most})")
-    pipeline = _choose(request, service)
+    options = request.stairstream or _NO_OPTIONS
+    notes: list[str] = []
+    asked = _read_asked(request, fields, notes)
+    pipeline = _choose(request, options, service)
+    conversation = _read_conversation(request, service)
+    check_takes(pipeline, conversation, asked, notes)
     return Asking(
         pipeline=pipeline,
         model=request.model,
-        conversation=read_turns(request.messages),
-        policy_name=pipeline.settings.policy_name,
+        conversation=conversation,
+        policy_name=_name_policy(pipeline, conversation, asked, notes),
+        asked=asked,
         is_stream=bool(request.stream),
         wants_usage=bool(request.stream_options and request.stream_options.include_usage),
         show=options.show or "none",
         keep_s=_read_keep_s(options, service),
-        user=request.user,
-        ignored=tuple(ignored),
+        ignored=_list_ignored(request, fields),
+        notes=tuple(notes),
     )
-
-
-def bad(param: str, problem: str, code: str | None = None) -> ApiError:
-    """A 400 for a parameter."""
-    return ApiError(status=400, message=f"{param}: {problem}", param=param, code=code)
 
 
 def _decode(body: bytes) -> tuple[wire.ChatRequest, Fields]:
@@ -87,29 +88,116 @@ def _refuse(request: wire.ChatRequest, fields: Fields) -> None:
 
 
 def _check_options(fields: Fields) -> None:
-    if "stairstream" in fields and bytes(fields["stairstream"]) != _NULL:
+    raw = fields.get("stairstream")
+    if raw is not None and bytes(raw) != _NULL:
         try:
-            check_keys(_decode_fields(fields["stairstream"]), _OPTIONS, Where(file="", path="stairstream"))
+            options = _decode_fields(raw)
+            check_keys(options, _OPTIONS, Where(file=""))
+            if bytes(options.get("policy", _NULL)).startswith(b"{"):
+                check_keys(_decode_fields(options["policy"]), NUMBERS, Where(file="", path="policy"))
         except ConfigError as exc:
             raise _as_api_error(exc) from None
 
 
 def _as_api_error(exc: ConfigError) -> ApiError:
-    """What the configuration's own checks say of a request; their text begins with the parameter."""
-    return ApiError(status=400, message=str(exc), param=str(exc).partition(":")[0])
+    """What the configuration's own checks say of the object `stairstream`; their text begins with the key."""
+    key, _, problem = str(exc).partition(": ")
+    if not problem:
+        return bad("stairstream", str(exc))
+    return bad(f"stairstream.{key}", problem)
 
 
-def _choose(request: wire.ChatRequest, service: Service) -> Pipeline:
-    """The pipeline that is asked for, or one that the request describes."""
+def _read_asked(request: wire.ChatRequest, fields: Fields, notes: list[str]) -> Asked:
+    """What is wanted of the answer; what was changed about it is noted."""
+    most, old = request.max_completion_tokens, request.max_tokens
+    if most is not None and old is not None and most != old:
+        notes.append(f"max_completion_tokens ({most}) counts, not max_tokens ({old})")
+    seed = request.seed
+    if seed is not None and seed < 0:
+        notes.append("a seed below 0 counts as none")
+        seed = None
+    has_format = request.response_format is not None and not isinstance(request.response_format, wire.TextFormat)
+    return Asked(
+        max_tokens=old if most is None else most,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        seed=seed,
+        stop=(request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ()),
+        response_format=bytes(fields["response_format"]) if has_format else None,
+        tools=bytes(fields["tools"]) if request.tools else None,
+        tool_choice=bytes(fields["tool_choice"]) if request.tools and request.tool_choice else None,
+        parallel_tool_calls=request.parallel_tool_calls if request.tools else None,
+        user=request.user,
+    )
+
+
+def _choose(request: wire.ChatRequest, options: wire.StairstreamOptions, service: Service) -> Pipeline:
+    """The pipeline that is asked for, or that the request describes, with the policy that it wants."""
+    name, has_policy, preset = request.model.partition(":")
     for plugin in request.plugins or ():
-        if plugin.id == "fusion" and plugin.enabled is not False:
-            return fuse(plugin, request.model, service)
-    name, _, _ = request.model.partition(":")
+        if plugin.id == FUSION and plugin.enabled is not False:
+            return _with_options(fuse(plugin, name, service), options)
     pipeline = service.pipelines.get(name)
     if pipeline is None:
         message = f"model: no pipeline is called {name[:80]!r}{nearest(name, service.pipelines)}"
         raise ApiError(status=404, message=message, param="model", code="model_not_found")
-    return pipeline
+    if not has_policy:
+        return _with_options(pipeline, options)
+    if options.policy is not None:
+        raise bad("stairstream.policy", f"model already says {preset[:80]!r}; leave one of the two out")
+    try:
+        pipeline = pipeline.with_policy(preset)
+    except ConfigError as exc:
+        raise bad("model", str(exc).removeprefix("policy: ")) from None
+    return _with_options(pipeline, options)
+
+
+def _with_options(pipeline: Pipeline, options: wire.StairstreamOptions) -> Pipeline:
+    numbers = _numbers_of(options)
+    if options.policy is None and not numbers:
+        return pipeline
+    try:
+        return pipeline.with_policy(_read_policy(options), numbers)
+    except ConfigError as exc:
+        raise _as_api_error(exc) from None
+
+
+def _read_policy(options: wire.StairstreamOptions) -> Policy | str | None:
+    if isinstance(options.policy, wire.PolicyNumbers):
+        return change_numbers(Policy(), _numbers_of(options.policy), Where(file="", path="policy"))
+    return options.policy
+
+
+def _numbers_of(section: wire.PolicyNumbers | wire.StairstreamOptions) -> dict[str, object]:
+    return {name: value for name in NUMBERS if (value := getattr(section, name)) is not None}
+
+
+def _name_policy(pipeline: Pipeline, conversation: Conversation, asked: Asked, notes: list[str]) -> str:
+    """What the answering agent reads by; what forces it is noted."""
+    answering = pipeline.graph.agent(pipeline.graph.answer)
+    if not answering.reads:
+        return "none"
+    turns, _ = split_begun(conversation)
+    if turns and turns[-1].role == "tool":
+        notes.append("the result of a tool: only the answering agent goes on, proposers answer once per user turn")
+        return "none"
+    if asked.waits and pipeline.settings.policy_name != "wait":
+        what = "tools" if asked.tools is not None else "response_format"
+        notes.append(f"{what}: the answering agent waits until all that it reads is complete")
+    return "wait" if asked.waits else pipeline.settings.policy_name
+
+
+def _read_conversation(request: wire.ChatRequest, service: Service) -> Conversation:
+    most = service.limits.messages
+    if len(request.messages) > most:
+        raise bad("messages", f"{len(request.messages)} of them are more than this server takes ({most})")
+    return read_turns(request.messages)
+
+
+def _list_ignored(request: wire.ChatRequest, fields: Fields) -> tuple[str, ...]:
+    names = [name for name, raw in fields.items() if name not in _KNOWN and bytes(raw) != _NULL]
+    plugins = [f"plugins.{plugin.id}" for plugin in request.plugins or () if plugin.id != FUSION]
+    return (*names, *plugins)
 
 
 def _read_keep_s(options: wire.StairstreamOptions, service: Service) -> float:

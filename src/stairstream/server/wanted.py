@@ -1,35 +1,38 @@
 """What a run may use at most, before it starts: what a limit or a budget must set aside for it."""
 
 import math
-from collections.abc import Mapping
 
+from stairstream.api import Pipeline
 from stairstream.config.models import ModelConfig
+from stairstream.core.asked import Asked
 from stairstream.core.costs import cost_of
-from stairstream.core.graph import Agent, Graph
+from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation, estimate_size
 from stairstream.core.policy import Policy
 from stairstream.core.session import Usage
 from stairstream.server.gate import Wanted
 
 
-def most_wanted(pipeline: str, graph: Graph, conversation: Conversation, models: Mapping[str, ModelConfig]) -> Wanted:
+def most_wanted(pipeline: Pipeline, conversation: Conversation, asked: Asked) -> Wanted:
     """Every agent writes as much as it may and updates as often as it may; nothing is cached, and no call fails."""
+    graph = pipeline.graph
     asked_tokens = sum(map(estimate_size, conversation))
+    most_written = {agent.name: agent.sampling.max_tokens for agent in graph.agents}
+    most_written[graph.answer] = asked.max_tokens or most_written[graph.answer]
     tokens, costs = 0, []
     for agent in graph.agents:
-        usage = most_usage(agent, [graph.agent(name).sampling.max_tokens for name in agent.reads], asked_tokens)
+        usage = most_usage(agent, asked_tokens, [most_written[name] for name in agent.reads], most_written[agent.name])
         tokens += usage.prompt_tokens + usage.completion_tokens
-        costs += [_cost(usage, models[name]) for name in (agent.model, *agent.fallbacks)]
+        costs += [_cost(usage, pipeline.models[name]) for name in (agent.model, *agent.fallbacks)]
     known = [cost for cost in costs if cost is not None]
-    return Wanted(pipeline=pipeline, tokens=tokens, cost=sum(known) if len(known) == len(costs) else None)
+    return Wanted(pipeline=pipeline.settings.name, tokens=tokens, cost=sum(known) if len(known) == len(costs) else None)
 
 
-def most_usage(agent: Agent, upstream_tokens: list[int], asked_tokens: int) -> Usage:
+def most_usage(agent: Agent, asked_tokens: int, upstream_tokens: list[int], own_tokens: int) -> Usage:
     """The most that one agent may use by the marks of its policy: each update sends all that was read, and written."""
-    own = agent.sampling.max_tokens
     updates, read = (0, 0.0) if agent.one_call else _updates(agent.policy, max(upstream_tokens, default=0))
-    prompt_tokens = (updates + 1) * asked_tokens + sum(upstream_tokens) + len(upstream_tokens) * read + updates * own
-    return Usage(prompt_tokens=math.ceil(prompt_tokens), completion_tokens=own)
+    prompt_tokens = (updates + 1) * asked_tokens + sum(upstream_tokens) + len(upstream_tokens) * read
+    return Usage(prompt_tokens=math.ceil(prompt_tokens + updates * own_tokens), completion_tokens=own_tokens)
 
 
 def _updates(policy: Policy, tokens: int) -> tuple[int, float]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from stairstream.core.events import AgentEnd, RunEnd
 from stairstream.core.session import Layout
@@ -336,7 +336,9 @@ class StairstreamOut(Struct, frozen=True, kw_only=True):
     degraded: Annotated[list[str], Meta(description="What the answer had to do without; empty: nothing.")]
     notes: list[str]
     agents: list[AgentOut]
-    events: Annotated[list[Raw] | None, Meta(description="Every event, where asked for by `show: events`.")] = None
+    events: Annotated[
+        list[Raw] | UnsetType, Meta(description="In a whole answer with `show: events`: all that happened.")
+    ] = UNSET
 
 
 class ChatCompletion(Struct, frozen=True, kw_only=True):

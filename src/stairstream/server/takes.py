@@ -1,0 +1,38 @@
+"""What models take besides text: images, tools, formats. Who asks for more than that gets a clear no."""
+
+from stairstream.api import Pipeline
+from stairstream.core.asked import Asked
+from stairstream.core.messages import Conversation, ImagePart
+from stairstream.core.session import Takes
+from stairstream.server.errors import bad
+
+
+def check_takes(pipeline: Pipeline, conversation: Conversation, asked: Asked, notes: list[str]) -> None:
+    """ApiError for what the models do not take; a note where only some agents are shown the images."""
+    answering = pipeline.graph.agent(pipeline.graph.answer)
+    wanted: dict[Takes, bytes | None] = {"tools": asked.tools, "response_format": asked.response_format}
+    for name, value in wanted.items():
+        if value is not None and name not in pipeline.backends[answering.model].takes:
+            raise bad(name, f"model {answering.model!r}, which answers, does not take it", "unsupported_parameter")
+    if any(message.has_images for message in conversation):
+        _check_images(pipeline, conversation, notes)
+
+
+def _check_images(pipeline: Pipeline, conversation: Conversation, notes: list[str]) -> None:
+    agents = pipeline.graph.agents
+    seeing = [agent.name for agent in agents if "images" in pipeline.backends[agent.model].takes]
+    if not seeing:
+        problem = f"no model of {pipeline.settings.name!r} takes images"
+        raise bad(_first_image(conversation), problem, "unsupported_parameter")
+    if len(seeing) < len(agents):
+        notes.append(f"images are shown to {', '.join(seeing)} only")
+
+
+def _first_image(conversation: Conversation) -> str:
+    """Where the first image is in the request."""
+    return next(
+        f"messages[{number}].content[{place}].image_url"
+        for number, message in enumerate(conversation)
+        for place, part in enumerate(message.parts)
+        if isinstance(part, ImagePart)
+    )
