@@ -1,0 +1,277 @@
+"""Raw events of runs, and coming back to one, in virtual time."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stairstream.config.schema import parse_config
+from stairstream.core.events import Event, RunEnded, RunStarted, Wrote
+from stairstream.server.app import make_app
+from stairstream.server.event_json import decode_event_json
+from stairstream.server.exchange import Receive, Scope, Send
+from stairstream.server.gate import Caller, Grant, OpenGate, Wanted
+from stairstream.server.limits import Places
+from stairstream.server.live import LiveRuns
+from stairstream.server.runs import make_run_routes
+from stairstream.server.serve import open_pipelines
+from stairstream.server.service import Service
+from stairstream.sim.clock import run
+from tests.server.driving import ASK, Client, Got
+
+LENGTH, TOKEN_S = 16, 0.25
+WHOLE_S = 0.5 + (LENGTH - 1) * TOKEN_S
+CONFIG = f"""
+models:
+  m: {{backend: scripted, length: {LENGTH}, first_token_s: 0.5, token_s: {TOKEN_S}}}
+pipelines:
+  single: {{topology: single, model: m}}
+  mix: {{topology: mixture, proposers: [m, m, m], aggregator: m}}
+"""
+
+
+class NamesGate:
+    """Everybody is who the header `x-name` says."""
+
+    def __init__(self, places: Places) -> None:
+        self._open = OpenGate(places)
+
+    def identify(self, headers: Mapping[str, str]) -> Caller:
+        return Caller(key_id=headers.get("x-name"))
+
+    def admit(self, caller: Caller, wanted: Wanted) -> AbstractAsyncContextManager[Grant]:
+        return self._open.admit(caller, wanted)
+
+
+class RunsClient(Client):
+    """A client that can send more headers."""
+
+    def __init__(self, service: Service, live: LiveRuns, places: Places) -> None:
+        super().__init__(service)
+        self.live, self.places = live, places
+        self.headers: dict[str, str] = {"x-name": "ann"}
+        app = make_app(service, more_routes=make_run_routes(service, live))
+
+        async def with_headers(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["headers"] += [(name.encode(), value.encode()) for name, value in self.headers.items()]
+            await app(scope, receive, send)
+
+        self._app = with_headers
+
+    async def begin(self, model: str = "single", leaves_s: float = math.inf, **options: object) -> Got:
+        return await self.post("/v1/runs", {"model": model, "messages": ASK, "stairstream": options}, leaves_s)
+
+    async def attach(self, run_id: str, last: str | None = None, leaves_s: float = math.inf, **headers: str) -> Got:
+        before = self.headers
+        self.headers = before | headers | ({} if last is None else {"last-event-id": last})
+        got = asyncio.ensure_future(self.send("GET", f"/v1/runs/{run_id}/events", b"", leaves_s))
+        await asyncio.sleep(0)
+        self.headers = before
+        return await got
+
+
+@asynccontextmanager
+async def client_of() -> AsyncIterator[RunsClient]:
+    config, live, places = parse_config(CONFIG, "test.yaml", {}), LiveRuns(), Places(100)
+    async with open_pipelines(config) as (pipelines, backends), live.serve():
+        service = Service(config=config, pipelines=pipelines, backends=backends, gate=NamesGate(places), runs=live)
+        yield RunsClient(service, live, places)
+
+
+def numbered(got: Got) -> list[tuple[int, Event, str]]:
+    """The events of a stream with their ids and words; comments are left out."""
+    found = []
+    for block in got.body.split(b"\n\n"):
+        if block and not block.startswith(b":"):
+            head, data = block.split(b"\n")
+            found.append((int(head.removeprefix(b"id: ")), *decode_event_json(data.removeprefix(b"data: "))))
+    return found
+
+
+def run_of(got: Got) -> str:
+    return got.headers["x-stairstream-run"]
+
+
+def test_a_run_streams_every_event_with_its_number_and_its_words() -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            got = await client.begin("mix")
+            assert got.status == 200 and got.is_complete
+            assert got.headers["content-type"].startswith("text/event-stream")
+            events = numbered(got)
+            assert [number for number, _, _ in events] == list(range(len(events)))
+            first, last = events[0][1], events[-1][1]
+            assert isinstance(first, RunStarted) and first.run_id == run_of(got)
+            assert isinstance(last, RunEnded) and last.reason == "stop"
+            words: dict[str, str] = {}
+            for _, event, text in events:
+                if isinstance(event, Wrote):
+                    assert len(words.get(event.agent, "")) == event.start and len(text) == event.end - event.start
+                    words[event.agent] = words.get(event.agent, "") + text
+            assert len(words) == 4 and all(words.values())
+
+    run(main())
+
+
+def test_an_event_is_sent_when_it_happens() -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            got = await client.begin()
+            for at_s, part in got.parts:
+                for line in part.splitlines():
+                    if line.startswith(b"data: "):
+                        assert decode_event_json(line.removeprefix(b"data: "))[0].at_s == at_s
+
+    run(main())
+
+
+@settings(max_examples=20, deadline=None)
+@given(leaves=st.lists(st.integers(0, 20), max_size=4))
+def test_who_comes_back_gets_exactly_the_events_behind_the_last(leaves: list[int]) -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            got = await client.begin(leaves_s=0.6, keep_s=5)
+            run_id, seen = run_of(got), numbered(got)
+            for quarters in leaves:
+                await asyncio.sleep(quarters / 8)
+                got = await client.attach(run_id, str(seen[-1][0]), leaves_s=quarters * TOKEN_S + 0.1)
+                if got.status == 204:
+                    break
+                seen += numbered(got)
+            if not isinstance(seen[-1][1], RunEnded):
+                seen += numbered(await client.attach(run_id, str(seen[-1][0])))
+            assert [number for number, _, _ in seen] == list(range(len(seen)))
+            with client.live.attach(Caller(key_id="ann"), run_id) as one:
+                assert [event for _, event, _ in seen] == [*one.run.past]
+                assert "".join(text for _, _, text in seen) == one.run.answer
+
+    run(main())
+
+
+def test_who_comes_back_without_an_id_gets_all_events_of_a_chat_completion_too() -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            got = await client.chat("single", leaves_s=1, stream=True, stairstream={"keep_s": 60})
+            assert not got.is_complete
+            events = numbered(await client.attach(run_of(got)))
+            assert events[0][0] == 0 and isinstance(events[-1][1], RunEnded) and events[-1][1].reason == "stop"
+            assert sum(isinstance(event, Wrote) for _, event, _ in events) == LENGTH
+
+    run(main())
+
+
+def test_a_run_that_nobody_asked_to_keep_ends_with_its_client() -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            got = await client.begin(leaves_s=1)
+            await asyncio.sleep(TOKEN_S)
+            assert client.places.taken == 0
+            assert (await client.attach(run_of(got))).status == 404
+
+    run(main())
+
+
+def test_a_run_that_was_left_gives_its_place_back_when_it_is_over() -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            await client.begin(leaves_s=1, keep_s=60)
+            assert client.places.taken == 1
+            await asyncio.sleep(WHOLE_S)
+            assert client.places.taken == 0
+
+    run(main())
+
+
+def test_behind_the_end_there_is_nothing_and_no_reason_to_come_back() -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            got = await client.begin(keep_s=60)
+            last = numbered(got)[-1][0]
+            again = await client.attach(run_of(got), str(last))
+            assert (again.status, again.body, again.is_complete) == (204, b"", True)
+            assert [number for number, _, _ in numbered(await client.attach(run_of(got), str(last - 1)))] == [last]
+            assert numbered(await client.attach(run_of(got), "")) == numbered(got)
+
+    run(main())
+
+
+@pytest.mark.parametrize("last", ["-1", "x", "99999", "1.5", "9" * 40, "\u00b2"])
+def test_a_last_id_that_is_none_is_refused(last: str) -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            got = await client.begin(keep_s=60)
+            again = await client.attach(run_of(got), last)
+            assert again.status == 400
+            assert again.json()["error"]["param"] == "last-event-id"
+
+    run(main())
+
+
+def test_other_keys_do_not_see_a_run() -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            run_id = run_of(await client.begin(keep_s=60))
+            client.headers = {"x-name": "bob"}
+            for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/events")):
+                got = await client.send(method, f"/v1/runs/{run_id}{path}", b"", math.inf)
+                unknown = await client.send(method, f"/v1/runs/{'0' * 32}{path}", b"", math.inf)
+                assert got.status == unknown.status == 404
+                assert got.json()["error"]["code"] == unknown.json()["error"]["code"] == "run_not_found"
+
+    run(main())
+
+
+def test_a_run_can_be_looked_at_while_it_goes_on_and_afterwards() -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            got = await client.begin(leaves_s=1, keep_s=60)
+            status = (await client.get(f"/v1/runs/{run_of(got)}")).json()
+            assert (status["id"], status["object"], status["model"]) == (run_of(got), "run", "single")
+            assert (status["status"], status["stairstream"]["ended"]) == ("running", None)
+            assert status["answer"] == "m_1 m_2 m_3"
+            await asyncio.sleep(WHOLE_S)
+            status = (await client.get(f"/v1/runs/{run_of(got)}")).json()
+            assert (status["status"], status["stairstream"]["ended"]) == ("over", "stop")
+            assert status["usage"]["completion_tokens"] == LENGTH
+            assert status["answer"].split() == [f"m_{number}" for number in range(1, LENGTH + 1)]
+
+    run(main())
+
+
+def test_a_run_can_be_cancelled() -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            got = await client.begin(leaves_s=1, keep_s=60)
+            status = await client.send("DELETE", f"/v1/runs/{run_of(got)}", b"", math.inf)
+            assert status.json()["stairstream"]["ended"] == "cancelled"
+            await asyncio.sleep(TOKEN_S)
+            assert client.places.taken == 0
+            events = numbered(await client.attach(run_of(got)))
+            assert isinstance(events[-1][1], RunEnded) and events[-1][1].reason == "cancelled"
+            again = await client.send("DELETE", f"/v1/runs/{run_of(got)}", b"", math.inf)
+            assert again.json()["stairstream"]["ended"] == "cancelled"
+
+    run(main())
+
+
+@contextmanager
+def no_tasks_left() -> Any:
+    before = len(asyncio.all_tasks())
+    yield
+    assert len(asyncio.all_tasks()) == before
+
+
+def test_bad_requests_begin_no_run() -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            with no_tasks_left():
+                assert (await client.begin("nobody")).status == 404
+                assert (await client.post("/v1/runs", b"{")).status == 400
+                assert client.live.num_running == 0
+
+    run(main())
