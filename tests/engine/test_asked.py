@@ -31,7 +31,10 @@ SHOWN = (Message.of_parts("user", [TextPart(text="What is this?"), ImagePart(url
 
 def with_tools(length: int = 4, fault: Fault | None = None) -> dict[str, ScriptedBackend]:
     """p1 to p3 take nothing, agg takes all, says `length` words and then calls."""
-    script = Script(words=numbered_words("agg", length), tool_calls=CALLS, first_token_s=0.5, token_s=0.25, fault=fault)
+    before = numbered_words("agg", length)
+    script = Script(
+        words=("done",), before_calls=before, tool_calls=CALLS, first_token_s=0.5, token_s=0.25, fault=fault
+    )
     return {**scripted(), "agg": ScriptedBackend(script, "agg", ALL)}
 
 

@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 
 from stairstream.backends.scripted import Script, numbered_words
+from stairstream.core.messages import ToolCall
 from stairstream.server.fake.server import FakeCall, FakeModel, serve_fake
 
 ASK = [{"role": "user", "content": "one two three"}]
@@ -101,5 +102,25 @@ def test_bad_requests_are_refused_with_a_message() -> None:
                 async with await ask(client, base_url, **fields) as response:
                     assert response.status == status
                     assert (await response.json())["error"]["message"]
+
+    asyncio.run(main())
+
+
+def test_tools_are_called_and_their_results_answered() -> None:
+    async def main() -> None:
+        script = Script(words=WORDS, tool_calls=[ToolCall(id="c1", name="look", arguments='{"at": "it"}')])
+        async with served(FakeModel(name="m", script=script)) as (client, base_url):
+            tools = [{"type": "function", "function": {"name": "look"}}]
+            async with await ask(client, base_url, stream=False, tools=tools) as response:
+                choice = (await response.json())["choices"][0]
+            assert choice["finish_reason"] == "tool_calls"
+            call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "it"}'}}
+            assert choice["message"] == {"role": "assistant", "content": None, "tool_calls": [call]}
+            result = {"role": "tool", "content": "seen", "tool_call_id": "c1"}
+            messages = [*ASK, choice["message"], result]
+            async with await ask(client, base_url, stream=False, tools=tools, messages=messages) as response:
+                assert (await response.json())["choices"][0]["message"]["content"] == "w1 w2 w3 w4 w5"
+            async with await ask(client, base_url, tools=tools, messages=[*ASK, result]) as response:
+                assert response.status == 400
 
     asyncio.run(main())

@@ -7,6 +7,7 @@ way in `call`, what its bytes mean in `wire`, its failures in `http`.
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
 
@@ -181,6 +182,12 @@ class OpenAISession:
             # the write will fail the same way, and say so
             return
 
+    async def _find_out(self) -> None:
+        """Where the very first call goes on from a client's words, how that is done must be known before it."""
+        if self._context.agent.begun and self._backend.capability is UNPROBED:
+            with suppress(BackendError):  # the write will fail the same way, and say so
+                await self._backend.settle()
+
     async def read(self, chunks: Sequence[Chunk]) -> None:
         """Let the references grow; the next write sends them."""
         self._context.read(chunks)
@@ -220,6 +227,7 @@ class OpenAISession:
 
         An endpoint that rejects an answer to be continued is asked once more, with the answer quoted.
         """
+        await self._find_out()
         call = self._call = self._prepare(limit, self._backend.capability)
         wanted, self._to_be_found = self._to_be_found, 0
         try:

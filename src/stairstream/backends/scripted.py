@@ -80,7 +80,8 @@ class Script:
     With `caches_prefix` the words that a prompt shares with the beginning of the same session's context before it
     cost no prefill, and count as cached; without it the cached count is unknown. With `prefetches` too, a session can
     have its next prompt computed beside a write, by a call for one token.
-    Where a request has tools, `tool_calls` come behind the words, piece by piece as `pieces_of` cuts them.
+    Where a request has tools, and no result of theirs has just come, the answer is `before_calls` and then
+    `tool_calls`, piece by piece as `pieces_of` cuts them.
     """
 
     words: Sequence[str]
@@ -92,6 +93,7 @@ class Script:
     prefetches: bool = False
     fault: Fault | None = None
     tool_calls: Sequence[ToolCall] = ()
+    before_calls: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +176,11 @@ class ScriptedSession:
     def __init__(self, backend: ScriptedBackend, context: Context) -> None:
         self._backend = backend
         self._context = context
-        self._next_word = next_word(backend.script.words, context.written)
+        has_result = bool(context.conversation) and context.conversation[-1].role == "tool"
+        may_call = context.agent.extras.tools is not None and not has_result
+        self._calls = backend.script.tool_calls if may_call else ()
+        self._words = backend.script.before_calls if self._calls else backend.script.words
+        self._next_word = next_word(self._words, context.written)
         self._seen: list[list[str]] = []
         self._prefetched = Usage(cached_tokens=0)
         self.prefetch = self._prefetch if backend.script.prefetches else None
@@ -211,7 +217,7 @@ class ScriptedSession:
         script, fault, call = self._backend.script, self._fault(), self._record_call(self._context, layout, limit)
         cached = self._count_cached(call.prompt)
         first_s = call.at_s + script.first_token_s + (call.prompt_tokens - (cached or 0)) / script.prefill_tokens_per_s
-        remaining = () if fault and fault.kind in SILENT_FAULTS else script.words[self._next_word :]
+        remaining = () if fault and fault.kind in SILENT_FAULTS else self._words[self._next_word :]
         stop = self._context.agent.sampling.stop
         stops = StopFinder(stop, self._context.own) if stop else None
         count = held = 0
@@ -246,8 +252,8 @@ class ScriptedSession:
                 yield Delta(text, held)
             is_over = (count == len(remaining) and not self._is_stopped) or (stops is not None and stops.is_found)
             has_called = False
-            if is_over and not (stops and stops.is_found) and self._context.agent.extras.tools is not None:
-                for piece in pieces_of(script.tool_calls):
+            if is_over and not (stops and stops.is_found):
+                for piece in pieces_of(self._calls):
                     await self._wait_until(first_s + count * script.token_s)
                     if fault and count == fault.after_tokens and fault.kind != "no_done":
                         await self._break_off(fault)

@@ -25,7 +25,9 @@ class FakeModel:
     body fields that are answered with 400. `api_key` None lets everybody in. Thoughts of the script come as `thinking`
     says, count towards the limit as words do, and are left out where the request switches them off: by
     `chat_template_kwargs`, or by the least of `efforts`, which are the values of `reasoning_effort` that it knows.
-    With `keeps_prompts` its calls keep what they were asked.
+    Where there are tools it calls those of its script, as the scripted backend does; where the answer is to be JSON it
+    says `json_text`. With `keeps_prompts` its calls keep what they were asked: `prompt` as text, and the body's
+    `messages` and other `fields` as they came.
     """
 
     name: str
@@ -41,6 +43,7 @@ class FakeModel:
     thinking: FakeThinking = "reasoning_content"
     efforts: tuple[str, ...] = ("minimal", "low", "medium", "high")
     keeps_prompts: bool = False
+    json_text: str = '{"answer": 42}'
 
 
 class FakeCall(msgspec.Struct, kw_only=True):
@@ -55,5 +58,7 @@ class FakeCall(msgspec.Struct, kw_only=True):
     written_tokens: int = 0
     thought_tokens: int = 0
     prompt: str | None = None
+    messages: list[dict[str, object]] | None = None
+    fields: dict[str, object] | None = None
     ended: Literal["open", "done", "failed", "left"] = "open"
     ended_s: float | None = None

@@ -6,19 +6,27 @@ where its `continues` mode says so, from a quoted beginning, and from the counti
 
 import asyncio
 import math
-import re
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from stairstream.backends.scripted import SILENT_FAULTS, next_word
-from stairstream.core.wording import Wording
+from stairstream.backends.scripted import SILENT_FAULTS, pieces_of
 from stairstream.server.fake.model import FakeCall, FakeContinues, FakeModel
+from stairstream.server.fake.request import (
+    FakeRequest,
+    Refused,
+    calls_tools,
+    can_continue,
+    check_fields,
+    remaining_words,
+    thinks,
+)
 from stairstream.server.fake.stream import FakeAnswer, cut, send_json, send_stream, send_whole
 
 __all__ = [
@@ -33,29 +41,6 @@ __all__ = [
 ]
 
 
-class _Message(msgspec.Struct):
-    role: str
-    content: str = ""
-    prefix: bool = False
-
-
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool = False
-    continuous_usage_stats: bool = False
-
-
-class _Request(msgspec.Struct):
-    model: str
-    messages: list[_Message]
-    stream: bool = False
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    stream_options: _StreamOptions = msgspec.field(default_factory=_StreamOptions)
-    continue_final_message: bool = False
-    chat_template_kwargs: dict[str, object] = {}
-    reasoning_effort: str | None = None
-
-
 @dataclass(slots=True)
 class _Served:
     """A model with what it has seen: the words of its last contexts, for the prefix cache."""
@@ -65,18 +50,7 @@ class _Served:
     contexts: list[list[str]] = field(default_factory=list)
 
 
-class _Refused(Exception):
-    """The request gets an error as its answer."""
-
-    def __init__(self, status: int, text: str, retry_after_s: float | None = None) -> None:
-        super().__init__(text)
-        self.status, self.text, self.retry_after_s = status, text, retry_after_s
-
-
 _KEPT_CONTEXTS = 32
-_COUNTING = re.compile(r"[\d, ]*\b(\d+),\s*")
-_QUOTED = re.compile(r"<begun>\n(.*)\n</begun>", re.DOTALL)
-_MORE_END = Wording().more.rsplit("\n", 1)[-1]
 
 
 class FakeServer:
@@ -109,7 +83,7 @@ class FakeServer:
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         try:
             answer, is_stream = self._answer(await request.read(), request.headers.get("Authorization", ""))
-        except _Refused as refused:
+        except Refused as refused:
             headers = {"Retry-After": f"{refused.retry_after_s:g}"} if refused.retry_after_s is not None else {}
             return send_json({"error": {"message": refused.text, "code": refused.status}}, refused.status, headers)
         call = answer.call
@@ -130,41 +104,44 @@ class FakeServer:
             call.ended_s = time.monotonic()
 
     def _answer(self, body: bytes, authorization: str) -> tuple[FakeAnswer, bool]:
-        """What the request will get; raises _Refused."""
+        """What the request will get; raises Refused."""
         start_s = asyncio.get_running_loop().time()
         try:
-            fields = msgspec.json.decode(body, type=dict[str, object])
-            request = msgspec.convert(fields, _Request)
+            fields = msgspec.json.decode(body, type=dict[str, Any])
+            request = msgspec.convert(fields, FakeRequest)
         except msgspec.DecodeError as exc:
-            raise _Refused(400, f"not a chat request: {exc}") from None
+            raise Refused(400, f"not a chat request: {exc}") from None
         served = self._served.get(request.model)
         if served is None:
-            raise _Refused(404, f"The model `{request.model}` does not exist.")
+            raise Refused(404, f"The model `{request.model}` does not exist.")
         model, script = served.model, served.model.script
         if model.api_key is not None and authorization != f"Bearer {model.api_key}":
-            raise _Refused(401, f"Incorrect API key provided: {authorization.removeprefix('Bearer ')}")
-        _check_fields(model, request, fields)
+            raise Refused(401, f"Incorrect API key provided: {authorization.removeprefix('Bearer ')}")
+        check_fields(model, request, fields)
         served.num_calls += 1
         fault = script.fault if script.fault and script.fault.strikes(served.num_calls - 1) else None
-        words = _remaining_words(model, request)
+        words = remaining_words(model, request)
         limit = request.max_completion_tokens or request.max_tokens
-        call = self._record(served, request, limit, len(script.words) - len(words))
+        call = self._record(served, request, fields, limit, len(script.words) - len(words))
         if fault and fault.kind.startswith("status_"):
             call.ended, call.ended_s = "failed", call.started_s
-            raise _Refused(int(fault.kind[-3:]), "the script says so", fault.retry_after_s)
-        thoughts = script.thoughts if _thinks(model, request) else ()
+            raise Refused(int(fault.kind[-3:]), "the script says so", fault.retry_after_s)
+        thoughts = script.thoughts if thinks(model, request) else ()
         room = math.inf if limit is None or model.ignores_max_tokens else limit
-        is_limited = room < len(thoughts) + len(words)
+        pieces = list(pieces_of(script.tool_calls)) if calls_tools(model, request) else []
+        is_limited = room < len(thoughts) + len(words) + len(pieces)
         if is_limited:
             thoughts = thoughts[: int(room)]
             words = words[: int(room) - len(thoughts)]
+            pieces = pieces[: int(room) - len(thoughts) - len(words)]
         prefill_s = (call.prompt_tokens - (call.cached_tokens or 0)) / script.prefill_tokens_per_s
         answer = FakeAnswer(
             model=model,
             call=call,
             words=words,
-            echo=request.messages[-1].content if model.echoes and _can_continue(model, request) else "",
-            finish_reason="length" if is_limited else "stop",
+            echo=request.messages[-1].words if model.echoes and can_continue(model, request) else "",
+            pieces=pieces,
+            finish_reason="length" if is_limited else "tool_calls" if pieces else "stop",
             first_s=start_s + script.first_token_s + prefill_s + len(thoughts) * script.token_s,
             thoughts=thoughts,
             fault=fault,
@@ -172,12 +149,19 @@ class FakeServer:
             wants_continuous_usage=model.says_continuous_usage and request.stream_options.continuous_usage_stats,
         )
         if fault and fault.kind in SILENT_FAULTS:
-            answer.thoughts, answer.words = (), ()
+            answer.thoughts, answer.words, answer.pieces = (), (), ()
             answer.finish_reason = "stop" if fault.kind == "empty" else "length"
         return answer, request.stream and not model.ignores_stream
 
-    def _record(self, served: _Served, request: _Request, limit: int | None, first_word: int) -> FakeCall:
-        prompt = [word for message in request.messages for word in message.content.split()]
+    def _record(
+        self,
+        served: _Served,
+        request: FakeRequest,
+        fields: dict[str, Any],
+        limit: int | None,
+        first_word: int,
+    ) -> FakeCall:
+        prompt = [word for message in request.messages for word in message.words.split()]
         call = FakeCall(
             model=served.model.name,
             started_s=time.monotonic(),
@@ -186,61 +170,15 @@ class FakeServer:
             first_word=max(0, first_word),
         )
         if served.model.keeps_prompts:
-            call.prompt = "\n\n".join(f"{message.role}: {message.content}" for message in request.messages)
+            call.prompt = "\n\n".join(f"{message.role}: {message.words}" for message in request.messages)
+            call.messages = fields["messages"]
+            call.fields = {name: value for name, value in fields.items() if name != "messages"}
         if served.model.script.caches_prefix:
             call.cached_tokens = max((_count_shared(prompt, seen) for seen in served.contexts), default=0)
             served.contexts.append(prompt)
             del served.contexts[:-_KEPT_CONTEXTS]
         self.calls.append(call)
         return call
-
-
-def _check_fields(model: FakeModel, request: _Request, fields: dict[str, object]) -> None:
-    """Refuse what the endpoint would."""
-    options = fields.get("stream_options")
-    names = [*fields, *(options if isinstance(options, dict) else ())]
-    for name in model.rejects:
-        if name in names:
-            hint = " Use 'max_completion_tokens' instead." if name == "max_tokens" else ""
-            raise _Refused(400, f"Unsupported parameter: '{name}' is not supported with this model.{hint}")
-    if model.continues == "prefill" and request.continue_final_message:
-        raise _Refused(400, "continue_final_message: extra fields are not permitted")
-    if request.reasoning_effort is not None and request.reasoning_effort not in model.efforts:
-        known = ", ".join(model.efforts)
-        raise _Refused(400, f"reasoning_effort: '{request.reasoning_effort}' is not one of {known}.")
-    if model.continues == "reject" and request.messages and request.messages[-1].role == "assistant":
-        raise _Refused(400, "This model does not support assistant message prefill.")
-
-
-def _remaining_words(model: FakeModel, request: _Request) -> Sequence[str]:
-    """The words that the model would say: from where the messages leave off, or from the beginning."""
-    if not request.messages:
-        raise _Refused(400, "messages: there are none")
-    last, words = request.messages[-1], model.script.words
-    if last.role == "assistant":
-        counting = _COUNTING.fullmatch(last.content)
-        if _can_continue(model, request):
-            number = int(counting[1]) if counting else 0
-            return [f" {n}," for n in range(number + 1, 11)] if counting else words[next_word(words, last.content) :]
-        return [f"{' ' if n > 1 else ''}{n}," for n in range(1, 11)] if counting else words
-    if quoted := _QUOTED.search(last.content):
-        rest = list(words[next_word(words, quoted[1]) :])
-        return [rest[0].lstrip(), *rest[1:]] if rest else []
-    if last.content.endswith(_MORE_END):
-        return words[next_word(words, "".join(m.content for m in request.messages if m.role == "assistant")) :]
-    return words
-
-
-def _thinks(model: FakeModel, request: _Request) -> bool:
-    """Whether the request leaves the model's thoughts on."""
-    is_least = bool(model.efforts) and request.reasoning_effort == model.efforts[0]
-    return request.chat_template_kwargs.get("enable_thinking") is not False and not is_least
-
-
-def _can_continue(model: FakeModel, request: _Request) -> bool:
-    last = request.messages[-1]
-    can = {"flag": request.continue_final_message, "prefill": True, "prefix": last.prefix}
-    return last.role == "assistant" and can.get(model.continues, False)
 
 
 def _count_shared(one: list[str], other: list[str]) -> int:

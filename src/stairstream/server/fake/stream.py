@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from stairstream.backends.scripted import Fault
+from stairstream.core.session import ToolDelta
 from stairstream.core.sse import encode_event
 from stairstream.server.fake.model import FakeCall, FakeModel
 
@@ -19,6 +20,7 @@ class FakeAnswer:
     model: FakeModel
     call: FakeCall
     words: Sequence[str]
+    pieces: Sequence[ToolDelta]
     echo: str
     finish_reason: str
     first_s: float
@@ -61,12 +63,18 @@ async def send_stream(request: web.Request, answer: FakeAnswer) -> web.StreamRes
         # counted before it is written: a client that leaves meanwhile may have seen it
         call.written_tokens = index + 1
         await write(frame(encode(word), call.thought_tokens + index + 1))
-    if not answer.words:
+    if answer.pieces and await _send_calls(response, answer, frame):
+        return cut(request, response, call)
+    if not (answer.words or answer.pieces):
         await _sleep_until(answer.first_s)
     if fault and fault.kind == "no_done":
         call.ended = "failed"
         return response
-    if fault and fault.after_tokens == len(answer.words) and await _break_off(response, fault, frame):
+    if (
+        fault
+        and fault.after_tokens == len(answer.words) + len(answer.pieces)
+        and await _break_off(response, fault, frame)
+    ):
         return cut(request, response, call)
     await response.write_eof(_make_end(answer))
     call.ended = "done"
@@ -94,6 +102,23 @@ async def _send_thoughts(response: web.StreamResponse, answer: FakeAnswer) -> No
         await response.write(frame(msgspec.json.encode(thought), index + 1))
 
 
+async def _send_calls(response: web.StreamResponse, answer: FakeAnswer, frame: "Frame") -> bool:
+    """Calls of tools piece by piece, behind the words; whether the connection is to be cut there."""
+    fault, call = answer.fault, answer.call
+    for index, piece in enumerate(answer.pieces, len(answer.words)):
+        await _sleep_until(answer.due_s(index))
+        if fault and index == fault.after_tokens and await _break_off(response, fault, frame):
+            return True
+        call.written_tokens = index + 1
+        raw: dict[str, object] = {"index": piece.index, "function": {"arguments": piece.arguments}}
+        if piece.id is not None:
+            raw = {**raw, "id": piece.id, "type": "function", "function": {"name": piece.name, "arguments": ""}}
+        choices = [{"index": 0, "delta": {"tool_calls": [raw]}, "finish_reason": None}]
+        usage = {"usage": answer.usage(call.thought_tokens + index + 1)} if answer.wants_continuous_usage else {}
+        await response.write(_event(answer, choices=choices, **usage))
+    return False
+
+
 Frame = Callable[[bytes, int], bytes]
 """A function of (encoded text, tokens so far) that gives one event; the hot path of the server."""
 
@@ -118,7 +143,8 @@ def _event(answer: FakeAnswer, **fields: object) -> bytes:
 async def send_whole(request: web.Request, answer: FakeAnswer) -> web.StreamResponse:
     """The answer as one JSON body, when all its tokens are due."""
     fault, call = answer.fault, answer.call
-    await _sleep_until(answer.due_s(max(0, len(answer.words) - 1)))
+    num_tokens = len(answer.words) + len(answer.pieces)
+    await _sleep_until(answer.due_s(max(0, num_tokens - 1)))
     if fault and fault.kind == "hang":
         await asyncio.get_running_loop().create_future()
     if fault and fault.kind in ("cut", "cut_in_character", "no_done"):
@@ -129,8 +155,10 @@ async def send_whole(request: web.Request, answer: FakeAnswer) -> web.StreamResp
     if fault and fault.kind == "error_event":
         call.ended = "failed"
         return send_json({"error": {"message": "the script says so", "code": 500}}, 500)
-    call.written_tokens, call.thought_tokens, call.ended = len(answer.words), len(answer.thoughts), "done"
-    message = {"role": "assistant", "content": answer.echo + "".join(answer.words)}
+    call.written_tokens, call.thought_tokens, call.ended = num_tokens, len(answer.thoughts), "done"
+    message: dict[str, object] = {"role": "assistant", "content": answer.echo + "".join(answer.words)}
+    if answer.pieces:
+        message |= {"content": message["content"] or None, "tool_calls": _join_calls(answer.pieces)}
     if thoughts := "".join(answer.thoughts):
         if answer.model.thinking == "inline":
             message["content"] = f"<think>{thoughts}</think>\n\n{message['content']}"
@@ -140,6 +168,16 @@ async def send_whole(request: web.Request, answer: FakeAnswer) -> web.StreamResp
     completion_tokens = call.thought_tokens + call.written_tokens
     usage = {"usage": answer.usage(completion_tokens)} if answer.model.says_usage else {}
     return send_json({"object": "chat.completion", "model": call.model, "choices": [choice], **usage})
+
+
+def _join_calls(pieces: Sequence[ToolDelta]) -> list[dict[str, object]]:
+    """Calls as a whole answer has them."""
+    heads = [piece for piece in pieces if piece.id is not None]
+    texts = ["".join(piece.arguments for piece in pieces if piece.index == head.index) for head in heads]
+    return [
+        {"id": head.id, "type": "function", "function": {"name": head.name, "arguments": text}}
+        for head, text in zip(heads, texts, strict=True)
+    ]
 
 
 async def _break_off(response: web.StreamResponse, fault: Fault, frame: Frame) -> bool:
