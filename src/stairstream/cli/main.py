@@ -10,6 +10,7 @@ from typer.exceptions import Abort, TyperException
 
 from stairstream import __version__
 from stairstream.cli.eval import eval_app
+from stairstream.cli.keys import keys_app
 from stairstream.cli.options import ConfigOption, PipelineOption, PolicyOption, SetOption, option
 from stairstream.core.errors import ConfigError, GraphError, MissingExtra, RequestError, StairstreamError
 
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(eval_app)
+app.add_typer(keys_app)
 
 DEMO_QUESTION = "Why is the sky blue?"
 

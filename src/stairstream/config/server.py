@@ -1,8 +1,12 @@
 """What a configuration may say of the server: where it listens, what one request or run may take, and what it tells."""
 
+import os
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
+
+import platformdirs
 
 from stairstream.config.reading import Bound, Positive, Seconds, Whole
 from stairstream.config.yaml_file import FromEnvironment
@@ -67,3 +71,11 @@ class ServerConfig:
         for origin in self.cors_origins:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"cors_origins must be as in https://chat.example.org, or *, not {origin!r}")
+
+    @property
+    def database_file(self) -> Path:
+        """Where the database is; it may not exist yet."""
+        if self.database is not None:
+            return Path(self.database).expanduser()
+        chosen = os.environ.get("STAIRSTREAM_DATA")
+        return (Path(chosen).expanduser() if chosen else platformdirs.user_data_path("stairstream")) / "server.db"

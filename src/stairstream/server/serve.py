@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 
 import uvicorn
 
@@ -13,16 +13,19 @@ from stairstream.backends.base import Backend
 from stairstream.config.build import Loading, open_backends
 from stairstream.config.graphs import build_graph
 from stairstream.config.schema import Config
-from stairstream.config.server import LimitKeys
+from stairstream.config.server import LimitKeys, ServerConfig
 from stairstream.core.errors import ConfigError
+from stairstream.server.access import Access, open_access
 from stairstream.server.app import make_app
 from stairstream.server.connection import make_connection
 from stairstream.server.exchange import AsgiApp
-from stairstream.server.gate import OpenGate
+from stairstream.server.guards import guard, is_loopback
 from stairstream.server.health import make_health_routes
+from stairstream.server.history import keep_history
 from stairstream.server.limits import Places
 from stairstream.server.live import LiveRuns
-from stairstream.server.service import ApiLimits, Service
+from stairstream.server.runs import make_run_routes
+from stairstream.server.service import ApiLimits, Observer, Service
 
 LAST_WORDS_S = 1
 """How long answers may still be on their way to clients once every run has ended."""
@@ -37,25 +40,71 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
     Returns the second signal if one came before that was done. Raises ConfigError for what is wrong with the settings,
     and whatever opening the backends raises.
     """
+    try:
+        return await _serve(config, tell, loading)
+    except BaseExceptionGroup as group:
+        # what was raised in a block of tasks comes out as it was
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
+
+
+async def _serve(config: Config, tell: Tell, loading: Loading) -> signal.Signals | None:
     settings = config.server
-    with _bind(settings.host, settings.port) as listening:
-        places = Places(settings.limits.runs)
-        live = LiveRuns()
-        async with open_pipelines(config, loading) as (pipelines, backends):
-            service = Service(
-                config=config,
-                pipelines=pipelines,
-                backends=backends,
-                gate=OpenGate(places),
-                runs=live,
-                limits=ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s),
-            )
-            app = make_app(service, more_routes=make_health_routes(lambda: places.is_closed))
-            with receiving_signals() as signals:
-                async with serving(make_server(app, settings.limits), listening), live.serve():
-                    tell(f"listening on {_url(listening)}")
-                    await signals.get()
-                    return await drain(places, settings.drain_s, signals, tell)
+    places = Places(settings.limits.runs)
+    async with AsyncExitStack() as stack:
+        listening = stack.enter_context(bind(settings.host, settings.port))
+        access = await stack.enter_async_context(open_access(settings, places))
+        check_access(settings, listening, access)
+        pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading))
+        live = LiveRuns(_observers(settings, access))
+        service = Service(
+            config=config,
+            pipelines=pipelines,
+            backends=backends,
+            gate=access.gate,
+            runs=live,
+            limits=ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s),
+        )
+        app = make_app(
+            service, more_routes=[*make_health_routes(lambda: places.is_closed), *make_run_routes(service, live)]
+        )
+        app = guard(app, settings, needs_key=access.needs_key)
+        signals = stack.enter_context(receiving_signals())
+        async with serving(make_server(app, settings.limits), listening), live.serve():
+            _introduce(config, listening, access, tell)
+            await signals.get()
+            return await drain(places, settings.drain_s, signals, tell)
+
+
+def _observers(settings: ServerConfig, access: Access) -> list[Observer]:
+    """Who is told of every run that has ended."""
+    observers = []
+    if settings.history and access.ledger is not None:
+        observers.append(keep_history(access.ledger))
+    return observers
+
+
+def check_access(settings: ServerConfig, listening: socket.socket, access: Access) -> None:
+    """ConfigError for a server that anybody could use."""
+    if access.needs_key:
+        return
+    if not is_loopback(listening.getsockname()[0]):
+        raise ConfigError(
+            f"without a key the server listens on this machine only, not on {settings.host}; "
+            "make a key first: stairstream keys create NAME"
+        )
+    if "*" in settings.cors_origins:
+        raise ConfigError("server.cors_origins: without a key * would let any web page spend money; name the pages")
+
+
+def _introduce(config: Config, listening: socket.socket, access: Access, tell: Tell) -> None:
+    tell(f"listening on {_url(listening)}, for OpenAI clients {_url(listening)}/v1")
+    tell(f"models: {', '.join(config.pipelines)}")
+    if access.needs_key:
+        tell("every request needs a key, as in Authorization: Bearer sk-stair-...")
+    else:
+        tell("no key is set, so only this machine may call; to make one: stairstream keys create NAME")
 
 
 @asynccontextmanager
@@ -69,7 +118,7 @@ async def open_pipelines(
 
 
 @contextmanager
-def _bind(host: str, port: int) -> Iterator[socket.socket]:
+def bind(host: str, port: int) -> Iterator[socket.socket]:
     """A socket at that address, not yet listening: before anything is loaded, so that a mistake shows at once."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -121,6 +170,7 @@ def make_server(app: AsgiApp, limits: LimitKeys) -> Server:
 @asynccontextmanager
 async def serving(server: Server, listening: socket.socket) -> AsyncIterator[None]:
     """The server answers while the block is open; what is still on its way then has LAST_WORDS_S."""
+    listening.listen(server.config.backlog)  # who calls from now on is answered, once the server has begun
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(server.serve(sockets=[listening]))
         try:

@@ -1,0 +1,68 @@
+"""Who may call the server: the gate for what the database holds, and what is kept beside it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from stairstream.config.server import ServerConfig
+from stairstream.server.budgets import Ledger
+from stairstream.server.gate import Gate, OpenGate
+from stairstream.server.keyed_gate import KeyedGate
+from stairstream.server.keys import KeyRing
+from stairstream.server.limits import Places
+from stairstream.server.sqlite import open_sqlite
+from stairstream.server.storage import Storage, StorageFailed
+
+FOLLOW_S = 1.0
+"""How soon a key that was made or revoked elsewhere is known here. SQLite tells nobody, so it must be asked."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """The gate; `ledger` is None where nothing is kept."""
+
+    gate: Gate
+    needs_key: bool
+    ledger: Ledger | None = None
+
+
+@asynccontextmanager
+async def open_access(settings: ServerConfig, places: Places) -> AsyncIterator[Access]:
+    """The keyed gate if any key was ever made, even if it is revoked now; else the open one. Open for the block.
+
+    Where neither a key nor history is wanted, no database is made.
+    """
+    file = settings.database_file
+    if not (settings.history or file.exists()):
+        yield Access(gate=OpenGate(places), needs_key=False)
+        return
+    async with AsyncExitStack() as stack:
+        storage = await stack.enter_async_context(open_sqlite(file))
+        ring = KeyRing(keys := await storage.keys())
+        if not (settings.history or keys):
+            yield Access(gate=OpenGate(places), needs_key=False)
+            return
+        ledger = Ledger(storage)
+        await stack.enter_async_context(ledger.open())
+        if not keys:
+            yield Access(gate=OpenGate(places), needs_key=False, ledger=ledger)
+            return
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        following = tasks.create_task(follow_keys(storage, ring))
+        yield Access(gate=KeyedGate(places, ring, ledger), needs_key=True, ledger=ledger)
+        following.cancel()
+
+
+async def follow_keys(storage: Storage, ring: KeyRing) -> None:
+    """Keep the ring as the database is, until cancelled."""
+    while True:
+        await asyncio.sleep(FOLLOW_S)
+        try:
+            if await storage.has_changed():
+                ring.replace(await storage.keys())
+        except StorageFailed as exc:
+            _log.error("keys stay as they were: %s", exc)
