@@ -1,6 +1,16 @@
 """The group `eval`: quality as a number. Each command parses here and does its work in a file of its own."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from stairstream.backends.models import DEFAULT_MODEL
+from stairstream.cli.options import ConfigOption, PipelineOption, option
+from stairstream.eval.recorded import ALPACA_OUTPUTS, DATA_FOLDER
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+OutOption = Annotated[Path | None, option("FOLDER", "Where it keeps what it bought, and its report.")]
 
 eval_app = typer.Typer(
     name="eval",
@@ -16,3 +26,88 @@ def options(context: typer.Context) -> None:
     """Quality as a number: what early speech costs."""
     if context.invoked_subcommand is None:
         print(context.get_help())
+
+
+@eval_app.command("tasks")
+def tasks_command(
+    config: ConfigOption = None,
+    task: Annotated[
+        list[str] | None, option("NAME", "gsm8k, mt-bench, alpaca-eval or arena-hard; may be repeated. All without it.")
+    ] = None,
+    pipeline: PipelineOption = None,
+    policy: Annotated[
+        list[str] | None, option("NAME", "A policy to compare; may be repeated. The pipeline's own without it.")
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Questions of each task.")] = 20,
+    judge: Annotated[str | None, option("MODEL", "Who compares answers; the answering model without it.")] = None,
+    against: Annotated[
+        str | None, option("NAME", "Whom a judge compares with: a system here, or a recorded one; single without it.")
+    ] = None,
+    data: Annotated[Path, option("PATH", "The folder with the questions, or one task's file.")] = DATA_FOLDER,
+    max_cost: Annotated[float | None, option("AMOUNT", "Ends cleanly when this is spent.")] = None,
+    max_tokens: Annotated[
+        int | None, option("NUMBER", "Longest answer of each agent, if shorter than its own.")
+    ] = None,
+    at_once: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Questions at a time; times suffer.")] = 1,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score whole answers: single models, waiting and policies side by side. Goes on where it was interrupted."""
+    from stairstream.cli.eval_tasks import Choices, eval_tasks
+
+    choices = Choices(
+        tasks=task or [],
+        policies=policy or [],
+        pipeline=pipeline,
+        limit=limit,
+        judge=judge,
+        against=against,
+        data=data,
+        max_cost=max_cost,
+        max_tokens=max_tokens,
+        at_once=at_once,
+        out=out,
+    )
+    eval_tasks(config, choices, as_json=as_json)
+
+
+@eval_app.command("retention")
+def retention_command(
+    data: Annotated[Path, option("FILE", "Recorded answers of several systems, a JSON object per line.")] = (
+        ALPACA_OUTPUTS
+    ),
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Prompts.")] = 40,
+    cut: Annotated[
+        int, typer.Option(metavar="TOKENS", min=0, help="Cut every text behind so many tokens; 0: never.")
+    ] = 256,
+    model: Annotated[str, option("MODEL", "The aggregator: a known name, a GGUF file or a folder.")] = DEFAULT_MODEL,
+    policy: Annotated[
+        list[str] | None,
+        option("POLICY", "A preset, numbers as in first_chunk=16,lead=0, or both; may be repeated. All without it."),
+    ] = None,
+    layout: Annotated[
+        list[str] | None,
+        option("LAYOUT", "insert, grouped, quoted or rounds; may be repeated. The first two without it."),
+    ] = None,
+    dtype: Annotated[str, option("TYPE", "float32 or bfloat16.")] = "bfloat16",
+    threads: Annotated[
+        int | None, typer.Option(metavar="NUMBER", min=1, help="Of the processor; all without it.")
+    ] = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a recorded answer word by word, with what each word would have seen. Goes on where it was interrupted."""
+    from stairstream.cli.eval_retention import Choices, eval_retention
+
+    choices = Choices(
+        data=data,
+        limit=limit,
+        cut=cut,
+        model=model,
+        policies=policy or [],
+        layouts=layout or [],
+        dtype=dtype,
+        threads=threads,
+        out=out,
+    )
+    eval_retention(choices, as_json=as_json)

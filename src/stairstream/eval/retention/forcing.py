@@ -55,6 +55,16 @@ class Case:
         self._answer = answer
         self._exact: Cache | None = None
 
+    @property
+    def upstream_tokens(self) -> tuple[int, ...]:
+        """How long each proposal is."""
+        return tuple(one.num_tokens for one in self._proposals.values())
+
+    @property
+    def answer_tokens(self) -> int:
+        """How long the answer is."""
+        return self._answer.num_tokens
+
     def force_alone(self) -> Forced:
         """The answer without any proposal."""
         alone = Agent(name=self._agent.name, model=self._agent.model, instructions=self._agent.instructions)
@@ -99,7 +109,7 @@ class Case:
     def _read_all(self) -> Cache:
         """The context of an answer that waits."""
         prompter = Prompter(self._loaded.tokens, self._agent, self._conversation, "grouped")
-        ends = tuple(one.num_tokens for one in self._proposals.values())
+        ends = self.upstream_tokens
         step = TimedStep(start=0, end=0, num_read=ends, is_final=(True,) * len(ends))
         prompter.read(self._chunks(self._agent.reads, (0,) * len(ends), step))
         cache = self._loaded.model.new_cache()

@@ -8,7 +8,7 @@ from stairstream.core.events import Event, Reading, StepStarted, Wrote
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import question
 from stairstream.core.metrics import summarize
-from stairstream.core.policy import Policy
+from stairstream.core.policy import PRESETS, Policy
 from stairstream.engine.run import open_run
 from stairstream.sim.clock import run as run_in_virtual_time
 
@@ -44,9 +44,14 @@ class Timetable:
     seen_share: float
 
 
-def make_timetable(policy: Policy, upstream_tokens: Sequence[int], answer_tokens: int, speed: Speed) -> Timetable:
-    """The steps of an answer of `answer_tokens` that reads upstreams of so many tokens; all numbers at least 1."""
-    graph = _graph(policy, upstream_tokens, answer_tokens)
+def make_timetable(
+    policy: Policy | None, upstream_tokens: Sequence[int], answer_tokens: int, speed: Speed
+) -> Timetable:
+    """The steps of an answer of `answer_tokens` that reads upstreams of so many tokens; all numbers at least 1.
+
+    An answer that reads nobody needs no policy.
+    """
+    graph = _graph(policy or PRESETS["wait"], upstream_tokens, answer_tokens)
     counts = dict(zip((agent.name for agent in graph.agents), (*upstream_tokens, answer_tokens), strict=True))
     # each token is one character, so that offsets are numbers of tokens
     backends = {
