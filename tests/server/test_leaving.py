@@ -1,13 +1,18 @@
 """A client that leaves takes its handler with it."""
 
 import asyncio
+import time
 
+import msgspec
 import pytest
 
+from stairstream.backends.scripted import Script, numbered_words
 from stairstream.core.errors import RequestError
 from stairstream.server.exchange import AsgiMessage, ClientLeft
+from stairstream.server.fake.model import FakeModel
 from stairstream.server.leaving import leave_with_client
 from stairstream.sim.clock import run
+from tests.server.listening import Listening, listening_to
 
 
 async def leaves_at_2() -> AsgiMessage:
@@ -83,3 +88,85 @@ def test_being_cancelled_from_outside_stays_that() -> None:
         assert task.cancelled()
 
     run(main())
+
+
+# Over sockets, as the endpoint sees it
+
+CLOSED_WITHIN_S = 0.1
+
+
+class Leaver:
+    """A client that sends a request and may leave at any time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self._writer = reader, writer
+
+    @classmethod
+    async def ask(cls, server: Listening, model: str, path: str = "/chat/completions", **fields: object) -> "Leaver":
+        body = msgspec.json.encode({"model": model, "messages": [{"role": "user", "content": "Why?"}], **fields})
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        head = f"POST /v1{path} HTTP/1.1\r\nHost: {server.host}\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        return cls(reader, writer)
+
+    async def leave(self, *, is_rude: bool) -> None:
+        """Close the connection; rudely, with a reset."""
+        if is_rude:
+            self._writer.transport.abort()
+        else:
+            self._writer.close()
+            await self._writer.wait_closed()
+
+
+def fake_models(first_token_s: float) -> list[FakeModel]:
+    script = Script(words=numbered_words("w", 1000), first_token_s=first_token_s, token_s=0.02)
+    return [FakeModel(name=name, script=script) for name in ("p1", "p2", "p3", "m")]
+
+
+async def until_under_way(server: Listening, num_calls: int) -> None:
+    async with asyncio.timeout(5):
+        while sum(call.ended == "open" for call in server.calls) < num_calls:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)  # the endpoint keeps a list and tells nobody
+
+
+@pytest.mark.parametrize("model", ["single", "mix"])
+@pytest.mark.parametrize("is_stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize(
+    ("first_s", "num_clients"),
+    [(0.005, 1), (10, 1), pytest.param(0.005, 8, marks=pytest.mark.slow), pytest.param(10, 8, marks=pytest.mark.slow)],
+)
+def test_every_call_upstream_is_closed_within_100_ms(
+    model: str, is_stream: bool, first_s: float, num_clients: int
+) -> None:
+    async def main() -> None:
+        async with listening_to(*fake_models(first_s)) as server:
+            clients = [await Leaver.ask(server, model, stream=is_stream) for _ in range(num_clients)]
+            num_calls = num_clients * (1 if model == "single" else 3)
+            await until_under_way(server, num_calls)
+            if is_stream and first_s < 1:
+                for client in clients:
+                    assert (await client.reader.readline()).startswith(b"HTTP/1.1 200")
+            left_s = time.monotonic()
+            for index, client in enumerate(clients):
+                await client.leave(is_rude=index % 2 == 1)
+            await asyncio.sleep(CLOSED_WITHIN_S)
+            ended = [call for call in server.calls if call.ended == "left"]
+            assert len(ended) >= num_calls and not any(call.ended == "open" for call in server.calls)
+            assert all(call.ended_s is not None and call.ended_s - left_s < CLOSED_WITHIN_S for call in ended)
+            assert (server.live.num_running, server.places.taken) == (0, 0)
+
+    asyncio.run(main())
+
+
+def test_a_run_that_is_to_be_kept_goes_on_upstream() -> None:
+    async def main() -> None:
+        async with listening_to(*fake_models(0.005)) as server:
+            client = await Leaver.ask(server, "single", path="/runs", stairstream={"keep_s": 0.15})
+            await client.reader.readuntil(b'"wrote"')
+            await client.leave(is_rude=False)
+            await asyncio.sleep(0.05)
+            assert [call.ended for call in server.calls] == ["open"]
+            await asyncio.sleep(0.2)
+            assert [call.ended for call in server.calls] == ["left"]
+
+    asyncio.run(main())

@@ -130,7 +130,7 @@ def test_an_event_is_sent_when_it_happens() -> None:
     run(main())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(leaves=st.lists(st.integers(0, 20), max_size=4))
 def test_who_comes_back_gets_exactly_the_events_behind_the_last(leaves: list[int]) -> None:
     async def main() -> None:
