@@ -26,8 +26,10 @@ from stairstream.core.session import Layout, Note, Usage
 STALL_AFTER_S = 0.1
 """A pause up to this long between two deltas is not felt as one (Nielsen's limit for an instant response)."""
 
-_Heard = Wrote | Called
+_HEARD = (Wrote, Called)
 """What whoever waits gets to see of an answer."""
+
+_OF_RUNS = (RunStarted, RunEnded)
 
 E = TypeVar("E", bound=Event)
 
@@ -97,7 +99,7 @@ def summarize(events: Sequence[Event]) -> Summary:
 
 def summarize_agent(events: Iterable[Event], agent: str) -> AgentSummary:
     """One agent's numbers."""
-    own = [event for event in events if not isinstance(event, RunStarted | RunEnded) and event.agent == agent]
+    own = [event for event in events if not isinstance(event, _OF_RUNS) and event.agent == agent]
     ends, layouts = _of(AgentEnded, own), _of(LayoutChosen, own)
     return AgentSummary(
         name=agent,
@@ -107,7 +109,7 @@ def summarize_agent(events: Iterable[Event], agent: str) -> AgentSummary:
         layout=layouts[-1].layout if layouts else None,
         usage=usage(own, agent),
         error=ends[0].error if ends else None,
-        num_written=sum(event.num_tokens for event in own if isinstance(event, _Heard)),
+        num_written=sum(event.num_tokens for event in own if isinstance(event, _HEARD)),
         thinking_tokens=sum(event.num_tokens for event in _of(Thought, own)),
         notes=tuple(event.note for event in _of(Noted, own)),
     )
@@ -115,12 +117,12 @@ def summarize_agent(events: Iterable[Event], agent: str) -> AgentSummary:
 
 def first_token_s(events: Iterable[Event], agent: str) -> float | None:
     """When the agent's first word, or call of a tool, came; None if none did."""
-    return next((event.at_s for event in events if isinstance(event, _Heard) and event.agent == agent), None)
+    return next((event.at_s for event in events if isinstance(event, _HEARD) and event.agent == agent), None)
 
 
 def gaps_s(events: Iterable[Event], agent: str) -> list[float]:
     """Pauses between an agent's deltas."""
-    times = [event.at_s for event in events if isinstance(event, _Heard) and event.agent == agent]
+    times = [event.at_s for event in events if isinstance(event, _HEARD) and event.agent == agent]
     return [later - earlier for earlier, later in pairwise(times)]
 
 

@@ -15,11 +15,11 @@ from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.policy import Decision, Finish, Own, Wait, Write, decide, has_quorum
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, NoteKind, ToolDelta, Usage
-from stairstream.engine.ahead import Ahead, ReadsAhead
+from stairstream.engine.ahead import Ahead, can_read_ahead
 from stairstream.engine.log import Log
 from stairstream.engine.needs import fit, missing_of
 from stairstream.engine.output import Output
-from stairstream.engine.prefetch import Prefetch, Prefetches
+from stairstream.engine.prefetch import Prefetch, can_prefetch
 from stairstream.engine.reader import Reader
 from stairstream.engine.room import ContextRoom
 
@@ -101,9 +101,9 @@ class AgentLoop:
         conversation = fit(self._conversation, self._agent, backend)
         session = await backend.open(self._agent, conversation, self._agent.begun + self._output.answer.text())
         warming = spawn(session.warm()) if self._agent.reads else None
-        if isinstance(session, ReadsAhead) and self._own.steps == 0:
+        if can_read_ahead(session) and self._own.steps == 0:
             self._ahead = Ahead(session, self._upstream, self._reader.peek)
-        self._prefetch = Prefetch(session, spawn) if isinstance(session, Prefetches) else None
+        self._prefetch = Prefetch(session, spawn) if can_prefetch(session) else None
         try:
             return await self._write_to_the_end(session)
         finally:

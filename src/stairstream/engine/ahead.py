@@ -1,7 +1,7 @@
 """Overlap: a session sees what it will read first while that is still being written, so that its prefill is hidden."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
 from stairstream.core.session import Chunk
 from stairstream.engine.log import Log
@@ -9,7 +9,6 @@ from stairstream.engine.log import Log
 EVERY_TOKENS = 16
 
 
-@runtime_checkable
 class ReadsAhead(Protocol):
     """A session that can compute parts of a prompt before it has to write."""
 
@@ -18,6 +17,11 @@ class ReadsAhead(Protocol):
 
         Returns at once. What is computed must be exactly what the first write would compute.
         """
+
+
+def can_read_ahead(session: object) -> TypeGuard[ReadsAhead]:
+    """Whether a session computes parts of a prompt before it has to write (isinstance of a protocol takes 25 us)."""
+    return getattr(session, "foresee", None) is not None
 
 
 class Ahead:

@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 from stairstream.core.session import Chunk
 
 
-@runtime_checkable
 class Prefetches(Protocol):
     """A session at a place that caches prefixes: what it has computed once for one call it finds for the next."""
 
@@ -17,6 +16,11 @@ class Prefetches(Protocol):
         Exactly these chunks are what the next `read` will bring. Raises no BackendError, and may be cancelled. What it
         costs is part of the usage of the write under way, or of the next.
         """
+
+
+def can_prefetch(session: object) -> TypeGuard[Prefetches]:
+    """Whether a session has its next prompt computed beside a write (isinstance of a protocol takes 25 us)."""
+    return getattr(session, "prefetch", None) is not None
 
 
 class Prefetch:

@@ -118,7 +118,7 @@ class Run:
         self._outputs = {agent.name: Output(agent.name, agent.forward) for agent in graph.agents}
         self._events: list[Event] = []
         self._is_over = False
-        self._more: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
         self._agents: dict[str, asyncio.Task[None]] = {}
         self._readers = {agent.name: set(graph.readers(agent.name)) for agent in graph.agents}
         self._ends: dict[str, AgentEnded] = {}
@@ -197,9 +197,9 @@ class Run:
         while position >= len(self._events):
             if self._is_over:
                 return False
-            if self._more is None:
-                self._more = self._loop.create_future()
-            await asyncio.shield(self._more)
+            waiting = self._loop.create_future()
+            self._waiting.append(waiting)
+            await waiting
         return True
 
     # The run's own task
@@ -255,13 +255,14 @@ class Run:
 
     def _publish(self, event: Event) -> None:
         self._events.append(event)
-        if self._more is not None:
+        if self._waiting:
             self._wake()
 
     def _wake(self) -> None:
-        if self._more is not None:
-            self._more.set_result(None)
-            self._more = None
+        for waiting in self._waiting:
+            if not waiting.done():  # a reader may have been cancelled meanwhile
+                waiting.set_result(None)
+        self._waiting.clear()
 
     async def _run_agent(self, agent: Agent, loop: AgentLoop, tasks: asyncio.TaskGroup) -> None:
         """One agent to its end, whatever that is: its log is closed and its readers know."""

@@ -19,7 +19,7 @@ from stairstream.core.graph import Agent, Graph, Sampling  # noqa: E402
 from stairstream.core.messages import Conversation, question  # noqa: E402
 from stairstream.core.policy import PRESETS, Policy  # noqa: E402
 from stairstream.core.session import Usage  # noqa: E402
-from stairstream.engine.ahead import ReadsAhead  # noqa: E402
+from stairstream.engine.ahead import can_read_ahead  # noqa: E402
 from stairstream.engine.run import open_run  # noqa: E402
 from tests.backends.torch.tiny import make_loaded  # noqa: E402
 
@@ -97,7 +97,7 @@ def test_retries_around_a_session_leave_its_sight() -> None:
         for backend, sees in ((TorchBackend(model, "tiny"), True), (Blind(model, "tiny"), False)):
             retrying = Retrying(backend, attempts=2, rng=random.Random(0))
             session = await retrying.open(agent, question("Tell me about the sea."))
-            assert isinstance(session, ReadsAhead) == sees
+            assert can_read_ahead(session) == sees
         await model.aclose()
 
     asyncio.run(main())
