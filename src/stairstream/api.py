@@ -58,7 +58,7 @@ class Answer:
         return self.text
 
 
-_KEPT_POLICIES = 64
+_KEPT = 64
 
 
 class Pipeline:
@@ -82,7 +82,8 @@ class Pipeline:
         self._goals = goals_of(settings, graph)
         self._rates = rates or Rates()
         self._notes: dict[str, tuple[str, ...]] = {}
-        self._with_policy = lru_cache(_KEPT_POLICIES)(self._make_with_policy)
+        self._with_policy = lru_cache(_KEPT)(self._make_with_policy)
+        self._asked_graph = lru_cache(_KEPT)(self._make_asked_graph)
 
     @property
     def models(self) -> Mapping[str, ModelConfig]:
@@ -107,10 +108,14 @@ class Pipeline:
 
     def graph_for(self, conversation: Conversation, asked: Asked = NOTHING_ASKED, written: str = "") -> Graph:
         """The graph that a run of this has: where the results of tools have just come, proposers do not answer anew."""
-        graph = self.graph
-        if conversation and conversation[-1].role == "tool":
-            graph = leave_alone(graph)
-        return begin_with(ask_of(graph, asked), written)
+        has_results = bool(conversation) and conversation[-1].role == "tool"
+        # what may be long is not kept
+        is_short = not (asked.tools or asked.tool_choice or asked.response_format or asked.stop or asked.user)
+        graph = (self._asked_graph if is_short else self._make_asked_graph)(asked, has_results)
+        return begin_with(graph, written)
+
+    def _make_asked_graph(self, asked: Asked, has_results: bool) -> Graph:
+        return ask_of(leave_alone(self.graph) if has_results else self.graph, asked)
 
     @asynccontextmanager
     async def open_run(
