@@ -39,10 +39,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two verdicts on one pair of answers: with the system's answer first, and second; None: an unreadable one."""
+    """Two verdicts on one pair of answers: with the system's answer first, and second; None: an unreadable one.
+
+    Of answers that are the same (`is_same`) nobody was asked.
+    """
 
     first: Verdict | None
     second: Verdict | None
+    is_same: bool = False
 
     @property
     def score(self) -> float | None:
@@ -136,7 +140,7 @@ class _Question:
         until = turn + 1
         if own[:until] == against[:until]:
             self._tell(2)
-            return Pair(first="tie", second="tie")
+            return Pair(first="tie", second="tie", is_same=True)
         turns = self._question.turns[:until]
         first = await self._verdict(ask_verdict(turns, own[:until], against[:until]))
         second = await self._verdict(ask_verdict(turns, against[:until], own[:until]))

@@ -25,9 +25,11 @@ Reply with one of these, and nothing else: [[A]] if answer A is better, [[B]] if
 are equally good."""
 
 _SCORES: dict[Verdict, float] = {"A": 1.0, "tie": 0.5, "B": 0.0}
-_MARKED = re.compile(r"\[\[\s*(A|B|C|tie)\b", re.IGNORECASE)
+_MARKED = re.compile(r"\[{1,2}\s*(A|B|C|tie)\b", re.IGNORECASE)
 _ALONE = re.compile(r"\W*(?:answer\s+)?([ABC]|tie)\b(?![ '\u2019][a-z])\W*", re.IGNORECASE)
-_BETTER = re.compile(r"\banswer\s+([AB])\s+(?:is|was)\s+(?:clearly\s+|much\s+|slightly\s+)?better\b", re.IGNORECASE)
+_BETTER = re.compile(
+    r"\banswer\s+(?:with\s+)?\W?([AB])\W?\s+(?:is|was)\s+(?:clearly\s+|much\s+|slightly\s+)?better\b", re.IGNORECASE
+)
 
 
 def make_judge(config: Config, model: str) -> System:

@@ -50,6 +50,4 @@ def _tell_judging(judging: Judging | None) -> Sequence[str]:
     if judging is None or judging.agreement is None:
         return ()
     first = "" if judging.first_wins is None else f"; what stood first won {judging.first_wins:.0%} of those decided"
-    return (
-        f"judge {judging.model}: both orders agree in {judging.agreement:.0%} of {judging.num_pairs} pairs{first}",
-    )
+    return (f"judge {judging.model}: both orders agree in {judging.agreement:.0%} of {judging.num_pairs} pairs{first}",)

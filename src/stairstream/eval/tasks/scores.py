@@ -47,7 +47,7 @@ class Row:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judging:
     """How the judge behaved: of all pairs with two verdicts, how many agree; how often what stood first won; and how
-    many replies held no verdict."""
+    many replies held no verdict. Pairs of answers that are the same are no part of it."""
 
     model: str
     num_pairs: int
@@ -177,7 +177,7 @@ def _length(outcome: Outcome, system: str) -> float:
 
 
 def _judging(outcomes: Sequence[Outcome], model: str) -> Judging:
-    pairs = [pair for outcome in outcomes for row in outcome.pairs.values() for pair in row]
+    pairs = [pair for outcome in outcomes for row in outcome.pairs.values() for pair in row if not pair.is_same]
     whole = [pair for pair in pairs if pair.score is not None]
     verdicts = [one for pair in whole for one in (pair.first, pair.second)]
     decided = [one for one in verdicts if one != "tie"]

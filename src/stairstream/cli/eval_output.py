@@ -1,0 +1,90 @@
+"""What evaluations show: a bar on standard error while they run, then tables or JSON, and a report in their folder."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from stairstream.backends.models import models_folder
+from stairstream.cli.terminal import printable
+from stairstream.eval.tables import Table, as_markdown
+
+_LINES = 10
+"""So many lines of progress where there is no terminal to draw a bar in."""
+
+
+def results_folder() -> Path:
+    """Where evaluations keep what they bought, unless they are told otherwise."""
+    return models_folder().parent / "eval"
+
+
+@contextmanager
+def open_bar(title: str, num_all: int) -> Iterator[Callable[[int], None]]:
+    """Call what you get with the number of things that were done more."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _line_by_line(title, num_all)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=num_all)
+        yield lambda more: progress.advance(task, more)
+
+
+def _line_by_line(title: str, num_all: int) -> Callable[[int], None]:
+    done = told = 0
+
+    def advance(more: int) -> None:
+        nonlocal done, told
+        done += more
+        if done * _LINES // max(1, num_all) > told:
+            told = done * _LINES // max(1, num_all)
+            tell(f"{title}: {done} of {num_all}")
+
+    return advance
+
+
+def tell(text: str) -> None:
+    """A line on standard error."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def print_tables(tables: Sequence[Table]) -> None:
+    """Tables for people, with their notes."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    for table in tables:
+        console.print(Text(printable(table.title), style="bold"))
+        drawn = RichTable(box=None, pad_edge=False, header_style="bold")
+        for place, head in enumerate(table.heads):
+            drawn.add_column(printable(head), justify="right" if place else "left")
+        for row in table.rows:
+            drawn.add_row(*(Text(printable(cell)) for cell in row))
+        console.print(drawn)
+        for note in table.notes:
+            console.print(Text(printable(note), style="dim"))
+        console.print()
+
+
+def print_json(report: object) -> None:
+    """A report of dataclasses as one line of JSON; what is unknown is null."""
+    print(json.dumps(msgspec.to_builtins(report), ensure_ascii=False), flush=True)
+
+
+def write_report(folder: Path, name: str, title: str, tables: Sequence[Table], report: object) -> None:
+    """NAME.md and NAME.json in the folder."""
+    page = "\n".join([f"# {title}", "", *(as_markdown(table) for table in tables)])
+    (folder / f"{name}.md").write_text(page)
+    (folder / f"{name}.json").write_text(json.dumps(msgspec.to_builtins(report), ensure_ascii=False, indent=1) + "\n")

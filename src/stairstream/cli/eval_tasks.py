@@ -1,0 +1,169 @@
+"""`stairstream eval tasks`: whole answers scored, with a bar while they come; what was bought is kept."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stairstream.cli.eval_output import open_bar, print_json, print_tables, results_folder, tell, write_report
+from stairstream.cli.terminal import show_loading
+from stairstream.config.build import open_backends
+from stairstream.config.reading import nearest
+from stairstream.config.schema import Config, load_config
+from stairstream.core.errors import ConfigError
+from stairstream.eval.intervals import check_installed
+from stairstream.eval.tasks.asking import Asker, Said
+from stairstream.eval.tasks.evaluating import JUDGE, Plan, check_opponent, evaluate
+from stairstream.eval.tasks.judging import make_judge
+from stairstream.eval.tasks.kept import Kept
+from stairstream.eval.tasks.purse import Purse, check_priced
+from stairstream.eval.tasks.questions import TASKS, Task, file_of, pick
+from stairstream.eval.tasks.report import make_table
+from stairstream.eval.tasks.scores import TaskReport, score_task
+from stairstream.eval.tasks.systems import System, list_systems
+
+TITLE = "Tasks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A task that was left out, and why."""
+
+    task: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All that came of the evaluation. `ended` is `done`, or `max_cost` if the money ran out."""
+
+    ended: str
+    spent: float
+    num_asked: int
+    num_kept: int
+    failures: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    tasks: tuple[TaskReport, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """The options of the command; see its help."""
+
+    tasks: Sequence[str]
+    policies: Sequence[str]
+    pipeline: str | None
+    limit: int
+    judge: str | None
+    against: str | None
+    data: Path
+    max_cost: float | None
+    max_tokens: int | None
+    at_once: int
+    out: Path | None
+
+
+def eval_tasks(config: Path | None, choices: Choices, *, as_json: bool) -> None:
+    """Evaluate and print. Raises ConfigError for what can't be, before any model is asked."""
+    settings = load_config(config)
+    check_installed()
+    pipeline = settings.pipeline(choices.pipeline)
+    systems = list_systems(settings, pipeline, choices.policies, choices.max_tokens)
+    judge = _find_judge(settings, choices.judge, systems)
+    tasks, skipped = _find_tasks(choices)
+    plans = [_make_plan(task, choices, systems) for task in tasks]
+    needed = [*systems, *([judge] if any(task.is_judged for task in tasks) else [])]
+    if choices.max_cost is not None:
+        check_priced(settings, [system.graph for system in needed])
+    folder = choices.out or results_folder()
+    kept = Kept(folder / "answers.jsonl", Said)
+    for one in skipped:
+        tell(f"skipped {one.task}: {one.why}")
+    try:
+        report = asyncio.run(_run(settings, choices, plans, needed, kept, skipped))
+    except BaseException:
+        if len(kept):
+            tell(f"what was answered so far is kept in {folder}; the same command goes on from there")
+        raise
+    tables = [make_table(one) for one in report.tasks]
+    write_report(folder, "tasks", TITLE, tables, report)
+    if as_json:
+        print_json(report)
+    else:
+        print_tables(tables)
+    _tell_end(report, choices, folder)
+
+
+def _find_judge(config: Config, name: str | None, systems: Sequence[System]) -> System:
+    """The judge: the model that is named, else the one that answers."""
+    model = name or systems[0].model
+    assert model is not None, "the first system is the answering model alone"
+    if model not in config.models:
+        raise ConfigError(f"--judge: {config.file} has no model {model!r}{nearest(model, config.models)}")
+    return make_judge(config, model)
+
+
+def _find_tasks(choices: Choices) -> tuple[list[Task], list[Skipped]]:
+    """The tasks whose questions are there; ConfigError if there is none."""
+    names = list(dict.fromkeys(choices.tasks)) or list(TASKS)
+    for name in names:
+        if name not in TASKS:
+            raise ConfigError(f"--task: {name!r} is not a task{nearest(name, TASKS)}")
+    wanted = [task for key, task in TASKS.items() if key in names]
+    if choices.data.is_file() and len(wanted) > 1:
+        raise ConfigError(f"--data {choices.data} is one file; say with --task whose questions it holds")
+    found, skipped = [], []
+    for task in wanted:
+        file = file_of(task, choices.data)
+        if file.exists():
+            found.append(task)
+        else:
+            why = f"its questions would have to be downloaded: there is no {file}; put it there, or name it with --data"
+            skipped.append(Skipped(task=task.name, why=why))
+    if not found:
+        raise ConfigError(f"nothing to do: {skipped[0].task}: {skipped[0].why}")
+    return found, skipped
+
+
+def _make_plan(task: Task, choices: Choices, systems: Sequence[System]) -> Plan:
+    questions = pick(task.read(file_of(task, choices.data)), choices.limit)
+    plan = Plan(task=task, questions=questions, systems=systems, opponent=choices.against or systems[0].name)
+    check_opponent(plan)
+    return plan
+
+
+async def _run(
+    config: Config,
+    choices: Choices,
+    plans: Sequence[Plan],
+    systems: Sequence[System],
+    kept: Kept[Said],
+    skipped: Sequence[Skipped],
+) -> Report:
+    purse, reports = Purse(choices.max_cost), list[TaskReport]()
+    by_name: Mapping[str, System] = {system.name: system for system in systems}
+    async with open_backends(config, [system.graph for system in systems], show_loading) as backends:
+        asker = Asker(config, by_name, backends, kept, purse, choices.at_once)
+        for plan in plans:
+            with open_bar(plan.task.name, plan.num_asks) as advance:
+                outcomes = await evaluate(plan, asker, advance, choices.at_once)
+            judge = by_name[JUDGE].model if JUDGE in by_name else None
+            if (report := score_task(plan, outcomes, judge)) is not None:
+                reports.append(report)
+    return Report(
+        ended="max_cost" if purse.is_empty else "done",
+        spent=purse.spent,
+        num_asked=asker.num_asked,
+        num_kept=asker.num_kept,
+        failures=tuple(asker.failures),
+        skipped=tuple(skipped),
+        tasks=tuple(reports),
+    )
+
+
+def _tell_end(report: Report, choices: Choices, folder: Path) -> None:
+    for failure in report.failures:
+        tell(f"failed, so that question is left out: {failure}")
+    if report.ended == "max_cost":
+        tell(f"ended: the limit of {choices.max_cost:g} is spent; with a higher --max-cost the same command goes on")
+    tell(f"{report.num_asked} asked, {report.num_kept} kept from earlier, spent {report.spent:.3g}; all in {folder}")

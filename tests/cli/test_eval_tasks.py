@@ -1,0 +1,132 @@
+"""`stairstream eval tasks` on scripted models: what it prints, keeps, skips and refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("scipy")
+
+from stairstream.cli.main import main
+
+Captured = pytest.CaptureFixture[str]
+
+PRICE = "price: {prompt: 0, completion: 1000}"
+CONFIG = f"""
+models:
+  p: {{backend: scripted, length: 5, {PRICE}}}
+  a: {{backend: scripted, text: "The sum is #### 18", {PRICE}}}
+  j: {{backend: scripted, text: "[[A]]", {PRICE}}}
+  broken: {{backend: scripted, length: 3, attempts: 1, fault: {{kind: reset}}}}
+  remote: {{backend: openai, base_url: "http://127.0.0.1:1/v1", model: m}}
+pipelines:
+  mix: {{topology: mixture, proposers: [p, p], aggregator: a}}
+  alone: {{topology: single, model: a}}
+  failing: {{topology: mixture, proposers: [p, p], aggregator: broken}}
+  far: {{topology: mixture, proposers: [p, p], aggregator: remote}}
+"""
+PROBLEMS = [("9 + 9?", "#### 18"), ("1 + 1?", "#### 2"), ("6 * 3?", "#### 18"), ("2 + 2?", "#### 4")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A configuration, and the questions of two tasks."""
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    lines = [json.dumps({"question": question, "answer": answer}) for question, answer in PROBLEMS]
+    (tmp_path / "gsm8k_test.jsonl.gz").write_text("\n".join(lines))
+    (tmp_path / "arena_hard_v0.1_questions.jsonl.gz").write_text('{"uid": "u", "prompt": "How?"}')
+    return tmp_path
+
+
+def evaluate(folder: Path, *more: str) -> int:
+    """The exit code of the command on what is in the folder."""
+    paths = ["-c", str(folder / "c.yaml"), "--data", str(folder), "--out", str(folder / "out")]
+    return main(["eval", "tasks", *paths, *more])
+
+
+def report_of(capsys: Captured) -> tuple[dict[str, object], str]:
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert isinstance(found, dict)
+    return found, printed.err
+
+
+def rows_of(report: dict[str, object], task: int = 0) -> dict[str, dict[str, object]]:
+    tasks = report["tasks"]
+    assert isinstance(tasks, list)
+    return {row["system"]: row for row in tasks[task]["rows"]}
+
+
+def test_numbers_are_scored_and_single_and_wait_stand_beside(folder: Path, capsys: Captured) -> None:
+    assert evaluate(folder, "--task", "gsm8k", "--policy", "paper", "--policy", "cheap", "--json") == 0
+    report, _ = report_of(capsys)
+    rows = rows_of(report)
+    assert list(rows) == ["single a", "single p", "wait", "paper", "cheap"]
+    assert rows["wait"]["score"] == 0.5 and rows["single p"]["score"] == 0
+    assert [name for name, row in rows.items() if row["is_best_single"]] == ["single a"]
+    assert rows["paper"]["over_wait"] == {"value": 0, "interval": {"low": 0, "high": 0}}
+    assert rows["single a"]["cost"] == pytest.approx(4 * 5 * 1e-3)
+    assert (folder / "out" / "tasks.md").read_text().count("| single a (best single) | 50% [15, 85] |") == 1
+
+
+def test_missing_questions_are_skipped_with_a_reason(folder: Path, capsys: Captured) -> None:
+    assert evaluate(folder, "--judge", "j") == 0
+    printed = capsys.readouterr()
+    assert "skipped mt-bench: its questions would have to be downloaded: there is no" in printed.err
+    assert "skipped alpaca-eval: " in printed.err
+    assert "win rate against single a" in printed.out
+    assert "the judge contradicts itself in 100% of the pairs" in printed.out
+
+
+def test_second_run_asks_nothing_and_a_larger_one_only_what_is_new(folder: Path, capsys: Captured) -> None:
+    assert evaluate(folder, "--task", "gsm8k", "--limit", "2", "--json") == 0
+    first, _ = report_of(capsys)
+    assert (first["num_asked"], first["num_kept"]) == (8, 0)
+    assert evaluate(folder, "--task", "gsm8k", "--limit", "2", "--json") == 0
+    second, _ = report_of(capsys)
+    assert (second["num_asked"], second["num_kept"], second["spent"]) == (0, 8, 0)
+    assert second["tasks"] == first["tasks"]
+    assert evaluate(folder, "--task", "gsm8k", "--limit", "3", "--json") == 0
+    third, _ = report_of(capsys)
+    assert (third["num_asked"], third["num_kept"]) == (4, 8)
+    assert evaluate(folder, "--task", "gsm8k", "--limit", "3", "--max-tokens", "3", "--json") == 0
+    other, _ = report_of(capsys)
+    assert other["num_asked"] == 12
+
+
+def test_spending_limit_ends_the_run_and_says_so(folder: Path, capsys: Captured) -> None:
+    assert evaluate(folder, "--task", "gsm8k", "--max-cost", "0.06", "--json") == 0
+    report, told = report_of(capsys)
+    assert report["ended"] == "max_cost"
+    assert "ended: the limit of 0.06 is spent; with a higher --max-cost the same command goes on" in told
+    spent = report["spent"]
+    assert isinstance(spent, float) and 0.05 < spent < 0.065
+    assert len((folder / "out" / "answers.jsonl").read_text().splitlines()) == report["num_asked"] - 1  # type: ignore[operator]
+
+
+def test_limit_needs_prices(folder: Path, capsys: Captured) -> None:
+    assert evaluate(folder, "--task", "gsm8k", "-p", "far", "--max-cost", "1") == 2
+    assert "model 'remote' has no price, so --max-cost can't bound it" in capsys.readouterr().err
+
+
+def test_failing_model_ends_it_and_what_was_answered_is_kept(folder: Path, capsys: Captured) -> None:
+    assert evaluate(folder, "--task", "gsm8k", "-p", "failing") == 1
+    told = capsys.readouterr().err
+    assert "3 answers failed one after the other; the last: single broken: " in told
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["-p", "alone"], "pipeline 'alone' is a single model"),
+        (["--task", "gsm9k"], "'gsm9k' is not a task; did you mean 'gsm8k'?"),
+        (["--policy", "papper"], "--policy: 'papper' is not a policy"),
+        (["--judge", "k"], "has no model 'k'"),
+        (["--task", "mt-bench"], "nothing to do: mt-bench: its questions would have to be downloaded"),
+        (["--task", "arena-hard", "--against", "gpt"], "--against 'gpt' is none of: single a, single p, wait"),
+    ],
+)
+def test_wrong_options_are_one_line(folder: Path, capsys: Captured, options: list[str], complaint: str) -> None:
+    assert evaluate(folder, *options) == 2
+    told = capsys.readouterr().err.strip()
+    assert complaint in told and "\n" not in told

@@ -1,0 +1,36 @@
+"""Questions of each task, from files of its format."""
+
+from pathlib import Path
+
+import pytest
+
+from stairstream.core.errors import ConfigError
+from stairstream.eval.tasks.questions import TASKS, Question, TaskName, file_of, pick
+
+LINES: dict[TaskName, str] = {
+    "gsm8k": '{"question": "1 + 1?", "answer": "#### 2"}',
+    "mt-bench": '{"question_id": 81, "category": "writing", "turns": ["one?", "two?"]}',
+    "alpaca-eval": '{"id": "a-1", "instruction": "Why?", "outputs": {"m": "So."}}',
+    "arena-hard": '{"uid": "u", "prompt": "How?"}',
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_each_task_reads_its_format_and_names_another(name: TaskName, tmp_path: Path) -> None:
+    task = TASKS[name]
+    (tmp_path / task.file).write_text(LINES[name])
+    file = file_of(task, tmp_path)
+    assert file_of(task, file) == file
+    (question,) = task.read(file)
+    assert len(question.turns) == (2 if name == "mt-bench" else 1)
+    assert question.expected == ("#### 2" if name == "gsm8k" else "")
+    file.write_text('{"other": 1}')
+    with pytest.raises(ConfigError, match="line 1: "):
+        task.read(file)
+
+
+def test_larger_limit_has_all_of_a_smaller_one() -> None:
+    questions = [Question(id=str(number), turns=("?",)) for number in range(50)]
+    assert pick(questions, 30)[:10] == pick(questions, 10)
+    assert pick(questions, 10) != questions[:10]
+    assert len(pick(questions, 500)) == 50
