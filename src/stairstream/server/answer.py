@@ -83,7 +83,7 @@ def _make_agent_usage(usage: Usage) -> wire.AgentUsage:
 
 def make_completion(asking: Asking, run: Run, created: int) -> wire.ChatCompletion:
     """The whole answer of a run that has ended."""
-    answer = asking.pipeline.make_answer(run, run.past)
+    answer = asking.answer_of(run)
     events = [msgspec.Raw(encode_event_json(event, run)) for event in run.past] if asking.show == "events" else UNSET
     choice = wire.Choice(
         index=0, message=_make_message(asking, run), finish_reason=make_finish_reason(answer.summary.reason)

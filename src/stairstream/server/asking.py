@@ -3,7 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
-from stairstream.api import Pipeline
+from stairstream.api import Answer, Pipeline
 from stairstream.core.asked import NOTHING_ASKED, Asked
 from stairstream.core.messages import Conversation
 from stairstream.engine.run import Run
@@ -32,6 +32,7 @@ class Asking:
     keep_s: float = 0.0
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    _answers: dict[str, Answer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def wanted(self) -> Wanted:
@@ -41,3 +42,9 @@ class Asking:
     def open_run(self) -> AbstractAsyncContextManager[Run]:
         """Start the run that was asked for."""
         return self.pipeline.open_run(self.conversation, asked=self.asked)
+
+    def answer_of(self, run: Run) -> Answer:
+        """What came of the run, which is over: made once, for the client and for whoever counts."""
+        if run.id not in self._answers:
+            self._answers[run.id] = self.pipeline.make_answer(run, run.past)
+        return self._answers[run.id]

@@ -86,9 +86,11 @@ class BriefRuns:
             try:
                 async with asking.open_run() as run:
                     yield run
+                    if run.is_over:
+                        asking.answer_of(run)  # while the block is open: some notes go with it
             finally:
                 if run is not None:
-                    answer = asking.pipeline.make_answer(run, run.past)
+                    answer = asking.answer_of(run)
                     grant.settle(used_of(answer))
                     for observe in self._observers:
                         observe(

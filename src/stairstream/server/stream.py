@@ -78,7 +78,7 @@ class ChunkStream:
 
     def _end(self, event: RunEnded) -> bytes:
         self.is_over = True
-        answer = self._asking.pipeline.make_answer(self._run, self._run.past)
+        answer = self._asking.answer_of(self._run)
         result = encode(make_result(self._asking, self._run.id, answer))
         if event.reason in ("failed", "cancelled"):
             self.error = error_of_run(self._run, event)
