@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stairstream.backends.llamacpp import LlamaCpp, LlamaCppBackend
@@ -17,7 +18,7 @@ from stairstream.backends.threads import choose_threads
 from stairstream.backends.words import DeltaMaker, Ids, OwnWords
 from stairstream.core.context import Context
 from stairstream.core.errors import ConfigError, ModelUnusable, ServerFailed
-from stairstream.core.graph import Agent, Sampling
+from stairstream.core.graph import Agent, Extras, Sampling
 from stairstream.core.messages import Message, question
 from stairstream.core.seams import QuoteSeam
 from stairstream.core.session import Began, Chunk, Delta, Ended, Layout, Note, WriteItem
@@ -515,3 +516,36 @@ def test_closing_while_it_loads_ends_at_once() -> None:
     with pytest.raises(TimeoutError):
         asyncio.run(main())
     assert time.monotonic() - began_s < 0.6
+
+
+@slow
+def test_an_answer_is_held_to_a_schema() -> None:
+    async def act(backend: LlamaCppBackend) -> None:
+        color = {"enum": ["red", "blue"]}
+        schema = {
+            "type": "object",
+            "properties": {"color": color},
+            "required": ["color"],
+            "additionalProperties": False,
+        }
+        form = msgspec.json.encode({"type": "json_schema", "json_schema": {"name": "c", "schema": schema}})
+        agent = replace(AGENT, reads=(), extras=Extras(response_format=form))
+        session = await backend.open(agent, question("Which color has the sky?"))
+        items = [item async for item in session.write(60)]
+        assert msgspec.json.decode(joined(items))["color"] in ("red", "blue"), joined(items)
+        assert ended(items).reason == "stop"
+        begun = await backend.open(agent, question("Which color has the sky?"), "The sky is")
+        notes = [item.text async for item in begun.write(5) if isinstance(item, Note)]
+        assert notes and notes[0].startswith("response_format")
+
+    on_model(act)
+
+
+@slow
+def test_words_that_the_client_began_are_gone_on_with() -> None:
+    async def act(backend: LlamaCppBackend) -> None:
+        agent = replace(AGENT, reads=(), begun="The capital of France is")
+        session = await backend.open(agent, question("What is the capital of France?"), agent.begun)
+        assert joined([item async for item in session.write(5)]).startswith(" Paris")
+
+    on_model(act)

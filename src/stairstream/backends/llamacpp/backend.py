@@ -104,8 +104,8 @@ class LlamaCppBackend:
 
     @property
     def takes(self) -> frozenset[Takes]:
-        """Plain conversations only."""
-        return frozenset()
+        """It holds the model to a JSON schema itself, by a grammar."""
+        return frozenset({"response_format"})
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> LlamaCppSession:
         """A session in a slot of its own; `written` are words of the answer to go on from."""

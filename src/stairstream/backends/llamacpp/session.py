@@ -5,6 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
+from stairstream.backends.forms import schema_of
 from stairstream.backends.llamacpp.prompt import PromptBuilder
 from stairstream.backends.llamacpp.server import Completion, Event, LlamaServer, Timings
 from stairstream.backends.slots import Slots
@@ -51,6 +52,9 @@ class LlamaCppSession:
         self._own = own
         self._prompts = PromptBuilder(server)
         self._layout, self._why = _choose_layout(context)
+        self._schema = schema_of(context.agent.extras.response_format)
+        # a grammar begins with the first word: it can't be entered in the middle
+        self._misses_form = self._schema is not None and bool(context.written)
         self._last: Ids = ()
         self._is_fresh = True
         self._is_stopped = False
@@ -91,6 +95,9 @@ class LlamaCppSession:
             yield Began(layout=self._layout, why=self._why, prompt_tokens=len(prompt), is_estimate=False)
             if note is not None:
                 yield note
+            if self._misses_form:
+                self._misses_form = False
+                yield Note(kind="ignored", text="response_format: llama.cpp can't hold an answer to it that has begun")
             async with aclosing(self._answer(prompt, limit)) as items:
                 async for item in items:
                     yield item
@@ -191,6 +198,8 @@ class LlamaCppSession:
             "response_fields": ["content", "tokens", "tokens_predicted", "stop", "stop_type", "timings"],
         }
         self._is_fresh = False
+        if self._schema is not None and limit and not self._context.written:
+            body["json_schema"] = self._schema
         if sampling.temperature is not None:
             body["temperature"] = sampling.temperature
         if sampling.top_p is not None:
