@@ -12,9 +12,11 @@ from stairstream.api import Pipeline
 from stairstream.backends.base import Backend
 from stairstream.config.build import Loading, open_backends
 from stairstream.config.graphs import build_graph
+from stairstream.config.models import OpenAIKeys, ScriptedKeys
 from stairstream.config.schema import Config
 from stairstream.config.server import LimitKeys, ServerConfig
 from stairstream.core.errors import ConfigError
+from stairstream.core.topologies import single
 from stairstream.server.access import Access, open_access
 from stairstream.server.app import make_app
 from stairstream.server.connection import make_connection
@@ -111,9 +113,13 @@ def _introduce(config: Config, listening: socket.socket, access: Access, tell: T
 async def open_pipelines(
     config: Config, loading: Loading = nullcontext
 ) -> AsyncIterator[tuple[Mapping[str, Pipeline], Mapping[str, Backend]]]:
-    """Every pipeline of a configuration by name, on backends that they share, and these; open for the block."""
+    """Every pipeline of a configuration by name, on backends that they share, and these; open for the block.
+
+    Models that no pipeline names have a backend too if that loads nothing: a request may make a mixture of them.
+    """
     graphs = {name: build_graph(config.models, pipeline) for name, pipeline in config.pipelines.items()}
-    async with open_backends(config, list(graphs.values()), loading) as backends:
+    more = [single(name) for name, model in config.models.items() if isinstance(model.keys, OpenAIKeys | ScriptedKeys)]
+    async with open_backends(config, [*graphs.values(), *more], loading) as backends:
         yield {name: Pipeline(config.pipelines[name], graphs[name], backends, config) for name in graphs}, backends
 
 
