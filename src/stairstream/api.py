@@ -223,7 +223,7 @@ async def open_pipeline(
 
     `pipeline` None takes the first of the configuration; a graph is one of your own, of the configuration's models,
     and takes from them what it leaves at its default. `config` is a file, None the built-in one with the embedded
-    model; `policy` a preset's name or five numbers in place of the pipeline's own; `settings` change single numbers
+    model; `policy` a preset's name or six numbers in place of the pipeline's own; `settings` change single numbers
     of it, as in "first_chunk=16"; `loading` is told when an embedded model is loaded; `rates` is the file in which
     adaptive policies keep how fast models are.
     """

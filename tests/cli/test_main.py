@@ -60,7 +60,8 @@ def test_json_has_all_numbers_and_nothing_else_is_printed(capsys: Captured) -> N
     assert printed.err == ""
     assert found["answer"] == ANSWER
     assert found["policy"] == "custom"
-    assert found["policy_numbers"] == {"first_chunk": 8, "growth": 1, "quorum": "all", "patience_s": 0, "lead": "inf"}
+    numbers = {"first_chunk": 8, "growth": 1, "quorum": "all", "patience_s": 0, "lead": "inf", "slope": 1}
+    assert found["policy_numbers"] == numbers
     assert found["layout"] == "grouped"
     assert found["degraded"] == []
     assert 0 < found["first_token_s"] <= found["total_s"]

@@ -1,4 +1,4 @@
-"""The five numbers and the pure functions on them."""
+"""The six numbers and the pure functions on them."""
 
 import math
 
@@ -16,6 +16,7 @@ from stairstream.core.policy import (
     decide,
     limit_of,
     mark_of,
+    next_mark,
     quorum_of,
 )
 
@@ -53,6 +54,8 @@ def test_quorum(quorum: int, of: int, number: int) -> None:
         ({"patience_s": -1}, "patience_s"),
         ({"lead": -INF}, "lead"),
         ({"lead": math.nan}, "lead"),
+        ({"slope": 0}, "slope"),
+        ({"slope": INF}, "slope"),
     ],
 )
 def test_bad_numbers_are_named(numbers: dict[str, float], culprit: str) -> None:
@@ -94,6 +97,24 @@ def test_lead_limits_by_the_slowest_counted_upstream() -> None:
     assert limit_of(policy, (up(10), up(6), up(1)), Own(max_tokens=99)) == 4
     assert limit_of(policy, (up(10), up(6, ended=True), up(1)), Own(max_tokens=99)) == 8
     assert limit_of(policy, (up(10, ended=True), up(6, ended=True), up(1)), Own(max_tokens=99)) == 99
+
+
+def test_slope_lets_an_agent_write_a_share_of_what_it_has_read() -> None:
+    policy = Policy(first_chunk=4, growth=1, quorum="all", lead=1, slope=0.25)
+    assert limit_of(policy, (up(16), up(9)), Own(max_tokens=99)) == 3.25
+    assert limit_of(policy, (up(16, ended=True), up(9, ended=True)), Own(max_tokens=99)) == 99
+    own = Own(max_tokens=99, steps=1, num_written=3, quorum_since=0)
+    assert decide(policy, (up(11, 8), up(11, 8)), own, 1) == Wait(mark=12)
+    assert decide(policy, (up(12, 8), up(12, 8)), own, 1) == Write(limit=1)
+
+
+@pytest.mark.parametrize("slope", [0.29, 0.7, 1 / 3, 0.1, 0.07])
+def test_a_mark_that_is_reached_lets_a_token_through(slope: float) -> None:
+    policy = Policy(first_chunk=1, growth=1, quorum="all", patience_s=0, lead=0, slope=slope)
+    for written in range(200):
+        own = Own(max_tokens=999, num_written=written, quorum_since=0)
+        mark = math.ceil(next_mark(policy, own))
+        assert isinstance(decide(policy, (up(mark),), own, 0), Write)
 
 
 def test_model_that_ended_reads_on_waits_with_patience_or_ends() -> None:

@@ -19,6 +19,7 @@ policies = st.builds(
     quorum=st.one_of(st.integers(1, 5), st.sampled_from(["all", "most"])),
     patience_s=st.sampled_from([0, 0.25, 2]),
     lead=st.one_of(st.integers(-40, 40), st.just(math.inf)),
+    slope=st.sampled_from([1, 0.5, 0.29, 0.1]),
 )
 faults = st.one_of(
     st.none(),

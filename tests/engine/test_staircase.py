@@ -102,6 +102,12 @@ def test_negative_lead_looks_ahead() -> None:
     assert summarize(events).first_token_s == 0.5 + 5 * 0.25 + 0.5
 
 
+def test_slope_writes_a_share_of_what_it_has_read_and_the_rest_when_all_have_ended() -> None:
+    _, events = play(mixture(replace(ALL, lead=0, growth=1, slope=0.25)), scripted())
+    steps = [event for event in events if isinstance(event, StepStarted) and event.agent == "agg"]
+    assert [(event.at_s, event.limit) for event in steps] == [(1.25, 1), (2.25, 1), (3.25, 1), (4.25, 997)]
+
+
 def test_update_that_completes_interrupts_a_call_before_its_first_token() -> None:
     slow_call = Script(words=numbered_words("agg", 16), first_token_s=4, token_s=0.25)
     _, events = play(mixture(ALL), scripted(agg=slow_call))

@@ -66,7 +66,7 @@ def _agent(one: AgentSummary, answer: Answer) -> dict[str, object]:
 
 
 def _numbers(agent: Agent) -> dict[str, object] | None:
-    """The five numbers of an agent that reads."""
+    """The six numbers of an agent that reads."""
     return {key: _finite(value) for key, value in asdict(agent.policy).items()} if agent.reads else None
 
 

@@ -1,4 +1,4 @@
-"""A policy as people write it: a preset's name, some of its five numbers, or `adaptive`; in a file or on the command
+"""A policy as people write it: a preset's name, some of its six numbers, or `adaptive`; in a file or on the command
 line."""
 
 import math

@@ -1,4 +1,4 @@
-"""A policy is five numbers; everything that decides when an agent reads and writes is a pure function here.
+"""A policy is six numbers; everything that decides when an agent reads and writes is a pure function here.
 
 The engine, the simulator and the tests share these functions: (numbers, progress of upstream, own progress,
 time) -> wait until / write up to n / finish.
@@ -21,7 +21,7 @@ class Policy:
     growth       update k waits for first_chunk * (1 + growth + ... + growth^k) tokens
     quorum       how many upstream agents must have that much, or have ended
     patience_s   seconds to wait for the others once the quorum is there
-    lead         tokens that the agent may write beyond those it has read of the slowest counted upstream
+    lead, slope  the agent may write lead + slope * (tokens it has read of the slowest counted upstream)
     """
 
     first_chunk: float = 16
@@ -29,6 +29,7 @@ class Policy:
     quorum: Quorum = "most"
     patience_s: float = 0.25
     lead: float = math.inf
+    slope: float = 1
 
     def __post_init__(self) -> None:
         for problem in _problems(self):
@@ -53,6 +54,8 @@ def _problems(policy: Policy) -> list[str]:
         found.append(f"patience_s must be a number of seconds of at least 0, not {policy.patience_s}")
     if math.isnan(policy.lead) or policy.lead == -math.inf:
         found.append(f"lead must be a number of tokens or inf, not {policy.lead}")
+    if not 0 < policy.slope < math.inf:
+        found.append(f"slope must be a number above 0, not {policy.slope}")
     return found
 
 
@@ -170,8 +173,8 @@ def quorum_of(policy: Policy, num_upstream: int) -> int:
 
 
 def next_mark(policy: Policy, own: Own) -> float:
-    """The mark of the next step; `lead` raises it, so that a step that is due may write at least one token."""
-    return max(mark_of(policy, own.steps), own.num_written + 1 - policy.lead)
+    """The mark of the next step; the limit raises it, so that a step that is due may write at least one token."""
+    return max(mark_of(policy, own.steps), (own.num_written + 1 - policy.lead) / policy.slope)
 
 
 def has_quorum(policy: Policy, upstream: Sequence[Upstream], own: Own) -> bool:
@@ -194,8 +197,8 @@ def _count(policy: Policy, upstream: Sequence[Upstream], own: Own) -> tuple[int,
 def limit_of(policy: Policy, upstream: Sequence[Upstream], own: Own) -> float:
     """Tokens that the agent may have written in all, once it has read everything that is there.
 
-    lead + the quorum-th largest number of tokens read of an upstream; one that has ended counts as infinite, one that
-    is only thinking not at all.
+    lead + slope * the quorum-th largest number of tokens read of an upstream; one that has ended counts as infinite,
+    one that is only thinking not at all.
     """
     reach = sorted(
         (math.inf if one.has_ended else one.num_written for one in upstream if not one.is_thinking), reverse=True
@@ -203,7 +206,8 @@ def limit_of(policy: Policy, upstream: Sequence[Upstream], own: Own) -> float:
     if not reach or own.is_full:
         return own.max_tokens
     slowest = reach[min(quorum_of(policy, len(upstream)), len(reach)) - 1]
-    return min(own.max_tokens, policy.lead + slowest)
+    # rounded, so that a mark that has been reached always lets a token through
+    return min(own.max_tokens, round(policy.lead + policy.slope * slowest, 6))
 
 
 def decide(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Decision:
@@ -266,7 +270,7 @@ def _next_step(policy: Policy, upstream: Sequence[Upstream], own: Own, now: floa
 
 def _write(policy: Policy, upstream: Sequence[Upstream], own: Own) -> Decision:
     room = limit_of(policy, upstream, own) - own.num_written
-    if room < 1:  # the model ended early and `lead` does not let it go on yet
+    if room < 1:  # the model ended early and the limit does not let it go on yet
         return Wait(mark=next_mark(policy, own))
     return Write(limit=int(room))
 

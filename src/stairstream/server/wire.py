@@ -177,6 +177,7 @@ class PolicyNumbers(Struct, frozen=True):
     quorum: int | Literal["all", "most"] | None = None
     patience_s: float | None = None
     lead: float | Literal["inf"] | None = None
+    slope: float | None = None
 
 
 class StairstreamOptions(Struct, frozen=True):
@@ -191,6 +192,7 @@ class StairstreamOptions(Struct, frozen=True):
     quorum: int | Literal["all", "most"] | None = None
     patience_s: float | None = None
     lead: float | Literal["inf"] | None = None
+    slope: float | None = None
     show: Annotated[
         Show | None,
         Meta(description="What is shown of the proposals; `thinking`: one of them as `reasoning_content`."),
