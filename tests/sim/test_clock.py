@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from stairstream.sim.clock import Deadlock, run
+from stairstream.sim.clock import Deadlock, VirtualTimeLoop, run
 
 
 def test_timers_fire_at_exactly_their_time() -> None:
@@ -35,3 +35,18 @@ def test_waiting_for_nothing_is_a_deadlock() -> None:
 
     with pytest.raises(Deadlock, match="no timer is set"):
         run(wait())
+
+
+def test_clock_stands_while_a_thread_is_awaited() -> None:
+    async def work() -> tuple[str, float]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        ticking = asyncio.ensure_future(asyncio.sleep(5))
+        with loop.hold():
+            found = await asyncio.to_thread(str, 3)
+            held_s = loop.time()
+            await loop.shutdown_default_executor()
+        await ticking
+        return found, held_s
+
+    assert run(work()) == ("3", 0.0)

@@ -1,11 +1,13 @@
 """An event loop whose clock jumps to the next timer: the real engine in virtual time, exact and repeatable.
 
-Nothing may wait for a socket or a thread in it; a loop that could only wait for ever raises Deadlock.
+Whoever waits for a socket or a thread in it holds the clock meanwhile; a loop that could only wait for ever raises
+Deadlock.
 """
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -21,9 +23,12 @@ class _JumpingSelector(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.num_holding = 0
         self.next_timer: Callable[[], float] = lambda: self.now
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self.num_holding and (timeout is None or timeout > 0):
+            return super().select(None)
         if timeout is None:
             raise Deadlock("every task waits and no timer is set: nothing can happen any more")
         if timeout > 0:
@@ -44,6 +49,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.now
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Let the clock stand while something real is awaited, a thread or a socket."""
+        self._jumping.num_holding += 1
+        try:
+            yield
+        finally:
+            self._jumping.num_holding -= 1
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
