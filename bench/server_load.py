@@ -23,6 +23,8 @@ import yaml
 STAMP = re.compile(rb" (\d+)@([0-9a-f]+)")
 """A token of `bench.server_upstream`: its number, and when it was written."""
 
+_LISTENING = re.compile(r"listening on (http://[\w.\[\]:]+\d)")
+
 Take = Callable[[int, bytes], None]
 """Is given the bytes of an answer as they come, with the monotonic clock in nanoseconds."""
 
@@ -102,11 +104,10 @@ def our_server(endpoint: Process, **server: object) -> Iterator[Process]:
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stderr is not None
-                lines = iter(process.stderr.readline, "")
-                line = next((line for line in lines if "listening on " in line), "")
-                if not line:
+                found = map(_LISTENING.search, iter(process.stderr.readline, ""))
+                address = next((match[1] for match in found if match), None)
+                if address is None:
                     raise SystemExit("the server did not start")
-                address = line.rpartition("listening on ")[2].split()[0]
                 yield Process(base_url=f"{address}/v1", pid=process.pid)
             finally:
                 process.terminate()

@@ -157,6 +157,8 @@ class Connection(asyncio.Protocol):
     def _take(self, line: bytes, body: bytes) -> None:
         if line.startswith(b"get /_counts"):
             self._send(200, msgspec.json.encode(asdict(self._counts)))
+        elif line.startswith(b"head "):
+            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         elif line.startswith(b"get "):
             self._send(200, b'{"object":"list","data":[{"id":"m","object":"model"}]}')
         else:
