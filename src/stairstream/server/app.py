@@ -1,6 +1,6 @@
 """The API as one ASGI app: which path goes to which handler, and what becomes of errors. What guards it wraps it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, Router
@@ -10,6 +10,7 @@ from stairstream.server.chat import complete_chats
 from stairstream.server.errors import ApiError, error_of
 from stairstream.server.exchange import AsgiApp, ClientLeft, Exchange, Handler, Receive, Scope, Send
 from stairstream.server.models import list_models, show_model
+from stairstream.server.page import load_page, show_page
 from stairstream.server.service import Service
 
 
@@ -24,7 +25,10 @@ def route(method: str, path: str, handler: Handler) -> Route:
 
 
 def _routes(service: Service) -> list[Route]:
+    page = show_page(load_page())
     return [
+        route("GET", "/", page),
+        route("GET", "/page/{file}", page),
         route("POST", "/v1/chat/completions", complete_chats(service)),
         route("GET", "/v1/models", list_models(service)),
         route("GET", "/v1/models/{model:path}", show_model(service)),
@@ -61,7 +65,7 @@ class Api:
             await self._router(scope, receive, send)
         except HTTPException as exc:
             message = f"{scope['method']} {scope['path']}: {exc.detail}"
-            headers: Mapping[str, str] = exc.headers or {}
+            headers = {name.lower(): value for name, value in (exc.headers or {}).items()}
             await Exchange(scope, receive, send).answer_error(
                 ApiError(status=exc.status_code, message=message, headers=headers)
             )
