@@ -143,6 +143,21 @@ def test_a_stop_string_ends_the_answer_before_it(open_place: OpenPlace) -> None:
     on(open_place, act)
 
 
+def test_stop_strings_do_not_match_words_of_the_client(open_place: OpenPlace) -> None:
+    async def act(place: Place) -> None:
+        if place.text is None:
+            pytest.skip("nobody knows what it will say")
+        begun = place.text[:20].rpartition(" ")[0]
+        stop = place.text[len(begun) - 5 : len(begun) + 5]
+        agent = replace(AGENT, begun=begun, sampling=replace(AGENT.sampling, stop=(stop,)))
+        session = await place.backend.open(agent, ASK, begun)
+        joined = text_of(await write(session, 5))
+        assert joined + text_of(await write(session, 100)) == place.text[len(begun) :]
+        await session.aclose()
+
+    on(open_place, act)
+
+
 def test_every_delta_is_whole_characters(open_place: OpenPlace) -> None:
     async def act(place: Place) -> None:
         session = await open_session(place.backend)

@@ -23,6 +23,9 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
 
+_NOTHING: frozenset[Takes] = frozenset()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extras:
     """What a request wants of the answering agent besides sampling; JSON as the wire has it, not looked into."""
@@ -36,6 +39,8 @@ class Extras:
     @property
     def needs(self) -> frozenset[Takes]:
         """What a model must take for that."""
+        if self.tools is None and self.response_format is None:
+            return _NOTHING
         given: dict[Takes, bytes | None] = {"tools": self.tools, "response_format": self.response_format}
         return frozenset(name for name, value in given.items() if value is not None)
 

@@ -27,7 +27,8 @@ def check_needs(graph: Graph, conversation: Conversation, backends: Mapping[str,
 
 def missing_of(agent: Agent, backend: Backend) -> str:
     """What an agent is to do that a model does not take, in words; "" if there is nothing."""
-    return " and ".join(_WORDS[one] for one in sorted(agent.extras.needs - backend.takes))
+    needs = agent.extras.needs
+    return " and ".join(_WORDS[one] for one in sorted(needs - backend.takes)) if needs else ""
 
 
 def fit(conversation: Conversation, agent: Agent, backend: Backend) -> Conversation:
