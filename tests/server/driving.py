@@ -2,13 +2,15 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from stairstream.api import Pipeline
+from stairstream.backends.base import Backend
 from stairstream.config.schema import Config, parse_config
 from stairstream.core.sse import SseDecoder
 from stairstream.server.app import make_app
@@ -117,10 +119,14 @@ class Client:
 
 
 @asynccontextmanager
-async def client_of(config: Config | str, *observers: Observer, **more: Any) -> AsyncIterator[Client]:
-    """A client of an app that serves a configuration."""
+async def client_of(
+    config: Config | str, *observers: Observer, places: Mapping[str, Backend] | None = None, **more: Any
+) -> AsyncIterator[Client]:
+    """A client of an app that serves a configuration; `places` are backends in place of those of the same models."""
     chosen = parse_config(config, "test.yaml", {}) if isinstance(config, str) else config
-    async with open_pipelines(chosen) as (pipelines, backends):
+    async with open_pipelines(chosen) as (pipelines, opened):
+        backends = {**opened, **(places or {})}
+        pipelines = {name: Pipeline(one.settings, one.graph, backends, chosen) for name, one in pipelines.items()}
         yield Client(
             Service(
                 config=chosen,
