@@ -10,12 +10,14 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 import yaml
@@ -96,11 +98,11 @@ def pipelines(endpoint: Process) -> dict[str, object]:
 
 
 @contextmanager
-def our_server(endpoint: Process, **server: object) -> Iterator[Process]:
-    """`stairstream serve` on the pipelines `single` and `mix`."""
-    config = {**pipelines(endpoint), "server": {"port": 0, **server}}
+def our_server(endpoint: Process, program: Sequence[str] = ("stairstream", "serve", "-c")) -> Iterator[Process]:
+    """`stairstream serve` on the pipelines `single` and `mix`; or another module that says where it listens."""
+    config = {**pipelines(endpoint), "server": {"port": 0}}
     with written(config) as file:
-        command = [sys.executable, "-m", "stairstream", "serve", "-c", str(file)]
+        command = [sys.executable, "-m", *program, str(file)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stderr is not None
@@ -108,9 +110,25 @@ def our_server(endpoint: Process, **server: object) -> Iterator[Process]:
                 address = next((match[1] for match in found if match), None)
                 if address is None:
                     raise SystemExit("the server did not start")
-                yield Process(base_url=f"{address}/v1", pid=process.pid)
+                with _drained(process.stderr):
+                    yield Process(base_url=f"{address}/v1", pid=process.pid)
             finally:
                 process.terminate()
+
+
+@contextmanager
+def _drained(lines: IO[str]) -> Iterator[None]:
+    """Read what else a process says, so that it is never held up; complaints are shown in the end."""
+    said: list[str] = []
+    reading = threading.Thread(
+        target=lambda: said.extend(line for line in lines if not line.startswith("stairstream: ")), daemon=True
+    )
+    reading.start()
+    try:
+        yield
+    finally:
+        if said:
+            print("".join(said[:40]), file=sys.stderr)
 
 
 @contextmanager
@@ -163,13 +181,18 @@ class Client(asyncio.Protocol):
         self._answered: asyncio.Future[None] | None = None
         self._take: Take = _ignore
 
-    async def ask(self, body: bytes, take: Take, path: str = "/chat/completions") -> None:
-        """Send a request, give its answer to `take` as it comes, and return behind its last byte."""
+    async def ask(
+        self, body: bytes, take: Take, path: str = "/chat/completions", method: str = "POST", headers: str = ""
+    ) -> None:
+        """Send a request, give its answer to `take` as it comes, and return behind its last byte.
+
+        `headers` are more of them, each with its line's end.
+        """
         loop = asyncio.get_running_loop()
         if self._transport is None:
             self._transport, _ = await loop.create_connection(lambda: self, *self._place)
         self._answered, self._take, self._tail, self._due = loop.create_future(), take, b"", -1
-        head = f"POST {self._path}{path} HTTP/1.1\r\nHost: {self._place[0]}:{self._place[1]}\r\n"
+        head = f"{method} {self._path}{path} HTTP/1.1\r\nHost: {self._place[0]}:{self._place[1]}\r\n{headers}"
         head += f"Content-Type: application/json\r\nAuthorization: Bearer none\r\nContent-Length: {len(body)}\r\n\r\n"
         self._transport.write(head.encode() + body)
         await self._answered

@@ -84,7 +84,7 @@ class Answer:
     def go_on(self) -> None:
         """Write what is due, and come back when more is."""
         loop = asyncio.get_running_loop()
-        while self.number < self.end:
+        while self.number < self.end and not self.transport.is_closing():
             if self.number == self.breaks_at:
                 self.ended("broken")
                 self.transport.abort()
@@ -100,6 +100,8 @@ class Answer:
         self._finish()
 
     def _finish(self) -> None:
+        if self.transport.is_closing():
+            return
         reason = "length" if self.is_limited else "stop"
         end = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
         choice = {"index": 0, "delta": {}, "finish_reason": reason}
