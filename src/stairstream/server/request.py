@@ -19,6 +19,7 @@ from stairstream.server.asking import Asking
 from stairstream.server.errors import ApiError, bad
 from stairstream.server.fusion import FUSION, fuse
 from stairstream.server.service import Service
+from stairstream.server.single import SINGLE, single_of
 from stairstream.server.takes import check_takes
 from stairstream.server.turns import read_turns
 
@@ -143,6 +144,8 @@ def _choose(request: wire.ChatRequest, options: wire.StairstreamOptions, service
         raise ApiError(status=404, message=message, param="model", code="model_not_found")
     if not has_policy:
         return _with_options(pipeline, options)
+    if preset == SINGLE:
+        return _with_options(single_of(pipeline, service), options)
     if options.policy is not None:
         raise bad("stairstream.policy", f"model already says {preset[:80]!r}; leave one of the two out")
     try:

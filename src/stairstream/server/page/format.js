@@ -1,0 +1,20 @@
+// Numbers as people read them.
+
+export const seconds = (s) => `${s < 9.995 ? s.toFixed(2) : s < 99.95 ? s.toFixed(1) : Math.round(s)} s`;
+
+export const count = (number) => Math.round(number).toLocaleString("en");
+
+export const percent = (share) => {
+  const whole = Math.round(share * 100);
+  return whole === 0 && share > 0 ? "under 1 %" : `${whole} %`;
+};
+
+/** Prices have no currency here: that of the configuration. */
+export const money = (cost) =>
+  cost === null || cost === undefined ? "–" : cost === 0 ? "0" : cost >= 0.01 ? cost.toFixed(3) : cost.toPrecision(2);
+
+export const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
+
+/** "a, b and c" */
+export const list = (names) =>
+  names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names[names.length - 1]}`;

@@ -1,0 +1,68 @@
+// Earlier rounds: here those of this tab, in memory. A store that asks the server fits behind the same two methods.
+
+import { make, set, write } from "./dom.js";
+import { money, seconds } from "./format.js";
+
+const MOST = 50;
+
+export class TabHistory {
+  constructor() {
+    this.rounds = [];
+  }
+
+  add(round) {
+    this.rounds.unshift(round);
+    this.rounds.length = Math.min(this.rounds.length, MOST);
+  }
+
+  list() {
+    return this.rounds;
+  }
+}
+
+export class HistoryList {
+  /** `open(round)` is called for the one that is clicked. */
+  constructor(element, store, open) {
+    this.element = element;
+    this.listed = element.querySelector("ol");
+    this.store = store;
+    this.open = open;
+    this.items = new Map();
+  }
+
+  update(shown) {
+    const rounds = this.store.list();
+    this.element.hidden = rounds.length < 1;
+    for (const [round, item] of this.items) {
+      if (rounds.includes(round)) continue;
+      item.element.remove();
+      this.items.delete(round);
+    }
+    for (const round of [...rounds].reverse()) {
+      const item = this.items.get(round) ?? this.add(round);
+      write(item.facts, factsOf(round));
+      set(item.button, "aria-current", round === shown);
+    }
+  }
+
+  add(round) {
+    const facts = make("span", { class: "facts" });
+    const button = make("button", { type: "button", click: () => this.open(round) }, make("span", { class: "asked", dir: "auto" }, round.question), facts);
+    const element = make("li", {}, button);
+    this.listed.prepend(element);
+    const item = { element, button, facts };
+    this.items.set(round, item);
+    return item;
+  }
+}
+
+function factsOf(round) {
+  const [run] = round.runs;
+  const parts = [round.pipeline];
+  if (round.runs.length > 1) parts.push("side by side");
+  if (run.answer?.firstS != null) parts.push(`first word ${seconds(run.answer.firstS)}`);
+  if (run.totals?.cost) parts.push(`cost ${money(run.totals.cost)}`);
+  if (round.runs.some((one) => !one.isOver)) parts.push("running…");
+  else if (run.reason === "failed") parts.push("broke off");
+  return parts.join(" · ");
+}

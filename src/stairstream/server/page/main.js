@@ -1,0 +1,146 @@
+// The page: a question becomes a round, which is shown; earlier ones are listed.
+
+import { Api } from "./api.js";
+import { byId, Frame, make } from "./dom.js";
+import { seconds } from "./format.js";
+import { HistoryList, TabHistory } from "./history.js";
+import { KeyDialog } from "./key.js";
+import { Round, RoundView } from "./round.js";
+import { Sentences, Speaker } from "./speaking.js";
+
+const form = byId("ask");
+const question = byId("question");
+const pipeline = byId("pipeline");
+const policy = byId("policy");
+const beside = byId("beside");
+const send = byId("send");
+const stop = byId("stop");
+const stage = byId("stage");
+const notice = byId("notice");
+
+const dialog = new KeyDialog();
+const api = new Api((problem) => dialog.ask(problem));
+const store = new TabHistory();
+const history = new HistoryList(byId("history"), store, show);
+const speaker = new Speaker(byId("spoken"));
+const intro = byId("intro");
+
+const unseen = new Frame(() => changed()); // something happened in a round that is not shown
+
+let models = [];
+let view = null;
+let spoken = null;
+
+async function load() {
+  notice.replaceChildren();
+  try {
+    models = await api.models();
+  } catch (error) {
+    tell(error, load);
+    return;
+  }
+  pipeline.replaceChildren(...models.map((model) => make("option", { value: model.id }, model.id)));
+  pipeline.disabled = false;
+  send.disabled = false;
+  showChoices();
+}
+
+function tell(error, again) {
+  const retry = make("button", { type: "button", class: "quiet small", click: again }, "Try again");
+  const later = error.retryAfterS ? ` Try again in ${seconds(error.retryAfterS)}.` : "";
+  notice.replaceChildren(make("p", { class: "notice" }, `${error.message}${later} `, retry));
+}
+
+const chosenModel = () => models.find((model) => model.id === pipeline.value);
+
+/** A single model has nothing to choose: no policy, nothing beside it. */
+function showChoices() {
+  const model = chosenModel()?.stairstream;
+  const reads = model?.agents.find((agent) => agent.name === model.answer)?.reads ?? [];
+  byId("policy-field").hidden = !reads.length;
+  byId("beside-field").hidden = !reads.length;
+  policy.options[0].textContent = model ? `${model.policy}, as configured` : "as configured";
+}
+
+function ask() {
+  const text = question.value.trim();
+  const model = chosenModel();
+  if (!text || !model || send.hidden) return;
+  const isReader = !byId("policy-field").hidden;
+  const round = new Round(text, model, isReader ? policy.value : "");
+  round.ask(api);
+  if (isReader && beside.checked) round.askBeside(api);
+  store.add(round);
+  speaker.clear();
+  spoken = { round, sentences: new Sentences(), hasBegun: false, isOver: false };
+  if (matchMedia("(pointer: coarse)").matches) question.blur(); // the keyboard would hide the answer
+  show(round);
+}
+
+function show(round) {
+  if (view) {
+    view.close();
+    view.round.changed = () => unseen.ask();
+  }
+  intro.remove();
+  view = new RoundView(round, {
+    changed,
+    beside: () => {
+      round.askBeside(api);
+      round.changed();
+    },
+  });
+  stage.append(view.element);
+  changed();
+}
+
+function changed() {
+  const isRunning = view !== null && !view.round.isOver;
+  send.hidden = isRunning;
+  stop.hidden = !isRunning;
+  history.update(view?.round);
+  if (spoken !== null) speak(spoken);
+}
+
+/** Tells the answer's beginning, its sentences and its end. */
+function speak(now) {
+  const [run] = now.round.runs;
+  if (!run.answer || now.isOver) return;
+  if (!now.hasBegun && run.answer.firstS !== null) {
+    now.hasBegun = true;
+    speaker.say(`First word after ${seconds(run.answer.firstS)}.`);
+  }
+  const text = now.sentences.take(run.answer.words.text, run.isOver);
+  if (text) speaker.say(text);
+  if (run.isOver) {
+    now.isOver = true;
+    speaker.say(run.reason === "failed" ? "The answer broke off." : `The answer has ended after ${seconds(run.nowS)}.`);
+  }
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  ask();
+});
+question.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  form.requestSubmit();
+});
+stop.addEventListener("click", () => {
+  view?.round.stop(api);
+  question.focus();
+});
+pipeline.addEventListener("change", showChoices);
+for (const example of byId("examples").querySelectorAll("button")) {
+  example.addEventListener("click", () => {
+    question.value = example.textContent;
+    form.requestSubmit();
+  });
+}
+// runs live on when a connection is lost, but nobody comes back to those of a page that is gone
+addEventListener("pagehide", () => {
+  for (const round of store.list()) round.stop(api);
+});
+
+load();

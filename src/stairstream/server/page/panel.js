@@ -1,0 +1,100 @@
+// The text of one agent, as it comes.
+
+import { make, write } from "./dom.js";
+import { plural, seconds } from "./format.js";
+import { Prose } from "./prose.js";
+
+const ENDS = {
+  length: "cut at its length",
+  content_filter: "was cut by a filter",
+  tool_calls: "called a tool",
+  failed: "broke off",
+  dropped: "failed, and was left out",
+  cancelled: "stopped, nobody reads on",
+  agreed: "stopped, others say the same",
+  deadline: "ran out of time",
+  budget: "ran out of budget",
+};
+
+export class Panel {
+  /** `on.place(unit)` is called for a click on the text, where it is wanted. */
+  constructor({ name, model, colour, isAnswer }, on = null) {
+    this.isAtEnd = true;
+    this.state = make("span", { class: "state" });
+    this.thoughts = null;
+    this.text = make("div", { class: "prose" });
+    this.prose = new Prose(this.text);
+    this.problem = make("p", { class: "problem" });
+    this.scroller = make("div", { class: "scroller", tabindex: 0, role: "group", "aria-label": `What ${name} says` }, this.text);
+    this.scroller.addEventListener("scroll", () => this.noteScroll(), { passive: true });
+    this.title = make("h3", { class: "name" }, name);
+    this.head = make("header", {}, make("i", { class: "dot" }), this.title, model ? make("span", { class: "model" }, model) : null, this.state);
+    this.element = make("article", { class: `panel ${colour} ${isAnswer ? "answer" : "upstream"}` }, this.head, this.scroller, this.problem);
+    if (on) this.text.addEventListener("click", (event) => this.click(event, on));
+  }
+
+  /** Draw what is new of a lane; returns whether the text has grown. */
+  update(run, lane) {
+    this.follows ??= !run.isOver; // what is over is read from its beginning
+    write(this.state, stateOf(run, lane));
+    write(this.problem, lane?.error ?? "");
+    if (!lane) return false;
+    if (lane.thoughts.length) this.showThoughts(lane);
+    const hasGrown = this.prose.update(lane.words.text);
+    if (hasGrown && this.isAtEnd && this.follows) this.scroller.scrollTop = this.scroller.scrollHeight;
+    return hasGrown;
+  }
+
+  showThoughts(lane) {
+    if (!this.thoughts) {
+      this.thoughts = document.createTextNode("");
+      const body = make("div", { class: "thought", dir: "auto" }, this.thoughts);
+      this.text.before(make("details", { class: "thoughts" }, make("summary", {}, "Thoughts"), body));
+    }
+    const { text } = lane.thoughts;
+    if (text.length > this.thoughts.length) this.thoughts.appendData(text.slice(this.thoughts.length));
+  }
+
+  noteScroll() {
+    const { scrollTop, clientHeight, scrollHeight } = this.scroller;
+    this.isAtEnd = scrollTop + clientHeight >= scrollHeight - 24;
+  }
+
+  click(event, on) {
+    if (!getSelection().isCollapsed) return;
+    const at = placeAt(event.clientX, event.clientY);
+    const unit = at && this.prose.placeOf(at.node, at.offset);
+    if (unit !== null) on.place(unit);
+  }
+
+  /** Bring a place of the text into view. */
+  reveal(unit) {
+    const block = this.prose.blockAt(unit);
+    if (!block) return;
+    const top = block.offsetTop - this.scroller.offsetTop;
+    const { scrollTop, clientHeight } = this.scroller;
+    if (top < scrollTop || top + Math.min(block.offsetHeight, clientHeight) > scrollTop + clientHeight) {
+      this.scroller.scrollTop = top - clientHeight / 3;
+    }
+  }
+}
+
+function placeAt(x, y) {
+  if (document.caretPositionFromPoint) {
+    const found = document.caretPositionFromPoint(x, y);
+    return found && { node: found.offsetNode, offset: found.offset };
+  }
+  const range = document.caretRangeFromPoint(x, y);
+  return range && { node: range.startContainer, offset: range.startOffset };
+}
+
+function stateOf(run, lane) {
+  if (!lane) return run.isOver ? "" : "waits";
+  if (lane.reason !== null) {
+    const parts = [ENDS[lane.reason], lane.numTokens ? `${plural(lane.numTokens, "token")} · ${seconds(lane.endedS)}` : null];
+    return parts.filter(Boolean).join(" · ") || "said nothing";
+  }
+  if (run.isOver) return "broke off";
+  if (lane.numTokens) return `writes · ${plural(lane.numTokens, "token")}`;
+  return lane.thoughts.length ? "thinks…" : "waits";
+}

@@ -1,0 +1,258 @@
+// One question and its runs: what they are (Round), and how they are shown (RoundView).
+
+import { Frame, make, write } from "./dom.js";
+import { seconds } from "./format.js";
+import { follow } from "./follow.js";
+import { numbersOf } from "./numbers.js";
+import { Panel } from "./panel.js";
+import { Picture } from "./picture.js";
+import { Reading, clearMarks } from "./reading.js";
+import { lanesInOrder, Run } from "./run.js";
+import { sayWhy } from "./saying.js";
+import { lastAtOrBefore } from "./words.js";
+
+const CALM_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 400 : 60; // between two pictures
+
+/** A question to a pipeline, as one run or as several side by side. */
+export class Round {
+  /** `model` is the pipeline as /v1/models describes it, `policy` "" for its own. */
+  constructor(question, model, policy) {
+    this.question = question;
+    this.pipeline = model.id;
+    this.model = model.stairstream;
+    this.policy = policy;
+    this.runs = [];
+    this.leaving = new AbortController();
+    this.reads = new Map(this.model.agents.map((agent) => [agent.name, agent.reads]));
+    this.models = new Map(this.model.agents.map((agent) => [agent.name, agent.model]));
+    this.changed = () => {};
+  }
+
+  get isOver() {
+    return this.runs.every((run) => run.isOver);
+  }
+
+  /** Whether its answer reads somebody, so that there is something to compare. */
+  get hasReaders() {
+    return (this.reads.get(this.model.answer) ?? []).length > 0;
+  }
+
+  ask(api) {
+    const policy = this.policy || this.model.policy;
+    const title = !this.hasReaders ? "Single model" : policy === "wait" ? "Wait" : `Staircase (${policy})`;
+    this.start(api, "staircase", title, this.policy ? `${this.pipeline}:${this.policy}` : this.pipeline);
+  }
+
+  /** The same question to the same pipeline with `wait`, and to its answering model alone. */
+  askBeside(api) {
+    if ((this.policy || this.model.policy) !== "wait") this.start(api, "wait", "Wait for all", `${this.pipeline}:wait`);
+    this.start(api, "single", "Single model", `${this.pipeline}:single`);
+  }
+
+  async start(api, key, title, model) {
+    const run = new Run(key, title);
+    run.askedAt = performance.now();
+    this.runs.push(run);
+    const tell = (change) => (event) => {
+      change(event);
+      run.version++;
+      this.changed();
+    };
+    const on = {
+      event: tell((event) => run.take(event)),
+      lost: tell(() => (run.isLost = true)),
+      back: tell(() => (run.isLost = false)),
+    };
+    const body = { model, messages: [{ role: "user", content: this.question }] };
+    try {
+      await follow(api, body, on, this.leaving.signal);
+      run.totals ??= (await api.describe(run.id))?.stairstream ?? null;
+    } catch (error) {
+      if (error.name === "AbortError") run.stop();
+      else run.breakOff(error.message, error.retryAfterS);
+    }
+    tell(() => (run.isLost = false))();
+  }
+
+  /** Ends what still runs, at the server too. */
+  stop(api) {
+    for (const run of this.runs) if (!run.isOver && run.id !== null) api.cancel(run.id);
+    this.leaving.abort();
+    this.leaving = new AbortController();
+  }
+}
+
+export class RoundView {
+  /** `on.changed()` is called after each drawing, `on.beside()` when the person wants the others too. */
+  constructor(round, on) {
+    this.round = round;
+    this.on = on;
+    this.chosen = round.runs[0];
+    this.place = null;
+    this.panels = new Map(); // of runs: Map of panels by agent
+    this.numbered = null;
+    this.pictureAt = 0;
+    this.frame = new Frame((now) => this.draw(now));
+    this.picture = new Picture({
+      step: (run, place) => this.chooseStep(run, place),
+      run: (run) => this.choose(run),
+      resized: () => this.refresh(),
+    });
+    this.reading = new Reading({ step: (place) => this.chooseStep(this.chosen, place) });
+    this.lead = make("p", { class: "lead" });
+    this.rest = make("p", { class: "rest" });
+    this.problems = make("div", { class: "problems" });
+    this.answers = make("div", { class: "answers" });
+    this.lanes = make("div", { class: "lane-texts" });
+    this.lanesTitle = make("h3", { class: "section" }, "What it reads");
+    this.numbers = make("div");
+    this.beside = make("button", { type: "button", class: "quiet", click: () => on.beside() }, "See it beside wait and the single model");
+    this.element = make(
+      "section",
+      { class: "round", "aria-label": "Answer" },
+      make("h2", { class: "asked", dir: "auto" }, round.question),
+      make("div", { class: "why" }, this.lead, this.rest),
+      this.picture.element,
+      this.problems,
+      this.answers,
+      this.reading.element,
+      this.lanesTitle,
+      this.lanes,
+      this.numbers,
+      make("p", { class: "more" }, this.beside),
+    );
+    this.element.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && this.place !== null) this.chooseStep(this.chosen, null);
+    });
+    round.changed = () => this.frame.ask();
+    this.refresh();
+  }
+
+  close() {
+    this.round.changed = () => {};
+    this.picture.close();
+    clearMarks();
+    this.element.remove();
+  }
+
+  refresh() {
+    this.pictureAt = 0;
+    this.frame.ask();
+  }
+
+  choose(run) {
+    if (run === this.chosen) return;
+    this.chosen = run;
+    this.place = null;
+    this.numbered = null;
+    clearMarks();
+    this.refresh();
+  }
+
+  chooseStep(run, place) {
+    this.choose(run);
+    this.place = place;
+    const panels = this.panels.get(run);
+    const step = run.answer?.steps[place];
+    if (step && panels) {
+      panels.get(run.answer.name).reveal(step.from);
+      for (const reading of step.readings) {
+        panels.get(reading.agent)?.reveal(Math.max(0, run.lanes.get(reading.agent).unitRead(reading.end) - 1));
+      }
+    }
+    this.refresh();
+  }
+
+  // Drawing, at most once per frame
+
+  draw(now) {
+    const { round } = this;
+    for (const run of round.runs) if (!this.panels.has(run)) this.addRun(run);
+    const hasGrown = this.drawTexts();
+    if (now - this.pictureAt >= CALM_MS) {
+      this.pictureAt = now;
+      this.drawCalmly(hasGrown);
+    }
+    this.on.changed();
+    if (!round.isOver || this.pictureAt !== now) this.frame.ask();
+  }
+
+  drawCalmly(hasGrown) {
+    const { round, chosen, place } = this;
+    this.picture.update({ run: chosen, place });
+    const { lead, more } = sayWhy(round.runs);
+    write(this.lead, lead.join(" "));
+    write(this.rest, more.join(" "));
+    this.drawProblems();
+    this.reading.update(chosen, place, this.panels.get(chosen), hasGrown);
+    this.beside.hidden = !round.isOver || round.runs.length > 1 || !round.hasReaders || round.runs[0].answer === null;
+    if (chosen.isOver && this.numbered !== chosen.version && chosen.answer) {
+      this.numbered = chosen.version;
+      this.numbers.replaceChildren(numbersOf(chosen, lanesInOrder(chosen, this.readsOf(chosen)), round.models));
+    } else if (!chosen.isOver) {
+      this.numbers.replaceChildren();
+    }
+  }
+
+  drawTexts() {
+    const { round, chosen } = this;
+    this.answers.classList.toggle("several", round.runs.length > 1);
+    for (const run of round.runs) {
+      const panels = this.panels.get(run);
+      if (run.answer && !panels.size) this.addPanels(run, panels);
+      const isChosen = run === chosen;
+      for (const [name, panel] of panels) {
+        panel.element.classList.toggle("chosen", isChosen);
+        if (name !== run.answer.name) panel.element.hidden = !isChosen;
+        else if (round.runs.length > 1) write(panel.title, run.title);
+        panel.update(run, run.lanes.get(name));
+      }
+    }
+    this.lanesTitle.hidden = !this.lanes.querySelector("article:not([hidden])");
+  }
+
+  addRun(run) {
+    this.picture.add(run, this.readsOf(run), this.round.models);
+    this.panels.set(run, new Map());
+  }
+
+  readsOf(run) {
+    return run.key === "single" ? new Map() : this.round.reads;
+  }
+
+  addPanels(run, panels) {
+    lanesInOrder(run, this.readsOf(run)).forEach((lane, number) => {
+      const isAnswer = lane === run.answer;
+      const about = {
+        name: lane.name,
+        model: this.round.models.get(lane.name) === lane.name ? null : this.round.models.get(lane.name),
+        colour: `c${number === 0 ? 0 : 1 + ((number - 1) % 6)}`,
+        isAnswer,
+      };
+      const on = { place: (unit) => this.chooseStep(run, lastAtOrBefore(lane.steps.map((step) => step.from), unit)) };
+      const panel = new Panel(about, isAnswer && run.lanes.size > 1 ? on : null);
+      panels.set(lane.name, panel);
+      (isAnswer ? this.answers : this.lanes).append(panel.element);
+    });
+  }
+
+  drawProblems() {
+    const texts = this.round.runs.flatMap((run) => problemsOf(run, this.round.runs));
+    if (this.problems.dataset.texts === texts.join("\n")) return;
+    this.problems.dataset.texts = texts.join("\n");
+    this.problems.replaceChildren(...texts.map((text) => make("p", { class: "notice", role: "alert" }, text)));
+  }
+}
+
+function problemsOf(run, runs) {
+  const texts = [];
+  const title = runs.length > 1 ? `${run.title}: ` : "";
+  if (run.reason === "failed") {
+    const kept = run.answer?.words.length ? " What had been said stays." : "";
+    const again = run.retryAfterS ? ` Try again in ${seconds(run.retryAfterS)}.` : "";
+    texts.push(`${title}${run.error ?? "The run broke off."}${kept}${again}`);
+  }
+  if (run.reason === "deadline" || run.reason === "budget") texts.push(`${title}Ended early: its ${run.reason === "deadline" ? "time" : "budget"} was up.`);
+  if (run.degraded.length) texts.push(`${title}The answer had to do without something: ${run.degraded.join("; ")}.`);
+  return texts;
+}
