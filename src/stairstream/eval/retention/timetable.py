@@ -45,18 +45,23 @@ class Timetable:
 
 
 def make_timetable(
-    policy: Policy | None, upstream_tokens: Sequence[int], answer_tokens: int, speed: Speed
+    policy: Policy | None,
+    upstream_tokens: Sequence[int],
+    answer_tokens: int,
+    speed: Speed,
+    upstream_speeds: Sequence[Speed] | None = None,
 ) -> Timetable:
     """The steps of an answer of `answer_tokens` that reads upstreams of so many tokens; all numbers at least 1.
 
-    An answer that reads nobody needs no policy.
+    An answer that reads nobody needs no policy. Without `upstream_speeds` all are equally fast.
     """
     graph = _graph(policy or PRESETS["wait"], upstream_tokens, answer_tokens)
     counts = dict(zip((agent.name for agent in graph.agents), (*upstream_tokens, answer_tokens), strict=True))
+    speeds = (*(upstream_speeds or [speed] * len(upstream_tokens)), speed)
     # each token is one character, so that offsets are numbers of tokens
     backends = {
-        name: ScriptedBackend(Script(words="x" * count, first_token_s=speed.first_token_s, token_s=speed.token_s))
-        for name, count in counts.items()
+        name: ScriptedBackend(Script(words="x" * count, first_token_s=its.first_token_s, token_s=its.token_s))
+        for (name, count), its in zip(counts.items(), speeds, strict=True)
     }
 
     async def main() -> list[Event]:

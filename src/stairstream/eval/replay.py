@@ -1,0 +1,203 @@
+"""Recorded proposals, replayed beside a real aggregator in virtual time.
+
+The engine, the policies and the aggregator's words are real; when each word comes is set, so that what had been read by
+then is the same on any machine, however slow.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+
+from stairstream.backends.base import Backend, Session
+from stairstream.backends.scripted import Script, ScriptedBackend
+from stairstream.config.build import open_backends
+from stairstream.config.schema import Config
+from stairstream.core.events import Event, StepStarted, Wrote
+from stairstream.core.graph import Agent, Graph, Sampling
+from stairstream.core.messages import Conversation, question
+from stairstream.core.metrics import Summary, summarize
+from stairstream.core.policy import Policy
+from stairstream.core.session import Chunk, Delta, Layout, Takes, WriteItem
+from stairstream.core.topologies import single
+from stairstream.engine.run import open_run
+from stairstream.eval.retention.timetable import Speed
+from stairstream.sim.clock import VirtualTimeLoop
+
+AGGREGATOR = "aggregator"
+"""The model's name in the configuration that replays take, and the agent's."""
+
+_PIECE = re.compile(r"\s*\S{1,6}|\s+\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What to run: a question, proposals by their agents' names, and how the aggregator reads them.
+
+    `speeds` are those of the proposers that are not as fast as the aggregator.
+    """
+
+    asked: str
+    proposals: Mapping[str, str]
+    policy: Policy
+    layout: Layout | None
+    sampling: Sampling
+    speed: Speed = field(default_factory=Speed)
+    speeds: Mapping[str, Speed] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """An answer, the characters behind which it was updated, and the run's numbers; `layout` is what it really had."""
+
+    text: str
+    updates: tuple[int, ...]
+    layout: Layout | None
+    summary: Summary
+
+
+def split_pieces(text: str) -> tuple[str, ...]:
+    """A text in pieces of up to six characters that begin with its words: about as many as a tokenizer makes."""
+    return tuple(_PIECE.findall(text))
+
+
+@asynccontextmanager
+async def open_aggregator(config: Config) -> AsyncIterator[Backend]:
+    """The configuration's model AGGREGATOR, on a loop of virtual time."""
+    loop = _virtual_loop()
+    opening = open_backends(config, [single(AGGREGATOR)])
+    with loop.hold():
+        backends = await opening.__aenter__()
+    try:
+        yield backends[AGGREGATOR]
+    finally:
+        with loop.hold():
+            await opening.__aexit__(None, None, None)
+            await loop.shutdown_default_executor()
+
+
+async def replay(backend: Backend, one: Replay) -> Replayed:
+    """Run it to its end. Raises what a run's failure raises."""
+    graph = make_graph(one)
+    backends: dict[str, Backend] = {
+        name: ScriptedBackend(_script(text, one.speeds.get(name, one.speed))) for name, text in one.proposals.items()
+    }
+    backends[AGGREGATOR] = TimedBackend(backend, one.speed)
+    async with open_run(graph, question(one.asked), backends) as run:
+        events = [event async for event in run.events()]
+        text = run.answer
+    summary = summarize(events)
+    own = next(agent for agent in summary.agents if agent.name == AGGREGATOR)
+    return Replayed(text=text, updates=_updates(events), layout=own.layout, summary=summary)
+
+
+def make_graph(one: Replay) -> Graph:
+    """The proposers, and the aggregator that reads them; without proposals it answers alone."""
+    proposers = [
+        Agent(name=name, model=name, sampling=Sampling(max_tokens=len(split_pieces(text)) + 1))
+        for name, text in one.proposals.items()
+    ]
+    aggregator = Agent(
+        name=AGGREGATOR,
+        model=AGGREGATOR,
+        reads=tuple(one.proposals),
+        policy=one.policy,
+        layout=one.layout if proposers else None,
+        sampling=one.sampling,
+    )
+    return Graph(agents=(*proposers, aggregator), answer=AGGREGATOR)
+
+
+class TimedBackend:
+    """A real model whose words come when a speed says, and not before; on a loop of virtual time."""
+
+    def __init__(self, backend: Backend, speed: Speed) -> None:
+        self._backend = backend
+        self._speed = speed
+
+    @property
+    def model(self) -> str:
+        """What the place calls the model."""
+        return self._backend.model
+
+    @property
+    def room(self) -> None:
+        """One run at a time has all of it."""
+        return None
+
+    @property
+    def takes(self) -> frozenset[Takes]:
+        """What the model can be given."""
+        return self._backend.takes
+
+    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
+        """A session with words in time."""
+        with _virtual_loop().hold():
+            return _TimedSession(await self._backend.open(agent, conversation, written), self._speed)
+
+    async def aclose(self) -> None:
+        """The backend is somebody else's."""
+
+
+class _TimedSession:
+    """A session whose computing takes no time, and whose words do."""
+
+    def __init__(self, session: Session, speed: Speed) -> None:
+        self._session = session
+        self._speed = speed
+
+    async def warm(self) -> None:
+        """Nothing takes time."""
+
+    async def read(self, chunks: Sequence[Chunk]) -> None:
+        """As the session."""
+        with _virtual_loop().hold():
+            await self._session.read(chunks)
+
+    async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
+        """What the session writes; its first token `first_token_s` from now, the others `token_s` apart."""
+        loop = _virtual_loop()
+        start_s, num_tokens = loop.time() + self._speed.first_token_s, 0
+        async with aclosing(self._session.write(limit)) as items:
+            while True:
+                with loop.hold():
+                    item = await anext(items, None)
+                if item is None:
+                    return
+                if isinstance(item, Delta):
+                    due_s = start_s + num_tokens * self._speed.token_s
+                    num_tokens += item.num_tokens
+                    if due_s > loop.time():
+                        await asyncio.sleep(due_s - loop.time())
+                yield item
+
+    def stop(self) -> None:
+        """As the session; a word that was computed already still comes at its time."""
+        self._session.stop()
+
+    async def aclose(self) -> None:
+        """As the session."""
+        with _virtual_loop().hold():
+            await self._session.aclose()
+
+
+def _virtual_loop() -> VirtualTimeLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop), "replays run in virtual time: see sim.clock.run"
+    return loop
+
+
+def _script(text: str, speed: Speed) -> Script:
+    return Script(words=split_pieces(text), first_token_s=speed.first_token_s, token_s=speed.token_s)
+
+
+def _updates(events: Sequence[Event]) -> tuple[int, ...]:
+    """The lengths that the answer had when it read more, having begun."""
+    length, found = 0, list[int]()
+    for event in events:
+        if isinstance(event, Wrote) and event.agent == AGGREGATOR:
+            length = event.end
+        elif isinstance(event, StepStarted) and event.agent == AGGREGATOR and event.readings and length:
+            found.append(length)
+    return tuple(dict.fromkeys(found))
