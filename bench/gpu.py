@@ -3,6 +3,7 @@
     python -m bench.gpu                          the shape of Llama 3.1 8B in bfloat16, 512-token answers
     python -m bench.gpu --size 1b --tokens 256
     python -m bench.gpu --size tiny --tokens 64  anywhere, to see that it runs
+    python -m bench.gpu --decode plain           no graphs, for comparison; else what the model chooses: captured steps
 
 Targets: first token <= 1.15 x (the first chunk's decode and one prefill of it); the longest gap of `insert` <= 2 decode
 steps. Random weights say nothing about answers, and everything about time.
@@ -13,6 +14,7 @@ import asyncio
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench.decode import find_ways
 from bench.endpoint import arguments
 from bench.random_model import SIZES, make_random
 from bench.sessions import Late, Row, cases, measure, mixture
@@ -41,6 +43,8 @@ async def main() -> None:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = make_random(args.size, device, "bfloat16" if device == "cuda" else "float32")
+    if args.decode != "default":
+        loaded.model.decode_with(find_ways(device)[args.decode])
     where = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     parameters = sum(weights.numel() for weights in loaded.model.network.parameters())
     print(f"{parameters / 1e9:.2f} billion parameters on {where}, {args.tokens} tokens per answer")
@@ -64,6 +68,7 @@ def _parse() -> argparse.Namespace:
     parser = arguments(__doc__)
     parser.add_argument("--size", choices=sorted(SIZES), default="8b")
     parser.add_argument("--tokens", type=int, default=512)
+    parser.add_argument("--decode", choices=("default", "plain", "static", "captured"), default="default")
     return parser.parse_args()
 
 

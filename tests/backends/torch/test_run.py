@@ -13,6 +13,7 @@ from pathlib import Path  # noqa: E402
 
 from stairstream.backends.retry import Retrying  # noqa: E402
 from stairstream.backends.torch.backend import TorchBackend, TorchModel  # noqa: E402
+from stairstream.backends.torch.load import Loaded  # noqa: E402
 from stairstream.backends.torch.session import TorchSession  # noqa: E402
 from stairstream.core.events import Event, LayoutChosen, StepEnded  # noqa: E402
 from stairstream.core.graph import Agent, Graph, Sampling  # noqa: E402
@@ -21,6 +22,7 @@ from stairstream.core.policy import PRESETS, Policy  # noqa: E402
 from stairstream.core.session import Usage  # noqa: E402
 from stairstream.engine.ahead import can_read_ahead  # noqa: E402
 from stairstream.engine.run import open_run  # noqa: E402
+from tests.backends.torch.tape import Tape  # noqa: E402
 from tests.backends.torch.tiny import make_loaded  # noqa: E402
 
 LOADED = make_loaded()
@@ -44,7 +46,7 @@ class Blind(TorchBackend):
         return BlindSession(await super().open(agent, conversation, written))
 
 
-def play(policy: Policy, kind: type[TorchBackend] = TorchBackend) -> tuple[str, list[Event]]:
+def play(policy: Policy, kind: type[TorchBackend] = TorchBackend, loaded: Loaded = LOADED) -> tuple[str, list[Event]]:
     """A mixture whose proposers say different things, at temperature 0."""
     names = ("p1", "p2", "p3")
     sampling = Sampling(max_tokens=40, temperature=0)
@@ -54,7 +56,7 @@ def play(policy: Policy, kind: type[TorchBackend] = TorchBackend) -> tuple[str, 
 
     async def main() -> tuple[str, list[Event]]:
         model = TorchModel(Path(__file__).parent, threads=1)
-        model.use(replace(LOADED))
+        model.use(replace(loaded))
         try:
             async with open_run(graph, question("Tell me about the sea."), {"m": kind(model, "tiny")}) as run:
                 events = [event async for event in run.events()]
@@ -87,6 +89,17 @@ def test_a_staircase_inserts_and_computes_no_more_than_is_there() -> None:
     assert len(steps) >= 3
     computed = sum(one.prompt_tokens - (one.cached_tokens or 0) for one in steps)
     assert computed <= 1.05 * (steps[-1].prompt_tokens + steps[-1].completion_tokens)
+
+
+def test_recorded_steps_give_the_same_answer() -> None:
+    loaded, tape = make_loaded(), Tape()
+    loaded.model.decode_with(tape)
+    plain, _ = play(PRESETS["wait"])
+    answer, _ = play(PRESETS["wait"], loaded=loaded)
+    assert answer == plain
+    assert tape.num_replays > 40
+    _, events = play(STAIRS, loaded=loaded)
+    assert len(usages(events)) >= 3
 
 
 def test_retries_around_a_session_leave_its_sight() -> None:

@@ -16,6 +16,8 @@ from stairstream.backends.torch.load import Loaded  # noqa: E402
 from stairstream.backends.torch.model import Model  # noqa: E402
 from stairstream.backends.torch.tokens import Tokens  # noqa: E402
 
+torch.set_num_threads(1)  # several of them only wait for each other with so small a model
+
 VOCABULARY = 300
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"

@@ -34,7 +34,8 @@ class Model:
         self.context_tokens = _count_context(network.config)
         self._rotary, self._apply_rotary = _find_rotary(network, name)
         self.shape = _find_shape(network)
-        self._decoder: Decoder | None = None
+        self.decoder: Decoder | None = None
+        """Runs steps of one token per sequence; None: they are batches like all others."""
         with torch.inference_mode():
             self._expected = self._run_own()
             register()
@@ -48,17 +49,17 @@ class Model:
 
         Raises ModelUnusable, and leaves things as they were, if the model can't be decoded so.
         """
-        before, self._decoder = self._decoder, None
+        before, self.decoder = self.decoder, None
         if record is None:
             return
         is_gpu = self.shape.device.type == "cuda"
         rows, entries = (_GPU_ROWS, min(_GPU_ENTRIES, round_up(self.context_tokens))) if is_gpu else (1, 1)
-        self._decoder = Decoder(self.shape, self._forward_rows, record, num_rows=rows, num_entries=entries)
+        self.decoder = Decoder(self.shape, self._forward_rows, record, num_rows=rows, num_entries=entries)
         try:
             for _ in range(2):  # recorded, then repeated
                 self._compare("steps of one token", self._run_trial(self._trial_ids(), shift=0, last_tokens=1))
         except (RuntimeError, ModelUnusable) as exc:
-            self._decoder = before
+            self.decoder = before
             raise _refusal(self.name, f"it can't be decoded in steps of fixed shapes ({exc})") from exc
 
     def _use_graphs(self) -> None:
@@ -86,8 +87,8 @@ class Model:
     def run_at(self, batch: Batch, places: list[int]) -> Tensor:
         """As `run`; returns logits behind the tokens at these places of the batch's row."""
         device = self.shape.device
-        if self._decoder is not None and self._decoder.takes(batch.claims):
-            logits_TV = self._decoder.run(batch.claims)[places]  # each claim is one place
+        if self.decoder is not None and self.decoder.takes(batch.claims):
+            logits_TV = self.decoder.run(batch.claims)[places]  # each claim is one place
         else:
             logits_TV = self._forward(
                 torch.tensor(batch.ids, device=device),
@@ -141,9 +142,14 @@ class Model:
         self._compare("positions", moved)
 
     def _compare(self, what: str, found: Tensor) -> None:
-        tolerance = 0.02 if self.shape.dtype == torch.float32 else 0.2
+        """Refuse a model whose logits differ by more than rounding, of which bfloat16 does much: up to 0.17 was seen.
+
+        The difference is the root of its mean square, by the logits' own spread. Keys that were not moved with their
+        positions make it 0.7 and more.
+        """
+        tolerance = 0.01 if self.shape.dtype == torch.float32 else 0.35
         spread = float(self._expected.std()) or 1.0
-        error = float((found - self._expected).abs().max()) / spread
+        error = float((found - self._expected).square().mean().sqrt()) / spread
         if not error < tolerance:
             raise _refusal(self.name, f"its {what} are of a kind that a cache with gaps can't hold")
 

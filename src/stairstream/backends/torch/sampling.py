@@ -24,7 +24,8 @@ class Sampler:
         self._top_p = (sampling.top_p if sampling.top_p is not None else top_p) or 1.0
         self._penalty = sampling.repetition_penalty or 1.0
         self._recent: deque[int] = deque(maxlen=_RECENT_TOKENS)
-        self._random = torch.Generator().manual_seed(seed % 2**63)
+        self._seed = seed % 2**63
+        self._random: torch.Generator | None = None
 
     def choose(self, logits_V: Tensor) -> int:
         """The next token; the likeliest one at temperature 0."""
@@ -45,7 +46,9 @@ class Sampler:
     def _draw(self, logits_V: Tensor) -> int:
         if self._temperature == 0:
             return int(logits_V.argmax())
-        shares_V = (logits_V.cpu() / self._temperature).softmax(-1)
+        if self._random is None:  # where the logits are: sorting them on a GPU takes a hundredth of the time
+            self._random = torch.Generator(logits_V.device).manual_seed(self._seed)
+        shares_V = (logits_V / self._temperature).softmax(-1)
         if self._top_p < 1:
             sorted_V, order_V = shares_V.sort(descending=True, stable=True)
             sorted_V[sorted_V.cumsum(-1) - sorted_V >= self._top_p] = 0
