@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 
 import uvicorn
 
@@ -42,16 +42,6 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
     Returns the second signal if one came before that was done. Raises ConfigError for what is wrong with the settings,
     and whatever opening the backends raises.
     """
-    try:
-        return await _serve(config, tell, loading)
-    except BaseExceptionGroup as group:
-        # what was raised in a block of tasks comes out as it was
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None
-        raise
-
-
-async def _serve(config: Config, tell: Tell, loading: Loading) -> signal.Signals | None:
     settings = config.server
     places = Places(settings.limits.runs)
     async with AsyncExitStack() as stack:
@@ -147,11 +137,35 @@ def _url(listening: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server without its handling of signals: it would die of them in the end, and not drain."""
+    """uvicorn's server, told to stop by a method.
+
+    Its own handling of signals would end the process by them, and its loop wakes ten times a second to see if it is to
+    stop.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.has_started = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Listen no more, and hang up once what is under way has been said, or LAST_WORDS_S have passed."""
+        self.should_exit = True
+        self._stopping.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.has_started.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # the date that answers have
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._stopping.wait()
 
 
 def make_server(app: AsgiApp, limits: LimitKeys) -> Server:
@@ -177,13 +191,19 @@ def make_server(app: AsgiApp, limits: LimitKeys) -> Server:
 async def serving(server: Server, listening: socket.socket) -> AsyncIterator[None]:
     """The server answers while the block is open; what is still on its way then has LAST_WORDS_S."""
     listening.listen(server.config.backlog)  # who calls from now on is answered, once the server has begun
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(server.serve(sockets=[listening]))
-        try:
-            yield
-        finally:
-            server.should_exit = True
-        await running
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.serve(sockets=[listening]))
+            try:
+                await server.has_started.wait()
+                yield
+            finally:
+                server.stop()
+    except BaseExceptionGroup as group:
+        # what the caller raised in the block comes out as it was, not wrapped by our block of tasks
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
     requests = server.server_state.tasks
     if requests:  # uvicorn has cancelled them: let them clean up before their backends close
         await asyncio.wait(requests, timeout=LAST_WORDS_S)
