@@ -3,7 +3,8 @@
 Bad input becomes a clear ApiError here and nowhere else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -24,9 +25,10 @@ from stairstream.server.takes import check_takes
 from stairstream.server.turns import read_turns
 
 Fields = Mapping[str, msgspec.Raw]
+Request = TypeVar("Request")
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_request = msgspec.json.Decoder(wire.ChatRequest).decode
+_CHAT = msgspec.json.Decoder(wire.ChatRequest)
 _KNOWN = frozenset(wire.ChatRequest.__struct_fields__)
 _OPTIONS = wire.StairstreamOptions.__struct_fields__
 _NO_OPTIONS = wire.StairstreamOptions()
@@ -35,34 +37,62 @@ _NULL = b"null"
 
 def read_chat(body: bytes, service: Service) -> Asking:
     """What the body of a chat completion asks for. Raises ApiError, which names the parameter."""
-    request, fields = _decode(body)
+    request, fields = decode_body(body, _CHAT)
     _refuse(request, fields)
-    _check_options(fields)
-    options = request.stairstream or _NO_OPTIONS
     notes: list[str] = []
     asked = _read_asked(request, fields, notes)
-    pipeline = _choose(request, options, service)
+    options = read_options(request.stairstream, fields)
+    pipeline = choose_pipeline(request.model, options, service, request.plugins or ())
     conversation = _read_conversation(request, service)
-    check_takes(pipeline, conversation, asked, notes)
-    return Asking(
+    plugins = [f"plugins.{plugin.id}" for plugin in request.plugins or () if plugin.id != FUSION]
+    return make_asking(
+        service,
         pipeline=pipeline,
         model=request.model,
         conversation=conversation,
-        policy_name=_name_policy(pipeline, conversation, asked, notes),
         asked=asked,
+        options=options,
         is_stream=bool(request.stream),
         wants_usage=bool(request.stream_options and request.stream_options.include_usage),
+        ignored=(*list_unknown(fields, _KNOWN), *plugins),
+        notes=notes,
+    )
+
+
+def make_asking(
+    service: Service,
+    *,
+    pipeline: Pipeline,
+    model: str,
+    conversation: Conversation,
+    asked: Asked,
+    options: wire.StairstreamOptions,
+    is_stream: bool,
+    ignored: tuple[str, ...],
+    notes: list[str],
+    wants_usage: bool = False,
+) -> Asking:
+    """What has been read, in whatever protocol, once it is known that the models take it."""
+    check_takes(pipeline, conversation, asked, notes)
+    return Asking(
+        pipeline=pipeline,
+        model=model,
+        conversation=conversation,
+        policy_name=_name_policy(pipeline, conversation, asked, notes),
+        asked=asked,
+        is_stream=is_stream,
+        wants_usage=wants_usage,
         show=options.show or "none",
         keep_s=_read_keep_s(options, service),
-        ignored=_list_ignored(request, fields),
+        ignored=ignored,
         notes=tuple(notes),
     )
 
 
-def _decode(body: bytes) -> tuple[wire.ChatRequest, Fields]:
+def decode_body(body: bytes, decoder: "msgspec.json.Decoder[Request]") -> tuple[Request, Fields]:
     """The body, and each of its fields as it came."""
     try:
-        return _decode_request(body), _decode_fields(body)
+        return decoder.decode(body), _decode_fields(body)
     except msgspec.ValidationError as exc:
         problem, _, path = str(exc).partition(" - at `")
         param = path.rstrip("`").removeprefix("$").removeprefix(".") or None
@@ -88,7 +118,8 @@ def _refuse(request: wire.ChatRequest, fields: Fields) -> None:
             raise bad(name, "is not supported; use tools", "unsupported_parameter")
 
 
-def _check_options(fields: Fields) -> None:
+def read_options(given: wire.StairstreamOptions | None, fields: Fields) -> wire.StairstreamOptions:
+    """What is said in `stairstream`; ApiError for a key that is not known there."""
     raw = fields.get("stairstream")
     if raw is not None and bytes(raw) != _NULL:
         try:
@@ -98,6 +129,7 @@ def _check_options(fields: Fields) -> None:
                 check_keys(_decode_fields(options["policy"]), NUMBERS, Where(file="", path="policy"))
         except ConfigError as exc:
             raise _as_api_error(exc) from None
+    return given or _NO_OPTIONS
 
 
 def _as_api_error(exc: ConfigError) -> ApiError:
@@ -132,10 +164,12 @@ def _read_asked(request: wire.ChatRequest, fields: Fields, notes: list[str]) -> 
     )
 
 
-def _choose(request: wire.ChatRequest, options: wire.StairstreamOptions, service: Service) -> Pipeline:
+def choose_pipeline(
+    model: str, options: wire.StairstreamOptions, service: Service, plugins: Sequence[wire.Plugin] = ()
+) -> Pipeline:
     """The pipeline that is asked for, or that the request describes, with the policy that it wants."""
-    name, has_policy, preset = request.model.partition(":")
-    for plugin in request.plugins or ():
+    name, has_policy, preset = model.partition(":")
+    for plugin in plugins:
         if plugin.id == FUSION and plugin.enabled is not False:
             return _with_options(fuse(plugin, name, service), options)
     pipeline = service.pipelines.get(name)
@@ -197,10 +231,9 @@ def _read_conversation(request: wire.ChatRequest, service: Service) -> Conversat
     return read_turns(request.messages)
 
 
-def _list_ignored(request: wire.ChatRequest, fields: Fields) -> tuple[str, ...]:
-    names = [name for name, raw in fields.items() if name not in _KNOWN and bytes(raw) != _NULL]
-    plugins = [f"plugins.{plugin.id}" for plugin in request.plugins or () if plugin.id != FUSION]
-    return (*names, *plugins)
+def list_unknown(fields: Fields, known: Collection[str]) -> tuple[str, ...]:
+    """The names of what was given, and is not known."""
+    return tuple(name for name, raw in fields.items() if name not in known and bytes(raw) != _NULL)
 
 
 def _read_keep_s(options: wire.StairstreamOptions, service: Service) -> float:

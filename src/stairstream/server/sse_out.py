@@ -1,4 +1,4 @@
-"""Server-sent events as an HTTP answer: begun late, and kept alive by comments.
+"""Server-sent events as an HTTP answer: begun late, and kept alive in silence.
 
 The status is sent with the first bytes, so that a failure before them can still be a status. Whoever writes gives all
 that is there in one piece; sending waits for a client that reads slowly, which makes the next piece larger, and
@@ -19,24 +19,27 @@ DONE = b"data: [DONE]\n\n"
 SILENCE_S = 15.0
 """After so much of it comes a comment; what stands between a client and us often gives up at 30 or 60."""
 
-_COMMENT = b": still at it\n\n"
+COMMENT = b": still at it\n\n"
 
 
 class SseOut:
     """The event stream that answers a request. `tend()` runs beside whoever writes."""
 
-    __slots__ = ("_begins", "_exchange", "_headers", "_is_writing", "_since_s", "_time", "is_begun")
+    __slots__ = ("_begins", "_exchange", "_headers", "_is_writing", "_keep_alive", "_since_s", "_time", "is_begun")
 
-    def __init__(self, exchange: Exchange, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(
+        self, exchange: Exchange, headers: Sequence[tuple[bytes, bytes]] = (), *, keep_alive: bytes = COMMENT
+    ) -> None:
         """`headers` go out with the status; what they say must be known by the first bytes."""
         self._exchange = exchange
+        self._keep_alive = keep_alive
         self._headers = headers
         self._begins = asyncio.Lock()
         self._time = asyncio.get_running_loop().time
         self._since_s = self._time()
         self._is_writing = False
         self.is_begun = False
-        """Whether the status has gone out: with the first bytes, or with the first comment before them."""
+        """Whether the status has gone out: with the first bytes, or with the first `keep_alive` before them."""
 
     async def begin(self) -> None:
         """Send status 200 and the headers, if that has not been done."""
@@ -55,7 +58,7 @@ class SseOut:
         self._since_s = self._time()
 
     async def tend(self) -> None:
-        """Send a comment after each SILENCE_S without a word; runs until it is cancelled."""
+        """Send `keep_alive` after each SILENCE_S without a word; runs until it is cancelled."""
         while True:
             due_s = self._since_s + SILENCE_S
             if due_s > self._time():
@@ -63,7 +66,7 @@ class SseOut:
             else:
                 if not self._is_writing:
                     await self.begin()
-                    await self._exchange.write(_COMMENT)
+                    await self._exchange.write(self._keep_alive)
                 self._since_s = self._time()
 
 
