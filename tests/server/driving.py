@@ -2,12 +2,13 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from starlette.routing import BaseRoute
 
 from stairstream.api import Pipeline
 from stairstream.backends.base import Backend
@@ -68,6 +69,10 @@ class Client:
     def __init__(self, service: Service) -> None:
         self.service = service
         self._app = make_app(service)
+
+    def use_routes(self, routes: Sequence[BaseRoute]) -> None:
+        """Serve these beside the API."""
+        self._app = make_app(self.service, more_routes=routes)
 
     async def post(self, path: str, body: object, leaves_s: float = math.inf) -> Got:
         """A POST; the client leaves so long after it began. Anything but bytes is sent as JSON."""

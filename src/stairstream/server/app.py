@@ -1,56 +1,33 @@
-"""The API as one ASGI app: which path goes to which handler, and what becomes of errors. What guards it wraps it."""
+"""The API as one ASGI app: which path goes to which handler. What guards it wraps it."""
 
 from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, Router
 
-from stairstream.core.errors import StairstreamError
 from stairstream.server.chat import complete_chats
-from stairstream.server.errors import ApiError, error_of
-from stairstream.server.exchange import AsgiApp, ClientLeft, Exchange, Handler, Receive, Scope, Send
+from stairstream.server.errors import ApiError
+from stairstream.server.exchange import AsgiApp, Exchange, Receive, Scope, Send
 from stairstream.server.models import list_models, show_model
+from stairstream.server.openapi import make_document, show_document
 from stairstream.server.page import load_page, show_page
+from stairstream.server.routes import route as route
 from stairstream.server.service import Service
 
 
 def make_app(service: Service, *, more_routes: Sequence[BaseRoute] = ()) -> AsgiApp:
     """The API of a service; `more_routes` are made by `route`."""
-    return Api([*_routes(service), *more_routes])
-
-
-def route(method: str, path: str, handler: Handler) -> Route:
-    """A route to a handler."""
-    return Route(path, Handling(handler), methods=[method])
-
-
-def _routes(service: Service) -> list[Route]:
     page = show_page(load_page())
-    return [
-        route("GET", "/", page),
-        route("GET", "/page/{file}", page),
+    routes = [
         route("POST", "/v1/chat/completions", complete_chats(service)),
         route("GET", "/v1/models", list_models(service)),
         route("GET", "/v1/models/{model:path}", show_model(service)),
+        route("GET", "/", page),
+        route("GET", "/page/{file}", page),
+        *more_routes,
     ]
-
-
-class Handling:
-    """A handler as an ASGI app: an error that comes before the answer has begun becomes the answer."""
-
-    def __init__(self, handler: Handler) -> None:
-        self._handler = handler
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send)
-        try:
-            await self._handler(exchange)
-        except ClientLeft:
-            return
-        except (ApiError, StairstreamError) as exc:
-            if exchange.status is not None:
-                raise
-            await exchange.answer_error(error_of(exc))
+    served = [one for one in routes if isinstance(one, Route)]
+    return Api([*routes, route("GET", "/openapi.json", show_document(make_document(service, served)))])
 
 
 class Api:

@@ -5,15 +5,12 @@ the run of a chat completion: its id is in the header `x-stairstream-run`.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
-from msgspec import Struct
 from starlette.routing import Route
 
 from stairstream.core.events import Event, RunEnded
 from stairstream.engine.run import Run
 from stairstream.server.answer import make_result, make_usage
-from stairstream.server.app import route
 from stairstream.server.errors import ApiError
 from stairstream.server.event_json import encode_event_json
 from stairstream.server.exchange import Exchange, Handler
@@ -21,24 +18,12 @@ from stairstream.server.headers import make_headers
 from stairstream.server.leaving import leave_with_client
 from stairstream.server.live import LiveRun, LiveRuns
 from stairstream.server.request import read_chat
+from stairstream.server.routes import route
 from stairstream.server.service import Service
 from stairstream.server.sse_out import SseOut
-from stairstream.server.wire import StairstreamOut, UsageOut
+from stairstream.server.wire import RunOut
 
 LAST_ID = "last-event-id"
-
-
-class RunOut(Struct, frozen=True, kw_only=True):
-    """A run, as it stands."""
-
-    id: str
-    object: Literal["run"]
-    model: str
-    status: Literal["running", "over"]
-    answer: str
-    num_events: int
-    usage: UsageOut
-    stairstream: StairstreamOut
 
 
 def make_run_routes(service: Service, live: LiveRuns) -> list[Route]:

@@ -169,14 +169,22 @@ class Plugin(Struct, frozen=True):
     enabled: bool | None = None
 
 
+# the configuration's own checks say better what is wrong with a number; the document says it too
+FirstChunk = Annotated[int, Meta(extra_json_schema={"minimum": 1})] | Literal["inf"]
+Growth = Annotated[float, Meta(extra_json_schema={"minimum": 1})]
+Quorum = Annotated[int, Meta(extra_json_schema={"minimum": 1})] | Literal["all", "most"]
+Patience = Annotated[float, Meta(extra_json_schema={"minimum": 0})]
+Lead = float | Literal["inf"]
+
+
 class PolicyNumbers(Struct, frozen=True):
     """A policy of one's own; what is left out is as in `balanced`."""
 
-    first_chunk: int | Literal["inf"] | None = None
-    growth: float | None = None
-    quorum: int | Literal["all", "most"] | None = None
-    patience_s: float | None = None
-    lead: float | Literal["inf"] | None = None
+    first_chunk: FirstChunk | None = None
+    growth: Growth | None = None
+    quorum: Quorum | None = None
+    patience_s: Patience | None = None
+    lead: Lead | None = None
     slope: float | None = None
 
 
@@ -187,11 +195,11 @@ class StairstreamOptions(Struct, frozen=True):
         str | PolicyNumbers | None,
         Meta(description="In place of the pipeline's: `paper`, `balanced`, `cheap`, `careful`, `wait`, or numbers."),
     ] = None
-    first_chunk: Annotated[int | Literal["inf"] | None, Meta(description="One number of the policy changed.")] = None
-    growth: float | None = None
-    quorum: int | Literal["all", "most"] | None = None
-    patience_s: float | None = None
-    lead: float | Literal["inf"] | None = None
+    first_chunk: Annotated[FirstChunk | None, Meta(description="One number of the policy changed.")] = None
+    growth: Growth | None = None
+    quorum: Quorum | None = None
+    patience_s: Patience | None = None
+    lead: Lead | None = None
     slope: float | None = None
     show: Annotated[
         Show | None,
@@ -225,9 +233,11 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
         Meta(description="Every agent's seed is derived from it; one below 0 counts as none."),
     ] = None
     user: str | None = None
-    n: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Only 1.")] = None
-    logprobs: Annotated[bool | None, Meta(description="Only false.")] = None
-    top_logprobs: Annotated[Annotated[int, Meta(ge=0, le=20)] | None, Meta(description="Only null.")] = None
+    n: Annotated[Annotated[int, Meta(ge=1, extra_json_schema={"maximum": 1})] | None, Meta(description="Only 1.")] = (
+        None
+    )
+    logprobs: Annotated[bool | None, Meta(description="Only false.", extra_json_schema={"enum": [False, None]})] = None
+    top_logprobs: Annotated[int | None, Meta(description="Only null.", extra_json_schema={"enum": [None]})] = None
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
@@ -451,6 +461,32 @@ class ModelList(Struct, frozen=True, kw_only=True):
 
     object: Literal["list"]
     data: list[ModelOut]
+
+
+class RunEvent(Struct, frozen=True, kw_only=True):
+    """The data of one event of a run; what else it has depends on its type."""
+
+    type: str
+    at_s: float
+
+
+class RunOut(Struct, frozen=True, kw_only=True):
+    """A run, as it stands."""
+
+    id: str
+    object: Literal["run"]
+    model: str
+    status: Literal["running", "over"]
+    answer: str
+    num_events: int
+    usage: UsageOut
+    stairstream: StairstreamOut
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """How the server is."""
+
+    status: str
 
 
 class ErrorDetails(Struct, frozen=True, kw_only=True):

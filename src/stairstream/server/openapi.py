@@ -1,0 +1,236 @@
+"""The OpenAPI document: made of the wire's shapes and of the routes that are really served."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.routing import Route
+
+import stairstream
+from stairstream.config.policies import NAMES
+from stairstream.server import wire
+from stairstream.server.exchange import JSON, Exchange, Handler
+from stairstream.server.gate import OpenGate
+from stairstream.server.service import Service
+
+Json = dict[str, Any]
+_REF = "#/components/schemas/{name}"
+_NAMELESS = "; a name that is not plain ASCII is in percent encoding"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What can be done at a path. `streams` are the shapes that the data of its events may have, `errors` statuses."""
+
+    id: str
+    summary: str
+    gives: Any
+    takes: Any = None
+    streams: tuple[Any, ...] = ()
+    parameters: tuple[Json, ...] = ()
+    errors: tuple[int, ...] = ()
+    has_run: bool = False
+    is_open: bool = False
+
+
+_ERRORS = {
+    400: "The request is wrong, or a model's place rejected it; `param` names the parameter.",
+    401: "The API key is missing, unknown or revoked.",
+    402: "The key's budget is spent, or can't be kept for a model without a price.",
+    403: "The request comes from a web page, or by a name, that this server does not know.",
+    404: "There is no such model, run or path.",
+    413: "The body is larger than this server takes.",
+    415: "The body is not said to be JSON.",
+    429: "The key's limits are reached, or a model's place had too many requests; `Retry-After` says for how long.",
+    502: "A model's place failed before the first token.",
+    503: "All places for runs are taken, or the server is stopping.",
+    504: "A deadline passed before the first token.",
+}
+_ANY_CALL = (401, 403)
+_RUN_ERRORS = (400, 402, 404, 413, 415, 429, 502, 503, 504)
+_RUN_HEADERS = {
+    "x-stairstream-run": "The run's id.",
+    "x-stairstream-pipeline": f"The pipeline{_NAMELESS}.",
+    "x-stairstream-policy": "The policy that the answering agent reads by: a preset, `custom`, `adaptive` or `none`.",
+    "x-stairstream-ignored": f"Parameters that this server does not know, with commas between them{_NAMELESS}.",
+    "x-stairstream-note": "What was changed about the request.",
+}
+
+
+def _in_path(name: str, what: str) -> Json:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": what,
+        "schema": {"type": "string", "minLength": 1},
+    }
+
+
+OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    ("POST", "/v1/chat/completions"): Operation(
+        id="completeChat",
+        summary="An answer, streamed or whole. The status waits for the first token, or for the failure.",
+        takes=wire.ChatRequest,
+        gives=wire.ChatCompletion,
+        streams=(wire.ChatCompletionChunk, wire.EventChunk, wire.ErrorBody),
+        errors=_RUN_ERRORS,
+        has_run=True,
+    ),
+    ("GET", "/v1/models"): Operation(id="listModels", summary="Every pipeline, as a model.", gives=wire.ModelList),
+    ("GET", "/v1/models/{model}"): Operation(
+        id="showModel",
+        summary="One pipeline, as a model.",
+        gives=wire.ModelOut,
+        parameters=(_in_path("model", "The pipeline's name."),),
+        errors=(404,),
+    ),
+    ("POST", "/v1/runs"): Operation(
+        id="beginRun",
+        summary="Every event of a run as it happens; an event's id is its number.",
+        takes=wire.ChatRequest,
+        gives=None,
+        streams=(wire.RunEvent,),
+        errors=_RUN_ERRORS,
+        has_run=True,
+    ),
+    ("GET", "/v1/runs/{run}"): Operation(
+        id="showRun",
+        summary="How a run stands.",
+        gives=wire.RunOut,
+        parameters=(_in_path("run", "The run's id."),),
+        errors=(404,),
+    ),
+    ("DELETE", "/v1/runs/{run}"): Operation(
+        id="cancelRun",
+        summary="End a run, if it is not over.",
+        gives=wire.RunOut,
+        parameters=(_in_path("run", "The run's id."),),
+        errors=(404,),
+    ),
+    ("GET", "/v1/runs/{run}/events"): Operation(
+        id="attachToRun",
+        summary="The events behind the one that `Last-Event-ID` names; 204 if there are none and never will be.",
+        gives=None,
+        streams=(wire.RunEvent,),
+        parameters=(
+            _in_path("run", "The run's id."),
+            {
+                "name": "Last-Event-ID",
+                "in": "header",
+                "description": "The number of the last event that was received.",
+                "schema": {"type": "string", "pattern": "^[0-9]{1,15}$"},
+            },
+        ),
+        errors=(400, 404),
+        has_run=True,
+    ),
+    ("GET", "/healthz"): Operation(id="live", summary="The process lives.", gives=wire.Status, is_open=True),
+    ("GET", "/readyz"): Operation(
+        id="ready", summary="The server takes requests.", gives=wire.Status, errors=(503,), is_open=True
+    ),
+}
+
+
+def make_document(service: Service, routes: Iterable[Route]) -> Json:
+    """The document for the operations that these routes serve."""
+    served = {(method, route.path_format) for route in routes for method in route.methods or ()}
+    described = {key: one for key, one in OPERATIONS.items() if key in served}
+    has_keys = not isinstance(service.gate, OpenGate)
+    paths: dict[str, Json] = {}
+    for (method, path), one in described.items():
+        paths.setdefault(path, {})[method.lower()] = _describe(one, has_keys)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "stairstream",
+            "version": stairstream.__version__,
+            "description": "An OpenAI-compatible server in which every pipeline is a model.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": _make_schemas(described.values(), service),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}},
+        },
+    }
+
+
+def show_document(document: Json) -> Handler:
+    """The handler."""
+    body = msgspec.json.encode(document)
+
+    async def show(exchange: Exchange) -> None:
+        await exchange.answer(200, body, [JSON])
+
+    return show
+
+
+def _describe(one: Operation, has_keys: bool) -> Json:
+    described: Json = {"operationId": one.id, "summary": one.summary, "responses": _describe_answers(one)}
+    if one.parameters:
+        described["parameters"] = list(one.parameters)
+    if one.takes is not None:
+        content = {"application/json": {"schema": _ref(one.takes)}}
+        described["requestBody"] = {"required": True, "content": content}
+    if has_keys and not one.is_open:
+        described["security"] = [{"key": []}]
+    return described
+
+
+def _describe_answers(one: Operation) -> Json:
+    content: Json = {}
+    if one.gives is not None:
+        content["application/json"] = {"schema": _ref(one.gives)}
+    if one.streams:
+        shapes = ", ".join(shape.__name__ for shape in one.streams)
+        text = f"Server-sent events; the data of each is one of: {shapes}. A chat's last is [DONE]."
+        content["text/event-stream"] = {"schema": {"type": "string", "description": text}}
+    good: Json = {"description": one.summary, "content": content}
+    if one.has_run:
+        good["headers"] = {
+            name: {"description": what, "schema": {"type": "string"}} for name, what in _RUN_HEADERS.items()
+        }
+    answers = {"200": good}
+    if one.id == "attachToRun":
+        answers["204"] = {"description": "The run is over, and all its events were received."}
+    statuses = sorted({*one.errors, *(() if one.is_open else _ANY_CALL)})
+    return answers | {str(status): _describe_error(status) for status in statuses}
+
+
+def _describe_error(status: int) -> Json:
+    described: Json = {
+        "description": _ERRORS[status],
+        "content": {"application/json": {"schema": _ref(wire.ErrorBody)}},
+    }
+    if status in (429, 502, 503):
+        text = "Seconds after which to try again, where that is known."
+        described["headers"] = {"Retry-After": {"description": text, "schema": {"type": "string"}}}
+    return described
+
+
+def _ref(shape: type) -> Json:
+    return {"$ref": _REF.format(name=shape.__name__)}
+
+
+def _make_schemas(operations: Iterable[Operation], service: Service) -> Json:
+    shapes: Sequence[Any] = [wire.ErrorBody]
+    for one in operations:
+        shapes = [*shapes, *(shape for shape in (one.takes, one.gives, *one.streams) if shape is not None)]
+    _, schemas = msgspec.json.schema_components(list(dict.fromkeys(shapes)), ref_template=_REF)
+    if "StairstreamOptions" in schemas:
+        _tighten(schemas, service)
+    return schemas
+
+
+def _tighten(schemas: Json, service: Service) -> None:
+    """What is checked behind the shapes, because the configuration says it, or to say more than that it is wrong."""
+    options, numbers = schemas["StairstreamOptions"], schemas["PolicyNumbers"]
+    for closed in (options, numbers):
+        closed["additionalProperties"] = False
+    policy = options["properties"]["policy"]
+    policy["anyOf"] = [{"enum": list(NAMES)} if kind.get("type") == "string" else kind for kind in policy["anyOf"]]
+    for kind in options["properties"]["keep_s"]["anyOf"]:
+        if kind.get("type") == "number":
+            kind["maximum"] = service.limits.keep_s
+    schemas["ChatRequest"]["properties"]["messages"]["maxItems"] = service.limits.messages

@@ -1,0 +1,66 @@
+"""The OpenAPI document says what is served, and the answers are what it says."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from stairstream.server import wire
+from stairstream.server.health import make_health_routes
+from stairstream.server.live import LiveRuns
+from stairstream.server.openapi import OPERATIONS
+from stairstream.server.runs import make_run_routes
+from stairstream.sim.clock import run
+from tests.server.driving import client_of
+from tests.server.test_chat import CONFIG, chat
+
+
+def document() -> Any:
+    async def go() -> Any:
+        async with client_of(CONFIG) as client:
+            client.use_routes([*make_run_routes(client.service, LiveRuns()), *make_health_routes(lambda: False)])
+            return (await client.get("/openapi.json")).json()
+
+    return run(go())
+
+
+def refs(node: object) -> Iterator[str]:
+    match node:
+        case dict():
+            for key, value in node.items():
+                if key == "$ref":
+                    yield value
+                yield from refs(value)
+        case list():
+            for value in node:
+                yield from refs(value)
+        case _:
+            pass
+
+
+def test_every_operation_is_served_and_every_reference_leads_somewhere() -> None:
+    found = document()
+    assert {(method.upper(), path) for path, one in found["paths"].items() for method in one} == set(OPERATIONS)
+    schemas = found["components"]["schemas"]
+    assert {ref.removeprefix("#/components/schemas/") for ref in refs(found)} <= set(schemas)
+    assert schemas["StairstreamOptions"]["additionalProperties"] is False
+    assert schemas["ChatRequest"]["required"] == ["model", "messages"]
+
+
+def test_what_is_not_served_is_not_described() -> None:
+    async def go() -> Any:
+        async with client_of(CONFIG) as client:
+            return (await client.get("/openapi.json")).json()
+
+    assert list(run(go())["paths"]) == ["/v1/chat/completions", "/v1/models", "/v1/models/{model}"]
+
+
+def test_answers_are_of_the_shapes_that_the_document_is_made_of() -> None:
+    whole = chat("mix", stairstream={"show": "events"})
+    assert msgspec.json.decode(whole.body, type=wire.ChatCompletion).choices[0].finish_reason == "stop"
+    for chunk in chat("mix", stream=True, stream_options={"include_usage": True}).chunks():
+        kept = msgspec.to_builtins(msgspec.convert(chunk, wire.ChatCompletionChunk))
+        assert {*kept} >= {key for key in chunk if key != "logprobs"}
+    for chunk in chat("mix", stream=True, stairstream={"show": "events"}).chunks():
+        if "event" in chunk.get("stairstream", {}):
+            assert msgspec.convert(chunk, wire.EventChunk).stairstream.event["type"]
