@@ -1,7 +1,6 @@
 """`stairstream serve`: every pipeline of a configuration behind an OpenAI-compatible server."""
 
 import asyncio
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -40,4 +39,4 @@ def _choose_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _tell(line: str) -> None:
-    print(f"stairstream: {line}", file=sys.stderr, flush=True)
+    print(f"stairstream: {line}", flush=True)

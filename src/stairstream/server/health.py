@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from starlette.routing import Route
 
-from stairstream.server.app import route
 from stairstream.server.errors import ApiError
 from stairstream.server.exchange import Exchange
+from stairstream.server.routes import route
 
 
 def make_health_routes(is_stopping: Callable[[], bool]) -> list[Route]:

@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -18,16 +19,24 @@ from stairstream.config.server import LimitKeys, ServerConfig
 from stairstream.core.errors import ConfigError
 from stairstream.core.topologies import single
 from stairstream.server.access import Access, open_access
-from stairstream.server.app import make_app
+from stairstream.server.app import Api, make_app
 from stairstream.server.connection import make_connection
 from stairstream.server.exchange import AsgiApp
+from stairstream.server.gate import OpenGate
 from stairstream.server.guards import guard, is_loopback
 from stairstream.server.health import make_health_routes
 from stairstream.server.history import keep_history
 from stairstream.server.limits import Places
 from stairstream.server.live import LiveRuns
+from stairstream.server.logs import log_request, log_runs, logging_to
+from stairstream.server.metrics import Metrics, make_metrics_route
 from stairstream.server.runs import make_run_routes
 from stairstream.server.service import ApiLimits, Observer, Service
+from stairstream.server.traces import Parented, open_tracer, trace_runs
+from stairstream.server.watching import Watched
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 LAST_WORDS_S = 1
 """How long answers may still be on their way to clients once every run has ended."""
@@ -45,11 +54,14 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
     settings = config.server
     places = Places(settings.limits.runs)
     async with AsyncExitStack() as stack:
+        stack.enter_context(logging_to())
         listening = stack.enter_context(bind(settings.host, settings.port))
         access = await stack.enter_async_context(open_access(settings, places))
         check_access(settings, listening, access)
+        tracer = stack.enter_context(open_tracer(settings.traces)) if settings.traces.endpoint else None
         pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading))
-        live = LiveRuns(_observers(settings, access))
+        metrics = Metrics(lambda: places.taken)
+        live = LiveRuns(_observers(settings, access, metrics, tracer))
         service = Service(
             config=config,
             pipelines=pipelines,
@@ -58,10 +70,13 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
             runs=live,
             limits=ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s),
         )
-        app = make_app(
-            service, more_routes=[*make_health_routes(lambda: places.is_closed), *make_run_routes(service, live)]
-        )
-        app = guard(app, settings, needs_key=access.needs_key)
+        routes = [*make_health_routes(lambda: places.is_closed), *make_run_routes(service, live)]
+        if settings.metrics_port is None:
+            routes.append(make_metrics_route(metrics, access.gate))
+        else:
+            await stack.enter_async_context(_serving_metrics(settings, metrics, places))
+        app = guard(make_app(service, more_routes=routes), settings, needs_key=access.needs_key)
+        app = Watched(Parented(app) if tracer else app, [metrics.count_request, log_request])
         signals = stack.enter_context(receiving_signals())
         async with serving(make_server(app, settings.limits), listening), live.serve():
             _introduce(config, listening, access, tell)
@@ -69,12 +84,24 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
             return await drain(places, settings.drain_s, signals, tell)
 
 
-def _observers(settings: ServerConfig, access: Access) -> list[Observer]:
+def _observers(settings: ServerConfig, access: Access, metrics: Metrics, tracer: "Tracer | None") -> list[Observer]:
     """Who is told of every run that has ended."""
-    observers = []
+    observers = [metrics.count_run, log_runs(with_prompts=settings.log_prompts)]
     if settings.history and access.ledger is not None:
         observers.append(keep_history(access.ledger))
+    if tracer is not None:
+        observers.append(trace_runs(tracer))
     return observers
+
+
+@asynccontextmanager
+async def _serving_metrics(settings: ServerConfig, metrics: Metrics, places: Places) -> AsyncIterator[None]:
+    """`/metrics` on a port of its own, for everybody who can reach it."""
+    assert settings.metrics_port is not None
+    app = Api([make_metrics_route(metrics, OpenGate(places))])
+    with bind(settings.host, settings.metrics_port) as listening:
+        async with serving(make_server(app, settings.limits), listening):
+            yield
 
 
 def check_access(settings: ServerConfig, listening: socket.socket, access: Access) -> None:
