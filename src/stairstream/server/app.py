@@ -11,6 +11,7 @@ from stairstream.server.exchange import AsgiApp, Exchange, Receive, Scope, Send
 from stairstream.server.models import list_models, show_model
 from stairstream.server.openapi import make_document, show_document
 from stairstream.server.page import load_page, show_page
+from stairstream.server.responses.handler import make_response_routes
 from stairstream.server.routes import route as route
 from stairstream.server.service import Service
 
@@ -20,6 +21,7 @@ def make_app(service: Service, *, more_routes: Sequence[BaseRoute] = ()) -> Asgi
     page = show_page(load_page())
     routes = [
         route("POST", "/v1/chat/completions", complete_chats(service)),
+        *make_response_routes(service),
         route("GET", "/v1/models", list_models(service)),
         route("GET", "/v1/models/{model:path}", show_model(service)),
         route("GET", "/", page),

@@ -1,0 +1,172 @@
+"""The events of a run become those of a response; on the hot path that is one encoding of a text per token."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from stairstream.core.events import Called, Event, RunEnded, Wrote
+from stairstream.engine.run import Run
+from stairstream.server.errors import ApiError, error_of_run
+from stairstream.server.responses import wire
+from stairstream.server.responses.answer import (
+    begin_response,
+    call_item_id,
+    make_response,
+    message_id,
+    reasoning_id,
+)
+from stairstream.server.responses.request import ResponseAsked
+from stairstream.server.showing import FirstProposal
+
+_encode = msgspec.json.Encoder().encode
+_DELTA = (
+    b"event: response.output_text.delta\n"
+    b'data: {"type":"response.output_text.delta","sequence_number":%d,"item_id":"%b","output_index":%d,'
+    b'"content_index":0,"delta":%b,"logprobs":[]}\n\n'
+)
+
+
+class ResponseStream:
+    """Gives the bytes for each batch of events. `error` is what the run failed of, None while it has not.
+
+    Items stay open until the run ends, for pieces of calls may be mixed with words; only reasoning ends before.
+    """
+
+    def __init__(self, asked: ResponseAsked, run: Run, created: int) -> None:
+        self._asked = asked
+        self._run = run
+        self._created = created
+        self._answer = run.graph.answer
+        self._number = 0
+        self._parts: list[bytes] = []
+        self._num_items = 0
+        self._places: dict[int | None, int] = {}
+        self._has_begun = False
+        self._thoughts: list[str] = []
+        self._proposal = FirstProposal(run) if asked.asking.show == "thinking" else None
+        self._message_id = message_id(run).encode()
+        self.is_over = False
+        self.error: ApiError | None = None
+
+    def tell(self, batch: Sequence[Event]) -> bytes:
+        """The bytes for these events; nothing before the first word of anybody, so that a failure can be a status."""
+        for event in batch:
+            if isinstance(event, Wrote):
+                if event.agent == self._answer:
+                    self._say(self._run.text(event))
+                else:
+                    self._think(event)
+            elif isinstance(event, RunEnded):
+                self._end(event)
+            elif isinstance(event, Called) and event.agent == self._answer:
+                self._call(event)
+            else:
+                self._think(event)
+        told = b"".join(self._parts)
+        self._parts.clear()
+        return told
+
+    # What agents do
+
+    def _say(self, text: str) -> None:
+        place = self._places.get(None)
+        if place is None:
+            place = self._begin_message()
+        self._parts.append(_DELTA % (self._number, self._message_id, place, _encode(text)))
+        self._number += 1
+
+    def _think(self, event: Event) -> None:
+        if self._proposal is None or not (words := self._proposal.tell(event)):
+            return
+        if not self._thoughts:
+            item = wire.OutputReasoning(id=reasoning_id(self._run), status="in_progress", content=[])
+            self._begin_item(item)
+            self._add("response.content_part.added", part=wire.ReasoningText(""), **_in_part(item.id, 0))
+        self._thoughts.append(words)
+        self._add("response.reasoning_text.delta", delta=words, **_in_part(reasoning_id(self._run), 0))
+
+    def _call(self, event: Called) -> None:
+        item_id = call_item_id(self._run, event.index)
+        if event.index not in self._places:
+            self._end_thinking()
+            item = wire.OutputCall(
+                id=item_id, call_id=event.id or "", name=event.name or "", arguments="", status="in_progress"
+            )
+            self._places[event.index] = self._begin_item(item)
+        if event.arguments:
+            self._add(
+                "response.function_call_arguments.delta",
+                item_id=item_id,
+                output_index=self._places[event.index],
+                delta=event.arguments,
+            )
+
+    def _end(self, event: RunEnded) -> None:
+        self._end_thinking()
+        failed = event.reason in ("failed", "cancelled")
+        self.error = error_of_run(self._run, event) if failed else None
+        response = make_response(self._asked, self._run, self._created, self.error)
+        self._begin()
+        for place, item in enumerate(response.output):
+            if place == self._num_items:  # an answer without a word
+                self._begin_message()
+            if not isinstance(item, wire.OutputReasoning):
+                self._end_item(place, item)
+        self._add(f"response.{response.status}", response=response)
+        self.is_over = True
+
+    # How it is told
+
+    def _begin(self) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            response = begin_response(self._asked, self._run, self._created)
+            self._add("response.created", response=response)
+            self._add("response.in_progress", response=response)
+
+    def _begin_item(self, item: wire.OutputItem) -> int:
+        self._begin()
+        place = self._num_items
+        self._num_items += 1
+        self._add("response.output_item.added", output_index=place, item=item)
+        return place
+
+    def _begin_message(self) -> int:
+        self._end_thinking()
+        item = wire.OutputMessage(id=message_id(self._run), status="in_progress", content=[])
+        place = self._places[None] = self._begin_item(item)
+        self._add("response.content_part.added", part=wire.OutputText(""), **_in_part(item.id, place))
+        return place
+
+    def _end_thinking(self) -> None:
+        """Thoughts end where the answer begins."""
+        self._proposal = None
+        if self._thoughts:
+            text = wire.ReasoningText("".join(self._thoughts))
+            item = wire.OutputReasoning(id=reasoning_id(self._run), status="completed", content=[text])
+            self._end_item(0, item)
+            self._thoughts = []
+
+    def _end_item(self, place: int, item: wire.OutputItem) -> None:
+        match item:
+            case wire.OutputMessage(content=[text]):
+                where = _in_part(item.id, place)
+                self._add("response.output_text.done", text=text.text, logprobs=[], **where)
+                self._add("response.content_part.done", part=text, **where)
+            case wire.OutputReasoning(content=[text]):
+                where = _in_part(item.id, place)
+                self._add("response.reasoning_text.done", text=text.text, **where)
+                self._add("response.content_part.done", part=text, **where)
+            case wire.OutputCall(name=name, arguments=arguments):
+                told = {"item_id": item.id, "output_index": place, "name": name, "arguments": arguments}
+                self._add("response.function_call_arguments.done", **told)
+        self._add("response.output_item.done", output_index=place, item=item)
+
+    def _add(self, kind: str, **fields: object) -> None:
+        told = {"type": kind, "sequence_number": self._number, **fields}
+        self._parts.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), _encode(told)))
+        self._number += 1
+
+
+def _in_part(item_id: str, place: int) -> dict[str, object]:
+    return {"item_id": item_id, "output_index": place, "content_index": 0}

@@ -1,0 +1,240 @@
+"""The shapes of /v1/responses, as the `openai` package has them."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Raw, Struct
+
+from stairstream.server.wire import JsonObjectFormat, Name, StairstreamOptions, StairstreamOut, TextFormat
+
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
+ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
+
+# Input
+
+
+class InputText(Struct, frozen=True, tag_field="type", tag="input_text"):
+    """Text."""
+
+    text: str
+
+
+class InputOutputText(Struct, frozen=True, tag_field="type", tag="output_text"):
+    """Text of an earlier answer."""
+
+    text: str
+
+
+class InputRefusal(Struct, frozen=True, tag_field="type", tag="refusal"):
+    """What an assistant said when it refused; taken as text."""
+
+    refusal: str
+
+
+class InputImage(Struct, frozen=True, tag_field="type", tag="input_image"):
+    """An image, by its address or as a `data:` URL; only models that take images are shown it."""
+
+    image_url: Annotated[str | None, Meta(description="Needed: files are not kept here.")] = None
+    file_id: str | None = None
+    detail: Literal["auto", "low", "high", "original"] | None = None
+
+
+class InputReasoning(Struct, frozen=True, tag_field="type", tag="reasoning_text"):
+    """Reasoning of an earlier answer, as it was given; no model is shown it."""
+
+    text: str
+
+
+InputPart = InputText | InputOutputText | InputRefusal | InputImage | InputReasoning
+
+
+class InputItem(Struct, frozen=True, kw_only=True):
+    """A message, a call that an earlier answer made, what came of one, or reasoning, which is left out."""
+
+    type: Literal["message", "function_call", "function_call_output", "reasoning"] = "message"
+    role: Annotated[
+        Literal["user", "assistant", "system", "developer"] | None, Meta(description="Of a message: needed.")
+    ] = None
+    content: Annotated[str | list[InputPart] | None, Meta(description="Of a message: needed.")] = None
+    call_id: Annotated[str | None, Meta(description="Of a call, and of what came of it: needed.")] = None
+    name: Annotated[str | None, Meta(description="Of a call: needed.")] = None
+    arguments: Annotated[str | None, Meta(description="Of a call: needed; JSON.")] = None
+    output: Annotated[str | list[InputPart] | None, Meta(description="What came of a call: needed; only text.")] = None
+
+
+class ResponseTool(Struct, frozen=True):
+    """A function that may be called; no other tools."""
+
+    name: Name
+    type: Literal["function"] = "function"
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ResponseNamedTool(Struct, frozen=True):
+    """The one function that must be called."""
+
+    name: Name
+    type: Literal["function"] = "function"
+
+
+class ResponseSchemaFormat(Struct, frozen=True, tag_field="type", tag="json_schema"):
+    """JSON by a schema."""
+
+    name: Name
+    schema: dict[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class TextOptions(Struct, frozen=True):
+    """What the text is to be like."""
+
+    format: TextFormat | JsonObjectFormat | ResponseSchemaFormat | None = None
+
+
+class ResponsesRequest(Struct, frozen=True, kw_only=True):
+    """A request for a response. Parameters that are not here are accepted and listed in `x-stairstream-ignored`."""
+
+    model: Annotated[Name, Meta(description="A pipeline, or `pipeline:policy`.")]
+    input: Annotated[str | Annotated[list[InputItem], Meta(min_length=1)], Meta(description="The conversation.")]
+    instructions: Annotated[str | None, Meta(description="The system's message, before all others.")] = None
+    stream: bool | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    text: TextOptions | None = None
+    tools: list[ResponseTool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ResponseNamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    metadata: dict[str, str] | None = None
+    user: str | None = None
+    safety_identifier: Annotated[str | None, Meta(description="In place of `user`.")] = None
+    store: Annotated[bool | None, Meta(description="Without effect: what is kept the configuration says.")] = None
+    previous_response_id: Annotated[str | None, Meta(description="Only null.")] = None
+    background: Annotated[bool | None, Meta(description="Only false.")] = None
+    top_logprobs: Annotated[int | None, Meta(description="Only 0.")] = None
+    stairstream: StairstreamOptions | None = None
+
+
+# Output
+
+
+class OutputText(Struct, frozen=True, tag_field="type", tag="output_text"):
+    """The answer's words."""
+
+    text: str
+    annotations: list[Raw] = []
+    logprobs: list[Raw] = []
+
+
+class ReasoningText(Struct, frozen=True, tag_field="type", tag="reasoning_text"):
+    """One proposal, or the thoughts of a single model."""
+
+    text: str
+
+
+class OutputMessage(Struct, frozen=True, kw_only=True, tag_field="type", tag="message"):
+    """The answer."""
+
+    id: str
+    status: ItemStatus
+    content: list[OutputText]
+    role: Literal["assistant"] = "assistant"
+
+
+class OutputReasoning(Struct, frozen=True, kw_only=True, tag_field="type", tag="reasoning"):
+    """What was thought before, where the request asked for `show: thinking`."""
+
+    id: str
+    status: ItemStatus
+    content: list[ReasoningText]
+    summary: list[Raw] = []
+
+
+class OutputCall(Struct, frozen=True, kw_only=True, tag_field="type", tag="function_call"):
+    """A call that the client is to make."""
+
+    id: str
+    call_id: str
+    name: str
+    arguments: str
+    status: ItemStatus
+
+
+OutputItem = OutputReasoning | OutputMessage | OutputCall
+
+
+class InputTokensDetails(Struct, frozen=True):
+    """0 also where an endpoint does not say, for which the protocol has no word; the agents of `stairstream` do."""
+
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+class OutputTokensDetails(Struct, frozen=True):
+    """What nobody reads as the answer: the proposals, and thoughts."""
+
+    reasoning_tokens: int
+
+
+class ResponseUsage(Struct, frozen=True, kw_only=True):
+    """Tokens of all agents together."""
+
+    input_tokens: int
+    input_tokens_details: InputTokensDetails
+    output_tokens: int
+    output_tokens_details: OutputTokensDetails
+    total_tokens: int
+
+
+class IncompleteDetails(Struct, frozen=True):
+    """Why an answer is not whole; `stairstream.ended` says it closer."""
+
+    reason: Literal["max_output_tokens", "content_filter"]
+
+
+class ResponseError(Struct, frozen=True, kw_only=True):
+    """Why a response failed: a word of the protocol, and a line for people."""
+
+    code: Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
+    message: str
+    type: str
+    param: str | None = None
+
+
+class ResponseOut(Struct, frozen=True, kw_only=True):
+    """A response: as an answer, or as it stands in the middle of a stream."""
+
+    id: str
+    created_at: int
+    status: ResponseStatus
+    model: str
+    output: list[OutputItem]
+    usage: ResponseUsage | None
+    error: ResponseError | None
+    incomplete_details: IncompleteDetails | None
+    completed_at: int | None
+    instructions: str | None
+    max_output_tokens: int | None
+    metadata: dict[str, str]
+    parallel_tool_calls: bool
+    temperature: float | None
+    top_p: float | None
+    text: Annotated[Raw, Meta(description="As it was asked for.")]
+    tool_choice: Annotated[Raw, Meta(description="As it was asked for.")]
+    tools: Annotated[Raw, Meta(description="As they were given.")]
+    user: str | None
+    stairstream: StairstreamOut | None
+    object: Literal["response"] = "response"
+    background: Literal[False] = False
+    previous_response_id: None = None
+    reasoning: None = None
+    truncation: Literal["disabled"] = "disabled"
+
+
+class ResponseEvent(Struct, frozen=True, kw_only=True):
+    """The data of one event of a stream; what else it has depends on its type."""
+
+    type: str
+    sequence_number: int
