@@ -1,0 +1,119 @@
+"""What the server itself costs in processor time: to read a request, to tell a token, to tell the end of a run.
+
+python -m bench.server_cost
+
+No socket is in it: the app is driven by hand on scripted models that take no time. Each number is the least of
+several repeats, so that whatever else runs on the machine counts as little as it can.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from bench.endpoint import arguments
+from stairstream.config.schema import parse_config
+from stairstream.core.asked import Asked
+from stairstream.server.app import make_app
+from stairstream.server.exchange import AsgiMessage
+from stairstream.server.gate import OpenGate
+from stairstream.server.limits import Places
+from stairstream.server.request import read_chat
+from stairstream.server.serve import open_pipelines
+from stairstream.server.service import BriefRuns, Service
+from stairstream.server.stream import ChunkStream
+
+CONFIG = """
+models: {m: {backend: scripted, length: 400}}
+pipelines: {single: {topology: single, model: m}}
+"""
+REPEATS = 7
+
+
+def body_of(max_tokens: int) -> bytes:
+    """A request as clients send it."""
+    messages = [{"role": "user", "content": "Why is the sky blue?"}]
+    fields = {"model": "single", "messages": messages, "stream": True, "temperature": 0.5, "max_tokens": max_tokens}
+    return msgspec.json.encode(fields)
+
+
+def time_us(count: int, action: Callable[[], object]) -> float:
+    """Microseconds of processor time per call."""
+
+    def once() -> float:
+        start_ns = time.process_time_ns()
+        for _ in range(count):
+            action()
+        return (time.process_time_ns() - start_ns) / count / 1000
+
+    return min(once() for _ in range(REPEATS))
+
+
+async def time_async_us(count: int, action: Callable[[], Awaitable[None]]) -> float:
+    """The same for something that waits."""
+    found = []
+    for _ in range(REPEATS):
+        start_ns = time.process_time_ns()
+        for _ in range(count):
+            await action()
+        found.append((time.process_time_ns() - start_ns) / count / 1000)
+    return min(found)
+
+
+async def measure() -> None:
+    """All of it, as a table."""
+    config = parse_config(CONFIG, "bench", {})
+    async with open_pipelines(config) as (pipelines, backends):
+        gate = OpenGate(Places(8))
+        service = Service(config=config, pipelines=pipelines, backends=backends, gate=gate, runs=BriefRuns())
+        app, pipeline = make_app(service), pipelines["single"]
+
+        async def ask(max_tokens: int) -> None:
+            inbox: list[AsgiMessage] = [{"type": "http.request", "body": body_of(max_tokens), "more_body": False}]
+
+            async def receive() -> AsgiMessage:
+                if not inbox:
+                    await asyncio.get_running_loop().create_future()
+                return inbox.pop()
+
+            async def send(message: AsgiMessage) -> None:
+                pass
+
+            headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+            scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
+            await app({**scope, "root_path": ""}, receive, send)
+
+        async def run_alone(max_tokens: int) -> None:
+            asked = Asked(max_tokens=max_tokens, temperature=0.5)
+            async with pipeline.open_run("Why is the sky blue?", asked=asked) as run:
+                async for _ in run.events():
+                    pass
+
+        rows = {"reading a request": time_us(2000, lambda: read_chat(body_of(20), service).wanted)}
+        asking = read_chat(body_of(400), service)
+        async with asking.open_run() as run:
+            await run.wait_ended()
+            started, words, ended = run.past[:3], run.past[3:-3], run.past[-1:]
+
+            def tell() -> None:
+                stream = ChunkStream(asking, run, 0)
+                for word in words:
+                    stream.tell((word,))
+
+            rows["telling a token"] = time_us(20, tell) / len(words)
+            rows["telling the end of 400 tokens"] = time_us(20, lambda: ChunkStream(asking, run, 0).tell(ended))
+            assert started and ended
+        for tokens in (1, 20, 200):
+            served = await time_async_us(100, lambda tokens=tokens: ask(tokens))  # type: ignore[misc]
+            alone = await time_async_us(100, lambda tokens=tokens: run_alone(tokens))  # type: ignore[misc]
+            rows[f"{tokens} tokens, the engine alone"] = alone
+            rows[f"{tokens} tokens, added by the server"] = served - alone
+        print("| | us |\n|---|---|")
+        for name, value in rows.items():
+            print(f"| {name} | {value:,.1f} |")
+
+
+if __name__ == "__main__":
+    arguments(__doc__).parse_args()
+    asyncio.run(measure())

@@ -1,0 +1,30 @@
+"""docs/api.md: every field that a request or an answer may have, every error, and nothing else."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from stairstream.server import wire
+from stairstream.server.openapi import OPERATIONS
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "api.md").read_text()
+TABLES = re.findall(r"<!-- fields: (\w+) -->\n((?:\|.*\n)+)", PAGE)
+
+
+@pytest.mark.parametrize(("name", "table"), TABLES, ids=[name for name, _ in TABLES])
+def test_table_has_every_field(name: str, table: str) -> None:
+    said = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert tuple(said) == getattr(wire, name).__struct_fields__
+
+
+def test_every_path_is_named() -> None:
+    assert all(f"`{method} {path}`" in PAGE for method, path in OPERATIONS)
+
+
+def test_every_code_of_an_error_is_named() -> None:
+    source = "".join(file.read_text() for file in (ROOT / "src/stairstream/server").glob("*.py"))
+    codes = {*re.findall(r'code="(\w+)"', source), *re.findall(r'_upstream\(\d+, exc, "(\w+)"\)', source)}
+    said = {code for row in re.findall(r"^\| \d.*$", PAGE, re.MULTILINE) for code in re.findall(r"`(\w+)`", row)}
+    assert codes - said <= {"stopping", "busy", "not_found"}
