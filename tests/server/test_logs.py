@@ -1,0 +1,65 @@
+"""Logs are JSON lines, and hold what people said only where that is asked for."""
+
+import asyncio
+import io
+import json
+import logging
+from typing import Any
+
+from stairstream.server.logs import describe_run, log_request, log_runs, logging_to
+from stairstream.server.watching import Answered
+from tests.server.finished import finish
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def answered(status: int | None) -> Answered:
+    return Answered(method="GET", route=None, path="/x", status=status, total_s=0.5)
+
+
+def test_run_is_one_line_with_its_numbers() -> None:
+    (finished,) = finish("mix")
+    stream = io.StringIO()
+    with logging_to(stream):
+        log_runs(with_prompts=False)(finished)
+    (line,) = lines(stream)
+    assert (line["level"], line["message"], line["run"]) == ("info", "run", finished.run_id)
+    assert (line["pipeline"], line["ended"], line["first_token_s"]) == ("mix", "stop", 1.0)
+
+
+def test_no_word_of_a_conversation_is_logged_unless_asked_for() -> None:
+    (finished,) = finish("mix")
+    without = json.dumps(describe_run(finished, with_prompts=False))
+    assert "sky" not in without and "Blue" not in without and "p_1" not in without
+    described = describe_run(finished, with_prompts=True)
+    assert described["answer"] == "Blue light scatters most."
+    assert described["conversation"] == [{"role": "user", "content": "Why is the sky blue?"}]
+
+
+def test_only_requests_that_were_refused_have_a_line() -> None:
+    stream = io.StringIO()
+    with logging_to(stream):
+        for status in (200, None, 401, 500):
+            log_request(answered(status))
+    assert [(line["level"], line["status"]) for line in lines(stream)] == [("info", 401), ("error", 500)]
+
+
+def test_traceback_stays_on_its_line_and_cancelling_is_no_error() -> None:
+    stream = io.StringIO()
+    with logging_to(stream):
+        for error in (ValueError("two\nlines"), asyncio.CancelledError()):
+            try:
+                raise error
+            except (ValueError, asyncio.CancelledError) as exc:
+                logging.getLogger("uvicorn.error").error("Exception in ASGI application\n", exc_info=exc)
+    (line,) = lines(stream)
+    assert line["error"].endswith("ValueError: two\nlines")
+
+
+def test_logging_is_as_before_afterwards() -> None:
+    before = list(logging.getLogger().handlers)
+    with logging_to(io.StringIO()):
+        assert len(logging.getLogger().handlers) == len(before) + 1
+    assert logging.getLogger().handlers == before
