@@ -47,6 +47,24 @@ def test_a_piece_that_differs_inside_keeps_its_beginning() -> None:
     assert match_pieces([Piece("own", (1, 2, 3))], [Piece("own", (1, 9))]) == [0, None]
 
 
+def test_what_looks_back_is_computed_anew_when_as_much_is_new() -> None:
+    old = [Piece("a0", (1,)), Piece("question", (4, 5), True), Piece("own", (6,))]
+    little = [Piece("a0", (1,)), Piece("a1", (2,)), *old[1:]]
+    much = [Piece("a0", (1,)), Piece("a1", (2, 3)), *old[1:]]
+    assert match_pieces(old, little) == [0, None, 1, 2, 3]
+    assert match_pieces(old, much) == [0, None, None, None, None, 3]
+
+
+def test_the_question_looks_back_at_the_references(tokens: Tokens) -> None:
+    prompter = Prompter(tokens, AGENT, ASK, "insert")
+    assert not any(piece.looks_back for piece in prompter.build())
+    prompter.read([Chunk(agent="p1", text="Salty", is_final=False), Chunk(agent="p2", text="Deep", is_final=False)])
+    pieces = prompter.build()[:-1]
+    behind = tokens.decode(join(piece for piece in pieces if piece.looks_back))
+    assert behind.startswith("\n</reference>") and ASK[0].content in behind
+    assert "Deep" in tokens.decode(join(piece for piece in pieces if not piece.looks_back))
+
+
 @pytest.mark.parametrize("layout", ["grouped", "insert", "rounds"])
 def test_the_prompt_reads_as_core_renders_it(tokens: Tokens, layout: Layout) -> None:
     prompter = Prompter(tokens, AGENT, ASK, layout)

@@ -154,7 +154,14 @@ class Prompter:
                     counts[name] += 1
                     pieces.append(Piece((*name, counts[name]), self._tokens.encode(fixed, is_template=True)))
                     before = None
-        return pieces
+        return _let_look_back(pieces, self._context.agent.reads)
+
+
+def _let_look_back(pieces: Sequence[Piece], reads: Sequence[str]) -> list[Piece]:
+    """The pieces, marked where they stand behind everything that was read: the question, most of all."""
+    read = [number for number, piece in enumerate(pieces) if isinstance(piece.key, tuple) and piece.key[0] in reads]
+    last = read[-1] if read else len(pieces)
+    return [replace(piece, looks_back=number > last) for number, piece in enumerate(pieces)]
 
 
 def _edges(wording: Wording) -> re.Pattern[str]:

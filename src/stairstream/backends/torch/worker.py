@@ -73,7 +73,7 @@ class Worker:
         self._inbox: SimpleQueue[Job | Track | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name=f"torch-{model.name}", daemon=True)
         # what follows belongs to the worker's thread
-        self._piece_tokens = MOST_PIECE_TOKENS
+        self._piece_tokens = LEAST_PIECE_TOKENS  # until passes were measured
         self._waiting: list[Job] = []
         self._active: list[Job] = []
         self._tracks: list[Track] = []
