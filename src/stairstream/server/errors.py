@@ -45,7 +45,8 @@ class ApiError(Exception):
 
     def body(self) -> dict[str, object]:
         """The answer's JSON object."""
-        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        message = " ".join(self.message.splitlines())  # what a client wrote may stand in it
+        error = {"message": message, "type": self.kind, "param": self.param, "code": self.code}
         return {"error": error}
 
 

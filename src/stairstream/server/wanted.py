@@ -10,13 +10,17 @@ from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation, estimate_size
 from stairstream.core.policy import Policy
 from stairstream.core.session import Usage
+from stairstream.engine.room import ContextRoom
 from stairstream.server.gate import Wanted
+
+FRAME_TOKENS = 16
+"""What a chat template puts around a message, at most."""
 
 
 def most_wanted(pipeline: Pipeline, conversation: Conversation, asked: Asked) -> Wanted:
     """Every agent writes as much as it may and updates as often as it may; nothing is cached, and no call fails."""
     graph = pipeline.graph
-    asked_tokens = sum(map(estimate_size, conversation))
+    asked_tokens = sum(estimate_size(message) + FRAME_TOKENS for message in conversation)
     most_written = {agent.name: agent.sampling.max_tokens for agent in graph.agents}
     most_written[graph.answer] = asked.max_tokens or most_written[graph.answer]
     tokens, costs = 0, []
@@ -31,6 +35,7 @@ def most_wanted(pipeline: Pipeline, conversation: Conversation, asked: Asked) ->
 def most_usage(agent: Agent, asked_tokens: int, upstream_tokens: list[int], own_tokens: int) -> Usage:
     """The most that one agent may use by the marks of its policy: each update sends all that was read, and written."""
     updates, read = (0, 0.0) if agent.one_call else _updates(agent.policy, max(upstream_tokens, default=0))
+    asked_tokens += ContextRoom.of(agent, ()).prompt_tokens
     prompt_tokens = (updates + 1) * asked_tokens + sum(upstream_tokens) + len(upstream_tokens) * read
     return Usage(prompt_tokens=math.ceil(prompt_tokens + updates * own_tokens), completion_tokens=own_tokens)
 
