@@ -323,7 +323,7 @@ def test_a_large_insertion_is_made_beside_the_words_and_seen_as_soon_as_it_is_th
         num_large = sum(size > 1 for size in passes)
         after = ids_of(items)
         assert num_large >= 2 and len(passes) == len(after)  # a word in each pass
-        assert 240 < computed(items) < 320
+        assert 240 < computed(items) < 420
 
         # the same by hand: words in the old context, the insertion in place, words in the new one
         cache = LOADED.model.new_cache()
