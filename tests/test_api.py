@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import stairstream
+from stairstream.config.schema import parse_config
 from stairstream.core.asked import Asked
 from stairstream.core.errors import ConfigError, RequestError, RunFailed
 from stairstream.core.messages import Message, ToolCall, question
@@ -182,3 +183,15 @@ def test_what_a_request_asks_bounds_its_answer() -> None:
             assert (await mix.ask("Why?", asked=Asked(stop=("most",)))).text == "Blue light scatters "
 
     asyncio.run(main())
+
+
+def test_cost_has_what_a_paid_fallback_of_a_free_model_took() -> None:
+    text = """
+models:
+  free: {backend: scripted, length: 3, attempts: 1, fallbacks: [paid], fault: {kind: status_500}}
+  paid: {backend: scripted, length: 3, price: {prompt: 0, completion: 1000000}}
+pipelines: {one: {topology: single, model: free}}
+"""
+
+    answer = stairstream.ask("Why?", config=parse_config(text, "c.yaml", {}))
+    assert answer.cost == 3.0

@@ -21,7 +21,7 @@ from stairstream.config.schema import Config, load_config
 from stairstream.config.topologies import check_topology
 from stairstream.core.adaptive import Goals
 from stairstream.core.asked import NOTHING_ASKED, Asked, ask_of, begin_with, leave_alone
-from stairstream.core.costs import cost_of_agent
+from stairstream.core.costs import cost_of, cost_of_agent, usage_by_model
 from stairstream.core.errors import RequestError, RunFailed
 from stairstream.core.events import Event, calls_of
 from stairstream.core.graph import Agent, Graph
@@ -184,19 +184,23 @@ class Pipeline:
             layout=next(one.layout for one in summary.agents if one.name == run.graph.answer),
             summary=summary,
             costs=costs,
-            cost=self._add_up(costs, run.graph),
+            cost=self._add_up(events, run.graph),
             tokens_saved=tokens_saved(summary, run.graph),
             notes=self._notes.get(run.id, ()),
             tool_calls=calls_of(events, run.graph.answer),
         )
 
-    def _add_up(self, costs: Mapping[str, float | None], graph: Graph) -> float | None:
+    def _add_up(self, events: Sequence[Event], graph: Graph) -> float | None:
         """The run's cost: models that run here are free where they have no price, others make it unknown."""
-        known = [cost for cost in costs.values() if cost is not None]
-        unpriced = [graph.agent(name) for name, cost in costs.items() if cost is None]
-        if not known or any(self._models[name].is_remote for agent in unpriced for name in _asked_of(agent)):
-            return None
-        return sum(known)
+        asked = {name for agent in graph.agents for name in _asked_of(agent)}
+        found = None if asked.isdisjoint(self._prices) else 0.0
+        for agent in graph.agents:
+            for name, usage in usage_by_model(events, agent).items():
+                if name in self._prices:
+                    found = (found or 0.0) + cost_of(usage, self._prices[name])
+                elif self._models[name].is_remote:
+                    return None
+        return found
 
 
 def _one_calls(graph: Graph) -> list[str]:

@@ -43,7 +43,11 @@ def ask(
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": "/", "headers": raw, "query_string": b"", "root_path": ""}
-    asyncio.run(app(scope, receive, send))
+
+    async def main() -> None:
+        await app(scope, receive, send)
+
+    asyncio.run(main())
     got = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], got, b"".join(one.get("body", b"") for one in sent[1:])
 
