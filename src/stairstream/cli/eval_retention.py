@@ -15,6 +15,7 @@ from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
 from stairstream.eval.recorded import PROPOSERS, REFERENCE, read_prompts
+from stairstream.eval.retention.figure import draw
 from stairstream.eval.retention.report import make_table
 from stairstream.eval.retention.scores import Row, Score, Setup
 from stairstream.eval.tasks.kept import Kept
@@ -78,6 +79,8 @@ def eval_retention(choices: Choices, *, as_json: bool) -> None:
     tables = [make_table(rows, title)]
     report = Report(model=choices.model, num_prompts=len(prompts), cut_tokens=choices.cut or None, rows=rows)
     write_report(folder, "retention", "Retention", tables, report)
+    if not draw(rows, folder / "retention.svg"):
+        tell("no picture: it needs matplotlib; install it with: pip install 'stairstream[eval]'")
     if as_json:
         print_json(report)
     else:
