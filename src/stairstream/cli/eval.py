@@ -7,7 +7,7 @@ import typer
 
 from stairstream.backends.models import DEFAULT_MODEL
 from stairstream.cli.options import ConfigOption, PipelineOption, option
-from stairstream.eval.recorded import ALPACA_OUTPUTS, DATA_FOLDER
+from stairstream.eval.recorded import ALPACA_OUTPUTS, DATA_FOLDER, GSM8K
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 OutOption = Annotated[Path | None, option("FOLDER", "Where it keeps what it bought, and its report.")]
@@ -111,3 +111,49 @@ def retention_command(
         out=out,
     )
     eval_retention(choices, as_json=as_json)
+
+
+@eval_app.command("robustness")
+def robustness_command(
+    trial: Annotated[
+        list[str] | None, option("NAME", "free, numbers or forced; may be repeated. All without it.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, option("NAME", "How it is wrong: swapped or contradicted; may be repeated. Both without it.")
+    ] = None,
+    policy: Annotated[
+        list[str] | None, option("POLICY", "As in retention; may be repeated. Some that differ without it.")
+    ] = None,
+    layout: Annotated[str | None, option("LAYOUT", "insert on torch and grouped on llamacpp without it.")] = None,
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=2, help="Prompts, and problems.")] = 20,
+    cut: Annotated[int, typer.Option(metavar="WORDS", min=3, help="Cut every proposal behind so many words.")] = 150,
+    max_tokens: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Longest answer.")] = 128,
+    model: Annotated[str, option("MODEL", "The aggregator: a known name, a GGUF file or a folder.")] = DEFAULT_MODEL,
+    backend: Annotated[str, option("NAME", "Where it runs: torch or llamacpp.")] = "torch",
+    threads: Annotated[
+        int | None, typer.Option(metavar="NUMBER", min=1, help="Of the processor; all without it.")
+    ] = None,
+    data: Annotated[Path, option("FILE", "Recorded answers, as in retention.")] = ALPACA_OUTPUTS,
+    problems: Annotated[Path, option("FILE", "Problems of GSM8K, for `numbers`.")] = GSM8K,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make one proposer wrong and see how far answers follow it, under each policy and under `wait`."""
+    from stairstream.cli.eval_robustness import Choices, eval_robustness
+
+    choices = Choices(
+        trials=trial or [],
+        kinds=kind or [],
+        policies=policy or [],
+        layout=layout,
+        limit=limit,
+        cut=cut,
+        max_tokens=max_tokens,
+        model=model,
+        backend=backend,
+        threads=threads,
+        data=data,
+        problems=problems,
+        out=out,
+    )
+    eval_robustness(choices, as_json=as_json)

@@ -13,6 +13,7 @@ from stairstream.core.errors import ConfigError
 DATA_FOLDER = Path("../shared/data")
 """Where data lies beside a checkout; it is no part of the project."""
 ALPACA_OUTPUTS = DATA_FOLDER / "alpaca_eval_outputs.jsonl.gz"
+GSM8K = DATA_FOLDER / "gsm8k_test.jsonl.gz"
 PROPOSERS = ("Meta-Llama-3-70B-Instruct", "Qwen2-72B-Instruct", "Mixtral-8x22B-Instruct-v0.1")
 REFERENCE = "Together-MoA-Lite"
 """Systems of that file: three single models, and a mixture."""

@@ -10,23 +10,30 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
+import msgspec
+
 from stairstream.backends.base import Backend, Session
 from stairstream.backends.scripted import Script, ScriptedBackend
 from stairstream.config.build import open_backends
-from stairstream.config.schema import Config
+from stairstream.config.schema import Config, read_config
+from stairstream.core.errors import RunFailed
 from stairstream.core.events import Event, StepStarted, Wrote
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import Conversation, question
-from stairstream.core.metrics import Summary, summarize
+from stairstream.core.metrics import summarize
 from stairstream.core.policy import Policy
 from stairstream.core.session import Chunk, Delta, Layout, Takes, WriteItem
 from stairstream.core.topologies import single
 from stairstream.engine.run import open_run
 from stairstream.eval.retention.timetable import Speed
+from stairstream.eval.tasks.kept import Kept, key_of
 from stairstream.sim.clock import VirtualTimeLoop
 
 AGGREGATOR = "aggregator"
 """The model's name in the configuration that replays take, and the agent's."""
+
+VERSION = 1
+"""Of what a replay means; another one lets what was kept go."""
 
 _PIECE = re.compile(r"\s*\S{1,6}|\s+\Z")
 
@@ -47,19 +54,49 @@ class Replay:
     speeds: Mapping[str, Speed] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
-    """An answer, the characters behind which it was updated, and the run's numbers; `layout` is what it really had."""
+class Spoken(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer, the characters behind which it was updated, and the run's times; `layout` is what it really had."""
 
     text: str
     updates: tuple[int, ...]
-    layout: Layout | None
-    summary: Summary
+    layout: str | None
+    ended: str
+    first_token_s: float | None
+    total_s: float
+
+
+class Replays:
+    """Runs replays on one backend; what was said once is kept."""
+
+    def __init__(self, backend: Backend, kept: Kept[Spoken], *identity: object) -> None:
+        """`identity` is what else answers depend on: the model."""
+        self._backend = backend
+        self._kept = kept
+        self._identity = identity
+
+    async def run(self, one: Replay) -> Spoken:
+        """What was said. Raises what a run's failure raises."""
+        key = key_of(VERSION, self._identity, make_graph(one), one)
+        spoken = self._kept.get(key)
+        if spoken is None:
+            spoken = await replay(self._backend, one)
+            self._kept.put(key, spoken)
+        return spoken
 
 
 def split_pieces(text: str) -> tuple[str, ...]:
     """A text in pieces of up to six characters that begin with its words: about as many as a tokenizer makes."""
     return tuple(_PIECE.findall(text))
+
+
+def configure(backend: str, model: str, threads: int | None = None) -> Config:
+    """A configuration with nothing but the aggregator. Raises ConfigError for a model or a backend that is none."""
+    keys = {"backend": backend, "model": model, "threads": threads}
+    raw = {
+        "models": {AGGREGATOR: {key: value for key, value in keys.items() if value is not None}},
+        "pipelines": {AGGREGATOR: {"topology": "single", "model": AGGREGATOR}},
+    }
+    return read_config(raw, "the command line")
 
 
 @asynccontextmanager
@@ -77,8 +114,8 @@ async def open_aggregator(config: Config) -> AsyncIterator[Backend]:
             await loop.shutdown_default_executor()
 
 
-async def replay(backend: Backend, one: Replay) -> Replayed:
-    """Run it to its end. Raises what a run's failure raises."""
+async def replay(backend: Backend, one: Replay) -> Spoken:
+    """Run it to its end. Raises RunFailed if there is no whole answer."""
     graph = make_graph(one)
     backends: dict[str, Backend] = {
         name: ScriptedBackend(_script(text, one.speeds.get(name, one.speed))) for name, text in one.proposals.items()
@@ -88,8 +125,17 @@ async def replay(backend: Backend, one: Replay) -> Replayed:
         events = [event async for event in run.events()]
         text = run.answer
     summary = summarize(events)
+    if summary.reason == "failed":
+        raise RunFailed(summary.error or "the run failed")
     own = next(agent for agent in summary.agents if agent.name == AGGREGATOR)
-    return Replayed(text=text, updates=_updates(events), layout=own.layout, summary=summary)
+    return Spoken(
+        text=text,
+        updates=_updates(events),
+        layout=own.layout,
+        ended=summary.reason or "",
+        first_token_s=summary.first_token_s,
+        total_s=summary.total_s,
+    )
 
 
 def make_graph(one: Replay) -> Graph:

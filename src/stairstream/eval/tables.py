@@ -31,11 +31,11 @@ def percent(value: float | None, interval: Interval | None = None, digits: int =
     return f"{value:.{digits}%}" + _bounds(interval, 100, f".{digits}f", "")
 
 
-def points(value: float | None, interval: Interval | None = None) -> str:
+def points(value: float | None, interval: Interval | None = None, digits: int = 0) -> str:
     """A difference of shares, in points of a hundred."""
     if value is None:
         return "-"
-    return f"{100 * value:+.0f}" + _bounds(interval, 100, ".0f", "+")
+    return f"{100 * value:+.{digits}f}" + _bounds(interval, 100, f".{digits}f", "+")
 
 
 def number(value: float | None, interval: Interval | None = None, digits: int = 2) -> str:

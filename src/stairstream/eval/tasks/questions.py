@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from stairstream.eval.recorded import ALPACA_OUTPUTS, RecordedPrompt, read_rows
+from stairstream.eval.recorded import ALPACA_OUTPUTS, GSM8K, RecordedPrompt, read_rows
 
 TaskName = Literal["gsm8k", "mt-bench", "alpaca-eval", "arena-hard"]
 
@@ -74,7 +74,7 @@ def _read_arena_hard(file: Path) -> list[Question]:
 TASKS: Mapping[TaskName, Task] = {
     task.name: task
     for task in (
-        Task(name="gsm8k", file="gsm8k_test.jsonl.gz", is_judged=False, read=_read_gsm8k),
+        Task(name="gsm8k", file=GSM8K.name, is_judged=False, read=_read_gsm8k),
         Task(name="mt-bench", file="mt_bench_questions.jsonl.gz", is_judged=True, read=_read_mt_bench),
         Task(name="alpaca-eval", file=ALPACA_OUTPUTS.name, is_judged=True, read=_read_alpaca_eval),
         Task(name="arena-hard", file="arena_hard_v0.1_questions.jsonl.gz", is_judged=True, read=_read_arena_hard),

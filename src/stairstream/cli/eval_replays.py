@@ -1,0 +1,57 @@
+"""What commands that replay proposals share: the engine that the aggregator runs on."""
+
+import importlib.util
+from collections.abc import Awaitable, Callable
+from typing import Literal, TypeVar, get_args
+
+from stairstream.cli.terminal import show_loading
+from stairstream.config.reading import nearest
+from stairstream.core.errors import ConfigError, MissingExtra
+from stairstream.eval.replay import AGGREGATOR, Replays, Spoken, configure, open_aggregator
+from stairstream.eval.tasks.kept import Kept
+from stairstream.eval.tasks.systems import identify_models
+from stairstream.sim.clock import run as run_in_virtual_time
+
+Engine = Literal["torch", "llamacpp"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+T = TypeVar("T")
+
+
+def read_engine(name: str) -> Engine:
+    """The engine of that name. Raises ConfigError, and MissingExtra if it is not installed."""
+    for engine in ENGINES:
+        if engine == name:
+            check_engine(engine)
+            return engine
+    raise ConfigError(f"--backend: {name!r} is not one{nearest(name, ENGINES)}")
+
+
+def check_engine(engine: Engine) -> None:
+    """Raises MissingExtra if it is not installed."""
+    extra, packages = ("torch", ("torch", "transformers", "gguf")) if engine == "torch" else ("local", ("xllamacpp",))
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(f"{engine} needs {package}; install it with: pip install 'stairstream[{extra}]'")
+
+
+def identify(engine: Engine, model: str) -> object:
+    """What answers depend on besides what is asked. Raises ConfigError if there is no such model."""
+    return identify_models(configure(engine, model).models, [AGGREGATOR])
+
+
+def run_replays(
+    engine: Engine, model: str, threads: int | None, kept: Kept[Spoken], work: Callable[[Replays], Awaitable[T]]
+) -> T:
+    """Do work with replays on an engine, in virtual time."""
+    identity = identify(engine, model)
+
+    async def main() -> T:
+        with show_loading(model):
+            opening = open_aggregator(configure(engine, model, threads))
+            backend = await opening.__aenter__()
+        try:
+            return await work(Replays(backend, kept, identity))
+        finally:
+            await opening.__aexit__(None, None, None)
+
+    return run_in_virtual_time(main())

@@ -1,0 +1,184 @@
+"""`stairstream eval robustness`: how far answers follow one proposer that is wrong."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from stairstream.backends.torch.backend import find_torch_model
+from stairstream.cli.eval_output import open_bar, print_json, print_tables, results_folder, tell, write_report
+from stairstream.cli.eval_replays import Engine, check_engine, identify, read_engine, run_replays
+from stairstream.cli.eval_retention import read_setups
+from stairstream.cli.terminal import show_loading
+from stairstream.config.reading import nearest
+from stairstream.core.errors import ConfigError
+from stairstream.core.graph import Sampling
+from stairstream.eval.intervals import check_installed
+from stairstream.eval.recorded import PROPOSERS, REFERENCE, read_prompts
+from stairstream.eval.replay import Replays, Spoken
+from stairstream.eval.retention.scores import Setup
+from stairstream.eval.robustness.corruption import Kind, Part
+from stairstream.eval.robustness.free import FreeRow, count_runs, run_free
+from stairstream.eval.robustness.numeric import NumberRow, count_numbers, run_numbers
+from stairstream.eval.robustness.plan import Plan, Wrong
+from stairstream.eval.robustness.report import make_forced_table, make_free_table, make_number_table
+from stairstream.eval.robustness.scores import ForcedRow, Nats, count_forced
+from stairstream.eval.tables import Table
+from stairstream.eval.tasks.kept import Kept
+from stairstream.eval.tasks.questions import TASKS, Question, pick
+
+TRIALS = ("free", "numbers", "forced")
+POLICIES = ("wait", "balanced", "balanced,quorum=1", "balanced,quorum=all", "balanced,lead=-32", "careful", "paper")
+"""`wait` is always there; the others differ in quorum, lead and first chunk."""
+PENALTY = 1.1
+"""A small model that always takes the likeliest word repeats itself without it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """The options of the command; see its help."""
+
+    trials: Sequence[str]
+    kinds: Sequence[str]
+    policies: Sequence[str]
+    layout: str | None
+    limit: int
+    cut: int
+    max_tokens: int
+    model: str
+    backend: str
+    threads: int | None
+    data: Path
+    problems: Path
+    out: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All that came of the trials."""
+
+    model: str
+    backend: str
+    cut_words: int
+    max_tokens: int
+    free: tuple[FreeRow, ...]
+    numbers: tuple[NumberRow, ...]
+    forced: tuple[ForcedRow, ...]
+
+
+def eval_robustness(choices: Choices, *, as_json: bool) -> None:
+    """Try and print. Raises ConfigError for what can't be, before a model is loaded."""
+    trials = _choose(choices.trials, TRIALS, "--trial")
+    engine = read_engine(choices.backend)
+    check_installed()
+    plan = _make_plan(choices, engine)
+    problems = _find_problems(choices) if "numbers" in trials else []
+    folder = choices.out or results_folder()
+    spoken = Kept(folder / "replays.jsonl", Spoken)
+    nats = Kept(folder / "forced.jsonl", Nats)
+    identify(engine, choices.model)
+    if "forced" in trials and engine != "torch":
+        tell("skipped forced: teacher forcing needs --backend torch")
+    try:
+        free, numbers = _run_replayed(choices, engine, plan, problems, trials, spoken)
+        forced = _run_forced(choices, plan, nats) if "forced" in trials and engine == "torch" else ()
+    except BaseException:
+        tell(f"what was computed so far is kept in {folder}; the same command goes on from there")
+        raise
+    report = Report(
+        model=choices.model,
+        backend=engine,
+        cut_words=choices.cut,
+        max_tokens=choices.max_tokens,
+        free=free,
+        numbers=numbers,
+        forced=forced,
+    )
+    tables = _make_tables(report)
+    write_report(folder, "robustness", "Robustness", tables, report)
+    if as_json:
+        print_json(report)
+    else:
+        print_tables(tables)
+        tell(f"all in {folder}")
+
+
+def _make_plan(choices: Choices, engine: Engine) -> Plan:
+    layout = choices.layout or ("insert" if engine == "torch" else "grouped")
+    names = ["wait", *(name for name in choices.policies or POLICIES if name != "wait")]
+    kinds: list[Kind] = [kind for kind in get_args(Kind) if kind in _choose(choices.kinds, get_args(Kind), "--kind")]
+    return Plan(
+        prompts=read_prompts(choices.data, (*PROPOSERS, REFERENCE), choices.limit),
+        setups=read_setups(names, [layout]),
+        wrongs=[Wrong(kind=kind, part=part) for kind in kinds for part in get_args(Part)],
+        most_words=choices.cut,
+        sampling=Sampling(max_tokens=choices.max_tokens, temperature=0.0, repetition_penalty=PENALTY),
+    )
+
+
+def _choose(names: Sequence[str], known: Sequence[str], option: str) -> Sequence[str]:
+    """Those that were named; all if none was."""
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{option}: {name!r} is not one{nearest(name, known)}")
+    return names or known
+
+
+def _find_problems(choices: Choices) -> list[Question]:
+    """Problems with solutions; none, with a reason, where the file would have to be downloaded."""
+    if not choices.problems.exists():
+        tell(f"skipped numbers: there is no {choices.problems}; it would have to be downloaded, or name it --problems")
+        return []
+    return pick(TASKS["gsm8k"].read(choices.problems), choices.limit)
+
+
+def _run_replayed(
+    choices: Choices,
+    engine: Engine,
+    plan: Plan,
+    problems: Sequence[Question],
+    trials: Sequence[str],
+    kept: Kept[Spoken],
+) -> tuple[tuple[FreeRow, ...], tuple[NumberRow, ...]]:
+    setups: Sequence[Setup] = plan.setups
+
+    async def work(replays: Replays) -> tuple[tuple[FreeRow, ...], tuple[NumberRow, ...]]:
+        free: tuple[FreeRow, ...] = ()
+        numbers: tuple[NumberRow, ...] = ()
+        if "free" in trials:
+            with open_bar("free", count_runs(plan)) as advance:
+                free = await run_free(plan, replays, advance)
+        if problems:
+            with open_bar("numbers", count_numbers(problems, setups)) as advance:
+                numbers = await run_numbers(problems, setups, plan.sampling, replays, advance)
+        return free, numbers
+
+    if "free" not in trials and not problems:
+        return (), ()
+    return run_replays(engine, choices.model, choices.threads, kept, work)
+
+
+def _run_forced(choices: Choices, plan: Plan, kept: Kept[Nats]) -> tuple[ForcedRow, ...]:
+    check_engine("torch")
+    import torch
+
+    from stairstream.backends.torch.load import load
+    from stairstream.eval.robustness.forced import run_forced
+
+    if choices.threads is not None:
+        torch.set_num_threads(choices.threads)
+    with show_loading(choices.model):
+        loaded = load(find_torch_model(choices.model), None)
+    with open_bar("forced", count_forced(plan)) as advance:
+        return run_forced(loaded, plan, kept, identify("torch", choices.model), advance)
+
+
+def _make_tables(report: Report) -> list[Table]:
+    tables = []
+    if report.free:
+        tables.append(make_free_table(report.free))
+    if report.numbers:
+        tables.append(make_number_table(report.numbers))
+    if report.forced:
+        tables.append(make_forced_table(report.forced))
+    return tables

@@ -1,0 +1,1 @@
+"""How far an answer follows one proposer that is wrong."""

@@ -1,0 +1,97 @@
+"""Free-running answers: the aggregator writes its own words beside replayed proposals, one of which is wrong."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from stairstream.eval.intervals import Interval, bootstrap_mean
+from stairstream.eval.recorded import PROPOSERS
+from stairstream.eval.replay import Replay, Replays, Spoken
+from stairstream.eval.retention.scores import Setup
+from stairstream.eval.robustness.following import share_only_from
+from stairstream.eval.robustness.plan import Plan, Wrong, proposals_of, speeds_of, spoil, wrong_place
+
+GRAM = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """The share of an answer that only the planted words have: with them, without them (chance), and the difference
+    with its interval over the prompts."""
+
+    planted: float
+    chance: float
+    difference: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreeRow:
+    """One policy and one way to be wrong, over all prompts."""
+
+    policy: str
+    layout: str
+    wrong: Wrong
+    num_prompts: int
+    words: Followed
+    grams: Followed
+    first_token_s: float
+    updates: float
+
+
+def count_runs(plan: Plan) -> int:
+    """How many answers there are in all."""
+    return len(plan.prompts) * len(plan.setups) * (len(plan.wrongs) + 1)
+
+
+async def run_free(plan: Plan, replays: Replays, tell: Callable[[int], None]) -> tuple[FreeRow, ...]:
+    """Every prompt under every setup, right and wrong in every way."""
+    right: dict[Setup, list[Spoken]] = {setup: [] for setup in plan.setups}
+    wrong: dict[tuple[Setup, Wrong], list[Spoken]] = {(setup, one): [] for setup in plan.setups for one in plan.wrongs}
+    for number in range(len(plan.prompts)):
+        for setup in plan.setups:
+            right[setup].append(await replays.run(make_replay(plan, number, setup, None)))
+            tell(1)
+            for one in plan.wrongs:
+                wrong[setup, one].append(await replays.run(make_replay(plan, number, setup, one)))
+                tell(1)
+    return tuple(_make_row(plan, setup, one, right[setup], spoken) for (setup, one), spoken in wrong.items())
+
+
+def make_replay(plan: Plan, number: int, setup: Setup, wrong: Wrong | None) -> Replay:
+    """A prompt's proposals, right or wrong, at their speeds."""
+    texts, place = proposals_of(plan, number), wrong_place(number)
+    if wrong is not None:
+        texts[place] = spoil(plan, number, wrong).text
+    return Replay(
+        asked=plan.prompts[number].instruction,
+        proposals=dict(zip(PROPOSERS, texts, strict=True)),
+        policy=setup.policy,
+        layout=setup.layout,
+        sampling=plan.sampling,
+        speeds=dict(zip(PROPOSERS, speeds_of(place), strict=True)),
+    )
+
+
+def _make_row(plan: Plan, setup: Setup, wrong: Wrong, right: Sequence[Spoken], spoken: Sequence[Spoken]) -> FreeRow:
+    return FreeRow(
+        policy=setup.name,
+        layout=setup.layout,
+        wrong=wrong,
+        num_prompts=len(spoken),
+        words=_followed(plan, wrong, right, spoken, 1),
+        grams=_followed(plan, wrong, right, spoken, GRAM),
+        first_token_s=fmean(one.first_token_s or 0.0 for one in spoken),
+        updates=fmean(len(one.updates) for one in spoken),
+    )
+
+
+def _followed(plan: Plan, wrong: Wrong, right: Sequence[Spoken], spoken: Sequence[Spoken], size: int) -> Followed:
+    planted, chance = [], []
+    for number, (clean, own) in enumerate(zip(right, spoken, strict=True)):
+        words = spoil(plan, number, wrong).planted
+        others = [*proposals_of(plan, number), plan.prompts[number].instruction]
+        planted.append(share_only_from(own.text, words, others, size))
+        chance.append(share_only_from(clean.text, words, others, size))
+    gaps = [one - its for one, its in zip(planted, chance, strict=True)]
+    return Followed(planted=fmean(planted), chance=fmean(chance), difference=fmean(gaps), interval=bootstrap_mean(gaps))

@@ -1,0 +1,39 @@
+"""Problems of GSM8K with solutions to propose, one of which may name a wrong number."""
+
+import re
+from dataclasses import dataclass
+
+from stairstream.eval.robustness.corruption import Part
+from stairstream.eval.tasks.numbers import final_number
+
+_CALCULATION = re.compile(r"<<[^>]*>>")
+OPENINGS = ("The answer is {}.", "It is {}.", "We get {}.")
+CLOSINGS = ("So the answer is {}.", "So it is {}.", "So we get {}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solved:
+    """A problem's solution and its number, and a number that is wrong."""
+
+    steps: str
+    right: str
+    wrong: str
+
+
+def solve(answer: str) -> Solved:
+    """From an answer as GSM8K has it."""
+    number = final_number(answer)
+    assert number is not None, "GSM8K's answers end in a number"
+    steps = _CALCULATION.sub("", answer.rpartition("####")[0]).strip()
+    return Solved(steps=steps, right=f"{number}", wrong=f"{number * 2 + 3}")
+
+
+def propose(solved: Solved, place: int, wrong: Part | None = None) -> str:
+    """A proposal that names its number, then how it comes about, then the number again; wordings differ by place.
+
+    `wrong` says where it names the wrong one: in its first sentence, its last, or both.
+    """
+    first = solved.wrong if wrong in ("head", "all") else solved.right
+    last = solved.wrong if wrong in ("tail", "all") else solved.right
+    style = place % len(OPENINGS)
+    return f"{OPENINGS[style].format(first)}\n{solved.steps}\n{CLOSINGS[style].format(last)}"
