@@ -53,3 +53,10 @@ def test_a_stop_string_wholly_in_earlier_words_is_no_match() -> None:
     finder = StopFinder(["END"], "the END")
     assert finder.feed(" of it") == " of it"
     assert not finder.is_found
+
+
+def test_the_stop_string_that_was_found_is_named() -> None:
+    finder = StopFinder(["END", "stop", "top"])
+    assert finder.found is None
+    assert finder.feed("Do not sto") + finder.feed("p here") == "Do not "
+    assert finder.found == "stop", "the longest of those that end there"

@@ -33,6 +33,11 @@ class Continuation:
         self.num_tokens = 0
         self.reason: EndReason | None = None
 
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that ended the answer."""
+        return self._stops.found if self._stops else None
+
     def end_soon(self) -> None:
         """End at the next word edge; at once where words don't matter or one has just ended."""
         self._ending = "stopped"

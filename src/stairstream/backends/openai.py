@@ -274,7 +274,9 @@ class OpenAISession:
                 yield note
             self._check_end(call)
             prefetched, self._prefetched = self._prefetched, Usage(cached_tokens=0)
-            yield Ended(reason=call.reason(), usage=call.usage() + prefetched)
+            yield Ended(
+                reason=call.reason(), usage=call.usage() + prefetched, stop_string=call.continuation.stop_string
+            )
         finally:
             self._call = None
             call.let_go()

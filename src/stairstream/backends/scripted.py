@@ -270,7 +270,7 @@ class ScriptedSession:
                 reason = "length"
             usage = Usage(prompt_tokens=call.prompt_tokens, cached_tokens=cached, completion_tokens=count)
             prefetched, self._prefetched = self._prefetched, Usage(cached_tokens=0)
-            yield Ended(reason=reason, usage=usage + prefetched)
+            yield Ended(reason=reason, usage=usage + prefetched, stop_string=stops.found if stops else None)
         finally:
             self._backend.num_writing -= 1
             self._seen = [*self._seen[-1:], words_of(call.prompt) + [word.strip() for word in remaining[:count]]]

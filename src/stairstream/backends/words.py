@@ -48,6 +48,11 @@ class DeltaMaker:
         """Whether a stop string ended the answer."""
         return self._stops.is_found
 
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that ended the answer."""
+        return self._stops.found
+
     def feed(self, text: str, ids: Ids) -> Delta | None:
         """The delta that these tokens complete, if any."""
         self._text += text

@@ -121,13 +121,14 @@ class Noted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEnded:
-    """A step is over; `usage` is an estimate where the backend did not say."""
+    """A step is over; `usage` is an estimate where the backend did not say, `stop_string` what the answer ended at."""
 
     at_s: float
     agent: str
     step: int
     reason: EndReason | Literal["failed", "cancelled"]
     usage: Usage
+    stop_string: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

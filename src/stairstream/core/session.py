@@ -105,10 +105,11 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """Last item of a write. `usage` is None where the endpoint did not say."""
+    """Last item of a write. `usage` is None where the endpoint did not say; `stop_string` is the one that was found."""
 
     reason: EndReason
     usage: Usage | None = None
+    stop_string: str | None = None
 
 
 WriteItem = Began | Delta | ToolDelta | Note | Ended

@@ -271,8 +271,10 @@ class AgentLoop:
         finally:
             self._session = None
             self._hush()
-            usage = self._usage(ended)
-            self._emit(StepEnded(at_s=self._clock(), agent=name, step=step, reason=reason, usage=usage))
+            usage, stop = self._usage(ended), ended.stop_string if ended else None
+            self._emit(
+                StepEnded(at_s=self._clock(), agent=name, step=step, reason=reason, usage=usage, stop_string=stop)
+            )
         self._own = replace(
             self._own,
             is_writing=False,

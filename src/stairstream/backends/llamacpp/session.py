@@ -31,6 +31,7 @@ class _Call:
     num_written: int = 0
     timings: Timings | None = None
     stop_type: str = ""
+    stop_string: str | None = None
 
     def usage(self) -> Usage | None:
         if self.timings is None:
@@ -115,7 +116,7 @@ class LlamaCppSession:
                 break
             # the limit came inside the first character: once more, with room for a whole one
             call = _Call(limit=min(call.limit + _CHARACTER_TOKENS, room))
-        yield Ended(reason=self._reason(call, limit), usage=usage)
+        yield Ended(reason=self._reason(call, limit), usage=usage, stop_string=call.stop_string)
 
     def _reason(self, call: _Call, limit: int) -> EndReason:
         if call.stop_type in ("eos", "word"):
@@ -159,6 +160,7 @@ class LlamaCppSession:
             self._writing = None
         if delta := maker.finish():
             yield await self._keep(delta, call)
+        call.stop_string = maker.stop_string
 
     async def _take(self, event: Event, call: _Call) -> Ids:
         """The ids of an event's tokens, counted."""

@@ -77,12 +77,14 @@ class TorchSession:
         usage = Usage(prompt_tokens=size, cached_tokens=size)
         room = self._context_tokens - size
         reason: EndReason = "length" if room < 1 else "stopped" if self._is_stopped else "limit"
+        stop: str | None = None
         if reason == "limit":
             writing = _Writing(self._tokens, self._prompter, self._agent)
             async with aclosing(self._run(pieces, min(limit, room), writing)) as deltas:
                 async for delta in deltas:
                     yield delta
             reason = "length" if writing.reason == "limit" and room <= limit else writing.reason
+            stop = writing.stop_string
             early, self._early_tokens = self._early_tokens, 0
             usage = replace(
                 usage,
@@ -90,7 +92,7 @@ class TorchSession:
                 completion_tokens=writing.num_written,
                 early_tokens=early,
             )
-        yield Ended(reason=reason, usage=usage)
+        yield Ended(reason=reason, usage=usage, stop_string=stop)
 
     async def _run(self, pieces: list[Piece], limit: int, writing: "_Writing") -> AsyncGenerator[Delta, None]:
         """One job; then more of a token each while the last character is not whole."""
@@ -199,6 +201,11 @@ class _Writing:
     def is_at_stop(self) -> bool:
         """Whether a stop string ended the answer."""
         return self._maker.is_at_stop
+
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that ended the answer."""
+        return self._maker.stop_string
 
     def take(self, token: int) -> Delta | None:
         """The delta that a token completes, if any."""

@@ -108,12 +108,14 @@ class VllmSession:
         usage = Usage(prompt_tokens=size, cached_tokens=size)
         room = self._engine.context_tokens - size
         reason: EndReason = "length" if room < 1 else "stopped" if self._is_stopped else "limit"
+        stop: str | None = None
         if reason == "limit":
             writing = Writing(self._engine.tokens, self._prompter, self._agent)
             async with aclosing(self._run(context, min(limit, room), writing)) as deltas:
                 async for delta in deltas:
                     yield delta
             reason = "length" if writing.reason == "limit" and room <= limit else writing.reason
+            stop = writing.stop_string
             early, self._early_tokens = self._early_tokens, 0
             usage = Usage(
                 prompt_tokens=size,
@@ -121,7 +123,7 @@ class VllmSession:
                 completion_tokens=writing.num_written,
                 early_tokens=early,
             )
-        yield Ended(reason=reason, usage=usage)
+        yield Ended(reason=reason, usage=usage, stop_string=stop)
 
     async def _run(self, context: list[int], limit: int, writing: Writing) -> AsyncGenerator[Delta, None]:
         """Turn after turn until the answer ends, the limit, or a stop; and on while the last character is not whole."""

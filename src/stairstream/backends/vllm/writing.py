@@ -36,6 +36,11 @@ class Writing:
         return self._maker.is_at_stop
 
     @property
+    def stop_string(self) -> str | None:
+        """The stop string that ended the answer."""
+        return self._maker.stop_string
+
+    @property
     def is_inside_character(self) -> bool:
         """Whether the last tokens do not make a character yet."""
         return bool(self._pending)
