@@ -12,7 +12,7 @@ from stairstream.server.gate import Caller, Grant, Used, Wanted
 from stairstream.server.keys import KeyLimits, KeyRing
 from stairstream.server.limits import BUSY_RETRY_S, PerMinute, Places
 
-NO_KEY = "no API key was given; send one as the header Authorization: Bearer sk-stair-..."
+NO_KEY = "no API key was given; send one as the header Authorization: Bearer sk-stair-..., or x-api-key"
 WRONG_KEY = "the API key is unknown or has been revoked"
 
 
@@ -30,10 +30,10 @@ class KeyedGate:
 
     def identify(self, headers: Mapping[str, str]) -> Caller:
         """As in Gate."""
-        scheme, _, text = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not text.strip():
+        text = _find_key(headers)
+        if not text:
             raise _unauthorized(NO_KEY)
-        key = self._ring.find(text.strip())
+        key = self._ring.find(text)
         if key is None:
             raise _unauthorized(WRONG_KEY)
         return Caller(key_id=key.id, name=key.name)
@@ -112,6 +112,12 @@ def _check(limits: KeyLimits, meters: _Meters, wanted: Wanted, now_s: float) -> 
     if meters.tokens and (wait_s := meters.tokens.wait_s(wanted.tokens, now_s)):
         rate = f"{limits.tokens_per_minute:g} tokens per minute, and this may use {wanted.tokens}"
         raise _too_many(f"the key may use {rate}", "tokens_per_minute", wait_s)
+
+
+def _find_key(headers: Mapping[str, str]) -> str:
+    """The text of the key, empty for none: Anthropic's older clients have a header of their own."""
+    scheme, _, text = headers.get("authorization", "").partition(" ")
+    return (text if scheme.lower() == "bearer" else headers.get("x-api-key", "")).strip()
 
 
 def _too_many(message: str, code: str, retry_s: float) -> ApiError:

@@ -1,0 +1,120 @@
+"""What came of a run, as a message: its blocks, its usage, how it ended."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from stairstream.api import Answer
+from stairstream.core.events import Called, Event, StepEnded, Wrote, calls_of
+from stairstream.core.messages import ToolCall
+from stairstream.engine.run import Run
+from stairstream.server.answer import make_result, make_usage
+from stairstream.server.asking import Asking
+from stairstream.server.errors import ApiError
+from stairstream.server.messages import wire
+from stairstream.server.showing import FirstProposal
+
+_decode_input = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def make_message(asking: Asking, run: Run) -> wire.MessagesAnswer:
+    """The message of a run that has ended well."""
+    answer = asking.answer_of(run)
+    reason, sequence = make_stop(asking, run, answer)
+    return wire.MessagesAnswer(
+        id=message_id(run),
+        model=asking.model,
+        content=_make_blocks(asking, run),
+        stop_reason=reason,
+        stop_sequence=sequence,
+        usage=make_message_usage(answer),
+        stairstream=make_result(asking, run.id, answer),
+    )
+
+
+def message_id(run: Run) -> str:
+    """The message's id."""
+    return f"msg_{run.id}"
+
+
+def make_message_usage(answer: Answer) -> wire.MessageUsage:
+    """All agents' tokens."""
+    usage = make_usage(answer)
+    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
+    return wire.MessageUsage(
+        input_tokens=usage.prompt_tokens - (cached or 0),
+        output_tokens=usage.completion_tokens,
+        cache_read_input_tokens=cached,
+        output_tokens_details=wire.OutputDetails(usage.completion_tokens_details.reasoning_tokens),
+    )
+
+
+def make_stop(asking: Asking, run: Run, answer: Answer) -> tuple[wire.StopReason, str | None]:
+    """Why the answer ended, and at which of the client's stop sequences."""
+    match answer.summary.reason:
+        case "stop":
+            stop = _find_stop(run)
+            return ("stop_sequence", stop) if stop in asking.asked.stop else ("end_turn", None)
+        case "tool_calls":
+            return "tool_use", None
+        case "content_filter":
+            return "refusal", None
+        case _:  # its own limit, or its run's: time or money was up
+            return "max_tokens", None
+
+
+def split_words(run: Run) -> tuple[str, str]:
+    """The answer's words before its first call of a tool, and those behind."""
+    before = 0
+    for event in run.past:
+        if isinstance(event, Called) and event.agent == run.graph.answer:
+            return run.answer[:before], run.answer[before:]
+        if isinstance(event, Wrote) and event.agent == run.graph.answer:
+            before = event.end
+    return run.answer, ""
+
+
+def _make_blocks(asking: Asking, run: Run) -> list[wire.BlockOut]:
+    """Blocks in the order of a stream."""
+    blocks: list[wire.BlockOut] = []
+    if asking.show == "thinking" and (thoughts := FirstProposal(run).tell_all(run.past)):
+        blocks.append(wire.ThinkingOut(thoughts))
+    before, behind = split_words(run)
+    calls = calls_of(run.past, run.graph.answer)
+    if before or not (calls or behind):
+        blocks.append(wire.TextOut(before))
+    is_whole = asking.answer_of(run).summary.reason == "tool_calls"
+    for call in calls:
+        arguments = _read_arguments(call)
+        if arguments is not None:
+            blocks.append(wire.ToolUseOut(id=call.id, name=call.name, input=arguments))
+        elif is_whole:  # else it was cut off in the middle, as the stop reason says
+            message = f"the model called {call.name[:80]!r} with arguments that are no JSON object"
+            raise ApiError(status=502, message=message, kind="server_error", code="upstream_malformed")
+    if behind:
+        blocks.append(wire.TextOut(behind))
+    return blocks
+
+
+def _read_arguments(call: ToolCall) -> msgspec.Raw | None:
+    """What a model wrote, if it is an object: here it must be one."""
+    text = call.arguments.strip() or "{}"
+    try:
+        _decode_input(text)
+    except msgspec.DecodeError:
+        return None
+    return msgspec.Raw(text.encode())
+
+
+def _find_stop(run: Run) -> str | None:
+    """The stop string that the answer ended at, if it did."""
+    stops = run.graph.agent(run.graph.answer).sampling.stop
+    last = _last_step(run.past, run.graph.answer)
+    if last is None or last.reason != "stop_string":
+        return None
+    return last.stop_string or (stops[0] if len(stops) == 1 else None)
+
+
+def _last_step(events: Sequence[Event], agent: str) -> StepEnded | None:
+    own = (event for event in reversed(events) if isinstance(event, StepEnded) and event.agent == agent)
+    return next(own, None)

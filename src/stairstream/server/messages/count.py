@@ -1,0 +1,28 @@
+"""POST /v1/messages/count_tokens: how long a request is, without running it."""
+
+import msgspec
+
+from stairstream.core.messages import estimate_size
+from stairstream.core.tokens import estimate_tokens
+from stairstream.server.exchange import Exchange, Handler
+from stairstream.server.messages.request import make_tools, read_conversation
+from stairstream.server.messages.wire import MessagesQuestion, TokenCount
+from stairstream.server.request import choose_pipeline, decode_body, read_options
+from stairstream.server.service import Service
+
+_QUESTION = msgspec.json.Decoder(MessagesQuestion)
+
+
+def count_message_tokens(service: Service) -> Handler:
+    """The handler. What one agent is asked is counted, once; a run reads it once per agent and update."""
+
+    async def count(exchange: Exchange) -> None:
+        service.gate.identify(exchange.headers)
+        question, fields = decode_body(await exchange.read_body(), _QUESTION)
+        choose_pipeline(question.model, read_options(None, fields), service)
+        tokens = sum(map(estimate_size, read_conversation(question, service)))
+        tokens += estimate_tokens((make_tools(question) or b"").decode())
+        note = {"x-stairstream-note": "an estimate: the models' own tokenizers are not asked"}
+        await exchange.answer_json(TokenCount(input_tokens=tokens), headers=note)
+
+    return count

@@ -1,0 +1,135 @@
+"""The body of a message's request becomes what is to be run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from stairstream.core.asked import Asked
+from stairstream.core.messages import Conversation
+from stairstream.server.asking import Asking
+from stairstream.server.errors import ApiError, bad
+from stairstream.server.messages import wire
+from stairstream.server.messages.turns import read_turns
+from stairstream.server.request import Fields, choose_pipeline, decode_body, list_unknown, make_asking, read_options
+from stairstream.server.service import Service
+from stairstream.server.wire import StairstreamOptions
+
+_REQUEST = msgspec.json.Decoder(wire.MessagesRequest)
+_KNOWN = frozenset(wire.MessagesRequest.__struct_fields__)
+_encode = msgspec.json.Encoder().encode
+_NULL = b"null"
+_REFUSED: Mapping[str, str] = {
+    "container": "nothing is executed here; leave it out",
+    "mcp_servers": "this server calls no other servers; give their tools as tools, and call them yourself",
+}
+
+
+def read_message(body: bytes, service: Service) -> Asking:
+    """What the body asks for. Raises ApiError, which names the parameter."""
+    request, fields = decode_body(body, _REQUEST)
+    for name, problem in _REFUSED.items():
+        if bytes(fields.get(name, _NULL)) != _NULL:
+            raise bad(name, problem, "unsupported_parameter")
+    options = _read_options(request, fields)
+    try:
+        return make_asking(
+            service,
+            pipeline=choose_pipeline(request.model, options, service),
+            model=request.model,
+            conversation=read_conversation(request, service),
+            asked=_read_asked(request),
+            options=options,
+            is_stream=bool(request.stream),
+            ignored=(*list_unknown(fields, _KNOWN), *_list_ignored(request)),
+            notes=[],
+        )
+    except ApiError as exc:
+        raise _renamed(exc) from None
+
+
+def read_conversation(question: wire.MessagesQuestion, service: Service) -> Conversation:
+    """The conversation of a request; ApiError for one that is longer than this server takes."""
+    most = service.limits.messages
+    if len(question.messages) > most:
+        raise bad("messages", f"{len(question.messages)} of them are more than this server takes ({most})")
+    return read_turns(question.messages, question.system)
+
+
+def make_tools(question: wire.MessagesQuestion) -> bytes | None:
+    """The tools as chat completions have them."""
+    return _encode([_as_chat_tool(tool) for tool in question.tools]) if question.tools else None
+
+
+def _read_options(request: wire.MessagesRequest, fields: Fields) -> StairstreamOptions:
+    """A client that wants thoughts, and does not say of whom, is shown a proposal."""
+    options = read_options(request.stairstream, fields)
+    if options.show == "events":
+        raise bad("stairstream.show", "events are shown by POST /v1/runs, and in chat completions")
+    thinking = request.thinking
+    if options.show is None and thinking and thinking.type != "disabled" and thinking.display != "omitted":
+        return msgspec.structs.replace(options, show="thinking")
+    return options
+
+
+def _list_ignored(request: wire.MessagesRequest) -> list[str]:
+    given = {
+        "thinking.budget_tokens": request.thinking and request.thinking.budget_tokens,
+        "output_config.effort": request.output_config and request.output_config.effort,
+    }
+    return [name for name, value in given.items() if value is not None]
+
+
+def _read_asked(request: wire.MessagesRequest) -> Asked:
+    choice, is_parallel = _read_tool_choice(request) if request.tools else (None, None)
+    return Asked(
+        max_tokens=request.max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        stop=tuple(request.stop_sequences or ()),
+        response_format=_read_format(request),
+        tools=make_tools(request),
+        tool_choice=choice,
+        parallel_tool_calls=is_parallel,
+        user=request.metadata.user_id if request.metadata else None,
+    )
+
+
+def _as_chat_tool(tool: wire.MessagesTool) -> dict[str, Any]:
+    given = {"description": tool.description, "strict": tool.strict}
+    more = {name: value for name, value in given.items() if value is not None}
+    return {"type": "function", "function": {"name": tool.name, "parameters": tool.input_schema, **more}}
+
+
+def _read_tool_choice(request: wire.MessagesRequest) -> tuple[bytes | None, bool | None]:
+    """The choice as chat completions have it, and whether there may be several calls."""
+    match request.tool_choice:
+        case None:
+            return None, None
+        case wire.ToolChoiceNone():
+            return b'"none"', None
+        case wire.ToolChoiceAuto(disable_parallel_tool_use=is_single):
+            return b'"auto"', False if is_single else None
+        case wire.ToolChoiceAny(disable_parallel_tool_use=is_single):
+            return b'"required"', False if is_single else None
+        case wire.ToolChoiceTool(name=name, disable_parallel_tool_use=is_single):
+            return _encode({"type": "function", "function": {"name": name}}), False if is_single else None
+
+
+def _read_format(request: wire.MessagesRequest) -> bytes | None:
+    given = request.output_config.format if request.output_config else None
+    if given is None:
+        return None
+    schema = {"name": "answer", "schema": given.schema, "strict": True}
+    return _encode({"type": "json_schema", "json_schema": schema})
+
+
+def _renamed(error: ApiError) -> ApiError:
+    """The same error, with the parameter as it is called here."""
+    if error.param == "response_format":
+        error.param = "output_config.format"
+        error.message = error.message.replace("response_format", "output_config.format", 1)
+    elif error.param is not None and error.param.startswith("messages["):
+        # places are counted in the conversation, which is cut otherwise
+        error.param, error.message = "messages", error.message.replace(error.param, "messages", 1)
+    return error

@@ -1,0 +1,277 @@
+"""The shapes of /v1/messages, as the `anthropic` package has them."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Raw, Struct
+
+from stairstream.server.wire import Name, StairstreamOptions, StairstreamOut
+
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
+ErrorKind = Literal[
+    "invalid_request_error",
+    "authentication_error",
+    "billing_error",
+    "permission_error",
+    "not_found_error",
+    "request_too_large",
+    "rate_limit_error",
+    "timeout_error",
+    "overloaded_error",
+    "api_error",
+]
+MOST_STOP_SEQUENCES = 64
+
+# Messages
+
+
+class TextBlock(Struct, frozen=True, tag_field="type", tag="text"):
+    """Text."""
+
+    text: str
+
+
+class Base64Source(Struct, frozen=True, tag_field="type", tag="base64"):
+    """An image itself."""
+
+    media_type: Literal["image/jpeg", "image/png", "image/gif", "image/webp"]
+    data: Name
+
+
+class UrlSource(Struct, frozen=True, tag_field="type", tag="url"):
+    """Where an image is."""
+
+    url: Name
+
+
+class ImageBlock(Struct, frozen=True, tag_field="type", tag="image"):
+    """An image; only models that take images are shown it."""
+
+    source: Base64Source | UrlSource
+
+
+class ThinkingBlock(Struct, frozen=True, tag_field="type", tag="thinking"):
+    """What was thought before an earlier answer, as it was given; no model is shown it."""
+
+    thinking: str
+    signature: str = ""
+
+
+class RedactedThinkingBlock(Struct, frozen=True, tag_field="type", tag="redacted_thinking"):
+    """As `thinking`, of another server's."""
+
+    data: str
+
+
+class ToolUseBlock(Struct, frozen=True, tag_field="type", tag="tool_use"):
+    """A call of a tool."""
+
+    id: Name
+    name: Name
+    input: dict[str, Any]
+
+
+class ToolResultBlock(Struct, frozen=True, tag_field="type", tag="tool_result"):
+    """What a tool gave; only text."""
+
+    tool_use_id: Name
+    content: str | list[TextBlock] | None = None
+    is_error: bool = False
+
+
+class UserTurn(Struct, frozen=True, tag_field="role", tag="user"):
+    """What the user says, and what tools gave."""
+
+    content: str | list[TextBlock | ImageBlock | ToolResultBlock]
+
+
+class AssistantTurn(Struct, frozen=True, tag_field="role", tag="assistant"):
+    """What was answered. At the end of the conversation: the beginning of the answer, which is gone on with."""
+
+    content: str | list[TextBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock]
+
+
+class SystemTurn(Struct, frozen=True, tag_field="role", tag="system"):
+    """Instructions, in the middle of a conversation."""
+
+    content: str | list[TextBlock]
+
+
+Turn = UserTurn | AssistantTurn | SystemTurn
+
+# What the answer is to be like
+
+
+class MessagesTool(Struct, frozen=True):
+    """A tool of the client's; only these."""
+
+    name: Name
+    input_schema: dict[str, Any]
+    type: Literal["custom"] | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ToolChoiceAuto(Struct, frozen=True, tag_field="type", tag="auto"):
+    """The model may call a tool."""
+
+    disable_parallel_tool_use: bool = False
+
+
+class ToolChoiceAny(Struct, frozen=True, tag_field="type", tag="any"):
+    """The model must call some tool."""
+
+    disable_parallel_tool_use: bool = False
+
+
+class ToolChoiceTool(Struct, frozen=True, tag_field="type", tag="tool"):
+    """The model must call this tool."""
+
+    name: Name
+    disable_parallel_tool_use: bool = False
+
+
+class ToolChoiceNone(Struct, frozen=True, tag_field="type", tag="none"):
+    """The model may not call a tool."""
+
+
+class ThinkingConfig(Struct, frozen=True):
+    """Anything but `disabled` means `show: thinking`, unless `display` is `omitted`."""
+
+    type: Name
+    display: Literal["summarized", "omitted"] | None = None
+    budget_tokens: Annotated[int | None, Meta(description="Without effect.")] = None
+
+
+class MessagesSchemaFormat(Struct, frozen=True, tag_field="type", tag="json_schema"):
+    """JSON by a schema."""
+
+    schema: dict[str, Any]
+
+
+class OutputConfig(Struct, frozen=True):
+    """What the text is to be like."""
+
+    format: MessagesSchemaFormat | None = None
+    effort: Annotated[str | None, Meta(description="Without effect.")] = None
+
+
+class MessagesMetadata(Struct, frozen=True):
+    """Who the user is."""
+
+    user_id: str | None = None
+
+
+class MessagesQuestion(Struct, frozen=True, kw_only=True):
+    """What an answer is asked for. Parameters that are not here are accepted and listed in `x-stairstream-ignored`."""
+
+    model: Annotated[Name, Meta(description="A pipeline, or `pipeline:policy`.")]
+    messages: Annotated[list[Turn], Meta(min_length=1)]
+    system: str | list[TextBlock] | None = None
+    tools: list[MessagesTool] | None = None
+    tool_choice: ToolChoiceAuto | ToolChoiceAny | ToolChoiceTool | ToolChoiceNone | None = None
+    thinking: ThinkingConfig | None = None
+    output_config: OutputConfig | None = None
+
+
+class MessagesRequest(MessagesQuestion, frozen=True, kw_only=True):
+    """A request for a message. Parameters that are not here are accepted and listed in `x-stairstream-ignored`."""
+
+    max_tokens: Annotated[int, Meta(ge=1)]
+    stop_sequences: Annotated[list[Name], Meta(max_length=MOST_STOP_SEQUENCES)] | None = None
+    stream: bool | None = None
+    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    metadata: MessagesMetadata | None = None
+    stairstream: StairstreamOptions | None = None
+
+
+# Answers
+
+
+class TextOut(Struct, frozen=True, tag_field="type", tag="text"):
+    """The answer's words."""
+
+    text: str
+    citations: None = None
+
+
+class ThinkingOut(Struct, frozen=True, tag_field="type", tag="thinking"):
+    """One proposal, or the thoughts of a single model, where the request asked for it. Nobody has signed it."""
+
+    thinking: str
+    signature: str = ""
+
+
+class ToolUseOut(Struct, frozen=True, kw_only=True, tag_field="type", tag="tool_use"):
+    """A call that the client is to make."""
+
+    id: str
+    name: str
+    input: dict[str, Any] | Raw
+
+
+BlockOut = TextOut | ThinkingOut | ToolUseOut
+
+
+class OutputDetails(Struct, frozen=True):
+    """What nobody reads as the answer: the proposals, and thoughts."""
+
+    thinking_tokens: int
+
+
+class MessageUsage(Struct, frozen=True, kw_only=True):
+    """Tokens of all agents together. `input_tokens` are without those read from a cache; null is not known."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: None = None
+    output_tokens_details: OutputDetails | None = None
+
+
+class MessagesAnswer(Struct, frozen=True, kw_only=True):
+    """A message: as an answer, or as it stands at the beginning of a stream."""
+
+    id: str
+    model: str
+    content: list[BlockOut]
+    stop_reason: StopReason | None
+    stop_sequence: str | None
+    usage: MessageUsage
+    stairstream: StairstreamOut | None = None
+    type: Literal["message"] = "message"
+    role: Literal["assistant"] = "assistant"
+
+
+class MessagesEvent(Struct, frozen=True, kw_only=True):
+    """The data of one event of a stream; what else it has depends on its type."""
+
+    type: str
+
+
+class TokenCount(Struct, frozen=True, kw_only=True):
+    """An estimate: the tokenizers of the models are not asked."""
+
+    input_tokens: int
+
+
+class MessagesErrorDetails(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A word for programs."""
+
+    error_code: str
+
+
+class MessagesErrorBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is wrong: a word of the protocol, and a line for people."""
+
+    type: ErrorKind
+    message: str
+    details: MessagesErrorDetails | None = None
+
+
+class MessagesError(Struct, frozen=True, kw_only=True):
+    """An error, as the body of an answer or as an event of a stream."""
+
+    error: MessagesErrorBody
+    type: Literal["error"] = "error"
+    request_id: str | None = None
