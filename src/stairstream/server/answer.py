@@ -43,11 +43,11 @@ def make_result(
         policy=asking.policy_name,
         ended=summary.reason,
         layout=answer.layout,
-        first_token_s=summary.first_token_s,
-        longest_gap_s=summary.longest_gap_s,
-        total_s=summary.total_s,
+        first_token_s=_round(summary.first_token_s),
+        longest_gap_s=round(summary.longest_gap_s, 6),
+        total_s=round(summary.total_s, 6),
         updates=summary.updates,
-        seen_share=summary.seen_share,
+        seen_share=_round(summary.seen_share),
         cost=answer.cost,
         tokens_saved=answer.tokens_saved,
         degraded=list(summary.degraded),
@@ -57,6 +57,11 @@ def make_result(
     )
 
 
+def _round(number: float | None) -> float | None:
+    """Microseconds are enough."""
+    return None if number is None else round(number, 6)
+
+
 def _make_agent(one: AgentSummary, answer: Answer) -> wire.AgentOut:
     return wire.AgentOut(
         name=one.name,
@@ -64,7 +69,7 @@ def _make_agent(one: AgentSummary, answer: Answer) -> wire.AgentOut:
         reason=one.reason,
         usage=_make_agent_usage(one.usage),
         cost=answer.costs[one.name],
-        first_token_s=one.first_token_s,
+        first_token_s=_round(one.first_token_s),
         steps=one.steps,
         layout=one.layout,
         error=one.error,

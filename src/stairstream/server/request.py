@@ -4,7 +4,7 @@ Bad input becomes a clear ApiError here and nowhere else.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -92,7 +92,7 @@ def make_asking(
 def decode_body(body: bytes, decoder: "msgspec.json.Decoder[Request]") -> tuple[Request, Fields]:
     """The body, and each of its fields as it came."""
     try:
-        return decoder.decode(body), _decode_fields(body)
+        return _decode_shape(body, decoder), _decode_fields(body)
     except msgspec.ValidationError as exc:
         problem, _, path = str(exc).partition(" - at `")
         param = path.rstrip("`").removeprefix("$").removeprefix(".") or None
@@ -103,6 +103,28 @@ def decode_body(body: bytes, decoder: "msgspec.json.Decoder[Request]") -> tuple[
         raise ApiError(status=400, message=f"the body is not JSON: {exc}", code="invalid_json") from None
     except RecursionError:
         raise ApiError(status=400, message="the body is nested too deeply", code="invalid_json") from None
+
+
+def _decode_shape(body: bytes, decoder: "msgspec.json.Decoder[Request]") -> Request:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as exc:
+        if "got `float`" not in str(exc):
+            raise
+        # to JSON 100.0 is a whole number too
+        return msgspec.convert(_with_whole_numbers(msgspec.json.decode(body)), decoder.type)
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case dict():
+            return {key: _with_whole_numbers(one) for key, one in value.items()}
+        case list():
+            return [_with_whole_numbers(one) for one in value]
+        case _:
+            return value
 
 
 def _refuse(request: wire.ChatRequest, fields: Fields) -> None:
