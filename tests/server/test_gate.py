@@ -193,8 +193,7 @@ async def test_two_servers_on_one_database_share_a_budget(tmp_path: Path) -> Non
             async with one.gate.admit(one.caller, WANTED), other.admit(one.caller, WANTED) as grant:
                 assert (await refused(one)).status == 402
                 grant.settle(USED)
-            assert (await refused(one, replace(WANTED, cost=0.75))).status == 402  # the other has not yet written
-            await asyncio.sleep(FLUSH_S)
+            await asyncio.sleep(0.001)  # the other writes what is over at once
             async with one.gate.admit(one.caller, replace(WANTED, cost=0.75)):
                 pass
 

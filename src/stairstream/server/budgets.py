@@ -111,10 +111,13 @@ class Ledger:
             day = _day(self._clock())
             over = None if reservation is None else reservation.id
             self._spent.append(Spent(key_id=key_id, pipeline=pipeline, day=day, used=used, reservation=over))
-            self._flush_in(FLUSH_S)
+            # what a run did not use of its budget is there again at once, for other processes too
+            self._flush_in(FLUSH_S if reservation is None else 0.0)
 
     def _flush_in(self, delay_s: float) -> None:
-        if self._flushing is None:
+        if not delay_s:
+            self._more.set()
+        elif self._flushing is None:
             self._flushing = asyncio.get_running_loop().call_later(delay_s, self._more.set)
 
     def _stop_timer(self) -> None:

@@ -1,0 +1,257 @@
+"""`stairstream serve` as a process: how it starts, whom it lets in, and how it stops."""
+
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+from stairstream.cli.main import main
+
+CONFIG = """
+models:
+  quick: {backend: scripted, text: "Blue light scatters most.", max_tokens: 1000, price: {prompt: 0, completion: 1000}}
+  slow: {backend: scripted, length: 20, token_s: 0.05}
+  endless: {backend: scripted, length: 5000, token_s: 0.05}
+pipelines:
+  quick: {topology: single, model: quick}
+  slow: {topology: single, model: slow}
+  endless: {topology: single, model: endless}
+server: {database: "%s", drain_s: %g%s}
+"""
+Captured = pytest.CaptureFixture[str]
+
+
+class Serving:
+    """A server that runs in a process of its own."""
+
+    def __init__(self, process: "subprocess.Popen[str]", port: int, said: list[str]) -> None:
+        self.process, self.port, self.said = process, port, said
+        self._connections = ExitStack()
+
+    def begin(self, method: str, path: str, body: object = None, key: str = "") -> http.client.HTTPResponse:
+        """The beginning of an answer: its status and headers."""
+        connection = self._connections.enter_context(
+            closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10))
+        )
+        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        return connection.getresponse()
+
+    def ask(self, method: str, path: str, body: object = None, key: str = "") -> tuple[int, Any]:
+        """Status and JSON of an answer."""
+        response = self.begin(method, path, body, key)
+        text = response.read()
+        return response.status, json.loads(text) if response.headers.get_content_subtype() == "json" else text.decode()
+
+    def chat(self, model: str, key: str = "", **fields: object) -> tuple[int, Any]:
+        return self.ask("POST", "/v1/chat/completions", chat(model, **fields), key)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def hang_up(self) -> None:
+        """Close every connection."""
+        self._connections.close()
+
+    def wait(self) -> tuple[int, str, str]:
+        """Exit code, and the rest of what it printed."""
+        out, err = self.process.communicate(timeout=20)
+        return self.process.returncode, out, err
+
+
+def chat(model: str, **fields: object) -> dict[str, object]:
+    return {"model": model, "messages": [{"role": "user", "content": "Why?"}], **fields}
+
+
+def write_config(folder: Path, drain_s: float = 10, more: str = "") -> str:
+    file = folder / "c.yaml"
+    file.write_text(CONFIG % (folder / "server.db", drain_s, more))
+    return str(file)
+
+
+@contextmanager
+def serving(config: str, *options: str) -> Iterator[Serving]:
+    command = [sys.executable, "-m", "stairstream", "serve", "-c", config, "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = [process.stdout.readline() for _ in range(3)]
+            found = re.search(r"http://[^ ]*:(\d+),", said[0])
+            assert found, (said, process.poll())
+            server = Serving(process, int(found[1]), said)
+            try:
+                yield server
+            finally:
+                server.hang_up()
+        finally:
+            process.kill()
+
+
+def make_key(capsys: Captured, config: str, *options: str) -> str:
+    capsys.readouterr()
+    assert main(["keys", "create", "me", "-c", config, *options]) == 0
+    return capsys.readouterr().out.strip()
+
+
+# Starting
+
+
+@pytest.mark.parametrize(
+    ("more", "options", "said"),
+    [
+        ("", ["--host", "0.0.0.0"], "without a key the server listens on this machine only, not on 0.0.0.0"),
+        ("", ["--host", "nowhere.invalid"], "can't listen on nowhere.invalid:"),
+        (", cors_origins: ['*']", [], "server.cors_origins: without a key * would let any web page spend money"),
+        (", drain_s: soon", [], "the key 'drain_s' is there twice"),
+        (", history: 1", [], "server.history: must be true or false, not 1"),
+    ],
+)
+def test_what_is_wrong_with_the_settings_stops_the_start_with_one_line(
+    more: str, options: list[str], said: str, tmp_path: Path, capsys: Captured
+) -> None:
+    assert main(["serve", "-c", write_config(tmp_path, more=more), "--port", "0", *options]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.err.count("\n") == 1 and printed.out == ""
+
+
+def test_port_that_is_taken_is_one_line(tmp_path: Path, capsys: Captured) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "-c", write_config(tmp_path), "--port", str(port)]) == 2
+    assert capsys.readouterr().err == f"stairstream: error: can't listen on 127.0.0.1:{port}: address already in use\n"
+
+
+@pytest.mark.slow
+def test_it_says_where_it_listens_what_it_serves_and_whether_keys_are_needed(tmp_path: Path) -> None:
+    with serving(write_config(tmp_path)) as server:
+        assert server.said[0].startswith("stairstream: listening on http://127.0.0.1:")
+        assert server.said[1] == "stairstream: models: quick, slow, endless\n"
+        assert "no key is set, so only this machine may call" in server.said[2]
+        assert server.ask("GET", "/healthz")[0] == 200
+        assert server.ask("GET", "/readyz") == (200, {"status": "ready"})
+        assert server.chat("quick")[0] == 200
+        status, page = server.ask("GET", "/metrics")
+        assert status == 200 and 'stairstream_runs_total{ended="stop",pipeline="quick"} 1.0' in page
+        assert not (tmp_path / "server.db").exists()
+
+
+# Keys
+
+
+@pytest.mark.slow
+def test_keys_are_needed_once_there_are_some_and_revoking_works_on_a_server_that_runs(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    config = write_config(tmp_path)
+    key, other = make_key(capsys, config), make_key(capsys, config)
+    with serving(config, "--host", "0.0.0.0") as server:
+        assert "every request needs a key" in server.said[2]
+        for path in ("/v1/models", "/metrics"):
+            assert server.ask("GET", path)[0] == 401
+            assert server.ask("GET", path, key=key)[0] == 200
+        assert server.ask("GET", "/healthz")[0] == 200
+        assert server.chat("quick", "sk-stair-no")[0] == 401
+        assert server.chat("quick", key)[0] == 200
+        key_id = key.split("-")[2]
+        assert main(["keys", "revoke", key_id, "-c", config]) == 0
+        time.sleep(1.5)
+        assert server.chat("quick", key)[0] == 401
+        assert server.chat("quick", other)[0] == 200
+        server.stop()
+        code, _, log = server.wait()
+        assert code == 0
+        assert key not in log and other not in log and "Why?" not in log
+    capsys.readouterr()
+    assert main(["keys", "list", "-c", config, "--json"]) == 0
+    assert [one["runs"] for one in json.loads(capsys.readouterr().out)] == [1, 1]
+
+
+@pytest.mark.slow
+def test_two_servers_on_one_database_spend_a_budget_once(tmp_path: Path, capsys: Captured) -> None:
+    config = write_config(tmp_path)
+    # four tokens at 0.001 each are 0.004 a run; up to 0.1 is reserved for its hundred
+    key = make_key(capsys, config, "--budget", "0.12")
+    with serving(config) as one, serving(config) as other:
+        statuses = []
+        for server in (one, other) * 6:
+            statuses.append(server.chat("quick", key, max_tokens=100)[0])
+            time.sleep(0.05)  # what the run did not use is written behind its answer
+        # 0.1 is there as long as no more than 0.02 is spent: after the sixth run 0.024 is
+        assert statuses == [200] * 6 + [402] * 6
+        assert one.chat("quick", key, max_tokens=96)[0] == 200
+        time.sleep(0.05)
+        status, error = other.chat("quick", key, max_tokens=96)
+        assert (status, error["error"]["type"]) == (402, "insufficient_quota")
+
+
+# Limits
+
+
+@pytest.mark.slow
+def test_body_too_large_and_runs_too_many_are_refused(tmp_path: Path) -> None:
+    with serving(write_config(tmp_path, more=", limits: {body_mb: 0.001, runs: 1}")) as server:
+        status, error = server.chat("quick", padding="x" * 2000)
+        assert (status, error["error"]["code"]) == (413, "request_too_large")
+        running = server.begin("POST", "/v1/chat/completions", chat("endless", stream=True))
+        response = server.begin("POST", "/v1/chat/completions", chat("quick"))
+        assert (response.status, response.headers["retry-after"]) == (503, "1")
+
+
+# Stopping
+
+
+@pytest.mark.slow
+def test_sigterm_lets_an_answer_end_refuses_others_and_exits_0(tmp_path: Path) -> None:
+    with serving(write_config(tmp_path)) as server:
+        running = server.begin("POST", "/v1/chat/completions", chat("slow", stream=True))
+        server.stop()
+        time.sleep(0.2)
+        assert server.ask("GET", "/readyz")[0] == 503
+        assert server.ask("GET", "/healthz")[0] == 200
+        status, error = server.chat("quick")
+        assert (status, error["error"]["code"]) == (503, "stopping")
+        assert running.read().endswith(b"data: [DONE]\n\n")
+        code, out, _ = server.wait()
+        assert code == 0
+        assert "1 run under way may go on for 10 s" in out
+
+
+@pytest.mark.slow
+def test_answer_that_does_not_end_in_time_is_cut_off_with_an_error(tmp_path: Path) -> None:
+    with serving(write_config(tmp_path, drain_s=0.5)) as server:
+        running = server.begin("POST", "/v1/chat/completions", chat("endless", stream=True))
+        server.stop()
+        start_s = time.monotonic()
+        text = running.read()
+        code, out, _ = server.wait()
+        assert code == 0 and time.monotonic() - start_s < 5
+        assert "1 run under way cut off" in out
+        assert b'"error"' in text and b"[DONE]" not in text and b'"finish_reason":"' not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_second_signal_ends_at_once(tmp_path: Path, second: signal.Signals) -> None:
+    with serving(write_config(tmp_path, drain_s=60)) as server:
+        server.begin("POST", "/v1/chat/completions", chat("endless", stream=True))
+        server.stop()
+        time.sleep(0.3)
+        start_s = time.monotonic()
+        server.stop(second)
+        code, _, log = server.wait()
+        assert code == 128 + second
+        assert time.monotonic() - start_s < 5
+        assert "Traceback" not in log
