@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+
+pytest.importorskip("uvicorn")
+
 from starlette.routing import Route
 
 from stairstream.config.server import LimitKeys

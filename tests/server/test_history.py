@@ -2,6 +2,10 @@
 
 import json
 
+import pytest
+
+pytest.importorskip("starlette")
+
 from stairstream.server.history import make_past_run
 from tests.server.finished import finish
 

@@ -6,6 +6,10 @@ import json
 import logging
 from typing import Any
 
+import pytest
+
+pytest.importorskip("starlette")
+
 from stairstream.server.logs import describe_run, log_request, log_runs, logging_to
 from stairstream.server.watching import Answered
 from tests.server.finished import finish

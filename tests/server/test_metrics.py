@@ -2,6 +2,7 @@
 
 import pytest
 
+pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
 from prometheus_client.parser import text_string_to_metric_families

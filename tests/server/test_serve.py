@@ -205,7 +205,7 @@ def test_body_too_large_and_runs_too_many_are_refused(tmp_path: Path) -> None:
     with serving(write_config(tmp_path, more=", limits: {body_mb: 0.001, runs: 1}")) as server:
         status, error = server.chat("quick", padding="x" * 2000)
         assert (status, error["error"]["code"]) == (413, "request_too_large")
-        running = server.begin("POST", "/v1/chat/completions", chat("endless", stream=True))
+        server.begin("POST", "/v1/chat/completions", chat("endless", stream=True))
         response = server.begin("POST", "/v1/chat/completions", chat("quick"))
         assert (response.status, response.headers["retry-after"]) == (503, "1")
 

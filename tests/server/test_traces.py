@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+pytest.importorskip("starlette")
 pytest.importorskip("opentelemetry.sdk")
 
 from opentelemetry import context
