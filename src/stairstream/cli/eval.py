@@ -157,3 +157,41 @@ def robustness_command(
         out=out,
     )
     eval_robustness(choices, as_json=as_json)
+
+
+@eval_app.command("seams")
+def seams_command(
+    backend: Annotated[
+        list[str] | None, option("NAME", "torch or llamacpp; may be repeated. What is installed without it.")
+    ] = None,
+    layout: Annotated[
+        list[str] | None, option("LAYOUT", "insert, grouped, quoted or rounds; may be repeated. All without it.")
+    ] = None,
+    policy: Annotated[str, option("POLICY", "As in retention.")] = "balanced",
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=2, help="Answers in each layout.")] = 30,
+    cut: Annotated[int, typer.Option(metavar="WORDS", min=3, help="Cut every proposal behind so many words.")] = 150,
+    max_tokens: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Longest answer.")] = 128,
+    model: Annotated[str, option("MODEL", "The aggregator: a known name, a GGUF file or a folder.")] = DEFAULT_MODEL,
+    threads: Annotated[
+        int | None, typer.Option(metavar="NUMBER", min=1, help="Of the processor; all without it.")
+    ] = None,
+    data: Annotated[Path, option("FILE", "Recorded answers, as in retention.")] = ALPACA_OUTPUTS,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Count what updates leave in free-running answers: restarts, repeats, broken words and sentences."""
+    from stairstream.cli.eval_seams import Choices, eval_seams
+
+    choices = Choices(
+        backends=backend or [],
+        layouts=layout or [],
+        policy=policy,
+        limit=limit,
+        cut=cut,
+        max_tokens=max_tokens,
+        model=model,
+        threads=threads,
+        data=data,
+        out=out,
+    )
+    eval_seams(choices, as_json=as_json)

@@ -1,0 +1,127 @@
+"""`stairstream eval seams`: what updates leave in free-running answers, in each layout."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stairstream.cli.eval_output import open_bar, print_json, print_tables, results_folder, tell, write_report
+from stairstream.cli.eval_replays import ENGINES, Engine, identify, read_engine, run_replays
+from stairstream.cli.eval_retention import read_setups
+from stairstream.core.errors import MissingExtra
+from stairstream.core.graph import Sampling
+from stairstream.core.session import Layout
+from stairstream.eval.intervals import check_installed
+from stairstream.eval.recorded import PROPOSERS, read_prompts
+from stairstream.eval.replay import Replays, Spoken
+from stairstream.eval.robustness.plan import cut
+from stairstream.eval.seams.report import make_table
+from stairstream.eval.seams.trying import Plan, SeamRow, run_layouts, vocabulary
+from stairstream.eval.tasks.kept import Kept
+
+CAN: dict[Engine, tuple[Layout, ...]] = {
+    "torch": ("insert", "grouped", "rounds"),
+    "llamacpp": ("grouped", "quoted", "rounds"),
+}
+"""What an engine really does when asked; torch goes on from its own token ids, so it never quotes."""
+PENALTY = 1.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """The options of the command; see its help."""
+
+    backends: Sequence[str]
+    layouts: Sequence[str]
+    policy: str
+    limit: int
+    cut: int
+    max_tokens: int
+    model: str
+    threads: int | None
+    data: Path
+    out: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All that came of the trials."""
+
+    model: str
+    policy: str
+    cut_words: int
+    max_tokens: int
+    rows: tuple[SeamRow, ...]
+
+
+def eval_seams(choices: Choices, *, as_json: bool) -> None:
+    """Try and print. Raises ConfigError for what can't be, before a model is loaded."""
+    engines = _find_engines(choices.backends)
+    check_installed()
+    setups = read_setups([choices.policy], choices.layouts)
+    wanted = (
+        {setup.layout for setup in setups} if choices.layouts else {layout for one in CAN.values() for layout in one}
+    )
+    every = read_prompts(choices.data, PROPOSERS)
+    folder = choices.out or results_folder()
+    kept = Kept(folder / "replays.jsonl", Spoken)
+    plans = {}
+    for engine in engines:
+        identify(engine, choices.model)
+        for layout in sorted(wanted - set(CAN[engine])):
+            tell(f"skipped {layout} on {engine}: it can't")
+        if layouts := [layout for layout in CAN[engine] if layout in wanted]:
+            prompts = every[: choices.limit]
+            plans[engine] = Plan(
+                prompts=prompts,
+                proposals=[[cut(one.outputs[name], choices.cut) for name in PROPOSERS] for one in prompts],
+                policy=setups[0].policy,
+                layouts=layouts,
+                sampling=Sampling(max_tokens=choices.max_tokens, temperature=0.0, repetition_penalty=PENALTY),
+                known=vocabulary(every),
+            )
+    try:
+        rows = [row for engine, plan in plans.items() for row in _run(choices, engine, plan, kept)]
+    except BaseException:
+        tell(f"what was said so far is kept in {folder}; the same command goes on from there")
+        raise
+    report = Report(
+        model=choices.model,
+        policy=choices.policy,
+        cut_words=choices.cut,
+        max_tokens=choices.max_tokens,
+        rows=tuple(rows),
+    )
+    tables = [make_table(rows, choices.policy)] if rows else []
+    write_report(folder, "seams", "Seams", tables, report)
+    if as_json:
+        print_json(report)
+    else:
+        print_tables(tables)
+        tell(f"all in {folder}")
+
+
+def _find_engines(names: Sequence[str]) -> list[Engine]:
+    """Those that were named; without a name, those that are installed. Raises MissingExtra if none is."""
+    if names:
+        return [read_engine(name) for name in dict.fromkeys(names)]
+    found: list[Engine] = []
+    missing: list[MissingExtra] = []
+    for engine in ENGINES:
+        try:
+            found.append(read_engine(engine))
+        except MissingExtra as exc:
+            missing.append(exc)
+    if not found:
+        raise missing[0]
+    for one in missing:
+        tell(f"skipped: {one}")
+    return found
+
+
+def _run(choices: Choices, engine: Engine, plan: Plan, kept: Kept[Spoken]) -> tuple[SeamRow, ...]:
+    with open_bar(f"seams on {engine}", plan.num_answers) as advance:
+
+        async def work(replays: Replays) -> tuple[SeamRow, ...]:
+            return await run_layouts(plan, engine, replays, advance)
+
+        return run_replays(engine, choices.model, choices.threads, kept, work)

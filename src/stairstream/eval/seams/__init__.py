@@ -1,0 +1,1 @@
+"""What updates leave in an answer where it was gone on with: restarts, repeats, broken words and sentences."""

@@ -1,0 +1,141 @@
+"""Free-running answers in each layout, and what updates left in them; beside them `wait`, which has none."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from stairstream.core.graph import Sampling
+from stairstream.core.policy import PRESETS, Policy
+from stairstream.core.session import Layout
+from stairstream.core.wording import Wording
+from stairstream.eval.intervals import Interval, bootstrap_mean, wilson
+from stairstream.eval.recorded import PROPOSERS, RecordedPrompt
+from stairstream.eval.replay import Replay, Replays, Spoken
+from stairstream.eval.seams.counting import (
+    breaks_sentence,
+    breaks_word,
+    leaks,
+    names_in,
+    restarts,
+    share_repeated,
+    words_of,
+)
+
+WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Prompts with proposals, which are cut; one policy in several layouts."""
+
+    prompts: Sequence[RecordedPrompt]
+    proposals: Sequence[Sequence[str]]
+    policy: Policy
+    layouts: Sequence[Layout]
+    sampling: Sampling
+    known: frozenset[str]
+
+    @property
+    def num_answers(self) -> int:
+        """Those of `wait` too."""
+        return len(self.prompts) * (len(self.layouts) + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """How many of so many, with the interval of their share."""
+
+    hits: int
+    count: int
+    interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeamRow:
+    """One layout. Restarts and broken words and sentences are counted per update, leaks per answer.
+
+    For `wait` the places are those where the first layout's answers to the same prompts were updated: what is found
+    there is chance. `repeated` is the mean share of runs of eight words that come again in the same answer.
+    """
+
+    engine: str
+    layout: str
+    num_answers: int
+    num_words: float
+    updates: float
+    restarts: Count
+    broken_words: Count
+    broken_sentences: Count
+    leaks: Count
+    repeated: float
+    repeated_interval: Interval | None
+
+
+def vocabulary(prompts: Sequence[RecordedPrompt]) -> frozenset[str]:
+    """Every word that anybody said in recorded data."""
+    return frozenset(
+        word for prompt in prompts for text in (prompt.instruction, *prompt.outputs.values()) for word in words_of(text)
+    )
+
+
+async def run_layouts(plan: Plan, engine: str, replays: Replays, tell: Callable[[int], None]) -> tuple[SeamRow, ...]:
+    """Every prompt in every layout, then `wait`; prompts come first, so that what is kept goes on evenly."""
+    spoken: dict[Layout, list[Spoken]] = {layout: [] for layout in plan.layouts}
+    waited: list[Spoken] = []
+    for number in range(len(plan.prompts)):
+        for layout, answers in spoken.items():
+            answers.append(await replays.run(_make_replay(plan, number, plan.policy, layout)))
+            tell(1)
+        waited.append(await replays.run(_make_replay(plan, number, PRESETS["wait"], None)))
+        tell(1)
+    rows = [_make_row(plan, engine, layout, answers, answers) for layout, answers in spoken.items()]
+    return (*rows, _make_row(plan, engine, WAIT, waited, next(iter(spoken.values()))))
+
+
+def _make_replay(plan: Plan, number: int, policy: Policy, layout: Layout | None) -> Replay:
+    return Replay(
+        asked=plan.prompts[number].instruction,
+        proposals=dict(zip(PROPOSERS, plan.proposals[number], strict=True)),
+        policy=policy,
+        layout=layout,
+        sampling=plan.sampling,
+    )
+
+
+def _make_row(plan: Plan, engine: str, layout: str, answers: Sequence[Spoken], updated: Sequence[Spoken]) -> SeamRow:
+    restarted: list[bool] = []
+    words: list[bool] = []
+    sentences: list[bool] = []
+    for number, (answer, other) in enumerate(zip(answers, updated, strict=True)):
+        # an answer may say a word that nobody else has, as long as its own proposals or question do
+        own = " ".join((plan.prompts[number].instruction, *plan.proposals[number]))
+        known, names = plan.known | frozenset(words_of(own)), names_in(own)
+        for place in (one for one in other.updates if 0 < one < len(answer.text)):
+            restarted.append(restarts(answer.text, place))
+            words.append(breaks_word(answer.text, place, known))
+            sentences.append(breaks_sentence(answer.text, place, names))
+    repeated = [share_repeated(answer.text) for answer in answers]
+    wording = _told()
+    return SeamRow(
+        engine=engine,
+        layout=layout,
+        num_answers=len(answers),
+        num_words=fmean(len(words_of(answer.text)) for answer in answers),
+        updates=fmean(len(answer.updates) for answer in answers),
+        restarts=_count(restarted),
+        broken_words=_count(words),
+        broken_sentences=_count(sentences),
+        leaks=_count([leaks(answer.text, wording) for answer in answers]),
+        repeated=fmean(repeated),
+        repeated_interval=bootstrap_mean(repeated),
+    )
+
+
+def _told() -> str:
+    """All that an aggregator is told besides what others say."""
+    wording = Wording()
+    return "\n".join((wording.combine, wording.partial, wording.complete, wording.quote, wording.more))
+
+
+def _count(hits: Sequence[bool]) -> Count:
+    return Count(hits=sum(hits), count=len(hits), interval=wilson(sum(hits), len(hits)))
