@@ -8,15 +8,14 @@ from dataclasses import replace
 from stairstream.backends.torch.pieces import Piece
 from stairstream.backends.torch.prompting import Prompter
 from stairstream.backends.torch.sampling import Sampler
-from stairstream.backends.torch.tokens import Speller, Tokens
+from stairstream.backends.torch.tokens import Tokens
 from stairstream.backends.torch.track import Track
 from stairstream.backends.torch.worker import Done, Job, Worker
-from stairstream.backends.words import DeltaMaker
+from stairstream.backends.torch.writing import Writing
 from stairstream.core.errors import ModelUnusable, ServerFailed
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, Usage, WriteItem
-from stairstream.core.stops import StopFinder
 
 _LEAST_ROOM_TOKENS = 64
 """An update that would leave fewer tokens of the context than this is not taken."""
@@ -79,7 +78,7 @@ class TorchSession:
         reason: EndReason = "length" if room < 1 else "stopped" if self._is_stopped else "limit"
         stop: str | None = None
         if reason == "limit":
-            writing = _Writing(self._tokens, self._prompter, self._agent)
+            writing = Writing(self._tokens, self._prompter, self._agent)
             async with aclosing(self._run(pieces, min(limit, room), writing)) as deltas:
                 async for delta in deltas:
                     yield delta
@@ -88,17 +87,18 @@ class TorchSession:
             early, self._early_tokens = self._early_tokens, 0
             usage = replace(
                 usage,
-                cached_tokens=max(0, size - writing.computed_tokens - early),
+                cached_tokens=max(0, size - (writing.computed_tokens or 0) - early),
                 completion_tokens=writing.num_written,
                 early_tokens=early,
             )
         yield Ended(reason=reason, usage=usage, stop_string=stop)
 
-    async def _run(self, pieces: list[Piece], limit: int, writing: "_Writing") -> AsyncGenerator[Delta, None]:
+    async def _run(self, pieces: list[Piece], limit: int, writing: Writing) -> AsyncGenerator[Delta, None]:
         """One job; then more of a token each while the last character is not whole."""
+        context = pieces
         while True:
             news: asyncio.Queue[int | Done] = asyncio.Queue()
-            job = self._submit(pieces, limit, news)
+            job = self._submit(context, limit, news)
             try:
                 while not isinstance(one := await news.get(), Done):
                     # what was under way when we stopped is not written: the next write takes it out of the cache
@@ -108,10 +108,10 @@ class TorchSession:
             finally:
                 job.is_stopped = True
                 self._job = None
-            writing.end(replace(one, reason="stopped") if self._is_stopped and one.reason != "failed" else one)
-            if writing.reason != "limit" or not writing.pending or self._is_stopped:
+            _end(writing, one, is_stopped=self._is_stopped)
+            if writing.reason != "limit" or not writing.is_inside_character:
                 break
-            pieces, limit = writing.extend(pieces), 1
+            context, limit = _extend(pieces, writing.sampled), 1
         if delta := writing.finish():
             yield delta
 
@@ -182,71 +182,21 @@ class TorchSession:
         self._worker.forget(self._track)
 
 
-class _Writing:
-    """What one write has brought so far: tokens become text, text becomes deltas, deltas become own words."""
+def _end(writing: Writing, done: Done, *, is_stopped: bool) -> None:
+    """A job of a write is over. Raises ServerFailed if it failed."""
+    if done.reason == "failed":
+        raise ServerFailed(f"the torch backend could not compute: {done.error}")
+    writing.reason = "stop_string" if writing.is_at_stop else "stopped" if is_stopped else done.reason
+    if writing.computed_tokens is None:
+        writing.computed_tokens = done.computed_tokens
+    else:  # a later job is for the rest of a character: its last word was written here, so it is no prompt
+        writing.computed_tokens += max(0, done.computed_tokens - 1)
 
-    def __init__(self, tokens: Tokens, prompter: Prompter, agent: Agent) -> None:
-        self._tokens = tokens
-        self._prompter = prompter
-        self._speller = Speller(tokens, prompter.own)
-        self._maker = DeltaMaker(StopFinder(agent.sampling.stop, prompter.written[len(agent.begun) :]))
-        self._new_ids: list[int] = []
-        self.pending: list[int] = []
-        self.reason: EndReason = "limit"
-        self.num_written = 0
-        self.computed_tokens = 0
-        self._is_ended = False
 
-    @property
-    def is_at_stop(self) -> bool:
-        """Whether a stop string ended the answer."""
-        return self._maker.is_at_stop
-
-    @property
-    def stop_string(self) -> str | None:
-        """The stop string that ended the answer."""
-        return self._maker.stop_string
-
-    def take(self, token: int) -> Delta | None:
-        """The delta that a token completes, if any."""
-        if self.is_at_stop:
-            return None
-        self._new_ids.append(token)
-        self.pending.append(token)
-        text = self._speller.feed(token)
-        if self._speller.is_inside_character:
-            return None
-        ids, self.pending = tuple(self.pending), []
-        return self._keep(self._maker.feed(text, ids))
-
-    def end(self, done: Done) -> None:
-        """A job is over. Raises ServerFailed if it failed."""
-        if done.reason == "failed":
-            raise ServerFailed(f"the torch backend could not compute: {done.error}")
-        self.reason = "stop_string" if self.is_at_stop else done.reason
-        # a later job is for the rest of a character: its last word was written here, so it is no prompt
-        self.computed_tokens += max(0, done.computed_tokens - self._is_ended)
-        self._is_ended = True
-
-    def extend(self, pieces: Sequence[Piece]) -> list[Piece]:
-        """The context with all that was written, half a character too."""
-        own = pieces[-1]
-        new, self._new_ids = self._new_ids, []
-        return [*pieces[:-1], Piece(own.key, (*own.ids, *new))]
-
-    def finish(self) -> Delta | None:
-        """What was still held back."""
-        return self._keep(self._maker.finish())
-
-    def _keep(self, delta: Delta | None) -> Delta | None:
-        if delta is None:
-            return None
-        if delta.ids is None:
-            ids = self._tokens.encode(delta.text)
-            delta = replace(delta, ids=ids, num_tokens=max(1, len(ids)))
-        self.num_written += delta.num_tokens
-        self._prompter.wrote(delta.text, delta.ids or ())
-        return delta
+def _extend(pieces: Sequence[Piece], ids: Sequence[int]) -> list[Piece]:
+    """A context with more own words."""
+    own = pieces[-1]
+    return [*pieces[:-1], Piece(own.key, (*own.ids, *ids))]
 
 
 def _choose_layout(agent: Agent, written: str) -> tuple[Layout, str]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from stairstream.backends.torch.pieces import Piece, count_shared, join
 from stairstream.backends.torch.prompting import Prompter
+from stairstream.backends.torch.writing import Writing
 from stairstream.backends.vllm.turns import Held, Output
-from stairstream.backends.vllm.writing import Writing
 from stairstream.core.errors import BackendError, ModelUnusable
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
@@ -119,7 +119,7 @@ class VllmSession:
             early, self._early_tokens = self._early_tokens, 0
             usage = Usage(
                 prompt_tokens=size,
-                cached_tokens=max(0, size - writing.computed_tokens - early),
+                cached_tokens=max(0, size - (writing.computed_tokens or 0) - early),
                 completion_tokens=writing.num_written,
                 early_tokens=early,
             )
@@ -138,7 +138,7 @@ class VllmSession:
                             yield delta
                     if writing.is_at_stop:
                         break
-            if writing.computed_tokens < 0:
+            if writing.computed_tokens is None:
                 writing.computed_tokens = self._computed_tokens
             if writing.is_at_stop or (output is not None and output.reason == "stop"):
                 writing.reason = "stop_string" if writing.is_at_stop else "stop"

@@ -1,4 +1,7 @@
-"""What one write has brought so far: sampled tokens become text, text becomes deltas, deltas become own words."""
+"""What one write has brought so far: sampled tokens become text, text becomes deltas, deltas become own words.
+
+For every engine that gives tokens one by one.
+"""
 
 from dataclasses import replace
 
@@ -22,8 +25,8 @@ class Writing:
         self.sampled: list[int] = []
         self.reason: EndReason = "limit"
         self.num_written = 0
-        self.computed_tokens = -1
-        """Prompt tokens that were computed for it; -1 until its first turn is over."""
+        self.computed_tokens: int | None = None
+        """Prompt tokens that were computed for it; None until that is known."""
 
     @property
     def num_sampled(self) -> int:
