@@ -47,7 +47,8 @@ def draw(rows: Sequence[Row], file: Path) -> bool:
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.xaxis.set_minor_formatter("")
         axes.set_xticks([0.05, 0.07, 0.1, 0.15, 0.25, 0.5, 1])
-        axes.legend(frameon=False, loc="lower right")
+        if shown:
+            axes.legend(frameon=False, loc="lower right")
         figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
         pyplot.close(figure)
     return True

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import count, takewhile
 
 import torch
+from torch.nn.functional import cross_entropy
 
 from stairstream.backends.torch.attention import Batch
 from stairstream.backends.torch.cache import Cache
@@ -53,7 +54,7 @@ class Case:
         self._conversation = question(asked)
         self._proposals = dict(zip(agent.reads, proposals, strict=True))
         self._answer = answer
-        self._exact: Cache | None = None
+        self._waited: _Waited | None = None
 
     @property
     def upstream_tokens(self) -> tuple[int, ...]:
@@ -75,18 +76,18 @@ class Case:
         """The answer as these steps would have written it."""
         if len(steps) == 1 and layout != "quoted":
             layout = "grouped"  # as a session does that reads everything at once
-        if self._exact is None:
-            self._exact = self._read_all()
-        return self._force(self._agent, steps, layout, self._exact)
+        if self._waited is None:
+            self._waited = self._wait()
+        return self._force(self._agent, steps, layout, self._waited)
 
-    def _force(self, agent: Agent, steps: Sequence[TimedStep], layout: Layout, exact: Cache | None) -> Forced:
+    def _force(self, agent: Agent, steps: Sequence[TimedStep], layout: Layout, waited: "_Waited | None") -> Forced:
         tokens = self._loaded.tokens
         context: _Quoting | Prompter = (
             _Quoting(tokens, agent, self._conversation)
             if layout == "quoted"
             else Prompter(tokens, agent, self._conversation, layout)
         )
-        forcer = _Forcer(self._loaded.model, exact, can_insert=layout == "insert")
+        forcer = _Forcer(self._loaded.model, waited, can_insert=layout == "insert")
         before = (0,) * len(agent.reads)
         for step in steps:
             if chunks := self._chunks(agent.reads, before, step):
@@ -106,44 +107,59 @@ class Case:
                 chunks.append(Chunk(agent=name, text=text, ids=ids, is_final=is_final))
         return chunks
 
-    def _read_all(self) -> Cache:
-        """The context of an answer that waits."""
+    def _wait(self) -> "_Waited":
         prompter = Prompter(self._loaded.tokens, self._agent, self._conversation, "grouped")
         ends = self.upstream_tokens
         step = TimedStep(start=0, end=0, num_read=ends, is_final=(True,) * len(ends))
         prompter.read(self._chunks(self._agent.reads, (0,) * len(ends), step))
-        cache = self._loaded.model.new_cache()
-        ids = join(prompter.build())
-        cache.rearrange(ids, [None] * len(ids))
-        _compute(self._loaded.model, cache, 0)
-        return cache
+        cache, prompt = self._loaded.model.new_cache(), join(prompter.build())
+        cache.rearrange(prompt, [None] * len(prompt))
+        nlls = _write(self._loaded.model, cache, self._answer.ids)
+        return _Waited(cache=cache, nlls=nlls, num_prompt=len(prompt))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waited:
+    """The context of an answer that waits, with the answer, and how unlikely each token of it was."""
+
+    cache: Cache
+    nlls: Sequence[float]
+    num_prompt: int
+
+    def find(self, ids: Sequence[int], num_next: int) -> Sequence[float] | None:
+        """Of the next tokens behind this context, where it is the same one."""
+        start = len(ids) - self.num_prompt
+        if start < 0 or self.cache.ids[: len(ids)] != ids:
+            return None
+        return self.nlls[start : start + num_next]
 
 
 class _Forcer:
     """One cache from step to step, and what was found so far."""
 
-    def __init__(self, model: Model, exact: Cache | None, *, can_insert: bool) -> None:
+    def __init__(self, model: Model, waited: _Waited | None, *, can_insert: bool) -> None:
         self._model = model
-        self._exact = exact
+        self._waited = waited
         self._cache = model.new_cache()
         self._track = Track(sampler=Sampler(Sampling(), 0, None, None), can_insert=can_insert)
         self.found = Forced(nll=0.0, num_tokens=0, sent_tokens=0, computed_tokens=0)
 
     def force(self, pieces: Sequence[Piece], ids: Sequence[int]) -> None:
         """Bring the context to `pieces`, as a session does before it writes; then write these ids, at least one."""
-        cache = self._cache
+        cache, waited = self._cache, self._waited
         size = sum(len(piece.ids) for piece in pieces)
         computed = self._track.arrange(cache, pieces, writes=True, most_tokens=size)
-        if self._exact is not None:
-            _borrow(cache, self._exact)
-        for token in ids[:-1]:
-            cache.append(token)
-        logits_TV = _compute(self._model, cache, len(ids))
-        cache.append(ids[-1])
-        targets_T = torch.tensor(ids, device=logits_TV.device)
-        nll = torch.nn.functional.cross_entropy(logits_TV, targets_T, reduction="sum")
+        known = None
+        if waited is not None and not self._track.can_insert:  # what is exact is the same if the context is
+            known = waited.find(cache.ids, len(ids))
+        if known is not None:
+            for token in ids:
+                cache.append(token)
+        elif waited is not None:
+            _borrow(cache, waited.cache)
+        nlls = _write(self._model, cache, ids) if known is None else known
         self.found = Forced(
-            nll=self.found.nll + float(nll),
+            nll=self.found.nll + sum(nlls),
             num_tokens=self.found.num_tokens + len(ids),
             sent_tokens=self.found.sent_tokens + size,
             computed_tokens=self.found.computed_tokens + computed,
@@ -180,11 +196,17 @@ def _borrow(cache: Cache, exact: Cache) -> None:
     cache.adopt(exact, {position: position for position, _ in run if position < end})
 
 
-def _compute(model: Model, cache: Cache, num_logits: int) -> torch.Tensor:
-    """Compute what is missing; returns logits behind the last `num_logits` tokens."""
-    found = []
+def _write(model: Model, cache: Cache, ids: Sequence[int]) -> list[float]:
+    """Compute what is missing and write these ids, at least one; returns how unlikely each of them was."""
+    for token in ids[:-1]:
+        cache.append(token)
+    found: list[float] = []
     while cache.num_missing:
-        first = max(0, cache.num_missing - num_logits)
+        first = max(0, cache.num_missing - len(ids))
         claim = cache.claim(_PASS_TOKENS)
-        found.append(model.run_at(Batch([claim]), list(range(first, len(claim.ids)))))
-    return torch.cat(found)
+        places = list(range(first, len(claim.ids)))
+        logits_TV = model.run_at(Batch([claim]), places)
+        targets_T = torch.tensor(ids[len(found) : len(found) + len(places)], device=logits_TV.device)
+        found += cross_entropy(logits_TV, targets_T, reduction="none").tolist()
+    cache.append(ids[-1])
+    return found
