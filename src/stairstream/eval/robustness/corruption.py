@@ -64,7 +64,7 @@ def corrupt(text: str, kind: Kind, part: Part, other: str) -> Corrupted:
     if kind == "swapped":
         planted = list(islice(cycle(_WORD.findall(other) or [""]), len(words)))[start:end]
         planted = [word if word[:1].isspace() else f" {word}" for word in planted]
-        if not start:
+        if not start and planted:
             planted[0] = planted[0].lstrip()
     else:
         planted = contradict(words[start:end])

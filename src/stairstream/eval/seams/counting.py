@@ -46,15 +46,14 @@ def share_repeated(text: str) -> float:
 def breaks_word(text: str, place: int, known: Set[str]) -> bool:
     """Whether a place left a word that is none, or one that is said twice.
 
-    The word that it is in, or those that it stands between without a space, are looked up in `known` (lower case).
+    The word that it is in, or those that it stands between, are looked up in `known` (lower case).
     """
     left, right = _word_before(text, place), _word_after(text, place)
     if left and right:  # inside a word, or two without a space
         return _is_strange(left + right, known)
-    beyond = _WORD.match(text[place:].lstrip())
-    if left and beyond and left.lower() == beyond.group().lower() and text[place : place + 1].isspace():
-        return True
-    return _is_strange(left, known) or _is_strange(right, known)
+    before, after = text[:place].rstrip(), text[place:].lstrip()
+    left, right = _word_before(before, len(before)), _word_after(after, 0)
+    return (bool(left) and left.lower() == right.lower()) or _is_strange(left, known) or _is_strange(right, known)
 
 
 def breaks_sentence(text: str, place: int, names: Set[str]) -> bool:

@@ -15,7 +15,7 @@ from stairstream.eval.intervals import Interval
 
 _STRENGTH = 0.005
 """Pull towards 0 per squared weight: as weak as `C=100`, so that verdicts all alike have a finite fit."""
-_RESAMPLES = 500
+RESAMPLES = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,9 @@ class Controlled:
     interval: Interval | None
 
 
-def control_lengths(scores: Sequence[float], differences: Sequence[float]) -> Controlled | None:
+def control_lengths(
+    scores: Sequence[float], differences: Sequence[float], resamples: int = RESAMPLES
+) -> Controlled | None:
     """From scores between 0 and 1 and how much longer (in characters) each answer was; None for fewer than two."""
     import numpy
 
@@ -38,13 +40,13 @@ def control_lengths(scores: Sequence[float], differences: Sequence[float]) -> Co
     lengths = numpy.tanh(numpy.asarray(differences, dtype=float) / spread) if spread else numpy.zeros(len(won))
     quality, weight = _fit(won, lengths)
     rng = numpy.random.default_rng(0)
-    draws = (rng.integers(len(won), size=len(won)) for _ in range(_RESAMPLES))
-    rates = [_logistic(_fit(won[draw], lengths[draw])[0]) for draw in draws]
+    draws = (rng.integers(len(won), size=len(won)) for _ in range(resamples))
+    rates = [_logistic(_fit(won[draw], lengths[draw], (quality, weight))[0]) for draw in draws]
     low, high = numpy.percentile(rates, (2.5, 97.5))
     return Controlled(rate=_logistic(quality), weight=weight, interval=Interval(low=float(low), high=float(high)))
 
 
-def _fit(won: Any, lengths: Any) -> tuple[float, float]:
+def _fit(won: Any, lengths: Any, start: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float]:
     """The two parameters that make the verdicts likeliest."""
     import numpy
     from scipy.optimize import minimize
@@ -57,7 +59,7 @@ def _fit(won: Any, lengths: Any) -> tuple[float, float]:
         slopes = numpy.array([gaps.sum(), (gaps * lengths).sum()]) + 2 * _STRENGTH * numpy.array([quality, weight])
         return value, slopes
 
-    quality, weight = minimize(loss, (0.0, 0.0), jac=True, method="BFGS").x
+    quality, weight = minimize(loss, start, jac=True, method="BFGS").x
     return float(quality), float(weight)
 
 
