@@ -6,18 +6,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stairstream.backends.forms import schema_of
+from stairstream.backends.full import LEAST_ROOM_TOKENS, note_full, refuse_prompt
 from stairstream.backends.llamacpp.prompt import PromptBuilder
 from stairstream.backends.llamacpp.server import Completion, Event, LlamaServer, Timings
 from stairstream.backends.slots import Slots
 from stairstream.backends.words import DeltaMaker, Ids, OwnWords
 from stairstream.core.context import Context
-from stairstream.core.errors import BackendError, ModelUnusable
+from stairstream.core.errors import BackendError
 from stairstream.core.seams import QuoteSeam
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, Usage, WriteItem
 from stairstream.core.stops import StopFinder
 
-_LEAST_ROOM_TOKENS = 64
-"""An update that would leave fewer tokens of the context than this is not taken."""
 _CHARACTER_TOKENS = 4
 """A character that is spelled in bytes takes up to this many tokens."""
 
@@ -129,16 +128,12 @@ class LlamaCppSession:
         """The ids to send: with everything that was read, or as they were if that does not fit any more."""
         prompt = await self._prompts.build(self._context, self._layout, self._own)
         room = self._server.context_tokens - len(prompt)
-        if room >= min(limit, _LEAST_ROOM_TOKENS) or len(prompt) <= len(self._last):
+        if room >= min(limit, LEAST_ROOM_TOKENS) or len(prompt) <= len(self._last):
             self._last = prompt
             return prompt, None
         if not self._last:
-            raise ModelUnusable(
-                f"the prompt of {self._context.agent.name!r} has {len(prompt)} tokens, and the model's context only "
-                f"{self._server.context_tokens}; give it more context_tokens, or shorter references"
-            )
-        text = f"the context of {self._server.context_tokens} tokens is full: the answer goes on with what it had read"
-        return self._last, Note(kind="full", text=text)
+            raise refuse_prompt(self._context.agent.name, len(prompt), self._server.context_tokens)
+        return self._last, note_full(self._server.context_tokens)
 
     async def _complete(self, prompt: Ids, call: _Call) -> AsyncGenerator[Delta, None]:
         """One completion; what it brings is kept as written before it is given out."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
+from stairstream.backends.full import LEAST_ROOM_TOKENS, note_full, refuse_prompt
 from stairstream.backends.torch.pieces import Piece
 from stairstream.backends.torch.prompting import Prompter
 from stairstream.backends.torch.sampling import Sampler
@@ -12,13 +13,10 @@ from stairstream.backends.torch.tokens import Tokens
 from stairstream.backends.torch.track import Track
 from stairstream.backends.torch.worker import Done, Job, Worker
 from stairstream.backends.torch.writing import Writing
-from stairstream.core.errors import ModelUnusable, ServerFailed
+from stairstream.core.errors import ServerFailed
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, Usage, WriteItem
-
-_LEAST_ROOM_TOKENS = 64
-"""An update that would leave fewer tokens of the context than this is not taken."""
 
 
 class TorchSession:
@@ -153,18 +151,13 @@ class TorchSession:
         pieces = self._prompter.build()
         room = self._context_tokens - sum(len(piece.ids) for piece in pieces)
         is_first = not self._fixed
-        if not self._is_full and room >= (1 if is_first else min(limit, _LEAST_ROOM_TOKENS)):
+        if not self._is_full and room >= (1 if is_first else min(limit, LEAST_ROOM_TOKENS)):
             self._fixed = pieces
             self._num_own_before = len(self._prompter.own) - len(pieces[-1].ids)
             return pieces, None
         if is_first:
-            size = self._context_tokens - room
-            raise ModelUnusable(
-                f"the prompt of {self._agent.name!r} has {size} tokens, and the model's context only "
-                f"{self._context_tokens}; give it more context_tokens, or shorter references"
-            )
-        text = f"the context of {self._context_tokens} tokens is full: the answer goes on with what it had read"
-        note = None if self._is_full else Note(kind="full", text=text)
+            raise refuse_prompt(self._agent.name, self._context_tokens - room, self._context_tokens)
+        note = None if self._is_full else note_full(self._context_tokens)
         self._is_full = True
         own = Piece(self._fixed[-1].key, tuple(self._prompter.own[self._num_own_before :]))
         return [*self._fixed[:-1], own], note

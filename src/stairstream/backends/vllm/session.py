@@ -5,11 +5,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from stairstream.backends.full import LEAST_ROOM_TOKENS, note_full, refuse_prompt
 from stairstream.backends.torch.pieces import Piece, count_shared, join
 from stairstream.backends.torch.prompting import Prompter
 from stairstream.backends.torch.writing import Writing
 from stairstream.backends.vllm.turns import Held, Output
-from stairstream.core.errors import BackendError, ModelUnusable
+from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, Usage, WriteItem
@@ -17,8 +18,6 @@ from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layo
 if TYPE_CHECKING:
     from stairstream.backends.vllm.engine import Engine, Request
 
-_LEAST_ROOM_TOKENS = 64
-"""An update that would leave fewer tokens of the context than this is not taken."""
 
 _IDLE_S = 5.0
 """A request that waits for its next turn for longer is given up: idle ones keep a seat and memory in the engine, and
@@ -214,20 +213,14 @@ class VllmSession:
         size = len(fixed) + len(own.ids)
         room = self._engine.context_tokens - size
         is_first = not self._fixed
-        if not self._is_full and room >= (1 if is_first else min(limit, _LEAST_ROOM_TOKENS)):
+        if not self._is_full and room >= (1 if is_first else min(limit, LEAST_ROOM_TOKENS)):
             self._fixed, self._num_own_before = fixed, len(self._prompter.own) - len(own.ids)
             return [*fixed, *own.ids], notes
         if is_first:
-            raise ModelUnusable(
-                f"the prompt of {self._agent.name!r} has {size} tokens, and the model's context only "
-                f"{self._engine.context_tokens}; give it more context_tokens, or shorter references"
-            )
+            raise refuse_prompt(self._agent.name, size, self._engine.context_tokens)
         if not self._is_full:
             self._is_full = True
-            text = (
-                f"the context of {self._engine.context_tokens} tokens is full: the answer goes on with what it had read"
-            )
-            notes.append(Note(kind="full", text=text))
+            notes.append(note_full(self._engine.context_tokens))
         return [*self._fixed, *self._prompter.own[self._num_own_before :]], notes
 
     def stop(self) -> None:
