@@ -1,6 +1,7 @@
 """`stairstream serve`: every pipeline of a configuration behind an OpenAI-compatible server."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,13 +30,19 @@ def serve(config: Path | None, host: str | None, port: int | None) -> int:
 
 
 def _choose_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed: it spends about half as long on each token."""
+    """uvloop where it is installed, which takes less time for each request."""
     try:
         import uvloop
     except ImportError:
         return None
-    new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return new_loop
+
+    class ExactLoop(uvloop.Loop):
+        """uvloop's own clock stands still within a turn of the loop, and counts whole milliseconds."""
+
+        def time(self) -> float:
+            return time.monotonic()
+
+    return ExactLoop
 
 
 def _tell(line: str) -> None:

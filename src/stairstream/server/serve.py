@@ -11,6 +11,7 @@ import uvicorn
 
 from stairstream.api import Pipeline
 from stairstream.backends.base import Backend
+from stairstream.backends.open_files import check_open_files
 from stairstream.config.build import Loading, open_backends
 from stairstream.config.graphs import build_graph
 from stairstream.config.models import OpenAIKeys, ScriptedKeys
@@ -55,6 +56,8 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
     places = Places(settings.limits.runs)
     async with AsyncExitStack() as stack:
         stack.enter_context(logging_to())
+        with suppress(ConfigError):  # with fewer files than connections allowed, the system itself bounds them
+            check_open_files(2 * settings.limits.connections, "the server")
         listening = stack.enter_context(bind(settings.host, settings.port))
         access = await stack.enter_async_context(open_access(settings, places))
         check_access(settings, listening, access)
