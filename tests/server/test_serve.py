@@ -134,6 +134,19 @@ def test_port_that_is_taken_is_one_line(tmp_path: Path, capsys: Captured) -> Non
     assert capsys.readouterr().err == f"stairstream: error: can't listen on 127.0.0.1:{port}: address already in use\n"
 
 
+def test_model_that_is_not_there_is_one_line_with_keys_too(tmp_path: Path, capsys: Captured) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        f"models: {{m: {{backend: llamacpp, model: {tmp_path}/none.gguf}}}}\n"
+        "pipelines: {one: {topology: single, model: m}}\n"
+        f"server: {{database: {tmp_path}/server.db}}"
+    )
+    make_key(capsys, str(file))
+    assert main(["serve", "-c", str(file), "--port", "0"]) == 2
+    printed = capsys.readouterr()
+    assert "none.gguf" in printed.err and printed.err.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_it_says_where_it_listens_what_it_serves_and_whether_keys_are_needed(tmp_path: Path) -> None:
     with serving(write_config(tmp_path)) as server:

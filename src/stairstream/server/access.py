@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from stairstream.config.server import ServerConfig
+from stairstream.server.beside import working_beside
 from stairstream.server.budgets import Ledger
 from stairstream.server.gate import Gate, OpenGate
 from stairstream.server.keyed_gate import KeyedGate
@@ -51,10 +52,8 @@ async def open_access(settings: ServerConfig, places: Places) -> AsyncIterator[A
         if not keys:
             yield Access(gate=OpenGate(places), needs_key=False, ledger=ledger)
             return
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        following = tasks.create_task(follow_keys(storage, ring))
+        await stack.enter_async_context(working_beside(follow_keys(storage, ring)))
         yield Access(gate=KeyedGate(places, ring, ledger), needs_key=True, ledger=ledger)
-        following.cancel()
 
 
 async def follow_keys(storage: Storage, ring: KeyRing) -> None:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import assert_never
 
+from stairstream.server.beside import working_beside
 from stairstream.server.errors import ApiError
 from stairstream.server.gate import Used, Wanted
 from stairstream.server.keys import Key, Period
@@ -43,12 +44,8 @@ class Ledger:
     async def open(self) -> AsyncIterator[None]:
         """Write in the background; everything is written when the block has been left."""
         try:
-            async with asyncio.TaskGroup() as tasks:
-                writing = tasks.create_task(self._write())
-                try:
-                    yield
-                finally:
-                    writing.cancel()
+            async with working_beside(self._write()):
+                yield
         finally:
             await self._commit()
             self._stop_timer()
