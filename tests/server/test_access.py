@@ -25,18 +25,18 @@ def test_without_keys_everybody_is_let_in_and_no_database_is_made(tmp_path: Path
         async with open_access(settings(tmp_path), Places(1)) as access:
             assert (access.needs_key, access.ledger) == (False, None)
             assert access.gate.identify({}) == Caller()
-        assert list(tmp_path.iterdir()) == []
 
     asyncio.run(main())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_history_alone_makes_a_database_but_no_gate(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_access(settings(tmp_path, history=True), Places(1)) as access:
             assert not access.needs_key and access.ledger is not None
-        assert (tmp_path / "server.db").exists()
 
     asyncio.run(main())
+    assert (tmp_path / "server.db").exists()
 
 
 def test_one_key_that_was_ever_made_closes_the_gate_even_if_it_is_revoked(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 @asynccontextmanager
 async def working_beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """The work is cancelled when the block ends, and fails it if it fails. What the block raises comes out as it was."""
+    """The work is cancelled when the block ends, and fails it if it fails. What the block raises stays as it was."""
     try:
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(work)
