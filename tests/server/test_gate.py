@@ -96,6 +96,9 @@ async def test_key_is_who_asks(tmp_path: Path) -> None:
     async with gated(tmp_path) as one:
         for header in (f"Bearer {one.text}", f"bearer  {one.text} "):
             assert one.gate.identify({"authorization": header}) == one.caller
+        assert one.gate.identify({"x-api-key": one.text}) == one.caller
+        with pytest.raises(ApiError):
+            one.gate.identify({"x-api-key": one.text, "authorization": "Bearer sk-x"})
 
 
 @in_virtual_time

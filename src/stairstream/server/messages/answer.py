@@ -1,6 +1,7 @@
 """What came of a run, as a message: its blocks, its usage, how it ended."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -14,7 +15,7 @@ from stairstream.server.errors import ApiError
 from stairstream.server.messages import wire
 from stairstream.server.showing import FirstProposal
 
-_decode_input = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_input = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def make_message(asking: Asking, run: Run) -> wire.MessagesAnswer:
@@ -96,14 +97,12 @@ def _make_blocks(asking: Asking, run: Run) -> list[wire.BlockOut]:
     return blocks
 
 
-def _read_arguments(call: ToolCall) -> msgspec.Raw | None:
+def _read_arguments(call: ToolCall) -> dict[str, Any] | None:
     """What a model wrote, if it is an object: here it must be one."""
-    text = call.arguments.strip() or "{}"
     try:
-        _decode_input(text)
+        return _decode_input(call.arguments.strip() or "{}")
     except msgspec.DecodeError:
         return None
-    return msgspec.Raw(text.encode())
 
 
 def _find_stop(run: Run) -> str | None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
 from stairstream.server.wire import Name, StairstreamOptions, StairstreamOut
 
@@ -207,7 +207,7 @@ class ToolUseOut(Struct, frozen=True, kw_only=True, tag_field="type", tag="tool_
 
     id: str
     name: str
-    input: dict[str, Any] | Raw
+    input: dict[str, Any]
 
 
 BlockOut = TextOut | ThinkingOut | ToolUseOut
