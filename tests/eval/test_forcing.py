@@ -118,6 +118,14 @@ def test_an_answer_that_waits_has_one_step_in_any_layout() -> None:
     assert waited.sent_tokens == waited.computed_tokens > sum(one.num_tokens for one in PROPOSALS)
 
 
+def test_a_long_context_is_computed_in_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Case(LOADED, AGENT, ASK, PROPOSALS, ANSWER).force(STEPS, "insert")
+    monkeypatch.setattr("stairstream.eval.retention.forcing._PASS_TOKENS", 7)
+    cut = Case(LOADED, AGENT, ASK, PROPOSALS, ANSWER).force(STEPS, "insert")
+    assert cut.nll == pytest.approx(whole.nll, rel=1e-5)
+    assert cut.computed_tokens == whole.computed_tokens
+
+
 def test_alone_an_answer_has_read_nothing() -> None:
     alone = Case(LOADED, AGENT, ASK, PROPOSALS, ANSWER).force_alone()
     prompt = LOADED.tokens.encode(LOADED.tokens.apply_template(question(ASK)), is_template=True)

@@ -206,7 +206,8 @@ def _write(model: Model, cache: Cache, ids: Sequence[int]) -> list[float]:
         claim = cache.claim(_PASS_TOKENS)
         places = list(range(first, len(claim.ids)))
         logits_TV = model.run_at(Batch([claim]), places)
-        targets_T = torch.tensor(ids[len(found) : len(found) + len(places)], device=logits_TV.device)
+        targets = ids[len(found) : len(found) + len(places)]
+        targets_T = torch.tensor(targets, dtype=torch.long, device=logits_TV.device)
         found += cross_entropy(logits_TV, targets_T, reduction="none").tolist()
     cache.append(ids[-1])
     return found
