@@ -52,7 +52,14 @@ def test_what_is_not_served_is_not_described() -> None:
         async with client_of(CONFIG) as client:
             return (await client.get("/openapi.json")).json()
 
-    assert list(run(go())["paths"]) == ["/v1/chat/completions", "/v1/models", "/v1/models/{model}"]
+    assert list(run(go())["paths"]) == [
+        "/v1/chat/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/models",
+        "/v1/models/{model}",
+    ]
 
 
 def test_answers_are_of_the_shapes_that_the_document_is_made_of() -> None:

@@ -12,6 +12,8 @@ from stairstream.config.policies import NAMES
 from stairstream.server import wire
 from stairstream.server.exchange import JSON, Exchange, Handler
 from stairstream.server.gate import OpenGate
+from stairstream.server.messages import wire as messages
+from stairstream.server.responses import wire as responses
 from stairstream.server.service import Service
 
 Json = dict[str, Any]
@@ -21,13 +23,17 @@ _NAMELESS = "; a name that is not plain ASCII is in percent encoding"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What can be done at a path. `streams` are the shapes that the data of its events may have, `errors` statuses."""
+    """What can be done at a path. `streams` are the shapes that the data of its events may have, `errors` statuses.
+
+    `fails` is the shape of its errors.
+    """
 
     id: str
     summary: str
     gives: Any
     takes: Any = None
     streams: tuple[Any, ...] = ()
+    fails: Any = wire.ErrorBody
     parameters: tuple[Json, ...] = ()
     errors: tuple[int, ...] = ()
     has_run: bool = False
@@ -77,6 +83,33 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         streams=(wire.ChatCompletionChunk, wire.EventChunk, wire.ErrorBody),
         errors=_RUN_ERRORS,
         has_run=True,
+    ),
+    ("POST", "/v1/responses"): Operation(
+        id="createResponse",
+        summary="An answer in the shape of OpenAI's Responses, streamed or whole.",
+        takes=responses.ResponsesRequest,
+        gives=responses.ResponseOut,
+        streams=(responses.ResponseEvent,),
+        errors=_RUN_ERRORS,
+        has_run=True,
+    ),
+    ("POST", "/v1/messages"): Operation(
+        id="createMessage",
+        summary="An answer in the shape of Anthropic's Messages, streamed or whole.",
+        takes=messages.MessagesRequest,
+        gives=messages.MessagesAnswer,
+        streams=(messages.MessagesEvent, messages.MessagesError),
+        fails=messages.MessagesError,
+        errors=_RUN_ERRORS,
+        has_run=True,
+    ),
+    ("POST", "/v1/messages/count_tokens"): Operation(
+        id="countTokens",
+        summary="How long a message's request is; an estimate.",
+        takes=messages.MessagesQuestion,
+        gives=messages.TokenCount,
+        fails=messages.MessagesError,
+        errors=(400, 404, 413, 415),
     ),
     ("GET", "/v1/models"): Operation(id="listModels", summary="Every pipeline, as a model.", gives=wire.ModelList),
     ("GET", "/v1/models/{model}"): Operation(
@@ -151,7 +184,10 @@ def make_document(service: Service, routes: Iterable[Route]) -> Json:
         "paths": paths,
         "components": {
             "schemas": _make_schemas(described.values(), service),
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "An API key."},
+                "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same key."},
+            },
         },
     }
 
@@ -174,7 +210,7 @@ def _describe(one: Operation, has_keys: bool) -> Json:
         content = {"application/json": {"schema": _ref(one.takes)}}
         described["requestBody"] = {"required": True, "content": content}
     if has_keys and not one.is_open:
-        described["security"] = [{"key": []}]
+        described["security"] = [{"key": []}, {"x-api-key": []}]
     return described
 
 
@@ -195,13 +231,13 @@ def _describe_answers(one: Operation) -> Json:
     if one.id == "attachToRun":
         answers["204"] = {"description": "The run is over, and all its events were received."}
     statuses = sorted({*one.errors, *(() if one.is_open else _ANY_CALL)})
-    return answers | {str(status): _describe_error(status) for status in statuses}
+    return answers | {str(status): _describe_error(status, one.fails) for status in statuses}
 
 
-def _describe_error(status: int) -> Json:
+def _describe_error(status: int, shape: type) -> Json:
     described: Json = {
         "description": _ERRORS[status],
-        "content": {"application/json": {"schema": _ref(wire.ErrorBody)}},
+        "content": {"application/json": {"schema": _ref(shape)}},
     }
     if status in (429, 502, 503):
         text = "Seconds after which to try again, where that is known."
@@ -216,7 +252,7 @@ def _ref(shape: type) -> Json:
 def _make_schemas(operations: Iterable[Operation], service: Service) -> Json:
     shapes: Sequence[Any] = [wire.ErrorBody]
     for one in operations:
-        shapes = [*shapes, *(shape for shape in (one.takes, one.gives, *one.streams) if shape is not None)]
+        shapes = [*shapes, *(shape for shape in (one.takes, one.gives, one.fails, *one.streams) if shape is not None)]
     _, schemas = msgspec.json.schema_components(list(dict.fromkeys(shapes)), ref_template=_REF)
     if "StairstreamOptions" in schemas:
         _tighten(schemas, service)
@@ -233,4 +269,8 @@ def _tighten(schemas: Json, service: Service) -> None:
     for kind in options["properties"]["keep_s"]["anyOf"]:
         if kind.get("type") == "number":
             kind["maximum"] = service.limits.keep_s
-    schemas["ChatRequest"]["properties"]["messages"]["maxItems"] = service.limits.messages
+    for name in ("ChatRequest", "MessagesRequest", "MessagesQuestion"):
+        schemas[name]["properties"]["messages"]["maxItems"] = service.limits.messages
+    for kind in schemas["ResponsesRequest"]["properties"]["input"]["anyOf"]:
+        if kind.get("type") == "array":
+            kind["maxItems"] = service.limits.messages
