@@ -12,10 +12,9 @@ from stairstream.cli.eval_retention import read_setups
 from stairstream.cli.terminal import show_loading
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError
-from stairstream.core.graph import Sampling
 from stairstream.eval.intervals import check_installed
 from stairstream.eval.recorded import PROPOSERS, REFERENCE, read_prompts
-from stairstream.eval.replay import Replays, Spoken
+from stairstream.eval.replay import Replays, Spoken, take_likeliest
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.corruption import Kind, Part
 from stairstream.eval.robustness.free import FreeRow, count_runs, run_free
@@ -30,8 +29,6 @@ from stairstream.eval.tasks.questions import TASKS, Question, pick
 TRIALS = ("free", "numbers", "forced")
 POLICIES = ("wait", "balanced", "balanced,quorum=1", "balanced,quorum=all", "balanced,lead=-32", "careful", "paper")
 """`wait` is always there; the others differ in quorum, lead and first chunk."""
-PENALTY = 1.1
-"""A small model that always takes the likeliest word repeats itself without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +104,15 @@ def _make_plan(choices: Choices, engine: Engine) -> Plan:
     layout = choices.layout or ("insert" if engine == "torch" else "grouped")
     names = ["wait", *(name for name in choices.policies or POLICIES if name != "wait")]
     kinds: list[Kind] = [kind for kind in get_args(Kind) if kind in _choose(choices.kinds, get_args(Kind), "--kind")]
+    prompts = read_prompts(choices.data, (*PROPOSERS, REFERENCE), choices.limit)
+    if len(prompts) < 2:
+        raise ConfigError(f"{choices.data} holds one prompt; the wrong words are those of another, so two are needed")
     return Plan(
-        prompts=read_prompts(choices.data, (*PROPOSERS, REFERENCE), choices.limit),
+        prompts=prompts,
         setups=read_setups(names, [layout]),
         wrongs=[Wrong(kind=kind, part=part) for kind in kinds for part in get_args(Part)],
         most_words=choices.cut,
-        sampling=Sampling(max_tokens=choices.max_tokens, temperature=0.0, repetition_penalty=PENALTY),
+        sampling=take_likeliest(choices.max_tokens),
     )
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from stairstream.cli.eval_output import open_bar, print_json, print_tables, results_folder, tell, write_report
 from stairstream.cli.eval_replays import ENGINES, Engine, identify, read_engine, run_replays
 from stairstream.cli.eval_retention import read_setups
-from stairstream.core.errors import MissingExtra
-from stairstream.core.graph import Sampling
+from stairstream.core.errors import ConfigError, MissingExtra
+from stairstream.core.policy import PRESETS
 from stairstream.core.session import Layout
 from stairstream.eval.intervals import check_installed
 from stairstream.eval.recorded import PROPOSERS, read_prompts
-from stairstream.eval.replay import Replays, Spoken
+from stairstream.eval.replay import Replays, Spoken, take_likeliest
 from stairstream.eval.robustness.plan import cut
 from stairstream.eval.seams.report import make_table
 from stairstream.eval.seams.trying import Plan, SeamRow, run_layouts, vocabulary
@@ -23,7 +23,6 @@ CAN: dict[Engine, tuple[Layout, ...]] = {
     "llamacpp": ("grouped", "quoted", "rounds"),
 }
 """What an engine really does when asked; torch goes on from its own token ids, so it never quotes."""
-PENALTY = 1.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +57,8 @@ def eval_seams(choices: Choices, *, as_json: bool) -> None:
     engines = _find_engines(choices.backends)
     check_installed()
     setups = read_setups([choices.policy], choices.layouts)
+    if setups[0].policy == PRESETS["wait"]:
+        raise ConfigError("--policy: wait has no updates, and stands beside whatever you name; name another")
     wanted = (
         {setup.layout for setup in setups} if choices.layouts else {layout for one in CAN.values() for layout in one}
     )
@@ -76,7 +77,7 @@ def eval_seams(choices: Choices, *, as_json: bool) -> None:
                 proposals=[[cut(one.outputs[name], choices.cut) for name in PROPOSERS] for one in prompts],
                 policy=setups[0].policy,
                 layouts=layouts,
-                sampling=Sampling(max_tokens=choices.max_tokens, temperature=0.0, repetition_penalty=PENALTY),
+                sampling=take_likeliest(choices.max_tokens),
                 known=vocabulary(every),
             )
     try:

@@ -35,6 +35,9 @@ AGGREGATOR = "aggregator"
 VERSION = 1
 """Of what a replay means; another one lets what was kept go."""
 
+PENALTY = 1.1
+"""On repetition: a small model that always takes the likeliest word goes round in circles without it."""
+
 _PIECE = re.compile(r"\s*\S{1,6}|\s+\Z")
 
 
@@ -82,6 +85,11 @@ class Replays:
             spoken = await replay(self._backend, one)
             self._kept.put(key, spoken)
         return spoken
+
+
+def take_likeliest(max_tokens: int) -> Sampling:
+    """How replayed aggregators choose their words: always the same."""
+    return Sampling(max_tokens=max_tokens, temperature=0.0, repetition_penalty=PENALTY)
 
 
 def split_pieces(text: str) -> tuple[str, ...]:

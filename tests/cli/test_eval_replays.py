@@ -1,0 +1,61 @@
+"""`stairstream eval robustness` and `seams`: what they refuse, before a model is loaded."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+pytest.importorskip("scipy")
+
+from stairstream.cli.main import main
+from stairstream.eval.recorded import PROPOSERS, REFERENCE, RecordedPrompt
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Recorded answers to two prompts."""
+    row = RecordedPrompt(id="a", instruction="Why?", outputs=dict.fromkeys((*PROPOSERS, REFERENCE), "So it is."))
+    file = tmp_path / "d.jsonl"
+    file.write_bytes((msgspec.json.encode(row) + b"\n") * 2)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "complaint"),
+    [
+        ("robustness", ["--trial", "freee"], "--trial: 'freee' is not one; did you mean 'free'?"),
+        ("robustness", ["--kind", "swap"], "--kind: 'swap' is not one; did you mean 'swapped'?"),
+        ("robustness", ["--policy", "papper"], "'papper' is not a policy"),
+        ("robustness", ["--model", "smollm3"], "smollm3"),
+        ("seams", ["--layout", "inserted"], "--layout: 'inserted' is not a layout; did you mean 'insert'?"),
+        ("seams", ["--policy", "first_chunk=0"], "first_chunk: must be a whole number of at least 1"),
+        ("seams", ["--policy", "wait"], "wait has no updates"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    data: Path, capsys: Captured, command: str, options: list[str], complaint: str
+) -> None:
+    pytest.importorskip("xllamacpp")
+    asked = ["eval", command, "--backend", "llamacpp", "--data", str(data), "--out", str(data.parent / "out"), *options]
+    assert main(asked) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert complaint in told[-1]
+
+
+@pytest.mark.parametrize("command", ["robustness", "seams"])
+def test_unknown_engine_and_missing_data_are_one_line(data: Path, capsys: Captured, command: str) -> None:
+    assert main(["eval", command, "--backend", "llama"]) == 2
+    assert "--backend: 'llama' is not one" in capsys.readouterr().err
+    pytest.importorskip("xllamacpp")
+    assert main(["eval", command, "--backend", "llamacpp", "--data", str(data.parent / "none")]) == 2
+    told = capsys.readouterr().err.strip()
+    assert "there is no file" in told and "\n" not in told
+
+
+def test_one_prompt_has_no_other_to_swap_words_with(data: Path, capsys: Captured) -> None:
+    pytest.importorskip("xllamacpp")
+    data.write_bytes(data.read_bytes().splitlines()[0])
+    assert main(["eval", "robustness", "--backend", "llamacpp", "--data", str(data)]) == 2
+    assert "holds one prompt; the wrong words are those of another" in capsys.readouterr().err
