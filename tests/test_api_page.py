@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from stairstream.server import wire
+from stairstream.server.messages import wire as messages_wire
 from stairstream.server.openapi import OPERATIONS
+from stairstream.server.responses import wire as responses_wire
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "api.md").read_text()
@@ -16,7 +18,8 @@ TABLES = re.findall(r"<!-- fields: (\w+) -->\n((?:\|.*\n)+)", PAGE)
 @pytest.mark.parametrize(("name", "table"), TABLES, ids=[name for name, _ in TABLES])
 def test_table_has_every_field(name: str, table: str) -> None:
     said = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    assert tuple(said) == getattr(wire, name).__struct_fields__
+    shapes = {**vars(messages_wire), **vars(responses_wire), **vars(wire)}
+    assert tuple(said) == shapes[name].__struct_fields__
 
 
 def test_every_path_is_named() -> None:
@@ -24,7 +27,8 @@ def test_every_path_is_named() -> None:
 
 
 def test_every_code_of_an_error_is_named() -> None:
-    source = "".join(file.read_text() for file in (ROOT / "src/stairstream/server").glob("*.py"))
+    server = ROOT / "src/stairstream/server"
+    source = "".join(file.read_text() for file in (*server.glob("*.py"), *server.glob("messages/*.py")))
     codes = {*re.findall(r'code="(\w+)"', source), *re.findall(r'_upstream\(\d+, exc, "(\w+)"\)', source)}
     said = {code for row in re.findall(r"^\| \d.*$", PAGE, re.MULTILINE) for code in re.findall(r"`(\w+)`", row)}
     assert codes - said <= {"stopping", "busy", "not_found"}
