@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -122,29 +123,28 @@ def test_change_by_another_process_is_seen_and_one_s_own_is_not(tmp_path: Path) 
     asyncio.run(main())
 
 
-def test_history_gives_the_latest_runs_of_a_key(tmp_path: Path) -> None:
-    def past(number: int, key_id: str | None) -> PastRun:
-        return PastRun(
-            id=f"run{number}",
-            key_id=key_id,
-            pipeline="mix",
-            started_at_s=float(number),
-            first_token_s=0.5,
-            total_s=1.0,
-            reason="stop",
-            used=USED,
-            conversation="[]",
-            answer="Blue.",
-        )
+def test_history_keeps_each_run_once(tmp_path: Path) -> None:
+    past = PastRun(
+        id="run1",
+        key_id=None,
+        pipeline="mix",
+        started_at_s=1.0,
+        first_token_s=0.5,
+        total_s=1.0,
+        reason="stop",
+        used=USED,
+        conversation="[]",
+        answer="Blue.",
+    )
 
     async def main() -> None:
-        runs = [past(0, "k"), past(1, "k"), past(2, None), past(3, "k")]
         async with open_sqlite(tmp_path / "s.db") as storage:
-            await storage.commit(Batch(holder="h", at_s=0.0, past=runs))
-            assert await storage.past_runs("k", most=2) == [runs[3], runs[1]]
-            assert await storage.past_runs(None, most=2) == [runs[2]]
+            await storage.commit(Batch(holder="h", at_s=0.0, past=[past, past]))
 
     asyncio.run(main())
+    with closing(sqlite3.connect(tmp_path / "s.db")) as database:
+        rows = database.execute("SELECT * FROM past_runs").fetchall()
+    assert rows == [("run1", None, "mix", 1.0, 0.5, 1.0, "stop", 10, 5, 0.1, "[]", "Blue.")]
 
 
 def test_what_is_no_database_is_one_line(tmp_path: Path) -> None:

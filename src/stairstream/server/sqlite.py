@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stairstream.core.errors import ConfigError
-from stairstream.server.gate import Used
 from stairstream.server.keys import Key, KeyLimits
 from stairstream.server.storage import LOST_AFTER_S, Batch, KeyUsage, PastRun, Reservation, Spent, StorageFailed
 
@@ -46,7 +45,6 @@ MIGRATIONS: tuple[str, ...] = (
         total_s REAL NOT NULL, reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
         completion_tokens INTEGER NOT NULL, cost REAL, conversation TEXT NOT NULL, answer TEXT NOT NULL
     );
-    CREATE INDEX past_runs_by_key ON past_runs (key_id, started_at_s);
     """,
 )
 """Each brings a database from the version before it; `user_version` counts them. Never change one: add another."""
@@ -156,11 +154,6 @@ class SqliteStorage:
         rows = await self._read("SELECT * FROM usage ORDER BY key_id, day, pipeline")
         return [_usage(*row) for row in rows]
 
-    async def past_runs(self, key_id: str | None, most: int) -> list[PastRun]:
-        """As in Storage."""
-        statement = "SELECT * FROM past_runs WHERE key_id IS ? ORDER BY started_at_s DESC, id LIMIT ?"
-        return [_past_run(*row) for row in await self._read(statement, key_id, most)]
-
     async def has_changed(self) -> bool:
         """As in Storage."""
         ((version,),) = await self._read("PRAGMA data_version")
@@ -264,20 +257,4 @@ def _usage(*row: Any) -> KeyUsage:
         prompt_tokens=prompt,
         completion_tokens=completion,
         cost=cost / _NANO,
-    )
-
-
-def _past_run(*row: Any) -> PastRun:
-    run_id, key_id, pipeline, started, first, total, reason, prompt, completion, cost, conversation, answer = row
-    return PastRun(
-        id=run_id,
-        key_id=key_id,
-        pipeline=pipeline,
-        started_at_s=started,
-        first_token_s=first,
-        total_s=total,
-        reason=reason,
-        used=Used(prompt_tokens=prompt, completion_tokens=completion, cost=cost),
-        conversation=conversation,
-        answer=answer,
     )

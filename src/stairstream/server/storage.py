@@ -103,8 +103,6 @@ class Storage(Protocol):
     async def usage(self) -> list[KeyUsage]:
         """Everything that was used, by key, day and pipeline."""
 
-    async def past_runs(self, key_id: str | None, most: int) -> list[PastRun]:
-        """A key's latest runs, latest first."""
-
 
 LOST_AFTER_S = 60.0
+"""Several signs of life of a process that holds reservations."""
