@@ -10,14 +10,12 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 from urllib.parse import urlsplit
 
 import yaml
@@ -101,34 +99,31 @@ def pipelines(endpoint: Process) -> dict[str, object]:
 def our_server(endpoint: Process, program: Sequence[str] = ("stairstream", "serve", "-c")) -> Iterator[Process]:
     """`stairstream serve` on the pipelines `single` and `mix`; or another module that says where it listens."""
     config = {**pipelines(endpoint), "server": {"port": 0}}
-    with written(config) as file:
+    with written(config) as file, (file.parent / "log").open("w") as log:
         command = [sys.executable, "-m", *program, str(file)]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, stdout=log, stderr=log) as process:
             try:
-                assert process.stderr is not None
-                found = map(_LISTENING.search, iter(process.stderr.readline, ""))
-                address = next((match[1] for match in found if match), None)
-                if address is None:
-                    raise SystemExit("the server did not start")
-                with _drained(process.stderr):
-                    yield Process(base_url=f"{address}/v1", pid=process.pid)
+                yield Process(base_url=f"{_wait_listening(file.parent / 'log', process)}/v1", pid=process.pid)
             finally:
                 process.terminate()
+                _complain(file.parent / "log")
 
 
-@contextmanager
-def _drained(lines: IO[str]) -> Iterator[None]:
-    """Read what else a process says, so that it is never held up; complaints are shown in the end."""
-    said: list[str] = []
-    reading = threading.Thread(
-        target=lambda: said.extend(line for line in lines if not line.startswith("stairstream: ")), daemon=True
-    )
-    reading.start()
-    try:
-        yield
-    finally:
-        if said:
-            print("".join(said[:40]), file=sys.stderr)
+def _wait_listening(log: Path, process: "subprocess.Popen[bytes]", within_s: float = 30) -> str:
+    until_s = time.monotonic() + within_s
+    while time.monotonic() < until_s and process.poll() is None:
+        if found := _LISTENING.search(log.read_text()):
+            return found[1]
+        time.sleep(0.05)
+    raise SystemExit(f"the server did not start:\n{log.read_text()}")
+
+
+def _complain(log: Path) -> None:
+    """Show what a server said besides where it listens and what it was asked."""
+    usual = ("stairstream: ", '{"at"')
+    lines = [line for line in log.read_text().splitlines() if not line.startswith(usual) or '"error"' in line]
+    if lines:
+        print("\n".join(lines[:40]), file=sys.stderr)
 
 
 @contextmanager

@@ -175,7 +175,7 @@ def make_document(service: Service, routes: Iterable[Route]) -> Json:
     for (method, path), one in described.items():
         paths.setdefault(path, {})[method.lower()] = _describe(one, has_keys)
     return {
-        "openapi": "3.1.0",
+        "openapi": "3.2.0",
         "info": {
             "title": "stairstream",
             "version": stairstream.__version__,
@@ -214,6 +214,13 @@ def _describe(one: Operation, has_keys: bool) -> Json:
     return described
 
 
+_EVENT: Json = {
+    "type": "object",
+    "properties": {"data": {"type": "string"}, "event": {"type": "string"}, "id": {"type": "string"}},
+    "required": ["data"],
+}
+
+
 def _describe_answers(one: Operation) -> Json:
     content: Json = {}
     if one.gives is not None:
@@ -221,7 +228,7 @@ def _describe_answers(one: Operation) -> Json:
     if one.streams:
         shapes = ", ".join(shape.__name__ for shape in one.streams)
         text = f"Server-sent events; the data of each is one of: {shapes}. A chat's last is [DONE]."
-        content["text/event-stream"] = {"schema": {"type": "string", "description": text}}
+        content["text/event-stream"] = {"itemSchema": {**_EVENT, "description": text}}
     good: Json = {"description": one.summary, "content": content}
     if one.has_run:
         good["headers"] = {
