@@ -1,6 +1,8 @@
 """`stairstream eval retention`: what is wrong is one line before a model is loaded; what it prints, on a tiny model."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from stairstream.cli.eval_retention import read_setups
 from stairstream.cli.main import main
 from stairstream.core.errors import ConfigError
-from stairstream.core.policy import PRESETS, Policy
+from stairstream.core.policy import PRESETS
 
 Captured = pytest.CaptureFixture[str]
 
@@ -18,8 +20,8 @@ def test_policies_are_presets_numbers_or_both() -> None:
     setups = read_setups(["careful", "first_chunk=8,growth=1,lead=inf", "cheap,growth=2"], ["insert"])
     assert [setup.policy for setup in setups] == [
         PRESETS["careful"],
-        Policy(first_chunk=8, growth=1),
-        Policy(first_chunk=32, growth=2),
+        replace(PRESETS["balanced"], first_chunk=8, growth=1, lead=math.inf),
+        replace(PRESETS["cheap"], growth=2),
     ]
     assert {setup.layout for setup in setups} == {"insert"}
 

@@ -2,12 +2,14 @@
 """A configuration file: what it gives, and that each mistake is one line that says where and what to do."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stairstream.config.models import CommonKeys, LlamaCppKeys, OpenAIKeys, ScriptedKeys
-from stairstream.config.policies import PolicyChoice, override_policy, read_settings
+from stairstream.config.policies import PolicyChoice, override_policy, own_policy, read_settings
+from stairstream.config.reading import Where
 from stairstream.config.schema import DEFAULT, load_config, parse_config
 from stairstream.config.topologies import MixtureKeys, SingleKeys
 from stairstream.core.costs import Price
@@ -205,6 +207,14 @@ def test_directory_missing_file_and_binary_file(tmp_path: Path) -> None:
 def test_unknown_pipeline_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"c.yaml: no pipeline is called 'mxi'; did you mean 'mix'\?"):
         parse_config(DEFAULT, "c.yaml", {}).pipeline("mxi")
+
+
+def test_numbers_of_ones_own_leave_the_others_as_in_balanced() -> None:
+    where = Where(file="c.yaml", path="policy")
+    balanced = PRESETS["balanced"]
+    assert own_policy({"first_chunk": 8}, where) == replace(balanced, first_chunk=8)
+    assert own_policy({"lead": 4}, where) == replace(balanced, lead=4, slope=1)
+    assert own_policy({"lead": 4, "slope": 0.25}, where) == replace(balanced, lead=4, slope=0.25)
 
 
 def test_override_replaces_the_preset_then_single_numbers() -> None:

@@ -19,9 +19,9 @@ RICH = Goals(max_prompt_tokens_factor=100)
 
 def test_first_chunk_covers_the_silence_of_a_call_at_reading_speed() -> None:
     policy = adapt([QUICK] * 3, QUICK, replace(RICH, reading_tokens_per_s=10))
-    assert policy.first_chunk == math.ceil(0.2 / (1 / 10 - 1 / 50))
-    slow_call = replace(QUICK, first_token_s=2.0)
-    assert adapt([QUICK] * 3, slow_call, RICH).first_chunk == 25
+    assert policy.first_chunk == math.ceil(0.2 / (policy.slope / 10 - 1 / 50))
+    slow_call, free = replace(QUICK, first_token_s=2.0), replace(PRESETS["balanced"], lead=math.inf)
+    assert adapt([QUICK] * 3, slow_call, RICH, free).first_chunk == 25
 
 
 def test_a_model_slower_than_the_reader_is_silent_for_a_quarter_of_its_speech_at_most() -> None:
@@ -35,7 +35,7 @@ def test_smaller_budgets_mean_larger_first_chunks_and_growth_stays_within_two() 
     assert chunks == sorted(chunks, reverse=True)
     assert all(policy.growth <= 2 for policy in policies)
     for policy, factor in zip(policies[1:], (2, 3, 6, 12), strict=True):
-        assert prompt_factor([QUICK] * 3, QUICK, policy.first_chunk, policy.growth) <= factor
+        assert prompt_factor([QUICK] * 3, QUICK, policy) <= factor
     assert policies[0].first_chunk == math.inf
 
 

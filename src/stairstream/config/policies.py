@@ -3,7 +3,7 @@ line."""
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from stairstream.config.reading import Where, check_keys, choose, mapping, read, show
 from stairstream.core.adaptive import Goals
@@ -35,7 +35,7 @@ class PolicyChoice:
             return choose_preset(choose(raw, NAMES, where, "a policy"))
         section = mapping(raw, where)
         if ADAPTIVE not in section:
-            return cls(policy=change_numbers(Policy(), section, where), name="custom")
+            return cls(policy=own_policy(section, where), name="custom")
         numbers = {key: one for key, one in section.items() if key != ADAPTIVE}
         check_keys(numbers, (*NUMBERS, ADAPTIVE), where)
         _check_not_adapted(numbers, where)
@@ -92,6 +92,12 @@ def override_policy(
     if most_read is not None and "quorum" in changes:
         check_quorum(policy, most_read, where / "quorum")
     return PolicyChoice(policy=policy, name=ADAPTIVE if choice.goals else "custom", goals=choice.goals)
+
+
+def own_policy(numbers: Mapping[str, object], where: Where) -> Policy:
+    """A policy of these numbers; the others are those of `balanced`, but a `lead` alone is one of slope 1."""
+    base = PRESETS[_BASE]
+    return change_numbers(replace(base, slope=1) if "lead" in numbers else base, numbers, where)
 
 
 def change_numbers(policy: Policy, changes: Mapping[str, object], where: Where) -> Policy:

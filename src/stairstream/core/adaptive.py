@@ -52,48 +52,55 @@ class Goals:
 
 
 def adapt(upstream: Sequence[Rate], own: Rate, goals: Goals, base: Policy = PRESETS["balanced"]) -> Policy:
-    """The policy for an agent with these rates; quorum, patience and lead are those of `base`.
+    """The policy for an agent with these rates; quorum, patience, lead and slope are those of `base`.
 
-    first_chunk  c: at least so many tokens that they take the reader longer to read, by the silence s of a call, than
-                 the model to write: c (1/v - 1/r) >= s, with v = reading_tokens_per_s, r and s the agent's own rate and
-                 first token; no more than makes that silence a quarter of the time spent speaking. Of those the fewest
-                 for which a growth keeps the budget.
+    first_chunk  c: at least so many tokens that what is said on them takes the reader longer to read, by the silence s
+                 of a call, than the model to write them: c (m/v - 1/r) >= s, with v = reading_tokens_per_s, r and s the
+                 agent's own rate and first token, m its slope (1 if its lead is infinite); no more than makes that
+                 silence a quarter of the time spent speaking. Of those the fewest for which a growth keeps the budget.
     growth       g: the smallest, up to 2, for which `prompt_factor` is within the budget. Where there is none: wait.
     """
     assert upstream
     v, r, s = goals.reading_tokens_per_s, own.tokens_per_s, own.first_token_s
-    slack_s = max(1 / v - 1 / r, LONGEST_SILENCE_SHARE / r)
+    said = base.slope if base.lead < math.inf else 1.0
+    slack_s = max(said / v - 1 / r, LONGEST_SILENCE_SHARE / r)
     first_chunk = max(1, math.ceil(s / slack_s))
     longest = max(rate.answer_tokens for rate in upstream)
     while first_chunk < longest:
         for growth in _GROWTHS:
-            if prompt_factor(upstream, own, first_chunk, growth) <= goals.max_prompt_tokens_factor:
-                return replace(base, first_chunk=first_chunk, growth=growth)
+            policy = replace(base, first_chunk=first_chunk, growth=growth)
+            if prompt_factor(upstream, own, policy) <= goals.max_prompt_tokens_factor:
+                return policy
         first_chunk = math.ceil(first_chunk * 1.1)
     return replace(base, first_chunk=math.inf, growth=1)
 
 
-def prompt_factor(upstream: Sequence[Rate], own: Rate, first_chunk: float, growth: float) -> float:
+def prompt_factor(upstream: Sequence[Rate], own: Rate, policy: Policy) -> float:
     """Prompt tokens of all calls over those of `wait`: the sum of (h + R(t) + w(t)) over the calls, over h + R(end).
 
-    h is the head of a call, R(t) what its references hold t seconds after the first step, w(t) = r t what the agent has
-    written by then. Update k is due at the time of its mark, but not before its step has written its own chunk; the
-    last call is made when all upstream has ended, or the agent's own answer.
+    h is the head of a call, R(t) what its references hold t seconds after the first step, w(t) what the agent has
+    written by then: r t, or what its policy lets it write if that is less. Update k is due at the time of its mark, but
+    not before the step before it has written its own chunk, or all that it may; the last call is made when all upstream
+    has ended, or the agent's own answer.
     """
+    first_chunk, slope = policy.first_chunk, policy.slope if policy.lead < math.inf else math.inf
     slowest = min(rate.tokens_per_s for rate in upstream)
     end_s = max((rate.answer_tokens - first_chunk) / rate.tokens_per_s for rate in upstream)
     own_end_s = own.first_token_s + own.answer_tokens / own.tokens_per_s
+    if policy.lead + policy.slope * max(rate.answer_tokens for rate in upstream) < own.answer_tokens:
+        own_end_s = max(own_end_s, end_s)
 
     def call_tokens(at_s: float) -> float:
         read = sum(min(first_chunk + rate.tokens_per_s * at_s, rate.answer_tokens) for rate in upstream)
-        return HEAD_TOKENS + read + min(own.tokens_per_s * at_s, own.answer_tokens)
+        allowed = policy.lead + policy.slope * (first_chunk + slowest * at_s)
+        return HEAD_TOKENS + read + max(0.0, min(own.tokens_per_s * at_s, own.answer_tokens, allowed))
 
     mark, chunk, at_s, total = first_chunk, float(first_chunk), 0.0, 0.0
     while at_s < min(end_s, own_end_s):
         own_end_s += own.first_token_s
         total += call_tokens(at_s)
-        written_s = at_s + chunk / own.tokens_per_s
-        chunk *= growth
+        written_s = at_s + min(1.0, slope) * chunk / own.tokens_per_s
+        chunk *= policy.growth
         mark += chunk
         at_s = max((mark - first_chunk) / slowest, written_s)
     last = call_tokens(min(end_s, own_end_s))

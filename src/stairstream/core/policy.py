@@ -22,6 +22,8 @@ class Policy:
     quorum       how many upstream agents must have that much, or have ended
     patience_s   seconds to wait for the others once the quorum is there
     lead, slope  the agent may write lead + slope * (tokens it has read of the slowest counted upstream)
+
+    What is not given never holds an agent back.
     """
 
     first_chunk: float = 16
@@ -60,11 +62,11 @@ def _problems(policy: Policy) -> list[str]:
 
 
 PRESETS: dict[str, Policy] = {
-    "paper": Policy(first_chunk=8, growth=1, quorum="all", patience_s=0, lead=0),
-    "balanced": Policy(first_chunk=16, growth=2, quorum="most", patience_s=0.25, lead=math.inf),
-    "cheap": Policy(first_chunk=32, growth=4, quorum="most", patience_s=0.25, lead=math.inf),
-    "careful": Policy(first_chunk=64, growth=2, quorum="all", patience_s=0.5, lead=-32),
-    "wait": Policy(first_chunk=math.inf, growth=1, quorum="all", patience_s=0, lead=math.inf),
+    "paper": Policy(first_chunk=8, growth=1, quorum="all", patience_s=0, lead=0, slope=1),
+    "balanced": Policy(first_chunk=16, growth=1.5, quorum="most", patience_s=0.25, lead=0, slope=0.5),
+    "cheap": Policy(first_chunk=32, growth=4, quorum="most", patience_s=0.25, lead=0, slope=0.5),
+    "careful": Policy(first_chunk=48, growth=1.5, quorum="all", patience_s=0.5, lead=0, slope=0.25),
+    "wait": Policy(first_chunk=math.inf, growth=1, quorum="all", patience_s=0, lead=math.inf, slope=1),
 }
 """`wait` is ordinary Mixture-of-Agents; `paper` is arXiv 2510.05059 with its first chunk of 8."""
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from stairstream.api import Pipeline
-from stairstream.config.policies import NUMBERS, change_numbers
+from stairstream.config.policies import NUMBERS, own_policy
 from stairstream.config.reading import Where, check_keys, nearest
 from stairstream.core.asked import Asked
 from stairstream.core.errors import ConfigError
@@ -223,7 +223,7 @@ def _with_options(pipeline: Pipeline, options: wire.StairstreamOptions) -> Pipel
 
 def _read_policy(options: wire.StairstreamOptions) -> Policy | str | None:
     if isinstance(options.policy, wire.PolicyNumbers):
-        return change_numbers(Policy(), _numbers_of(options.policy), Where(file="", path="policy"))
+        return own_policy(_numbers_of(options.policy), Where(file="", path="policy"))
     return options.policy
 
 
