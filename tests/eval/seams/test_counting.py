@@ -22,6 +22,7 @@ def split(marked: str) -> tuple[str, int]:
         ("The sky is blue because| Sure, the sky", True),
         ("The sky is blue because| Here are three reasons:", True),
         ("The sky is blue because| here is where light", False),
+        ("The sky is blue because|You're right, I have", True),
     ],
 )
 def test_restart_is_the_beginning_again(marked: str, expected: bool) -> None:
@@ -46,6 +47,8 @@ def test_repeated_runs_count_once_they_come_again() -> None:
         ("it begi| The", True),
         ("the sky| sky is", True),
         ("in 19|87", False),
+        ("the 1920|s", False),
+        ("the light|2. Sky", True),
         ("it'|s blue", False),
         ("don|'t", False),
         ("the sky.|", False),
@@ -67,7 +70,9 @@ def test_broken_word_is_none_or_is_said_twice(marked: str, expected: bool) -> No
         ("because of| I", False),
         ("Reasons:\n- |Light", False),
         ("Reasons:\n1.| Light", False),
-        ("Reas|Ons", False),
+        ("because of li|ght", False),
+        ("because of|The light", True),
+        ("because of light|2. Sky", True),
         ("Done|", False),
     ],
 )
@@ -79,6 +84,7 @@ def test_leak_is_a_run_of_the_instructions() -> None:
     wording = "You have begun your answer; the user has already read this much of it"
     assert leaks("The sky. You have begun your answer, the user", wording)
     assert not leaks("You have begun your answer.", wording)
+    assert leaks("The sky.\n</reference>", wording) and not leaks("for reference", wording)
 
 
 def test_names_are_capitals_inside_sentences() -> None:

@@ -13,9 +13,13 @@ LEAK_WORDS = 6
 
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
 _FORMULA = re.compile(
-    r"\W*(?:sure|certainly|of course|absolutely|great question|here(?:['\u2019]s| is| are)\b.{0,60}:|yes,|no,)",
+    r"\W*(?:sure|certainly|of course|absolutely|great question|thank you|your answer|yes,|no,|let['\u2019]s|"
+    r"you(?:['\u2019]re| are) (?:right|welcome|correct)|i(?:['\u2019]m| am) (?:glad|sorry|happy|sure)|"
+    r"here(?:['\u2019]s| is| are)\b.{0,60}:)",
     re.IGNORECASE,
 )
+"""How a new answer begins, or a turn of a talk."""
+_TAG = re.compile(r"</?(?:ref|reference|begun|beginning)\b", re.IGNORECASE)
 _ENDS_SENTENCE = re.compile(r"""[.!?:;\n]["'\u201d\u2019)\]*_`]*\s*\Z""")
 _LIST_ITEM = re.compile(r"(?:\A|\n)\s*(?:[-*\u2022]|\d+[.)])\s*\S*\Z")
 
@@ -50,7 +54,7 @@ def breaks_word(text: str, place: int, known: Set[str]) -> bool:
     """
     left, right = _word_before(text, place), _word_after(text, place)
     if left and right:  # inside a word, or two without a space
-        return _is_strange(left + right, known)
+        return _is_strange(left + right, known) or (left[-1].isalpha() and right[0].isdigit())
     before, after = text[:place].rstrip(), text[place:].lstrip()
     left, right = _word_before(before, len(before)), _word_after(after, 0)
     return (bool(left) and left.lower() == right.lower()) or _is_strange(left, known) or _is_strange(right, known)
@@ -65,7 +69,7 @@ def breaks_sentence(text: str, place: int, names: Set[str]) -> bool:
     if not before.strip() or not after.strip() or _ENDS_SENTENCE.search(before) or _LIST_ITEM.search(before):
         return False
     if before[-1:].isalnum() and after[:1].isalnum():
-        return False  # the word goes on
+        return after[0].isupper() or (before[-1].isalpha() and after[0].isdigit())  # else the word goes on
     gap = after[: len(after) - len(after.lstrip())]
     if "\n" in gap:
         return True
@@ -74,7 +78,9 @@ def breaks_sentence(text: str, place: int, names: Set[str]) -> bool:
 
 
 def leaks(text: str, wording: str) -> bool:
-    """Whether the answer says words of the prompt's own instructions: a run of six."""
+    """Whether the answer says what only the prompt does: a delimiter, or a run of six words of its instructions."""
+    if _TAG.search(text):
+        return True
     told = words_of(wording)
     runs = {tuple(told[start : start + LEAK_WORDS]) for start in range(len(told) - LEAK_WORDS + 1)}
     words = words_of(text)
