@@ -104,6 +104,27 @@ def test_spending_limit_ends_the_run_and_says_so(folder: Path, capsys: Captured)
     assert len((folder / "out" / "answers.jsonl").read_text().splitlines()) == report["num_asked"] - 1  # type: ignore[operator]
 
 
+def test_both_turns_are_answered_and_judged_in_both_orders(folder: Path, capsys: Captured) -> None:
+    (folder / "mt_bench_questions.jsonl.gz").write_text('{"question_id": 1, "turns": ["Why?", "Again?"]}')
+    assert evaluate(folder, "--task", "mt-bench", "--judge", "j", "--json", "--at-once", "3") == 0
+    report, _ = report_of(capsys)
+    # two turns of four systems; those that do not say what the opponent says are judged twice each turn
+    assert (report["num_asked"], report["num_kept"]) == (2 * 4 + 2 * 2, 0)
+    tasks = report["tasks"]
+    assert isinstance(tasks, list)
+    assert tasks[0]["judging"] == {"model": "j", "num_pairs": 2, "num_unreadable": 0, "agreement": 0, "first_wins": 1}
+    assert rows_of(report)["single p"]["score"] == 0.5
+
+
+def test_recorded_answers_can_be_the_opponent(folder: Path, capsys: Captured) -> None:
+    line = {"id": "a", "instruction": "Why?", "outputs": {"gpt": "So."}}
+    (folder / "alpaca_eval_outputs.jsonl.gz").write_text(json.dumps(line))
+    assert evaluate(folder, "--task", "alpaca-eval", "--judge", "j", "--against", "gpt", "--json") == 0
+    report, _ = report_of(capsys)
+    assert {row["score"] for row in rows_of(report).values()} == {0.5}
+    assert "win rate against gpt" in (folder / "out" / "tasks.md").read_text()
+
+
 def test_limit_needs_prices(folder: Path, capsys: Captured) -> None:
     assert evaluate(folder, "--task", "gsm8k", "-p", "far", "--max-cost", "1") == 2
     assert "model 'remote' has no price, so --max-cost can't bound it" in capsys.readouterr().err

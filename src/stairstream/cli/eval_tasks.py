@@ -143,7 +143,7 @@ async def _run(
     purse, reports = Purse(choices.max_cost), list[TaskReport]()
     by_name: Mapping[str, System] = {system.name: system for system in systems}
     async with open_backends(config, [system.graph for system in systems], show_loading) as backends:
-        asker = Asker(config, by_name, backends, kept, purse, choices.at_once)
+        asker = Asker(config, by_name, backends, kept, purse)
         for plan in plans:
             with open_bar(plan.task.name, plan.num_asks) as advance:
                 outcomes = await evaluate(plan, asker, advance, choices.at_once)

@@ -1,6 +1,5 @@
 """One answer of one system, bought or from what was kept, with its numbers."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -42,7 +41,7 @@ class OutOfMoney(Exception):
 
 
 class Asker:
-    """Asks systems, at most `at_once` at a time; what was kept is not asked again."""
+    """Asks systems; what was kept is not asked again."""
 
     def __init__(
         self,
@@ -51,14 +50,12 @@ class Asker:
         backends: Mapping[str, Backend],
         kept: Kept[Said],
         purse: Purse,
-        at_once: int = 1,
     ) -> None:
         self._config = config
         self._systems = systems
         self._backends = backends
         self._kept = kept
         self._purse = purse
-        self._permits = asyncio.Semaphore(at_once)
         self._ids = {
             name: key_of(
                 __version__,
@@ -79,16 +76,15 @@ class Asker:
         Raises OutOfMoney before it would spend more than there is, and RunFailed if too many fail in a row.
         """
         key = key_of(self._ids[name], conversation)
-        async with self._permits:
-            if (said := self._kept.get(key)) is not None:
-                self.num_kept += 1
-                return said
-            if self._purse.is_empty:
-                raise OutOfMoney
-            said = await self._buy(self._systems[name], conversation)
-            if said is not None:
-                self._kept.put(key, said)
+        if (said := self._kept.get(key)) is not None:
+            self.num_kept += 1
             return said
+        if self._purse.is_empty:
+            raise OutOfMoney
+        said = await self._buy(self._systems[name], conversation)
+        if said is not None:
+            self._kept.put(key, said)
+        return said
 
     async def _buy(self, system: System, conversation: Conversation) -> Said | None:
         limits, left = system.settings.limits, self._purse.left
