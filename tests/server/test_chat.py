@@ -27,7 +27,7 @@ pipelines:
     topology: mixture
     proposers: [p, p, p]
     aggregator: a
-    policy: {first_chunk: 4, growth: 2, quorum: all, patience_s: 0}
+    policy: {first_chunk: 4, growth: 2, quorum: all, patience_s: 0, lead: inf}
   single: {topology: single, model: a}
   slow: {topology: single, model: slow}
   thinker: {topology: single, model: thinker}
