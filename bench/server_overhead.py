@@ -9,7 +9,6 @@ All are asked by the same client for the same answers of the same endpoint, in t
 import argparse
 import asyncio
 import statistics
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from bench.endpoint import arguments
 from bench.server_load import (
+    STAMP,
     Client,
     Process,
     Tokens,
@@ -79,7 +79,24 @@ async def measure_first(places: Mapping[str, Process], models: Mapping[str, str]
         client.close()
 
 
-async def measure_rate(place: Process, model: str, num_clients: int, seconds: float) -> tuple[float, float]:
+async def ask_streamed(client: Client, model: str) -> int:
+    """One answer; how many tokens came in order."""
+    tokens = Tokens()
+    await client.ask(chat(model, **FIELDS), tokens.take)
+    return len(tokens.delays_ms) - tokens.num_wrong
+
+
+async def ask_whole(client: Client, model: str) -> int:
+    """One answer in one piece; its tokens."""
+    parts: list[bytes] = []
+    await client.ask(chat(model, **FIELDS, stream=False), lambda now_ns, data: parts.append(data))
+    return len(STAMP.findall(b"".join(parts)))
+
+
+Ask = Callable[[Client, str], Awaitable[int]]
+
+
+async def measure_rate(place: Process, model: str, num_clients: int, seconds: float, ask: Ask) -> tuple[float, float]:
     """Answers a second of a closed loop, and the server's processor time for each in milliseconds."""
     until_s = time.monotonic() + seconds
     count = 0
@@ -88,9 +105,7 @@ async def measure_rate(place: Process, model: str, num_clients: int, seconds: fl
         nonlocal count
         client = Client(place.base_url)
         while time.monotonic() < until_s:
-            tokens = Tokens()
-            await client.ask(chat(model, **FIELDS), tokens.take)
-            assert len(tokens.delays_ms) == FIELDS["max_tokens"] and not tokens.num_wrong, "lost tokens"
+            assert await ask(client, model) == FIELDS["max_tokens"], "lost tokens"
             count += 1
         client.close()
 
@@ -100,13 +115,20 @@ async def measure_rate(place: Process, model: str, num_clients: int, seconds: fl
 
 
 async def measure(places: Mapping[str, Process], models: Mapping[str, str], args: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory(), written(pipelines(places["endpoint"])) as config:
+    with written(pipelines(places["endpoint"])) as config:
         await measure_first(places, models, config, args.rounds)
+    for manner, ask in (("streamed", ask_streamed), ("whole", ask_whole)):
+        await show_rates(places, models, args, manner, ask)
+
+
+async def show_rates(
+    places: Mapping[str, Process], models: Mapping[str, str], args: argparse.Namespace, manner: str, ask: Ask
+) -> None:
     rates = {}
     for name, place in places.items():
-        await measure_rate(place, models[name], args.clients, 1)
-        rates[name] = await measure_rate(place, models[name], args.clients, args.seconds)
-    print(f"\n| {args.clients} clients, 20 tokens each | answers/s | CPU ms each |\n|---|---|---|")
+        await measure_rate(place, models[name], args.clients, 1, ask)
+        rates[name] = await measure_rate(place, models[name], args.clients, args.seconds, ask)
+    print(f"\n| {args.clients} clients, 20 tokens, {manner} | answers/s | CPU ms each |\n|---|---|---|")
     for name, (rate, cpu_ms) in rates.items():
         print(f"| {name} | {rate:,.0f} | {cpu_ms:.2f} |")
     if "litellm" in rates:

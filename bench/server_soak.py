@@ -170,7 +170,8 @@ def look(place: Process, endpoint: Process, tally: Path) -> Rest:
     )
 
 
-async def soak(place: Process, endpoint: Process, tally: Path, args: argparse.Namespace) -> None:
+async def soak(place: Process, endpoint: Process, tally: Path, args: argparse.Namespace) -> bool:
+    """The table; whether nothing was left behind and nothing went wrong."""
     seen = Seen()
     period_s = args.minutes * 60 / args.looks
     rests = [look(place, endpoint, tally)]
@@ -183,7 +184,7 @@ async def soak(place: Process, endpoint: Process, tally: Path, args: argparse.Na
         await asyncio.sleep(REST_S)
         rests.append(look(place, endpoint, tally))
         _row((number + 1) * period_s / 60, rests[-1], seen)
-    _judge(rests, seen)
+    return _judge(rests, seen)
 
 
 def _row(minute: float, rest: Rest, seen: Seen) -> None:
@@ -192,15 +193,17 @@ def _row(minute: float, rest: Rest, seen: Seen) -> None:
     print(f"| {minute:.1f} | {numbers} |", flush=True)
 
 
-def _judge(rests: list[Rest], seen: Seen) -> None:
+def _judge(rests: list[Rest], seen: Seen) -> bool:
     before, warm, last = rests[0], rests[1], rests[-1]
     growth = max(rest.rss_mb for rest in rests[1:]) / warm.rss_mb - 1
     print("\n" + ", ".join(f"{count:,} {how}" for how, count in sorted(seen.how.items())))
     print(f"\nmemory: at most {growth:+.1%} beyond the first look under load (target 10 %)")
-    print(f"left behind: {last.tasks - before.tasks} tasks, {last.files - before.files} files, {last.open_calls} calls")
+    left = (last.tasks - before.tasks, last.files - before.files, last.open_calls)
+    print("left behind: {} tasks, {} files, {} calls".format(*left))
     print(f"wrong: {len(seen.wrong)}")
     for text in seen.wrong[:10]:
         print(f"  {text}")
+    return not any(left) and not seen.wrong
 
 
 @contextmanager
@@ -240,13 +243,15 @@ def main() -> None:
         serve(*args.serve)
         return
     use_two_cores()
+    is_clean = False
     with upstream(tokens=60, first_s=0.05, token_s=0.01, faults=0.05) as endpoint:
         tally = Path(f"/tmp/stairstream-soak-{os.getpid()}")
         try:
             with our_server(endpoint, ("bench.server_soak", "--serve", str(tally))) as place:
-                asyncio.run(soak(place, endpoint, tally, args))
+                is_clean = asyncio.run(soak(place, endpoint, tally, args))
         finally:
             tally.unlink(missing_ok=True)
+    raise SystemExit(0 if is_clean else 1)
 
 
 if __name__ == "__main__":
