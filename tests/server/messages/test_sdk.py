@@ -80,7 +80,7 @@ def test_sync_client_creates_and_streams() -> None:
             with client.messages.stream(model="single", max_tokens=100, messages=TURNS) as stream:
                 texts = list(stream.text_stream)
                 assert stream.get_final_text() == ANSWER
-            assert "".join(texts) == ANSWER and len(texts) > 3
+            assert "".join(texts) == ANSWER and len(texts) > 1
 
     async def main(server: Listening) -> None:
         await asyncio.to_thread(work, server.base_url.removesuffix("/v1"))
