@@ -14,7 +14,7 @@ from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError
 from stairstream.eval.intervals import check_installed
 from stairstream.eval.recorded import PROPOSERS, REFERENCE, read_prompts
-from stairstream.eval.replay import Replays, Spoken, take_likeliest
+from stairstream.eval.replay import DTYPE, Replays, Spoken, take_likeliest
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.corruption import Kind, Part
 from stairstream.eval.robustness.free import FreeRow, count_runs, run_free
@@ -168,7 +168,7 @@ def _run_forced(choices: Choices, plan: Plan, kept: Kept[Nats]) -> tuple[ForcedR
     if choices.threads is not None:
         torch.set_num_threads(choices.threads)
     with show_loading(choices.model):
-        loaded = load(find_torch_model(choices.model), None)
+        loaded = load(find_torch_model(choices.model), DTYPE)
     with open_bar("forced", count_forced(plan)) as advance:
         return run_forced(loaded, plan, kept, identify("torch", choices.model), advance)
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 
@@ -35,6 +36,8 @@ AGGREGATOR = "aggregator"
 VERSION = 1
 """Of what a replay means; another one lets what was kept go."""
 
+DTYPE: Literal["bfloat16"] = "bfloat16"
+"""Of torch: as `retention` has it, and 1.5 times as fast on a processor that knows it."""
 PENALTY = 1.1
 """On repetition: a small model that always takes the likeliest word goes round in circles without it."""
 
@@ -98,8 +101,8 @@ def split_pieces(text: str) -> tuple[str, ...]:
 
 
 def configure(backend: str, model: str, threads: int | None = None) -> Config:
-    """A configuration with nothing but the aggregator. Raises ConfigError for a model or a backend that is none."""
-    keys = {"backend": backend, "model": model, "threads": threads}
+    """A configuration with nothing but the aggregator, on torch in bfloat16. Raises ConfigError if it can't be."""
+    keys = {"backend": backend, "model": model, "threads": threads, "dtype": DTYPE if backend == "torch" else None}
     raw = {
         "models": {AGGREGATOR: {key: value for key, value in keys.items() if value is not None}},
         "pipelines": {AGGREGATOR: {"topology": "single", "model": AGGREGATOR}},

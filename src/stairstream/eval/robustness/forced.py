@@ -23,51 +23,52 @@ def run_forced(
     """Every prompt under every setup, wrong in every way."""
     found: dict[tuple[Setup, Wrong], list[Nats]] = {(setup, one): [] for setup in plan.setups for one in plan.wrongs}
     for number in range(len(plan.prompts)):
-        for (setup, wrong), nats in found.items():
-            texts = [plan.prompts[number].instruction, plan.prompts[number].outputs[REFERENCE]]
-            key = key_of(
-                VERSION,
-                identity,
-                texts,
-                proposals_of(plan, number),
-                spoil(plan, number, wrong),
-                setup.policy,
-                setup.layout,
-                plan.most_words,
-            )
-            one = kept.get(key)
-            if one is None:
-                one = _score(loaded, plan, number, setup, wrong)
-                kept.put(key, one)
-            nats.append(one)
-            tell(1)
+        for wrong in plan.wrongs:
+            scorer = _Scorer(loaded, plan, number, wrong)
+            for setup in plan.setups:
+                key = key_of(VERSION, identity, scorer.texts, setup.policy, setup.layout)
+                one = kept.get(key)
+                if one is None:
+                    one = scorer.score(setup)
+                    kept.put(key, one)
+                found[setup, wrong].append(one)
+                tell(1)
     return tuple(make_row(setup, wrong, nats) for (setup, wrong), nats in found.items())
 
 
-def _score(loaded: Loaded, plan: Plan, number: int, setup: Setup, wrong: Wrong) -> Nats:
-    right = proposals_of(plan, number)
-    spoilt = spoil(plan, number, wrong)
-    place = wrong_place(number)
-    mixed = [*right[:place], spoilt.text, *right[place + 1 :]]
-    reference = cut(plan.prompts[number].outputs[REFERENCE], plan.most_words)
+class _Scorer:
+    """One prompt with one proposal wrong, under any setup; nothing is computed before it is needed."""
 
-    def per_token(proposals: Sequence[str], answer: str) -> float:
-        return _force(loaded, plan.prompts[number].instruction, proposals, answer, setup, speeds_of(place))
+    def __init__(self, loaded: Loaded, plan: Plan, number: int, wrong: Wrong) -> None:
+        prompt, place, spoilt = plan.prompts[number], wrong_place(number), spoil(plan, number, wrong)
+        right = proposals_of(plan, number)
+        mixed = [*right[:place], spoilt.text, *right[place + 1 :]]
+        answers = (cut(prompt.outputs[REFERENCE], plan.most_words), spoilt.planted.strip())
+        self.texts = [(prompt.instruction, proposals, answer) for answer in answers for proposals in (right, mixed)]
+        self._loaded = loaded
+        self._speeds = speeds_of(place)
+        self._cases: list[Case] = []
 
-    return Nats(
-        reference_right=per_token(right, reference),
-        reference_wrong=per_token(mixed, reference),
-        planted_right=per_token(right, spoilt.planted.strip()),
-        planted_wrong=per_token(mixed, spoilt.planted.strip()),
-    )
+    def score(self, setup: Setup) -> Nats:
+        """All four likelihoods."""
+        if not self._cases:
+            self._cases = [self._make_case(*texts) for texts in self.texts]
+        reference_right, reference_wrong, planted_right, planted_wrong = (
+            self._force(case, setup) for case in self._cases
+        )
+        return Nats(
+            reference_right=reference_right,
+            reference_wrong=reference_wrong,
+            planted_right=planted_right,
+            planted_wrong=planted_wrong,
+        )
 
+    def _make_case(self, asked: str, proposals: Sequence[str], answer: str) -> Case:
+        agent = Agent(name="aggregator", model="aggregator", reads=PROPOSERS)
+        upstream = [spell(self._loaded.tokens, text) for text in proposals]
+        return Case(self._loaded, agent, asked, upstream, spell(self._loaded.tokens, answer))
 
-def _force(
-    loaded: Loaded, asked: str, proposals: Sequence[str], answer: str, setup: Setup, speeds: Sequence[Speed]
-) -> float:
-    agent = Agent(name="aggregator", model="aggregator", reads=PROPOSERS)
-    upstream = [spell(loaded.tokens, text) for text in proposals]
-    case = Case(loaded, agent, asked, upstream, spell(loaded.tokens, answer))
-    table = make_timetable(setup.policy, case.upstream_tokens, case.answer_tokens, Speed(), speeds)
-    forced = case.force(table.steps, setup.layout)
-    return forced.nll / forced.num_tokens
+    def _force(self, case: Case, setup: Setup) -> float:
+        table = make_timetable(setup.policy, case.upstream_tokens, case.answer_tokens, Speed(), self._speeds)
+        forced = case.force(table.steps, setup.layout)
+        return forced.nll / forced.num_tokens
