@@ -23,7 +23,7 @@ def settings(folder: Path, *, history: bool = False) -> ServerConfig:
 def test_without_keys_everybody_is_let_in_and_no_database_is_made(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_access(settings(tmp_path), Places(1)) as access:
-            assert (access.needs_key, access.ledger) == (False, None)
+            assert (access.needs_key, access.archive) == (False, None)
             assert access.gate.identify({}) == Caller()
 
     asyncio.run(main())
@@ -33,7 +33,7 @@ def test_without_keys_everybody_is_let_in_and_no_database_is_made(tmp_path: Path
 def test_history_alone_makes_a_database_but_no_gate(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_access(settings(tmp_path, history=True), Places(1)) as access:
-            assert not access.needs_key and access.ledger is not None
+            assert not access.needs_key and access.archive is not None
 
     asyncio.run(main())
     assert (tmp_path / "server.db").exists()

@@ -59,6 +59,8 @@ def test_what_is_not_served_is_not_described() -> None:
         "/v1/messages/count_tokens",
         "/v1/models",
         "/v1/models/{model}",
+        "/v1/history",
+        "/v1/history/{run}",
     ]
 
 

@@ -7,7 +7,6 @@ import stat
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from stairstream.core.errors import ConfigError
 from stairstream.server.gate import Used
 from stairstream.server.keys import Key, KeyLimits, make_key
 from stairstream.server.sqlite import MIGRATIONS, open_sqlite
-from stairstream.server.storage import Batch, PastRun, Reservation, Spent, StorageFailed
+from stairstream.server.storage import Batch, Reservation, Spent, StorageFailed
 
 LIMITS = KeyLimits(requests_per_minute=60, tokens_per_minute=1000, concurrent_runs=2, budget=5, period="month")
 USED = Used(prompt_tokens=10, completion_tokens=5, cost=0.1)
@@ -121,30 +120,6 @@ def test_change_by_another_process_is_seen_and_one_s_own_is_not(tmp_path: Path) 
             assert not await here.has_changed()
 
     asyncio.run(main())
-
-
-def test_history_keeps_each_run_once(tmp_path: Path) -> None:
-    past = PastRun(
-        id="run1",
-        key_id=None,
-        pipeline="mix",
-        started_at_s=1.0,
-        first_token_s=0.5,
-        total_s=1.0,
-        reason="stop",
-        used=USED,
-        conversation="[]",
-        answer="Blue.",
-    )
-
-    async def main() -> None:
-        async with open_sqlite(tmp_path / "s.db") as storage:
-            await storage.commit(Batch(holder="h", at_s=0.0, past=[past, past]))
-
-    asyncio.run(main())
-    with closing(sqlite3.connect(tmp_path / "s.db")) as database:
-        rows = database.execute("SELECT * FROM past_runs").fetchall()
-    assert rows == [("run1", None, "mix", 1.0, 0.5, 1.0, "stop", 10, 5, 0.1, "[]", "Blue.")]
 
 
 def test_what_is_no_database_is_one_line(tmp_path: Path) -> None:

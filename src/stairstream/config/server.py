@@ -51,7 +51,8 @@ class TraceKeys:
 class ServerConfig:
     """The section `server`.
 
-    `database` is a file, None: the usual one. `drain_s` is how long running answers may go on once it is told to stop.
+    `database` is a file, None: the usual one. History is kept for `history_days`, and up to `history_mb` of it; then
+    the oldest runs go. `drain_s` is how long running answers may go on once it is told to stop.
     `metrics_port` None: /metrics is beside the API, behind a key where there are keys.
     """
 
@@ -59,6 +60,8 @@ class ServerConfig:
     port: _Port = 8080
     database: str | None = None
     history: bool = False
+    history_days: Positive = 30.0
+    history_mb: Positive = 1000.0
     limits: LimitKeys = field(default_factory=LimitKeys)
     drain_s: Seconds = 30.0
     cors_origins: tuple[str, ...] = ()

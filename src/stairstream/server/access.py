@@ -10,6 +10,7 @@ from stairstream.config.server import ServerConfig
 from stairstream.server.beside import working_beside
 from stairstream.server.budgets import Ledger
 from stairstream.server.gate import Gate, OpenGate
+from stairstream.server.history.archive import Archive
 from stairstream.server.keyed_gate import KeyedGate
 from stairstream.server.keys import KeyRing
 from stairstream.server.limits import Places
@@ -24,11 +25,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """The gate; `ledger` is None where nothing is kept."""
+    """The gate; `archive` is None where no history is kept."""
 
     gate: Gate
     needs_key: bool
-    ledger: Ledger | None = None
+    archive: Archive | None = None
 
 
 @asynccontextmanager
@@ -49,11 +50,15 @@ async def open_access(settings: ServerConfig, places: Places) -> AsyncIterator[A
             return
         ledger = Ledger(storage)
         await stack.enter_async_context(ledger.open())
+        archive = None
+        if settings.history:
+            archive = Archive(storage, ledger, settings)
+            await stack.enter_async_context(working_beside(archive.tend()))
         if not keys:
-            yield Access(gate=OpenGate(places), needs_key=False, ledger=ledger)
+            yield Access(gate=OpenGate(places), needs_key=False, archive=archive)
             return
         await stack.enter_async_context(working_beside(follow_keys(storage, ring)))
-        yield Access(gate=KeyedGate(places, ring, ledger), needs_key=True, ledger=ledger)
+        yield Access(gate=KeyedGate(places, ring, ledger), needs_key=True, archive=archive)
 
 
 async def follow_keys(storage: Storage, ring: KeyRing) -> None:

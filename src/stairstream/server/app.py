@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute, Route, Router
 from stairstream.server.chat import complete_chats
 from stairstream.server.errors import ApiError
 from stairstream.server.exchange import AsgiApp, Exchange, Receive, Scope, Send
+from stairstream.server.history.handlers import make_history_routes
 from stairstream.server.messages.handler import make_message_routes
 from stairstream.server.models import list_models, show_model
 from stairstream.server.openapi import make_document, show_document
@@ -26,6 +27,7 @@ def make_app(service: Service, *, more_routes: Sequence[BaseRoute] = ()) -> Asgi
         *make_message_routes(service),
         route("GET", "/v1/models", list_models(service)),
         route("GET", "/v1/models/{model:path}", show_model(service)),
+        *make_history_routes(service),
         route("GET", "/", page),
         route("GET", "/page/{file}", page),
         *more_routes,

@@ -18,7 +18,8 @@ class Asking:
 
     `model` is what it called the pipeline, `policy_name` what the answering agent reads by. `keep_s` is how long the
     run lives on after its client has left. `ignored` are parameters that nobody here knows, `notes` what is to be said
-    before the first byte.
+    before the first byte. `num_passing` messages at the front of the conversation are for this request alone: who goes
+    on from its answer does not get them.
     """
 
     pipeline: Pipeline
@@ -32,6 +33,7 @@ class Asking:
     keep_s: float = 0.0
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    num_passing: int = 0
     _answers: dict[str, Answer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property

@@ -34,7 +34,7 @@ class Ledger:
         self._clock = clock
         self._holder = uuid.uuid4().hex
         self._spent: list[Spent] = []
-        self._past: list[PastRun] = []
+        self._past: list[Callable[[], PastRun]] = []
         self._asked: list[tuple[Reservation, asyncio.Future[float | None]]] = []
         self._held: set[str] = set()
         self._more = asyncio.Event()
@@ -65,10 +65,14 @@ class Ledger:
         finally:
             self._settle(key.id, wanted.pipeline, account.used, reservation)
 
-    def keep(self, past: PastRun) -> None:
-        """Write a past run to the history."""
-        self._past.append(past)
+    def keep(self, make: Callable[[], PastRun]) -> None:
+        """Write a past run to the history; it is made where it is written."""
+        self._past.append(make)
         self._flush_in(FLUSH_S)
+
+    async def flush(self) -> None:
+        """Write what waits now: whoever asks the storage after this gets that too."""
+        await self._commit()
 
     # Reserving
 

@@ -1,7 +1,7 @@
 """Events of a run as JSON and back: what an event says, its `type`, and the words where it brings new ones."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -9,6 +9,9 @@ import msgspec
 
 from stairstream.core.events import Event, Thought, Wrote
 from stairstream.engine.run import Run
+
+TextOf = Callable[[Wrote | Thought], str]
+"""Gives the words that an event is about."""
 
 
 def _name_of(kind: type) -> str:
@@ -22,17 +25,22 @@ _NAMES = {kind: name for name, kind in TYPES.items()}
 _encode = msgspec.json.Encoder().encode
 
 
-def event_fields(event: Event, run: Run) -> dict[str, Any]:
+def event_fields(event: Event, text: TextOf) -> dict[str, Any]:
     """An event as a JSON object."""
     fields = {"type": _NAMES[type(event)], **msgspec.to_builtins(event)}
     if isinstance(event, Wrote | Thought):
-        fields["text"] = run.text(event)
+        fields["text"] = text(event)
     return fields
 
 
 def encode_event_json(event: Event, run: Run) -> bytes:
     """An event as JSON in one line."""
-    return _encode(event_fields(event, run))
+    return _encode(event_fields(event, run.text))
+
+
+def encode_event_line(event: Event, text: TextOf) -> bytes:
+    """An event as a line of a JSONL file."""
+    return _encode(event_fields(event, text)) + b"\n"
 
 
 def decode_event_json(data: bytes) -> tuple[Event, str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from starlette.routing import Route
@@ -12,6 +12,9 @@ from stairstream.config.policies import NAMES
 from stairstream.server import wire
 from stairstream.server.exchange import JSON, Exchange, Handler
 from stairstream.server.gate import OpenGate
+from stairstream.server.history import wire as history
+from stairstream.server.history.handlers import JSONL
+from stairstream.server.history.reading import LISTED, MOST_LISTED, Format
 from stairstream.server.messages import wire as messages
 from stairstream.server.responses import wire as responses
 from stairstream.server.service import Service
@@ -25,13 +28,15 @@ _NAMELESS = "; a name that is not plain ASCII is in percent encoding"
 class Operation:
     """What can be done at a path. `streams` are the shapes that the data of its events may have, `errors` statuses.
 
-    `fails` is the shape of its errors.
+    `fails` is the shape of its errors. `or_gives` is what it gives in JSON besides, `files` are other types of content.
     """
 
     id: str
     summary: str
     gives: Any
     takes: Any = None
+    or_gives: tuple[Any, ...] = ()
+    files: tuple[str, ...] = ()
     streams: tuple[Any, ...] = ()
     fails: Any = wire.ErrorBody
     parameters: tuple[Json, ...] = ()
@@ -45,7 +50,7 @@ _ERRORS = {
     401: "The API key is missing, unknown or revoked.",
     402: "The key's budget is spent, or can't be kept for a model without a price.",
     403: "The request comes from a web page, or by a name, that this server does not know.",
-    404: "There is no such model, run or path.",
+    404: "There is no such model, run or path; or no history is kept.",
     413: "The body is larger than this server takes.",
     415: "The body is not said to be JSON.",
     429: "The key's limits are reached, or a model's place had too many requests; `Retry-After` says for how long.",
@@ -72,6 +77,10 @@ def _in_path(name: str, what: str) -> Json:
         "description": what,
         "schema": {"type": "string", "minLength": 1},
     }
+
+
+def _in_query(name: str, what: str, schema: Json) -> Json:
+    return {"name": name, "in": "query", "description": what, "schema": schema}
 
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
@@ -159,6 +168,41 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         errors=(400, 404),
         has_run=True,
     ),
+    ("GET", "/v1/history"): Operation(
+        id="listHistory",
+        summary="Past runs of this key, the newest first, where history is kept.",
+        gives=history.PastRunList,
+        parameters=(
+            _in_query(
+                "limit", "How many.", {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": LISTED}
+            ),
+            _in_query("after", "What an earlier page has as `next`.", {"type": "string"}),
+            _in_query("pipeline", "Only runs of this pipeline.", {"type": "string"}),
+        ),
+        errors=(400, 404),
+    ),
+    ("DELETE", "/v1/history"): Operation(
+        id="forgetHistory", summary="Delete all past runs of this key.", gives=history.Forgotten, errors=(404,)
+    ),
+    ("GET", "/v1/history/{run}"): Operation(
+        id="showPastRun",
+        summary="A past run: whole, its events as JSON lines, or a trace for Perfetto and Chrome.",
+        gives=history.PastRunOut,
+        or_gives=(history.TraceOut,),
+        files=(JSONL,),
+        parameters=(
+            _in_path("run", "The run's id."),
+            _in_query("format", "What of it.", {"enum": list(get_args(Format)), "default": "json"}),
+        ),
+        errors=(400, 404),
+    ),
+    ("DELETE", "/v1/history/{run}"): Operation(
+        id="forgetPastRun",
+        summary="Delete a past run.",
+        gives=history.Forgotten,
+        parameters=(_in_path("run", "The run's id."),),
+        errors=(404,),
+    ),
     ("GET", "/healthz"): Operation(id="live", summary="The process lives.", gives=wire.Status, is_open=True),
     ("GET", "/readyz"): Operation(
         id="ready", summary="The server takes requests.", gives=wire.Status, errors=(503,), is_open=True
@@ -224,7 +268,9 @@ _EVENT: Json = {
 def _describe_answers(one: Operation) -> Json:
     content: Json = {}
     if one.gives is not None:
-        content["application/json"] = {"schema": _ref(one.gives)}
+        refs = [_ref(shape) for shape in (one.gives, *one.or_gives)]
+        content["application/json"] = {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}
+    content |= {kind: {"schema": {"type": "string"}} for kind in one.files}
     if one.streams:
         shapes = ", ".join(shape.__name__ for shape in one.streams)
         text = f"Server-sent events; the data of each is one of: {shapes}. A chat's last is [DONE]."
@@ -259,7 +305,10 @@ def _ref(shape: type) -> Json:
 def _make_schemas(operations: Iterable[Operation], service: Service) -> Json:
     shapes: Sequence[Any] = [wire.ErrorBody]
     for one in operations:
-        shapes = [*shapes, *(shape for shape in (one.takes, one.gives, one.fails, *one.streams) if shape is not None)]
+        shapes = [
+            *shapes,
+            *(shape for shape in (one.takes, one.gives, *one.or_gives, one.fails, *one.streams) if shape is not None),
+        ]
     _, schemas = msgspec.json.schema_components(list(dict.fromkeys(shapes)), ref_template=_REF)
     if "StairstreamOptions" in schemas:
         _tighten(schemas, service)

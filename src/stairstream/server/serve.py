@@ -26,7 +26,7 @@ from stairstream.server.exchange import AsgiApp
 from stairstream.server.gate import OpenGate
 from stairstream.server.guards import guard, is_loopback
 from stairstream.server.health import make_health_routes
-from stairstream.server.history import keep_history
+from stairstream.server.history.keeping import keep_history
 from stairstream.server.limits import Places
 from stairstream.server.live import LiveRuns
 from stairstream.server.logs import log_request, log_runs, logging_to
@@ -72,6 +72,7 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
             gate=access.gate,
             runs=live,
             limits=ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s),
+            archive=access.archive,
         )
         routes = [*make_health_routes(lambda: places.is_closed), *make_run_routes(service, live)]
         if settings.metrics_port is None:
@@ -90,8 +91,8 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
 def _observers(settings: ServerConfig, access: Access, metrics: Metrics, tracer: "Tracer | None") -> list[Observer]:
     """Who is told of every run that has ended."""
     observers = [metrics.count_run, log_runs(with_prompts=settings.log_prompts)]
-    if settings.history and access.ledger is not None:
-        observers.append(keep_history(access.ledger))
+    if access.archive is not None:
+        observers.append(keep_history(access.archive))
     if tracer is not None:
         observers.append(trace_runs(tracer))
     return observers

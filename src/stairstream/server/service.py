@@ -13,7 +13,9 @@ from stairstream.core.events import Event
 from stairstream.core.graph import Graph
 from stairstream.engine.run import Run
 from stairstream.server.asking import Asking
+from stairstream.server.event_json import TextOf
 from stairstream.server.gate import Caller, Gate, Grant, Used
+from stairstream.server.history.archive import Archive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,7 @@ class ApiLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A run that is over, for whoever counts, traces or logs: its events, and what came of it.
+    """A run that is over, for whoever counts, traces, logs or keeps it: its events and their words, what came of it.
 
     `status` is the HTTP status that its client got, None for one that left before there was one.
     """
@@ -36,6 +38,7 @@ class Finished:
     run_id: str
     graph: Graph
     events: Sequence[Event]
+    text: TextOf = field(repr=False)
     answer: Answer
 
 
@@ -58,7 +61,7 @@ class Runs(Protocol):
 class Service:
     """All that handlers share. `backends` are those of every model that a request may name, by model.
 
-    `wall_clock` is only for the dates in answers.
+    `wall_clock` is only for the dates in answers. `archive` is None where no history is kept.
     """
 
     config: Config
@@ -68,6 +71,7 @@ class Service:
     runs: Runs
     limits: ApiLimits = field(default_factory=ApiLimits)
     wall_clock: Callable[[], float] = time.time
+    archive: Archive | None = None
 
 
 class BriefRuns:
@@ -100,6 +104,7 @@ class BriefRuns:
                                 run_id=run.id,
                                 graph=run.graph,
                                 events=run.past,
+                                text=run.text,
                                 answer=answer,
                             )
                         )

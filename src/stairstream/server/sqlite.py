@@ -15,7 +15,18 @@ from typing import Any, TypeVar
 
 from stairstream.core.errors import ConfigError
 from stairstream.server.keys import Key, KeyLimits
-from stairstream.server.storage import LOST_AFTER_S, Batch, KeyUsage, PastRun, Reservation, Spent, StorageFailed
+from stairstream.server.sqlite_past import PAST_TABLES, add_past, find_past, forget_past, list_past, prune_past
+from stairstream.server.storage import (
+    LOST_AFTER_S,
+    Batch,
+    KeyUsage,
+    PastLine,
+    PastPlace,
+    PastRun,
+    Reservation,
+    Spent,
+    StorageFailed,
+)
 
 T = TypeVar("T")
 
@@ -46,6 +57,7 @@ MIGRATIONS: tuple[str, ...] = (
         completion_tokens INTEGER NOT NULL, cost REAL, conversation TEXT NOT NULL, answer TEXT NOT NULL
     );
     """,
+    PAST_TABLES,
 )
 """Each brings a database from the version before it; `user_version` counts them. Never change one: add another."""
 
@@ -79,6 +91,8 @@ def _open(file: Path) -> sqlite3.Connection:
     database = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
         database.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last commits, and harms nothing else
         _migrate(database, file)
     except sqlite3.Error as exc:
@@ -164,18 +178,37 @@ class SqliteStorage:
         """As in Storage."""
         return await self._call(lambda: self._commit(batch))
 
+    async def past_runs(
+        self, key_id: str | None, *, pipeline: str | None, behind: PastPlace | None, most: int
+    ) -> list[PastLine]:
+        """As in Storage."""
+        return await self._call(lambda: list_past(self._database, key_id, pipeline, behind, most))
+
+    async def past_run(self, key_id: str | None, run_id: str) -> PastRun | None:
+        """As in Storage."""
+        return await self._call(lambda: find_past(self._database, key_id, run_id))
+
+    async def forget_runs(self, key_id: str | None, run_id: str | None) -> int:
+        """As in Storage."""
+        return await self._call(lambda: forget_past(self._database, key_id, run_id))
+
+    async def prune_runs(self, before_s: float, most_bytes: int) -> int:
+        """As in Storage."""
+        return await self._call(lambda: prune_past(self._database, before_s, most_bytes))
+
     async def _read(self, statement: str, *values: object) -> list[Any]:
         return await self._call(lambda: self._database.execute(statement, values).fetchall())
 
     # In the thread
 
     def _commit(self, batch: Batch) -> list[float | None]:
+        made = [make() for make in batch.past]  # before the lock is taken
         with _transaction(self._database):
             self._see_holders(batch)
             for spent in batch.spent:
                 self._add_spent(spent)
-            for past in batch.past:
-                self._add_past(past)
+            for past in made:
+                add_past(self._database, past)
             return [self._reserve(one, batch.holder) for one in batch.reserve]
 
     def _see_holders(self, batch: Batch) -> None:
@@ -203,16 +236,6 @@ class SqliteStorage:
             (
                 *(spent.key_id, spent.day, spent.pipeline, int(used.cost is None)),
                 *(used.prompt_tokens, used.completion_tokens, round((used.cost or 0.0) * _NANO)),
-            ),
-        )
-
-    def _add_past(self, past: PastRun) -> None:
-        used = past.used
-        self._database.execute(
-            "INSERT OR IGNORE INTO past_runs VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-            (
-                *(past.id, past.key_id, past.pipeline, past.started_at_s, past.first_token_s, past.total_s),
-                *(past.reason, used.prompt_tokens, used.completion_tokens, used.cost, past.conversation, past.answer),
             ),
         )
 

@@ -3,8 +3,8 @@
 Everything that is written goes through one method, in batches, so that no request waits for more than one commit.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from stairstream.core.errors import StairstreamError
@@ -39,29 +39,53 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PastRun:
-    """A run as history keeps it. `conversation` is JSON, `key_id` None where no keys are set."""
+class PastLine:
+    """A run as the list of the history has it. `model` is what its client called the pipeline."""
 
     id: str
     key_id: str | None
     pipeline: str
+    model: str
+    question: str = field(repr=False)
     started_at_s: float
     first_token_s: float | None
     total_s: float
     reason: str
     used: Used
-    conversation: str
-    answer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastRun(PastLine):
+    """A run as history keeps it; `key_id` None where no keys are set.
+
+    `conversation`, `tool_calls` and `result` (the object `stairstream` of an answer) are JSON, `events` is JSON lines.
+    Of the conversation `num_passing` messages at the front were for this run alone.
+    """
+
+    conversation: str = field(repr=False)
+    num_passing: int = 0
+    answer: str = field(repr=False)
+    tool_calls: str = field(repr=False, default="[]")
+    result: str = field(repr=False)
+    events: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastPlace:
+    """A place in the list of past runs: that of the run which began then."""
+
+    started_at_s: float
+    id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What is written together, in this order, by the process `holder`."""
+    """What is written together, in this order, by the process `holder`; past runs are made where they are written."""
 
     holder: str
     at_s: float
     spent: Sequence[Spent] = ()
-    past: Sequence[PastRun] = ()
+    past: Sequence[Callable[[], PastRun]] = ()
     reserve: Sequence[Reservation] = ()
 
 
@@ -102,6 +126,20 @@ class Storage(Protocol):
 
     async def usage(self) -> list[KeyUsage]:
         """Everything that was used, by key, day and pipeline."""
+
+    async def past_runs(
+        self, key_id: str | None, *, pipeline: str | None, behind: PastPlace | None, most: int
+    ) -> list[PastLine]:
+        """The runs of that key (None: of no key), the newest first; only those of one pipeline, if it is given."""
+
+    async def past_run(self, key_id: str | None, run_id: str) -> PastRun | None:
+        """A run of that key, whole; None if there is none."""
+
+    async def forget_runs(self, key_id: str | None, run_id: str | None) -> int:
+        """Delete a run of that key, or all of its runs; returns how many there were."""
+
+    async def prune_runs(self, before_s: float, most_bytes: int) -> int:
+        """Delete runs of all keys that began before then, and the oldest beyond that size; returns how many."""
 
 
 LOST_AFTER_S = 60.0

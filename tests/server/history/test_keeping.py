@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("starlette")
 
-from stairstream.server.history import make_past_run
+from stairstream.server.history.keeping import make_past_run
 from tests.server.finished import finish
 
 

@@ -1,0 +1,72 @@
+"""Where past runs are: kept, found again by whoever made them, and forgotten in time."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from stairstream.config.server import ServerConfig
+from stairstream.server.budgets import Ledger
+from stairstream.server.storage import PastLine, PastPlace, PastRun, Storage, StorageFailed
+
+PRUNE_S = 3600.0
+"""How often what is too old is looked for."""
+PRUNE_RUNS = 16
+"""After so many new runs it is looked whether all of them still fit."""
+
+_DAY_S = 86400.0
+_log = logging.getLogger(__name__)
+
+
+class Archive:
+    """The history of a server. A run is there for the key that made it only; without keys, for everybody."""
+
+    def __init__(
+        self, storage: Storage, ledger: Ledger, settings: ServerConfig, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`clock` gives the time since 1970."""
+        self._storage = storage
+        self._ledger = ledger
+        self._days = settings.history_days
+        self._most_bytes = round(settings.history_mb * 1e6)
+        self._clock = clock
+        self._num_new = 0
+        self._due = asyncio.Event()
+
+    def keep(self, make: Callable[[], PastRun]) -> None:
+        """Write a run down; it is made where it is written, off the event loop."""
+        self._ledger.keep(make)
+        self._num_new += 1
+        if self._num_new >= PRUNE_RUNS:
+            self._due.set()
+
+    async def list(
+        self, key_id: str | None, *, pipeline: str | None, behind: PastPlace | None, most: int
+    ) -> list[PastLine]:
+        """A key's runs, the newest first; `behind` is where an earlier list ended."""
+        await self._ledger.flush()
+        return await self._storage.past_runs(key_id, pipeline=pipeline, behind=behind, most=most)
+
+    async def find(self, key_id: str | None, run_id: str) -> PastRun | None:
+        """One run of a key's, whole; None if it has none of that id."""
+        await self._ledger.flush()
+        return await self._storage.past_run(key_id, run_id)
+
+    async def forget(self, key_id: str | None, run_id: str | None = None) -> int:
+        """Delete one run of a key's, or all; returns how many there were."""
+        await self._ledger.flush()
+        return await self._storage.forget_runs(key_id, run_id)
+
+    async def tend(self) -> None:
+        """Forget what is too old, or does not fit any more; runs until it is cancelled."""
+        while True:
+            self._num_new = 0
+            self._due.clear()
+            try:
+                await self._storage.prune_runs(self._clock() - self._days * _DAY_S, self._most_bytes)
+            except StorageFailed as exc:
+                _log.error("past runs stay longer than they should: %s", exc)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PRUNE_S):
+                    await self._due.wait()

@@ -1,0 +1,134 @@
+"""/v1/history: past runs of whoever asks, listed, opened, exported and deleted."""
+
+import asyncio
+
+import msgspec
+from starlette.routing import Route
+
+from stairstream.server.errors import ApiError
+from stairstream.server.exchange import JSON, Exchange, Handler
+from stairstream.server.history.archive import Archive
+from stairstream.server.history.reading import read_format, read_list, write_place
+from stairstream.server.history.trace_file import make_trace_file
+from stairstream.server.history.wire import Forgotten, PastRunLine, PastRunList, PastRunOut
+from stairstream.server.routes import route
+from stairstream.server.service import Service
+from stairstream.server.storage import PastLine, PastRun
+
+JSONL = "application/x-ndjson"
+
+
+def make_history_routes(service: Service) -> list[Route]:
+    """The routes of history; where it is off they say so."""
+    return [
+        route("GET", "/v1/history", list_runs(service)),
+        route("DELETE", "/v1/history", forget_runs(service)),
+        route("GET", "/v1/history/{run}", show_past_run(service)),
+        route("DELETE", "/v1/history/{run}", forget_runs(service)),
+    ]
+
+
+def list_runs(service: Service) -> Handler:
+    """The handler of the list, the newest first."""
+
+    async def list_them(exchange: Exchange) -> None:
+        caller = service.gate.identify(exchange.headers)
+        archive, asked = _archive_of(service), read_list(exchange)
+        found = await archive.list(caller.key_id, pipeline=asked.pipeline, behind=asked.behind, most=asked.most + 1)
+        shown, has_more = found[: asked.most], len(found) > asked.most
+        page = PastRunList(
+            data=[_describe(line) for line in shown],
+            has_more=has_more,
+            next=write_place(shown[-1]) if has_more else None,
+        )
+        await exchange.answer_json(page)
+
+    return list_them
+
+
+def show_past_run(service: Service) -> Handler:
+    """The handler of one run: as an object, its events as a file, or a trace of it."""
+
+    async def show(exchange: Exchange) -> None:
+        caller = service.gate.identify(exchange.headers)
+        archive, wanted = _archive_of(service), read_format(exchange)
+        run_id = exchange.path_params["run"]
+        past = await archive.find(caller.key_id, run_id)
+        if past is None:
+            raise _missing(run_id)
+        match wanted:
+            case "json":
+                await exchange.answer_json(_describe_whole(past))
+            case "jsonl":
+                await _give_file(exchange, past.events, JSONL, f"run-{past.id}.jsonl")
+            case "trace":
+                body = await asyncio.to_thread(make_trace_file, past)
+                await _give_file(exchange, body, JSON[1].decode(), f"run-{past.id}.trace.json")
+
+    return show
+
+
+def forget_runs(service: Service) -> Handler:
+    """The handler that deletes one run, or all of whoever asks."""
+
+    async def forget(exchange: Exchange) -> None:
+        caller = service.gate.identify(exchange.headers)
+        archive, run_id = _archive_of(service), exchange.path_params.get("run")
+        deleted = await archive.forget(caller.key_id, run_id)
+        if run_id is not None and not deleted:
+            raise _missing(run_id)
+        await exchange.answer_json(Forgotten(deleted=deleted))
+
+    return forget
+
+
+async def _give_file(exchange: Exchange, body: bytes, kind: str, name: str) -> None:
+    disposition = f'attachment; filename="{name}"'
+    await exchange.answer(200, body, [(b"content-type", kind.encode()), (b"content-disposition", disposition.encode())])
+
+
+def _archive_of(service: Service) -> Archive:
+    if service.archive is None:
+        message = "this server keeps no history; `history: true` in the section `server` of its configuration would"
+        raise ApiError(status=404, message=message, code="history_off")
+    return service.archive
+
+
+def _missing(run_id: str) -> ApiError:
+    return ApiError(
+        status=404,
+        message=f"the history has no run {run_id[:80]!r}; one that goes on is not there yet",
+        code="run_not_found",
+    )
+
+
+def _describe(line: PastLine) -> PastRunLine:
+    return PastRunLine(
+        id=line.id,
+        model=line.model,
+        pipeline=line.pipeline,
+        question=line.question,
+        started_at_s=line.started_at_s,
+        first_token_s=line.first_token_s,
+        total_s=line.total_s,
+        ended=line.reason,
+        prompt_tokens=line.used.prompt_tokens,
+        completion_tokens=line.used.completion_tokens,
+        cost=line.used.cost,
+    )
+
+
+def _describe_whole(past: PastRun) -> PastRunOut:
+    line = msgspec.structs.asdict(_describe(past))
+    return PastRunOut(
+        **line,
+        messages=_raw(past.conversation),
+        answer=past.answer,
+        tool_calls=_raw(past.tool_calls),
+        stairstream=_raw(past.result),
+        events=msgspec.Raw(b"[%s]" % past.events.rstrip(b"\n").replace(b"\n", b",")),
+    )
+
+
+def _raw(text: str) -> msgspec.Raw:
+    return msgspec.Raw(text.encode())

@@ -1,0 +1,58 @@
+"""What history keeps of a run that has just ended."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from stairstream.core.messages import Conversation, as_dicts
+from stairstream.server.answer import make_result
+from stairstream.server.event_json import encode_event_line
+from stairstream.server.history.archive import Archive
+from stairstream.server.service import Finished, Observer, used_of
+from stairstream.server.storage import PastRun
+
+QUESTION_LENGTH = 200
+"""So much of its question stands for a run in a list."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def keep_history(archive: Archive, clock: Callable[[], float] = time.time) -> Observer:
+    """An observer that has every run written down."""
+
+    def observe(finished: Finished) -> None:
+        now_s = clock()
+        archive.keep(lambda: make_past_run(finished, now_s))
+
+    return observe
+
+
+def make_past_run(finished: Finished, now_s: float) -> PastRun:
+    """All that is kept. It takes milliseconds for each thousand tokens, so it has no place in the event loop."""
+    asking, answer = finished.asking, finished.answer
+    return PastRun(
+        id=finished.run_id,
+        key_id=finished.caller.key_id,
+        pipeline=answer.pipeline.name,
+        model=asking.model,
+        question=_shorten_question(asking.conversation),
+        started_at_s=now_s - answer.summary.total_s,
+        first_token_s=answer.summary.first_token_s,
+        total_s=answer.summary.total_s,
+        reason=answer.summary.reason or "cancelled",
+        used=used_of(answer),
+        conversation=_encode(as_dicts(asking.conversation)).decode(),
+        num_passing=asking.num_passing,
+        answer=answer.text,
+        tool_calls=_encode(answer.tool_calls).decode(),
+        result=_encode(make_result(asking, finished.run_id, answer)).decode(),
+        events=b"".join(encode_event_line(event, finished.text) for event in finished.events),
+    )
+
+
+def _shorten_question(conversation: Conversation) -> str:
+    """What the user said last, in one line."""
+    said = next((one.content for one in reversed(conversation) if one.role == "user"), "")
+    line = " ".join(said[: 4 * QUESTION_LENGTH].split())
+    return line if len(line) <= QUESTION_LENGTH else f"{line[: QUESTION_LENGTH - 1]}…"

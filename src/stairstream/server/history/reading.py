@@ -1,0 +1,77 @@
+"""What a request about history asks for."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+from urllib.parse import parse_qsl
+
+from stairstream.server.errors import bad
+from stairstream.server.exchange import Exchange
+from stairstream.server.storage import PastLine, PastPlace
+
+Format = Literal["json", "jsonl", "trace"]
+MOST_LISTED = 100
+LISTED = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListAsked:
+    """A page of the list."""
+
+    most: int
+    pipeline: str | None
+    behind: PastPlace | None
+
+
+def read_list(exchange: Exchange) -> ListAsked:
+    """Raises ApiError, which names the parameter."""
+    given = _read_query(exchange, ("limit", "after", "pipeline"))
+    return ListAsked(
+        most=_read_limit(given.get("limit")),
+        pipeline=given.get("pipeline"),
+        behind=_read_place(given["after"]) if "after" in given else None,
+    )
+
+
+def read_format(exchange: Exchange) -> Format:
+    """Raises ApiError for what is no format."""
+    given = _read_query(exchange, ("format",)).get("format", "json")
+    for known in get_args(Format):
+        if given == known:
+            found: Format = known
+            return found
+    raise bad("format", f"must be one of {', '.join(get_args(Format))}, not {given[:40]!r}")
+
+
+def write_place(line: PastLine) -> str:
+    """Where a list ends with this run."""
+    return f"{line.started_at_s!r}~{line.id}"
+
+
+def _read_place(given: str) -> PastPlace:
+    time, _, run_id = given.partition("~")
+    try:
+        started_at_s = float(time)
+    except ValueError:
+        started_at_s = math.nan
+    if not (math.isfinite(started_at_s) and run_id):
+        raise bad("after", f"must be what an earlier page has as `next`, not {given[:40]!r}")
+    return PastPlace(started_at_s=started_at_s, id=run_id)
+
+
+def _read_limit(given: str | None) -> int:
+    if given is None:
+        return LISTED
+    if not (given.isascii() and given.isdigit() and len(given) < 9 and 1 <= int(given) <= MOST_LISTED):
+        raise bad("limit", f"must be a whole number from 1 to {MOST_LISTED}, not {given[:40]!r}")
+    return int(given)
+
+
+def _read_query(exchange: Exchange, known: tuple[str, ...]) -> Mapping[str, str]:
+    query: bytes = exchange.scope.get("query_string", b"")
+    given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    for name in given:
+        if name not in known:
+            raise bad(name[:40], f"is not known here; there are: {', '.join(known)}")
+    return given

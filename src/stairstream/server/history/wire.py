@@ -1,0 +1,56 @@
+"""The shapes of history."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Raw, Struct
+
+
+class PastRunLine(Struct, frozen=True, kw_only=True):
+    """A run in the list. `started_at_s` is in seconds since 1970, other times since the run began."""
+
+    id: str
+    object: Literal["past_run"] = "past_run"
+    model: str
+    pipeline: str
+    question: Annotated[str, Meta(description="The beginning of what the user said last.")]
+    started_at_s: float
+    first_token_s: float | None
+    total_s: float
+    ended: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+
+
+class PastRunList(Struct, frozen=True, kw_only=True):
+    """A page of the list."""
+
+    object: Literal["list"] = "list"
+    data: list[PastRunLine]
+    has_more: bool
+    next: Annotated[str | None, Meta(description="What to give as `after` for the next page.")]
+
+
+class PastRunOut(PastRunLine, frozen=True, kw_only=True):
+    """A run, whole."""
+
+    messages: Annotated[Raw, Meta(description="What was asked, as chat messages.")]
+    answer: str
+    tool_calls: Annotated[Raw, Meta(description="The calls of tools that the answer made.")]
+    stairstream: Annotated[Raw, Meta(description="As in an answer.")]
+    events: Annotated[Raw, Meta(description="All that happened, as `/v1/runs` gives it.")]
+
+
+class TraceOut(Struct, frozen=True, kw_only=True):
+    """A run as Perfetto and Chrome's trace viewers load it."""
+
+    traceEvents: Raw
+    displayTimeUnit: Literal["ms"] = "ms"
+    otherData: dict[str, str]
+
+
+class Forgotten(Struct, frozen=True, kw_only=True):
+    """How many runs have been deleted."""
+
+    object: Literal["history.deleted"] = "history.deleted"
+    deleted: int
