@@ -1,0 +1,101 @@
+"""A server that keeps history, driven by hand: several callers, one database, a clock that is set."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from stairstream.config.schema import parse_config
+from stairstream.config.server import ServerConfig
+from stairstream.server.app import make_app
+from stairstream.server.budgets import Ledger
+from stairstream.server.exchange import Receive, Scope, Send
+from stairstream.server.gate import Caller, Grant, OpenGate, Wanted
+from stairstream.server.history.archive import Archive
+from stairstream.server.history.keeping import keep_history
+from stairstream.server.limits import Places
+from stairstream.server.serve import open_pipelines
+from stairstream.server.service import BriefRuns, Service
+from stairstream.server.sqlite import open_sqlite
+from tests.server.driving import Client, Got
+from tests.server.inline import Inline
+
+CONFIG = """
+models:
+  p: {backend: scripted, length: 4, first_token_s: 0.5, token_s: 0.25}
+  a: {backend: scripted, text: "Blue light scatters most.", first_token_s: 0.25, token_s: 0.25}
+  broken: {backend: scripted, length: 4, attempts: 1, fault: {kind: cut, after_tokens: 2}}
+pipelines:
+  mix: {topology: mixture, proposers: [p, p], aggregator: a, policy: {first_chunk: 2, growth: 2}}
+  single: {topology: single, model: a}
+  broken: {topology: single, model: broken}
+"""
+
+
+class NamesGate:
+    """Everybody is who the header `x-name` says."""
+
+    def __init__(self) -> None:
+        self._open = OpenGate(Places(100))
+
+    def identify(self, headers: Mapping[str, str]) -> Caller:
+        return Caller(key_id=headers.get("x-name"))
+
+    def admit(self, caller: Caller, wanted: Wanted) -> AbstractAsyncContextManager[Grant]:
+        return self._open.admit(caller, wanted)
+
+
+class HistoryClient(Client):
+    """A client with a name that may be changed, and queries in its paths. Its server's clock is `now_s`."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self.now_s = 1000.0
+
+    def serve(self, service: Service) -> None:
+        super().__init__(service)
+        app = make_app(service)
+
+        async def with_name(scope: Scope, receive: Receive, send: Send) -> None:
+            if self.name is not None:
+                scope["headers"].append((b"x-name", self.name.encode()))
+            scope["path"], _, query = scope["path"].partition("?")
+            scope["query_string"] = query.encode()
+            await app(scope, receive, send)
+
+        self._app = with_name
+
+    async def ask(self, model: str = "mix", name: str | None = None, **fields: Any) -> str:
+        """The id of a run that is over."""
+        before, self.name = self.name, name
+        run_id = (await self.chat(model, **fields)).headers["x-stairstream-run"]
+        self.name = before
+        return run_id
+
+    async def list(self, query: str = "") -> Any:
+        got = await self.get(f"/v1/history{query}")
+        assert got.status == 200, got.body
+        return got.json()
+
+    async def delete(self, path: str) -> Got:
+        return await self.send("DELETE", path, b"", float("inf"))
+
+
+@asynccontextmanager
+async def client_of(folder: Path, **settings: Any) -> AsyncIterator[HistoryClient]:
+    """A client of a server of CONFIG with its database in that folder, in virtual time."""
+    client, config = HistoryClient(), parse_config(CONFIG, "test.yaml", {})
+    async with open_sqlite(folder / "s.db", Inline()) as storage, open_pipelines(config) as (pipelines, backends):
+        ledger = Ledger(storage)
+        archive = Archive(storage, ledger, ServerConfig(history=True, **settings), lambda: client.now_s)
+        service = Service(
+            config=config,
+            pipelines=pipelines,
+            backends=backends,
+            gate=NamesGate(),
+            runs=BriefRuns([keep_history(archive, lambda: client.now_s)]),
+            archive=archive,
+        )
+        client.serve(service)
+        async with ledger.open():
+            yield client
