@@ -106,9 +106,10 @@ class Rows:
         shape = self._shape
         # one more entry, which nobody sees: rows that have no token in a step write there
         sizes = (shape.num_layers, num_rows, shape.num_heads, num_entries + 1, shape.head_size)
-        self.keys_LRHND = torch.zeros(sizes, dtype=shape.dtype, device=shape.device)
-        self.values_LRHND = torch.zeros(sizes, dtype=shape.dtype, device=shape.device)
-        self.inputs_4R = torch.zeros((4, num_rows), dtype=torch.long, device=shape.device)
+        with torch.inference_mode(False):  # what is made in that mode can't be written to outside
+            self.keys_LRHND = torch.zeros(sizes, dtype=shape.dtype, device=shape.device)
+            self.values_LRHND = torch.zeros(sizes, dtype=shape.dtype, device=shape.device)
+            self.inputs_4R = torch.zeros((4, num_rows), dtype=torch.long, device=shape.device)
         self._holders += [None] * (num_rows - len(self._holders))
         self.num_entries = num_entries
 
