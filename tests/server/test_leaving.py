@@ -129,12 +129,10 @@ async def until_under_way(server: Listening, num_calls: int) -> None:
             await asyncio.sleep(0.001)  # the endpoint keeps a list and tells nobody
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["single", "mix"])
 @pytest.mark.parametrize("is_stream", [True, False], ids=["streamed", "whole"])
-@pytest.mark.parametrize(
-    ("first_s", "num_clients"),
-    [(0.005, 1), (10, 1), pytest.param(0.005, 8, marks=pytest.mark.slow), pytest.param(10, 8, marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize(("first_s", "num_clients"), [(0.005, 1), (10, 1), (0.005, 8), (10, 8)])
 def test_every_call_upstream_is_closed_within_100_ms(
     model: str, is_stream: bool, first_s: float, num_clients: int
 ) -> None:
@@ -158,6 +156,7 @@ def test_every_call_upstream_is_closed_within_100_ms(
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_run_that_is_to_be_kept_goes_on_upstream() -> None:
     async def main() -> None:
         async with listening_to(*fake_models(0.005)) as server:
