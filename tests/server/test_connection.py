@@ -1,7 +1,9 @@
-"""Deadlines of a connection, over real sockets: who sends too slowly, too much, or reads nothing is cut off."""
+"""Deadlines of a connection: who sends too slowly, too much, or reads nothing is cut off.
+
+Exact times in virtual time, on a line in memory; that a real server keeps them, over sockets.
+"""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,11 +18,17 @@ from stairstream.server.app import Api, route
 from stairstream.server.exchange import ClientLeft, Exchange
 from stairstream.server.leaving import leave_with_client
 from stairstream.server.serve import bind, make_server, serving
+from stairstream.sim.clock import run
+from tests.server.lines import UNREAD_BYTES, connect
 
-QUICK = LimitKeys(header_s=0.05, body_s=0.1, idle_s=0.1, write_s=0.05)
+LIMITS = LimitKeys(header_s=0.5, body_s=2, idle_s=1, write_s=4)
 GET = b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n"
+FLOOD = b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n"
+SLOW = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n"
 POST = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n"
-Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+PIECE_BYTES = 100_000
+HUNG_S = 20
+"""A test over sockets that takes so long has failed."""
 
 
 async def hello(exchange: Exchange) -> None:
@@ -31,12 +39,184 @@ async def echo(exchange: Exchange) -> None:
     await exchange.answer(200, await exchange.read_body(), [])
 
 
+class Telling:
+    """A handler that answers piece by piece for ever, as fast as it may or one each second, until its client left."""
+
+    def __init__(self, pause_s: float = 0, most_pieces: int = 1000) -> None:
+        self.pieces = 0
+        self.left_s: float | None = None
+        self.has_left = asyncio.Event()
+        self._pause_s = pause_s
+        self._most_pieces = most_pieces
+
+    async def __call__(self, exchange: Exchange) -> None:
+        await exchange.begin(200, [])
+        try:
+            async with leave_with_client(exchange.receive):
+                while self.pieces < self._most_pieces:  # a client that is not cut off fails the test, not the machine
+                    await exchange.write(b"x" * PIECE_BYTES)
+                    self.pieces += 1
+                    await asyncio.sleep(self._pause_s)
+        except ClientLeft:
+            self.left_s = asyncio.get_running_loop().time()
+        self.has_left.set()
+
+
+def make_api(telling: Telling | None = None) -> Api:
+    more = [route("GET", path, telling) for path in ("/flood", "/slow")] if telling else []
+    return Api([route("GET", "/hello", hello), route("POST", "/echo", echo), *more])
+
+
+# Receiving
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", b"GET / HTTP/1.1\r\nhost", b"\r\n"])
+def test_headers_that_do_not_come_are_not_waited_for(sent: bytes) -> None:
+    async def main() -> None:
+        line = connect(make_api(), LIMITS)
+        line.send(sent)
+        assert await line.wait_ended() == 0.5
+        assert line.received.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+    run(main())
+
+
+def test_headers_that_come_byte_by_byte_have_the_same_time_in_all() -> None:
+    async def main() -> None:
+        line = connect(make_api(), LIMITS)
+        for byte in b"GET / HTTP/1.1\r\nhost: slowloris\r\n":
+            line.send(bytes([byte]))
+            if line.ended.is_set():
+                break
+            await asyncio.sleep(0.0625)
+        assert asyncio.get_running_loop().time() == 0.5
+        assert line.received.startswith(b"HTTP/1.1 408")
+
+    run(main())
+
+
+def test_empty_lines_between_requests_do_not_hold_a_connection() -> None:
+    async def main() -> None:
+        line = connect(make_api(), LIMITS)
+        line.send(GET)
+        for _ in range(8):
+            await asyncio.sleep(0.125)
+            line.send(b"\r\n")
+        assert b"hello" in line.received and b"HTTP/1.1 408" in line.received
+        assert line.ended.is_set()
+
+    run(main())
+
+
+def test_body_that_does_not_come_is_not_waited_for() -> None:
+    async def main() -> None:
+        line = connect(make_api(), LIMITS)
+        line.send(POST + b"12345")
+        assert await line.wait_ended() == 2
+        assert line.received.startswith(b"HTTP/1.1 408")
+
+    run(main())
+
+
+def test_requests_in_time_share_a_connection_until_it_rests_too_long() -> None:
+    async def main() -> None:
+        line = connect(make_api(), LIMITS)
+        for request, answer in ((GET, b"hello"), (POST + b"0123456789", b"0123456789"), (GET, b"hello")):
+            line.received = b""
+            line.send(request)
+            await asyncio.sleep(0.75)  # longer than headers may take, but none have begun
+            assert line.received.startswith(b"HTTP/1.1 200 OK\r\n") and line.received.endswith(answer)
+        assert await line.wait_ended() == 1.5 + 1
+        assert line.received.endswith(b"hello")
+
+    run(main())
+
+
+def test_headers_that_are_too_long_are_refused() -> None:
+    async def main() -> None:
+        line = connect(make_api(), LIMITS)
+        line.send(b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 15_000)
+        assert line.received.startswith(b"HTTP/1.1 431 Request Header Fields Too Large")
+        assert await line.wait_ended() == 0
+
+    run(main())
+
+
+# Sending
+
+
+def test_client_that_reads_nothing_is_cut_off_and_costs_no_memory() -> None:
+    async def main() -> None:
+        flood = Telling()
+        line = connect(make_api(flood), LIMITS, reads=False)
+        line.send(FLOOD)
+        assert await line.wait_ended() == 4
+        await flood.has_left.wait()
+        assert flood.left_s == 4
+        assert line.most_unread < UNREAD_BYTES + 2 * PIECE_BYTES and line.written_when_lost == 0
+
+    run(main())
+
+
+def test_client_that_reads_now_and_then_is_not_cut_off() -> None:
+    async def main() -> None:
+        flood = Telling(most_pieces=10)
+        line = connect(make_api(flood), LIMITS, reads=False)
+        line.send(FLOOD)
+        for _ in range(10):
+            await asyncio.sleep(3)
+            line.read(goes_on=False)
+        assert flood.left_s is None and line.received.count(b"x" * PIECE_BYTES) == 10
+
+    run(main())
+
+
+def test_client_that_does_not_read_why_it_is_refused_is_cut_off() -> None:
+    async def main() -> None:
+        line = connect(make_api(), LIMITS, reads=False)
+        assert await line.wait_ended() == 0.5 + 4
+        assert line.received == b""
+
+    run(main())
+
+
+# Requests behind one another
+
+
+def test_client_that_leaves_with_a_request_waiting_takes_the_running_one_with_it() -> None:
+    async def main() -> None:
+        slow = Telling(pause_s=1, most_pieces=20)
+        line = connect(make_api(slow), LIMITS)
+        line.send(SLOW + GET)
+        await asyncio.sleep(1.5)
+        line.leave()
+        await slow.has_left.wait()
+        assert slow.left_s == 1.5 and line.written_when_lost == 0
+
+    run(main())
+
+
+def test_refusal_of_the_next_request_is_not_written_into_a_running_answer() -> None:
+    async def main() -> None:
+        line = connect(make_api(Telling(pause_s=1)), LIMITS)
+        line.send(SLOW + b"GET / HTTP/1.1\r\nhost")
+        assert await line.wait_ended() == 0.5
+        assert b"408" not in line.received
+
+    run(main())
+
+
+# Over sockets
+
+
 @asynccontextmanager
-async def connected(limits: LimitKeys = QUICK, *more: Route) -> AsyncIterator[Client]:
+async def connected(
+    limits: LimitKeys, *more: Route
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A client's end of a connection to a server."""
-    app = Api([route("GET", "/hello", hello), route("POST", "/echo", echo), *more])
+    app = Api([route("GET", "/hello", hello), *more])
     with bind("127.0.0.1", 0) as listening:
-        async with serving(make_server(app, limits), listening):
+        async with asyncio.timeout(HUNG_S), serving(make_server(app, limits), listening):
             reader, writer = await asyncio.open_connection(*listening.getsockname())
             try:
                 yield reader, writer
@@ -44,108 +224,28 @@ async def connected(limits: LimitKeys = QUICK, *more: Route) -> AsyncIterator[Cl
                 writer.close()
 
 
-async def ended_after_s(reader: asyncio.StreamReader, start_s: float) -> tuple[bytes, float]:
-    try:
-        return await reader.read(), time.monotonic() - start_s
-    except ConnectionResetError:  # what we sent crossed its hanging up
-        return b"", time.monotonic() - start_s
-
-
-@pytest.mark.parametrize("sent", [b"", b"G", b"GET / HTTP/1.1\r\nhost", b"\r\n"])
-def test_headers_that_do_not_come_are_not_waited_for(sent: bytes) -> None:
+def test_server_hangs_up_on_who_sends_nothing() -> None:
     async def main() -> None:
-        async with connected() as (reader, writer):
-            start_s = time.monotonic()
-            writer.write(sent)
-            answer, after_s = await ended_after_s(reader, start_s)
-            assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
-            assert 0.04 < after_s < 1
+        async with connected(LimitKeys(header_s=0.05)) as (reader, _):
+            assert (await reader.read(10_000)).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+            assert await reader.read(10_000) == b""
 
     asyncio.run(main())
 
 
-def test_headers_that_come_byte_by_byte_have_the_same_time_in_all() -> None:
+def test_server_hangs_up_on_who_reads_nothing() -> None:
     async def main() -> None:
-        async with connected() as (reader, writer):
-            ended = asyncio.ensure_future(ended_after_s(reader, time.monotonic()))
-            for byte in b"GET / HTTP/1.1\r\nhost: slowloris\r\n":
-                if ended.done() or writer.is_closing():
-                    break
-                writer.write(bytes([byte]))
-                await asyncio.sleep(0.01)
-            assert (await ended)[1] < 1
-
-    asyncio.run(main())
-
-
-def test_empty_lines_between_requests_do_not_hold_a_connection() -> None:
-    async def main() -> None:
-        async with connected() as (reader, writer):
-            writer.write(GET)
-            await reader.readuntil(b"hello")
-            ended = asyncio.ensure_future(ended_after_s(reader, time.monotonic()))
-            for _ in range(20):
-                writer.write(b"\r\n")
-                await asyncio.sleep(0.01)
-            assert (await ended)[1] < 1
-
-    asyncio.run(main())
-
-
-def test_body_that_does_not_come_is_not_waited_for() -> None:
-    async def main() -> None:
-        async with connected() as (reader, writer):
-            writer.write(POST + b"12345")
-            answer, after_s = await ended_after_s(reader, time.monotonic())
-            assert answer.startswith(b"HTTP/1.1 408")
-            assert 0.09 < after_s < 1
-
-    asyncio.run(main())
-
-
-def test_requests_in_time_share_a_connection_until_it_rests_too_long() -> None:
-    async def main() -> None:
-        async with connected() as (reader, writer):
-            for request, answer in ((GET, b"hello"), (POST + b"0123456789", b"0123456789"), (GET, b"hello")):
-                writer.write(request)
-                assert (await reader.readuntil(answer)).startswith(b"HTTP/1.1 200 OK\r\n")
-                await asyncio.sleep(0.06)  # longer than headers may take, but none have begun
-            answer, after_s = await ended_after_s(reader, time.monotonic())
-            assert answer == b""
-            assert after_s < 1
-
-    asyncio.run(main())
-
-
-def test_headers_that_are_too_long_are_refused() -> None:
-    async def main() -> None:
-        async with connected(LimitKeys()) as (reader, writer):
-            writer.write(b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 15_000)
-            assert (await reader.read()).startswith(b"HTTP/1.1 431 Request Header Fields Too Large")
-
-    asyncio.run(main())
-
-
-def test_client_that_reads_nothing_is_cut_off() -> None:
-    async def main() -> None:
-        was_cut = asyncio.Event()
-
-        async def flood(exchange: Exchange) -> None:
-            await exchange.begin(200, [])
-            try:
-                async with leave_with_client(exchange.receive):
-                    while True:
-                        await exchange.write(b"x" * 1_000_000)
-                        await asyncio.sleep(0)
-            except ClientLeft:
-                was_cut.set()
-
-        async with connected(QUICK, route("GET", "/flood", flood)) as (reader, writer):
-            writer.write(b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n")
+        flood = Telling()
+        async with connected(LimitKeys(write_s=0.05), route("GET", "/flood", flood)) as (reader, writer):
+            writer.write(FLOOD)
             writer.transport.pause_reading()  # type: ignore[attr-defined]
-            await was_cut.wait()
+            await flood.has_left.wait()
+            assert flood.left_s is not None, "it was let write all that it had"
             writer.transport.resume_reading()  # type: ignore[attr-defined]
-            answer = await reader.read()  # what was on its way already, and no more
-            assert answer.startswith(b"HTTP/1.1 200 OK") and not answer.endswith(b"\r\n0\r\n\r\n")
+            answer = b""
+            while part := await reader.read(1_000_000):  # what was on its way already, and no more
+                answer += part
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+            assert not answer.endswith(b"\r\n0\r\n\r\n")
 
     asyncio.run(main())

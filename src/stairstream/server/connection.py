@@ -8,9 +8,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from stairstream.config.server import LimitKeys
+from stairstream.server.exchange import AsgiApp
 
 HEADER_BYTES = 65_536
 """The longest headers; llhttp itself takes any."""
@@ -34,6 +35,8 @@ class Connection(HttpToolsProtocol):
         self._receiving: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
         self._header_bytes: int | None = None
+        self._answering: RequestResponseCycle | None = None
+        """The request that is answered or was last; `cycle` is the last that came, and may wait behind it."""
 
     # Receiving
 
@@ -86,14 +89,18 @@ class Connection(HttpToolsProtocol):
         """Say why, unless an answer is under way, and hang up."""
         if self.transport.is_closing():
             return
-        is_answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
-        if is_answering:
+        answering = self._answering
+        if answering is not None and answering.response_started and not answering.response_complete:
             self.transport.abort()
         else:
             self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
             self._close()
 
     # Sending
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: AsgiApp) -> None:  # type: ignore[override]
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -122,4 +129,8 @@ class Connection(HttpToolsProtocol):
         self._set_receiving(None)
         if self._writing is not None:
             self._writing.cancel()
+        answering = self._answering
+        if answering is not None and not answering.response_complete:
+            answering.disconnected = True  # uvicorn tells only the last request that came
+            answering.message_event.set()
         super().connection_lost(exc)
