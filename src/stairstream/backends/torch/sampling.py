@@ -1,6 +1,7 @@
 """How the next token is chosen."""
 
 from collections import deque
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -26,6 +27,10 @@ class Sampler:
         self._recent: deque[int] = deque(maxlen=_RECENT_TOKENS)
         self._seed = seed % 2**63
         self._random: torch.Generator | None = None
+
+    def recall(self, ids: Sequence[int]) -> None:
+        """The words so far are these: what was chosen in vain behind a stop is none of them."""
+        self._recent = deque(ids[-_RECENT_TOKENS:], maxlen=_RECENT_TOKENS)
 
     def choose(self, logits_V: Tensor) -> int:
         """The next token; the likeliest one at temperature 0."""

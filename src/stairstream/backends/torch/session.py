@@ -77,6 +77,7 @@ class TorchSession:
         stop: str | None = None
         if reason == "limit":
             writing = Writing(self._tokens, self._prompter, self._agent)
+            self._track.sampler.recall(self._prompter.own)
             async with aclosing(self._run(pieces, min(limit, room), writing)) as deltas:
                 async for delta in deltas:
                     yield delta
