@@ -10,7 +10,7 @@ Ids = tuple[int, ...]
 class Piece:
     """Some tokens of a context under a name that no other piece of it has; it may be longer in a later context.
 
-    One that `looks_back`, as a question behind what it is about, is worth computing anew when that has grown.
+    One that `looks_back`, as a question behind what it is about, is worth computing again when that has grown.
     """
 
     key: Hashable
@@ -32,8 +32,7 @@ def match_prefix(old: Sequence[int], new: Sequence[int]) -> list[int | None]:
 def match_pieces(old: Sequence[Piece], new: Sequence[Piece]) -> list[int | None]:
     """For each new token the old one that it is, piece by piece; what is new between may stand anywhere.
 
-    A piece keeps what it had; pieces that stand in another order than before keep nothing, and those that look back
-    keep nothing if at least as many tokens are new: what is computed in all is then at most twice what is new.
+    A piece keeps what it had; pieces that stand in another order than before keep nothing.
     """
     starts: dict[Hashable, tuple[int, Ids]] = {}
     start = 0
@@ -41,19 +40,30 @@ def match_pieces(old: Sequence[Piece], new: Sequence[Piece]) -> list[int | None]
         starts[piece.key] = (start, piece.ids)
         start += len(piece.ids)
     found: list[int | None] = []
-    behind = num_new = 0
-    num_looking = sum(len(piece.ids) for piece in new if piece.looks_back)
+    behind = 0
     for piece in new:
         start, ids = starts.get(piece.key, (0, ()))
         shared = count_shared(ids, piece.ids) if start >= behind else 0
-        if not piece.looks_back:
-            num_new += len(piece.ids) - shared
-        elif num_new >= num_looking:
-            shared = 0
         found += range(start, start + shared)
         found += [None] * (len(piece.ids) - shared)
         behind = max(behind, start + shared)
     return found
+
+
+def split_new(pieces: Sequence[Piece], sources: Sequence[int | None]) -> tuple[int, int]:
+    """How many tokens of pieces with these sources are new: in those that look back, and in the others."""
+    start = looking = others = 0
+    for piece in pieces:
+        num_new = sum(source is None for source in sources[start : start + len(piece.ids)])
+        looking, others = (looking + num_new, others) if piece.looks_back else (looking, others + num_new)
+        start += len(piece.ids)
+    return looking, others
+
+
+def look_again(pieces: Sequence[Piece], sources: Sequence[int | None]) -> list[int | None]:
+    """The sources, with nothing kept of the pieces that look back."""
+    looks = [piece.looks_back for piece in pieces for _ in piece.ids]
+    return [None if looking else source for looking, source in zip(looks, sources, strict=True)]
 
 
 def count_shared(one: Sequence[int], other: Sequence[int]) -> int:

@@ -2,14 +2,21 @@
 
 A small insertion is made in place, and the next word waits for it. A larger one is made in a copy of the context
 without the own words, while these go on in the old one; when the copy is complete it takes over, own words and all.
+
+What stands behind the references, the question most of all, was computed when they were shorter. It is computed again
+now and then, so that the answer is to the question with everything in sight.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stairstream.backends.torch.cache import Cache
-from stairstream.backends.torch.pieces import Piece, join, match_pieces, match_prefix
+from stairstream.backends.torch.pieces import Piece, join, look_again, match_pieces, match_prefix, split_new
 from stairstream.backends.torch.sampling import Sampler
+
+_LOOKS_AGAIN_AFTER, _SOONER_AFTER = 6, 2
+"""What looks back is computed again when it has not seen so many times its own tokens; sooner where some of it is new,
+as the sentence which says that all references are complete. So at most half as much again is computed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -17,7 +24,7 @@ class Track:
     """The cache of a session; `front` are the pieces before its last one, which is the session's own words.
 
     With `can_insert` what is new may come between what is kept; else only what stands before it is kept. `ahead` holds
-    what will be the front, `ahead_front`, and is not complete yet.
+    what will be the front, `ahead_front`, and is not complete yet. What looks back has not seen `num_unseen` tokens.
     """
 
     sampler: Sampler
@@ -27,11 +34,13 @@ class Track:
     own_key: object = None
     ahead: Cache | None = None
     ahead_front: Sequence[Piece] = ()
+    num_unseen: int = 0
 
     def drop(self) -> None:
         """Forget everything that is cached."""
         self.cache = self.ahead = None
         self.front = self.ahead_front = ()
+        self.num_unseen = 0
 
     def arrange(self, cache: Cache, pieces: Sequence[Piece], *, writes: bool, most_tokens: int) -> int:
         """Make the cache hold these pieces as far as they are there; returns how many tokens are to be computed.
@@ -43,7 +52,7 @@ class Track:
             return self._open(cache, front, own)
         ids = join(pieces)
         if self.can_insert and self.front:
-            sources = match_pieces([*self.front, self._own(cache)], pieces)
+            sources = self._insert([*self.front, self._own(cache)], pieces)
         else:
             sources = match_prefix(cache.ids, ids)
         if writes:
@@ -51,6 +60,18 @@ class Track:
         cache.rearrange(ids, sources)
         self.front, self.own_key = front, own.key
         return cache.num_missing
+
+    def _insert(self, old: Sequence[Piece], new: Sequence[Piece]) -> list[int | None]:
+        """What is kept at an insertion; of what looks back nothing, where that is due."""
+        sources = match_pieces(old, new)
+        num_looking = sum(len(piece.ids) for piece in new if piece.looks_back)
+        looking, others = split_new(new, sources)
+        self.num_unseen += others
+        due = (_SOONER_AFTER if looking else _LOOKS_AGAIN_AFTER) * num_looking
+        if self.num_unseen < due and looking < num_looking:
+            return sources
+        self.num_unseen = 0
+        return look_again(new, sources)
 
     def _own(self, cache: Cache) -> Piece:
         return Piece(self.own_key, tuple(cache.ids[len(join(self.front)) :]))
@@ -65,7 +86,7 @@ class Track:
         size = len(join(self.front))
         if self.ahead is None:
             self.ahead, self.ahead_front = cache.fork(size), self.front
-        self.ahead.rearrange(join(front), match_pieces(self.ahead_front, front))
+        self.ahead.rearrange(join(front), self._insert(self.ahead_front, front))
         self.ahead_front = front
         ids = [*cache.ids[:size], *own.ids]
         sources = match_prefix(cache.ids, ids)
