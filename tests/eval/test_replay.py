@@ -26,6 +26,7 @@ def make_replay(policy: Policy = POLICY, layout: None = None) -> Replay:
         layout=layout,
         sampling=Sampling(max_tokens=40),
         speed=SPEED,
+        speeds={"p1": SPEED, "p2": SPEED},
     )
 
 
@@ -65,7 +66,7 @@ def test_slower_proposer_holds_up_who_waits_for_all() -> None:
         layout=None,
         sampling=Sampling(max_tokens=40),
         speed=SPEED,
-        speeds={"p2": Speed(first_token_s=0.5, token_s=1)},
+        speeds={"p1": SPEED, "p2": Speed(first_token_s=0.5, token_s=1)},
     )
     assert run(replay(make_backend(), slow)).first_token_s == 0.5 + 3 + 0.5
 

@@ -38,7 +38,7 @@ def make_plan() -> Plan:
 
 def test_each_proposer_is_wrong_in_turn_and_fastest_then() -> None:
     assert [wrong_place(number) for number in range(4)] == [0, 1, 2, 0]
-    assert [one.token_s for one in speeds_of(1)] == [0.03, 0.02, 0.04]
+    assert [one.token_s for one in speeds_of(1)] == [8 / 256, 5 / 256, 10 / 256]
 
 
 def test_swapped_words_are_those_of_the_next_prompt() -> None:

@@ -2,19 +2,20 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from stairstream.core.graph import Sampling
 from stairstream.eval.recorded import PROPOSERS, RecordedPrompt
+from stairstream.eval.replay import PROPOSER_SPEED
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.retention.timetable import Speed
 from stairstream.eval.robustness.corruption import Corrupted, Kind, Part, corrupt
 
 _WORD = re.compile(r"\s*\S+")
 
-WRONG_SPEED = Speed(token_s=0.02)
-OTHER_SPEEDS = (Speed(token_s=0.03), Speed(token_s=0.04))
+WRONG_SPEED = PROPOSER_SPEED
+OTHER_SPEEDS = (replace(PROPOSER_SPEED, token_s=8 / 256), replace(PROPOSER_SPEED, token_s=10 / 256))
 """The wrong one writes fastest, the worst case: small models do, and a quorum that is not `all` reads it first."""
 
 
