@@ -43,6 +43,9 @@ class ForcedSampler:
         self._ids = iter(ids)
         self.nll = 0.0
 
+    def recall(self, ids: Sequence[int]) -> None:
+        """Nothing is penalized."""
+
     def choose(self, logits_V: Any) -> int:
         token = next(self._ids)
         self.nll -= float(logits_V.log_softmax(-1)[token])
