@@ -3,12 +3,12 @@
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from stairstream.backends.torch.backend import find_torch_model
 from stairstream.cli.eval_output import open_bar, print_json, print_tables, results_folder, tell, write_report
-from stairstream.cli.terminal import show_loading
 from stairstream.config.policies import ADAPTIVE, PolicyChoice, override_policy, read_settings
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError, MissingExtra
@@ -66,11 +66,9 @@ def eval_retention(choices: Choices, *, as_json: bool) -> None:
     plan = Plan(prompts=prompts, setups=setups, most_tokens=choices.cut or None, model=name_model(file), dtype=dtype)
     folder = choices.out or results_folder()
     kept = Kept(folder / "retention.jsonl", Score)
-    with show_loading(choices.model):
-        loaded = _load(file, dtype, choices.threads)
     try:
         with open_bar("retention", plan.num_scores) as advance:
-            rows = evaluate(loaded, plan, kept, advance)
+            rows = evaluate(cache(lambda: _load(file, dtype, choices.threads)), plan, kept, advance)
     except BaseException:
         if len(kept):
             tell(f"what was computed so far is kept in {folder}; the same command goes on from there")

@@ -46,13 +46,18 @@ def name_model(file: Path) -> str:
         return f"{file.name}-{hashlib.file_digest(content, 'sha256').hexdigest()[:16]}"
 
 
-def evaluate(loaded: Loaded, plan: Plan, kept: Kept[Score], advance: Callable[[int], None]) -> tuple[Row, ...]:
-    """All scores of a plan, as rows; `advance` is told of each score that is there."""
+def evaluate(
+    load: Callable[[], Loaded], plan: Plan, kept: Kept[Score], advance: Callable[[int], None]
+) -> tuple[Row, ...]:
+    """All scores of a plan, as rows; `advance` is told of each score that is there.
+
+    `load` is called whenever the model is needed, which it is not where everything is kept.
+    """
     singles: list[Score] = []
     waits: list[Score] = []
     scores: Mapping[Setup, list[Score]] = {setup: [] for setup in plan.setups}
     for prompt in plan.prompts:
-        scorer = _Scorer(loaded, plan, kept, prompt)
+        scorer = _Scorer(load, plan, kept, prompt)
         places: list[tuple[Setup | None, list[Score]]] = [(None, singles), (_WAIT, waits), *scores.items()]
         for setup, place in places:
             place.append(scorer.score(setup))
@@ -63,8 +68,8 @@ def evaluate(loaded: Loaded, plan: Plan, kept: Kept[Score], advance: Callable[[i
 class _Scorer:
     """One prompt under any setup; nothing is tokenized or computed before it is needed."""
 
-    def __init__(self, loaded: Loaded, plan: Plan, kept: Kept[Score], prompt: RecordedPrompt) -> None:
-        self._loaded = loaded
+    def __init__(self, load: Callable[[], Loaded], plan: Plan, kept: Kept[Score], prompt: RecordedPrompt) -> None:
+        self._load = load
         self._plan = plan
         self._kept = kept
         self._prompt = prompt
@@ -85,7 +90,7 @@ class _Scorer:
 
     def _compute(self, setup: Setup | None) -> Score:
         case, speed = self._open_case(), self._plan.speed
-        encode, outputs = self._loaded.tokens.encode, self._prompt.outputs
+        encode, outputs = self._load().tokens.encode, self._prompt.outputs
         *whole, whole_answer = (len(encode(outputs[name])) for name in (*PROPOSERS, REFERENCE))
         if setup is None:
             alone = make_timetable(None, (), whole_answer, speed)
@@ -96,11 +101,12 @@ class _Scorer:
 
     def _open_case(self) -> Case:
         if self._case is None:
+            loaded = self._load()
             *upstream, answer = (
-                spell(self._loaded.tokens, self._prompt.outputs[name], self._plan.most_tokens)
+                spell(loaded.tokens, self._prompt.outputs[name], self._plan.most_tokens)
                 for name in (*PROPOSERS, REFERENCE)
             )
-            self._case = Case(self._loaded, self._agent, self._prompt.instruction, upstream, answer)
+            self._case = Case(loaded, self._agent, self._prompt.instruction, upstream, answer)
         return self._case
 
 
