@@ -1,5 +1,6 @@
 """The command line: parses, calls, and turns every error of ours into one line and an exit code."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,6 +99,28 @@ def demo_command(
     from stairstream.cli.demo import demo
 
     demo(question, config=config, pipeline=pipeline, max_tokens=max_tokens)
+
+
+@app.command("watch")
+def watch_command(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run's id, the URL of its events, or a file of them (- reads it from standard input).",
+        ),
+    ],
+    server: Annotated[
+        str, typer.Option(metavar="URL", help="Where the run is, if RUN is an id.")
+    ] = "http://127.0.0.1:8080",
+    key_file: Annotated[
+        Path | None, option("FILE", "A file with the API key; without it, the environment's STAIRSTREAM_API_KEY.")
+    ] = None,
+) -> None:
+    """Draw a run of a server while it goes on, or one that is over."""
+    from stairstream.cli.watch import watch
+
+    watch(run, server=server, key=os.environ.get("STAIRSTREAM_API_KEY") or None, key_file=key_file)
 
 
 @app.command("pull")

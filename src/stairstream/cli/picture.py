@@ -2,11 +2,13 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from stairstream.cli.terminal import reveal
 from stairstream.core.events import AgentEnd, AgentEnded, Event, RunEnded, RunStarted, StepStarted, Thought, Wrote
 from stairstream.core.graph import Graph
 from stairstream.core.metrics import STALL_AFTER_S
@@ -17,6 +19,7 @@ _ENDS: dict[str, str] = {"failed": BROKEN, "dropped": BROKEN, "cancelled": STOPP
 _RARE = {THINKS: "thinks", STOPPED: "stopped early", BROKEN: "fails"}
 _STEPS_S = (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 1.5, 2, 3, 5, 10, 15, 20, 30, 50, 100)
 MARGIN = 8  # token counts behind the lanes, and blanks
+_LEAST_COLUMNS = 20
 _COLOURS = ("bright_cyan", "green", "yellow", "magenta", "blue", "red")
 
 
@@ -50,12 +53,31 @@ class Lane:
 
 def make_lanes(graph: Graph) -> dict[str, Lane]:
     """A lane for each agent: the answer's first, then those that it reads, then those that they read."""
-    lanes: dict[str, Lane] = {}
-    row = [graph.answer]
+    return {name: Lane(name) for name in _order(graph.answer, {agent.name: agent.reads for agent in graph.agents})}
+
+
+def order_lanes(lanes: Mapping[str, Lane], events: Iterable[Event]) -> dict[str, Lane]:
+    """The same lanes in that order, as far as it is known who reads whom."""
+    reads: dict[str, Sequence[str]] = dict.fromkeys(lanes, ())
+    answer = next(iter(lanes))
+    for event in events:
+        match event:
+            case RunStarted():
+                answer = event.answer
+            case StepStarted() if event.readings:
+                reads[event.agent] = [reading.agent for reading in event.readings]
+            case _:
+                pass
+    return {name: lanes[name] for name in _order(answer, reads)}
+
+
+def _order(answer: str, reads: Mapping[str, Sequence[str]]) -> list[str]:
+    found: dict[str, None] = {}
+    row = [answer]
     while row:
-        lanes |= {name: Lane(name) for name in row if name not in lanes}
-        row = [upstream for name in row for upstream in graph.agent(name).reads if upstream not in lanes]
-    return lanes
+        found |= dict.fromkeys(row)
+        row = [upstream for name in row for upstream in reads[name] if upstream not in found]
+    return [*found, *(name for name in reads if name not in found)]
 
 
 def draw_run(graph: Graph, events: Sequence[Event], columns: int) -> list[Text]:
@@ -64,12 +86,21 @@ def draw_run(graph: Graph, events: Sequence[Event], columns: int) -> list[Text]:
     for event in events:
         if not isinstance(event, RunStarted | RunEnded):
             lanes[event.agent].add(event)
-    until_s = max((event.at_s for event in events), default=0.0)
-    inner = max(20, columns - name_width(lanes.values()) - MARGIN)
-    drawn = draw_lanes(list(lanes.values()), until_s, seconds_per_column(until_s, inner), inner)
+    return draw_whole(list(lanes.values()), max((event.at_s for event in events), default=0.0), columns)
+
+
+def draw_whole(lanes: Sequence[Lane], until_s: float, columns: int) -> list[Text]:
+    """As draw_run, of lanes that have taken all events in."""
+    inner = inner_columns(lanes, columns)
+    drawn = draw_lanes(lanes, until_s, seconds_per_column(until_s, inner), inner)
     used = "".join(line.plain for line in drawn)
     rare = "  ".join(f"{mark} {meaning}" for mark, meaning in _RARE.items() if mark in used)
     return [*drawn, *(Text(line, style="dim") for line in (LEGEND, rare) if line)]
+
+
+def inner_columns(lanes: Iterable[Lane], columns: int) -> int:
+    """What names and numbers leave of the width."""
+    return max(_LEAST_COLUMNS, columns - name_width(lanes) - MARGIN)
 
 
 def seconds_per_column(until_s: float, columns: int, at_least_s: float = 0.0) -> float:
@@ -85,7 +116,7 @@ def draw_lanes(lanes: Sequence[Lane], now_s: float, scale_s: float, columns: int
     for number, lane in enumerate(lanes):
         colour = _COLOURS[number % len(_COLOURS)]
         line = Text(no_wrap=True, overflow="crop")
-        line.append(f"{_shorten(lane.agent, width):<{width}} ", style="bold" if number == 0 else "")
+        line.append(f"{_fit(lane.agent, width)} ", style="bold" if number == 0 else "")
         line.append(draw_lane(lane, now_s, scale_s, columns), style=colour)
         line.append(f" {lane.num_tokens or '':>4}", style="dim")
         lines.append(line)
@@ -95,7 +126,7 @@ def draw_lanes(lanes: Sequence[Lane], now_s: float, scale_s: float, columns: int
 
 def name_width(lanes: Iterable[Lane]) -> int:
     """Columns for the agents' names in front of the lanes."""
-    return min(24, max(len(lane.agent) for lane in lanes))
+    return min(24, max(cell_len(reveal(lane.agent)) for lane in lanes))
 
 
 def draw_lane(lane: Lane, now_s: float, scale_s: float, columns: int) -> str:
@@ -142,5 +173,7 @@ def draw_ruler(scale_s: float, columns: int) -> str:
     return f"{''.join(labels).rstrip()} s"
 
 
-def _shorten(name: str, width: int) -> str:
-    return name if len(name) <= width else name[: width - 1] + "…"
+def _fit(name: str, width: int) -> str:
+    """A name in exactly so many columns."""
+    line = reveal(name).replace("\n", " ")
+    return set_cell_size(line, width) if cell_len(line) <= width else f"{set_cell_size(line, width - 1)}…"

@@ -11,11 +11,22 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from stairstream.backends.models import KNOWN_MODELS, fetch_model, is_fetched
 
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # these reorder what stands behind them
+_PICTURES = {
+    **dict.fromkeys((*_CONTROLS, *_TURNS), "\ufffd"),
+    **{code: chr(0x2400 + code) for code in range(0x20) if code in _CONTROLS},
+    0x7F: "\u2421",
+}
 
 
 def printable(text: str) -> str:
     """Without what would steer a terminal: a model's words are only words."""
     return text.translate(_CONTROLS)
+
+
+def reveal(text: str) -> str:
+    """As printable, but what would steer a terminal, or turn text around, is seen: its picture stands in its place."""
+    return text.replace("\r\n", "\n").translate(_PICTURES)
 
 
 @contextmanager
