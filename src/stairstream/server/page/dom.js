@@ -35,17 +35,28 @@ export function set(element, name, value) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Calls `draw` at most once per frame, however often it is asked to. */
+/** Calls `draw` in a frame that somebody asked for, however often; frames in between that draw nothing cost too. */
 export class Frame {
-  constructor(draw) {
+  /** `leastMs` is the time between the beginnings of two drawings. */
+  constructor(draw, leastMs = 0) {
     this.draw = draw;
-    this.id = 0;
+    this.leastMs = leastMs;
+    this.lastAt = -Infinity;
+    this.isAsked = false;
   }
 
   ask() {
-    if (this.id) return;
-    this.id = requestAnimationFrame((now) => {
-      this.id = 0;
+    if (this.isAsked) return;
+    this.isAsked = true;
+    const waitMs = this.lastAt + this.leastMs - performance.now();
+    if (waitMs > 4) setTimeout(() => this.next(), waitMs - 4);
+    else this.next();
+  }
+
+  next() {
+    requestAnimationFrame((now) => {
+      this.isAsked = false;
+      this.lastAt = now;
       this.draw(now);
     });
   }

@@ -2,11 +2,13 @@
 
 export const seconds = (s) => `${s < 9.995 ? s.toFixed(2) : s < 99.95 ? s.toFixed(1) : Math.round(s)} s`;
 
-export const count = (number) => Math.round(number).toLocaleString("en");
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+
+export const count = (number) => whole.format(number);
 
 export const percent = (share) => {
-  const whole = Math.round(share * 100);
-  return whole === 0 && share > 0 ? "under 1 %" : `${whole} %`;
+  const rounded = Math.round(share * 100);
+  return rounded === 0 && share > 0 ? "under 1 %" : `${rounded} %`;
 };
 
 /** Prices have no currency here: that of the configuration. */

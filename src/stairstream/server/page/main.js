@@ -110,8 +110,7 @@ function speak(now) {
     now.hasBegun = true;
     speaker.say(`First word after ${seconds(run.answer.firstS)}.`);
   }
-  const text = now.sentences.take(run.answer.words.text, run.isOver);
-  if (text) speaker.say(text);
+  now.sentences.take(run.answer.words.text, run.isOver).forEach((text) => speaker.say(text));
   if (run.isOver) {
     now.isOver = true;
     speaker.say(run.reason === "failed" ? "The answer broke off." : `The answer has ended after ${seconds(run.nowS)}.`);

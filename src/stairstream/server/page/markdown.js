@@ -4,7 +4,7 @@
 const LONGEST = 3000; // a block that is longer goes on in another, so that one that grows stays cheap to draw
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([\w+#.-]*)[^`\n]*$/;
-const HEADING = /^ {0,3}(#{1,6})[ \t]+/;
+const HEADING = /^ {0,3}(#{1,6})[ \t]+(?=\S)/;
 const ITEM = /^([ \t]*)([-*+•]|\d{1,9}[.)])[ \t]+/;
 const QUOTE = /^ {0,3}>[ \t]?/;
 const TABLE = /^ {0,3}\|/;
@@ -160,11 +160,11 @@ function markAt(text, at, to) {
   return text[at + 1] === character && at + 1 < to ? character + character : character;
 }
 
-/** A mark opens in front of a word; underscores only outside of one, as in snake_case. */
+/** A mark opens in front of a word; a single one only outside of it, as in snake_case and 2*3*4. */
 function opens(text, at, inner, to) {
   if (text[at] === "`") return true;
   if (inner >= to || /\s/.test(text[inner])) return false;
-  return text[at] === "*" || at === 0 || !/[\p{L}\p{N}_]/u.test(text[at - 1]);
+  return (text[at] === "*" && inner - at > 1) || at === 0 || !/[\p{L}\p{N}_]/u.test(text[at - 1]);
 }
 
 function closing(text, inner, to, mark) {

@@ -20,6 +20,7 @@ export class Panel {
   /** `on.place(unit)` is called for a click on the text, where it is wanted. */
   constructor({ name, model, colour, isAnswer }, on = null) {
     this.isAtEnd = true;
+    this.hasGrown = false;
     this.state = make("span", { class: "state" });
     this.thoughts = null;
     this.text = make("div", { class: "prose" });
@@ -33,16 +34,23 @@ export class Panel {
     if (on) this.text.addEventListener("click", (event) => this.click(event, on));
   }
 
-  /** Draw what is new of a lane; returns whether the text has grown. */
+  /** Draw what is new of a lane's text. */
   update(run, lane) {
     this.follows ??= !run.isOver; // what is over is read from its beginning
-    write(this.state, stateOf(run, lane));
-    write(this.problem, lane?.error ?? "");
-    if (!lane) return false;
     if (lane.thoughts.length) this.showThoughts(lane);
-    const hasGrown = this.prose.update(lane.words.text);
-    if (hasGrown && this.isAtEnd && this.follows) this.scroller.scrollTop = this.scroller.scrollHeight;
-    return hasGrown;
+    this.hasGrown = this.prose.update(lane.words.text);
+  }
+
+  /** Go to the end with a text that grows; behind the updates of all panels, since this makes the browser lay out. */
+  goToEnd() {
+    if (this.hasGrown && this.isAtEnd && this.follows) this.scroller.scrollTop = 1e9;
+    this.hasGrown = false;
+  }
+
+  /** Say how the lane stands. */
+  describe(run, lane) {
+    write(this.state, stateOf(run, lane));
+    write(this.problem, lane.error ?? "");
   }
 
   showThoughts(lane) {
@@ -89,7 +97,6 @@ function placeAt(x, y) {
 }
 
 function stateOf(run, lane) {
-  if (!lane) return run.isOver ? "" : "waits";
   if (lane.reason !== null) {
     const parts = [ENDS[lane.reason], lane.numTokens ? `${plural(lane.numTokens, "token")} · ${seconds(lane.endedS)}` : null];
     return parts.filter(Boolean).join(" · ") || "said nothing";

@@ -11,7 +11,8 @@ import { lanesInOrder, Run } from "./run.js";
 import { sayWhy } from "./saying.js";
 import { lastAtOrBefore } from "./words.js";
 
-const CALM_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 400 : 60; // between two pictures
+const TEXT_MS = 30; // between two looks at the texts; more often nobody sees
+const CALM_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 500 : 100; // and at the picture
 
 /** A question to a pipeline, as one run or as several side by side. */
 export class Round {
@@ -92,7 +93,7 @@ export class RoundView {
     this.panels = new Map(); // of runs: Map of panels by agent
     this.numbered = null;
     this.pictureAt = 0;
-    this.frame = new Frame((now) => this.draw(now));
+    this.frame = new Frame((now) => this.draw(now), TEXT_MS);
     this.picture = new Picture({
       step: (run, place) => this.chooseStep(run, place),
       run: (run) => this.choose(run),
@@ -168,23 +169,25 @@ export class RoundView {
   draw(now) {
     const { round } = this;
     for (const run of round.runs) if (!this.panels.has(run)) this.addRun(run);
-    const hasGrown = this.drawTexts();
-    if (now - this.pictureAt >= CALM_MS) {
+    this.drawTexts();
+    const isDue = now - this.pictureAt >= CALM_MS;
+    if (isDue) {
       this.pictureAt = now;
-      this.drawCalmly(hasGrown);
+      this.drawCalmly();
+      this.on.changed();
     }
-    this.on.changed();
-    if (!round.isOver || this.pictureAt !== now) this.frame.ask();
+    if (!round.isOver || !isDue) this.frame.ask();
   }
 
-  drawCalmly(hasGrown) {
+  drawCalmly() {
     const { round, chosen, place } = this;
     this.picture.update({ run: chosen, place });
     const { lead, more } = sayWhy(round.runs);
     write(this.lead, lead.join(" "));
     write(this.rest, more.join(" "));
+    this.drawPanels();
     this.drawProblems();
-    this.reading.update(chosen, place, this.panels.get(chosen), hasGrown);
+    this.reading.update(chosen, place, this.panels.get(chosen));
     this.beside.hidden = !round.isOver || round.runs.length > 1 || !round.hasReaders || round.runs[0].answer === null;
     if (chosen.isOver && this.numbered !== chosen.version && chosen.answer) {
       this.numbered = chosen.version;
@@ -195,17 +198,25 @@ export class RoundView {
   }
 
   drawTexts() {
-    const { round, chosen } = this;
-    this.answers.classList.toggle("several", round.runs.length > 1);
-    for (const run of round.runs) {
+    for (const run of this.round.runs) {
       const panels = this.panels.get(run);
       if (run.answer && !panels.size) this.addPanels(run, panels);
-      const isChosen = run === chosen;
-      for (const [name, panel] of panels) {
-        panel.element.classList.toggle("chosen", isChosen);
-        if (name !== run.answer.name) panel.element.hidden = !isChosen;
-        else if (round.runs.length > 1) write(panel.title, run.title);
-        panel.update(run, run.lanes.get(name));
+      for (const [name, panel] of panels) panel.update(run, run.lanes.get(name));
+    }
+    for (const panels of this.panels.values()) for (const panel of panels.values()) panel.goToEnd();
+  }
+
+  drawPanels() {
+    const { round, chosen } = this;
+    const isBeside = round.runs.length > 1;
+    this.answers.classList.toggle("several", isBeside);
+    for (const run of round.runs) {
+      for (const [name, panel] of this.panels.get(run)) {
+        const isAnswer = name === run.answer.name;
+        panel.describe(run, run.lanes.get(name));
+        panel.element.classList.toggle("chosen", run === chosen);
+        if (isAnswer && isBeside) write(panel.title, run.title);
+        else if (!isAnswer) panel.element.hidden = run !== chosen;
       }
     }
     this.lanesTitle.hidden = !this.lanes.querySelector("article:not([hidden])");

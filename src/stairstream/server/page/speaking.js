@@ -4,6 +4,7 @@ import { make } from "./dom.js";
 
 const PAUSE_MS = 3000;
 const MOST_PIECES = 30;
+const MOST_CHARACTERS = 600;
 
 export class Speaker {
   constructor(region) {
@@ -28,8 +29,11 @@ export class Speaker {
   }
 
   flush() {
-    this.region.append(make("p", {}, this.waiting.join(" ")));
-    this.waiting = [];
+    const [first, ...others] = this.waiting;
+    let piece = first;
+    while (others.length && piece.length + others[0].length < MOST_CHARACTERS) piece += ` ${others.shift()}`;
+    this.waiting = others;
+    this.region.append(make("p", {}, piece));
     while (this.region.children.length > MOST_PIECES) this.region.firstChild.remove();
   }
 
@@ -47,20 +51,24 @@ export class Sentences {
     this.place = 0;
   }
 
-  /** The complete sentences that are new, as one text without marks; "" if there are none. */
+  /** The complete sentences that are new, without marks. What has no end is cut where it gets too long to be said. */
   take(text, isOver) {
-    const end = isOver ? text.length : lastEnd(text, this.place);
-    if (end <= this.place) return "";
-    const spoken = text.slice(this.place, end).replace(/[*_`#>|]+/g, "").replace(/\s+/g, " ").trim();
-    this.place = end;
-    return spoken;
+    const found = [];
+    for (;;) {
+      const rest = text.slice(this.place, this.place + MOST_CHARACTERS);
+      const isLast = this.place + rest.length === text.length;
+      const end = lastEnd(rest) || (isLast ? isOver && rest.length : rest.lastIndexOf(" ") + 1 || rest.length);
+      if (!end) return found;
+      this.place += end;
+      const spoken = rest.slice(0, end).replace(/[*_`#>|]+/g, "").replace(/\s+/g, " ").trim();
+      if (spoken) found.push(spoken);
+    }
   }
 }
 
-function lastEnd(text, from) {
+function lastEnd(text) {
   const ends = /[.!?…]["')\]]*\s|[。！？]|\n/g;
-  ends.lastIndex = from;
-  let end = from;
+  let end = 0;
   for (let found = ends.exec(text); found; found = ends.exec(text)) end = found.index + found[0].length;
   return end;
 }

@@ -1,0 +1,110 @@
+"""What goes wrong, and what the person is told of it."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.page.looking import Look
+from tests.page.serving import HERE, Cuttable, served
+
+pytestmark = pytest.mark.slow
+
+REFUSED = "the server responded with a status of 4"
+
+
+def write_config(folder: Path, **server: object) -> Path:
+    """The pipelines with settings of the server's."""
+    settings = yaml.safe_load((HERE / "pipelines.yaml").read_text())
+    file = folder / "served.yaml"
+    file.write_text(yaml.safe_dump({**settings, "server": server}))
+    return file
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A server that wants a key, and a key that may start two runs a minute."""
+    config = write_config(tmp_path, database=str(tmp_path / "server.db"))
+    command = [sys.executable, "-m", "stairstream", "keys", "create", "ann", "-c", str(config)]
+    made = subprocess.run([*command, "--requests-per-minute", "2"], capture_output=True, text=True, check=True)
+    found = re.search(r"\bsk-\S+|\bss[-_]\S+", made.stdout)
+    assert found, made.stdout
+    with served(config) as url:
+        yield url, found[0]
+
+
+def test_a_key_is_asked_for_where_the_server_wants_one_and_kept_in_memory_only(
+    look: Look, keyed: tuple[str, str]
+) -> None:
+    url, key = keyed
+    sight = look(url, expects=REFUSED)
+    sight.page.fill("#key-input", "not a key")
+    sight.page.keyboard.press("Enter")
+    sight.wait_until("document.getElementById('key-problem').textContent !== ''")
+    sight.page.fill("#key-input", key)
+    sight.page.keyboard.press("Enter")
+    sight.ask("single")
+    assert len(sight.answer) > 1000
+    assert sight.run("[localStorage.length, sessionStorage.length, document.cookie.length]") == [0, 0, 0]
+    assert sight.run("document.getElementById('key-input').value") == ""
+    assert key not in sight.page.content()
+
+
+def test_a_limit_is_said_with_when_to_try_again(look: Look, keyed: tuple[str, str]) -> None:
+    url, key = keyed
+    sight = look(url, expects=REFUSED)
+    sight.page.fill("#key-input", key)
+    sight.page.keyboard.press("Enter")
+    sight.ask("mixture", beside=True)
+    told = sight.text(".problems .notice")
+    assert "Single model:" in told and "Try again in" in told
+    assert len(sight.answer) > 1000  # the others are there
+
+
+def test_no_key_is_no_riddle(look: Look, keyed: tuple[str, str]) -> None:
+    sight = look(keyed[0], expects=REFUSED)
+    sight.page.click("#key-cancel")
+    sight.page.wait_for_selector("#notice .notice")
+    assert "key" in sight.text("#notice .notice")
+    sight.page.get_by_role("button", name="Try again").click()
+    sight.page.wait_for_selector("#key-input:visible")
+
+
+def test_what_a_broken_run_had_said_stays(look: Look, pipelines: str) -> None:
+    sight = look(pipelines)
+    sight.ask("breaks")
+    assert sight.answer.startswith("w1 w2") or len(sight.answer.split()) >= 12
+    told = sight.text(".problems .notice")
+    assert "What had been said stays." in told
+    assert sight.page.locator("table tfoot").count() == 1
+
+
+def test_a_lost_connection_is_taken_up_where_it_was(look: Look, pipelines: str) -> None:
+    with Cuttable(pipelines).running() as relay:
+        sight = look(relay.url, expects="net::ERR_")
+        sight.ask("mixture", waits=False)
+        sight.wait_until("document.querySelector('.answer .prose')?.textContent.length > 200")
+        relay.is_open = False
+        relay.cut()
+        sight.wait_until("document.querySelector('.headline').textContent.includes('connection lost')")
+        relay.is_open = True
+        sight.wait_over()
+        again = look(pipelines)
+        again.ask("mixture")
+        assert sight.answer == again.answer
+        assert sight.page.locator(".problems .notice").count() == 0
+
+
+def test_a_server_that_is_gone_is_said(look: Look, pipelines: str) -> None:
+    with Cuttable(pipelines).running() as relay:
+        sight = look(relay.url, expects="net::ERR_")
+        sight.page.wait_for_selector("#send:enabled")
+        relay.is_open = False
+        relay.cut()
+        sight.page.wait_for_timeout(100)
+        sight.ask("single")
+        assert "can't be reached" in sight.text(".problems .notice")
