@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from stairstream.cli.main import main
 CONFIG = """
 models:
   quick: {backend: scripted, text: "Blue light scatters most.", max_tokens: 1000, price: {prompt: 0, completion: 1000}}
-  slow: {backend: scripted, length: 20, token_s: 0.05}
+  slow: {backend: scripted, length: 60, token_s: 0.05}
   endless: {backend: scripted, length: 5000, token_s: 0.05}
 pipelines:
   quick: {topology: single, model: quick}
@@ -60,6 +60,11 @@ class Serving:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
+
+    def listen(self) -> str:
+        """The next line that it prints."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
 
     def hang_up(self) -> None:
         """Close every connection."""
@@ -103,6 +108,25 @@ def make_key(capsys: Captured, config: str, *options: str) -> str:
     capsys.readouterr()
     assert main(["keys", "create", "me", "-c", config, *options]) == 0
     return capsys.readouterr().out.strip()
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Ask again and again, for another process has nobody to tell."""
+    give_up_s = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.01)
+
+
+def wait_runs(capsys: Captured, config: str, number: int) -> None:
+    """Wait until so many runs are written."""
+
+    def are_written() -> bool:
+        capsys.readouterr()
+        assert main(["keys", "list", "-c", config, "--json"]) == 0
+        return bool(json.loads(capsys.readouterr().out)[0]["runs"] == number)
+
+    wait_until(are_written)
 
 
 # Starting
@@ -180,7 +204,7 @@ def test_keys_are_needed_once_there_are_some_and_revoking_works_on_a_server_that
         assert server.chat("quick", key)[0] == 200
         key_id = key.split("-")[2]
         assert main(["keys", "revoke", key_id, "-c", config]) == 0
-        time.sleep(1.5)
+        wait_until(lambda: server.ask("GET", "/v1/models", key=key)[0] == 401)
         assert server.chat("quick", key)[0] == 401
         assert server.chat("quick", other)[0] == 200
         server.stop()
@@ -198,14 +222,14 @@ def test_two_servers_on_one_database_spend_a_budget_once(tmp_path: Path, capsys:
     # four tokens at 0.001 each are 0.004 a run; up to 0.1 is reserved for its hundred
     key = make_key(capsys, config, "--budget", "0.12")
     with serving(config) as one, serving(config) as other:
-        statuses = []
+        statuses: list[int] = []
         for server in (one, other) * 6:
             statuses.append(server.chat("quick", key, max_tokens=100)[0])
-            time.sleep(0.05)  # what the run did not use is written behind its answer
+            wait_runs(capsys, config, statuses.count(200))  # what a run did not use is written behind its answer
         # 0.1 is there as long as no more than 0.02 is spent: after the sixth run 0.024 is
         assert statuses == [200] * 6 + [402] * 6
         assert one.chat("quick", key, max_tokens=96)[0] == 200
-        time.sleep(0.05)
+        wait_runs(capsys, config, 7)
         status, error = other.chat("quick", key, max_tokens=96)
         assert (status, error["error"]["type"]) == (402, "insufficient_quota")
 
@@ -231,15 +255,13 @@ def test_sigterm_lets_an_answer_end_refuses_others_and_exits_0(tmp_path: Path) -
     with serving(write_config(tmp_path)) as server:
         running = server.begin("POST", "/v1/chat/completions", chat("slow", stream=True))
         server.stop()
-        time.sleep(0.2)
+        assert "1 run under way may go on for 10 s" in server.listen()
         assert server.ask("GET", "/readyz")[0] == 503
         assert server.ask("GET", "/healthz")[0] == 200
         status, error = server.chat("quick")
         assert (status, error["error"]["code"]) == (503, "stopping")
         assert running.read().endswith(b"data: [DONE]\n\n")
-        code, out, _ = server.wait()
-        assert code == 0
-        assert "1 run under way may go on for 10 s" in out
+        assert server.wait()[0] == 0
 
 
 @pytest.mark.slow
@@ -247,10 +269,9 @@ def test_answer_that_does_not_end_in_time_is_cut_off_with_an_error(tmp_path: Pat
     with serving(write_config(tmp_path, drain_s=0.5)) as server:
         running = server.begin("POST", "/v1/chat/completions", chat("endless", stream=True))
         server.stop()
-        start_s = time.monotonic()
         text = running.read()
-        code, out, _ = server.wait()
-        assert code == 0 and time.monotonic() - start_s < 5
+        code, out, _ = server.wait()  # the whole answer would take minutes
+        assert code == 0
         assert "1 run under way cut off" in out
         assert b'"error"' in text and b"[DONE]" not in text and b'"finish_reason":"' not in text
 
@@ -261,10 +282,8 @@ def test_second_signal_ends_at_once(tmp_path: Path, second: signal.Signals) -> N
     with serving(write_config(tmp_path, drain_s=60)) as server:
         server.begin("POST", "/v1/chat/completions", chat("endless", stream=True))
         server.stop()
-        time.sleep(0.3)
-        start_s = time.monotonic()
+        assert "1 run under way may go on for 60 s" in server.listen()
         server.stop(second)
         code, _, log = server.wait()
         assert code == 128 + second
-        assert time.monotonic() - start_s < 5
         assert "Traceback" not in log
