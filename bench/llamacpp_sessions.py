@@ -2,15 +2,21 @@
 
     python -m bench.llamacpp_sessions                       smollm2-135m-instruct, up to 256-token answers
     python -m bench.llamacpp_sessions --drafts              with n-gram speculation, beside without
+    python -m bench.llamacpp_sessions --batch 256           more prefill in one pass
 
-Columns as in `bench.sessions`; a model may end an answer early.
+Columns as in `bench.sessions`, but `cpu s` has the time of llama.cpp too: on a busy machine speeds are best compared by
+it. A model may end an answer early.
 """
 
 import asyncio
+import os
+import time
+from pathlib import Path
 
 from bench.endpoint import arguments
 from bench.sessions import POLICIES, measure, mixture, run_cases
 from stairstream.backends.llamacpp import LlamaCpp, LlamaCppBackend
+from stairstream.backends.llamacpp.backend import DEFAULT_BATCH_TOKENS
 from stairstream.backends.models import find_model
 from stairstream.core.policy import PRESETS
 
@@ -32,18 +38,34 @@ async def compare_drafts(model: str, tokens: int) -> None:
         print(f"{name}: with speculation {', '.join(f'{ratio:.2f}' for ratio in ratios)} of the speed without")
 
 
+def count_cpu_s() -> float:
+    """Processor time of this process and of those that it has started (on Linux)."""
+    ticks = 0
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended meanwhile
+        if int(fields[1]) == os.getpid():
+            ticks += int(fields[11]) + int(fields[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
 async def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=DEFAULT_BATCH_TOKENS)
     parser.add_argument("--drafts", action="store_true")
     args = parser.parse_args()
     if args.drafts:
         await compare_drafts(args.model, args.tokens)
         return
-    llama = LlamaCpp(find_model(args.model))
+    llama = LlamaCpp(find_model(args.model), batch_tokens=args.batch)
     await llama.start()
-    await run_cases(LlamaCppBackend(llama, args.model), ("rounds", "grouped", "quoted"), args.tokens)
+    await run_cases(
+        LlamaCppBackend(llama, args.model), ("rounds", "grouped", "quoted"), args.tokens, count_cpu_s=count_cpu_s
+    )
     await llama.aclose()
 
 
