@@ -27,7 +27,7 @@ class LlamaCpp:
     """One llama.cpp with one GGUF: the room that sessions on it share. Loads on `start` or the first `open`.
 
     `slots` is how many sessions it holds at once, each with `context_tokens` of its own; `threads` None: one per core;
-    `batch_tokens` is how much prefill one pass takes; `drafts_ngrams` guesses ahead what an answer quotes from its prompt.
+    `batch_tokens` is how much prefill one pass takes; `drafts_ngrams` guesses ahead what an answer quotes.
     Raises ConfigError or ModelUnusable at once if the file is none.
     """
 
