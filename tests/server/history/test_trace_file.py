@@ -1,7 +1,9 @@
 """A run as a trace: what Perfetto and Chrome demand of the format, and what one sees in it."""
 
 import json
+import shutil
 from collections import defaultdict
+from contextlib import closing
 from itertools import pairwise
 from typing import Any
 
@@ -92,3 +94,34 @@ def test_tokens_are_counted_for_every_agent() -> None:
     counts = of("C", events)
     assert all(one["ts"] <= other["ts"] for one, other in pairwise(counts))
     assert sum(counts[-1]["args"].values()) == 12 and list(counts[-1]["args"]) == list(threads(events))
+
+
+LOAD = """async events => {
+    const { Handlers, TraceModel } = await import("./models/trace/trace.js");
+    const model = TraceModel.Model.createWithAllHandlers();
+    await model.parse(events, { isCPUProfile: false, isFreshRecording: false });
+    const { data } = model.parsedTrace(0);
+    const tracks = Handlers.Threads.threadsInTrace(data);
+    return tracks.map(({ name, entries }) => [name, entries.map(({ name, ts, dur }) => [name, ts, dur])]);
+}"""
+"""Runs in the window of Chromium's developer tools: what their performance panel does with a file that is loaded."""
+
+
+@pytest.mark.slow
+def test_performance_panel_of_chromium_loads_it() -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="traces are loaded with playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium is installed")
+    events = trace_of("mix")["traceEvents"]
+    with (
+        playwright.sync_playwright() as running,
+        closing(running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])) as browser,
+    ):
+        page = browser.new_page()
+        page.goto("devtools://devtools/bundled/devtools_app.html?panel=timeline")
+        loaded = {name: slices for name, slices in page.evaluate(LOAD, events)}
+    assert loaded == {
+        name: [[step["name"], step["ts"], step["dur"]] for step in of("X", events, tid=tid)]
+        for name, tid in threads(events).items()
+    }
