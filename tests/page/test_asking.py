@@ -29,7 +29,9 @@ def test_each_lane_fills_and_the_first_word_is_explained(look: Look, pipelines: 
     sight.wait_over()
     assert sight.answer.endswith("as scattered light must.")
     [shown] = first_words_s(sight).values()
-    said = re.search(r"The first word came after ([\d.]+) s, because dan began when it had read", sight.why)
+    said = re.search(
+        r"The first word came after ([\d.]+) s, because the answering agent, dan, began when it had read", sight.why
+    )
     later = re.search(r"there would have been no word before ([\d.]+) s", sight.why)
     assert said and later
     assert float(said[1]) == shown < 0.5 * float(later[1])

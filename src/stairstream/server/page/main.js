@@ -59,7 +59,7 @@ function showChoices() {
   const reads = model?.agents.find((agent) => agent.name === model.answer)?.reads ?? [];
   byId("policy-field").hidden = !reads.length;
   byId("beside-field").hidden = !reads.length;
-  policy.options[0].textContent = model ? `${model.policy}, as configured` : "as configured";
+  policy.options[0].textContent = model ? `${model.policy} (default)` : "default";
 }
 
 function ask() {
@@ -88,6 +88,7 @@ function show(round) {
     beside: () => {
       round.askBeside(api);
       round.changed();
+      view.element.scrollIntoView();
     },
   });
   stage.append(view.element);

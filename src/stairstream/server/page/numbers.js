@@ -23,7 +23,8 @@ export function numbersOf(run, lanes, models) {
   );
   const usages = lanes.map((lane) => lane.usage).filter(Boolean);
   const whole = usages.length ? usages.reduce(plus) : null;
-  const foot = row("td", ["Together", "", seconds(run.nowS), count(lanes.reduce((sum, one) => sum + one.steps.length, 0)), ...usageCells(whole), money(totals?.cost)]);
+  const steps = lanes.reduce((sum, one) => sum + one.steps.length, 0);
+  const foot = row("td", ["Together", "", "", count(steps), ...usageCells(whole), money(totals?.cost)]);
   return make(
     "div",
     { class: "numbers" },

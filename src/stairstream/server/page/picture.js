@@ -12,6 +12,7 @@ const ANSWER = { height: 116, top: 20, ground: 92, bar: 95, foot: 101 };
 const ALONE = { height: 48, top: 20, ground: 24, bar: 27, foot: 33 };
 const UPSTREAM = { height: 34, top: 5, ground: 31 };
 const NOTED_GAP_S = 0.25;
+const LEGEND = "Time runs to the right. The staircase rises with what the answer had read, the slopes with what the others had written; the bar below the stairs is the answer being said.";
 
 export class Picture {
   /** `on.step(run, place)` is called for a click on a step, `on.run(run)` for one on a run's title. */
@@ -23,7 +24,7 @@ export class Picture {
     this.axis = draw("svg", { class: "axis", height: 22, "aria-hidden": "true" });
     this.plot = make("div", { class: "plot" }, this.axis);
     this.body = make("div", { class: "strips" });
-    this.element = make("div", { class: "picture" }, this.body, make("div", { class: "row" }, make("div", { class: "who" }), this.plot, make("div", { class: "size" })));
+    this.element = make("div", { class: "picture" }, this.body, make("div", { class: "row" }, make("div", { class: "who" }), this.plot, make("div", { class: "size" })), make("p", { class: "legend" }, LEGEND));
     this.watch = new ResizeObserver(() => this.resize());
     this.watch.observe(this.plot);
   }
@@ -51,6 +52,7 @@ export class Picture {
     if (!this.width) return;
     const runs = [...this.strips.keys()];
     const isOver = runs.every((run) => run.isOver);
+    this.body.classList.toggle("several", runs.length > 1);
     this.spanS = spanFor(Math.max(isOver ? 0.1 : 1, ...runs.map((run) => run.clockS())), isOver);
     const x = (s) => (s / this.spanS) * (this.width - 1);
     const inverse = (pixel) => (pixel / (this.width - 1)) * this.spanS;
@@ -111,10 +113,11 @@ class Strip {
   addRows() {
     lanesInOrder(this.run, this.reads).forEach((lane, number) => {
       const isAnswer = lane === this.run.answer;
-      const model = this.models.get(lane.name) === lane.name ? null : this.models.get(lane.name);
+      const model = this.models.get(lane.name);
+      const about = [isAnswer ? "the answer" : null, model === lane.name ? null : model].filter(Boolean).join(" · ");
       const colour = `c${number === 0 ? 0 : 1 + ((number - 1) % 6)}`;
       const row = isAnswer ? new AnswerRow(lane, this.run, this.on) : new UpstreamRow(lane);
-      const who = make("div", { class: "who" }, make("i", { class: "dot" }), make("span", { class: "name" }, lane.name), model ? make("span", { class: "model" }, model) : null);
+      const who = make("div", { class: "who" }, make("i", { class: "dot" }), make("span", { class: "name" }, lane.name), make("span", { class: "model" }, about));
       row.size = make("div", { class: "size" });
       this.lanes.append(make("div", { class: `row ${colour}${isAnswer ? " speaks" : ""}` }, who, make("div", { class: "plot" }, row.svg), row.size));
       this.rows.set(lane.name, row);

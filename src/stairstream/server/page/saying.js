@@ -24,7 +24,7 @@ function begun(run) {
   const [step] = answer.steps;
   if (!step?.readings.length) return `The first word came after ${seconds(answer.firstS)}: one model, which reads nobody.`;
   if (step.readings.every((one) => one.is_final)) {
-    return `The first word came after ${seconds(answer.firstS)}: ${answer.name} had waited until ${plural(step.readings.length, "agent")} had ended.`;
+    return `The first word came after ${seconds(answer.firstS)}: the answering agent, ${answer.name}, had waited until ${plural(step.readings.length, "agent")} had ended.`;
   }
   const read = step.readings.filter((one) => one.end > 0);
   const tokens = read.map((one) => tokensAt(run.lanes.get(one.agent), step.atS));
@@ -32,7 +32,7 @@ function begun(run) {
   const most = Math.max(...tokens);
   const many = least === most ? plural(most, "token") : `${least} to ${most} tokens`;
   const who = read.length === 1 ? read[0].agent : `each of ${list(read.map((one) => one.agent))}`;
-  return `The first word came after ${seconds(answer.firstS)}, because ${answer.name} began when it had read ${many} of ${who}.`;
+  return `The first word came after ${seconds(answer.firstS)}, because the answering agent, ${answer.name}, began when it had read ${many} of ${who}.`;
 }
 
 function tokensAt(lane, atS) {
