@@ -72,12 +72,13 @@ def error_of(got: Got) -> tuple[int, str | None, str | None]:
         ({"messages": []}, "messages"),
         ({"messages": "Why?"}, "messages"),
         ({"messages": [*ASK, {"role": "wizard", "content": "x"}]}, "messages[1].role"),
-        ({"messages": [{"content": "x"}]}, "messages[0]"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content[0].type"),
         ({"messages": [{"role": "system", "content": "Be brief."}]}, "messages"),
         ({"messages": [{"role": "user", "content": "  "}]}, "messages"),
         ({"model": 1}, "model"),
-        ({"tools": [{"type": "function"}]}, "tools[0]"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
@@ -94,6 +95,7 @@ def error_of(got: Got) -> tuple[int, str | None, str | None]:
         ({"model": "mix:wiat"}, "model"),
         ({"model": "mix:"}, "model"),
         ({"model": "single:wait"}, "model"),
+        ({"model": "single", "stairstream": {"first_chunk": 2}}, "stairstream"),
     ],
 )
 def test_bad_request_is_a_400_that_names_the_parameter(fields: dict[str, Any], param: str) -> None:
@@ -153,6 +155,41 @@ def test_nothing_that_a_client_wrote_stands_raw_in_a_header() -> None:
     ignored = got.headers["x-stairstream-ignored"].split(", ")
     assert ignored == ["store", "a%0D%0Aset-cookie: x", "%C3%A9%2C f", "x" * 64]
     assert got.headers["x-stairstream-pipeline"] == "na%C3%AFve%2C mix"
+
+
+def test_what_is_not_known_inside_of_a_parameter_is_listed_too() -> None:
+    turns = [{"role": "user", "content": [{"type": "text", "text": "Why?", "cache_control": {}}], "name": "ann"}] * 2
+    got = chat("single", messages=turns, stream_options={"include_usage": None, "x": 1}, stairstream={"show": "none"})
+    assert got.headers["x-stairstream-ignored"] == (
+        "messages[].content[].cache_control, messages[].name, stream_options.x"
+    )
+    plain = chat("single", messages=[{"role": "user", "content": "Why?", "name": None}])
+    assert "x-stairstream-ignored" not in plain.headers
+
+
+@pytest.mark.parametrize(
+    ("fields", "hint"),
+    [
+        ({"messages": None}, "messages: Expected array, got null"),
+        (
+            {"messages": [{"role": "usr", "content": "x"}]},
+            "messages[0].role: 'usr' is not known here; did you mean 'user'?",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "audio"}]}]},
+            "messages[0].content[0].type: 'audio' is not known here; there is text, image_url",
+        ),
+        ({"stairstream": {"show": "evnts"}}, "stairstream.show: 'evnts' is not known here; did you mean 'events'?"),
+        (
+            {"stairstream": {"first_chunk": "8"}},
+            "stairstream.first_chunk: '8' is not known here; there is inf, or a number",
+        ),
+        ({"tools": [{}]}, "tools[0].function: is missing"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema: is missing"),
+    ],
+)
+def test_an_error_says_what_there_is(fields: dict[str, Any], hint: str) -> None:
+    assert post({"model": "mix", "messages": ASK, **fields}).json()["error"]["message"] == hint
 
 
 def test_long_lists_of_ignored_parameters_are_cut() -> None:
@@ -236,10 +273,19 @@ def test_unknown_paths_and_methods_answer_in_the_same_shape() -> None:
 def test_request_may_describe_a_mixture_of_models_of_the_configuration(model: str) -> None:
     plugin = {"id": "fusion", "analysis_models": ["p", "spare"], "model": "a", "max_tool_calls": 3}
     got = chat(model, plugins=[{"id": "web"}, plugin], stairstream={"policy": "wait"})
-    assert got.headers["x-stairstream-pipeline"] == "fusion" and got.headers["x-stairstream-ignored"] == "plugins.web"
+    assert got.headers["x-stairstream-pipeline"] == "fusion"
+    assert got.headers["x-stairstream-ignored"] == "plugins[].max_tool_calls, plugins.web"
     told = got.json()["stairstream"]
     assert [(agent["name"], agent["model"]) for agent in told["agents"]] == [("p", "p"), ("spare", "spare"), ("a", "a")]
     assert (told["policy"], got.json()["model"]) == ("wait", model)
+
+
+def test_policy_behind_the_name_of_a_model_counts_for_its_fusion_too() -> None:
+    plugin = {"id": "fusion", "analysis_models": ["p", "p"]}
+    assert chat("a:wait", plugins=[plugin]).json()["stairstream"]["policy"] == "wait"
+    assert error_of(chat("a:wiat", plugins=[plugin])) == (400, "model", None)
+    elsewhere = chat("openrouter/fusion:free", plugins=[plugin | {"model": "a"}])
+    assert elsewhere.json()["stairstream"]["policy"] == "balanced"
 
 
 def test_without_a_model_of_its_own_fusion_takes_the_requests() -> None:

@@ -67,6 +67,25 @@ def test_whole_answer_has_its_calls() -> None:
     assert got.json()["choices"][0]["message"]["content"] == "Let me see."
 
 
+NAMED = {"type": "function", "function": {"name": "weather"}}
+
+
+def test_call_of_the_one_tool_that_was_named_ends_with_stop_as_with_openai() -> None:
+    got, _, _ = chat("single", tools=TOOLS, tool_choice=NAMED)
+    assert got.json()["choices"][0]["finish_reason"] == "stop"
+    assert got.json()["choices"][0]["message"]["tool_calls"] == WIRE_CALLS
+    got, _, _ = chat("single", stream=True, tools=TOOLS, tool_choice=NAMED)
+    assert got.chunks()[-1]["choices"][0]["finish_reason"] == "stop"
+    got, _, _ = chat("single", tools=TOOLS, tool_choice="required")
+    assert got.json()["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_tool_that_must_be_called_must_be_there() -> None:
+    got, _, _ = chat("single", tools=TOOLS, tool_choice={"type": "function", "function": {"name": "wether"}})
+    assert got.status == 400
+    assert got.json()["error"]["message"] == "tool_choice: 'wether' is none of the tools; did you mean 'weather'?"
+
+
 def test_with_tools_the_answer_waits_and_a_header_says_so() -> None:
     got, answering, proposing = chat("mix", tools=TOOLS)
     assert got.headers["x-stairstream-policy"] == "wait"

@@ -33,6 +33,11 @@ class Asked:
         """Whether the answer has a form that can't be updated half-way: calls of tools, or JSON."""
         return self.tools is not None or self.response_format is not None
 
+    @property
+    def names_tool(self) -> bool:
+        """Whether one tool is named that must be called: then there is nothing that the answer chooses."""
+        return self.tool_choice is not None and self.tool_choice.startswith(b"{")
+
 
 NOTHING_ASKED = Asked()
 

@@ -91,7 +91,7 @@ def make_completion(asking: Asking, run: Run, created: int) -> wire.ChatCompleti
     answer = asking.answer_of(run)
     events = [msgspec.Raw(encode_event_json(event, run)) for event in run.past] if asking.show == "events" else UNSET
     choice = wire.Choice(
-        index=0, message=_make_message(asking, run), finish_reason=make_finish_reason(answer.summary.reason)
+        index=0, message=_make_message(asking, run), finish_reason=make_finish_reason(answer.summary.reason, asking)
     )
     return wire.ChatCompletion(
         id=f"chatcmpl-{run.id}",
@@ -118,9 +118,11 @@ def _make_message(asking: Asking, run: Run) -> wire.MessageOut:
     )
 
 
-def make_finish_reason(reason: RunEnd | None) -> wire.FinishReason:
-    """The wire's word for how an answer ended that did end."""
+def make_finish_reason(reason: RunEnd | None, asking: Asking) -> wire.FinishReason:
+    """The wire's word for how an answer ended that did end. A call of the one tool that was named is a `stop`."""
     match reason:
+        case "tool_calls" if asking.asked.names_tool:
+            return "stop"
         case "stop" | "content_filter" | "tool_calls":
             return reason
         case _:  # its own limit, or its run's: time or money was up

@@ -3,8 +3,7 @@
 Bad input becomes a clear ApiError here and nowhere else.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import msgspec
 
@@ -17,6 +16,7 @@ from stairstream.core.messages import Conversation, split_begun
 from stairstream.core.policy import Policy
 from stairstream.server import wire
 from stairstream.server.asking import Asking
+from stairstream.server.bodies import Fields, Shape
 from stairstream.server.errors import ApiError, bad
 from stairstream.server.fusion import FUSION, fuse
 from stairstream.server.service import Service
@@ -24,12 +24,8 @@ from stairstream.server.single import SINGLE, single_of
 from stairstream.server.takes import check_takes
 from stairstream.server.turns import read_turns
 
-Fields = Mapping[str, msgspec.Raw]
-Request = TypeVar("Request")
-
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_CHAT = msgspec.json.Decoder(wire.ChatRequest)
-_KNOWN = frozenset(wire.ChatRequest.__struct_fields__)
+_CHAT = Shape(wire.ChatRequest, passed=("stairstream", "tools", "tool_choice", "response_format"))
 _OPTIONS = wire.StairstreamOptions.__struct_fields__
 _NO_OPTIONS = wire.StairstreamOptions()
 _NULL = b"null"
@@ -37,7 +33,7 @@ _NULL = b"null"
 
 def read_chat(body: bytes, service: Service) -> Asking:
     """What the body of a chat completion asks for. Raises ApiError, which names the parameter."""
-    request, fields = decode_body(body, _CHAT)
+    request, fields = _CHAT.decode(body)
     _refuse(request, fields)
     notes: list[str] = []
     asked = _read_asked(request, fields, notes)
@@ -54,7 +50,7 @@ def read_chat(body: bytes, service: Service) -> Asking:
         options=options,
         is_stream=bool(request.stream),
         wants_usage=bool(request.stream_options and request.stream_options.include_usage),
-        ignored=(*list_unknown(fields, _KNOWN), *plugins),
+        ignored=(*_CHAT.list_unknown(body), *plugins),
         notes=notes,
     )
 
@@ -89,44 +85,6 @@ def make_asking(
     )
 
 
-def decode_body(body: bytes, decoder: "msgspec.json.Decoder[Request]") -> tuple[Request, Fields]:
-    """The body, and each of its fields as it came."""
-    try:
-        return _decode_shape(body, decoder), _decode_fields(body)
-    except msgspec.ValidationError as exc:
-        problem, _, path = str(exc).partition(" - at `")
-        param = path.rstrip("`").removeprefix("$").removeprefix(".") or None
-        problem = problem.replace("`", "")
-        message = f"{param}: {problem}" if param else f"the body: {problem}"
-        raise ApiError(status=400, message=message, param=param) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise ApiError(status=400, message=f"the body is not JSON: {exc}", code="invalid_json") from None
-    except RecursionError:
-        raise ApiError(status=400, message="the body is nested too deeply", code="invalid_json") from None
-
-
-def _decode_shape(body: bytes, decoder: "msgspec.json.Decoder[Request]") -> Request:
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as exc:
-        if "got `float`" not in str(exc):
-            raise
-        # to JSON 100.0 is a whole number too
-        return msgspec.convert(_with_whole_numbers(msgspec.json.decode(body)), decoder.type)
-
-
-def _with_whole_numbers(value: Any) -> Any:
-    match value:
-        case float() if value.is_integer():
-            return int(value)
-        case dict():
-            return {key: _with_whole_numbers(one) for key, one in value.items()}
-        case list():
-            return [_with_whole_numbers(one) for one in value]
-        case _:
-            return value
-
-
 def _refuse(request: wire.ChatRequest, fields: Fields) -> None:
     """What can't be had here, and must not be ignored: the answer would not be what was asked for."""
     if request.n is not None and request.n > 1:
@@ -138,6 +96,13 @@ def _refuse(request: wire.ChatRequest, fields: Fields) -> None:
     for name in ("functions", "function_call"):
         if name in fields and bytes(fields[name]) != _NULL:
             raise bad(name, "is not supported; use tools", "unsupported_parameter")
+    refuse_choice(request.tool_choice not in (None, "none", "auto"), request.tools)
+
+
+def refuse_choice(must_call: bool, tools: Sequence[object] | None) -> None:
+    """ApiError where some tool must be called and none is there."""
+    if must_call and not tools:
+        raise bad("tool_choice", "asks for a call, and there are no tools")
 
 
 def read_options(given: wire.StairstreamOptions | None, fields: Fields) -> wire.StairstreamOptions:
@@ -157,7 +122,7 @@ def read_options(given: wire.StairstreamOptions | None, fields: Fields) -> wire.
 def _as_api_error(exc: ConfigError) -> ApiError:
     """What the configuration's own checks say of the object `stairstream`; their text begins with the key."""
     key, _, problem = str(exc).partition(": ")
-    if not problem:
+    if not problem or " " in key:
         return bad("stairstream", str(exc))
     return bad(f"stairstream.{key}", problem)
 
@@ -190,25 +155,31 @@ def choose_pipeline(
     model: str, options: wire.StairstreamOptions, service: Service, plugins: Sequence[wire.Plugin] = ()
 ) -> Pipeline:
     """The pipeline that is asked for, or that the request describes, with the policy that it wants."""
-    name, has_policy, preset = model.partition(":")
+    name, has_preset, preset = model.partition(":")
     for plugin in plugins:
         if plugin.id == FUSION and plugin.enabled is not False:
-            return _with_options(fuse(plugin, name, service), options)
+            fused = fuse(plugin, name, service)
+            is_ours = has_preset and (name in service.backends or name in service.pipelines)
+            return _with_options(_with_preset(fused, preset, options) if is_ours else fused, options)
     pipeline = service.pipelines.get(name)
     if pipeline is None:
         message = f"model: no pipeline is called {name[:80]!r}{nearest(name, service.pipelines)}"
         raise ApiError(status=404, message=message, param="model", code="model_not_found")
-    if not has_policy:
+    if not has_preset:
         return _with_options(pipeline, options)
     if preset == SINGLE:
         return _with_options(single_of(pipeline, service), options)
+    return _with_options(_with_preset(pipeline, preset, options), options)
+
+
+def _with_preset(pipeline: Pipeline, preset: str, options: wire.StairstreamOptions) -> Pipeline:
+    """The pipeline with the policy that stands behind its name."""
     if options.policy is not None:
         raise bad("stairstream.policy", f"model already says {preset[:80]!r}; leave one of the two out")
     try:
-        pipeline = pipeline.with_policy(preset)
+        return pipeline.with_policy(preset)
     except ConfigError as exc:
         raise bad("model", str(exc).removeprefix("policy: ")) from None
-    return _with_options(pipeline, options)
 
 
 def _with_options(pipeline: Pipeline, options: wire.StairstreamOptions) -> Pipeline:
@@ -251,11 +222,6 @@ def _read_conversation(request: wire.ChatRequest, service: Service) -> Conversat
     if len(request.messages) > most:
         raise bad("messages", f"{len(request.messages)} of them are more than this server takes ({most})")
     return read_turns(request.messages)
-
-
-def list_unknown(fields: Fields, known: Collection[str]) -> tuple[str, ...]:
-    """The names of what was given, and is not known."""
-    return tuple(name for name, raw in fields.items() if name not in known and bytes(raw) != _NULL)
 
 
 def _read_keep_s(options: wire.StairstreamOptions, service: Service) -> float:

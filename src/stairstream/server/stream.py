@@ -83,7 +83,7 @@ class ChunkStream:
         if event.reason in ("failed", "cancelled"):
             self.error = error_of_run(self._run, event)
             return b'data: %s,"stairstream":%s}\n\n' % (encode(self.error.body())[:-1], result)
-        finish = b'},"finish_reason":%s}]' % encode(make_finish_reason(event.reason))
+        finish = b'},"finish_reason":%s}]' % encode(make_finish_reason(event.reason, self._asking))
         begin = _CHOICE if self._has_begun else _CHOICE + _ROLE + b'"content":""'
         told = b',"stairstream":' + result
         if not self._asking.wants_usage:

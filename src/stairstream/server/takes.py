@@ -1,6 +1,9 @@
 """What models take besides text: images, tools, formats. Who asks for more than that gets a clear no."""
 
+import msgspec
+
 from stairstream.api import Pipeline
+from stairstream.config.reading import nearest
 from stairstream.core.asked import Asked
 from stairstream.core.messages import Conversation, ImagePart
 from stairstream.core.session import Takes
@@ -14,8 +17,26 @@ def check_takes(pipeline: Pipeline, conversation: Conversation, asked: Asked, no
     for name, value in wanted.items():
         if value is not None and name not in pipeline.backends[answering.model].takes:
             raise bad(name, f"model {answering.model!r}, which answers, does not take it", "unsupported_parameter")
+    if asked.tools is not None and asked.names_tool:
+        _check_named(asked)
     if any(message.has_images for message in conversation):
         _check_images(pipeline, conversation, notes)
+
+
+class _Function(msgspec.Struct):
+    name: str
+
+
+class _Tool(msgspec.Struct):
+    function: _Function
+
+
+def _check_named(asked: Asked) -> None:
+    """The tool that must be called must be there."""
+    named = msgspec.json.decode(asked.tool_choice or b"", type=_Tool).function.name
+    names = [tool.function.name for tool in msgspec.json.decode(asked.tools or b"", type=list[_Tool])]
+    if named not in names:
+        raise bad("tool_choice", f"{named[:80]!r} is none of the tools{nearest(named, names)}")
 
 
 def _check_images(pipeline: Pipeline, conversation: Conversation, notes: list[str]) -> None:

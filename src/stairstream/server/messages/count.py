@@ -1,16 +1,15 @@
 """POST /v1/messages/count_tokens: how long a request is, without running it."""
 
-import msgspec
-
 from stairstream.core.messages import estimate_size
 from stairstream.core.tokens import estimate_tokens
+from stairstream.server.bodies import Shape
 from stairstream.server.exchange import Exchange, Handler
 from stairstream.server.messages.request import make_tools, read_conversation
 from stairstream.server.messages.wire import MessagesQuestion, TokenCount
-from stairstream.server.request import choose_pipeline, decode_body, read_options
+from stairstream.server.request import choose_pipeline, read_options
 from stairstream.server.service import Service
 
-_QUESTION = msgspec.json.Decoder(MessagesQuestion)
+_QUESTION = Shape(MessagesQuestion)
 
 
 def count_message_tokens(service: Service) -> Handler:
@@ -18,7 +17,7 @@ def count_message_tokens(service: Service) -> Handler:
 
     async def count(exchange: Exchange) -> None:
         service.gate.identify(exchange.headers)
-        question, fields = decode_body(await exchange.read_body(), _QUESTION)
+        question, fields = _QUESTION.decode(await exchange.read_body())
         choose_pipeline(question.model, read_options(None, fields), service)
         tokens = sum(map(estimate_size, read_conversation(question, service)))
         tokens += estimate_tokens((make_tools(question) or b"").decode())

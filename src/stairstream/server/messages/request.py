@@ -8,15 +8,15 @@ import msgspec
 from stairstream.core.asked import Asked
 from stairstream.core.messages import Conversation
 from stairstream.server.asking import Asking
+from stairstream.server.bodies import Fields, Shape
 from stairstream.server.errors import ApiError, bad
 from stairstream.server.messages import wire
 from stairstream.server.messages.turns import read_turns
-from stairstream.server.request import Fields, choose_pipeline, decode_body, list_unknown, make_asking, read_options
+from stairstream.server.request import choose_pipeline, make_asking, read_options, refuse_choice
 from stairstream.server.service import Service
 from stairstream.server.wire import StairstreamOptions
 
-_REQUEST = msgspec.json.Decoder(wire.MessagesRequest)
-_KNOWN = frozenset(wire.MessagesRequest.__struct_fields__)
+_REQUEST = Shape(wire.MessagesRequest, passed=("stairstream",))
 _encode = msgspec.json.Encoder().encode
 _NULL = b"null"
 _REFUSED: Mapping[str, str] = {
@@ -27,10 +27,11 @@ _REFUSED: Mapping[str, str] = {
 
 def read_message(body: bytes, service: Service) -> Asking:
     """What the body asks for. Raises ApiError, which names the parameter."""
-    request, fields = decode_body(body, _REQUEST)
+    request, fields = _REQUEST.decode(body)
     for name, problem in _REFUSED.items():
         if bytes(fields.get(name, _NULL)) != _NULL:
             raise bad(name, problem, "unsupported_parameter")
+    refuse_choice(isinstance(request.tool_choice, wire.ToolChoiceAny | wire.ToolChoiceTool), request.tools)
     options = _read_options(request, fields)
     try:
         return make_asking(
@@ -41,7 +42,7 @@ def read_message(body: bytes, service: Service) -> Asking:
             asked=_read_asked(request),
             options=options,
             is_stream=bool(request.stream),
-            ignored=(*list_unknown(fields, _KNOWN), *_list_ignored(request)),
+            ignored=(*_REQUEST.list_unknown(body), *_list_ignored(request)),
             notes=[],
         )
     except ApiError as exc:

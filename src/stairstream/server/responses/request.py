@@ -9,15 +9,23 @@ import msgspec
 from stairstream.core.asked import Asked
 from stairstream.core.messages import Conversation
 from stairstream.server.asking import Asking
+from stairstream.server.bodies import Fields, Shape
 from stairstream.server.errors import ApiError, bad
-from stairstream.server.request import Fields, choose_pipeline, decode_body, list_unknown, make_asking, read_options
+from stairstream.server.request import choose_pipeline, make_asking, read_options, refuse_choice
 from stairstream.server.responses import wire
 from stairstream.server.responses.items import read_input
 from stairstream.server.service import Service
 from stairstream.server.wire import JsonObjectFormat
 
-_REQUEST = msgspec.json.Decoder(wire.ResponsesRequest)
-_KNOWN = frozenset(wire.ResponsesRequest.__struct_fields__)
+_OF_OUTPUT = (
+    "input[].id",
+    "input[].status",
+    "input[].summary",
+    "input[].content[].annotations",
+    "input[].content[].logprobs",
+)
+"""What items of an answer have besides, which may be put into the next input as they are."""
+_REQUEST = Shape(wire.ResponsesRequest, passed=("stairstream", "metadata", *_OF_OUTPUT))
 _encode = msgspec.json.Encoder().encode
 _NULL = b"null"
 _REFUSED: Mapping[str, str] = {
@@ -41,7 +49,7 @@ class ResponseAsked:
 
 def read_response(body: bytes, service: Service) -> ResponseAsked:
     """What the body asks for. Raises ApiError, which names the parameter."""
-    request, fields = decode_body(body, _REQUEST)
+    request, fields = _REQUEST.decode(body)
     _refuse(request, fields)
     options = read_options(request.stairstream, fields)
     if options.show == "events":
@@ -56,7 +64,7 @@ def read_response(body: bytes, service: Service) -> ResponseAsked:
             asked=_read_asked(request),
             options=options,
             is_stream=bool(request.stream),
-            ignored=list_unknown(fields, _KNOWN),
+            ignored=_REQUEST.list_unknown(body),
             notes=notes,
         )
     except ApiError as exc:
@@ -84,6 +92,7 @@ def _refuse(request: wire.ResponsesRequest, fields: Fields) -> None:
         raise bad("background", "an answer is given while the client waits; see stairstream.keep_s")
     if request.top_logprobs:
         raise bad("top_logprobs", "an answer of several models has no log probabilities", "unsupported_parameter")
+    refuse_choice(request.tool_choice not in (None, "none", "auto"), request.tools)
 
 
 def _read_conversation(request: wire.ResponsesRequest, service: Service) -> Conversation:
