@@ -6,7 +6,7 @@ from stairstream.config.topologies import TOPOLOGIES
 from stairstream.server.errors import ApiError
 from stairstream.server.exchange import Exchange, Handler
 from stairstream.server.service import Service
-from stairstream.server.wire import ModelAgent, ModelDetails, ModelList, ModelOut
+from stairstream.server.wire import ModelAgent, ModelDetails, ModelList, ModelOut, ServerOut
 
 
 def list_models(service: Service) -> Handler:
@@ -16,7 +16,8 @@ def list_models(service: Service) -> Handler:
     async def answer(exchange: Exchange) -> None:
         service.gate.identify(exchange.headers)
         data = [_describe(name, pipeline, since) for name, pipeline in service.pipelines.items()]
-        await exchange.answer_json(ModelList(object="list", data=data))
+        has = ServerOut(history=service.archive is not None)
+        await exchange.answer_json(ModelList(object="list", data=data, stairstream=has))
 
     return answer
 

@@ -456,11 +456,18 @@ class ModelOut(Struct, frozen=True, kw_only=True):
     stairstream: ModelDetails
 
 
+class ServerOut(Struct, frozen=True, kw_only=True):
+    """What a server has besides."""
+
+    history: Annotated[bool, Meta(description="Whether past runs are kept.")]
+
+
 class ModelList(Struct, frozen=True, kw_only=True):
     """All pipelines."""
 
     object: Literal["list"]
     data: list[ModelOut]
+    stairstream: ServerOut
 
 
 class RunEvent(Struct, frozen=True, kw_only=True):

@@ -47,8 +47,10 @@ export class Api {
     }
   }
 
+  /** The pipelines, and whether past runs are kept. */
   async models() {
-    return (await (await this.fetch("/v1/models")).json()).data;
+    const { data, stairstream } = await (await this.fetch("/v1/models")).json();
+    return { models: data, hasHistory: stairstream?.history === true };
   }
 
   /** Starts a run; the response's body is its events. */
@@ -74,6 +76,24 @@ export class Api {
     } catch {
       return null; // only its cost is lost
     }
+  }
+
+  /** A page of past runs, behind the one that another page names. */
+  async pastRuns(after) {
+    return (await this.fetch(`/v1/history${after === "" ? "" : `?after=${encodeURIComponent(after)}`}`)).json();
+  }
+
+  async pastRun(runId) {
+    return (await this.fetch(`/v1/history/${encodeURIComponent(runId)}`)).json();
+  }
+
+  async pastFile(runId, format) {
+    return (await this.fetch(`/v1/history/${encodeURIComponent(runId)}?format=${format}`)).blob();
+  }
+
+  /** Deletes a past run, or without an id all of them. */
+  async forget(runId = null) {
+    await this.fetch(`/v1/history${runId === null ? "" : `/${encodeURIComponent(runId)}`}`, { method: "DELETE" });
   }
 
   /** Ends a run; nobody waits for that. Also sent while the page closes. */

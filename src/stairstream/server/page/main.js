@@ -5,6 +5,7 @@ import { byId, Frame, make } from "./dom.js";
 import { seconds } from "./format.js";
 import { HistoryList, TabHistory } from "./history.js";
 import { KeyDialog } from "./key.js";
+import { PastList } from "./past.js";
 import { Round, RoundView } from "./round.js";
 import { Sentences, Speaker } from "./speaking.js";
 
@@ -22,6 +23,7 @@ const dialog = new KeyDialog();
 const api = new Api((problem) => dialog.ask(problem));
 const store = new TabHistory();
 const history = new HistoryList(byId("history"), store, show);
+const past = new PastList(byId("past"), api, { open: show, fail: tell });
 const speaker = new Speaker(byId("spoken"));
 const intro = byId("intro");
 
@@ -33,8 +35,9 @@ let spoken = null;
 
 async function load() {
   notice.replaceChildren();
+  let hasHistory = false;
   try {
-    models = await api.models();
+    ({ models, hasHistory } = await api.models());
   } catch (error) {
     tell(error, load);
     return;
@@ -43,6 +46,7 @@ async function load() {
   pipeline.disabled = false;
   send.disabled = false;
   showChoices();
+  if (hasHistory) past.load();
 }
 
 function tell(error, again) {
@@ -78,6 +82,7 @@ function ask() {
 }
 
 function show(round) {
+  notice.replaceChildren();
   if (view) {
     view.close();
     view.round.changed = () => unseen.ask();
@@ -100,6 +105,7 @@ function changed() {
   send.hidden = isRunning;
   stop.hidden = !isRunning;
   history.update(view?.round);
+  past.update(view?.round);
   if (spoken !== null) speak(spoken);
 }
 

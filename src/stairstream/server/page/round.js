@@ -24,6 +24,7 @@ export class Round {
     this.policy = policy;
     this.runs = [];
     this.leaving = new AbortController();
+    this.pastId = null; // of a run that the server has kept: it can be looked at, and not asked again
     this.reads = new Map(this.model.agents.map((agent) => [agent.name, agent.reads]));
     this.models = new Map(this.model.agents.map((agent) => [agent.name, agent.model]));
     this.changed = () => {};
@@ -188,7 +189,7 @@ export class RoundView {
     this.drawPanels();
     this.drawProblems();
     this.reading.update(chosen, place, this.panels.get(chosen));
-    this.beside.hidden = !round.isOver || round.runs.length > 1 || !round.hasReaders || round.runs[0].answer === null;
+    this.beside.hidden = !round.isOver || round.runs.length > 1 || !round.hasReaders || round.runs[0].answer === null || round.pastId !== null;
     if (chosen.isOver && this.numbered !== chosen.version && chosen.answer) {
       this.numbered = chosen.version;
       this.numbers.replaceChildren(numbersOf(chosen, lanesInOrder(chosen, this.readsOf(chosen)), round.models));

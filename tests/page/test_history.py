@@ -1,0 +1,66 @@
+"""Past runs that the server keeps, on the page."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.page.looking import Look
+from tests.page.serving import HERE, served
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that keeps history."""
+    folder: Path = tmp_path_factory.mktemp("keeping")
+    config = folder / "pipelines.yaml"
+    server = f"server: {{history: true, database: '{folder / 'server.db'}'}}\n"
+    config.write_text((HERE / "pipelines.yaml").read_text() + server)
+    with served(config) as url:
+        yield url
+
+
+def test_past_run_is_opened_saved_and_deleted_in_another_tab(look: Look, keeping: str) -> None:
+    first = look(keeping)
+    first.ask("mixture", "Why is the sky <b>blue</b>?")
+    first.ask("breaks", "Why?")
+    assert not first.page.locator("#past").is_visible()  # these are in the tab's own list
+
+    second = look(keeping)
+    second.page.wait_for_selector("#past li")
+    assert [one.inner_text() for one in second.page.locator("#past .asked").all()] == [
+        "Why?",
+        "Why is the sky <b>blue</b>?",
+    ]
+    assert "broke off" in second.text("#past .facts") and not second.page.locator("#history").is_visible()
+    second.page.locator("#past li > button").last.click()
+    second.wait_until("document.querySelector('.answer .prose')?.textContent.length > 50")
+    second.page.wait_for_timeout(300)
+    assert second.answer == first.answer or second.answer.endswith("as scattered light must.")
+    assert "The first word came after" in second.why
+    assert second.text("h2.asked") == "Why is the sky <b>blue</b>?"
+    second.page.locator(".answer .block").first.click(position={"x": 30, "y": 10})
+    second.wait_until("CSS.highlights.has('fresh')")
+    assert len(second.marked("fresh")) == 3
+
+    chosen = second.page.locator("#past li", has=second.page.locator("[aria-current=true]"))
+    for name, ending in (("Trace", ".trace.json"), ("Events", ".jsonl")):
+        with second.page.expect_download() as saving:
+            chosen.get_by_text(name, exact=True).click()
+        assert saving.value.suggested_filename.endswith(ending)
+    chosen.get_by_text("Delete", exact=True).click()
+    second.wait_until("document.querySelectorAll('#past li').length === 1")
+
+    third = look(keeping, width=390)
+    third.page.wait_for_selector("#past li")
+    assert third.page.locator("#past li").count() == 1
+    assert third.run("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_server_that_keeps_nothing_is_not_asked(look: Look, pipelines: str) -> None:
+    sight = look(pipelines)
+    sight.page.wait_for_selector("#send:enabled")
+    sight.page.wait_for_timeout(200)
+    assert not sight.page.locator("#past").is_visible()
