@@ -27,10 +27,13 @@ def ask(
     body: Sequence[bytes] = (b"{}",),
     settings: ServerConfig | None = None,
     needs_key: bool = False,
+    path: str = "/",
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of what a guarded app answers."""
     app = guard(
-        Api([route("POST", "/", echo), route("GET", "/", echo)]), settings or ServerConfig(), needs_key=needs_key
+        Api([route("POST", "/", echo), route("GET", "/", echo), route("GET", "/read", echo)]),
+        settings or ServerConfig(),
+        needs_key=needs_key,
     )
     sent: list[AsgiMessage] = []
     parts = list(body)
@@ -42,7 +45,7 @@ def ask(
         sent.append(message)
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": "http", "method": method, "path": "/", "headers": raw, "query_string": b"", "root_path": ""}
+    scope = {"type": "http", "method": method, "path": path, "headers": raw, "query_string": b"", "root_path": ""}
 
     async def main() -> None:
         await app(scope, receive, send)
@@ -90,6 +93,11 @@ def test_what_a_form_could_send_is_refused(kind: str | None) -> None:
     status, _, body = ask("POST", HOME | ({} if kind is None else {"content-type": kind}))
     assert (status, b"wrong_content_type" in body) == (415, True)
     assert ask("POST", HOME | {"content-type": "Application/JSON; charset=utf-8"})[0] == 200
+
+
+def test_post_to_what_takes_none_is_told_so_whatever_its_kind() -> None:
+    assert ask("POST", HOME, path="/read")[0] == 405
+    assert ask("POST", HOME, path="/nothing")[0] == 404
 
 
 def test_with_keys_none_of_that_is_looked_at() -> None:

@@ -47,8 +47,13 @@ class Api:
         try:
             await self._router(scope, receive, send)
         except HTTPException as exc:
-            message = f"{scope['method']} {scope['path']}: {exc.detail}"
             headers = {name.lower(): value for name, value in (exc.headers or {}).items()}
+            hint = (
+                f"this path takes {allowed}"
+                if (allowed := headers.get("allow"))
+                else "nothing is at this path; the API is under /v1, and /openapi.json lists it"
+            )
+            message = f"{scope['method']} {scope['path'][:80]}: {hint}"
             await Exchange(scope, receive, send).answer_error(
                 ApiError(status=exc.status_code, message=message, headers=headers)
             )

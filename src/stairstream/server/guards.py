@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from stairstream.config.server import ServerConfig
 from stairstream.server.errors import ApiError
 from stairstream.server.exchange import AsgiApp, AsgiMessage, Exchange, Receive, Scope, Send
+from stairstream.server.routes import WANTS_JSON
 
 
 def guard(app: AsgiApp, settings: ServerConfig, *, needs_key: bool) -> AsgiApp:
@@ -63,7 +64,7 @@ class BodyLimit:
 
 
 class OwnPagesOnly:
-    """Refuses what a web page from elsewhere can make a browser send."""
+    """Refuses what a web page from elsewhere can make a browser send; routes refuse the rest, see WANTS_JSON."""
 
     def __init__(self, app: AsgiApp, hosts: Collection[str], origins: Collection[str]) -> None:
         self._app = app
@@ -72,13 +73,14 @@ class OwnPagesOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
-        problem = self._find_problem(scope["method"], exchange)
+        problem = self._find_problem(exchange)
         if problem is None:
+            scope[WANTS_JSON] = True
             await self._app(scope, receive, send)
         else:
             await exchange.answer_error(problem)
 
-    def _find_problem(self, method: str, exchange: Exchange) -> ApiError | None:
+    def _find_problem(self, exchange: Exchange) -> ApiError | None:
         headers = exchange.headers
         host, origin = headers.get("host", ""), headers.get("origin")
         if not (is_loopback(_name(host)) or _name(host) in self._hosts):
@@ -87,10 +89,6 @@ class OwnPagesOnly:
         if origin is not None and origin not in self._origins and urlsplit(origin).netloc != host:
             message = f"web pages of {origin!r} may not call this server; `cors_origins` in its configuration says who"
             return ApiError(status=403, message=message, code="wrong_origin")
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if method == "POST" and kind != "application/json":
-            message = f"the content type must be application/json, not {kind or 'left out'}"
-            return ApiError(status=415, message=message, code="wrong_content_type")
         return None
 
 
