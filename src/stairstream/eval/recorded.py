@@ -3,6 +3,7 @@
 import gzip
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,29 +38,36 @@ def read_rows(file: Path, row: type[Row], limit: int | None = None) -> list[Row]
 
     Raises ConfigError if the file is missing, empty, broken off, or holds something else; it names the line.
     """
-    decoder = msgspec.json.Decoder(row)
-    rows: list[Row] = []
-    for number, line in _read_lines(file):
-        if limit is not None and len(rows) >= limit:
-            break
-        try:
-            rows.append(decoder.decode(line))
-        except msgspec.DecodeError as exc:  # a value of the wrong shape is one of these too
-            raise ConfigError(f"{file}, line {number}: {exc}; expected a JSON object per line{_fields(row)}") from exc
+    rows = list(islice(iterate_rows(file, row), limit))
     if not rows:
         raise ConfigError(f"{file} is empty; expected a JSON object per line{_fields(row)}")
     return rows
+
+
+def iterate_rows(file: Path, row: type[Row]) -> Iterator[Row]:
+    """The lines of a file as values, one after the other. Raises ConfigError as read_rows does, at the line."""
+    decoder = msgspec.json.Decoder(row)
+    for number, line in _read_lines(file):
+        try:
+            yield decoder.decode(line)
+        except msgspec.DecodeError as exc:  # a value of the wrong shape is one of these too
+            raise ConfigError(f"{file}, line {number}: {exc}; expected a JSON object per line{_fields(row)}") from exc
 
 
 def read_prompts(file: Path, systems: tuple[str, ...] = (), limit: int | None = None) -> list[RecordedPrompt]:
     """Prompts with the answers of at least these systems. Raises ConfigError as read_rows does."""
     rows = read_rows(file, RecordedPrompt, limit)
     for number, row in enumerate(rows, 1):
-        missing = [name for name in systems if not row.outputs.get(name, "").strip()]
-        if missing:
-            known = ", ".join(sorted(row.outputs)) or "none"
-            raise ConfigError(f"{file}, prompt {number} ({row.id}): no output of {missing[0]}; it has: {known}")
+        check_outputs(row, systems, f"{file}, prompt {number}")
     return rows
+
+
+def check_outputs(row: RecordedPrompt, systems: tuple[str, ...], where: str) -> None:
+    """Raise ConfigError if the output of one of the systems is not there."""
+    missing = [name for name in systems if not row.outputs.get(name, "").strip()]
+    if missing:
+        known = ", ".join(sorted(row.outputs)) or "none"
+        raise ConfigError(f"{where} ({row.id}): no output of {missing[0]}; it has: {known}")
 
 
 def _read_lines(file: Path) -> Iterator[tuple[int, bytes]]:

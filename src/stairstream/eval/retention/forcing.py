@@ -25,6 +25,7 @@ from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import Conversation, question
 from stairstream.core.prompts import render
 from stairstream.core.session import Chunk, Layout
+from stairstream.eval.retention.chunks import chunks_of
 from stairstream.eval.retention.spelled import Spelled
 from stairstream.eval.retention.timetable import TimedStep
 
@@ -90,7 +91,7 @@ class Case:
         forcer = _Forcer(self._loaded.model, waited, can_insert=layout == "insert")
         before = (0,) * len(agent.reads)
         for step in steps:
-            if chunks := self._chunks(agent.reads, before, step):
+            if chunks := chunks_of(self._proposals if agent.reads else {}, before, step):
                 context.read(chunks)
             before = step.num_read
             text, ids = self._answer.between(step.start, step.end)
@@ -99,19 +100,11 @@ class Case:
                 context.wrote(text, ids)
         return forcer.found
 
-    def _chunks(self, reads: Sequence[str], before: Sequence[int], step: TimedStep) -> list[Chunk]:
-        chunks = []
-        for name, start, end, is_final in zip(reads, before, step.num_read, step.is_final, strict=True):
-            text, ids = self._proposals[name].between(start, end)
-            if text or is_final:
-                chunks.append(Chunk(agent=name, text=text, ids=ids, is_final=is_final))
-        return chunks
-
     def _wait(self) -> "_Waited":
         prompter = Prompter(self._loaded.tokens, self._agent, self._conversation, "grouped")
         ends = self.upstream_tokens
         step = TimedStep(start=0, end=0, num_read=ends, is_final=(True,) * len(ends))
-        prompter.read(self._chunks(self._agent.reads, (0,) * len(ends), step))
+        prompter.read(chunks_of(self._proposals, (0,) * len(ends), step))
         cache, prompt = self._loaded.model.new_cache(), join(prompter.build())
         cache.rearrange(prompt, [None] * len(prompt))
         nlls = _write(self._loaded.model, cache, self._answer.ids)
