@@ -4,7 +4,7 @@ Protocols are translations at this edge: each reads a body as an `Asking`, and p
 words. How a run is admitted, started, left and counted is here, once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -57,8 +57,8 @@ class Reply(Protocol):
         """The answer of a run that has ended well, to be encoded as JSON."""
 
 
-ReadReply = Callable[[bytes, Service], Reply]
-"""Reads a body; raises ApiError, which names the parameter."""
+ReadReply = Callable[[bytes, Service, Caller], Awaitable[Reply]]
+"""Reads a body of that caller's; raises ApiError, which names the parameter."""
 
 
 def answer_by_run(service: Service, read: ReadReply) -> Handler:
@@ -66,7 +66,7 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
 
     async def answer(exchange: Exchange) -> None:
         caller = service.gate.identify(exchange.headers)
-        reply = read(await exchange.read_body(), service)
+        reply = await read(await exchange.read_body(), service, caller)
         admission = service.gate.admit(caller, reply.asking.wanted)
         give = _stream if reply.asking.is_stream else _give_whole
         await give(service, exchange, reply, caller, admission)

@@ -7,6 +7,7 @@ from stairstream.server.answer import make_completion
 from stairstream.server.answering import answer_by_run
 from stairstream.server.asking import Asking
 from stairstream.server.exchange import Handler
+from stairstream.server.gate import Caller
 from stairstream.server.request import read_chat
 from stairstream.server.service import Service
 from stairstream.server.sse_out import COMMENT
@@ -16,7 +17,12 @@ from stairstream.server.wire import ChatCompletion
 
 def complete_chats(service: Service) -> Handler:
     """The handler."""
-    return answer_by_run(service, lambda body, service: ChatReply(asking=read_chat(body, service)))
+    return answer_by_run(service, read_reply)
+
+
+async def read_reply(body: bytes, service: Service, caller: Caller) -> "ChatReply":
+    """The body, as what `answering` wants of it."""
+    return ChatReply(asking=read_chat(body, service))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

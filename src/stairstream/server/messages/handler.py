@@ -8,6 +8,7 @@ from stairstream.engine.run import Run
 from stairstream.server.answering import answer_by_run
 from stairstream.server.asking import Asking
 from stairstream.server.exchange import MESSAGES
+from stairstream.server.gate import Caller
 from stairstream.server.messages.answer import make_message
 from stairstream.server.messages.count import count_message_tokens
 from stairstream.server.messages.request import read_message
@@ -25,7 +26,7 @@ def make_message_routes(service: Service) -> list[Route]:
     ]
 
 
-def read_reply(body: bytes, service: Service) -> "MessageReply":
+async def read_reply(body: bytes, service: Service, caller: Caller) -> "MessageReply":
     """The body, as what `answering` wants of it."""
     return MessageReply(asking=read_message(body, service))
 

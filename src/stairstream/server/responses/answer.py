@@ -75,6 +75,7 @@ def _fill(
         instructions=request.instructions,
         max_output_tokens=request.max_output_tokens,
         metadata=request.metadata or {},
+        previous_response_id=request.previous_response_id,
         parallel_tool_calls=request.parallel_tool_calls is not False,
         temperature=sampling.temperature,
         top_p=sampling.top_p,

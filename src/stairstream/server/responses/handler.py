@@ -7,6 +7,7 @@ from starlette.routing import Route
 from stairstream.engine.run import Run
 from stairstream.server.answering import answer_by_run
 from stairstream.server.asking import Asking
+from stairstream.server.gate import Caller
 from stairstream.server.responses.answer import make_response
 from stairstream.server.responses.request import ResponseAsked, read_response
 from stairstream.server.responses.stream import ResponseStream
@@ -21,9 +22,9 @@ def make_response_routes(service: Service) -> list[Route]:
     return [route("POST", "/v1/responses", answer_by_run(service, read_reply))]
 
 
-def read_reply(body: bytes, service: Service) -> "ResponseReply":
+async def read_reply(body: bytes, service: Service, caller: Caller) -> "ResponseReply":
     """The body, as what `answering` wants of it."""
-    return ResponseReply(asked=read_response(body, service))
+    return ResponseReply(asked=await read_response(body, service, caller))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,12 @@ Content = str | list[wire.InputPart]
 _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 
 
-def read_input(given: str | Sequence[wire.InputItem], instructions: str | None) -> Conversation:
-    """Instructions come first; calls stand in the assistant's message before them, if there is one."""
+def read_input(
+    given: str | Sequence[wire.InputItem], instructions: str | None, earlier: Conversation = ()
+) -> Conversation:
+    """Instructions come first, then earlier turns; calls stand in the assistant's message before them, if any."""
     turns = [Message(role="system", content=instructions)] if instructions else []
+    turns += earlier
     if isinstance(given, str):
         turns.append(Message(role="user", content=given))
     else:

@@ -1,7 +1,7 @@
 """The body of a response's request becomes what is to be run, and what its answer repeats of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -11,8 +11,10 @@ from stairstream.core.messages import Conversation
 from stairstream.server.asking import Asking
 from stairstream.server.bodies import Fields, Shape
 from stairstream.server.errors import ApiError, bad
+from stairstream.server.gate import Caller
 from stairstream.server.request import choose_pipeline, make_asking, read_options, refuse_choice
 from stairstream.server.responses import wire
+from stairstream.server.responses.earlier import read_earlier
 from stairstream.server.responses.items import read_input
 from stairstream.server.service import Service
 from stairstream.server.wire import JsonObjectFormat
@@ -29,7 +31,6 @@ _REQUEST = Shape(wire.ResponsesRequest, passed=("stairstream", "metadata", *_OF_
 _encode = msgspec.json.Encoder().encode
 _NULL = b"null"
 _REFUSED: Mapping[str, str] = {
-    "previous_response_id": "this server does not know earlier responses; send the whole conversation as input",
     "conversation": "this server keeps no conversations; send the whole conversation as input",
     "prompt": "this server keeps no prompts; send the text as instructions and input",
 }
@@ -47,7 +48,7 @@ class ResponseAsked:
     text: msgspec.Raw
 
 
-def read_response(body: bytes, service: Service) -> ResponseAsked:
+async def read_response(body: bytes, service: Service, caller: Caller) -> ResponseAsked:
     """What the body asks for. Raises ApiError, which names the parameter."""
     request, fields = _REQUEST.decode(body)
     _refuse(request, fields)
@@ -55,12 +56,13 @@ def read_response(body: bytes, service: Service) -> ResponseAsked:
     if options.show == "events":
         raise bad("stairstream.show", "events are shown by POST /v1/runs, and in chat completions")
     notes: list[str] = []
+    earlier = await read_earlier(request.previous_response_id, service, caller)
     try:
         asking = make_asking(
             service,
             pipeline=choose_pipeline(request.model, options, service),
             model=request.model,
-            conversation=_read_conversation(request, service),
+            conversation=_read_conversation(request, service, earlier),
             asked=_read_asked(request),
             options=options,
             is_stream=bool(request.stream),
@@ -70,7 +72,7 @@ def read_response(body: bytes, service: Service) -> ResponseAsked:
     except ApiError as exc:
         raise _renamed(exc) from None
     return ResponseAsked(
-        asking=asking,
+        asking=replace(asking, num_passing=1) if request.instructions else asking,
         request=request,
         tools=_given(fields, "tools", b"[]"),
         tool_choice=_given(fields, "tool_choice", b'"auto"'),
@@ -95,11 +97,12 @@ def _refuse(request: wire.ResponsesRequest, fields: Fields) -> None:
     refuse_choice(request.tool_choice not in (None, "none", "auto"), request.tools)
 
 
-def _read_conversation(request: wire.ResponsesRequest, service: Service) -> Conversation:
+def _read_conversation(request: wire.ResponsesRequest, service: Service, earlier: Conversation) -> Conversation:
     most = service.limits.messages
-    if len(request.input) > most and not isinstance(request.input, str):
-        raise bad("input", f"{len(request.input)} items are more than this server takes ({most})")
-    return read_input(request.input, request.instructions)
+    num_items = len(earlier) + (1 if isinstance(request.input, str) else len(request.input))
+    if num_items > most:
+        raise bad("input", f"{num_items} items are more than this server takes ({most})")
+    return read_input(request.input, request.instructions, earlier)
 
 
 def _read_asked(request: wire.ResponsesRequest) -> Asked:

@@ -111,7 +111,9 @@ class ResponsesRequest(Struct, frozen=True, kw_only=True):
     user: str | None = None
     safety_identifier: Annotated[str | None, Meta(description="In place of `user`.")] = None
     store: Annotated[bool | None, Meta(description="Without effect: what is kept the configuration says.")] = None
-    previous_response_id: Annotated[str | None, Meta(description="Only null.")] = None
+    previous_response_id: Annotated[
+        str | None, Meta(description="Goes on from an earlier response, where history is kept.")
+    ] = None
     background: Annotated[bool | None, Meta(description="Only false.")] = None
     top_logprobs: Annotated[int | None, Meta(description="Only 0.")] = None
     stairstream: StairstreamOptions | None = None
@@ -228,7 +230,7 @@ class ResponseOut(Struct, frozen=True, kw_only=True):
     stairstream: StairstreamOut | None
     object: Literal["response"] = "response"
     background: Literal[False] = False
-    previous_response_id: None = None
+    previous_response_id: str | None = None
     reasoning: None = None
     truncation: Literal["disabled"] = "disabled"
 
