@@ -18,7 +18,9 @@ def split(marked: str) -> tuple[str, int]:
         ("The sky is blue because of light.| The sky is blue because it is.", True),
         ("The sky is blue because of light| and The sky is blue because", True),
         ("The sky is blue because of light.| It scatters. The sky", False),
-        ("The sky is| The sky is", False),  # too short to be a beginning
+        ("The sky is|The sky is blue because", True),
+        ("The sky| The sky is", False),  # too short to be a beginning
+        ("|Sure, the sky", False),
         ("The sky is blue because| Sure, the sky", True),
         ("The sky is blue because| Here are three reasons:", True),
         ("The sky is blue because| here is where light", False),

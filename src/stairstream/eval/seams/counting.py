@@ -4,8 +4,8 @@ import re
 from collections.abc import Set
 from itertools import pairwise
 
-OPENING_WORDS = 5
-"""So many of an answer's first words, again, are a new beginning."""
+OPENING_WORDS, LEAST_OPENING_WORDS = 5, 3
+"""So many of an answer's first words, again, are a new beginning; fewer where there are not more yet."""
 NEAR_WORDS = 8
 """How many words behind an update belong to it."""
 REPEAT_WORDS = 8
@@ -32,12 +32,11 @@ def words_of(text: str) -> list[str]:
 def restarts(text: str, place: int) -> bool:
     """Whether the answer begins anew behind a place: with its own first words, or with a formula of beginning."""
     before, after = words_of(text[:place]), words_of(text[place:])[: NEAR_WORDS + OPENING_WORDS]
-    if len(before) < OPENING_WORDS:
-        return False
     opening = before[:OPENING_WORDS]
-    if any(after[start : start + OPENING_WORDS] == opening for start in range(len(after))):
+    is_long = len(opening) >= LEAST_OPENING_WORDS
+    if is_long and any(after[start : start + len(opening)] == opening for start in range(len(after))):
         return True
-    return _FORMULA.match(text, place) is not None
+    return bool(before) and _FORMULA.match(text, place) is not None
 
 
 def share_repeated(text: str) -> float:
