@@ -4,6 +4,8 @@ import asyncio
 import io
 import json
 import logging
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -67,3 +69,41 @@ def test_logging_is_as_before_afterwards() -> None:
     with logging_to(io.StringIO()):
         assert len(logging.getLogger().handlers) == len(before) + 1
     assert logging.getLogger().handlers == before
+
+
+class Pipe(io.StringIO):
+    """Nobody reads it until `reading` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = threading.Event()
+
+    def write(self, text: str) -> int:
+        assert self.reading.wait(5)
+        return super().write(text)
+
+
+def test_log_that_nobody_reads_holds_nobody_up_and_says_later_what_was_dropped() -> None:
+    stream = Pipe()
+    with logging_to(stream, most_waiting=2):
+        for _ in range(50):
+            log_request(answered(401))
+        stream.reading.set()
+        give_up_s = time.monotonic() + 20
+        while "dropped" not in stream.getvalue():
+            assert time.monotonic() < give_up_s
+            log_request(answered(404))
+            time.sleep(0.001)
+    written = lines(stream)
+    notes = [line for line in written if line["message"] == "log lines were dropped"]
+    assert (notes[0]["level"], written[0]["status"]) == ("warning", 401)
+    assert sum(note["number"] for note in notes) >= 50 - sum(line.get("status") == 401 for line in written) > 0
+
+
+@pytest.mark.slow
+def test_log_that_is_never_read_does_not_keep_the_process() -> None:
+    stream = Pipe()
+    with logging_to(stream, most_waiting=2):
+        for _ in range(5):
+            log_request(answered(401))
+    stream.reading.set()

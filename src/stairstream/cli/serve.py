@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import select
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,9 @@ from pathlib import Path
 from stairstream.cli.terminal import show_loading
 from stairstream.config.schema import load_config
 from stairstream.core.errors import MissingExtra
+
+TELLING_S = 1
+"""How long a line may wait for a reader."""
 
 
 def serve(config: Path | None, host: str | None, port: int | None) -> int:
@@ -48,4 +52,6 @@ def _choose_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _tell(line: str) -> None:
-    print(f"stairstream: {line}", flush=True)
+    """A line for whoever started the server; one that does not read what is there does not hold it up."""
+    if select.select([], [1], [], TELLING_S)[1]:
+        print(f"stairstream: {line}", flush=True)

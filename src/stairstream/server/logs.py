@@ -5,11 +5,13 @@ They never hold a key, and no question or answer unless `log_prompts` asks for t
 
 import asyncio
 import logging
-import sys
+import os
+import queue
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
 from typing import TextIO
 
 import msgspec
@@ -17,6 +19,12 @@ import msgspec
 from stairstream.core.messages import as_dicts
 from stairstream.server.service import Finished, Observer, used_of
 from stairstream.server.watching import Answered
+
+MOST_WAITING = 4096
+"""Lines that may wait for whoever reads the log."""
+
+LAST_LINES_S = 1
+"""How long the last ones may take when the server has stopped."""
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _log = logging.getLogger(__name__)
@@ -43,21 +51,75 @@ def _is_worth_a_line(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
+class _Queueing(QueueHandler):
+    """Lines wait in a queue for the thread that writes them; what finds it full is dropped, and counted."""
+
+    def __init__(self, waiting: queue.Queue[logging.LogRecord]) -> None:
+        super().__init__(waiting)
+        self._dropped = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            if self._dropped:
+                self.queue.put_nowait(self.prepare(self._count_dropped()))
+                self._dropped = 0
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self._dropped += 1
+
+    def _count_dropped(self) -> logging.LogRecord:
+        record = _log.makeRecord(_log.name, logging.WARNING, "", 0, "log lines were dropped", (), None)
+        record.fields = {"number": self._dropped}
+        return record
+
+
+class _Writing(QueueListener):
+    """The thread that writes; one whose reader has stopped reading is left behind.
+
+    It writes by itself: a handler that is held up would hold its lock, which logging takes when the process ends.
+    """
+
+    def __init__(self, waiting: queue.Queue[logging.LogRecord], stream: TextIO) -> None:
+        super().__init__(waiting)
+        self._stream = stream
+
+    def handle(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):  # nobody is there any more
+            self._stream.write(f"{record.msg}\n")
+            self._stream.flush()
+
+    def stop(self) -> None:
+        thread, self._thread = self._thread, None
+        with suppress(queue.Full):
+            self.enqueue_sentinel()
+        if thread is not None:
+            thread.join(LAST_LINES_S)
+
+
 @contextmanager
-def logging_to(stream: TextIO | None = None) -> Iterator[None]:
-    """Everything that is logged in the block goes there, None: to standard error; ours from `info` on."""
-    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+def logging_to(stream: TextIO | None = None, most_waiting: int = MOST_WAITING) -> Iterator[None]:
+    """Everything that is logged in the block goes there, None: to standard error; ours from `info` on.
+
+    Nobody who logs waits for whoever reads: a pipe that is full would stop the server.
+    """
+    if stream is None:  # a thread that is held up must not hold the lock of sys.stderr when the process ends
+        stream = open(os.dup(2), "w", errors="backslashreplace")
+    waiting: queue.Queue[logging.LogRecord] = queue.Queue(most_waiting)
+    handler = _Queueing(waiting)
     handler.setFormatter(JsonLines())
     handler.addFilter(_is_worth_a_line)
+    writing = _Writing(waiting, stream)
     root, ours = logging.getLogger(), logging.getLogger("stairstream")
     before = ours.level
     root.addHandler(handler)
     ours.setLevel(logging.INFO)
+    writing.start()
     try:
         yield
     finally:
         ours.setLevel(before)
         root.removeHandler(handler)
+        writing.stop()
 
 
 def log_request(answered: Answered) -> None:
