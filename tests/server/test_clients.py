@@ -35,7 +35,7 @@ _LISTENING = re.compile(r"listening on (http://[\w.:]+\d)")
 def run_server(folder: Path) -> Iterator[str]:
     """`stairstream serve` in a process of its own; gives its base URL."""
     file = folder / "served.yaml"
-    file.write_text(f"{CONFIG}server: {{port: 0, database: '{folder / 'keys.sqlite'}'}}\n")
+    file.write_text(f"{CONFIG}server: {{port: 0, history: true, database: '{folder / 'server.db'}'}}\n")
     command = [sys.executable, "-m", "stairstream", "serve", "-c", str(file)]
     log = folder / "log"
     with log.open("w") as errors, subprocess.Popen(command, stdout=errors, stderr=errors) as process:
@@ -138,6 +138,16 @@ def test_openai_overrides_the_policy_for_one_request(base_url: str) -> None:
         )
         assert answer.headers["x-stairstream-policy"] == "wait"
         assert answer.parse().model_extra["stairstream"]["updates"] == 0
+
+
+def test_openai_goes_on_from_an_earlier_response(base_url: str) -> None:
+    openai = pytest.importorskip("openai", reason="the extra `clients` is not installed")
+    with openai.OpenAI(base_url=base_url, api_key="none") as client:
+        first = client.responses.create(model="mix", input=ASK)
+        second = client.responses.create(model="mix", input="And at night?", previous_response_id=first.id)
+        assert (second.previous_response_id, second.output_text) == (first.id, ANSWER)
+    past = json.loads(run_curl(f"{base_url}/history/{second.id.removeprefix('resp_')}"))
+    assert [turn["content"] for turn in past["messages"]] == [ASK, ANSWER, "And at night?"]
 
 
 # LangChain
