@@ -6,12 +6,13 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from stairstream.cli.attaching import Attached, read_address
+from stairstream.cli.attaching import read_address
 from stairstream.cli.live import Told, View, show_events
 from stairstream.cli.main import main
 from stairstream.cli.picture import make_lanes
@@ -22,6 +23,7 @@ from stairstream.core.topologies import chain
 from stairstream.server.event_json import encode_event_line
 from stairstream.sim.clock import run
 from tests.engine.staircase import mixture, play, scripted
+from tests.page.serving import served
 
 Captured = pytest.CaptureFixture[str]
 
@@ -274,7 +276,26 @@ def test_lanes_stand_in_the_order_of_reading_once_that_is_known() -> None:
     assert list(view.lanes) == list(make_lanes(graph))
 
 
-def test_attached_has_no_key_in_its_repr() -> None:
-    address = read_address(RUN, "http://h", "sk-stair-secret")
-    assert "secret" not in repr(address)
-    assert Attached.__name__ in repr(Attached)
+def test_address_has_no_key_in_its_repr() -> None:
+    assert "secret" not in repr(read_address(RUN, "http://h", "sk-stair-secret"))
+
+
+@pytest.mark.slow
+def test_run_of_a_real_server_is_watched_while_it_goes_on_and_afterwards(tmp_path: Path, capsys: Captured) -> None:
+    pytest.importorskip("uvicorn", reason="the extra `server` is not installed")
+    file = tmp_path / "served.yaml"
+    file.write_text(
+        "models: {m: {backend: scripted, length: 40, first_token_s: 0.1, token_s: 0.05}}\n"
+        "pipelines: {mix: {topology: mixture, proposers: [m, m], aggregator: m}}\n"
+        f"server: {{history: true, database: '{tmp_path / 's.db'}'}}\n"
+    )
+    with served(file) as url:
+        body = b'{"model": "mix", "messages": [{"role": "user", "content": "Why?"}]}'
+        request = Request(f"{url}/v1/runs", body, {"content-type": "application/json"})
+        with urlopen(request) as going:
+            run_id = going.headers["x-stairstream-run"]
+            assert main(["watch", run_id, "--server", url]) == 0
+        live = capsys.readouterr().out
+        assert main(["watch", f"{url}/v1/history/{run_id}"]) == 0
+    assert "ended: stop" in live and ", 1 update" in live.splitlines()[-1]
+    assert capsys.readouterr().out == live
