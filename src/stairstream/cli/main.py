@@ -123,6 +123,18 @@ def watch_command(
     watch(run, server=server, key=os.environ.get("STAIRSTREAM_API_KEY") or None, key_file=key_file)
 
 
+@app.command("train")
+def train_command(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file: model, data, stages.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show samples, and what of them is learned.")] = False,
+    samples: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many of each stage it shows.")] = 2,
+) -> None:
+    """Train an aggregator to read a staircase. Goes on where it was interrupted."""
+    from stairstream.cli.train import train
+
+    train(config, dry_run=dry_run, num_samples=samples)
+
+
 @app.command("pull")
 def pull_command(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Which model, if not the default.")] = None,

@@ -40,14 +40,34 @@ def load(path: Path, dtype: Dtype | None) -> Loaded:
     generation = network.generation_config
     return Loaded(
         model=Model(network, path.name),
-        tokens=Tokens(tokenizer, _find_ends(network, tokenizer)),
+        tokens=Tokens(tokenizer, find_ends(network, tokenizer)),
         temperature=generation.temperature if generation.do_sample else None,
         top_p=generation.top_p if generation.do_sample else None,
     )
 
 
+def read_network(path: Path, dtype: Dtype) -> tuple[Any, Any]:
+    """Network and tokenizer of a folder or a GGUF file, as transformers has them: to be trained or exported.
+
+    Raises ConfigError if there is nothing to load, ModelUnusable if it can't be read.
+    """
+    return _read(*_where(path), dtype, path)
+
+
+def read_tokens(path: Path) -> Tokens:
+    """The tokenizer alone. Raises as read_network does."""
+    where, options = _where(path)
+    try:
+        with redirect_stderr(StringIO()):
+            tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=True, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as exc:
+        raise ModelUnusable(
+            f"transformers can't load the tokenizer of {path}: {str(exc).partition(chr(10))[0]}"
+        ) from exc
+    return Tokens(tokenizer, find_ends(None, tokenizer))
+
+
 def _read(where: str, options: dict[str, Any], dtype: Dtype, path: Path) -> tuple[Any, Any]:
-    """Network and tokenizer as transformers reads them. Raises ModelUnusable."""
     quiet: Any = transformers.utils.logging
     quiet.disable_progress_bar()
     network: Any
@@ -93,10 +113,11 @@ def _dense(options: dict[str, Any]) -> dict[str, Any]:
     return {"quantization_config": config(dequantize=True)} if options and config else {}
 
 
-def _find_ends(network: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end an answer."""
+def find_ends(network: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end an answer; without a network those that the tokenizer knows."""
     found: set[int] = set()
-    for one in (network.generation_config.eos_token_id, network.config.eos_token_id, tokenizer.eos_token_id):
+    known = (network.generation_config.eos_token_id, network.config.eos_token_id) if network is not None else ()
+    for one in (*known, tokenizer.eos_token_id):
         if one is not None:
             found.update(one if isinstance(one, list) else [one])
     return frozenset(found)

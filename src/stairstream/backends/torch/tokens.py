@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from threading import Lock
 from typing import Any
 
@@ -59,6 +59,14 @@ class Tokens:
         """The text that ids spell; special tokens spell nothing."""
         with self._lock:
             return self._decode(ids)
+
+    def spell_runs(self, ids: Sequence[int], marks: Sequence[bool]) -> list[tuple[str, bool]]:
+        """Runs of tokens with the same mark, spelled with the names of special tokens: to be looked at."""
+        found = []
+        with self._lock:
+            for mark, run in groupby(zip(ids, marks, strict=True), key=lambda pair: pair[1]):
+                found.append((self._tokenizer.decode([token for token, _ in run]), mark))
+        return found
 
     def apply_template(self, messages: Sequence[Message]) -> str:
         """What the model's chat template makes of messages, ready for the assistant to begin."""

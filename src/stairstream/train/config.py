@@ -1,0 +1,215 @@
+"""A training run as people write it: one YAML file with a model, data, and stages that follow one another."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from stairstream.config.reading import (
+    Amount,
+    Bound,
+    Positive,
+    Share,
+    Where,
+    Whole,
+    check_keys,
+    mapping,
+    read,
+    show,
+)
+from stairstream.config.yaml_file import load_yaml
+from stairstream.eval.recorded import ALPACA_OUTPUTS, PROPOSERS, REFERENCE
+
+TrainedLayout = Literal["rounds", "grouped"]
+Updates = Literal["one", "all", "last"]
+Precision = Literal["float32", "bfloat16"]
+
+
+class Rate(float):
+    """A small number, which YAML takes for text if it is written as 2e-5."""
+
+    @classmethod
+    def from_raw(cls, raw: object, where: Where) -> "Rate":
+        """A number above 0."""
+        try:
+            found = cls(raw) if isinstance(raw, str | int | float) and not isinstance(raw, bool) else cls(0)
+        except ValueError:
+            found = cls(0)
+        if not 0 < found < math.inf:
+            raise where.error(f"must be a number above 0, not {show(raw)}")
+        return found
+
+
+_DEFAULT_LR = Rate(1e-5)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Numbers from `low` to `high`, of which each sample gets one."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def from_raw(cls, raw: object, where: Where) -> "Span":
+        """From one number, or a list of two."""
+        pair = raw if isinstance(raw, list) else [raw, raw]
+        if len(pair) != 2:
+            raise where.error("must be a number, or a list of the least and the most")
+        low, high = (_read_number(one, where) for one in pair)
+        if not low <= high or (math.isinf(high) and low != high):
+            raise where.error(f"must go from a number to a larger one, not from {show(pair[0])} to {show(pair[1])}")
+        return cls(low, high)
+
+
+def _read_number(raw: object, where: Where) -> float:
+    if isinstance(raw, str) and raw.lower() == "inf":
+        return math.inf
+    if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
+        raise where.error(f"must be a number, not {show(raw)}")
+    return float(raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Layouts and how often each of them is drawn."""
+
+    shares: Mapping[TrainedLayout, float]
+
+    @classmethod
+    def from_raw(cls, raw: object, where: Where) -> "Mix":
+        """From a layout's name, or a mapping of names to weights."""
+        shares = {raw: 1.0} if isinstance(raw, str) else mapping(raw, where)
+        for key, hint in (("insert", "grouped"), ("quoted", "grouped")):
+            if key in shares:
+                raise (where / key).error(f"is not trained by itself; train {hint}, which has the same references")
+        check_keys(shares, ("rounds", "grouped"), where)
+        found: dict[TrainedLayout, float] = {}
+        names: tuple[TrainedLayout, ...] = ("rounds", "grouped")
+        for name in names:
+            if name in shares:
+                number = _read_number(shares[name], where / name)
+                if number < 0:
+                    raise (where / name).error(f"must be a number of at least 0, not {show(shares[name])}")
+                found[name] = number
+        if not sum(found.values()) > 0:
+            raise where.error("needs a layout with a weight above 0")
+        return cls(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One part of a recipe; it goes on with the weights of the one before, with a schedule and moments of its own.
+
+    `wait` is the share of samples that read everything at once, `alone` that of those that read nothing; the others get
+    a policy drawn from the ranges. `updates` says which steps of a `grouped` sample are trained, each a sequence of its
+    own: `one` drawn by its length, `all`, or the `last`.
+    """
+
+    name: str
+    steps: Whole | None = None
+    epochs: Positive | None = None
+    layouts: Mix = field(default_factory=lambda: Mix({"rounds": 1.0}))
+    first_chunk: Span = Span(8, 64)
+    growth: Span = Span(1, 2)
+    lead: Span = Span(0, 0)
+    slope: Span = Span(0.25, 1)
+    wait: Share = 0.0
+    alone: Share = 0.0
+    updates: Updates = "one"
+    lr: Rate = _DEFAULT_LR
+    final_lr: Share = 0.1
+    warmup_steps: Annotated[int, Bound(least=0)] = 10
+    batch_tokens: Whole = 16384
+    sequence_tokens: Whole = 4096
+    weight_decay: Amount = 0.01
+    clip: Positive = 1.0
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("steps or epochs must be given, one of the two")
+        if not self.first_chunk.low >= 1 or math.isinf(self.first_chunk.high):
+            raise ValueError("first_chunk must be whole numbers of at least 1; for samples that wait there is `wait`")
+        if not self.growth.low >= 1 or math.isinf(self.growth.high):
+            raise ValueError("growth must be numbers of at least 1")
+        if not 0 < self.slope.low or math.isinf(self.slope.high):
+            raise ValueError("slope must be numbers above 0")
+        if self.wait + self.alone > 1:
+            raise ValueError("wait and alone must be shares of the same whole: together at most 1")
+        if self.batch_tokens % self.sequence_tokens:
+            raise ValueError(
+                f"batch_tokens must be a multiple of sequence_tokens ({self.sequence_tokens}), not {self.batch_tokens}"
+            )
+
+    @property
+    def num_rows(self) -> int:
+        """Packed rows of a train step, over all processes."""
+        return self.batch_tokens // self.sequence_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parallel:
+    """How many processes share the data (`dp`), each layer (`tp`) and the layers (`pp`)."""
+
+    dp: Whole = 1
+    tp: Whole = 1
+    pp: Whole = 1
+
+    @property
+    def num_processes(self) -> int:
+        """All of them."""
+        return self.dp * self.tp * self.pp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """A whole run. `cut_tokens` cuts every text, as an evaluation of retention does; 0: never."""
+
+    model: str
+    output: str
+    stages: tuple[Stage, ...]
+    data: str = str(ALPACA_OUTPUTS)
+    proposers: tuple[str, ...] = PROPOSERS
+    reference: str = REFERENCE
+    held_out: Annotated[int, Bound(least=0)] = 60
+    cut_tokens: Annotated[int, Bound(least=0)] = 256
+    shuffle: Whole = 1024
+    seed: Annotated[int, Bound(least=0)] = 0
+    precision: Precision = "bfloat16"
+    checkpointed_layers: Annotated[int, Bound(least=0)] = 0
+    compile: bool = False
+    save_every: Whole = 50
+    keep: Whole = 2
+    parallel: Parallel = Parallel()
+
+    @property
+    def folder(self) -> Path:
+        """Where everything goes that the run makes."""
+        return Path(self.output).expanduser()
+
+
+def read_train_config(raw: object, file: str) -> TrainConfig:
+    """A run from the plain values of a file. Raises ConfigError that names the key."""
+    where = Where(file=file)
+    config = read(TrainConfig, raw, where)
+    if not config.stages:
+        raise (where / "stages").error("needs at least one stage")
+    if not config.proposers:
+        raise (where / "proposers").error("needs at least one name")
+    names = [stage.name for stage in config.stages]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise (where / "stages" / number / "name").error(f"{show(name)} is there twice")
+    for number, stage in enumerate(config.stages):
+        if stage.num_rows % config.parallel.dp:
+            raise (where / "stages" / number / "batch_tokens").error(
+                f"makes {stage.num_rows} rows of {stage.sequence_tokens} tokens, which {config.parallel.dp} processes "
+                "(parallel.dp) can't share evenly"
+            )
+    return config
+
+
+def load_train_config(file: Path) -> TrainConfig:
+    """A run from a YAML file. Raises ConfigError."""
+    return read_train_config(load_yaml(file), str(file))

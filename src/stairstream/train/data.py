@@ -1,0 +1,193 @@
+"""Recorded answers as a stream of packed rows: the same on every process, and to be gone on with from any row.
+
+Every process lays out every row and computes its share of them, so that what is learned at a train step does not depend
+on how many processes there are.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from stairstream.backends.torch.tokens import Tokens
+from stairstream.core.errors import ConfigError
+from stairstream.eval.recorded import RecordedPrompt, check_outputs, iterate_rows
+from stairstream.eval.retention.spelled import spell
+from stairstream.train.config import Stage, TrainConfig
+from stairstream.train.drawing import Reading, draw_reading
+from stairstream.train.samples import Recorded, Sample, lay_out
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a stage's stream goes on: a pass over the prompts, a prompt of it, and one of that prompt's sequences."""
+
+    epoch: int = 0
+    prompt: int = 0
+    part: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """A sample, whose it is and how it reads; `place` is its own."""
+
+    sample: Sample
+    prompt_id: str
+    reading: Reading
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Samples that share one sequence and do not see each other."""
+
+    samples: tuple[Sample, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all samples."""
+        return sum(len(sample.ids) for sample in self.samples)
+
+    @property
+    def num_trained(self) -> int:
+        """Tokens that are learned and have one before them."""
+        return sum(sum(sample.is_trained[1:]) for sample in self.samples)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The rows of a train step over all processes, and where the stream goes on behind them."""
+
+    rows: tuple[Row, ...]
+    after: Place
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all rows."""
+        return sum(row.num_tokens for row in self.rows)
+
+    @property
+    def num_trained(self) -> int:
+        """Of all rows."""
+        return sum(row.num_trained for row in self.rows)
+
+
+EMPTY_ROW = Row(samples=(Sample(ids=(0,), is_trained=(False,)),))
+"""Fills up the last step of a stage, so that every process has as many rows as every other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """The prompts of a file by what they are for."""
+
+    trained: frozenset[str]
+    held_out: frozenset[str]
+
+
+def split_prompts(config: TrainConfig) -> Split:
+    """Those with the smallest digests of their ids are held out: the same ones whatever is added, as far as can be.
+
+    Raises ConfigError if the file can't be used or nothing is left to train on.
+    """
+    file, ids = Path(config.data), list[str]()
+    for number, row in enumerate(iterate_rows(file, RecordedPrompt), 1):
+        check_outputs(row, (*config.proposers, config.reference), f"{file}, prompt {number}")
+        ids.append(row.id)
+    ordered = sorted(set(ids), key=lambda one: hashlib.sha256(one.encode()).digest())
+    if len(ordered) < len(ids):
+        raise ConfigError(f"{file}: some ids are there twice; prompts are held out by their ids")
+    if len(ordered) <= config.held_out:
+        raise ConfigError(f"{file} has {len(ordered)} prompts and {config.held_out} are held out; nothing is left")
+    return Split(trained=frozenset(ordered[config.held_out :]), held_out=frozenset(ordered[: config.held_out]))
+
+
+class Stream:
+    """The samples, rows and batches of one stage."""
+
+    def __init__(self, config: TrainConfig, stage: Stage, split: Split, tokens: Tokens) -> None:
+        self._config = config
+        self._stage = stage
+        self._split = split
+        self._tokens = tokens
+        self._epochs = stage.epochs
+
+    def progress(self, place: Place, steps: int) -> float:
+        """How much of the stage is done at a place, after so many steps: 0 to 1."""
+        if self._stage.steps is not None:
+            return min(1.0, steps / self._stage.steps)
+        assert self._epochs is not None
+        return min(1.0, (place.epoch + place.prompt / len(self._split.trained)) / self._epochs)
+
+    def batches(self, place: Place) -> Iterator[Batch]:
+        """Train steps from a place on, without end where the stage counts steps."""
+        rows: list[Row] = []
+        after = place
+        for row, after in pack(self.samples(place), self._stage.sequence_tokens):
+            rows.append(row)
+            if len(rows) == self._stage.num_rows:
+                yield Batch(rows=tuple(rows), after=after)
+                rows = []
+        if rows:
+            yield Batch(rows=(*rows, *[EMPTY_ROW] * (self._stage.num_rows - len(rows))), after=after)
+
+    def samples(self, place: Place) -> Iterator[Drawn]:
+        """Samples from a place on, cut where they are longer than a row; what then has nothing to learn is left out."""
+        while self._epochs is None or place.epoch < self._epochs:
+            for number, prompt in enumerate(self._shuffled(place.epoch)):
+                if self._epochs is not None and place.epoch + number / len(self._split.trained) >= self._epochs:
+                    return
+                if number >= place.prompt:
+                    first = place.part if number == place.prompt else 0
+                    yield from self._draw(prompt, Place(epoch=place.epoch, prompt=number), first)
+            place = Place(epoch=place.epoch + 1)
+
+    def _draw(self, prompt: RecordedPrompt, place: Place, first_part: int) -> Iterator[Drawn]:
+        dice = random.Random(f"{self._config.seed}/{self._stage.name}/{place.epoch}/{prompt.id}")
+        reading = draw_reading(self._stage, dice)
+        recorded = record(self._config, self._tokens, prompt)
+        for part, sample in enumerate(lay_out(self._tokens, recorded, reading, self._stage.updates, dice)):
+            short = sample.cut(self._stage.sequence_tokens)
+            if part >= first_part and short.num_trained:
+                where = Place(epoch=place.epoch, prompt=place.prompt, part=part)
+                yield Drawn(sample=short, prompt_id=prompt.id, reading=reading, place=where)
+
+    def _shuffled(self, epoch: int) -> Iterator[RecordedPrompt]:
+        """The trained prompts in an order of their own in every epoch; only `shuffle` of them are in memory."""
+        dice = random.Random(f"{self._config.seed}/{self._stage.name}/{epoch}")
+        held: list[RecordedPrompt] = []
+        for prompt in iterate_rows(Path(self._config.data), RecordedPrompt):
+            if prompt.id not in self._split.trained:
+                continue
+            held.append(prompt)
+            if len(held) >= self._config.shuffle:
+                yield held.pop(dice.randrange(len(held)))
+        dice.shuffle(held)
+        yield from held
+
+
+def record(config: TrainConfig, tokens: Tokens, prompt: RecordedPrompt) -> Recorded:
+    """A prompt in the model's tokens, cut as the configuration says."""
+    most = config.cut_tokens or None
+    answer = spell(tokens, prompt.outputs[config.reference], most)
+    return Recorded(
+        asked=prompt.instruction,
+        proposals={name: spell(tokens, prompt.outputs[name], most) for name in config.proposers},
+        answer=answer,
+        ends=answer.text == prompt.outputs[config.reference],
+    )
+
+
+def pack(drawn: Iterable[Drawn], row_tokens: int) -> Iterator[tuple[Row, Place]]:
+    """Samples in rows as they come; each row with the place where the next begins."""
+    held, size, place = list[Sample](), 0, Place()
+    for one in drawn:
+        if held and size + len(one.sample.ids) > row_tokens:
+            yield Row(samples=tuple(held)), one.place
+            held, size = [], 0
+        held.append(one.sample)
+        size += len(one.sample.ids)
+        place = one.place
+    if held:
+        yield Row(samples=tuple(held)), Place(epoch=place.epoch, prompt=place.prompt + 1)
