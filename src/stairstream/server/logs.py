@@ -82,6 +82,7 @@ class _Writing(QueueListener):
     def __init__(self, waiting: queue.Queue[logging.LogRecord], stream: TextIO) -> None:
         super().__init__(waiting)
         self._stream = stream
+        self.is_held_up = False
 
     def handle(self, record: logging.LogRecord) -> None:
         with suppress(OSError):  # nobody is there any more
@@ -94,6 +95,7 @@ class _Writing(QueueListener):
             self.enqueue_sentinel()
         if thread is not None:
             thread.join(LAST_LINES_S)
+            self.is_held_up = thread.is_alive()
 
 
 @contextmanager
@@ -102,13 +104,13 @@ def logging_to(stream: TextIO | None = None, most_waiting: int = MOST_WAITING) -
 
     Nobody who logs waits for whoever reads: a pipe that is full would stop the server.
     """
-    if stream is None:  # a thread that is held up must not hold the lock of sys.stderr when the process ends
-        stream = open(os.dup(2), "w", errors="backslashreplace")
+    # a thread that is held up must not hold the lock of sys.stderr when the process ends
+    target = open(os.dup(2), "w", errors="backslashreplace") if stream is None else stream
     waiting: queue.Queue[logging.LogRecord] = queue.Queue(most_waiting)
     handler = _Queueing(waiting)
     handler.setFormatter(JsonLines())
     handler.addFilter(_is_worth_a_line)
-    writing = _Writing(waiting, stream)
+    writing = _Writing(waiting, target)
     root, ours = logging.getLogger(), logging.getLogger("stairstream")
     before = ours.level
     root.addHandler(handler)
@@ -120,6 +122,8 @@ def logging_to(stream: TextIO | None = None, most_waiting: int = MOST_WAITING) -
         ours.setLevel(before)
         root.removeHandler(handler)
         writing.stop()
+        if stream is None and not writing.is_held_up:
+            target.close()
 
 
 def log_request(answered: Answered) -> None:
