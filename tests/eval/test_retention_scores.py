@@ -54,7 +54,8 @@ def test_rows_are_beside_single_and_wait() -> None:
 @pytest.mark.slow
 def test_the_same_rows_are_the_same_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    rows = make_rows([score(30)], [score(20, 8.0)], {SETUP: [score(25, 2.0)]})
+    rows = make_rows([score(30)] * 2, [score(20, 8.0)] * 2, {SETUP: [score(25, 2.0), score(21, 2.0)]})
+    assert rows[2].interval is not None
     assert draw(rows, tmp_path / "a.svg") and draw(rows, tmp_path / "b.svg")
     first = (tmp_path / "a.svg").read_bytes()
     assert first == (tmp_path / "b.svg").read_bytes() and b"<svg" in first

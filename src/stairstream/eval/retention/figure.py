@@ -66,6 +66,6 @@ def _draw_row(axes: Any, row: Row) -> None:
     if row.interval is not None and row.retention is not None:
         error = [[max(0.0, row.retention - row.interval.low)], [max(0.0, row.interval.high - row.retention)]]
     axes.errorbar(
-        row.first_token_share, row.retention, yerror=error, fmt=marker, color=colour, markersize=5, elinewidth=0.8
+        row.first_token_share, row.retention, yerr=error, fmt=marker, color=colour, markersize=5, elinewidth=0.8
     )
     axes.annotate(row.policy, (row.first_token_share, row.retention), xytext=(5, 3), textcoords="offset points")
