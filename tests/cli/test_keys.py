@@ -65,6 +65,10 @@ def test_database_is_that_of_the_configuration(tmp_path: Path, capsys: Captured)
         (["create", " "], "the name is empty"),
         (["create"], "Missing argument"),
         (
+            ["create", "me", "--period", "day"],
+            "--period says what a budget is for, and there is none; give --budget too",
+        ),
+        (
             ["create", "me", "--period", "week"],
             "keys: period: 'week' is not a valid choice; there is total, month, day",
         ),

@@ -55,7 +55,9 @@ def create_command(
         float | None,
         typer.Option(metavar="MONEY", min=0, help="What it may cost, by the models' prices; unlimited without it."),
     ] = None,
-    period: Annotated[str, typer.Option(metavar="NAME", help="What the budget is for: total, month or day.")] = "total",
+    period: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the budget is for: total (without it), month or day.")
+    ] = None,
 ) -> None:
     """Make a key. It is printed this once; only its hash is kept."""
     from stairstream.cli.server_keys import create_key

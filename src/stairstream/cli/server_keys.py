@@ -27,6 +27,8 @@ def create_key(name: str, limits: Mapping[str, object], config: Path | None, dat
     if not name.strip():
         raise ConfigError("the name is empty; give the key one that says whose it is")
     known = read(KeyLimits, dict(limits), Where(file="keys"))
+    if "period" in limits and "budget" not in limits:
+        raise ConfigError("--period says what a budget is for, and there is none; give --budget too")
 
     async def main() -> Key:
         key, text = make_key(name, known, time.time())
