@@ -53,6 +53,7 @@ class ServerConfig:
 
     `database` is a file, None: the usual one. History is kept for `history_days`, and up to `history_mb` of it; then
     the oldest runs go. `drain_s` is how long running answers may go on once it is told to stop.
+    With `ready_reaches_models` it is ready only while the places of all models that answer let it in.
     `metrics_port` None: /metrics is beside the API, behind a key where there are keys.
     """
 
@@ -67,6 +68,7 @@ class ServerConfig:
     cors_origins: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     metrics_port: _Port | None = None
+    ready_reaches_models: bool = False
     log_prompts: bool = False
     traces: TraceKeys = field(default_factory=TraceKeys)
 

@@ -25,12 +25,13 @@ from stairstream.server.connection import make_connection
 from stairstream.server.exchange import AsgiApp
 from stairstream.server.gate import OpenGate
 from stairstream.server.guards import guard, is_loopback
-from stairstream.server.health import make_health_routes
+from stairstream.server.health import find_nothing, make_health_routes
 from stairstream.server.history.keeping import keep_history
 from stairstream.server.limits import Places
 from stairstream.server.live import LiveRuns
 from stairstream.server.logs import log_request, log_runs, logging_to
 from stairstream.server.metrics import Metrics, make_metrics_route
+from stairstream.server.reaching import find_unreachable
 from stairstream.server.runs import make_run_routes
 from stairstream.server.service import ApiLimits, Observer, Service
 from stairstream.server.traces import Parented, open_tracer, trace_runs
@@ -74,7 +75,8 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
             limits=ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s),
             archive=access.archive,
         )
-        routes = [*make_health_routes(lambda: places.is_closed), *make_run_routes(service, live)]
+        find = (lambda: find_unreachable(pipelines.values())) if settings.ready_reaches_models else find_nothing
+        routes = [*make_health_routes(lambda: places.is_closed, find), *make_run_routes(service, live)]
         if settings.metrics_port is None:
             routes.append(make_metrics_route(metrics, access.gate))
         else:
