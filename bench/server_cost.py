@@ -15,14 +15,14 @@ import msgspec
 from bench.endpoint import arguments
 from stairstream.config.schema import parse_config
 from stairstream.core.asked import Asked
+from stairstream.server.access.gate import OpenGate
+from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
-from stairstream.server.exchange import AsgiMessage
-from stairstream.server.gate import OpenGate
-from stairstream.server.limits import Places
-from stairstream.server.request import read_chat
+from stairstream.server.asking.request import read_chat
+from stairstream.server.chat.stream import ChunkStream
+from stairstream.server.http.exchange import AsgiMessage
 from stairstream.server.serve import open_pipelines
 from stairstream.server.service import BriefRuns, Service
-from stairstream.server.stream import ChunkStream
 
 CONFIG = """
 models: {m: {backend: scripted, length: 400}}

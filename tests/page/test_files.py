@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stairstream.server.exchange import AsgiMessage, Exchange
+from stairstream.server.http.exchange import AsgiMessage, Exchange
 from stairstream.server.page import load_page, show_page
 
 PAGE = load_page()

@@ -14,10 +14,10 @@ from stairstream.api import Pipeline
 from stairstream.backends.base import Backend
 from stairstream.config.schema import Config, parse_config
 from stairstream.core.sse import SseDecoder
+from stairstream.server.access.gate import OpenGate
+from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
-from stairstream.server.exchange import AsgiMessage
-from stairstream.server.gate import OpenGate
-from stairstream.server.limits import Places
+from stairstream.server.http.exchange import AsgiMessage
 from stairstream.server.serve import open_pipelines
 from stairstream.server.service import BriefRuns, Observer, Service
 

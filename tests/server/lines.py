@@ -7,8 +7,8 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from stairstream.config.server import LimitKeys
-from stairstream.server.connection import make_connection
-from stairstream.server.exchange import AsgiApp
+from stairstream.server.http.connection import make_connection
+from stairstream.server.http.exchange import AsgiApp
 
 UNREAD_BYTES = 65_536
 """The writer is held back above it, and let go on when all is read."""

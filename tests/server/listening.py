@@ -5,13 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from stairstream.config.schema import parse_config
+from stairstream.server.access.gate import OpenGate
+from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
 from stairstream.server.fake.model import FakeCall, FakeModel
 from stairstream.server.fake.server import serve_fake
-from stairstream.server.gate import OpenGate
-from stairstream.server.limits import Places
-from stairstream.server.live import LiveRuns
-from stairstream.server.runs import make_run_routes
+from stairstream.server.runs.handlers import make_run_routes
+from stairstream.server.runs.live import LiveRuns
 from stairstream.server.serve import bind, make_server, open_pipelines, serving
 from stairstream.server.service import Service
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from stairstream.server.access.gate import Caller, OpenGate
+from stairstream.server.access.limits import Places
 from stairstream.server.errors import ApiError
-from stairstream.server.gate import Caller, OpenGate
-from stairstream.server.limits import Places
 from stairstream.server.service import Finished
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, Client, Got, client_of

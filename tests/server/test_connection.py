@@ -15,8 +15,8 @@ from starlette.routing import Route
 
 from stairstream.config.server import LimitKeys
 from stairstream.server.app import Api, route
-from stairstream.server.exchange import ClientLeft, Exchange
-from stairstream.server.leaving import leave_with_client
+from stairstream.server.http.exchange import ClientLeft, Exchange
+from stairstream.server.http.leaving import leave_with_client
 from stairstream.server.serve import bind, make_server, serving
 from stairstream.sim.clock import run
 from tests.server.lines import UNREAD_BYTES, connect

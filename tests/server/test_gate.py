@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from stairstream.server.budgets import FLUSH_S, Ledger, first_day
+from stairstream.server.access.budgets import FLUSH_S, Ledger, first_day
+from stairstream.server.access.gate import Caller, OpenGate, Used, Wanted
+from stairstream.server.access.keyed_gate import KeyedGate
+from stairstream.server.access.keys import Key, KeyLimits, KeyRing, make_key
+from stairstream.server.access.limits import Places
 from stairstream.server.errors import ApiError
-from stairstream.server.gate import Caller, OpenGate, Used, Wanted
-from stairstream.server.keyed_gate import KeyedGate
-from stairstream.server.keys import Key, KeyLimits, KeyRing, make_key
-from stairstream.server.limits import Places
-from stairstream.server.sqlite import SqliteStorage, open_sqlite
-from stairstream.server.storage import Batch, StorageFailed
+from stairstream.server.storage.base import Batch, StorageFailed
+from stairstream.server.storage.sqlite import SqliteStorage, open_sqlite
 from stairstream.sim.clock import run
 from tests.server.inline import Inline
 

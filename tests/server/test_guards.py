@@ -9,9 +9,9 @@ pytest.importorskip("starlette")
 
 from stairstream.config.server import LimitKeys, ServerConfig
 from stairstream.server.app import Api
-from stairstream.server.exchange import AsgiMessage, Exchange
-from stairstream.server.guards import guard, is_loopback
-from stairstream.server.routes import route
+from stairstream.server.http.exchange import AsgiMessage, Exchange
+from stairstream.server.http.guards import guard, is_loopback
+from stairstream.server.http.routes import route
 
 JSON = {"content-type": "application/json"}
 HOME = {"host": "localhost:8080"}

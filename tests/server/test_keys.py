@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from stairstream.server.keys import Key, KeyLimits, KeyRing, make_key
+from stairstream.server.access.keys import Key, KeyLimits, KeyRing, make_key
 
 
 def made(name: str = "me") -> tuple[Key, str]:

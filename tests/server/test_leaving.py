@@ -8,9 +8,9 @@ import pytest
 
 from stairstream.backends.scripted import Script, numbered_words
 from stairstream.core.errors import RequestError
-from stairstream.server.exchange import AsgiMessage, ClientLeft
 from stairstream.server.fake.model import FakeModel
-from stairstream.server.leaving import leave_with_client
+from stairstream.server.http.exchange import AsgiMessage, ClientLeft
+from stairstream.server.http.leaving import leave_with_client
 from stairstream.sim.clock import run
 from tests.server.listening import Listening, listening_to
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stairstream.server.access.limits import PerMinute, Places
 from stairstream.server.errors import ApiError
-from stairstream.server.limits import PerMinute, Places
 from stairstream.sim.clock import run
 
 

@@ -15,10 +15,10 @@ from stairstream.config.schema import load_config
 from stairstream.core.events import Event, RunEnded, RunStarted
 from stairstream.core.messages import question
 from stairstream.engine.run import Run
-from stairstream.server.asking import Asking
+from stairstream.server.access.gate import Caller, Used
+from stairstream.server.asking.asking import Asking
 from stairstream.server.errors import ApiError
-from stairstream.server.gate import Caller, Used
-from stairstream.server.live import LiveRuns
+from stairstream.server.runs.live import LiveRuns
 from stairstream.sim.clock import run
 
 ANN, BOB = Caller(key_id="a", name="ann"), Caller(key_id="b", name="bob")

@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("starlette")
 
-from stairstream.server.logs import describe_run, log_request, log_runs, logging_to
-from stairstream.server.watching import Answered
+from stairstream.server.http.watching import Answered
+from stairstream.server.observing.logs import describe_run, log_request, log_runs, logging_to
 from tests.server.finished import finish
 
 

@@ -8,8 +8,8 @@ pytest.importorskip("prometheus_client")
 from prometheus_client.parser import text_string_to_metric_families
 
 from stairstream.core.session import Usage
-from stairstream.server.metrics import Metrics, errors_by_model, tokens_by_kind, used_by_model
-from stairstream.server.watching import Answered
+from stairstream.server.http.watching import Answered
+from stairstream.server.observing.metrics import Metrics, errors_by_model, tokens_by_kind, used_by_model
 from tests.server.finished import finish
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 
 from stairstream.server import wire
-from stairstream.server.health import make_health_routes
-from stairstream.server.live import LiveRuns
+from stairstream.server.observing.health import make_health_routes
 from stairstream.server.openapi import OPERATIONS
-from stairstream.server.runs import make_run_routes
+from stairstream.server.runs.handlers import make_run_routes
+from stairstream.server.runs.live import LiveRuns
 from stairstream.sim.clock import run
 from tests.server.driving import client_of
 from tests.server.test_chat import CONFIG, chat

@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("starlette")
 
-from stairstream.server.health import make_health_routes
-from stairstream.server.reaching import find_unreachable
+from stairstream.server.observing.health import make_health_routes
+from stairstream.server.observing.reaching import find_unreachable
 from tests.server.driving import Got, client_of
 
 CONFIG = """

@@ -13,11 +13,11 @@ from stairstream.core.asked import Asked
 from stairstream.core.messages import question
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.server import wire
+from stairstream.server.asking.request import read_chat
+from stairstream.server.asking.wanted import most_wanted
 from stairstream.server.errors import ApiError
-from stairstream.server.headers import list_names, quote_name
-from stairstream.server.request import read_chat
+from stairstream.server.http.headers import list_names, quote_name
 from stairstream.server.service import Service
-from stairstream.server.wanted import most_wanted
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, client_of
 

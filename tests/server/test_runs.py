@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from stairstream.config.schema import parse_config
 from stairstream.core.events import Event, RunEnded, RunStarted, Wrote
+from stairstream.server.access.gate import Caller, Grant, OpenGate, Wanted
+from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
-from stairstream.server.event_json import decode_event_json
-from stairstream.server.exchange import Receive, Scope, Send
-from stairstream.server.gate import Caller, Grant, OpenGate, Wanted
-from stairstream.server.limits import Places
-from stairstream.server.live import LiveRuns
-from stairstream.server.runs import make_run_routes
+from stairstream.server.http.exchange import Receive, Scope, Send
+from stairstream.server.runs.event_json import decode_event_json
+from stairstream.server.runs.handlers import make_run_routes
+from stairstream.server.runs.live import LiveRuns
 from stairstream.server.serve import open_pipelines
 from stairstream.server.service import Service
 from stairstream.sim.clock import run

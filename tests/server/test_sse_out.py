@@ -2,8 +2,8 @@
 
 import asyncio
 
-from stairstream.server.exchange import AsgiMessage, Exchange
-from stairstream.server.sse_out import SseOut
+from stairstream.server.http.exchange import AsgiMessage, Exchange
+from stairstream.server.http.sse_out import SseOut
 from stairstream.sim.clock import run
 
 COMMENT = b": still at it\n\n"

@@ -13,9 +13,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from stairstream.server.exchange import AsgiMessage, Receive, Scope, Send
+from stairstream.server.http.exchange import AsgiMessage, Receive, Scope, Send
+from stairstream.server.observing.traces import Parented, make_trace, trace_runs
 from stairstream.server.service import Finished
-from stairstream.server.traces import Parented, make_trace, trace_runs
 from tests.server.finished import finish
 
 START_S = 1000.0

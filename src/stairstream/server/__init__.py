@@ -1,1 +1,1 @@
-"""HTTP servers: for now the scripted backend as an endpoint, to try things against."""
+"""The server: any OpenAI client gets a staircase. `serve` is its life, `app` its routes, `service` what handlers are given."""

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, Router
 
-from stairstream.server.chat import complete_chats
+from stairstream.server.chat.handler import complete_chats
 from stairstream.server.errors import ApiError
-from stairstream.server.exchange import AsgiApp, Exchange, Receive, Scope, Send
 from stairstream.server.history.handlers import make_history_routes
+from stairstream.server.http.exchange import AsgiApp, Exchange, Receive, Scope, Send
+from stairstream.server.http.routes import route as route
 from stairstream.server.messages.handler import make_message_routes
 from stairstream.server.models import list_models, show_model
 from stairstream.server.openapi import make_document, show_document
 from stairstream.server.page import load_page, show_page
 from stairstream.server.responses.handler import make_response_routes
-from stairstream.server.routes import route as route
 from stairstream.server.service import Service
 
 

@@ -4,7 +4,7 @@ from stairstream.api import Pipeline
 from stairstream.config.reading import nearest
 from stairstream.config.topologies import TOPOLOGIES
 from stairstream.server.errors import ApiError
-from stairstream.server.exchange import Exchange, Handler
+from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.service import Service
 from stairstream.server.wire import ModelAgent, ModelDetails, ModelList, ModelOut, ServerOut
 

@@ -10,11 +10,11 @@ from starlette.routing import Route
 import stairstream
 from stairstream.config.policies import NAMES
 from stairstream.server import wire
-from stairstream.server.exchange import JSON, Exchange, Handler
-from stairstream.server.gate import OpenGate
+from stairstream.server.access.gate import OpenGate
 from stairstream.server.history import wire as history
 from stairstream.server.history.handlers import JSONL
 from stairstream.server.history.reading import LISTED, MOST_LISTED, Format
+from stairstream.server.http.exchange import JSON, Exchange, Handler
 from stairstream.server.messages import wire as messages
 from stairstream.server.responses import wire as responses
 from stairstream.server.service import Service

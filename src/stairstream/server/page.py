@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from stairstream.server.errors import ApiError
-from stairstream.server.exchange import Exchange, Handler
+from stairstream.server.http.exchange import Exchange, Handler
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",

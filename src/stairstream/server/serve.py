@@ -19,23 +19,23 @@ from stairstream.config.schema import Config
 from stairstream.config.server import LimitKeys, ServerConfig
 from stairstream.core.errors import ConfigError
 from stairstream.core.topologies import single
-from stairstream.server.access import Access, open_access
+from stairstream.server.access.gate import OpenGate
+from stairstream.server.access.limits import Places
+from stairstream.server.access.opening import Access, open_access
 from stairstream.server.app import Api, make_app
-from stairstream.server.connection import make_connection
-from stairstream.server.exchange import AsgiApp
-from stairstream.server.gate import OpenGate
-from stairstream.server.guards import guard, is_loopback
-from stairstream.server.health import find_nothing, make_health_routes
 from stairstream.server.history.keeping import keep_history
-from stairstream.server.limits import Places
-from stairstream.server.live import LiveRuns
-from stairstream.server.logs import log_request, log_runs, logging_to
-from stairstream.server.metrics import Metrics, make_metrics_route
-from stairstream.server.reaching import find_unreachable
-from stairstream.server.runs import make_run_routes
+from stairstream.server.http.connection import make_connection
+from stairstream.server.http.exchange import AsgiApp
+from stairstream.server.http.guards import guard, is_loopback
+from stairstream.server.http.watching import Watched
+from stairstream.server.observing.health import find_nothing, make_health_routes
+from stairstream.server.observing.logs import log_request, log_runs, logging_to
+from stairstream.server.observing.metrics import Metrics, make_metrics_route
+from stairstream.server.observing.reaching import find_unreachable
+from stairstream.server.observing.traces import Parented, open_tracer, trace_runs
+from stairstream.server.runs.handlers import make_run_routes
+from stairstream.server.runs.live import LiveRuns
 from stairstream.server.service import ApiLimits, Observer, Service
-from stairstream.server.traces import Parented, open_tracer, trace_runs
-from stairstream.server.watching import Watched
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer

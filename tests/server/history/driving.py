@@ -7,16 +7,16 @@ from typing import Any
 
 from stairstream.config.schema import parse_config
 from stairstream.config.server import ServerConfig
+from stairstream.server.access.budgets import Ledger
+from stairstream.server.access.gate import Caller, Grant, OpenGate, Wanted
+from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
-from stairstream.server.budgets import Ledger
-from stairstream.server.exchange import Receive, Scope, Send
-from stairstream.server.gate import Caller, Grant, OpenGate, Wanted
 from stairstream.server.history.archive import Archive
 from stairstream.server.history.keeping import keep_history
-from stairstream.server.limits import Places
+from stairstream.server.http.exchange import Receive, Scope, Send
 from stairstream.server.serve import open_pipelines
 from stairstream.server.service import BriefRuns, Service
-from stairstream.server.sqlite import open_sqlite
+from stairstream.server.storage.sqlite import open_sqlite
 from tests.server.driving import Client, Got
 from tests.server.inline import Inline
 

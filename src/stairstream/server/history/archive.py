@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from stairstream.config.server import ServerConfig
-from stairstream.server.budgets import Ledger
-from stairstream.server.storage import PastLine, PastPlace, PastRun, Storage, StorageFailed
+from stairstream.server.access.budgets import Ledger
+from stairstream.server.storage.base import PastLine, PastPlace, PastRun, Storage, StorageFailed
 
 PRUNE_S = 3600.0
 """How often what is too old is looked for."""

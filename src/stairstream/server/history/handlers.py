@@ -6,14 +6,14 @@ import msgspec
 from starlette.routing import Route
 
 from stairstream.server.errors import ApiError
-from stairstream.server.exchange import JSON, Exchange, Handler
 from stairstream.server.history.archive import Archive
 from stairstream.server.history.reading import read_format, read_list, write_place
 from stairstream.server.history.trace_file import make_trace_file
 from stairstream.server.history.wire import Forgotten, PastRunLine, PastRunList, PastRunOut
-from stairstream.server.routes import route
+from stairstream.server.http.exchange import JSON, Exchange, Handler
+from stairstream.server.http.routes import route
 from stairstream.server.service import Service
-from stairstream.server.storage import PastLine, PastRun
+from stairstream.server.storage.base import PastLine, PastRun
 
 JSONL = "application/x-ndjson"
 

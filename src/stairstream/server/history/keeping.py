@@ -6,11 +6,11 @@ from collections.abc import Callable
 import msgspec
 
 from stairstream.core.messages import Conversation, as_dicts
-from stairstream.server.answer import make_result
-from stairstream.server.event_json import encode_event_line
 from stairstream.server.history.archive import Archive
+from stairstream.server.runs.answer import make_result
+from stairstream.server.runs.event_json import encode_event_line
 from stairstream.server.service import Finished, Observer, used_of
-from stairstream.server.storage import PastRun
+from stairstream.server.storage.base import PastRun
 
 QUESTION_LENGTH = 200
 """So much of its question stands for a run in a list."""

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 from urllib.parse import parse_qsl
 
 from stairstream.server.errors import bad
-from stairstream.server.exchange import Exchange
-from stairstream.server.storage import PastLine, PastPlace
+from stairstream.server.http.exchange import Exchange
+from stairstream.server.storage.base import PastLine, PastPlace
 
 Format = Literal["json", "jsonl", "trace"]
 MOST_LISTED = 100

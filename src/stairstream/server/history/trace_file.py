@@ -25,9 +25,9 @@ from stairstream.core.events import (
     Thought,
     Wrote,
 )
-from stairstream.server.event_json import decode_event_json
 from stairstream.server.history.wire import TraceOut
-from stairstream.server.storage import PastRun
+from stairstream.server.runs.event_json import decode_event_json
+from stairstream.server.storage.base import PastRun
 
 Json = dict[str, Any]
 _PROCESS = 1

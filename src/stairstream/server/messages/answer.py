@@ -9,11 +9,11 @@ from stairstream.api import Answer
 from stairstream.core.events import Called, Event, StepEnded, Wrote, calls_of
 from stairstream.core.messages import ToolCall
 from stairstream.engine.run import Run
-from stairstream.server.answer import make_result, make_usage
-from stairstream.server.asking import Asking
+from stairstream.server.asking.asking import Asking
+from stairstream.server.chat.showing import FirstProposal
 from stairstream.server.errors import ApiError
 from stairstream.server.messages import wire
-from stairstream.server.showing import FirstProposal
+from stairstream.server.runs.answer import make_result, make_usage
 
 _decode_input = msgspec.json.Decoder(dict[str, Any]).decode
 

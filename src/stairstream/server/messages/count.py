@@ -2,11 +2,11 @@
 
 from stairstream.core.messages import estimate_size
 from stairstream.core.tokens import estimate_tokens
-from stairstream.server.bodies import Shape
-from stairstream.server.exchange import Exchange, Handler
+from stairstream.server.asking.request import choose_pipeline, read_options
+from stairstream.server.http.bodies import Shape
+from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.messages.request import make_tools, read_conversation
 from stairstream.server.messages.wire import MessagesQuestion, TokenCount
-from stairstream.server.request import choose_pipeline, read_options
 from stairstream.server.service import Service
 
 _QUESTION = Shape(MessagesQuestion)

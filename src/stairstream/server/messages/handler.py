@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from starlette.routing import Route
 
 from stairstream.engine.run import Run
-from stairstream.server.answering import answer_by_run
-from stairstream.server.asking import Asking
-from stairstream.server.exchange import MESSAGES
-from stairstream.server.gate import Caller
+from stairstream.server.access.gate import Caller
+from stairstream.server.asking.asking import Asking
+from stairstream.server.http.exchange import MESSAGES
+from stairstream.server.http.routes import route
 from stairstream.server.messages.answer import make_message
 from stairstream.server.messages.count import count_message_tokens
 from stairstream.server.messages.request import read_message
 from stairstream.server.messages.stream import PING, MessageStream
 from stairstream.server.messages.wire import MessagesAnswer
-from stairstream.server.routes import route
+from stairstream.server.runs.answering import answer_by_run
 from stairstream.server.service import Service
 
 

@@ -7,12 +7,12 @@ import msgspec
 
 from stairstream.core.asked import Asked
 from stairstream.core.messages import Conversation
-from stairstream.server.asking import Asking
-from stairstream.server.bodies import Fields, Shape
+from stairstream.server.asking.asking import Asking
+from stairstream.server.asking.request import choose_pipeline, make_asking, read_options, refuse_choice
 from stairstream.server.errors import ApiError, bad
+from stairstream.server.http.bodies import Fields, Shape
 from stairstream.server.messages import wire
 from stairstream.server.messages.turns import read_turns
-from stairstream.server.request import choose_pipeline, make_asking, read_options, refuse_choice
 from stairstream.server.service import Service
 from stairstream.server.wire import StairstreamOptions
 

@@ -7,13 +7,13 @@ import msgspec
 
 from stairstream.core.events import Called, Event, RunEnded, Wrote, calls_of
 from stairstream.engine.run import Run
-from stairstream.server.answer import make_result
-from stairstream.server.asking import Asking
+from stairstream.server.asking.asking import Asking
+from stairstream.server.chat.showing import FirstProposal
 from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.messages import wire
 from stairstream.server.messages.answer import make_message_usage, make_stop, message_id
 from stairstream.server.messages.errors import make_error
-from stairstream.server.showing import FirstProposal
+from stairstream.server.runs.answer import make_result
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _encode = msgspec.json.Encoder().encode

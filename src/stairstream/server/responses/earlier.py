@@ -5,11 +5,11 @@ from dataclasses import replace
 import msgspec
 
 from stairstream.core.messages import Conversation, Message, ToolCall
+from stairstream.server.access.gate import Caller
+from stairstream.server.asking.turns import read_turns
 from stairstream.server.errors import ApiError, bad
-from stairstream.server.gate import Caller
 from stairstream.server.service import Service
-from stairstream.server.storage import PastRun
-from stairstream.server.turns import read_turns
+from stairstream.server.storage.base import PastRun
 from stairstream.server.wire import ChatMessage
 
 _NAME = "previous_response_id"

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from starlette.routing import Route
 
 from stairstream.engine.run import Run
-from stairstream.server.answering import answer_by_run
-from stairstream.server.asking import Asking
-from stairstream.server.gate import Caller
+from stairstream.server.access.gate import Caller
+from stairstream.server.asking.asking import Asking
+from stairstream.server.http.routes import route
+from stairstream.server.http.sse_out import COMMENT
 from stairstream.server.responses.answer import make_response
 from stairstream.server.responses.request import ResponseAsked, read_response
 from stairstream.server.responses.stream import ResponseStream
 from stairstream.server.responses.wire import ResponseOut
-from stairstream.server.routes import route
+from stairstream.server.runs.answering import answer_by_run
 from stairstream.server.service import Service
-from stairstream.server.sse_out import COMMENT
 
 
 def make_response_routes(service: Service) -> list[Route]:

@@ -8,11 +8,11 @@ import msgspec
 
 from stairstream.core.asked import Asked
 from stairstream.core.messages import Conversation
-from stairstream.server.asking import Asking
-from stairstream.server.bodies import Fields, Shape
+from stairstream.server.access.gate import Caller
+from stairstream.server.asking.asking import Asking
+from stairstream.server.asking.request import choose_pipeline, make_asking, read_options, refuse_choice
 from stairstream.server.errors import ApiError, bad
-from stairstream.server.gate import Caller
-from stairstream.server.request import choose_pipeline, make_asking, read_options, refuse_choice
+from stairstream.server.http.bodies import Fields, Shape
 from stairstream.server.responses import wire
 from stairstream.server.responses.earlier import read_earlier
 from stairstream.server.responses.items import read_input

@@ -6,6 +6,7 @@ import msgspec
 
 from stairstream.core.events import Called, Event, RunEnded, Wrote
 from stairstream.engine.run import Run
+from stairstream.server.chat.showing import FirstProposal
 from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.responses import wire
 from stairstream.server.responses.answer import (
@@ -16,7 +17,6 @@ from stairstream.server.responses.answer import (
     reasoning_id,
 )
 from stairstream.server.responses.request import ResponseAsked
-from stairstream.server.showing import FirstProposal
 
 _encode = msgspec.json.Encoder().encode
 _DELTA = (

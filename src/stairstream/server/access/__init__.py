@@ -1,0 +1,1 @@
+"""Who may start a run, and what it may cost."""

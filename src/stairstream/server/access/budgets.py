@@ -1,0 +1,202 @@
+"""Money: what is reserved when a run starts and settled after, and the one task that writes all of it down.
+
+What runs used is written a moment later, many at once; only a run of a key with a budget waits for a write.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import assert_never
+
+from stairstream.server.access.gate import Used, Wanted
+from stairstream.server.access.keys import Key, Period
+from stairstream.server.beside import working_beside
+from stairstream.server.errors import ApiError
+from stairstream.server.storage.base import LOST_AFTER_S, Batch, PastRun, Reservation, Spent, Storage, StorageFailed
+
+FLUSH_S = 0.2
+"""How long what was used may wait for more of it, to be written together."""
+RETRY_S = 2.0
+"""When writing is tried again after it failed."""
+
+_log = logging.getLogger(__name__)
+
+
+class Ledger:
+    """Writes to a storage, while `open()` is open; `clock` gives the time since 1970."""
+
+    def __init__(self, storage: Storage, clock: Callable[[], float] = time.time) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._holder = uuid.uuid4().hex
+        self._spent: list[Spent] = []
+        self._past: list[Callable[[], PastRun]] = []
+        self._asked: list[tuple[Reservation, asyncio.Future[float | None]]] = []
+        self._held: set[str] = set()
+        self._more = asyncio.Event()
+        self._flushing: asyncio.TimerHandle | None = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Write in the background; everything is written when the block has been left."""
+        try:
+            async with working_beside(self._write()):
+                yield
+        finally:
+            await self._commit()
+            self._stop_timer()
+
+    @asynccontextmanager
+    async def reserve(self, key: Key, wanted: Wanted) -> AsyncIterator["Account"]:
+        """Reserve what a run may cost and settle what it did; ApiError 402 if the key's budget has not that much left.
+
+        Only for keys with a budget anything is reserved, and only for these it may take a moment.
+        """
+        reservation = self._new_reservation(key, wanted)
+        if reservation is not None:
+            await self._make(reservation, wanted)
+        account = Account()
+        try:
+            yield account
+        finally:
+            self._settle(key.id, wanted.pipeline, account.used, reservation)
+
+    def keep(self, make: Callable[[], PastRun]) -> None:
+        """Write a past run to the history; it is made where it is written."""
+        self._past.append(make)
+        self._flush_in(FLUSH_S)
+
+    async def flush(self) -> None:
+        """Write what waits now: whoever asks the storage after this gets that too."""
+        await self._commit()
+
+    # Reserving
+
+    def _new_reservation(self, key: Key, wanted: Wanted) -> Reservation | None:
+        """What a key with a budget must reserve."""
+        if key.limits.budget is None:
+            return None
+        if wanted.cost is None:
+            message = f"the key has a budget, and what {wanted.pipeline!r} costs is unknown: a model of it has no price"
+            raise ApiError(status=402, message=message, kind="insufficient_quota", code="no_price")
+        since = first_day(key.limits.period, self._clock())
+        return Reservation(id=uuid.uuid4().hex, key_id=key.id, cost=wanted.cost, budget=key.limits.budget, since=since)
+
+    async def _make(self, reservation: Reservation, wanted: Wanted) -> None:
+        answer: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
+        self._asked.append((reservation, answer))
+        self._more.set()
+        try:
+            left = await answer
+        except StorageFailed as exc:
+            message, headers = "the key's budget can't be checked now; try again", {"retry-after": "1"}
+            raise ApiError(status=503, message=message, kind="server_error", code="busy", headers=headers) from exc
+        except asyncio.CancelledError:
+            if reservation.id in self._held:  # it was made as we were cancelled
+                self._settle(reservation.key_id, wanted.pipeline, None, reservation)
+            raise
+        if left is not None:
+            message = f"the key's budget has {left:.6g} left, and this may cost up to {wanted.cost:.6g}: ask for less"
+            raise ApiError(status=402, message=message, kind="insufficient_quota", code="insufficient_quota")
+
+    # Writing
+
+    def _settle(self, key_id: str, pipeline: str, used: Used | None, reservation: Reservation | None) -> None:
+        if reservation is not None:
+            self._held.discard(reservation.id)
+        if used is not None or reservation is not None:
+            day = _day(self._clock())
+            over = None if reservation is None else reservation.id
+            self._spent.append(Spent(key_id=key_id, pipeline=pipeline, day=day, used=used, reservation=over))
+            # what a run did not use of its budget is there again at once, for other processes too
+            self._flush_in(FLUSH_S if reservation is None else 0.0)
+
+    def _flush_in(self, delay_s: float) -> None:
+        if not delay_s:
+            self._more.set()
+        elif self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_later(delay_s, self._more.set)
+
+    def _stop_timer(self) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+
+    async def _write(self) -> None:
+        while True:
+            try:
+                # while this process holds something, a sign of life even if nothing else happens
+                async with asyncio.timeout(LOST_AFTER_S / 4 if self._held else None):
+                    await self._more.wait()
+            except TimeoutError:
+                pass
+            self._more.clear()
+            self._stop_timer()
+            await self._commit()
+
+    async def _commit(self) -> None:
+        """Write everything that waits."""
+        spent, past, asked = self._spent, self._past, self._asked
+        self._spent, self._past, self._asked = [], [], []
+        if not (spent or past or asked or self._held):
+            return
+        reserve = [reservation for reservation, _ in asked]
+        batch = Batch(holder=self._holder, at_s=self._clock(), spent=spent, past=past, reserve=reserve)
+        writing = asyncio.ensure_future(self._storage.commit(batch))
+        try:
+            await asyncio.wait([writing])
+        finally:
+            if not writing.done():  # we are cancelled, but what has been written must be known
+                await asyncio.wait([writing])
+            self._conclude(batch, [answer for _, answer in asked], writing)
+
+    def _conclude(
+        self, batch: Batch, answers: list[asyncio.Future[float | None]], writing: asyncio.Future[list[float | None]]
+    ) -> None:
+        """Tell those who asked; what could not be written waits for the next time, except history."""
+        failure = writing.exception()
+        if failure is not None:
+            if not isinstance(failure, StorageFailed):
+                raise failure
+            _log.error("usage waits to be written, and %d past runs are lost: %s", len(batch.past), failure)
+            self._spent[:0] = batch.spent
+            self._flush_in(RETRY_S)
+            for answer in answers:
+                if not answer.done():
+                    answer.set_exception(failure)
+            return
+        for reservation, answer, left in zip(batch.reserve, answers, writing.result(), strict=True):
+            if left is None:
+                self._held.add(reservation.id)
+            if not answer.done():
+                answer.set_result(left)
+            elif left is None:  # its client has left meanwhile
+                self._settle(reservation.key_id, "", None, reservation)
+
+
+class Account:
+    """What a run has used, once it is known."""
+
+    used: Used | None = None
+
+
+def first_day(period: Period, now_s: float) -> str:
+    """The first day of a budget's period, as in 2026-11-01; "" is before all days."""
+    day = _day(now_s)
+    match period:
+        case "total":
+            return ""
+        case "month":
+            return f"{day[:7]}-01"
+        case "day":
+            return day
+        case never:
+            assert_never(never)
+
+
+def _day(now_s: float) -> str:
+    return datetime.fromtimestamp(now_s, UTC).date().isoformat()

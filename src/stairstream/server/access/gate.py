@@ -1,0 +1,78 @@
+"""Who may start a run, and what it may cost: the seam between the API's handlers and keys, limits and budgets."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from stairstream.server.access.limits import Places
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks: the id of a key (never the key itself), and the name it was given; both None where no keys are set."""
+
+    key_id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a run may use at most, known before it starts; `cost` None where a price is unknown."""
+
+    pipeline: str
+    tokens: int
+    cost: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """What it did use."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+
+
+class Grant(Protocol):
+    """A place for one run, held while its block is open."""
+
+    def settle(self, used: Used) -> None:
+        """Say what the run used, once, before the block is left; what was reserved beyond it is given back."""
+
+
+class Gate(Protocol):
+    """Knows callers, and lets runs in."""
+
+    def identify(self, headers: Mapping[str, str]) -> Caller:
+        """Who sent these headers (names in lower case); ApiError 401 for a key that is missing, unknown or revoked."""
+
+    def admit(self, caller: Caller, wanted: Wanted) -> AbstractAsyncContextManager[Grant]:
+        """A place for one run; ApiError 429 beyond the key's limits, 402 beyond its budget, 503 when all are taken."""
+
+
+class OpenGate:
+    """Where no keys are set: everybody is nobody, and only the server's own places are limited."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+
+    def identify(self, headers: Mapping[str, str]) -> Caller:
+        """As in Gate."""
+        return Caller()
+
+    @asynccontextmanager
+    async def admit(self, caller: Caller, wanted: Wanted) -> AsyncIterator[Grant]:
+        """As in Gate."""
+        self._places.take()
+        try:
+            yield FreeGrant()
+        finally:
+            self._places.leave()
+
+
+class FreeGrant:
+    """A grant that nobody counts."""
+
+    def settle(self, used: Used) -> None:
+        """As in Grant."""

@@ -1,0 +1,130 @@
+"""The gate where keys are set: each has its own rates, places and budget."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from stairstream.server.access.budgets import Account, Ledger
+from stairstream.server.access.gate import Caller, Grant, Used, Wanted
+from stairstream.server.access.keys import KeyLimits, KeyRing
+from stairstream.server.access.limits import BUSY_RETRY_S, PerMinute, Places
+from stairstream.server.errors import ApiError
+
+NO_KEY = "no API key was given; send one as the header Authorization: Bearer sk-stair-..., or x-api-key"
+WRONG_KEY = "the API key is unknown or has been revoked"
+
+
+class KeyedGate:
+    """Lets in whoever shows a key, as far as its limits go.
+
+    Rates and places are those of this process; budgets are kept in the database, for all processes together.
+    """
+
+    def __init__(self, places: Places, ring: KeyRing, ledger: Ledger) -> None:
+        self._places = places
+        self._ring = ring
+        self._ledger = ledger
+        self._meters: dict[str, _Meters] = {}
+
+    def identify(self, headers: Mapping[str, str]) -> Caller:
+        """As in Gate."""
+        text = _find_key(headers)
+        if not text:
+            raise _unauthorized(NO_KEY)
+        key = self._ring.find(text)
+        if key is None:
+            raise _unauthorized(WRONG_KEY)
+        return Caller(key_id=key.id, name=key.name)
+
+    @asynccontextmanager
+    async def admit(self, caller: Caller, wanted: Wanted) -> AsyncIterator[Grant]:
+        """As in Gate. A run counts as a request even if its budget then refuses it."""
+        key = self._ring.get(caller.key_id or "")
+        if key is None:
+            raise _unauthorized(WRONG_KEY)
+        meters = self._meters.setdefault(key.id, _Meters.of(key.limits))
+        now_s = asyncio.get_running_loop().time()
+        _check(key.limits, meters, wanted, now_s)
+        self._places.take()
+        meters.begin(wanted, now_s)
+        used: Used | None = None
+        try:
+            async with self._ledger.reserve(key, wanted) as account:
+                try:
+                    yield KeyGrant(account)
+                finally:
+                    used = account.used
+        finally:
+            meters.end(wanted, used, asyncio.get_running_loop().time())
+            self._places.leave()
+
+
+class KeyGrant:
+    """A grant of which the key's account is told."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    def settle(self, used: Used) -> None:
+        """As in Grant."""
+        self._account.used = used
+
+
+@dataclass(slots=True, kw_only=True)
+class _Meters:
+    """What a key uses now; None where it is not limited."""
+
+    requests: PerMinute | None
+    tokens: PerMinute | None
+    num_runs: int = 0
+
+    @classmethod
+    def of(cls, limits: KeyLimits) -> "_Meters":
+        requests, tokens = limits.requests_per_minute, limits.tokens_per_minute
+        return cls(requests=PerMinute(requests) if requests else None, tokens=PerMinute(tokens) if tokens else None)
+
+    def begin(self, wanted: Wanted, now_s: float) -> None:
+        self.num_runs += 1
+        if self.requests:
+            self.requests.take(1, now_s)
+        if self.tokens:
+            self.tokens.take(wanted.tokens, now_s)
+
+    def end(self, wanted: Wanted, used: Used | None, now_s: float) -> None:
+        """Tokens that were not used are given back; a run that used more than it said takes those too."""
+        self.num_runs -= 1
+        unused = wanted.tokens - (used.prompt_tokens + used.completion_tokens if used else 0)
+        if self.tokens and unused >= 0:
+            self.tokens.give_back(unused)
+        elif self.tokens:
+            self.tokens.take(-unused, now_s)
+
+
+def _check(limits: KeyLimits, meters: _Meters, wanted: Wanted, now_s: float) -> None:
+    """ApiError 429 for the first limit that the key has reached."""
+    if limits.concurrent_runs is not None and meters.num_runs >= limits.concurrent_runs:
+        raise _too_many(f"the key may have {limits.concurrent_runs} runs at once", "concurrent_runs", BUSY_RETRY_S)
+    if meters.requests and (wait_s := meters.requests.wait_s(1, now_s)):
+        rate = f"{limits.requests_per_minute:g} requests per minute"
+        raise _too_many(f"the key may make {rate}", "requests_per_minute", wait_s)
+    if meters.tokens and (wait_s := meters.tokens.wait_s(wanted.tokens, now_s)):
+        rate = f"{limits.tokens_per_minute:g} tokens per minute, and this may use {wanted.tokens}"
+        raise _too_many(f"the key may use {rate}", "tokens_per_minute", wait_s)
+
+
+def _find_key(headers: Mapping[str, str]) -> str:
+    """The text of the key, empty for none: Anthropic's older clients have a header of their own."""
+    scheme, _, text = headers.get("authorization", "").partition(" ")
+    return (text if scheme.lower() == "bearer" else headers.get("x-api-key", "")).strip()
+
+
+def _too_many(message: str, code: str, retry_s: float) -> ApiError:
+    headers = {"retry-after": str(math.ceil(retry_s))}
+    return ApiError(status=429, message=message, kind="rate_limit_error", code=code, headers=headers)
+
+
+def _unauthorized(message: str) -> ApiError:
+    headers = {"www-authenticate": "Bearer"}
+    return ApiError(status=401, message=message, kind="authentication_error", code="invalid_api_key", headers=headers)

@@ -1,0 +1,72 @@
+"""Who may call the server: the gate for what the database holds, and what is kept beside it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from stairstream.config.server import ServerConfig
+from stairstream.server.access.budgets import Ledger
+from stairstream.server.access.gate import Gate, OpenGate
+from stairstream.server.access.keyed_gate import KeyedGate
+from stairstream.server.access.keys import KeyRing
+from stairstream.server.access.limits import Places
+from stairstream.server.beside import working_beside
+from stairstream.server.history.archive import Archive
+from stairstream.server.storage.base import Storage, StorageFailed
+from stairstream.server.storage.sqlite import open_sqlite
+
+FOLLOW_S = 1.0
+"""How soon a key that was made or revoked elsewhere is known here. SQLite tells nobody, so it must be asked."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """The gate; `archive` is None where no history is kept."""
+
+    gate: Gate
+    needs_key: bool
+    archive: Archive | None = None
+
+
+@asynccontextmanager
+async def open_access(settings: ServerConfig, places: Places) -> AsyncIterator[Access]:
+    """The keyed gate if any key was ever made, even if it is revoked now; else the open one. Open for the block.
+
+    Where neither a key nor history is wanted, no database is made.
+    """
+    file = settings.database_file
+    if not (settings.history or file.exists()):
+        yield Access(gate=OpenGate(places), needs_key=False)
+        return
+    async with AsyncExitStack() as stack:
+        storage = await stack.enter_async_context(open_sqlite(file))
+        ring = KeyRing(keys := await storage.keys())
+        if not (settings.history or keys):
+            yield Access(gate=OpenGate(places), needs_key=False)
+            return
+        ledger = Ledger(storage)
+        await stack.enter_async_context(ledger.open())
+        archive = None
+        if settings.history:
+            archive = Archive(storage, ledger, settings)
+            await stack.enter_async_context(working_beside(archive.tend()))
+        if not keys:
+            yield Access(gate=OpenGate(places), needs_key=False, archive=archive)
+            return
+        await stack.enter_async_context(working_beside(follow_keys(storage, ring)))
+        yield Access(gate=KeyedGate(places, ring, ledger), needs_key=True, archive=archive)
+
+
+async def follow_keys(storage: Storage, ring: KeyRing) -> None:
+    """Keep the ring as the database is, until cancelled."""
+    while True:
+        await asyncio.sleep(FOLLOW_S)
+        try:
+            if await storage.has_changed():
+                ring.replace(await storage.keys())
+        except StorageFailed as exc:
+            _log.error("keys stay as they were: %s", exc)

@@ -1,0 +1,1 @@
+"""From a request's body to what is to be run, whatever the protocol."""

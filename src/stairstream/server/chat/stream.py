@@ -1,0 +1,100 @@
+"""The events of a run become chunks of a chat completion; on the hot path that is one encoding of a text per token."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from stairstream.core.events import Called, Event, RunEnded, Thought, Wrote
+from stairstream.engine.run import Run
+from stairstream.server.asking.asking import Asking
+from stairstream.server.chat.showing import FirstProposal
+from stairstream.server.errors import ApiError, error_of_run
+from stairstream.server.http.sse_out import DONE
+from stairstream.server.runs.answer import make_finish_reason, make_result, make_usage
+from stairstream.server.runs.event_json import encode_event_json
+from stairstream.server.wire import ChatCompletionChunk, FunctionDelta, ToolCallDelta
+
+encode = msgspec.json.Encoder().encode
+_CHOICE = b'[{"index":0,"delta":{'
+_ROLE = b'"role":"assistant",'
+_TAIL = b'},"finish_reason":null}]}\n\n'
+
+
+class ChunkStream:
+    """Gives the bytes for each batch of events. `error` is what the run failed of, None while it has not."""
+
+    def __init__(self, asking: Asking, run: Run, created: int) -> None:
+        self._asking = asking
+        self._run = run
+        self._answer = run.graph.answer
+        head = ChatCompletionChunk(
+            id=f"chatcmpl-{run.id}", object="chat.completion.chunk", created=created, model=asking.model, choices=[]
+        )
+        self._head = b"data: " + encode(head)[: -len(b"[]}")]
+        self._next = self._head + _CHOICE + b'"content":'
+        self._has_begun = False
+        self._held: list[bytes] = []
+        self._proposal = FirstProposal(run) if asking.show == "thinking" else None
+        self._tells_events = asking.show == "events"
+        self.is_over = False
+        self.error: ApiError | None = None
+
+    def tell(self, batch: Sequence[Event]) -> bytes:
+        """The chunks for these events; nothing before the first word of anybody, so that a failure can be a status."""
+        parts, self._held = self._held, []
+        for event in batch:
+            if isinstance(event, Wrote) and event.agent == self._answer:
+                if self._has_begun:
+                    parts += (self._next, encode(self._run.text(event)), _TAIL)
+                else:
+                    parts += (self._begin(), b'"content":', encode(self._run.text(event)), _TAIL)
+                self._proposal = None
+            else:
+                self._tell_other(event, parts)
+        if self._has_begun or self.is_over:
+            return b"".join(parts)
+        self._held = parts
+        return b""
+
+    def _tell_other(self, event: Event, parts: list[bytes]) -> None:
+        """Anything but a word of the answer."""
+        if self._tells_events:
+            if isinstance(event, Wrote | Thought) and not self._has_begun:
+                parts += (self._begin(), b'"content":""', _TAIL)
+            told = b',"stairstream":{"event":%s}' % encode_event_json(event, self._run)
+            parts.append(self._chunk(b"[]", told))
+        if self._proposal is not None and (words := self._proposal.tell(event)):
+            parts += (self._begin(), b'"reasoning_content":', encode(words), _TAIL)
+        if isinstance(event, Called) and event.agent == self._answer:
+            parts += (self._begin(), b'"tool_calls":[', encode(_call_delta(event)), b"]", _TAIL)
+        elif isinstance(event, RunEnded):
+            parts.append(self._end(event))
+
+    def _begin(self) -> bytes:
+        """The beginning of a chunk up to what is new; the first of all says who speaks."""
+        role = b"" if self._has_begun else _ROLE
+        self._has_begun = True
+        return self._head + _CHOICE + role
+
+    def _end(self, event: RunEnded) -> bytes:
+        self.is_over = True
+        answer = self._asking.answer_of(self._run)
+        result = encode(make_result(self._asking, self._run.id, answer))
+        if event.reason in ("failed", "cancelled"):
+            self.error = error_of_run(self._run, event)
+            return b'data: %s,"stairstream":%s}\n\n' % (encode(self.error.body())[:-1], result)
+        finish = b'},"finish_reason":%s}]' % encode(make_finish_reason(event.reason, self._asking))
+        begin = _CHOICE if self._has_begun else _CHOICE + _ROLE + b'"content":""'
+        told = b',"stairstream":' + result
+        if not self._asking.wants_usage:
+            return self._chunk(begin + finish, told) + DONE
+        usage = b',"usage":' + encode(make_usage(answer))
+        return self._chunk(begin + finish) + self._chunk(b"[]", usage + told) + DONE
+
+    def _chunk(self, choices: bytes, more: bytes = b"") -> bytes:
+        return self._head + choices + more + b"}\n\n"
+
+
+def _call_delta(event: Called) -> ToolCallDelta:
+    function = FunctionDelta(name=event.name, arguments=event.arguments)
+    return ToolCallDelta(index=event.index, id=event.id, type="function" if event.id else None, function=function)

@@ -1,0 +1,1 @@
+"""How requests come in and answers go out over one connection; nothing here knows of runs."""

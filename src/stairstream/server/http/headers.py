@@ -1,0 +1,40 @@
+"""What a client is told before the first byte: headers. What others wrote never stands in them as it came."""
+
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from stairstream.engine.run import Run
+from stairstream.server.asking.asking import Asking
+
+MOST_LISTED = 32
+_LONGEST = 64
+
+
+def make_headers(asking: Asking, run: Run) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer."""
+    headers = [
+        (b"x-stairstream-run", run.id.encode()),
+        (b"x-stairstream-pipeline", quote_name(asking.pipeline.settings.name)),
+        (b"x-stairstream-policy", quote_name(asking.policy_name)),
+    ]
+    if asking.ignored:
+        headers.append((b"x-stairstream-ignored", list_names(asking.ignored)))
+    if asking.notes:
+        headers.append((b"x-stairstream-note", b"; ".join(quote(note, safe=_SAFE).encode() for note in asking.notes)))
+    return headers
+
+
+_SAFE = " !\"#$&'()*+,/:;<=>?@[]^`{|}~"
+"""All that may stand in a header and is printable, but for the percent sign that quotes the rest."""
+
+
+def quote_name(name: str) -> bytes:
+    """A name, short, with all but plain characters in percent encoding, commas too."""
+    return quote(name[:_LONGEST], safe="./:[]@+ ").encode()
+
+
+def list_names(names: Iterable[str]) -> bytes:
+    """Names with commas between them; not more than MOST_LISTED."""
+    listed = [*names]
+    more = [b"..."] if len(listed) > MOST_LISTED else []
+    return b", ".join([*map(quote_name, listed[:MOST_LISTED]), *more])

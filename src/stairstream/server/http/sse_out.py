@@ -1,0 +1,81 @@
+"""Server-sent events as an HTTP answer: begun late, and kept alive in silence.
+
+The status is sent with the first bytes, so that a failure before them can still be a status. Whoever writes gives all
+that is there in one piece; sending waits for a client that reads slowly, which makes the next piece larger, and
+`connection.py` cuts off one that does not read.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from stairstream.server.http.exchange import Exchange
+
+EVENT_STREAM: tuple[tuple[bytes, bytes], ...] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold back what it has not much of
+)
+DONE = b"data: [DONE]\n\n"
+SILENCE_S = 15.0
+"""After so much of it comes a comment; what stands between a client and us often gives up at 30 or 60."""
+
+COMMENT = b": still at it\n\n"
+
+
+class SseOut:
+    """The event stream that answers a request. `tend()` runs beside whoever writes."""
+
+    __slots__ = ("_begins", "_exchange", "_headers", "_is_writing", "_keep_alive", "_since_s", "_time", "is_begun")
+
+    def __init__(
+        self, exchange: Exchange, headers: Sequence[tuple[bytes, bytes]] = (), *, keep_alive: bytes = COMMENT
+    ) -> None:
+        """`headers` go out with the status; what they say must be known by the first bytes."""
+        self._exchange = exchange
+        self._keep_alive = keep_alive
+        self._headers = headers
+        self._begins = asyncio.Lock()
+        self._time = asyncio.get_running_loop().time
+        self._since_s = self._time()
+        self._is_writing = False
+        self.is_begun = False
+        """Whether the status has gone out: with the first bytes, or with the first `keep_alive` before them."""
+
+    async def begin(self) -> None:
+        """Send status 200 and the headers, if that has not been done."""
+        async with self._begins:
+            if not self.is_begun:
+                await self._exchange.begin(200, [*EVENT_STREAM, *self._headers])
+                self.is_begun = True
+
+    async def write(self, events: bytes, *, is_last: bool = False) -> None:
+        """Send complete events; waits while the client has too much unread."""
+        self._is_writing = True
+        if not self.is_begun:
+            await self.begin()
+        await self._exchange.write(events, is_last=is_last)
+        self._is_writing = False
+        self._since_s = self._time()
+
+    async def tend(self) -> None:
+        """Send `keep_alive` after each SILENCE_S without a word; runs until it is cancelled."""
+        while True:
+            due_s = self._since_s + SILENCE_S
+            if due_s > self._time():
+                await _sleep_until(due_s)
+            else:
+                if not self._is_writing:
+                    await self.begin()
+                    await self._exchange.write(self._keep_alive)
+                self._since_s = self._time()
+
+
+async def _sleep_until(due_s: float) -> None:
+    """As asyncio.sleep, but to the very instant."""
+    loop = asyncio.get_running_loop()
+    alarm = loop.create_future()
+    timer = loop.call_at(due_s, alarm.set_result, None)
+    try:
+        await alarm
+    finally:
+        timer.cancel()

@@ -1,0 +1,52 @@
+"""Every answered request as a value, for whoever counts or logs requests. Runs are told elsewhere: see `Finished`."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from stairstream.server.http.exchange import AsgiApp, AsgiMessage, Receive, Scope, Send
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A request that is over. `route` is the pattern that its path fits, None where nothing is there.
+
+    `status` is None where its client left before it had one.
+    """
+
+    method: str
+    route: str | None
+    path: str
+    status: int | None
+    total_s: float
+
+
+class Watched:
+    """The app, with somebody told of each request that it has answered."""
+
+    def __init__(self, app: AsgiApp, observers: Sequence[Callable[[Answered], None]]) -> None:
+        self._app = app
+        self._observers = tuple(observers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        clock, status = asyncio.get_running_loop().time, None
+        start_s = clock()
+
+        async def send_seen(message: AsgiMessage) -> None:
+            nonlocal status
+            if status is None:
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_seen)
+        finally:
+            answered = Answered(
+                method=scope["method"],
+                route=getattr(scope.get("route"), "path", None),
+                path=scope["path"],
+                status=status,
+                total_s=clock() - start_s,
+            )
+            for observe in self._observers:
+                observe(answered)

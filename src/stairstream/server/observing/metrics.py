@@ -1,0 +1,137 @@
+"""`/metrics` for Prometheus: what runs were like and what they used, per pipeline and model.
+
+Every number of a run comes from its events by pure functions; nothing is counted beside them.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import prometheus_client as prometheus
+from starlette.routing import Route
+
+from stairstream.core.costs import cost_of, usage_by_model
+from stairstream.core.events import AgentEnded, Event, Noted
+from stairstream.core.graph import Agent
+from stairstream.core.session import Note, Usage
+from stairstream.server.access.gate import Gate
+from stairstream.server.http.exchange import Exchange
+from stairstream.server.http.routes import route
+from stairstream.server.http.watching import Answered
+from stairstream.server.service import Finished
+
+SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
+NO_ROUTE = "none"
+"""What a path is called where nothing is: whatever a client makes up must not become a label."""
+
+
+class Metrics:
+    """Counts requests and runs, in a registry of its own."""
+
+    def __init__(self, count_runs: Callable[[], int]) -> None:
+        """`count_runs` says how many are under way."""
+        self.registry = prometheus.CollectorRegistry()
+        self._requests = self._counter("requests", "Requests, by the status of their answer", "route", "status")
+        self._runs = self._counter("runs", "Runs, by how they ended", "pipeline", "ended")
+        self._degraded = self._counter("degraded_runs", "Runs that had to do without something", "pipeline")
+        self._tokens = self._counter(
+            "tokens",
+            "Tokens; prompt ones are cached, computed, or unknown where the endpoint does not say",
+            *("pipeline", "model", "kind"),
+        )
+        self._cost = self._counter("cost", "Money, in the currency of the models' prices", "pipeline", "model")
+        self._errors = self._counter(
+            "upstream_errors",
+            "What models failed of: retry, failover, failed (words stay), dropped (before the first word)",
+            *("pipeline", "model", "kind"),
+        )
+        self._updates = self._counter("updates", "Steps of answering agents after their first", "pipeline")
+        self._first_token = self._seconds("first_token", "From a run's start to the answer's first token")
+        self._longest_gap = self._seconds("longest_gap", "Longest pause between two pieces of an answer")
+        self._total = self._seconds("run", "From a run's start to its end")
+        under_way = prometheus.Gauge("stairstream_runs_under_way", "Runs now", registry=self.registry)
+        under_way.set_function(count_runs)
+
+    def count_request(self, answered: Answered) -> None:
+        """Take in a request."""
+        self._requests.labels(answered.route or NO_ROUTE, answered.status or "left").inc()
+
+    def count_run(self, finished: Finished) -> None:
+        """Take in a run."""
+        summary, pipeline = finished.answer.summary, finished.answer.pipeline.name
+        self._runs.labels(pipeline, summary.reason).inc()
+        self._updates.labels(pipeline).inc(summary.updates)
+        self._total.labels(pipeline).observe(summary.total_s)
+        if summary.first_token_s is not None:
+            self._first_token.labels(pipeline).observe(summary.first_token_s)
+            self._longest_gap.labels(pipeline).observe(summary.longest_gap_s)
+        if summary.degraded:
+            self._degraded.labels(pipeline).inc()
+        for model, usage in used_by_model(finished).items():
+            for kind, number in tokens_by_kind(usage).items():
+                self._tokens.labels(pipeline, model, kind).inc(number)
+            price = finished.asking.pipeline.models[model].common.price
+            if price is not None:
+                self._cost.labels(pipeline, model).inc(cost_of(usage, price))
+        for (model, kind), number in errors_by_model(finished).items():
+            self._errors.labels(pipeline, model, kind).inc(number)
+
+    def render(self) -> bytes:
+        """The page."""
+        return prometheus.generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> prometheus.Counter:
+        return prometheus.Counter(f"stairstream_{name}", text, labels, registry=self.registry)
+
+    def _seconds(self, name: str, text: str) -> prometheus.Histogram:
+        return prometheus.Histogram(
+            f"stairstream_{name}_seconds", text, ["pipeline"], buckets=SECONDS, registry=self.registry
+        )
+
+
+def used_by_model(finished: Finished) -> dict[str, Usage]:
+    """What a run used of each model, over all its agents."""
+    found: dict[str, Usage] = {}
+    for agent in finished.graph.agents:
+        for model, usage in usage_by_model(finished.events, agent).items():
+            found[model] = found[model] + usage if model in found else usage
+    return found
+
+
+def tokens_by_kind(usage: Usage) -> Mapping[str, int]:
+    """Every token once."""
+    if usage.cached_tokens is None:
+        return {"unknown": usage.prompt_tokens, "completion": usage.completion_tokens}
+    computed = usage.prompt_tokens - usage.cached_tokens
+    return {"cached": usage.cached_tokens, "computed": computed, "completion": usage.completion_tokens}
+
+
+def errors_by_model(finished: Finished) -> Counter[tuple[str, str]]:
+    """How often each model failed, and how that went on."""
+    found: Counter[tuple[str, str]] = Counter()
+    for agent in finished.graph.agents:
+        found.update(_errors_of(agent, finished.events))
+    return found
+
+
+def _errors_of(agent: Agent, events: Iterable[Event]) -> Iterator[tuple[str, str]]:
+    models = deque((agent.model, *agent.fallbacks))
+    for event in events:
+        match event:
+            case Noted(agent=agent.name, note=Note(kind="retry" | "failover" as kind)):
+                yield models[0], kind
+                if kind == "failover":
+                    models.popleft()
+            case AgentEnded(agent=agent.name, reason="failed" | "dropped" as reason):
+                yield models[0], reason
+            case _:
+                pass
+
+
+def make_metrics_route(metrics: Metrics, gate: Gate) -> Route:
+    """`GET /metrics`, for whoever the gate knows."""
+
+    async def show(exchange: Exchange) -> None:
+        gate.identify(exchange.headers)
+        await exchange.answer(200, metrics.render(), [(b"content-type", prometheus.CONTENT_TYPE_LATEST.encode())])
+
+    return route("GET", "/metrics", show)

@@ -1,0 +1,1 @@
+"""Runs of the server, and how a protocol answers by one."""

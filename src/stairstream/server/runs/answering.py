@@ -1,0 +1,115 @@
+"""A POST that a run answers, in whatever protocol: who asks what; then the answer as it comes, or whole.
+
+Protocols are translations at this edge: each reads a body as an `Asking`, and puts what came of the run in its own
+words. How a run is admitted, started, left and counted is here, once.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import msgspec
+
+from stairstream.core.events import Event, RunEnded
+from stairstream.engine.run import Run
+from stairstream.server.access.gate import Caller, Grant
+from stairstream.server.asking.asking import Asking
+from stairstream.server.errors import ApiError, error_of_run
+from stairstream.server.http.exchange import JSON, Exchange, Handler
+from stairstream.server.http.headers import make_headers
+from stairstream.server.http.leaving import leave_with_client
+from stairstream.server.http.sse_out import SseOut
+from stairstream.server.service import Service
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Telling(Protocol):
+    """A run's events as the bytes of a stream."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last byte has been told."""
+
+    @property
+    def error(self) -> ApiError | None:
+        """What the run failed of, None while it has not."""
+
+    def tell(self, batch: Sequence[Event]) -> bytes:
+        """The bytes for these events; none before the first word of anybody, so that a failure can be a status."""
+
+
+class Reply(Protocol):
+    """A request that has been read, and how its protocol answers it. `created` is a date, in seconds."""
+
+    @property
+    def asking(self) -> Asking:
+        """What is to be run."""
+
+    @property
+    def keep_alive(self) -> bytes:
+        """What is sent when nothing has been for a while: a comment, or an event that says nothing."""
+
+    def stream(self, run: Run, created: int) -> Telling:
+        """The answer as it comes."""
+
+    def whole(self, run: Run, created: int) -> object:
+        """The answer of a run that has ended well, to be encoded as JSON."""
+
+
+ReadReply = Callable[[bytes, Service, Caller], Awaitable[Reply]]
+"""Reads a body of that caller's; raises ApiError, which names the parameter."""
+
+
+def answer_by_run(service: Service, read: ReadReply) -> Handler:
+    """The handler for a protocol."""
+
+    async def answer(exchange: Exchange) -> None:
+        caller = service.gate.identify(exchange.headers)
+        reply = await read(await exchange.read_body(), service, caller)
+        admission = service.gate.admit(caller, reply.asking.wanted)
+        give = _stream if reply.asking.is_stream else _give_whole
+        await give(service, exchange, reply, caller, admission)
+
+    return answer
+
+
+async def _stream(
+    service: Service,
+    exchange: Exchange,
+    reply: Reply,
+    caller: Caller,
+    admission: AbstractAsyncContextManager[Grant],
+) -> None:
+    """The answer as it comes. Until something is there to be sent, a failure is still a status."""
+    async with (
+        leave_with_client(exchange.receive) as start_beside,
+        service.runs.open(reply.asking, caller, admission) as run,
+    ):
+        out = SseOut(exchange, make_headers(reply.asking, run), keep_alive=reply.keep_alive)
+        start_beside(out.tend())
+        telling = reply.stream(run, int(service.wall_clock()))
+        async for batch in run.batches():
+            told = telling.tell(batch)
+            if telling.error is not None and not out.is_begun:
+                raise telling.error
+            if told:
+                await out.write(told, is_last=telling.is_over)
+
+
+async def _give_whole(
+    service: Service,
+    exchange: Exchange,
+    reply: Reply,
+    caller: Caller,
+    admission: AbstractAsyncContextManager[Grant],
+) -> None:
+    """The answer once it is complete; one that broke off is an error."""
+    async with leave_with_client(exchange.receive), service.runs.open(reply.asking, caller, admission) as run:
+        created = int(service.wall_clock())
+        await run.wait_ended()
+        end = run.past[-1]
+        assert isinstance(end, RunEnded)
+        if end.reason in ("failed", "cancelled"):
+            raise error_of_run(run, end)
+        await exchange.answer(200, _encode(reply.whole(run, created)), [JSON, *make_headers(reply.asking, run)])

@@ -1,0 +1,139 @@
+"""/v1/runs: every event of a run as it happens, and coming back to a run that was left.
+
+An event's id is its number, from 0 on; whoever says which one came last gets exactly those behind it. The same goes for
+the run of a chat completion: its id is in the header `x-stairstream-run`.
+"""
+
+from collections.abc import Sequence
+
+from starlette.routing import Route
+
+from stairstream.core.events import Event, RunEnded
+from stairstream.engine.run import Run
+from stairstream.server.asking.request import read_chat
+from stairstream.server.errors import ApiError
+from stairstream.server.http.exchange import Exchange, Handler
+from stairstream.server.http.headers import make_headers
+from stairstream.server.http.leaving import leave_with_client
+from stairstream.server.http.routes import route
+from stairstream.server.http.sse_out import SseOut
+from stairstream.server.runs.answer import make_result, make_usage
+from stairstream.server.runs.event_json import encode_event_json
+from stairstream.server.runs.live import LiveRun, LiveRuns
+from stairstream.server.service import Service
+from stairstream.server.wire import RunOut
+
+LAST_ID = "last-event-id"
+
+
+def make_run_routes(service: Service, live: LiveRuns) -> list[Route]:
+    """The routes of runs; `live` is where those of the service live."""
+    return [
+        route("POST", "/v1/runs", begin_run(service)),
+        route("GET", "/v1/runs/{run}", show_run(service, live)),
+        route("DELETE", "/v1/runs/{run}", cancel_run(service, live)),
+        route("GET", "/v1/runs/{run}/events", attach_to_run(service, live)),
+    ]
+
+
+def begin_run(service: Service) -> Handler:
+    """The handler that starts a run, of the body of a chat completion, and streams its events."""
+
+    async def begin(exchange: Exchange) -> None:
+        caller = service.gate.identify(exchange.headers)
+        asking = read_chat(await exchange.read_body(), service)
+        admission = service.gate.admit(caller, asking.wanted)
+        async with (
+            leave_with_client(exchange.receive) as start_beside,
+            service.runs.open(asking, caller, admission) as run,
+        ):
+            out = SseOut(exchange, make_headers(asking, run))
+            start_beside(out.tend())
+            await _send_events(out, run, 0)
+
+    return begin
+
+
+def attach_to_run(service: Service, live: LiveRuns) -> Handler:
+    """The handler that streams the events behind the one that the header `last-event-id` names.
+
+    204 if there are none and never will be: then a browser does not come back.
+    """
+
+    async def attach(exchange: Exchange) -> None:
+        caller = service.gate.identify(exchange.headers)
+        await exchange.read_body()
+        with live.attach(caller, exchange.path_params["run"]) as one:
+            start = _read_last_id(exchange, one.run)
+            if one.run.is_over and start == len(one.run.past):
+                await exchange.begin(204, [])
+                await exchange.write(b"", is_last=True)
+                return
+            async with leave_with_client(exchange.receive) as start_beside:
+                out = SseOut(exchange, make_headers(one.asking, one.run))
+                start_beside(out.tend())
+                await _send_events(out, one.run, start)
+
+    return attach
+
+
+def show_run(service: Service, live: LiveRuns) -> Handler:
+    """The handler that tells how a run stands."""
+
+    async def show(exchange: Exchange) -> None:
+        caller = service.gate.identify(exchange.headers)
+        await exchange.answer_json(_describe(live.find(caller, exchange.path_params["run"])))
+
+    return show
+
+
+def cancel_run(service: Service, live: LiveRuns) -> Handler:
+    """The handler that ends a run, if it is not over, and tells how it stood."""
+
+    async def cancel(exchange: Exchange) -> None:
+        caller = service.gate.identify(exchange.headers)
+        one = live.find(caller, exchange.path_params["run"])
+        await live.cancel(one)
+        await exchange.answer_json(_describe(one))
+
+    return cancel
+
+
+async def _send_events(out: SseOut, run: Run, position: int) -> None:
+    """Every event from that number on, to the end of the run."""
+    async for batch in run.batches(position):
+        await out.write(_encode(batch, run, position), is_last=isinstance(batch[-1], RunEnded))
+        position += len(batch)
+
+
+def _encode(batch: Sequence[Event], run: Run, position: int) -> bytes:
+    numbered = enumerate(batch, position)
+    return b"".join(b"id: %d\ndata: %s\n\n" % (number, encode_event_json(event, run)) for number, event in numbered)
+
+
+def _read_last_id(exchange: Exchange, run: Run) -> int:
+    """The number of the first event that is to be sent."""
+    last = exchange.headers.get(LAST_ID, "")
+    if not last:
+        return 0
+    num_events = len(run.past)
+    if not (last.isascii() and last.isdigit() and len(last) < 16 and int(last) < num_events):
+        message = f"{LAST_ID}: {last[:40]!r} is no event of this run; its events are 0 to {num_events - 1} so far"
+        raise ApiError(status=400, message=message, param=LAST_ID)
+    return int(last) + 1
+
+
+def _describe(one: LiveRun) -> RunOut:
+    run, asking = one.run, one.asking
+    events = run.past
+    answer = asking.pipeline.make_answer(run, events)
+    return RunOut(
+        id=run.id,
+        object="run",
+        model=asking.model,
+        status="over" if run.is_over else "running",
+        answer=run.answer,
+        num_events=len(events),
+        usage=make_usage(answer),
+        stairstream=make_result(asking, run.id, answer),
+    )

@@ -1,0 +1,193 @@
+"""Where runs live: each in a task of its own, so that one can outlive the client that asked for it.
+
+A run lives as long as somebody listens, and `keep_s` longer where its request said so; once over, it can be read for
+as long again. It belongs to the key that made it: for all others it is not there.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from stairstream.engine.run import Run
+from stairstream.server.access.gate import Caller, Grant
+from stairstream.server.asking.asking import Asking
+from stairstream.server.errors import ApiError
+from stairstream.server.service import BriefRuns, Observer
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class LiveRun:
+    """A run with those who listen to it. `error` is a failure of ours that broke it off."""
+
+    run: Run
+    asking: Asking
+    caller: Caller
+    host: asyncio.Task[None]
+    error: BaseException | None = None
+    num_listeners: int = 0
+    forgetting: asyncio.TimerHandle | None = None
+
+
+class LiveRuns:
+    """The runs of a server, while `serve()` is open: what `service.Runs` asks for, and re-attaching to them."""
+
+    def __init__(self, observers: Sequence[Observer] = (), *, most_kept: int = 256) -> None:
+        """Of runs that are over at most `most_kept` are kept: beyond that the oldest go first."""
+        self._brief = BriefRuns(observers)
+        self._most_kept = most_kept
+        self._tasks: asyncio.TaskGroup | None = None
+        self._hosts: set[asyncio.Task[None]] = set()
+        self._live: dict[str, LiveRun] = {}
+
+    @property
+    def num_running(self) -> int:
+        """Runs that are not over, those that wait to begin included."""
+        return len(self._hosts)
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[None]:
+        """Runs may be opened in this block; leaving it ends them all."""
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                try:
+                    yield
+                finally:
+                    self._tasks = None
+                    for host in self._hosts:
+                        host.cancel()
+        except BaseExceptionGroup as group:
+            # hosts hand over what they fail of: this is what was raised in the block, and comes out as it was
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
+        finally:
+            for live in [*self._live.values()]:
+                self._forget(live)
+
+    @asynccontextmanager
+    async def open(
+        self, asking: Asking, caller: Caller, admission: AbstractAsyncContextManager[Grant]
+    ) -> AsyncIterator[Run]:
+        """A run, as in `service.Runs`: without `keep_s` leaving the block ends it, unless others listen."""
+        if self._tasks is None:
+            raise _stopping()
+        opened: asyncio.Future[LiveRun] = asyncio.get_running_loop().create_future()
+        host = self._tasks.create_task(self._host(asking, caller, admission, opened))
+        self._hosts.add(host)
+        host.add_done_callback(self._hosts.discard)
+        try:
+            live = await opened
+        except asyncio.CancelledError:
+            host.cancel()
+            raise
+        with self._listen(live):
+            yield live.run
+        if live.error is not None:
+            raise live.error
+
+    @contextmanager
+    def attach(self, caller: Caller, run_id: str) -> Iterator[LiveRun]:
+        """Listen to a run: it lives at least as long as the block is open."""
+        with self._listen(self.find(caller, run_id)) as live:
+            yield live
+
+    def find(self, caller: Caller, run_id: str) -> LiveRun:
+        """A run of this caller's; ApiError 404 if there is none, or it is somebody else's."""
+        live = self._live.get(run_id)
+        if live is None or live.caller.key_id != caller.key_id:
+            raise ApiError(status=404, message=f"there is no run {run_id!r}; it may be over", code="run_not_found")
+        return live
+
+    async def cancel(self, live: LiveRun) -> None:
+        """End a run now; those who listen get its last events."""
+        live.host.cancel()
+        await live.run.wait_ended()
+
+    # A run's own task
+
+    async def _host(
+        self,
+        asking: Asking,
+        caller: Caller,
+        admission: AbstractAsyncContextManager[Grant],
+        opened: asyncio.Future[LiveRun],
+    ) -> None:
+        """Hold the run open until it is over."""
+        live: LiveRun | None = None
+        host = asyncio.current_task()
+        assert host is not None
+        try:
+            async with self._brief.open(asking, caller, admission) as run:
+                live = self._live[run.id] = LiveRun(run=run, asking=asking, caller=caller, host=host)
+                opened.set_result(live)
+                await run.wait_ended()
+        except asyncio.CancelledError:
+            if not opened.done():
+                opened.set_exception(_stopping())
+            raise
+        except Exception as exc:
+            # whatever it is, it goes to whoever asked: raised here it would end everybody's runs
+            self._hand_over(exc, live, opened)
+        finally:
+            if live is not None:
+                self._let_go(live)
+                self._forget_oldest()
+
+    def _hand_over(self, exc: Exception, live: LiveRun | None, opened: asyncio.Future[LiveRun]) -> None:
+        if live is None and not opened.done():
+            opened.set_exception(exc)
+        elif live is not None and live.num_listeners:
+            live.error = exc
+        else:
+            _log.error("a run broke off with nobody listening", exc_info=exc)
+
+    # Who listens, and how long a run is kept
+
+    @contextmanager
+    def _listen(self, live: LiveRun) -> Iterator[LiveRun]:
+        live.num_listeners += 1
+        _stop_timer(live)
+        try:
+            yield live
+        finally:
+            live.num_listeners -= 1
+            self._let_go(live)
+
+    def _let_go(self, live: LiveRun) -> None:
+        """A listener has left, or the run is over: with nobody there, its time runs."""
+        if live.num_listeners or self._live.get(live.run.id) is not live:
+            return
+        _stop_timer(live)
+        if live.asking.keep_s > 0 and self._tasks is not None:
+            loop = asyncio.get_running_loop()
+            live.forgetting = loop.call_later(live.asking.keep_s, self._forget, live)
+        else:
+            self._forget(live)
+
+    def _forget(self, live: LiveRun) -> None:
+        _stop_timer(live)
+        self._live.pop(live.run.id, None)
+        if not live.run.is_over:
+            live.host.cancel()
+
+    def _forget_oldest(self) -> None:
+        if len(self._live) > self._most_kept:
+            over = [live for live in self._live.values() if live.run.is_over and not live.num_listeners]
+            for live in over[: max(0, len(over) - self._most_kept)]:
+                self._forget(live)
+
+
+def _stop_timer(live: LiveRun) -> None:
+    if live.forgetting is not None:
+        live.forgetting.cancel()
+        live.forgetting = None
+
+
+def _stopping() -> ApiError:
+    return ApiError(
+        status=503, message="the server is stopping; try again", kind="server_error", headers={"retry-after": "1"}
+    )

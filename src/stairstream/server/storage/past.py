@@ -1,0 +1,115 @@
+"""Past runs as rows of SQLite. The list is made of small rows; words and events, which are large, lie beside them."""
+
+import sqlite3
+import zlib
+from typing import Any
+
+from stairstream.server.access.gate import Used
+from stairstream.server.storage.base import PastLine, PastPlace, PastRun
+
+PAST_TABLES = """
+    DROP TABLE past_runs;
+    CREATE TABLE past_runs (
+        id TEXT PRIMARY KEY, key_id TEXT, pipeline TEXT NOT NULL, model TEXT NOT NULL, question TEXT NOT NULL,
+        started_at_s REAL NOT NULL, first_token_s REAL, total_s REAL NOT NULL, reason TEXT NOT NULL,
+        prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cost REAL, size_bytes INTEGER NOT NULL
+    );
+    CREATE INDEX past_runs_by_key ON past_runs (key_id, started_at_s, id);
+    CREATE INDEX past_runs_by_age ON past_runs (started_at_s, id, size_bytes);
+    CREATE TABLE past_words (
+        id TEXT PRIMARY KEY REFERENCES past_runs ON DELETE CASCADE, conversation BLOB NOT NULL,
+        num_passing INTEGER NOT NULL, answer TEXT NOT NULL, tool_calls TEXT NOT NULL, result TEXT NOT NULL,
+        events BLOB NOT NULL
+    );
+"""
+"""What was written before there were events was never read by anything. Conversations and events are packed."""
+
+_LINE = (
+    "id, key_id, pipeline, model, question, started_at_s, first_token_s, total_s, reason,"
+    " prompt_tokens, completion_tokens, cost"
+)
+
+
+def add_past(database: sqlite3.Connection, past: PastRun) -> None:
+    """Write a run down, unless it is there."""
+    conversation = zlib.compress(past.conversation.encode())
+    events = zlib.compress(past.events)
+    used, size_bytes = past.used, len(conversation) + len(events) + 2 * len(past.answer) + len(past.result)
+    added = database.execute(
+        "INSERT OR IGNORE INTO past_runs VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        (
+            *(past.id, past.key_id, past.pipeline, past.model, past.question),
+            *(past.started_at_s, past.first_token_s, past.total_s, past.reason),
+            *(used.prompt_tokens, used.completion_tokens, used.cost, size_bytes),
+        ),
+    )
+    if added.rowcount:
+        database.execute(
+            "INSERT INTO past_words VALUES (?,?,?,?,?,?,?)",
+            (past.id, conversation, past.num_passing, past.answer, past.tool_calls, past.result, events),
+        )
+
+
+def list_past(
+    database: sqlite3.Connection, key_id: str | None, pipeline: str | None, behind: PastPlace | None, most: int
+) -> list[PastLine]:
+    """As in Storage."""
+    where, values = ["key_id IS ?"], [key_id]
+    if pipeline is not None:
+        where.append("pipeline = ?")
+        values.append(pipeline)
+    place = () if behind is None else (behind.started_at_s, behind.id)
+    if place:
+        where.append("(started_at_s, id) < (?, ?)")
+    rows = database.execute(
+        f"SELECT {_LINE} FROM past_runs WHERE {' AND '.join(where)} ORDER BY started_at_s DESC, id DESC LIMIT ?",
+        (*values, *place, most),
+    )
+    return [PastLine(**_line(*row)) for row in rows]
+
+
+def find_past(database: sqlite3.Connection, key_id: str | None, run_id: str) -> PastRun | None:
+    """As in Storage."""
+    row = database.execute(
+        f"SELECT {_LINE}, conversation, num_passing, answer, tool_calls, result, events"
+        " FROM past_runs JOIN past_words USING (id) WHERE id = ? AND key_id IS ?",
+        (run_id, key_id),
+    ).fetchone()
+    if row is None:
+        return None
+    conversation, num_passing, answer, tool_calls, result, events = row[-6:]
+    return PastRun(
+        **_line(*row[:-6]),
+        conversation=zlib.decompress(conversation).decode(),
+        num_passing=num_passing,
+        answer=answer,
+        tool_calls=tool_calls,
+        result=result,
+        events=zlib.decompress(events),
+    )
+
+
+def forget_past(database: sqlite3.Connection, key_id: str | None, run_id: str | None) -> int:
+    """As in Storage."""
+    one = "" if run_id is None else " AND id = ?"
+    values = (key_id,) if run_id is None else (key_id, run_id)
+    return database.execute(f"DELETE FROM past_runs WHERE key_id IS ?{one}", values).rowcount
+
+
+def prune_past(database: sqlite3.Connection, before_s: float, most_bytes: int) -> int:
+    """As in Storage."""
+    old = database.execute("DELETE FROM past_runs WHERE started_at_s < ?", (before_s,)).rowcount
+    beyond = database.execute(
+        "DELETE FROM past_runs WHERE id IN (SELECT id FROM ("
+        "SELECT id, sum(size_bytes) OVER (ORDER BY started_at_s DESC, id DESC) AS sum_bytes FROM past_runs"
+        ") WHERE sum_bytes > ?)",
+        (most_bytes,),
+    ).rowcount
+    return old + beyond
+
+
+def _line(*row: Any) -> dict[str, Any]:
+    *said, prompt_tokens, completion_tokens, cost = row
+    names = _LINE.split(", ")[: len(said)]
+    used = Used(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cost=cost)
+    return {**dict(zip(names, said, strict=True)), "used": used}

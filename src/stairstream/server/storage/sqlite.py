@@ -1,0 +1,283 @@
+"""The storage in a SQLite file: one connection, used by one thread. Several processes may share the file.
+
+Money is kept in whole billionths, so that sums are exact and no budget is passed by rounding.
+"""
+
+import asyncio
+import math
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stairstream.core.errors import ConfigError
+from stairstream.server.access.keys import Key, KeyLimits
+from stairstream.server.storage.base import (
+    LOST_AFTER_S,
+    Batch,
+    KeyUsage,
+    PastLine,
+    PastPlace,
+    PastRun,
+    Reservation,
+    Spent,
+    StorageFailed,
+)
+from stairstream.server.storage.past import PAST_TABLES, add_past, find_past, forget_past, list_past, prune_past
+
+T = TypeVar("T")
+
+BUSY_S = 5.0
+"""How long a write waits for another process's."""
+
+_NANO = 1_000_000_000
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE keys (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, digest BLOB NOT NULL, created_at_s REAL NOT NULL, revoked_at_s REAL,
+        requests_per_minute REAL, tokens_per_minute REAL, concurrent_runs INTEGER, budget REAL, period TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE usage (
+        key_id TEXT NOT NULL, day TEXT NOT NULL, pipeline TEXT NOT NULL, runs INTEGER NOT NULL,
+        unpriced_runs INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
+        cost_nano INTEGER NOT NULL, PRIMARY KEY (key_id, day, pipeline)
+    ) WITHOUT ROWID;
+    CREATE TABLE holders (id TEXT PRIMARY KEY, seen_at_s REAL NOT NULL) WITHOUT ROWID;
+    CREATE TABLE reservations (
+        id TEXT PRIMARY KEY, key_id TEXT NOT NULL, holder TEXT NOT NULL, cost_nano INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX reservations_by_key ON reservations (key_id);
+    CREATE TABLE past_runs (
+        id TEXT PRIMARY KEY, key_id TEXT, pipeline TEXT NOT NULL, started_at_s REAL NOT NULL, first_token_s REAL,
+        total_s REAL NOT NULL, reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
+        completion_tokens INTEGER NOT NULL, cost REAL, conversation TEXT NOT NULL, answer TEXT NOT NULL
+    );
+    """,
+    PAST_TABLES,
+)
+"""Each brings a database from the version before it; `user_version` counts them. Never change one: add another."""
+
+
+@asynccontextmanager
+async def open_sqlite(file: Path, executor: Executor | None = None) -> AsyncIterator["SqliteStorage"]:
+    """The database in that file, which is made if it is not there. Raises ConfigError if it can't be used.
+
+    `executor` None: a thread of its own.
+    """
+    thread = executor or ThreadPoolExecutor(1, "stairstream-storage")
+    loop = asyncio.get_running_loop()
+    try:
+        database = await loop.run_in_executor(thread, _open, file)
+        try:
+            yield SqliteStorage(file, database, thread)
+        finally:
+            # shielded: a server that is cancelled still closes its database, which folds the write-ahead log into it
+            await asyncio.shield(loop.run_in_executor(thread, database.close))
+    finally:
+        if executor is None:
+            thread.shutdown(wait=True)
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite itself would let everybody read it
+    except OSError as exc:
+        raise ConfigError(f"can't open the database {file}: {(exc.strerror or str(exc)).lower()}") from None
+    database = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+        database.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last commits, and harms nothing else
+        _migrate(database, file)
+    except sqlite3.Error as exc:
+        database.close()
+        raise ConfigError(f"can't use the database {file}: {exc}") from None
+    except ConfigError:
+        database.close()
+        raise
+    return database
+
+
+def _migrate(database: sqlite3.Connection, file: Path) -> None:
+    with _transaction(database):  # another process may be about to do the same
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise ConfigError(f"the database {file} was made by a newer stairstream; update this one, or name another")
+        for migration in MIGRATIONS[version:]:
+            for statement in filter(str.strip, migration.split(";")):
+                database.execute(statement)
+        database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute(
+        "BEGIN IMMEDIATE"
+    )  # takes the lock before it reads: what is checked still holds when it is written
+    try:
+        yield
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
+
+
+class SqliteStorage:
+    """As in Storage."""
+
+    def __init__(self, file: Path, database: sqlite3.Connection, thread: Executor) -> None:
+        self._file = file
+        self._database = database
+        self._thread = thread
+        self._version: int | None = None
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.Error as exc:
+            raise StorageFailed(f"the database {self._file} failed: {exc}") from exc
+
+    async def add_key(self, key: Key) -> None:
+        """As in Storage."""
+        limits = key.limits
+        values = (
+            *(key.id, key.name, key.digest, key.created_at_s, key.revoked_at_s),
+            *(limits.requests_per_minute, limits.tokens_per_minute, limits.concurrent_runs),
+            *(limits.budget, limits.period),
+        )
+        await self._call(lambda: self._database.execute("INSERT INTO keys VALUES (?,?,?,?,?,?,?,?,?,?)", values))
+
+    async def revoke_key(self, key_id: str, at_s: float) -> bool:
+        """As in Storage."""
+        statement = "UPDATE keys SET revoked_at_s = ? WHERE id = ? AND revoked_at_s IS NULL"
+        num_changed: int = await self._call(lambda: self._database.execute(statement, (at_s, key_id)).rowcount)
+        return num_changed > 0
+
+    async def keys(self) -> list[Key]:
+        """As in Storage."""
+        return [_key(*row) for row in await self._read("SELECT * FROM keys ORDER BY created_at_s, id")]
+
+    async def usage(self) -> list[KeyUsage]:
+        """As in Storage."""
+        rows = await self._read("SELECT * FROM usage ORDER BY key_id, day, pipeline")
+        return [_usage(*row) for row in rows]
+
+    async def has_changed(self) -> bool:
+        """As in Storage."""
+        ((version,),) = await self._read("PRAGMA data_version")
+        before, self._version = self._version, version
+        return bool(before != version)
+
+    async def commit(self, batch: Batch) -> list[float | None]:
+        """As in Storage."""
+        return await self._call(lambda: self._commit(batch))
+
+    async def past_runs(
+        self, key_id: str | None, *, pipeline: str | None, behind: PastPlace | None, most: int
+    ) -> list[PastLine]:
+        """As in Storage."""
+        return await self._call(lambda: list_past(self._database, key_id, pipeline, behind, most))
+
+    async def past_run(self, key_id: str | None, run_id: str) -> PastRun | None:
+        """As in Storage."""
+        return await self._call(lambda: find_past(self._database, key_id, run_id))
+
+    async def forget_runs(self, key_id: str | None, run_id: str | None) -> int:
+        """As in Storage."""
+        return await self._call(lambda: forget_past(self._database, key_id, run_id))
+
+    async def prune_runs(self, before_s: float, most_bytes: int) -> int:
+        """As in Storage."""
+        return await self._call(lambda: prune_past(self._database, before_s, most_bytes))
+
+    async def _read(self, statement: str, *values: object) -> list[Any]:
+        return await self._call(lambda: self._database.execute(statement, values).fetchall())
+
+    # In the thread
+
+    def _commit(self, batch: Batch) -> list[float | None]:
+        made = [make() for make in batch.past]  # before the lock is taken
+        with _transaction(self._database):
+            self._see_holders(batch)
+            for spent in batch.spent:
+                self._add_spent(spent)
+            for past in made:
+                add_past(self._database, past)
+            return [self._reserve(one, batch.holder) for one in batch.reserve]
+
+    def _see_holders(self, batch: Batch) -> None:
+        execute = self._database.execute
+        execute(
+            "INSERT INTO holders VALUES (?, ?) ON CONFLICT DO UPDATE SET seen_at_s = excluded.seen_at_s",
+            (batch.holder, batch.at_s),
+        )
+        execute("DELETE FROM holders WHERE seen_at_s < ?", (batch.at_s - LOST_AFTER_S,))
+        execute("DELETE FROM reservations WHERE holder NOT IN (SELECT id FROM holders)")
+
+    def _add_spent(self, spent: Spent) -> None:
+        execute = self._database.execute
+        if spent.reservation is not None:
+            execute("DELETE FROM reservations WHERE id = ?", (spent.reservation,))
+        if spent.used is None:
+            return
+        used = spent.used
+        execute(
+            "INSERT INTO usage VALUES (?, ?, ?, 1, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET runs = runs + 1,"
+            " unpriced_runs = unpriced_runs + excluded.unpriced_runs,"
+            " prompt_tokens = prompt_tokens + excluded.prompt_tokens,"
+            " completion_tokens = completion_tokens + excluded.completion_tokens,"
+            " cost_nano = cost_nano + excluded.cost_nano",
+            (
+                *(spent.key_id, spent.day, spent.pipeline, int(used.cost is None)),
+                *(used.prompt_tokens, used.completion_tokens, round((used.cost or 0.0) * _NANO)),
+            ),
+        )
+
+    def _reserve(self, wanted: Reservation, holder: str) -> float | None:
+        """None if there was enough, else what is left."""
+        (spent,) = self._database.execute(
+            "SELECT coalesce(sum(cost_nano), 0) FROM usage WHERE key_id = ? AND day >= ?", (wanted.key_id, wanted.since)
+        ).fetchone()
+        (reserved,) = self._database.execute(
+            "SELECT coalesce(sum(cost_nano), 0) FROM reservations WHERE key_id = ?", (wanted.key_id,)
+        ).fetchone()
+        cost = math.ceil(wanted.cost * _NANO)
+        left: int = round(wanted.budget * _NANO) - spent - reserved
+        if cost > left:
+            return max(0, left) / _NANO
+        self._database.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (wanted.id, wanted.key_id, holder, cost))
+        return None
+
+
+def _key(*row: Any) -> Key:
+    key_id, name, digest, created_at_s, revoked_at_s, requests, tokens, runs, budget, period = row
+    return Key(
+        id=key_id,
+        name=name,
+        digest=digest,
+        created_at_s=created_at_s,
+        revoked_at_s=revoked_at_s,
+        limits=KeyLimits(
+            requests_per_minute=requests, tokens_per_minute=tokens, concurrent_runs=runs, budget=budget, period=period
+        ),
+    )
+
+
+def _usage(*row: Any) -> KeyUsage:
+    key_id, day, pipeline, runs, unpriced, prompt, completion, cost = row
+    return KeyUsage(
+        key_id=key_id,
+        day=day,
+        pipeline=pipeline,
+        runs=runs,
+        unpriced_runs=unpriced,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        cost=cost / _NANO,
+    )
