@@ -2,17 +2,25 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from stairstream.backends.torch.backend import find_torch_model
 from stairstream.cli.eval_output import tell
 from stairstream.cli.terminal import printable
-from stairstream.core.errors import ConfigError, MissingExtra
+from stairstream.core.errors import MissingExtra
 from stairstream.train.config import TrainConfig, load_train_config
+
+if TYPE_CHECKING:
+    from stairstream.train.meters import Metrics
 
 _NEEDED = ("torch", "transformers", "gguf")
 
@@ -24,7 +32,44 @@ def train(file: Path, *, dry_run: bool, num_samples: int) -> None:
     if dry_run:
         show_samples(config, num_samples)
         return
-    raise ConfigError("only --dry-run is there yet")
+    from stairstream.train.run import train_all
+
+    with open_report() as report:
+        train_all(config, find_torch_model(config.model), report)
+    tell(f"the trained model is in {config.folder / 'model'}")
+
+
+@contextmanager
+def open_report() -> "Iterator[Callable[[Metrics], None]]":
+    """A bar per stage on standard error; lines where there is no terminal to draw it in."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda metrics: tell(f"{metrics.stage} {metrics.progress:4.0%}  {say_metrics(metrics)}")
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[said]}"))
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console) as bars:
+
+        def show(metrics: "Metrics") -> None:
+            if metrics.stage not in tasks:
+                tasks[metrics.stage] = bars.add_task(metrics.stage, total=1.0, said="")
+            bars.update(tasks[metrics.stage], completed=metrics.progress, said=say_metrics(metrics))
+
+        yield show
+
+
+def say_metrics(metrics: "Metrics") -> str:
+    """The numbers of a train step in one line."""
+    parts = [
+        f"step {metrics.step}",
+        f"loss {metrics.loss:.4f}",
+        f"{metrics.tokens_per_s:,.0f} tokens/s",
+        f"MFU {metrics.mfu:.0%}",
+        f"{metrics.memory_gib:.1f} GiB",
+    ]
+    if metrics.left_s is not None:
+        parts.append(f"{timedelta(seconds=round(metrics.left_s))} left")
+    return "  ".join(parts)
 
 
 def check_installed() -> None:

@@ -1,0 +1,89 @@
+"""Trained weights as others load them: a folder of transformers, and a GGUF file for llama.cpp."""
+
+import importlib
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stairstream.core.errors import ConfigError, ModelUnusable
+
+Weights = Mapping[str, Tensor]
+
+_NUM_HEADS = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}
+_SHUFFLED, _PLAIN = ("llama",), ("qwen2", "qwen3")
+
+
+def export_folder(network: Any, tokenizer: Any, weights: Weights, folder: Path) -> None:
+    """A folder for transformers and vLLM, weights in bfloat16; there whole or as it was before."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    halves = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}
+    with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as place:
+        made = Path(place) / folder.name
+        if hasattr(network.config, "quantization_config"):
+            del network.config.quantization_config  # of the file that it was read from
+        network.save_pretrained(made, state_dict=halves)
+        tokenizer.save_pretrained(made)
+        _say_type(made / "config.json")
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)
+
+
+def _say_type(file: Path) -> None:
+    """The network that was trained had weights of another type than those that were written."""
+    text = file.read_text()
+    file.write_text(text.replace('"dtype": "float32"', '"dtype": "bfloat16"'))
+
+
+def export_gguf(like: Path, config: Any, weights: Weights, file: Path) -> None:
+    """A GGUF file with everything of another one, and these weights in float16.
+
+    Raises ModelUnusable for an architecture whose weights are arranged in a way that is not known here, ConfigError if
+    the other file is of another model.
+    """
+    gguf: Any = importlib.import_module("gguf")
+    reader = gguf.GGUFReader(like)
+    arch = str(reader.get_field("general.architecture").contents())
+    if arch not in (*_SHUFFLED, *_PLAIN):
+        raise ModelUnusable(f"{like} is of the architecture {arch}, whose weights can't be written here")
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper()], config.num_hidden_layers)
+    found = {names.get_name(name, try_suffixes=(".weight", ".bias")): weight for name, weight in weights.items()}
+    part = file.with_name(f"{file.name}.part")
+    writer = gguf.GGUFWriter(part, arch)
+    _copy_keys(gguf, reader, writer)
+    for tensor in reader.tensors:
+        weight = found.get(tensor.name)
+        if weight is None or list(weight.shape) != [int(size) for size in reversed(tensor.shape)]:
+            raise ConfigError(f"{like} is of another model: {tensor.name} is not there, or of another shape")
+        arranged = _shuffle(tensor.name, weight, config) if arch in _SHUFFLED else weight
+        small = arranged.float() if weight.dim() < 2 else arranged.to(torch.float16)
+        writer.add_tensor(tensor.name, small.contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    part.replace(file)
+
+
+def _copy_keys(gguf: Any, reader: Any, writer: Any) -> None:
+    is_array: Callable[[Any], bool] = lambda field: field.types[0] == gguf.GGUFValueType.ARRAY  # noqa: E731
+    for field in reader.fields.values():
+        if field.name == "general.architecture" or field.name.startswith("GGUF."):
+            continue  # the writer's own
+        value = int(gguf.LlamaFileType.MOSTLY_F16) if field.name == "general.file_type" else field.contents()
+        sub_type = field.types[-1] if is_array(field) else None
+        writer.add_key_value(field.name, value, field.types[0], sub_type=sub_type)
+
+
+def _shuffle(name: str, weight: Tensor, config: Any) -> Tensor:
+    """Rows of queries and keys in llama.cpp's order: both halves of a head in turn."""
+    for part, key in _NUM_HEADS.items():
+        if f".{part}." in name:
+            heads = getattr(config, key)
+            halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
+            return halves.swapaxes(1, 2).reshape(weight.shape)
+    return weight

@@ -1,0 +1,114 @@
+"""What a run says of itself: a line per train step in a file, and in TensorBoard's if that is installed."""
+
+import importlib.util
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from stairstream.train.checkpoints import Standing
+from stairstream.train.config import Precision
+
+_DENSE_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
+"""Per second in bfloat16, without sparsity, as their makers say."""
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True):
+    """One train step. Tokens are those of all processes; `loss` is in nats per learned token.
+
+    `mfu` is the share of what the machine's matrix products reach; `memory_gib` the most that one process used.
+    """
+
+    stage: str
+    stage_number: int
+    step: int
+    progress: float
+    loss: float
+    grad_norm: float
+    lr: float
+    tokens: int
+    trained_tokens: int
+    step_s: float
+    tokens_per_s: float
+    mfu: float
+    memory_gib: float
+    left_s: float | None
+
+
+class MetricsFile:
+    """The lines of a run; those behind the place where it goes on are taken back."""
+
+    def __init__(self, folder: Path, standing: Standing) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = folder / "metrics.jsonl"
+        self._board = _open_board(folder)
+        kept = [line for line in _read(self._file) if _is_before(line, standing)]
+        part = self._file.with_suffix(".part")
+        part.write_text("".join(kept))
+        part.replace(self._file)
+        self._num_steps = len(kept)
+
+    def add(self, metrics: Metrics) -> None:
+        """One more line."""
+        with self._file.open("a") as out:
+            out.write(json.dumps(msgspec.to_builtins(metrics)) + "\n")
+        if self._board is not None:
+            for name in ("loss", "grad_norm", "lr", "tokens_per_s", "mfu", "memory_gib"):
+                self._board.add_scalar(name, getattr(metrics, name), self._num_steps)
+        self._num_steps += 1
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        if self._board is not None:
+            self._board.close()
+
+
+def _read(file: Path) -> list[str]:
+    """Whole lines; the last one may have been cut off by the process's end."""
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return [line for line in lines if line.endswith("\n")]
+
+
+def _is_before(line: str, standing: Standing) -> bool:
+    values = json.loads(line)
+    return (int(values["stage_number"]), int(values["step"])) <= (standing.stage, standing.step)
+
+
+def _open_board(folder: Path) -> Any:
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def measure_peak(device: torch.device, precision: Precision, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Operations per second of matrix products: as a GPU's maker says, or as measured with this many threads."""
+    if device.type == "cuda" and precision == "bfloat16":
+        name = torch.cuda.get_device_name(device)
+        for part, flops in _DENSE_FLOPS.items():
+            if part in name:
+                return flops
+    size = 4096 if device.type == "cuda" else 768
+    one = torch.ones(size, size, device=device, dtype=getattr(torch, precision))
+    best = 0.0
+    for _ in range(4):
+        start = clock()
+        product = one @ one
+        float(product[0, 0])  # waits for a GPU
+        best = max(best, 2 * size**3 / (clock() - start))
+    return best
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """The most memory that this process has used: of its GPU, or of the machine."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device)) / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -1,0 +1,87 @@
+"""A plain network over processes, in a fixed order: tensor parallel, checkpointing, compile, FSDP.
+
+The network's own code knows nothing of it.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.utils.checkpoint import checkpoint
+
+from stairstream.core.errors import ConfigError
+from stairstream.train.config import Precision
+from stairstream.train.processes import Processes
+
+_PLAN = {
+    "self_attn.q_proj": ColwiseParallel,
+    "self_attn.k_proj": ColwiseParallel,
+    "self_attn.v_proj": ColwiseParallel,
+    "self_attn.o_proj": RowwiseParallel,
+    "mlp.gate_proj": ColwiseParallel,
+    "mlp.up_proj": ColwiseParallel,
+    "mlp.down_proj": RowwiseParallel,
+}
+
+
+def parallelize(
+    network: Any, processes: Processes, precision: Precision, *, checkpointed_layers: int, compiles: bool
+) -> None:
+    """Arrange a network in place. Raises ConfigError for one that does not divide."""
+    layers, mesh = layers_of(network), processes.mesh
+    if mesh is not None and mesh["tp"].size() > 1:
+        check_divides(network, mesh["tp"].size())
+        for layer in layers:
+            parallelize_module(layer, mesh["tp"], {name: style() for name, style in _PLAN.items()})
+    checkpoint_first(network, checkpointed_layers)
+    if compiles:
+        for layer in layers:
+            layer.compile()
+    if mesh is not None:
+        types = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        policy = types if precision == "bfloat16" else MixedPrecisionPolicy()
+        for layer in layers:
+            fully_shard(layer, mesh=mesh["dp"], mp_policy=policy)
+        fully_shard(network, mesh=mesh["dp"], mp_policy=policy)
+
+
+def layers_of(network: Any) -> Any:
+    """The layers of a decoder of transformers. Raises ConfigError if it has none where they are known to be."""
+    layers = getattr(network.base_model, "layers", None)
+    if layers is None:
+        raise ConfigError(f"{type(network).__name__} has its layers in a place that is not known here")
+    return layers
+
+
+def checkpoint_first(network: Any, count: int) -> None:
+    """Let the first `count` layers keep only their input, and compute the rest again in the backward pass.
+
+    It may be changed between any two train steps; transformers' layers look at it at each call.
+    """
+    for number, layer in enumerate(layers_of(network)):
+        layer.gradient_checkpointing = number < count
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+
+
+def check_divides(network: Any, size: int) -> None:
+    """Raise ConfigError if a layer's parts can't be shared by so many processes."""
+    config = network.config
+    counts = {
+        "attention heads": config.num_attention_heads,
+        "key and value heads": getattr(config, "num_key_value_heads", config.num_attention_heads),
+        "inner units": config.intermediate_size,
+    }
+    for what, count in counts.items():
+        if count % size:
+            raise ConfigError(f"parallel.tp: {size} processes can't share the model's {count} {what} evenly")
+    first = layers_of(network)[0]
+    missing = [name for name in _PLAN if not _has(first, name)]
+    if missing or _has(first, "self_attn.q_norm"):
+        why = f"its layers have no {missing[0]}" if missing else "its attention norms its heads"
+        raise ConfigError(f"parallel.tp: {type(network).__name__} can't be split here: {why}")
+
+
+def _has(module: Any, path: str) -> bool:
+    return any(name == path for name, _ in module.named_modules())

@@ -1,0 +1,82 @@
+"""The processes of a run: which one this is, what it computes on, and how they are arranged."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from stairstream.core.errors import ConfigError
+from stairstream.train.config import Parallel
+
+_PATIENCE = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processes:
+    """This process among the others. `mesh` has the dimensions `dp` and `tp`; None: there is only this one."""
+
+    device: torch.device
+    rank: int = 0
+    mesh: DeviceMesh | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the one that writes what is written once."""
+        return self.rank == 0
+
+    @property
+    def num_shares(self) -> int:
+        """In how many shares a batch is computed."""
+        return 1 if self.mesh is None else self.mesh["dp"].size()
+
+    @property
+    def share(self) -> int:
+        """Which of the shares of a batch is ours."""
+        return 0 if self.mesh is None else self.mesh.get_local_rank("dp")
+
+    def add_up(self, value: float) -> float:
+        """The sum of all shares' values."""
+        if self.mesh is None:
+            return value
+        found = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(found, group=self.mesh.get_group("dp"))
+        return float(found)
+
+    def wait_for_all(self) -> None:
+        """Return when every process has come here."""
+        if self.mesh is not None:
+            dist.barrier()
+
+
+@contextmanager
+def open_processes(parallel: Parallel) -> Iterator[Processes]:
+    """The processes that a launcher started. Raises ConfigError if they are not as many as were asked for."""
+    world, wanted = int(os.environ.get("WORLD_SIZE", "1")), parallel.num_processes
+    if parallel.pp > 1:
+        raise ConfigError("parallel.pp: pipelines are not there yet; use dp and tp")
+    if world != wanted:
+        raise ConfigError(
+            f"parallel asks for {wanted} processes (dp {parallel.dp}, tp {parallel.tp}) and there are {world}; start "
+            f"them with: torchrun --nproc-per-node {wanted} -m stairstream train CONFIG"
+        )
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == 1:
+        yield Processes(device=torch.device(kind))
+        return
+    device = torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
+    if kind == "cuda":
+        torch.cuda.set_device(device)
+    options: dict[str, Any] = {"device_id": device} if kind == "cuda" else {}
+    dist.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo", timeout=_PATIENCE, **options)
+    try:
+        mesh = init_device_mesh(kind, (parallel.dp, parallel.tp), mesh_dim_names=("dp", "tp"))
+        yield Processes(device=device, rank=dist.get_rank(), mesh=mesh)
+        dist.barrier()  # gloo aborts where one process leaves while another still talks
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,168 @@
+"""A whole run: stage after stage, train step after train step, with checkpoints between, and an export at its end."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+from stairstream.backends.torch.load import find_ends, read_network
+from stairstream.backends.torch.tokens import Tokens
+from stairstream.train.checkpoints import Checkpoints, Standing
+from stairstream.train.config import Stage, TrainConfig
+from stairstream.train.data import Batch, Place, Split, Stream, split_prompts
+from stairstream.train.export import export_folder, export_gguf
+from stairstream.train.meters import Metrics, MetricsFile, measure_peak, peak_memory_gib
+from stairstream.train.parallelize import parallelize
+from stairstream.train.processes import Processes, open_processes
+from stairstream.train.step import Size, Stepped, make_optimizer, rate_at, train_step
+
+Report = Callable[[Metrics], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a run starts from: a network in float32 and its tokenizer; `gguf` is the file that it came from, if any."""
+
+    network: Any
+    tokenizer: Any
+    tokens: Tokens
+    gguf: Path | None = None
+
+
+def open_start(path: Path) -> Start:
+    """From a folder or a GGUF file. Raises ConfigError, ModelUnusable."""
+    network, tokenizer = read_network(path, "float32")
+    tokens = Tokens(tokenizer, find_ends(network, tokenizer))
+    return Start(network=network, tokenizer=tokenizer, tokens=tokens, gguf=None if path.is_dir() else path)
+
+
+def train_all(config: TrainConfig, path: Path, report: Report) -> None:
+    """Train, or go on with training, what is at `path`; `report` is told of each train step, in the first process."""
+    split = split_prompts(config)
+    with open_processes(config.parallel) as processes:
+        train_from(open_start(path), config, split, processes, report)
+
+
+def train_from(start: Start, config: TrainConfig, split: Split, processes: Processes, report: Report) -> None:
+    """As train_all, with a network that is there; it is changed."""
+    torch.manual_seed(config.seed)
+    checkpoints = Checkpoints(config, processes)
+    standing = checkpoints.find()
+    network = start.network.train().to(processes.device)
+    size = Size.of(network)
+    parallelize(
+        network,
+        processes,
+        config.precision,
+        checkpointed_layers=config.checkpointed_layers,
+        compiles=config.compile,
+    )
+    teller = _Teller(config, processes, standing, report, size)
+    checkpoints.load_weights(network)
+    for number in range(standing.stage, len(config.stages)):
+        stage = config.stages[number]
+        optimizer = make_optimizer(network, stage)
+        is_inside = number == standing.stage and standing.step > 0
+        if is_inside:
+            checkpoints.load_moments(network, optimizer)
+        here = standing if is_inside else Standing(stage=number)
+        _train_stage(network, optimizer, config, Stream(config, stage, split, start.tokens), here, checkpoints, teller)
+    teller.close()
+    _export(network, start, config, processes)
+
+
+def _train_stage(
+    network: Any,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    stream: Stream,
+    standing: Standing,
+    checkpoints: Checkpoints,
+    teller: "_Teller",
+) -> None:
+    stage, step, place = config.stages[standing.stage], standing.step, standing.place
+    teller.begin(stream.progress(place, step))
+    for batch in stream.batches(place):
+        progress = stream.progress(place, step)
+        if progress >= 1:
+            break
+        lr = rate_at(stage, step, progress)
+        stepped = train_step(
+            network, optimizer, batch, teller.processes, precision=config.precision, clip=stage.clip, lr=lr
+        )
+        step, place = step + 1, batch.after
+        here = Standing(stage=standing.stage, step=step, place=place)
+        teller.tell(stage, here, stream.progress(place, step), batch, stepped, lr)
+        if step % config.save_every == 0:
+            checkpoints.save(network, optimizer, here)
+    checkpoints.save(network, optimizer, Standing(stage=standing.stage + 1, step=0, place=Place()))
+
+
+class _Teller:
+    """Makes metrics of train steps."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        processes: Processes,
+        standing: Standing,
+        report: Report,
+        size: Size,
+    ) -> None:
+        self.processes = processes
+        self._file = MetricsFile(config.folder, standing) if processes.is_first else None
+        self._report = report
+        self._size = size
+        self._peak = measure_peak(processes.device, config.precision) * config.parallel.num_processes
+        self._before_s = self._start_s = time.perf_counter()
+        self._start_progress = 0.0
+
+    def begin(self, progress: float) -> None:
+        """A stage begins, or goes on, with so much of it done."""
+        self._before_s = self._start_s = time.perf_counter()
+        self._start_progress = progress
+
+    def tell(self, stage: Stage, here: Standing, progress: float, batch: Batch, stepped: Stepped, lr: float) -> None:
+        """Of one step that is done."""
+        now_s = time.perf_counter()
+        step_s, self._before_s = now_s - self._before_s, now_s
+        done = progress - self._start_progress
+        if self._file is None:
+            return
+        metrics = Metrics(
+            stage=stage.name,
+            stage_number=here.stage,
+            step=here.step,
+            progress=progress,
+            loss=stepped.loss,
+            grad_norm=stepped.grad_norm,
+            lr=lr,
+            tokens=batch.num_tokens,
+            trained_tokens=batch.num_trained,
+            step_s=step_s,
+            tokens_per_s=batch.num_tokens / step_s,
+            mfu=self._size.count_flops(batch) / step_s / self._peak,
+            memory_gib=peak_memory_gib(self.processes.device),
+            left_s=(now_s - self._start_s) * (1 - progress) / done if done > 0 else None,
+        )
+        self._file.add(metrics)
+        self._report(metrics)
+
+    def close(self) -> None:
+        """No more steps."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _export(network: Any, start: Start, config: TrainConfig, processes: Processes) -> None:
+    """A folder and, if the run began with a GGUF file, another such file."""
+    weights = get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if processes.is_first:
+        export_folder(network, start.tokenizer, weights, config.folder / "model")
+        if start.gguf is not None:
+            export_gguf(start.gguf, network.config, weights, config.folder / "model.gguf")
+    processes.wait_for_all()

@@ -1,0 +1,161 @@
+"""One train step: the rows of a batch one after the other, then the optimizer once.
+
+Legend: T tokens of a row, N of them that are learned, V vocabulary.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.nn.functional import cross_entropy
+
+from stairstream.train.config import Precision, Stage
+from stairstream.train.data import Batch, Row
+from stairstream.train.processes import Processes
+
+_BETAS = (0.9, 0.95)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stepped:
+    """What came of a train step; `loss` in nats per learned token, `grad_norm` before it was clipped."""
+
+    loss: float
+    grad_norm: float
+
+
+def make_optimizer(network: Any, stage: Stage) -> torch.optim.Optimizer:
+    """AdamW; only matrices decay."""
+    parameters = [one for one in network.parameters() if one.requires_grad]
+    groups = [
+        {"params": [one for one in parameters if one.dim() >= 2], "weight_decay": stage.weight_decay},
+        {"params": [one for one in parameters if one.dim() < 2], "weight_decay": 0.0},
+    ]
+    is_split = any(isinstance(one, DTensor) for one in parameters)
+    return torch.optim.AdamW(groups, lr=stage.lr, betas=_BETAS, foreach=False if is_split else None)
+
+
+def rate_at(stage: Stage, step: int, progress: float) -> float:
+    """The learning rate of a step, counted from 0: up in a line, then down along a cosine to `final_lr` of the top."""
+    warm = min(1.0, (step + 1) / stage.warmup_steps) if stage.warmup_steps else 1.0
+    down = stage.final_lr + (1 - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return stage.lr * warm * down
+
+
+def train_step(
+    network: Any,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    processes: Processes,
+    *,
+    precision: Precision,
+    clip: float,
+    lr: float,
+) -> Stepped:
+    """Learn one batch. Every learned token counts alike, whichever row and process it is in.
+
+    Gradients are only exchanged behind the last row.
+    """
+    rows = batch.rows[processes.share :: processes.num_shares]
+    # FSDP takes the mean over the shares, and what is wanted is the sum
+    weight = processes.num_shares / max(1, batch.num_trained)
+    total = 0.0
+    for number, row in enumerate(rows):
+        if processes.mesh is not None:
+            network.set_requires_gradient_sync(number == len(rows) - 1)
+        with _cast(processes, precision):
+            nll = nll_of(network, row, processes.device)
+        (nll * weight).backward()
+        total += float(nll.detach())
+    grad_norm = clip_gradients(network.parameters(), clip)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return Stepped(loss=processes.add_up(total) / max(1, batch.num_trained), grad_norm=grad_norm)
+
+
+def nll_of(network: Any, row: Row, device: torch.device) -> Tensor:
+    """The negative log-likelihood, summed, of what a row teaches; logits only where something is learned.
+
+    Positions begin anew with each sample, by which transformers knows that samples do not see each other.
+    """
+    ids, positions, places, targets = _lay(row)
+    logits_NV = network(
+        input_ids=torch.tensor([ids], device=device),
+        position_ids=torch.tensor([positions], device=device),
+        use_cache=False,
+        logits_to_keep=torch.tensor(places, dtype=torch.long, device=device),
+    ).logits[0]
+    targets_N = torch.tensor(targets, dtype=torch.long, device=device)
+    return cross_entropy(logits_NV.float(), targets_N, reduction="sum")
+
+
+def _lay(row: Row) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Ids and positions of all tokens; the places before learned tokens, and these tokens."""
+    ids, positions, places, targets = list[int](), list[int](), list[int](), list[int]()
+    for sample in row.samples:
+        start = len(ids)
+        ids += sample.ids
+        positions += range(len(sample.ids))
+        for number, is_trained in enumerate(sample.is_trained):
+            if is_trained and number:
+                places.append(start + number - 1)
+                targets.append(sample.ids[number])
+    return ids, positions, places, targets
+
+
+def clip_gradients(parameters: Any, most: float) -> float:
+    """Scale all gradients so that their norm is at most `most`; returns what it was. They may be split in any way."""
+    grads = [one.grad for one in parameters if one.grad is not None]
+    by_mesh: dict[Any, list[Tensor]] = {}
+    for grad in grads:
+        by_mesh.setdefault(grad.device_mesh if isinstance(grad, DTensor) else None, []).append(grad)
+    norm = math.hypot(*(_norm(group) for group in by_mesh.values()))
+    if norm > most:
+        for grad in grads:
+            grad.mul_(most / norm)
+    return norm
+
+
+def _norm(grads: Sequence[Tensor]) -> float:
+    norm: Any = torch.nn.utils.get_total_norm(grads)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+
+def _cast(processes: Processes, precision: Precision) -> AbstractContextManager[Any]:
+    """Autocast where FSDP does not see to it."""
+    if precision == "bfloat16" and processes.mesh is None:
+        cast: AbstractContextManager[Any] = torch.autocast(processes.device.type, dtype=torch.bfloat16)
+        return cast
+    return nullcontext()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much a network computes: parameters of its layers and its head, and attention's part per pair of tokens."""
+
+    inner: int
+    head: int
+    attention: int
+
+    @classmethod
+    def of(cls, network: Any) -> "Size":
+        """The size of a network."""
+        config: Any = network.config
+        embedding: int = config.vocab_size * config.hidden_size
+        is_tied = network.get_output_embeddings().weight is network.get_input_embeddings().weight
+        inner: int = sum(one.numel() for one in network.parameters()) - embedding * (1 if is_tied else 2)
+        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        width: int = config.num_attention_heads * head_size
+        return cls(inner=inner, head=embedding, attention=config.num_hidden_layers * width)
+
+    def count_flops(self, batch: Batch) -> int:
+        """Of a forward and a backward pass, as usually counted: nothing twice, no element-wise work."""
+        pairs = sum(len(sample.ids) ** 2 for row in batch.rows for sample in row.samples)  # half of them are masked
+        return 6 * (self.inner * batch.num_tokens + self.head * batch.num_trained + self.attention * pairs)

@@ -1,0 +1,110 @@
+"""Whole runs of a tiny model: they learn, go on where they stopped, and leave a model that others load."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from stairstream.backends.torch.load import load  # noqa: E402
+from stairstream.core.errors import ConfigError  # noqa: E402
+from stairstream.train.checkpoints import Checkpoints, Standing  # noqa: E402
+from stairstream.train.config import TrainConfig  # noqa: E402
+from stairstream.train.data import split_prompts  # noqa: E402
+from stairstream.train.meters import Metrics  # noqa: E402
+from stairstream.train.processes import open_processes  # noqa: E402
+from stairstream.train.run import train_from  # noqa: E402
+from tests.train.recorded import make_config, write_data  # noqa: E402
+from tests.train.tiny import ALONE, make_start, run_alone, state_of  # noqa: E402
+
+TWO_STAGES = ({"name": "full", "wait": 1, "steps": 3, "epochs": None}, {"name": "stairs", "epochs": 1.5})
+
+
+class Interrupted(Exception):
+    """The process ends here."""
+
+
+def run_until(config: TrainConfig, steps: int) -> list[Metrics]:
+    """As run_alone, but it dies behind so many train steps."""
+    start, said = make_start(), list[Metrics]()
+
+    def die(metrics: Metrics) -> None:
+        said.append(metrics)
+        if len(said) == steps:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train_from(start, config, split_prompts(config), ALONE, die)
+    return said
+
+
+def losses(said: list[Metrics]) -> list[tuple[str, int, float, float]]:
+    return [(one.stage, one.step, one.loss, one.lr) for one in said]
+
+
+@pytest.mark.slow
+def test_a_run_learns_and_leaves_a_model_that_the_torch_backend_loads(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    start, said = run_alone(make_config(tmp_path, *TWO_STAGES))
+    assert [one.stage for one in said[:4]] == ["full", "full", "full", "stairs"]
+    assert said[-1].progress == 1.0
+    assert said[-1].loss < said[0].loss
+    loaded = load(tmp_path / "out" / "model", "bfloat16")
+    trained = start.network.state_dict()
+    for name, weight in loaded.model.network.state_dict().items():
+        assert torch.equal(weight, trained[name].to(torch.bfloat16)), name
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["loss"] for line in lines] == [one.loss for one in said]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [3, 5, 6])
+def test_a_run_goes_on_with_the_same_losses_to_the_bit(tmp_path: Path, steps: int) -> None:
+    write_data(tmp_path)
+    whole, said = run_alone(make_config(tmp_path, *TWO_STAGES, output=str(tmp_path / "whole")))
+    config = make_config(tmp_path, *TWO_STAGES, save_every=2)
+    first = run_until(config, steps)
+    again, rest = run_alone(config, seed=7)  # what it starts from does not matter any more
+    assert losses(first) == losses(said)[:steps]
+    assert losses(rest) == losses(said)[-len(rest) :]
+    assert len(rest) < len(said)
+    weights, others = state_of(whole.network), state_of(again.network)
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["loss"] for line in lines] == [one.loss for one in said]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_over_only_exports_again(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    config = make_config(tmp_path, {"steps": 2, "epochs": None})
+    start, _ = run_alone(config)
+    again, said = run_alone(config, seed=7)
+    assert said == []
+    weights, others = state_of(start.network), state_of(again.network)
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+@pytest.mark.slow
+def test_checkpoints_of_another_run_are_refused(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    run_alone(make_config(tmp_path, {"steps": 1, "epochs": None}))
+    with pytest.raises(ConfigError, match="checkpoints of a run with another seed; name another output, or delete"):
+        run_alone(make_config(tmp_path, {"steps": 1, "epochs": None}, seed=3))
+
+
+def test_without_checkpoints_a_run_begins_at_the_beginning(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    config = make_config(tmp_path)
+    unfinished = config.folder / "checkpoints" / "00-0000002.part"
+    unfinished.mkdir(parents=True)
+    assert Checkpoints(config, ALONE).find() == Standing()
+
+
+def test_as_many_processes_must_be_there_as_were_asked_for(tmp_path: Path) -> None:
+    config = make_config(tmp_path, parallel={"dp": 2})
+    with pytest.raises(ConfigError, match=r"asks for 2 processes .* and there are 1; start them with: torchrun"):
+        with open_processes(config.parallel):
+            pass

@@ -1,0 +1,95 @@
+"""Train steps: what a batch teaches does not depend on how it is packed or accumulated."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from typing import Any  # noqa: E402
+
+from stairstream.train.config import Stage  # noqa: E402
+from stairstream.train.data import EMPTY_ROW, Batch, Place, Row  # noqa: E402
+from stairstream.train.parallelize import checkpoint_first  # noqa: E402
+from stairstream.train.step import Size, clip_gradients, make_optimizer, nll_of, rate_at, train_step  # noqa: E402
+from tests.backends.torch.tiny import make_network  # noqa: E402
+from tests.train.tiny import ALONE, CPU, make_row, state_of  # noqa: E402
+
+STAGE = Stage(name="s", steps=10, warmup_steps=2)
+
+
+def learn(*rows: Row, steps: int = 2, checkpointed: int = 0, clip: float = 1.0) -> tuple[list[Any], dict[str, Any]]:
+    """Some steps on one batch; what came of each, and the weights."""
+    network = make_network(1).train()
+    checkpoint_first(network, checkpointed)
+    optimizer = make_optimizer(network, STAGE)
+    batch = Batch(rows=rows, after=Place())
+    done = [train_step(network, optimizer, batch, ALONE, precision="float32", clip=clip, lr=1e-2) for _ in range(steps)]
+    return done, state_of(network)
+
+
+def test_samples_of_a_row_do_not_see_each_other() -> None:
+    network = make_network(1)
+    row = make_row(9, 1, 17, 30)
+    packed = nll_of(network, row, CPU).detach()
+    alone = sum(nll_of(network, Row(samples=(sample,)), CPU).detach() for sample in row.samples)
+    assert float(packed) == pytest.approx(float(alone), rel=1e-5)
+
+
+def test_only_what_is_learned_has_a_loss() -> None:
+    network = make_network(1)
+    (sample,) = make_row(12).samples
+    ids = torch.tensor([sample.ids])
+    every = network(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+    expected = -every[torch.tensor(sample.is_trained[1:])].sum()
+    assert float(nll_of(network, make_row(12), CPU).detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_accumulation_is_one_large_batch() -> None:
+    row = make_row(20, 7, 33)
+    apart = [Row(samples=(sample,)) for sample in row.samples]
+    (together, weights), (parts, others) = learn(row), learn(*apart)
+    assert [one.loss for one in parts] == pytest.approx([one.loss for one in together], rel=1e-5)
+    assert [one.grad_norm for one in parts] == pytest.approx([one.grad_norm for one in together], rel=1e-4)
+    for name in weights:
+        torch.testing.assert_close(others[name], weights[name], atol=1e-4, rtol=1e-4)
+
+
+def test_empty_rows_change_nothing() -> None:
+    row = make_row(20, 7)
+    (done, weights), (filled, others) = learn(row), learn(row, EMPTY_ROW)
+    assert done == filled
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_checkpointing_changes_no_bit(layers: int) -> None:
+    (done, weights), (again, others) = learn(make_row(20, 7)), learn(make_row(20, 7), checkpointed=layers)
+    assert done == again
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_gradients_are_clipped_by_their_common_norm() -> None:
+    one, other = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))
+    one.grad, other.grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
+    assert clip_gradients([one, other], 10) == 5
+    assert clip_gradients([one, other], 1) == 5
+    assert one.grad is not None
+    torch.testing.assert_close(one.grad, torch.tensor([0.6, 0.0]))
+
+
+def test_the_rate_rises_then_falls_along_a_cosine() -> None:
+    stage = Stage(name="s", steps=10, warmup_steps=2, final_lr=0.5)
+    top = stage.lr
+    assert rate_at(stage, 0, 0.0) == top / 2
+    assert rate_at(stage, 1, 0.0) == top
+    assert rate_at(stage, 5, 0.5) == pytest.approx(0.75 * top)
+    assert rate_at(stage, 9, 1.0) == pytest.approx(0.5 * top)
+
+
+def test_operations_are_counted_by_hand() -> None:
+    size = Size.of(make_network(1))
+    layer = 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32
+    assert size == Size(inner=2 * layer + 32, head=300 * 32, attention=2 * 32)
+    row = make_row(3, 4)
+    batch = Batch(rows=(row,), after=Place())
+    assert size.count_flops(batch) == 6 * (size.inner * 7 + size.head * row.num_trained + 64 * (9 + 16))
