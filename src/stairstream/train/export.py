@@ -21,7 +21,8 @@ _SHUFFLED, _PLAIN = ("llama",), ("qwen2", "qwen3")
 def export_folder(network: Any, tokenizer: Any, weights: Weights, folder: Path) -> None:
     """A folder for transformers and vLLM, weights in bfloat16; there whole or as it was before."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    halves = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}
+    tied = (getattr(network, "_tied_weights_keys", None) or ()) if network.config.tie_word_embeddings else ()
+    halves = {name: weight.to(torch.bfloat16) for name, weight in weights.items() if name not in tied}
     with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as place:
         made = Path(place) / folder.name
         if hasattr(network.config, "quantization_config"):
