@@ -1,7 +1,9 @@
 """The openai backend before endpoints that differ, and before ones that fail."""
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -516,6 +518,23 @@ def test_a_stop_closes_the_call_at_once_even_while_the_server_hangs(after_tokens
             (call,) = endpoint.calls
             assert call.ended == "left" and call.ended_s is not None
             assert call.ended_s - stopped_s[0] < 0.1
+
+    run(main())
+
+
+def test_of_a_session_that_was_stopped_in_mid_answer_nothing_is_kept(tmp_path: Path) -> None:
+    async def main() -> None:
+        script = Script(words=WORDS, fault=Fault(kind="hang", after_tokens=3))
+        async with fake(tmp_path, FakeModel(name="m", script=script)) as endpoint:
+            session = await open_session(endpoint.backend(continues="flag"))
+            asyncio.get_running_loop().call_later(0.03, session.stop)
+            assert end_of(await write(session)).reason == "stopped"
+            await session.aclose()
+            left = weakref.ref(session)
+            del session
+            await asyncio.sleep(0)  # the loop lets go of the timer
+            gc.collect()
+            assert left() is None
 
     run(main())
 

@@ -7,7 +7,7 @@ import aiohttp
 
 from stairstream.backends.continuation import Continuation
 from stairstream.backends.endpoint import Fields
-from stairstream.backends.http import NETWORK_ERRORS
+from stairstream.backends.http import NETWORK_ERRORS, hang_up
 from stairstream.backends.wire import AnswerReader
 from stairstream.core.session import Began, EndReason, Note, Usage
 
@@ -81,7 +81,7 @@ class Call:
         if self.closing is not None:
             self.closing.cancel()
         if self.response is not None:
-            self.response.close()
+            hang_up(self.response)
 
 
 async def finish_response(call: Call) -> None:

@@ -15,6 +15,7 @@ from stairstream.backends.http import (
     HttpPool,
     check_url,
     connection_error,
+    hang_up,
     host_of,
     read_message,
     says_unknown_model,
@@ -118,7 +119,7 @@ class Endpoint:
             if response.status == 200:
                 return response, self._notes(body)
             message = await read_message(response)
-            response.close()
+            hang_up(response)
             if response.status not in (400, 422) or not self._can_adapt(body, shaped, message):
                 raise status_error(response.status, tidy(message, self._secrets), self.where, response.headers)
 

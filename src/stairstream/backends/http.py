@@ -77,6 +77,18 @@ class HttpPool:
             await client.close()
 
 
+def hang_up(response: aiohttp.ClientResponse) -> None:
+    """Close a response, at once: whoever reads it gets a ClientConnectionError. A no-op for one read to its end.
+
+    aiohttp by itself raises one exception, made once for the process, in all readers: its traceback grows with each,
+    and keeps what they held for ever (https://github.com/aio-libs/aiohttp/pull/9405).
+    """
+    content = response.content
+    if content.exception() is None and not content.is_eof():
+        content.set_exception(aiohttp.ClientConnectionError("we hung up"))
+    response.close()
+
+
 def check_url(base_url: str) -> str:
     """The URL without its last slash; ConfigError if it is none."""
     try:
