@@ -45,17 +45,19 @@ def write_config(folder: Path, output: str, num_processes: int) -> Path:
     return file
 
 
-def start_training(file: Path, num_processes: int) -> "subprocess.Popen[bytes]":
-    """The command, in a process group of its own."""
+Processes = list["subprocess.Popen[bytes]"]
+
+
+def start_training(file: Path, num_processes: int) -> Processes:
+    """The command, as often as a launcher would start it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(num_processes), "--master-port", str(port)]
-    command = [sys.executable, *(launcher if num_processes > 1 else []), "-m", "stairstream", "train", str(file)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, "-m", "stairstream", "train", str(file)]
+    ranks = [{"RANK": str(rank), "WORLD_SIZE": str(num_processes)} for rank in range(num_processes)]
+    quiet = subprocess.DEVNULL
+    return [subprocess.Popen(command, env={**shared, **rank}, stdout=quiet, stderr=quiet) for rank in ranks]
 
 
 def read_losses(folder: Path) -> list[float]:
@@ -63,8 +65,8 @@ def read_losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def wait_for_steps(process: "subprocess.Popen[bytes]", folder: Path, count: int) -> None:
-    while process.poll() is None and len(read_losses(folder)) < count:
+def wait_for_steps(processes: Processes, folder: Path, count: int) -> None:
+    while processes[0].poll() is None and len(read_losses(folder)) < count:
         time.sleep(0.02)  # a file of another process says nothing by itself
 
 
@@ -74,17 +76,18 @@ def wait_for_steps(process: "subprocess.Popen[bytes]", folder: Path, count: int)
 def test_a_killed_run_goes_on_with_the_same_losses(tmp_path: Path, num_processes: int) -> None:
     write_data(tmp_path)
     whole = start_training(write_config(tmp_path, "whole", num_processes), num_processes)
-    assert whole.wait() == 0
+    assert [one.wait() for one in whole] == [0] * num_processes
     expected = read_losses(tmp_path / "whole")
     assert len(expected) == STEPS
     file = write_config(tmp_path, "killed", num_processes)
     for count in (3, 6):
-        process = start_training(file, num_processes)
-        wait_for_steps(process, tmp_path / "killed", count)
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        processes = start_training(file, num_processes)
+        wait_for_steps(processes, tmp_path / "killed", count)
+        for one in processes:
+            one.kill()
+        assert [one.wait() for one in processes] == [-signal.SIGKILL] * num_processes
     last = start_training(file, num_processes)
-    assert last.wait() == 0
+    assert [one.wait() for one in last] == [0] * num_processes
     assert read_losses(tmp_path / "killed") == expected
     trained, again = ((tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "killed"))
     assert trained == again

@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 
 from stairstream.backends.torch.load import load  # noqa: E402
 from stairstream.core.errors import ConfigError  # noqa: E402
-from stairstream.train.checkpoints import Checkpoints, Standing  # noqa: E402
+from stairstream.train.checkpoints import Checkpoints, Standing, hold_folder  # noqa: E402
 from stairstream.train.config import TrainConfig  # noqa: E402
 from stairstream.train.data import split_prompts  # noqa: E402
 from stairstream.train.meters import Metrics  # noqa: E402
@@ -101,6 +101,15 @@ def test_without_checkpoints_a_run_begins_at_the_beginning(tmp_path: Path) -> No
     unfinished = config.folder / "checkpoints" / "00-0000002.part"
     unfinished.mkdir(parents=True)
     assert Checkpoints(config, ALONE).find() == Standing()
+
+
+def test_only_one_run_writes_into_a_folder(tmp_path: Path) -> None:
+    with hold_folder(tmp_path / "out"):
+        with pytest.raises(ConfigError, match="another process trains into"):
+            with hold_folder(tmp_path / "out"):
+                pass
+    with hold_folder(tmp_path / "out"):
+        pass
 
 
 def test_as_many_processes_must_be_there_as_were_asked_for(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 They are written in shares and may be read by any number of processes in any arrangement.
 """
 
+import fcntl
 import os
 import shutil
 import warnings
@@ -121,6 +122,23 @@ class Checkpoints:
         )
         for name in names[: -self._keep]:
             shutil.rmtree(self._folder / name)
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Let no other run write into a folder. Raises ConfigError if one does.
+
+    The system lets go of it when the process dies; of a run that was killed some processes may still be there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another process trains into {folder}; wait for it, end it, or name another output"
+            ) from None
+        yield
 
 
 @contextmanager

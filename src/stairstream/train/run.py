@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 
 from stairstream.backends.torch.load import find_ends, read_network
 from stairstream.backends.torch.tokens import Tokens
-from stairstream.train.checkpoints import Checkpoints, Standing
+from stairstream.train.checkpoints import Checkpoints, Standing, hold_folder
 from stairstream.train.config import Stage, TrainConfig
 from stairstream.train.data import Batch, Place, Split, Stream, split_prompts
 from stairstream.train.export import export_folder, export_gguf
@@ -43,7 +44,10 @@ def open_start(path: Path) -> Start:
 def train_all(config: TrainConfig, path: Path, report: Report) -> None:
     """Train, or go on with training, what is at `path`; `report` is told of each train step, in the first process."""
     split = split_prompts(config)
-    with open_processes(config.parallel) as processes:
+    with (
+        open_processes(config.parallel) as processes,
+        hold_folder(config.folder) if processes.is_first else nullcontext(),
+    ):
         train_from(open_start(path), config, split, processes, report)
 
 
