@@ -1,7 +1,6 @@
 """`stairstream serve`: every pipeline of a configuration behind an OpenAI-compatible server."""
 
 import asyncio
-import gc
 import select
 import time
 from collections.abc import Callable
@@ -29,7 +28,6 @@ def serve(config: Path | None, host: str | None, port: int | None) -> int:
     settings = replace(
         settings, host=settings.host if host is None else host, port=settings.port if port is None else port
     )
-    gc.freeze()  # what is loaded is never garbage: looking through it would only hold up answers
     with asyncio.Runner(loop_factory=_choose_loop()) as runner:
         second = runner.run(server.serve(replace(loaded, server=settings), _tell, show_loading))
     return 128 + second if second else 0

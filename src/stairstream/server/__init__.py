@@ -1,1 +1,1 @@
-"""The server: any OpenAI client gets a staircase. `serve` is its life, `app` its routes, `service` what handlers are given."""
+"""The server: any OpenAI client gets a staircase. `serve` is its life, `app` its routes, `service` what handlers have."""

@@ -23,6 +23,8 @@ from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import Places
 from stairstream.server.access.opening import Access, open_access
 from stairstream.server.app import Api, make_app
+from stairstream.server.beside import working_beside
+from stairstream.server.garbage import collect_at_rest, collecting_young
 from stairstream.server.history.keeping import keep_history
 from stairstream.server.http.connection import make_connection
 from stairstream.server.http.exchange import AsgiApp
@@ -83,6 +85,8 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
             await stack.enter_async_context(_serving_metrics(settings, metrics, places))
         app = guard(make_app(service, more_routes=routes), settings, needs_key=access.needs_key)
         app = Watched(Parented(app) if tracer else app, [metrics.count_request, log_request])
+        stack.enter_context(collecting_young())
+        await stack.enter_async_context(working_beside(collect_at_rest(places)))
         signals = stack.enter_context(receiving_signals())
         async with serving(make_server(app, settings.limits), listening), live.serve():
             _introduce(config, listening, access, tell)
