@@ -1,1 +1,1 @@
-"""The server: any OpenAI client gets a staircase. `serve` is its life, `app` its routes, `service` what handlers have."""
+"""The server: any OpenAI client gets a staircase. `serve` is its life, `app` its routes."""
