@@ -32,6 +32,8 @@ def read(stage: dict[str, Any] | None = None, **keys: Any) -> Any:
         ({"lr": "fast"}, {}, "stages[0].lr: must be a number above 0, not 'fast'"),
         ({"batch_tokens": 5000}, {}, "batch_tokens: must be a multiple of sequence_tokens (4096), not 5000"),
         ({}, {"parallel": {"dp": 3}}, "batch_tokens: makes 4 rows of 4096 tokens, which 3 processes (parallel.dp)"),
+        ({}, {"memory": "lots"}, "t.yaml: memory: must be a number of GiB, auto, none or full, not 'lots'"),
+        ({}, {"memory": 0}, "t.yaml: memory: must be a number of GiB above 0, not 0"),
         ({"wait": 0.7, "alone": 0.7}, {}, "stages[0].wait: and alone must be shares of the same whole"),
     ],
 )

@@ -53,7 +53,7 @@ def exported(folder: Path) -> dict[str, Any]:
 def test_several_processes_learn_what_one_learns(tmp_path: Path, parallel: dict[str, int]) -> None:
     write_data(tmp_path)
     _, said = run_alone(make_config(tmp_path, STAGE, output=str(tmp_path / "one")))
-    config = make_config(tmp_path, STAGE, output=str(tmp_path / "several"), parallel=parallel, checkpointed_layers=1)
+    config = make_config(tmp_path, STAGE, output=str(tmp_path / "several"), parallel=parallel, memory="full")
     losses = run_together(config, tmp_path)
     assert losses == pytest.approx([one.loss for one in said], rel=1e-5)
     one, several = exported(tmp_path / "one"), exported(tmp_path / "several")

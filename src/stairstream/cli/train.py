@@ -35,8 +35,9 @@ def train(file: Path, *, dry_run: bool, num_samples: int) -> None:
     from stairstream.train.run import train_all
 
     with open_report() as report:
-        train_all(config, find_torch_model(config.model), report)
-    tell(f"the trained model is in {config.folder / 'model'}")
+        is_first = train_all(config, find_torch_model(config.model), report)
+    if is_first:
+        tell(f"the trained model is in {config.folder / 'model'}")
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from stairstream.train.data import Place
 from stairstream.train.processes import Processes
 
 _LATEST, _STATE, _WEIGHTS, _MOMENTS = "latest", "state.json", "weights", "moments"
-_IGNORED = ("output", "checkpointed_layers", "compile", "save_every", "keep", "parallel")
+_IGNORED = ("output", "memory", "compile", "save_every", "keep", "parallel")
 """What may be another when a run goes on: it does not change what is learned."""
 
 

@@ -98,6 +98,31 @@ class Mix:
         return cls(found)
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a process may use: so many GiB, or what is there (`auto`). Layers are computed again until a row fits;
+    `none` and `full` do so never and always."""
+
+    wanted: Literal["auto", "none", "full", "gib"]
+    gib: float = 0.0
+
+    @classmethod
+    def from_raw(cls, raw: object, where: Where) -> "Memory":
+        """From a word or a number."""
+        match raw:
+            case "auto" | "none" | "full":
+                return cls(raw)
+            case str():
+                raise where.error(f"must be a number of GiB, auto, none or full, not {show(raw)}")
+        gib = _read_number(raw, where)
+        if not 0 < gib < math.inf:
+            raise where.error(f"must be a number of GiB above 0, not {show(raw)}")
+        return cls("gib", gib)
+
+
+_AUTO = Memory("auto")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One part of a recipe; it goes on with the weights of the one before, with a schedule and moments of its own.
@@ -177,7 +202,7 @@ class TrainConfig:
     shuffle: Whole = 1024
     seed: Annotated[int, Bound(least=0)] = 0
     precision: Precision = "bfloat16"
-    checkpointed_layers: Annotated[int, Bound(least=0)] = 0
+    memory: Memory = _AUTO
     compile: bool = False
     save_every: Whole = 50
     keep: Whole = 2

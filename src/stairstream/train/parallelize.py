@@ -26,16 +26,14 @@ _PLAN = {
 }
 
 
-def parallelize(
-    network: Any, processes: Processes, precision: Precision, *, checkpointed_layers: int, compiles: bool
-) -> None:
+def parallelize(network: Any, processes: Processes, precision: Precision, *, compiles: bool) -> None:
     """Arrange a network in place. Raises ConfigError for one that does not divide."""
     layers, mesh = layers_of(network), processes.mesh
     if mesh is not None and mesh["tp"].size() > 1:
         check_divides(network, mesh["tp"].size())
         for layer in layers:
             parallelize_module(layer, mesh["tp"], {name: style() for name, style in _PLAN.items()})
-    checkpoint_first(network, checkpointed_layers)
+    checkpoint_first(network, 0)  # how many is decided row by row
     if compiles:
         for layer in layers:
             layer.compile()

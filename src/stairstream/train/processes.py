@@ -48,6 +48,14 @@ class Processes:
         dist.all_reduce(found, group=self.mesh.get_group("dp"))
         return float(found)
 
+    def least(self, value: float) -> float:
+        """The least of all processes' values."""
+        if self.mesh is None:
+            return value
+        found = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(found, dist.ReduceOp.MIN)
+        return float(found)
+
     def wait_for_all(self) -> None:
         """Return when every process has come here."""
         if self.mesh is not None:

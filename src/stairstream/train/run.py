@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from stairstream.backends.torch.load import find_ends, read_network
 from stairstream.backends.torch.tokens import Tokens
 from stairstream.train.checkpoints import Checkpoints, Standing, hold_folder
 from stairstream.train.config import Stage, TrainConfig
-from stairstream.train.data import Batch, Place, Split, Stream, split_prompts
+from stairstream.train.data import Batch, Place, Row, Split, Stream, split_prompts
 from stairstream.train.export import export_folder, export_gguf
+from stairstream.train.memory import Planner, open_planner
 from stairstream.train.meters import Metrics, MetricsFile, measure_peak, peak_memory_gib
 from stairstream.train.parallelize import parallelize
 from stairstream.train.processes import Processes, open_processes
-from stairstream.train.step import Size, Stepped, make_optimizer, rate_at, train_step
+from stairstream.train.samples import Sample
+from stairstream.train.step import Size, Stepped, cast, make_optimizer, nll_of, rate_at, train_step
 
 Report = Callable[[Metrics], None]
 
@@ -41,14 +44,18 @@ def open_start(path: Path) -> Start:
     return Start(network=network, tokenizer=tokenizer, tokens=tokens, gguf=None if path.is_dir() else path)
 
 
-def train_all(config: TrainConfig, path: Path, report: Report) -> None:
-    """Train, or go on with training, what is at `path`; `report` is told of each train step, in the first process."""
+def train_all(config: TrainConfig, path: Path, report: Report) -> bool:
+    """Train, or go on with training, what is at `path`; `report` is told of each train step, in the first process.
+
+    Returns whether this is that process.
+    """
     split = split_prompts(config)
     with (
         open_processes(config.parallel) as processes,
         hold_folder(config.folder) if processes.is_first else nullcontext(),
     ):
         train_from(open_start(path), config, split, processes, report)
+        return processes.is_first
 
 
 def train_from(start: Start, config: TrainConfig, split: Split, processes: Processes, report: Report) -> None:
@@ -58,13 +65,8 @@ def train_from(start: Start, config: TrainConfig, split: Split, processes: Proce
     standing = checkpoints.find()
     network = start.network.train().to(processes.device)
     size = Size.of(network)
-    parallelize(
-        network,
-        processes,
-        config.precision,
-        checkpointed_layers=config.checkpointed_layers,
-        compiles=config.compile,
-    )
+    planner = _open_planner(network, config, processes)
+    parallelize(network, processes, config.precision, compiles=config.compile)
     teller = _Teller(config, processes, standing, report, size)
     checkpoints.load_weights(network)
     for number in range(standing.stage, len(config.stages)):
@@ -74,7 +76,8 @@ def train_from(start: Start, config: TrainConfig, split: Split, processes: Proce
         if is_inside:
             checkpoints.load_moments(network, optimizer)
         here = standing if is_inside else Standing(stage=number)
-        _train_stage(network, optimizer, config, Stream(config, stage, split, start.tokens), here, checkpoints, teller)
+        stream = Stream(config, stage, split, start.tokens)
+        _train_stage(network, optimizer, config, stream, here, checkpoints, planner, teller)
     teller.close()
     _export(network, start, config, processes)
 
@@ -86,6 +89,7 @@ def _train_stage(
     stream: Stream,
     standing: Standing,
     checkpoints: Checkpoints,
+    planner: Planner,
     teller: "_Teller",
 ) -> None:
     stage, step, place = config.stages[standing.stage], standing.step, standing.place
@@ -96,7 +100,7 @@ def _train_stage(
             break
         lr = rate_at(stage, step, progress)
         stepped = train_step(
-            network, optimizer, batch, teller.processes, precision=config.precision, clip=stage.clip, lr=lr
+            network, optimizer, batch, teller.processes, planner, precision=config.precision, clip=stage.clip, lr=lr
         )
         step, place = step + 1, batch.after
         here = Standing(stage=standing.stage, step=step, place=place)
@@ -104,6 +108,15 @@ def _train_stage(
         if step % config.save_every == 0:
             checkpoints.save(network, optimizer, here)
     checkpoints.save(network, optimizer, Standing(stage=standing.stage + 1, step=0, place=Place()))
+
+
+def _open_planner(network: Any, config: TrainConfig, processes: Processes) -> Planner:
+    def run(num_tokens: int) -> Tensor:
+        sample = Sample(ids=(0,) * num_tokens, is_trained=(False,) * (num_tokens - 1) + (True,))
+        with cast(processes, config.precision):
+            return nll_of(network, Row(samples=(sample,)), processes.device)
+
+    return open_planner(config.memory, network, processes, run)
 
 
 class _Teller:

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from stairstream.train.config import Precision, Stage
 from stairstream.train.data import Batch, Row
+from stairstream.train.memory import Planner
 from stairstream.train.processes import Processes
 
 _BETAS = (0.9, 0.95)
@@ -52,6 +53,7 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     processes: Processes,
+    planner: Planner,
     *,
     precision: Precision,
     clip: float,
@@ -59,8 +61,26 @@ def train_step(
 ) -> Stepped:
     """Learn one batch. Every learned token counts alike, whichever row and process it is in.
 
-    Gradients are only exchanged behind the last row.
+    Where memory runs out in a process that is alone, the rows are computed anew with more layers computed twice.
     """
+    while True:
+        try:
+            total = _accumulate(network, batch, processes, planner, precision)
+            break
+        except torch.OutOfMemoryError:
+            optimizer.zero_grad(set_to_none=True)
+            if processes.mesh is not None or not planner.shrink(batch.rows):
+                raise
+    grad_norm = clip_gradients(network.parameters(), clip)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return Stepped(loss=processes.add_up(total) / max(1, batch.num_trained), grad_norm=grad_norm)
+
+
+def _accumulate(network: Any, batch: Batch, processes: Processes, planner: Planner, precision: Precision) -> float:
+    """Add up the gradients of our rows; they are only exchanged behind the last one. Returns the loss, summed."""
     rows = batch.rows[processes.share :: processes.num_shares]
     # FSDP takes the mean over the shares, and what is wanted is the sum
     weight = processes.num_shares / max(1, batch.num_trained)
@@ -68,16 +88,12 @@ def train_step(
     for number, row in enumerate(rows):
         if processes.mesh is not None:
             network.set_requires_gradient_sync(number == len(rows) - 1)
-        with _cast(processes, precision):
+        planner.prepare(network, row)
+        with cast(processes, precision):
             nll = nll_of(network, row, processes.device)
         (nll * weight).backward()
         total += float(nll.detach())
-    grad_norm = clip_gradients(network.parameters(), clip)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return Stepped(loss=processes.add_up(total) / max(1, batch.num_trained), grad_norm=grad_norm)
+    return total
 
 
 def nll_of(network: Any, row: Row, device: torch.device) -> Tensor:
@@ -128,11 +144,11 @@ def _norm(grads: Sequence[Tensor]) -> float:
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
-def _cast(processes: Processes, precision: Precision) -> AbstractContextManager[Any]:
+def cast(processes: Processes, precision: Precision) -> AbstractContextManager[Any]:
     """Autocast where FSDP does not see to it."""
     if precision == "bfloat16" and processes.mesh is None:
-        cast: AbstractContextManager[Any] = torch.autocast(processes.device.type, dtype=torch.bfloat16)
-        return cast
+        found: AbstractContextManager[Any] = torch.autocast(processes.device.type, dtype=torch.bfloat16)
+        return found
     return nullcontext()
 
 
