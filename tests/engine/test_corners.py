@@ -1,7 +1,9 @@
 """Corners that a run once came to grief in: each of these failed before it was mended."""
 
 import asyncio
+import gc
 import math
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -160,3 +162,16 @@ def test_an_answer_that_had_ended_is_not_lost_with_its_last_update() -> None:
     assert (events[-1].reason, events[-1].error) == ("stop", None)
     assert [event.note.kind for event in events if isinstance(event, Noted)] == ["unread"]
     assert "what it had still to read" in events[-1].degraded[0]
+
+
+def test_a_run_that_is_over_is_freed_without_the_garbage_collector() -> None:
+    async def main() -> weakref.ref[Run]:
+        async with open_run(mixture(QUICK), ASK, scripted()) as one:
+            await one.wait_ended()
+        return weakref.ref(one)
+
+    gc.disable()
+    try:
+        assert run(main())() is None
+    finally:
+        gc.enable()

@@ -56,7 +56,7 @@ class AgentLoop:
         self._backend = self._backends[0]
         self._output = output
         self._upstream = upstream
-        self._reader = Reader(upstream, self._on_change)
+        self._reader = Reader(upstream)
         self._ahead: Ahead | None = None
         self._prefetch: Prefetch | None = None
         self._room = ContextRoom.of(agent, conversation)
@@ -216,7 +216,7 @@ class AgentLoop:
             self._waking.set_result(None)
 
     def _arm(self, wait: Wait) -> None:
-        self._reader.arm(wait.mark)
+        self._reader.arm(wait.mark, self._on_change)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -231,7 +231,7 @@ class AgentLoop:
 
     def _hush(self) -> None:
         """No more calls from logs or the timer."""
-        self._reader.disarm()
+        self._reader.disarm(self._on_change)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

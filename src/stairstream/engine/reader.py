@@ -9,11 +9,10 @@ from stairstream.engine.log import Log
 
 
 class Reader:
-    """Reads several logs in step. `changed` is called when a watched log has moved far enough, or has ended."""
+    """Reads several logs in step."""
 
-    def __init__(self, logs: Sequence[Log], changed: Callable[[], None]) -> None:
+    def __init__(self, logs: Sequence[Log]) -> None:
         self._logs = tuple(logs)
-        self._changed = changed
         self._positions = [0] * len(logs)
         self._offsets = [0] * len(logs)
         self._tokens = [0] * len(logs)
@@ -33,16 +32,20 @@ class Reader:
             for i, log in enumerate(self._logs)
         )
 
-    def arm(self, mark: float) -> None:
-        """Ask to be called when a log's progress can change a decision whose mark is `mark`."""
+    def arm(self, mark: float, changed: Callable[[], None]) -> None:
+        """Have `changed` called when a log's progress can change a decision whose mark is `mark`.
+
+        It is kept until `disarm` only: a reader that held its agent would, with all of the run, be left to the
+        garbage collector.
+        """
         for log, one in zip(self._logs, self.progress(), strict=True):
             if not one.has_ended:
-                log.watch(wakes_at(one, mark), self._changed)
+                log.watch(wakes_at(one, mark), changed)
 
-    def disarm(self) -> None:
-        """Ask no more."""
+    def disarm(self, changed: Callable[[], None]) -> None:
+        """Have it called no more."""
         for log in self._logs:
-            log.unwatch(self._changed)
+            log.unwatch(changed)
 
     @property
     def num_unread(self) -> int:
