@@ -9,8 +9,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from stairstream.core.errors import ConfigError  # noqa: E402
+from stairstream.eval.recorded import read_prompts  # noqa: E402
 from stairstream.train.config import TrainConfig  # noqa: E402
-from stairstream.train.data import EMPTY_ROW, Place, Stream, split_prompts  # noqa: E402
+from stairstream.train.data import EMPTY_ROW, Place, Stream, split_prompts, write_held_out  # noqa: E402
 from tests.backends.torch.tiny import make_tokens  # noqa: E402
 from tests.train.recorded import make_config, write_data  # noqa: E402
 
@@ -28,6 +29,15 @@ def test_the_same_prompts_are_held_out_when_others_are_added(tmp_path: Path) -> 
     write_data(tmp_path, 13)
     more = split_prompts(make_config(tmp_path, held_out=3))
     assert len(few.held_out & more.held_out) >= 2
+
+
+def test_what_is_held_out_is_there_for_evaluations(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    config = make_config(tmp_path)
+    split = split_prompts(config)
+    config.folder.mkdir()
+    rows = read_prompts(write_held_out(config, split), ("a", "b", "mixed"))
+    assert {row.id for row in rows} == split.held_out
 
 
 def test_an_epoch_has_every_trained_prompt_once_and_no_other(tmp_path: Path) -> None:

@@ -103,6 +103,14 @@ def split_prompts(config: TrainConfig) -> Split:
     return Split(trained=frozenset(ordered[config.held_out :]), held_out=frozenset(ordered[: config.held_out]))
 
 
+def write_held_out(config: TrainConfig, split: Split) -> Path:
+    """The prompts that are never trained on, as a file that evaluations read; returns which."""
+    rows = (row for row in iterate_rows(Path(config.data), RecordedPrompt) if row.id in split.held_out)
+    file = config.folder / "held_out.jsonl"
+    file.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    return file
+
+
 class Stream:
     """The samples, rows and batches of one stage."""
 

@@ -33,7 +33,7 @@ _GIB = 2**30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Bytes: `fixed` whatever is learned; those of a token in a layer that keeps all, or only its input; in the head."""
+    """Bytes: `fixed` whatever is learned; of a token in a layer that keeps all, or only its input; in the head."""
 
     num_layers: int
     fixed: float

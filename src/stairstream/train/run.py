@@ -15,7 +15,7 @@ from stairstream.backends.torch.load import find_ends, read_network
 from stairstream.backends.torch.tokens import Tokens
 from stairstream.train.checkpoints import Checkpoints, Standing, hold_folder
 from stairstream.train.config import Stage, TrainConfig
-from stairstream.train.data import Batch, Place, Row, Split, Stream, split_prompts
+from stairstream.train.data import Batch, Place, Row, Split, Stream, split_prompts, write_held_out
 from stairstream.train.export import export_folder, export_gguf
 from stairstream.train.memory import Planner, open_planner
 from stairstream.train.meters import Metrics, MetricsFile, measure_peak, peak_memory_gib
@@ -65,6 +65,9 @@ def train_from(start: Start, config: TrainConfig, split: Split, processes: Proce
     standing = checkpoints.find()
     network = start.network.train().to(processes.device)
     size = Size.of(network)
+    if processes.is_first:
+        config.folder.mkdir(parents=True, exist_ok=True)
+        write_held_out(config, split)
     planner = _open_planner(network, config, processes)
     parallelize(network, processes, config.precision, compiles=config.compile)
     teller = _Teller(config, processes, standing, report, size)
