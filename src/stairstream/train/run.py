@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 
 from stairstream.backends.torch.load import find_ends, read_network
 from stairstream.backends.torch.tokens import Tokens
+from stairstream.train.ahead import run_ahead
 from stairstream.train.checkpoints import Checkpoints, Standing, hold_folder
 from stairstream.train.config import Stage, TrainConfig
 from stairstream.train.data import Batch, Place, Row, Split, Stream, split_prompts, write_held_out
@@ -97,19 +98,20 @@ def _train_stage(
 ) -> None:
     stage, step, place = config.stages[standing.stage], standing.step, standing.place
     teller.begin(stream.progress(place, step))
-    for batch in stream.batches(place):
-        progress = stream.progress(place, step)
-        if progress >= 1:
-            break
-        lr = rate_at(stage, step, progress)
-        stepped = train_step(
-            network, optimizer, batch, teller.processes, planner, precision=config.precision, clip=stage.clip, lr=lr
-        )
-        step, place = step + 1, batch.after
-        here = Standing(stage=standing.stage, step=step, place=place)
-        teller.tell(stage, here, stream.progress(place, step), batch, stepped, lr)
-        if step % config.save_every == 0:
-            checkpoints.save(network, optimizer, here)
+    with closing(run_ahead(stream.batches(place))) as batches:
+        for batch in batches:
+            progress = stream.progress(place, step)
+            if progress >= 1:
+                break
+            lr = rate_at(stage, step, progress)
+            stepped = train_step(
+                network, optimizer, batch, teller.processes, planner, precision=config.precision, clip=stage.clip, lr=lr
+            )
+            step, place = step + 1, batch.after
+            here = Standing(stage=standing.stage, step=step, place=place)
+            teller.tell(stage, here, stream.progress(place, step), batch, stepped, lr)
+            if step % config.save_every == 0:
+                checkpoints.save(network, optimizer, here)
     checkpoints.save(network, optimizer, Standing(stage=standing.stage + 1, step=0, place=Place()))
 
 
