@@ -20,7 +20,7 @@ def test_policies_are_presets_numbers_or_both() -> None:
     setups = read_setups(["careful", "first_chunk=8,growth=1,lead=inf", "cheap,growth=2"], ["insert"])
     assert [setup.policy for setup in setups] == [
         PRESETS["careful"],
-        replace(PRESETS["balanced"], first_chunk=8, growth=1, lead=math.inf),
+        replace(PRESETS["balanced"], first_chunk=8, growth=1, lead=math.inf, slope=1),
         replace(PRESETS["cheap"], growth=2),
     ]
     assert {setup.layout for setup in setups} == {"insert"}

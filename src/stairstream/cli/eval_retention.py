@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, get_args
 
 from stairstream.backends.torch.backend import find_torch_model
 from stairstream.cli.eval_output import open_bar, print_json, print_tables, results_folder, tell, write_report
-from stairstream.config.policies import ADAPTIVE, PolicyChoice, override_policy, read_settings
+from stairstream.config.policies import (
+    ADAPTIVE,
+    COMMAND_LINE,
+    PolicyChoice,
+    override_policy,
+    own_policy,
+    read_settings,
+)
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS, Policy
@@ -106,7 +113,10 @@ def _read_policy(text: str) -> Policy:
     preset = None if "=" in parts[0] else parts.pop(0)
     if preset == ADAPTIVE:
         raise ConfigError("--policy: adaptive needs the rates of earlier runs; name a preset or numbers")
-    return override_policy(PolicyChoice(), preset, read_settings(parts), 3).policy
+    settings = read_settings(parts)
+    if preset is None:
+        return own_policy(settings, COMMAND_LINE.numbers)
+    return override_policy(PolicyChoice(), preset, settings, len(PROPOSERS)).policy
 
 
 def _check_installed() -> None:

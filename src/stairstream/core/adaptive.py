@@ -83,23 +83,29 @@ def prompt_factor(upstream: Sequence[Rate], own: Rate, policy: Policy) -> float:
     not before the step before it has written its own chunk, or all that it may; the last call is made when all upstream
     has ended, or the agent's own answer.
     """
-    first_chunk, slope = policy.first_chunk, policy.slope if policy.lead < math.inf else math.inf
+    first_chunk = policy.first_chunk
     slowest = min(rate.tokens_per_s for rate in upstream)
     end_s = max((rate.answer_tokens - first_chunk) / rate.tokens_per_s for rate in upstream)
     own_end_s = own.first_token_s + own.answer_tokens / own.tokens_per_s
     if policy.lead + policy.slope * max(rate.answer_tokens for rate in upstream) < own.answer_tokens:
         own_end_s = max(own_end_s, end_s)
 
+    def allowed_tokens(at_s: float) -> float:
+        return max(0.0, policy.lead + policy.slope * (first_chunk + slowest * at_s))
+
+    def said_tokens(at_s: float) -> float:
+        return min(own.tokens_per_s * at_s, own.answer_tokens, allowed_tokens(at_s))
+
     def call_tokens(at_s: float) -> float:
         read = sum(min(first_chunk + rate.tokens_per_s * at_s, rate.answer_tokens) for rate in upstream)
-        allowed = policy.lead + policy.slope * (first_chunk + slowest * at_s)
-        return HEAD_TOKENS + read + max(0.0, min(own.tokens_per_s * at_s, own.answer_tokens, allowed))
+        return HEAD_TOKENS + read + said_tokens(at_s)
 
     mark, chunk, at_s, total = first_chunk, float(first_chunk), 0.0, 0.0
     while at_s < min(end_s, own_end_s):
         own_end_s += own.first_token_s
         total += call_tokens(at_s)
-        written_s = at_s + min(1.0, slope) * chunk / own.tokens_per_s
+        may_say = min(chunk, allowed_tokens(at_s) - said_tokens(at_s))
+        written_s = at_s + (own.first_token_s + may_say / own.tokens_per_s if may_say else 0.0)
         chunk *= policy.growth
         mark += chunk
         at_s = max((mark - first_chunk) / slowest, written_s)

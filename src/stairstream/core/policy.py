@@ -63,7 +63,7 @@ def _problems(policy: Policy) -> list[str]:
 
 PRESETS: dict[str, Policy] = {
     "paper": Policy(first_chunk=8, growth=1, quorum="all", patience_s=0, lead=0, slope=1),
-    "balanced": Policy(first_chunk=16, growth=1.5, quorum="most", patience_s=0.25, lead=0, slope=0.5),
+    "balanced": Policy(first_chunk=16, growth=1.5, quorum="most", patience_s=0.25, lead=0, slope=0.4),
     "cheap": Policy(first_chunk=32, growth=4, quorum="most", patience_s=0.25, lead=0, slope=0.5),
     "careful": Policy(first_chunk=48, growth=1.5, quorum="all", patience_s=0.5, lead=0, slope=0.25),
     "wait": Policy(first_chunk=math.inf, growth=1, quorum="all", patience_s=0, lead=math.inf, slope=1),
