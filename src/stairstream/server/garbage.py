@@ -15,7 +15,7 @@ YOUNG, MIDDLE, NEVER = 700, 10, 1_000_000
 """Objects that may be added before the young are looked through, and how often that is before the middle-aged are."""
 
 EVERY_S = 60
-BUSY_S = 600
+BUSY_S = 240
 """How long a server that always has a run under way may put it off."""
 
 
