@@ -1,5 +1,6 @@
 """Several processes learn what one learns, and read each other's checkpoints."""
 
+import importlib
 import socket
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-import torch.multiprocessing as multiprocessing  # noqa: E402
 
 from stairstream.core.errors import ConfigError  # noqa: E402
 from stairstream.train.config import TrainConfig  # noqa: E402
@@ -35,7 +35,8 @@ def run_together(config: TrainConfig, folder: Path) -> list[float]:
         free.bind(("127.0.0.1", 0))
         (folder / "port").write_text(str(free.getsockname()[1]))
     world = config.parallel.num_processes
-    multiprocessing.spawn(be_one_of_several, args=(world, folder, config), nprocs=world)
+    spawn: Any = importlib.import_module("torch.multiprocessing").spawn
+    spawn(be_one_of_several, args=(world, folder, config), nprocs=world)
     losses: list[float] = torch.load(folder / "losses.pt")
     return losses
 

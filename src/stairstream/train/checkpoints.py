@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import torch
-import torch.distributed.checkpoint as dcp
+from torch.distributed import checkpoint
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     get_optimizer_state_dict,
@@ -28,6 +28,7 @@ from stairstream.train.data import Place
 from stairstream.train.processes import Processes
 
 _LATEST, _STATE, _WEIGHTS, _MOMENTS = "latest", "state.json", "weights", "moments"
+_DCP: Any = checkpoint
 _IGNORED = ("output", "memory", "compile", "save_every", "keep", "parallel")
 """What may be another when a run goes on: it does not change what is learned."""
 
@@ -102,12 +103,12 @@ class Checkpoints:
 
     def _write(self, state: Any, folder: Path) -> None:
         with _say_nothing_of_one_process():
-            dcp.save(state, checkpoint_id=folder, no_dist=self._processes.mesh is None)
+            _DCP.save(state, checkpoint_id=folder, no_dist=self._processes.mesh is None)
 
     def _read(self, state: Any, folder: Path) -> None:
         """Fill the tensors of `state`."""
         with _say_nothing_of_one_process():
-            dcp.load(state, checkpoint_id=folder, no_dist=self._processes.mesh is None)
+            _DCP.load(state, checkpoint_id=folder, no_dist=self._processes.mesh is None)
 
     def _latest(self) -> Path | None:
         try:

@@ -3,19 +3,20 @@
 The network's own code knows nothing of it.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 from torch.utils.checkpoint import checkpoint
 
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import Precision
 from stairstream.train.processes import Processes
 
-_PLAN = {
+_PLAN: dict[str, Callable[[], ParallelStyle]] = {
     "self_attn.q_proj": ColwiseParallel,
     "self_attn.k_proj": ColwiseParallel,
     "self_attn.v_proj": ColwiseParallel,

@@ -182,7 +182,9 @@ class _Teller:
 
 def _export(network: Any, start: Start, config: TrainConfig, processes: Processes) -> None:
     """A folder and, if the run began with a GGUF file, another such file."""
-    weights = get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    weights: dict[str, Any] = get_model_state_dict(
+        network, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+    )
     if processes.is_first:
         export_folder(network, start.tokenizer, weights, config.folder / "model")
         if start.gguf is not None:

@@ -91,7 +91,8 @@ def _accumulate(network: Any, batch: Batch, processes: Processes, planner: Plann
         planner.prepare(network, row)
         with cast(processes, precision):
             nll = nll_of(network, row, processes.device)
-        (nll * weight).backward()
+        part: Any = nll * weight
+        part.backward()
         total += float(nll.detach())
     return total
 
