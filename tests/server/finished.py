@@ -11,7 +11,7 @@ models:
   bad: {backend: scripted, length: 4, attempts: 2, fallbacks: [a], fault: {kind: status_500}}
   broken: {backend: scripted, length: 4, attempts: 1, fault: {kind: cut, after_tokens: 2}}
 pipelines:
-  mix: {topology: mixture, proposers: [p, p], aggregator: a, policy: {first_chunk: 2, growth: 2}}
+  mix: {topology: mixture, proposers: [p, p], aggregator: a, policy: {first_chunk: 2, growth: 2, lead: inf}}
   failing: {topology: mixture, proposers: [p, broken], aggregator: bad, policy: wait}
   broken: {topology: single, model: broken}
 """

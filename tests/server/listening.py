@@ -40,7 +40,7 @@ models:
 {models}
 pipelines:
   single: {{topology: single, model: m}}
-  mix: {{topology: mixture, proposers: [p1, p2, p3], aggregator: m, policy: {{first_chunk: 4, growth: 2}}}}
+  mix: {{topology: mixture, proposers: [p1, p2, p3], aggregator: m, policy: {{first_chunk: 4, growth: 2, lead: inf}}}}
 """
 
 

@@ -26,7 +26,7 @@ models:
   a: {backend: scripted, text: "Blue light scatters most.", first_token_s: 0.25, token_s: 0.25}
   broken: {backend: scripted, length: 4, attempts: 1, fault: {kind: cut, after_tokens: 2}}
 pipelines:
-  mix: {topology: mixture, proposers: [p, p], aggregator: a, policy: {first_chunk: 2, growth: 2}}
+  mix: {topology: mixture, proposers: [p, p], aggregator: a, policy: {first_chunk: 2, growth: 2, lead: inf}}
   single: {topology: single, model: a}
   broken: {topology: single, model: broken}
 """
