@@ -14,9 +14,9 @@ from stairstream.server.access.limits import Places
 YOUNG, MIDDLE, NEVER = 700, 10, 1_000_000
 """Objects that may be added before the young are looked through, and how often that is before the middle-aged are."""
 
-EVERY_S = 60
-BUSY_S = 240
-"""How long a server that always has a run under way may put it off."""
+EVERY_S = 15
+BUSY_S = 45
+"""How long a server that always has a run under way may put it off: clients that leave are what makes cycles."""
 
 
 @contextmanager
