@@ -37,7 +37,7 @@ async def collect_beside(*, leaves_after_s: float | None, until_s: float) -> lis
 
 
 def test_everything_is_looked_through_as_soon_as_no_run_is_under_way() -> None:
-    assert run(collect_beside(leaves_after_s=100, until_s=150)) == [100]
+    assert run(collect_beside(leaves_after_s=40, until_s=50)) == [40]
 
 
 def test_a_server_that_never_rests_puts_it_off_for_a_while_only() -> None:
