@@ -1,6 +1,7 @@
-"""Puts what `stairstream eval retention` found into docs/retention.md: its table, and its picture.
+"""Puts what `stairstream eval retention` found into docs/retention.md: tables, and the picture of the frontier.
 
-stairstream eval retention --out FOLDER; python -m bench.retention FOLDER
+stairstream eval retention ... --out A; stairstream eval retention ... --out B
+python -m bench.retention --presets A --frontier B
 """
 
 import argparse
@@ -10,25 +11,33 @@ from pathlib import Path
 
 PAGE = Path(__file__).parent.parent / "docs" / "retention.md"
 PICTURE = PAGE.parent / "images" / "retention.svg"
-MARKS = "<!-- presets -->", "<!-- end -->"
 
 
-def renew(page: str, table: str) -> str:
-    """The page with this table between its marks."""
-    head, _, rest = page.partition(MARKS[0])
-    _, _, tail = rest.partition(MARKS[1])
-    return f"{head}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{tail}"
+def renew(page: str, name: str, table: str) -> str:
+    """The page with this table behind the mark of that name."""
+    head, mark, rest = page.partition(f"<!-- {name} -->")
+    _, end, tail = rest.partition("<!-- end -->")
+    return f"{head}{mark}\n\n{table}\n\n{end}{tail}"
+
+
+def table_of(folder: Path) -> str:
+    """The table of a report, its title in bold, without the notes, which the page says better."""
+    title, _, rest = (folder / "retention.md").read_text().partition("## ")[2].partition("\n")
+    return f"**{title}**\n\n{rest.partition(chr(10) + '- ')[0].strip()}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write page and picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args(arguments).folder
-    _, _, table = (folder / "retention.md").read_text().partition("## ")
-    PAGE.write_text(renew(PAGE.read_text(), f"**{table.replace(chr(10), f'**{chr(10)}', 1).strip()}"))
-    PICTURE.parent.mkdir(exist_ok=True)
-    shutil.copyfile(folder / "retention.svg", PICTURE)
+    parser.add_argument("--presets", type=Path)
+    parser.add_argument("--frontier", type=Path)
+    args = parser.parse_args(arguments)
+    for name in ("presets", "frontier"):
+        if folder := getattr(args, name):
+            PAGE.write_text(renew(PAGE.read_text(), name, table_of(folder)))
+    if args.frontier:
+        PICTURE.parent.mkdir(exist_ok=True)
+        shutil.copyfile(args.frontier / "retention.svg", PICTURE)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Retention against the first token, as a picture. matplotlib, of the extra `eval`, draws it."""
+"""Retention against the first token and against the whole answer, as a picture. matplotlib, of the extra `eval`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +10,11 @@ _MARKS = {
     "grouped": ("o", "#1f6feb"),
     "insert": ("s", "#d1571b"),
     "quoted": ("^", "#6e7781"),
-    "rounds": ("v", "#6e7781"),
+    "rounds": ("v", "#57606a"),
 }
 _GOALS = ((0.15, 0.95), (0.07, 0.85))
 """Share of the first token of `wait`, and the retention to be had by then."""
+_LONGEST_NAME = 20
 
 
 def draw(rows: Sequence[Row], file: Path) -> bool:
@@ -28,44 +29,65 @@ def draw(rows: Sequence[Row], file: Path) -> bool:
     # the same rows give the same bytes
     settings: Any = {
         "svg.hashsalt": "stairstream",
-        "font.size": 9,
+        "font.size": 8,
         "axes.spines.top": False,
         "axes.spines.right": False,
     }
     with matplotlib.rc_context(settings):
-        figure, axes = pyplot.subplots(figsize=(7.2, 4.4), layout="constrained")
-        _draw_goals(axes)
+        figure, (first, total) = pyplot.subplots(1, 2, figsize=(8.4, 4.2), sharey=True, layout="constrained")
         shown = [row for row in rows if row.policy != SINGLE and row.retention is not None]
         for row in shown:
-            _draw_row(axes, row)
-        for layout in dict.fromkeys(row.layout for row in shown):
-            marker, colour = _MARKS[layout or "grouped"]
-            axes.plot([], [], marker, color=colour, label=layout)
-        axes.set_xscale("log")
-        axes.set_xlabel("first token, share of waiting for all")
-        axes.set_ylabel("retention")
-        axes.xaxis.set_major_formatter("{x:.0%}")
-        axes.xaxis.set_minor_formatter("")
-        axes.set_xticks([0.05, 0.07, 0.1, 0.15, 0.25, 0.5, 1])
-        if shown:
-            axes.legend(frameon=False, loc="lower right")
+            _draw_row(first, row, row.first_token_share)
+            _draw_row(total, row, row.total_share)
+        _label(total, shown)
+        _finish(first, total, shown)
         figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
         pyplot.close(figure)
     return True
 
 
-def _draw_goals(axes: Any) -> None:
-    for share, least in _GOALS:
-        axes.plot([0, share, share], [least, least, 2], color="#1a7f37", linewidth=0.8, linestyle=":")
-    axes.axhline(1, color="#8b949e", linewidth=0.8)
-
-
-def _draw_row(axes: Any, row: Row) -> None:
+def _draw_row(axes: Any, row: Row, share: float) -> None:
+    assert row.retention is not None
     marker, colour = _MARKS[row.layout or "grouped"]
     error = None
-    if row.interval is not None and row.retention is not None:
+    if row.interval is not None:
         error = [[max(0.0, row.retention - row.interval.low)], [max(0.0, row.interval.high - row.retention)]]
-    axes.errorbar(
-        row.first_token_share, row.retention, yerr=error, fmt=marker, color=colour, markersize=5, elinewidth=0.8
-    )
-    axes.annotate(row.policy, (row.first_token_share, row.retention), xytext=(5, 3), textcoords="offset points")
+    axes.errorbar(share, row.retention, yerr=error, fmt=marker, color=colour, markersize=4.5, elinewidth=0.7)
+
+
+def _label(axes: Any, rows: Sequence[Row]) -> None:
+    """Each policy's name, once."""
+    first_of = {row.policy: row for row in reversed(rows)}
+    for number, row in enumerate(sorted(first_of.values(), key=lambda one: one.total_share)):
+        place, offset = (row.total_share, row.retention), (4, -9 if number % 2 else 4)  # neighbours make room
+        axes.annotate(_name(row), place, xytext=offset, textcoords="offset points", fontsize=7)
+
+
+def _name(row: Row) -> str:
+    if row.numbers is None or len(row.policy) <= _LONGEST_NAME:
+        return row.policy
+    numbers = row.numbers
+    return f"({numbers.first_chunk:g}, {numbers.growth:g}, {numbers.lead:g}, {numbers.slope:g})"
+
+
+def _finish(first: Any, total: Any, rows: Sequence[Row]) -> None:
+    """Axes, goals and legend."""
+    low, high = first.get_ylim()
+    for share, least in _GOALS:
+        first.plot([0.01, share, share], [least, least, max(high, 1.02)], color="#1a7f37", linewidth=0.8, linestyle=":")
+    for axes in (first, total):
+        axes.axhline(1, color="#8b949e", linewidth=0.7, zorder=0)
+    first.set_ylim(low, max(high, 1.02))
+    first.set_xscale("log")
+    first.set_xlim(0.03, 1.2)
+    first.set_xticks([0.05, 0.07, 0.1, 0.15, 0.25, 0.5, 1], minor=False)
+    first.minorticks_off()
+    for axes, what in ((first, "first token"), (total, "whole answer")):
+        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.set_xlabel(f"{what}, share of the time that waiting takes")
+    first.set_ylabel("retention")
+    for layout in dict.fromkeys(row.layout for row in rows):
+        marker, colour = _MARKS[layout or "grouped"]
+        first.plot([], [], marker, color=colour, label=layout)
+    if rows:
+        first.legend(frameon=False, loc="lower right")
