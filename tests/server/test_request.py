@@ -16,7 +16,7 @@ from stairstream.server import wire
 from stairstream.server.asking.request import read_chat
 from stairstream.server.asking.wanted import most_wanted
 from stairstream.server.errors import ApiError
-from stairstream.server.http.headers import list_names, quote_name
+from stairstream.server.runs.headers import list_names, quote_name
 from stairstream.server.service import Service
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, client_of

@@ -11,6 +11,11 @@ from stairstream.eval.recorded import ALPACA_OUTPUTS, DATA_FOLDER, GSM8K
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 OutOption = Annotated[Path | None, option("FOLDER", "Where it keeps what it bought, and its report.")]
+DataOption = Annotated[Path, option("FILE", "Recorded answers of several systems, a JSON object per line.")]
+CutOption = Annotated[int, typer.Option(metavar="WORDS", min=3, help="Cut every proposal behind so many words.")]
+LengthOption = Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Longest answer.")]
+ModelOption = Annotated[str, option("MODEL", "The aggregator: a known name, a GGUF file or a folder.")]
+ThreadsOption = Annotated[int | None, typer.Option(metavar="NUMBER", min=1, help="Of the processor; all without it.")]
 
 eval_app = typer.Typer(
     name="eval",
@@ -73,14 +78,12 @@ def tasks_command(
 
 @eval_app.command("retention")
 def retention_command(
-    data: Annotated[Path, option("FILE", "Recorded answers of several systems, a JSON object per line.")] = (
-        ALPACA_OUTPUTS
-    ),
+    data: DataOption = ALPACA_OUTPUTS,
     limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Prompts.")] = 40,
     cut: Annotated[
         int, typer.Option(metavar="TOKENS", min=0, help="Cut every text behind so many tokens; 0: never.")
     ] = 256,
-    model: Annotated[str, option("MODEL", "The aggregator: a known name, a GGUF file or a folder.")] = DEFAULT_MODEL,
+    model: ModelOption = DEFAULT_MODEL,
     policy: Annotated[
         list[str] | None,
         option("POLICY", "A preset, numbers as in first_chunk=16,lead=0, or both; may be repeated. All without it."),
@@ -90,9 +93,7 @@ def retention_command(
         option("LAYOUT", "insert, grouped, quoted or rounds; may be repeated. The first two without it."),
     ] = None,
     dtype: Annotated[str, option("TYPE", "float32 or bfloat16.")] = "bfloat16",
-    threads: Annotated[
-        int | None, typer.Option(metavar="NUMBER", min=1, help="Of the processor; all without it.")
-    ] = None,
+    threads: ThreadsOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -126,14 +127,12 @@ def robustness_command(
     ] = None,
     layout: Annotated[str | None, option("LAYOUT", "insert on torch and grouped on llamacpp without it.")] = None,
     limit: Annotated[int, typer.Option(metavar="NUMBER", min=2, help="Prompts, and problems.")] = 20,
-    cut: Annotated[int, typer.Option(metavar="WORDS", min=3, help="Cut every proposal behind so many words.")] = 150,
-    max_tokens: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Longest answer.")] = 128,
-    model: Annotated[str, option("MODEL", "The aggregator: a known name, a GGUF file or a folder.")] = DEFAULT_MODEL,
+    cut: CutOption = 150,
+    max_tokens: LengthOption = 128,
+    model: ModelOption = DEFAULT_MODEL,
     backend: Annotated[str, option("NAME", "Where it runs: torch or llamacpp.")] = "torch",
-    threads: Annotated[
-        int | None, typer.Option(metavar="NUMBER", min=1, help="Of the processor; all without it.")
-    ] = None,
-    data: Annotated[Path, option("FILE", "Recorded answers, as in retention.")] = ALPACA_OUTPUTS,
+    threads: ThreadsOption = None,
+    data: DataOption = ALPACA_OUTPUTS,
     problems: Annotated[Path, option("FILE", "Problems of GSM8K, for `numbers`.")] = GSM8K,
     out: OutOption = None,
     as_json: JsonOption = False,
@@ -169,13 +168,11 @@ def seams_command(
     ] = None,
     policy: Annotated[str, option("POLICY", "As in retention.")] = "balanced",
     limit: Annotated[int, typer.Option(metavar="NUMBER", min=2, help="Answers in each layout.")] = 30,
-    cut: Annotated[int, typer.Option(metavar="WORDS", min=3, help="Cut every proposal behind so many words.")] = 150,
-    max_tokens: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Longest answer.")] = 128,
-    model: Annotated[str, option("MODEL", "The aggregator: a known name, a GGUF file or a folder.")] = DEFAULT_MODEL,
-    threads: Annotated[
-        int | None, typer.Option(metavar="NUMBER", min=1, help="Of the processor; all without it.")
-    ] = None,
-    data: Annotated[Path, option("FILE", "Recorded answers, as in retention.")] = ALPACA_OUTPUTS,
+    cut: CutOption = 150,
+    max_tokens: LengthOption = 128,
+    model: ModelOption = DEFAULT_MODEL,
+    threads: ThreadsOption = None,
+    data: DataOption = ALPACA_OUTPUTS,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -16,9 +16,9 @@ from stairstream.server.access.gate import Caller, Grant
 from stairstream.server.asking.asking import Asking
 from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.http.exchange import JSON, Exchange, Handler
-from stairstream.server.http.headers import make_headers
 from stairstream.server.http.leaving import leave_with_client
 from stairstream.server.http.sse_out import SseOut
+from stairstream.server.runs.headers import make_headers
 from stairstream.server.service import Service
 
 _encode = msgspec.json.Encoder().encode
