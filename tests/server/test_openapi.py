@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
-from stairstream.server import wire
 from stairstream.server.observing.health import make_health_routes
 from stairstream.server.openapi import OPERATIONS
 from stairstream.server.runs.handlers import make_run_routes
 from stairstream.server.runs.live import LiveRuns
+from stairstream.server.wire.answer import ChatCompletion, ChatCompletionChunk, EventChunk
 from stairstream.sim.clock import run
 from tests.server.driving import client_of
 from tests.server.test_chat import CONFIG, chat
@@ -66,10 +66,10 @@ def test_what_is_not_served_is_not_described() -> None:
 
 def test_answers_are_of_the_shapes_that_the_document_is_made_of() -> None:
     whole = chat("mix", stairstream={"show": "events"})
-    assert msgspec.json.decode(whole.body, type=wire.ChatCompletion).choices[0].finish_reason == "stop"
+    assert msgspec.json.decode(whole.body, type=ChatCompletion).choices[0].finish_reason == "stop"
     for chunk in chat("mix", stream=True, stream_options={"include_usage": True}).chunks():
-        kept = msgspec.to_builtins(msgspec.convert(chunk, wire.ChatCompletionChunk))
+        kept = msgspec.to_builtins(msgspec.convert(chunk, ChatCompletionChunk))
         assert {*kept} >= {key for key in chunk if key != "logprobs"}
     for chunk in chat("mix", stream=True, stairstream={"show": "events"}).chunks():
         if "event" in chunk.get("stairstream", {}):
-            assert msgspec.convert(chunk, wire.EventChunk).stairstream.event["type"]
+            assert msgspec.convert(chunk, EventChunk).stairstream.event["type"]

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from stairstream.core.asked import Asked
 from stairstream.core.messages import question
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.server import wire
 from stairstream.server.asking.request import read_chat
 from stairstream.server.asking.wanted import most_wanted
 from stairstream.server.errors import ApiError
 from stairstream.server.runs.headers import list_names, quote_name
 from stairstream.server.service import Service
+from stairstream.server.wire.listings import ErrorBody
+from stairstream.server.wire.options import StairstreamOptions
+from stairstream.server.wire.request import ChatRequest
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, client_of
 
@@ -51,11 +53,11 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
-FIELDS = st.sampled_from(wire.ChatRequest.__struct_fields__)
+FIELDS = st.sampled_from(ChatRequest.__struct_fields__)
 
 
 def told_of(error: ApiError) -> str:
-    return msgspec.convert(error.body(), wire.ErrorBody).error.message
+    return msgspec.convert(error.body(), ErrorBody).error.message
 
 
 @settings(max_examples=50, deadline=None)
@@ -68,11 +70,11 @@ def test_any_object_is_read_or_refused(fields: dict[str, Any]) -> None:
         assert error.status in (400, 404) and len(told_of(error).splitlines()) == 1
     else:
         given_names = {name for name, value in fields.items() if value is not None}
-        assert set(asking.ignored) >= given_names - set(wire.ChatRequest.__struct_fields__)
+        assert set(asking.ignored) >= given_names - set(ChatRequest.__struct_fields__)
 
 
 @settings(max_examples=50, deadline=None)
-@given(options=st.dictionaries(st.sampled_from(wire.StairstreamOptions.__struct_fields__), VALUES, max_size=3))
+@given(options=st.dictionaries(st.sampled_from(StairstreamOptions.__struct_fields__), VALUES, max_size=3))
 def test_any_options_are_read_or_refused(options: dict[str, Any]) -> None:
     body = msgspec.json.encode({"model": "mix", "messages": ASK, "stairstream": options})
     try:

@@ -6,7 +6,7 @@ from stairstream.config.topologies import TOPOLOGIES
 from stairstream.server.errors import ApiError
 from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.service import Service
-from stairstream.server.wire import ModelAgent, ModelDetails, ModelList, ModelOut, ServerOut
+from stairstream.server.wire.listings import ModelAgent, ModelDetails, ModelList, ModelOut, ServerOut
 
 
 def list_models(service: Service) -> Handler:

@@ -9,7 +9,6 @@ from starlette.routing import Route
 
 import stairstream
 from stairstream.config.policies import NAMES
-from stairstream.server import wire
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.history import wire as history
 from stairstream.server.history.handlers import JSONL
@@ -18,6 +17,9 @@ from stairstream.server.http.exchange import JSON, Exchange, Handler
 from stairstream.server.messages import wire as messages
 from stairstream.server.responses import wire as responses
 from stairstream.server.service import Service
+from stairstream.server.wire.answer import ChatCompletion, ChatCompletionChunk, EventChunk
+from stairstream.server.wire.listings import ErrorBody, ModelList, ModelOut, RunEvent, RunOut, Status
+from stairstream.server.wire.request import ChatRequest
 
 Json = dict[str, Any]
 _REF = "#/components/schemas/{name}"
@@ -38,7 +40,7 @@ class Operation:
     or_gives: tuple[Any, ...] = ()
     files: tuple[str, ...] = ()
     streams: tuple[Any, ...] = ()
-    fails: Any = wire.ErrorBody
+    fails: Any = ErrorBody
     parameters: tuple[Json, ...] = ()
     errors: tuple[int, ...] = ()
     has_run: bool = False
@@ -87,9 +89,9 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/v1/chat/completions"): Operation(
         id="completeChat",
         summary="An answer, streamed or whole. The status waits for the first token, or for the failure.",
-        takes=wire.ChatRequest,
-        gives=wire.ChatCompletion,
-        streams=(wire.ChatCompletionChunk, wire.EventChunk, wire.ErrorBody),
+        takes=ChatRequest,
+        gives=ChatCompletion,
+        streams=(ChatCompletionChunk, EventChunk, ErrorBody),
         errors=_RUN_ERRORS,
         has_run=True,
     ),
@@ -120,34 +122,34 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         fails=messages.MessagesError,
         errors=(400, 404, 413, 415),
     ),
-    ("GET", "/v1/models"): Operation(id="listModels", summary="Every pipeline, as a model.", gives=wire.ModelList),
+    ("GET", "/v1/models"): Operation(id="listModels", summary="Every pipeline, as a model.", gives=ModelList),
     ("GET", "/v1/models/{model}"): Operation(
         id="showModel",
         summary="One pipeline, as a model.",
-        gives=wire.ModelOut,
+        gives=ModelOut,
         parameters=(_in_path("model", "The pipeline's name."),),
         errors=(404,),
     ),
     ("POST", "/v1/runs"): Operation(
         id="beginRun",
         summary="Every event of a run as it happens; an event's id is its number.",
-        takes=wire.ChatRequest,
+        takes=ChatRequest,
         gives=None,
-        streams=(wire.RunEvent,),
+        streams=(RunEvent,),
         errors=_RUN_ERRORS,
         has_run=True,
     ),
     ("GET", "/v1/runs/{run}"): Operation(
         id="showRun",
         summary="How a run stands.",
-        gives=wire.RunOut,
+        gives=RunOut,
         parameters=(_in_path("run", "The run's id."),),
         errors=(404,),
     ),
     ("DELETE", "/v1/runs/{run}"): Operation(
         id="cancelRun",
         summary="End a run, if it is not over.",
-        gives=wire.RunOut,
+        gives=RunOut,
         parameters=(_in_path("run", "The run's id."),),
         errors=(404,),
     ),
@@ -155,7 +157,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         id="attachToRun",
         summary="The events behind the one that `Last-Event-ID` names; 204 if there are none and never will be.",
         gives=None,
-        streams=(wire.RunEvent,),
+        streams=(RunEvent,),
         parameters=(
             _in_path("run", "The run's id."),
             {
@@ -203,9 +205,9 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         parameters=(_in_path("run", "The run's id."),),
         errors=(404,),
     ),
-    ("GET", "/healthz"): Operation(id="live", summary="The process lives.", gives=wire.Status, is_open=True),
+    ("GET", "/healthz"): Operation(id="live", summary="The process lives.", gives=Status, is_open=True),
     ("GET", "/readyz"): Operation(
-        id="ready", summary="The server takes requests.", gives=wire.Status, errors=(503,), is_open=True
+        id="ready", summary="The server takes requests.", gives=Status, errors=(503,), is_open=True
     ),
 }
 
@@ -303,7 +305,7 @@ def _ref(shape: type) -> Json:
 
 
 def _make_schemas(operations: Iterable[Operation], service: Service) -> Json:
-    shapes: Sequence[Any] = [wire.ErrorBody]
+    shapes: Sequence[Any] = [ErrorBody]
     for one in operations:
         shapes = [
             *shapes,

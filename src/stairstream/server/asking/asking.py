@@ -9,7 +9,7 @@ from stairstream.core.messages import Conversation
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Wanted
 from stairstream.server.asking.wanted import most_wanted
-from stairstream.server.wire import Show
+from stairstream.server.wire.options import Show
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

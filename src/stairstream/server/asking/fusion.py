@@ -7,7 +7,7 @@ from stairstream.config.reading import nearest
 from stairstream.config.topologies import MixtureKeys
 from stairstream.server.errors import ApiError
 from stairstream.server.service import Service
-from stairstream.server.wire import Plugin
+from stairstream.server.wire.options import Plugin
 
 FUSION = "fusion"
 

@@ -14,7 +14,6 @@ from stairstream.core.asked import Asked
 from stairstream.core.errors import ConfigError
 from stairstream.core.messages import Conversation, split_begun
 from stairstream.core.policy import Policy
-from stairstream.server import wire
 from stairstream.server.asking.asking import Asking
 from stairstream.server.asking.fusion import FUSION, fuse
 from stairstream.server.asking.single import SINGLE, single_of
@@ -23,11 +22,13 @@ from stairstream.server.asking.turns import read_turns
 from stairstream.server.errors import ApiError, bad
 from stairstream.server.http.bodies import Fields, Shape
 from stairstream.server.service import Service
+from stairstream.server.wire.options import Plugin, PolicyNumbers, StairstreamOptions
+from stairstream.server.wire.request import ChatRequest, TextFormat
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_CHAT = Shape(wire.ChatRequest, passed=("stairstream", "tools", "tool_choice", "response_format"))
-_OPTIONS = wire.StairstreamOptions.__struct_fields__
-_NO_OPTIONS = wire.StairstreamOptions()
+_CHAT = Shape(ChatRequest, passed=("stairstream", "tools", "tool_choice", "response_format"))
+_OPTIONS = StairstreamOptions.__struct_fields__
+_NO_OPTIONS = StairstreamOptions()
 _NULL = b"null"
 
 
@@ -62,7 +63,7 @@ def make_asking(
     model: str,
     conversation: Conversation,
     asked: Asked,
-    options: wire.StairstreamOptions,
+    options: StairstreamOptions,
     is_stream: bool,
     ignored: tuple[str, ...],
     notes: list[str],
@@ -85,7 +86,7 @@ def make_asking(
     )
 
 
-def _refuse(request: wire.ChatRequest, fields: Fields) -> None:
+def _refuse(request: ChatRequest, fields: Fields) -> None:
     """What can't be had here, and must not be ignored: the answer would not be what was asked for."""
     if request.n is not None and request.n > 1:
         raise bad("n", "only one answer is given; ask again for another", "unsupported_parameter")
@@ -105,7 +106,7 @@ def refuse_choice(must_call: bool, tools: Sequence[object] | None) -> None:
         raise bad("tool_choice", "asks for a call, and there are no tools")
 
 
-def read_options(given: wire.StairstreamOptions | None, fields: Fields) -> wire.StairstreamOptions:
+def read_options(given: StairstreamOptions | None, fields: Fields) -> StairstreamOptions:
     """What is said in `stairstream`; ApiError for a key that is not known there."""
     raw = fields.get("stairstream")
     if raw is not None and bytes(raw) != _NULL:
@@ -127,7 +128,7 @@ def _as_api_error(exc: ConfigError) -> ApiError:
     return bad(f"stairstream.{key}", problem)
 
 
-def _read_asked(request: wire.ChatRequest, fields: Fields, notes: list[str]) -> Asked:
+def _read_asked(request: ChatRequest, fields: Fields, notes: list[str]) -> Asked:
     """What is wanted of the answer; what was changed about it is noted."""
     most, old = request.max_completion_tokens, request.max_tokens
     if most is not None and old is not None and most != old:
@@ -136,7 +137,7 @@ def _read_asked(request: wire.ChatRequest, fields: Fields, notes: list[str]) -> 
     if seed is not None and seed < 0:
         notes.append("a seed below 0 counts as none")
         seed = None
-    has_format = request.response_format is not None and not isinstance(request.response_format, wire.TextFormat)
+    has_format = request.response_format is not None and not isinstance(request.response_format, TextFormat)
     return Asked(
         max_tokens=old if most is None else most,
         temperature=request.temperature,
@@ -152,7 +153,7 @@ def _read_asked(request: wire.ChatRequest, fields: Fields, notes: list[str]) -> 
 
 
 def choose_pipeline(
-    model: str, options: wire.StairstreamOptions, service: Service, plugins: Sequence[wire.Plugin] = ()
+    model: str, options: StairstreamOptions, service: Service, plugins: Sequence[Plugin] = ()
 ) -> Pipeline:
     """The pipeline that is asked for, or that the request describes, with the policy that it wants."""
     name, has_preset, preset = model.partition(":")
@@ -172,7 +173,7 @@ def choose_pipeline(
     return _with_options(_with_preset(pipeline, preset, options), options)
 
 
-def _with_preset(pipeline: Pipeline, preset: str, options: wire.StairstreamOptions) -> Pipeline:
+def _with_preset(pipeline: Pipeline, preset: str, options: StairstreamOptions) -> Pipeline:
     """The pipeline with the policy that stands behind its name."""
     if options.policy is not None:
         raise bad("stairstream.policy", f"model already says {preset[:80]!r}; leave one of the two out")
@@ -182,7 +183,7 @@ def _with_preset(pipeline: Pipeline, preset: str, options: wire.StairstreamOptio
         raise bad("model", str(exc).removeprefix("policy: ")) from None
 
 
-def _with_options(pipeline: Pipeline, options: wire.StairstreamOptions) -> Pipeline:
+def _with_options(pipeline: Pipeline, options: StairstreamOptions) -> Pipeline:
     numbers = _numbers_of(options)
     if options.policy is None and not numbers:
         return pipeline
@@ -192,13 +193,13 @@ def _with_options(pipeline: Pipeline, options: wire.StairstreamOptions) -> Pipel
         raise _as_api_error(exc) from None
 
 
-def _read_policy(options: wire.StairstreamOptions) -> Policy | str | None:
-    if isinstance(options.policy, wire.PolicyNumbers):
+def _read_policy(options: StairstreamOptions) -> Policy | str | None:
+    if isinstance(options.policy, PolicyNumbers):
         return own_policy(_numbers_of(options.policy), Where(file="", path="policy"))
     return options.policy
 
 
-def _numbers_of(section: wire.PolicyNumbers | wire.StairstreamOptions) -> dict[str, object]:
+def _numbers_of(section: PolicyNumbers | StairstreamOptions) -> dict[str, object]:
     return {name: value for name in NUMBERS if (value := getattr(section, name)) is not None}
 
 
@@ -217,14 +218,14 @@ def _name_policy(pipeline: Pipeline, conversation: Conversation, asked: Asked, n
     return "wait" if asked.waits else pipeline.settings.policy_name
 
 
-def _read_conversation(request: wire.ChatRequest, service: Service) -> Conversation:
+def _read_conversation(request: ChatRequest, service: Service) -> Conversation:
     most = service.limits.messages
     if len(request.messages) > most:
         raise bad("messages", f"{len(request.messages)} of them are more than this server takes ({most})")
     return read_turns(request.messages)
 
 
-def _read_keep_s(options: wire.StairstreamOptions, service: Service) -> float:
+def _read_keep_s(options: StairstreamOptions, service: Service) -> float:
     keep_s, most_s = options.keep_s or 0.0, service.limits.keep_s
     if keep_s > most_s:
         raise bad("stairstream.keep_s", f"{keep_s:g} is more than this server keeps a run ({most_s:g} seconds)")

@@ -12,7 +12,7 @@ from stairstream.server.http.sse_out import COMMENT
 from stairstream.server.runs.answer import make_completion
 from stairstream.server.runs.answering import answer_by_run
 from stairstream.server.service import Service
-from stairstream.server.wire import ChatCompletion
+from stairstream.server.wire.answer import ChatCompletion
 
 
 def complete_chats(service: Service) -> Handler:

@@ -12,7 +12,7 @@ from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.http.sse_out import DONE
 from stairstream.server.runs.answer import make_finish_reason, make_result, make_usage
 from stairstream.server.runs.event_json import encode_event_json
-from stairstream.server.wire import ChatCompletionChunk, FunctionDelta, ToolCallDelta
+from stairstream.server.wire.answer import ChatCompletionChunk, FunctionDelta, ToolCallDelta
 
 encode = msgspec.json.Encoder().encode
 _CHOICE = b'[{"index":0,"delta":{'

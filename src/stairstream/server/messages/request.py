@@ -14,7 +14,7 @@ from stairstream.server.http.bodies import Fields, Shape
 from stairstream.server.messages import wire
 from stairstream.server.messages.turns import read_turns
 from stairstream.server.service import Service
-from stairstream.server.wire import StairstreamOptions
+from stairstream.server.wire.options import StairstreamOptions
 
 _REQUEST = Shape(wire.MessagesRequest, passed=("stairstream",))
 _encode = msgspec.json.Encoder().encode

@@ -4,7 +4,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from stairstream.server.wire import Name, StairstreamOptions, StairstreamOut
+from stairstream.server.wire.conversation import Name
+from stairstream.server.wire.options import StairstreamOptions
+from stairstream.server.wire.outcome import StairstreamOut
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
 ErrorKind = Literal[

@@ -10,7 +10,7 @@ from stairstream.server.asking.turns import read_turns
 from stairstream.server.errors import ApiError, bad
 from stairstream.server.service import Service
 from stairstream.server.storage.base import PastRun
-from stairstream.server.wire import ChatMessage
+from stairstream.server.wire.conversation import ChatMessage
 
 _NAME = "previous_response_id"
 _decode_turns = msgspec.json.Decoder(list[ChatMessage]).decode

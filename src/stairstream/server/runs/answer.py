@@ -8,13 +8,21 @@ from stairstream.core.events import RunEnd, calls_of
 from stairstream.core.metrics import AgentSummary
 from stairstream.core.session import Usage
 from stairstream.engine.run import Run
-from stairstream.server import wire
 from stairstream.server.asking.asking import Asking
 from stairstream.server.chat.showing import FirstProposal
 from stairstream.server.runs.event_json import encode_event_json
+from stairstream.server.wire.answer import ChatCompletion, Choice, FinishReason, FunctionOut, MessageOut, ToolCallOut
+from stairstream.server.wire.outcome import (
+    AgentOut,
+    AgentUsage,
+    CompletionTokensDetails,
+    PromptTokensDetails,
+    StairstreamOut,
+    UsageOut,
+)
 
 
-def make_usage(answer: Answer) -> wire.UsageOut:
+def make_usage(answer: Answer) -> UsageOut:
     """All agents' tokens; those of the proposals, and of thoughts, are what others call reasoning tokens."""
     agents = [one for one in answer.summary.agents if one.steps]
     prompt_tokens = sum(one.usage.prompt_tokens for one in agents)
@@ -23,21 +31,21 @@ def make_usage(answer: Answer) -> wire.UsageOut:
     cached = [one.usage.cached_tokens for one in agents]
     known = [tokens for tokens in cached if tokens is not None]
     is_known = bool(cached) and len(known) == len(cached)
-    return wire.UsageOut(
+    return UsageOut(
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         total_tokens=prompt_tokens + completion_tokens,
-        completion_tokens_details=wire.CompletionTokensDetails(completion_tokens - max(0, said)),
-        prompt_tokens_details=wire.PromptTokensDetails(sum(known)) if is_known else None,
+        completion_tokens_details=CompletionTokensDetails(completion_tokens - max(0, said)),
+        prompt_tokens_details=PromptTokensDetails(sum(known)) if is_known else None,
     )
 
 
 def make_result(
     asking: Asking, run_id: str, answer: Answer, events: list[msgspec.Raw] | UnsetType = UNSET
-) -> wire.StairstreamOut:
+) -> StairstreamOut:
     """What the run was like."""
     summary = answer.summary
-    return wire.StairstreamOut(
+    return StairstreamOut(
         run=run_id,
         pipeline=answer.pipeline.name,
         policy=asking.policy_name,
@@ -62,8 +70,8 @@ def _round(number: float | None) -> float | None:
     return None if number is None else round(number, 6)
 
 
-def _make_agent(one: AgentSummary, answer: Answer) -> wire.AgentOut:
-    return wire.AgentOut(
+def _make_agent(one: AgentSummary, answer: Answer) -> AgentOut:
+    return AgentOut(
         name=one.name,
         model=answer.models[one.name],
         reason=one.reason,
@@ -77,8 +85,8 @@ def _make_agent(one: AgentSummary, answer: Answer) -> wire.AgentOut:
     )
 
 
-def _make_agent_usage(usage: Usage) -> wire.AgentUsage:
-    return wire.AgentUsage(
+def _make_agent_usage(usage: Usage) -> AgentUsage:
+    return AgentUsage(
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         cached_tokens=usage.cached_tokens,
@@ -86,14 +94,14 @@ def _make_agent_usage(usage: Usage) -> wire.AgentUsage:
     )
 
 
-def make_completion(asking: Asking, run: Run, created: int) -> wire.ChatCompletion:
+def make_completion(asking: Asking, run: Run, created: int) -> ChatCompletion:
     """The whole answer of a run that has ended."""
     answer = asking.answer_of(run)
     events = [msgspec.Raw(encode_event_json(event, run)) for event in run.past] if asking.show == "events" else UNSET
-    choice = wire.Choice(
+    choice = Choice(
         index=0, message=_make_message(asking, run), finish_reason=make_finish_reason(answer.summary.reason, asking)
     )
-    return wire.ChatCompletion(
+    return ChatCompletion(
         id=f"chatcmpl-{run.id}",
         object="chat.completion",
         created=created,
@@ -104,13 +112,13 @@ def make_completion(asking: Asking, run: Run, created: int) -> wire.ChatCompleti
     )
 
 
-def _make_message(asking: Asking, run: Run) -> wire.MessageOut:
+def _make_message(asking: Asking, run: Run) -> MessageOut:
     thoughts = FirstProposal(run).tell_all(run.past) if asking.show == "thinking" else ""
     calls = [
-        wire.ToolCallOut(id=call.id, function=wire.FunctionOut(name=call.name, arguments=call.arguments))
+        ToolCallOut(id=call.id, function=FunctionOut(name=call.name, arguments=call.arguments))
         for call in calls_of(run.past, run.graph.answer)
     ]
-    return wire.MessageOut(
+    return MessageOut(
         role="assistant",
         content=run.answer or None if calls else run.answer,
         reasoning_content=thoughts or None,
@@ -118,7 +126,7 @@ def _make_message(asking: Asking, run: Run) -> wire.MessageOut:
     )
 
 
-def make_finish_reason(reason: RunEnd | None, asking: Asking) -> wire.FinishReason:
+def make_finish_reason(reason: RunEnd | None, asking: Asking) -> FinishReason:
     """The wire's word for how an answer ended that did end. A call of the one tool that was named is a `stop`."""
     match reason:
         case "tool_calls" if asking.asked.names_tool:

@@ -21,7 +21,7 @@ from stairstream.server.runs.event_json import encode_event_json
 from stairstream.server.runs.headers import make_headers
 from stairstream.server.runs.live import LiveRun, LiveRuns
 from stairstream.server.service import Service
-from stairstream.server.wire import RunOut
+from stairstream.server.wire.listings import RunOut
 
 LAST_ID = "last-event-id"
 

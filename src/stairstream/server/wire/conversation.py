@@ -1,0 +1,82 @@
+"""A conversation as a client sends it: messages, their parts, and the calls of earlier answers."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Name = Annotated[str, Meta(min_length=1)]
+
+
+class TextPart(Struct, frozen=True, tag_field="type", tag="text"):
+    """Text."""
+
+    text: str
+
+
+class RefusalPart(Struct, frozen=True, tag_field="type", tag="refusal"):
+    """What an assistant said when it refused; taken as text."""
+
+    refusal: str
+
+
+class ImageUrl(Struct, frozen=True):
+    """Where an image is: an address, or the image itself as a `data:` URL."""
+
+    url: Name
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(Struct, frozen=True, tag_field="type", tag="image_url"):
+    """An image; only models that take images are shown it."""
+
+    image_url: ImageUrl
+
+
+class FunctionCall(Struct, frozen=True):
+    """Which function, and the JSON text of its arguments."""
+
+    name: Name
+    arguments: str
+
+
+class ToolCallIn(Struct, frozen=True):
+    """A call that an earlier answer made."""
+
+    id: Name
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+
+class SystemMessage(Struct, frozen=True, tag_field="role", tag="system"):
+    """Instructions."""
+
+    content: str | list[TextPart]
+
+
+class DeveloperMessage(Struct, frozen=True, tag_field="role", tag="developer"):
+    """Instructions; the same as a system message."""
+
+    content: str | list[TextPart]
+
+
+class UserMessage(Struct, frozen=True, tag_field="role", tag="user"):
+    """What the user says."""
+
+    content: str | list[TextPart | ImagePart]
+
+
+class AssistantMessage(Struct, frozen=True, tag_field="role", tag="assistant"):
+    """What was answered. At the end of the conversation: the beginning of the answer, which is gone on with."""
+
+    content: str | list[TextPart | RefusalPart] | None = None
+    tool_calls: list[ToolCallIn] | None = None
+
+
+class ToolMessage(Struct, frozen=True, tag_field="role", tag="tool"):
+    """What a tool gave."""
+
+    content: str | list[TextPart]
+    tool_call_id: Name
+
+
+ChatMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage

@@ -1,0 +1,68 @@
+"""What of a request only stairstream knows: policies, what is shown, a mixture for this request."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from stairstream.server.wire.conversation import Name
+
+Show = Literal["none", "thinking", "events"]
+"""What a client gets to see of the proposals: nothing, one of them as `reasoning_content`, or every event."""
+
+MOST_ANALYSTS = 8
+
+
+class Plugin(Struct, frozen=True):
+    """With `id: fusion` a mixture for this one request, in the shape of OpenRouter's; other plugins are ignored."""
+
+    id: Name
+    analysis_models: Annotated[
+        Annotated[list[Name], Meta(min_length=1, max_length=MOST_ANALYSTS)] | None,
+        Meta(description="The models that propose, at most eight, by their names in the configuration."),
+    ] = None
+    model: Annotated[
+        str | None, Meta(description="The model that answers; without it the request's own `model`, if it is one.")
+    ] = None
+    enabled: bool | None = None
+
+
+# the configuration's own checks say better what is wrong with a number; the document says it too
+FirstChunk = Annotated[int, Meta(extra_json_schema={"minimum": 1})] | Literal["inf"]
+Growth = Annotated[float, Meta(extra_json_schema={"minimum": 1})]
+Quorum = Annotated[int, Meta(extra_json_schema={"minimum": 1})] | Literal["all", "most"]
+Patience = Annotated[float, Meta(extra_json_schema={"minimum": 0})]
+Lead = float | Literal["inf"]
+
+
+class PolicyNumbers(Struct, frozen=True):
+    """A policy of one's own; what is left out is as in `balanced`."""
+
+    first_chunk: FirstChunk | None = None
+    growth: Growth | None = None
+    quorum: Quorum | None = None
+    patience_s: Patience | None = None
+    lead: Lead | None = None
+    slope: float | None = None
+
+
+class StairstreamOptions(Struct, frozen=True):
+    """What only stairstream knows; a key that is not here is an error."""
+
+    policy: Annotated[
+        str | PolicyNumbers | None,
+        Meta(description="In place of the pipeline's: `paper`, `balanced`, `cheap`, `careful`, `wait`, or numbers."),
+    ] = None
+    first_chunk: Annotated[FirstChunk | None, Meta(description="One number of the policy changed.")] = None
+    growth: Growth | None = None
+    quorum: Quorum | None = None
+    patience_s: Patience | None = None
+    lead: Lead | None = None
+    slope: float | None = None
+    show: Annotated[
+        Show | None,
+        Meta(description="What is shown of the proposals; `thinking`: one of them as `reasoning_content`."),
+    ] = None
+    keep_s: Annotated[
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(description="How long the run lives on, in seconds, when its client has left."),
+    ] = None

@@ -1,0 +1,105 @@
+"""What a client asks of a chat: the request, its tools, and the form that the answer is to have."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from stairstream.server.wire.conversation import ChatMessage, Name
+from stairstream.server.wire.options import Plugin, StairstreamOptions
+
+MOST_STOPS = 4
+
+
+class FunctionTool(Struct, frozen=True):
+    """A function that may be called."""
+
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Struct, frozen=True):
+    """A tool of the client's; only functions."""
+
+    function: FunctionTool
+    type: Literal["function"] = "function"
+
+
+class NamedFunction(Struct, frozen=True):
+    """The name of a function."""
+
+    name: Name
+
+
+class NamedTool(Struct, frozen=True):
+    """The one tool that must be called."""
+
+    function: NamedFunction
+    type: Literal["function"] = "function"
+
+
+class TextFormat(Struct, frozen=True, tag_field="type", tag="text"):
+    """Plain text."""
+
+
+class JsonObjectFormat(Struct, frozen=True, tag_field="type", tag="json_object"):
+    """Some JSON object."""
+
+
+class JsonSchema(Struct, frozen=True):
+    """A schema with its name."""
+
+    name: Name
+    schema: dict[str, Any] | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(Struct, frozen=True, tag_field="type", tag="json_schema"):
+    """JSON by a schema."""
+
+    json_schema: JsonSchema
+
+
+class StreamOptions(Struct, frozen=True):
+    """How a stream is to be."""
+
+    include_usage: Annotated[
+        bool | None, Meta(description="The last chunk has `usage`, in place of a chunk with choices.")
+    ] = None
+
+
+class ChatRequest(Struct, frozen=True, kw_only=True):
+    """A request for an answer. Parameters that are not here are accepted and listed in `x-stairstream-ignored`."""
+
+    model: Annotated[Name, Meta(description="A pipeline, or `pipeline:policy`.")]
+    messages: Annotated[list[ChatMessage], Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="Longest answer; `max_completion_tokens` wins.")
+    ] = None
+    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    stop: Annotated[
+        Name | Annotated[list[Name], Meta(max_length=MOST_STOPS)] | None,
+        Meta(description="Where the answer ends, up to four texts; matched over the joined answer."),
+    ] = None
+    seed: Annotated[
+        Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None,
+        Meta(description="Every agent's seed is derived from it; one below 0 counts as none."),
+    ] = None
+    user: str | None = None
+    n: Annotated[Annotated[int, Meta(ge=1, extra_json_schema={"maximum": 1})] | None, Meta(description="Only 1.")] = (
+        None
+    )
+    logprobs: Annotated[bool | None, Meta(description="Only false.", extra_json_schema={"enum": [False, None]})] = None
+    top_logprobs: Annotated[int | None, Meta(description="Only null.", extra_json_schema={"enum": [None]})] = None
+    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    plugins: list[Plugin] | None = None
+    stairstream: StairstreamOptions | None = None
