@@ -4,8 +4,6 @@ Whether a model can be served is found out by trying: what our attention gives m
 must not change when all positions are moved.
 """
 
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,12 +11,12 @@ from torch import Tensor
 
 from stairstream.backends.torch.attention import NAME, Batch, register
 from stairstream.backends.torch.cache import Cache, Shape
+from stairstream.backends.torch.rotary import find_rotary, refuse
 from stairstream.backends.torch.static import Decoder, Recorder, RowBatch, repeat, round_up
 from stairstream.core.errors import ModelUnusable
 
 _TRIAL_TOKENS = 12
 _TRIAL_SHIFT = 7
-_UNSTEADY_ROPE = ("dynamic", "longrope")
 _GPU_ROWS = 4
 _GPU_ENTRIES = 2048
 """How large the buffers of a GPU's steps are at first: when they grow, all steps are captured anew."""
@@ -32,7 +30,7 @@ class Model:
         self.config = network.config
         self.network = network.eval().requires_grad_(False)
         self.context_tokens = _count_context(network.config)
-        self._rotary, self._apply_rotary = _find_rotary(network, name)
+        self._rotary = find_rotary(network, name)
         self.shape = _find_shape(network)
         self.decoder: Decoder | None = None
         """Runs steps of one token per sequence; None: they are batches like all others."""
@@ -60,7 +58,7 @@ class Model:
                 self._compare("steps of one token", self._run_trial(self._trial_ids(), shift=0, last_tokens=1))
         except (RuntimeError, ModelUnusable) as exc:
             self.decoder = before
-            raise _refusal(self.name, f"it can't be decoded in steps of fixed shapes ({exc})") from exc
+            raise refuse(self.name, f"it can't be decoded in steps of fixed shapes ({exc})") from exc
 
     def _use_graphs(self) -> None:
         """Capture steps if that goes, else at least keep their shapes, else neither."""
@@ -117,10 +115,7 @@ class Model:
     def _rotate(self, keys_LHND: Tensor, shifts_N: Tensor) -> Tensor:
         """Rotate keys by some positions, in float32."""
         keys = keys_LHND.float()
-        cos, sin = self._rotary(keys, shifts_N[None])
-        scaling = getattr(self._rotary, "attention_scaling", 1.0)  # it is in the keys already
-        rotated: Tensor = self._apply_rotary(keys, keys[:, :0], cos / scaling, sin / scaling)[0]
-        return rotated.to(keys_LHND.dtype)
+        return self._rotary.turn(keys, self._rotary.find_turns(keys, shifts_N)).to(keys_LHND.dtype)
 
     def _trial_ids(self) -> list[int]:
         return [(i * 7919 + 11) % self.config.vocab_size for i in range(_TRIAL_TOKENS)]
@@ -137,7 +132,7 @@ class Model:
         try:
             plain, moved = self._run_trial(ids, shift=0), self._run_trial(ids, shift=_TRIAL_SHIFT)
         except (TypeError, RuntimeError, AttributeError, KeyError, ValueError) as exc:
-            raise _refusal(self.name, f"its layers do not take our attention ({exc})") from exc
+            raise refuse(self.name, f"its layers do not take our attention ({exc})") from exc
         self._compare("attention", plain)
         self._compare("positions", moved)
 
@@ -151,7 +146,7 @@ class Model:
         spread = float(self._expected.std()) or 1.0
         error = float((found - self._expected).square().mean().sqrt()) / spread
         if not error < tolerance:
-            raise _refusal(self.name, f"its {what} are of a kind that a cache with gaps can't hold")
+            raise refuse(self.name, f"its {what} are of a kind that a cache with gaps can't hold")
 
     def _run_trial(self, ids: list[int], shift: int, last_tokens: int = _TRIAL_TOKENS // 2) -> Tensor:
         """The last logits of the trial text, whose first part had stood `shift` positions further on when computed."""
@@ -165,10 +160,6 @@ class Model:
         self.run(Batch([claim]), [])
         cache.rearrange(ids, [*range(shift, shift + first), *[None] * last_tokens])
         return self.run(Batch([cache.claim(last_tokens)]), [0])
-
-
-def _refusal(name: str, why: str) -> ModelUnusable:
-    return ModelUnusable(f"the torch backend can't serve {name}: {why}; use another backend for it")
 
 
 def _find_shape(network: Any) -> Shape:
@@ -189,17 +180,3 @@ def _count_context(config: Any) -> int:
     if getattr(config, "use_sliding_window", True):
         sizes.append(getattr(config, "sliding_window", None) or config.max_position_embeddings)
     return int(min(sizes))
-
-
-def _find_rotary(network: Any, name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The model's own rotary module, and the function with which its attention applies it."""
-    base = network.base_model
-    rotary = getattr(base, "rotary_emb", None)
-    layers = getattr(base, "layers", None)
-    attention = getattr(layers[0], "self_attn", None) if layers else None
-    apply = getattr(sys.modules[type(attention).__module__], "apply_rotary_pos_emb", None)
-    if rotary is None or attention is None or apply is None:
-        raise _refusal(name, "it has no rotary position embedding of a kind known here")
-    if getattr(rotary, "rope_type", "default") in _UNSTEADY_ROPE:
-        raise _refusal(name, f"its rotary embedding ({rotary.rope_type}) changes with the length of the text")
-    return rotary, apply
