@@ -389,14 +389,15 @@ def test_character_of_several_tokens_comes_whole_even_within_a_limit_of_one() ->
 
 
 @slow
-def test_stop_string_ends_the_answer_before_it() -> None:
+def test_a_stop_string_ends_the_call_with_the_delta_that_completes_it() -> None:
     async def act(backend: LlamaCppBackend) -> None:
         whole = await backend.open(AGENT, ASK)
         text = joined([item async for item in whole.write(30)])
         stop = text[40:46]
         cut = await backend.open(replace(AGENT, sampling=Sampling(temperature=0, stop=(stop,))), ASK)
         items = [item async for item in cut.write(30)]
-        assert joined(items) == text[: text.index(stop)]
+        said = joined(items)
+        assert text.startswith(said) and stop in said and len(said) < text.index(stop) + len(stop) + 20
         assert ended(items).reason == "stop_string"
 
     on_model(act)

@@ -374,15 +374,15 @@ def test_cached_tokens_are_found_where_servers_put_them(
     run(main())
 
 
-def test_a_stop_string_ends_the_answer_before_it(tmp_path: Path) -> None:
+def test_a_stop_string_ends_the_call_also_where_it_began_in_an_earlier_one(tmp_path: Path) -> None:
     async def main() -> None:
         async with fake(tmp_path, FakeModel(name="m", script=Script(words=WORDS, token_s=0.001))) as endpoint:
-            sampling = Sampling(stop=("w5 w6",))
+            sampling = Sampling(stop=("w3 w4",))
             session = await open_session(endpoint.backend(continues="flag"), sampling=sampling)
             joined = text_of(await write(session, 3))
             items = await write(session)
-            assert joined + text_of(items) == "w1 w2 w3 w4 "
-            assert end_of(items).reason == "stop_string"
+            assert (joined, text_of(items)) == ("w1 w2 w3", " w4")
+            assert (end_of(items).reason, end_of(items).stop_string) == ("stop_string", "w3 w4")
 
     run(main())
 

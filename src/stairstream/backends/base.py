@@ -32,8 +32,10 @@ class Session(Protocol):
         """Go on with the answer for up to `limit` tokens: one Began, then Deltas, ToolDeltas and Notes, then one Ended.
 
         A second Began before the first Delta says that the call had to be made again, perhaps in another layout.
-        Deltas end at character borders. Raises a BackendError when the place fails; after one that came
-        before the first Delta, `write` may be called again. Closing the generator ends the call at once.
+        Deltas end at character borders. Behind the delta that completes one of the agent's stop strings comes nothing
+        more; that delta comes whole, as it is the engine that decides what is shown. Raises a BackendError when the
+        place fails; after one that came before the first Delta, `write` may be called again. Closing the generator ends
+        the call at once.
         """
 
     def stop(self) -> None:

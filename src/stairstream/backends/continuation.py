@@ -1,4 +1,4 @@
-"""The words of one call on their way from the wire to the engine: seams, stop strings, the limit, the word edge.
+"""The words of one call on their way from the wire to the engine: seams, the limit, a stop string, the word edge.
 
 Pure: pieces in, deltas out. The common case, text that only has to pass, costs one addition and one join.
 """
@@ -41,7 +41,7 @@ class Continuation:
     def end_soon(self) -> None:
         """End at the next word edge; at once where words don't matter or one has just ended."""
         self._ending = "stopped"
-        if not self._ends_at_word or self._at_word_end:
+        if self.reason is None and (not self._ends_at_word or self._at_word_end):
             self.reason = "stopped"
 
     def take(self, pieces: list[Piece], is_exact: bool) -> Delta | None:
@@ -57,12 +57,10 @@ class Continuation:
     def finish(self) -> Delta | None:
         """What was still held back when the stream ended."""
         text = self._seam.finish() if self._seam else ""
-        if self._stops:
-            text = self._stops.feed(text) + self._stops.finish()
-            if self._stops.is_found:
-                self.reason = "stop_string"
         if not text:
             return None
+        if self._stops and self._stops.sees(text):
+            self.reason = "stop_string"
         count = self._release(text)
         self.num_tokens += count
         return Delta(text, count, None, True)
@@ -80,8 +78,8 @@ class Continuation:
                 self.num_tokens += new
                 is_exact = is_exact and is_whole
                 self._at_word_end = text[-1].isspace()
-            if self._stops and self._stops.is_found:
-                self.reason = "stop_string"
+                if self._stops and self._stops.sees(text):
+                    self.reason = "stop_string"
         return Delta("".join(texts), count, None, not is_exact) if texts else None
 
     def _is_behind_end(self, piece: Piece, is_exact: bool) -> bool:
@@ -108,14 +106,11 @@ class Continuation:
             text = self._seam.feed(text)
             if self._seam.is_settled:
                 self._seam = None
-        if self._stops:
-            text = self._stops.feed(text)
         return text, len(text) == self._held_characters
 
     def _release(self, text: str) -> int:
-        """Tokens of text that passes: what was held for it, in proportion where a part was trimmed or is held still."""
+        """Tokens of text that passes: what was held for it, in proportion where a part was trimmed."""
         share = len(text) / max(1, self._held_characters)
         count = max(1, round(self._held_tokens * min(1.0, share)))
-        self._held_characters = max(0, self._held_characters - len(text)) if self._stops and not self._seam else 0
-        self._held_tokens = max(0, self._held_tokens - count) if self._held_characters else 0
+        self._held_characters = self._held_tokens = 0
         return count

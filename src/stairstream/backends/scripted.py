@@ -220,7 +220,7 @@ class ScriptedSession:
         remaining = () if fault and fault.kind in SILENT_FAULTS else self._words[self._next_word :]
         stop = self._context.agent.sampling.stop
         stops = StopFinder(stop, self._context.own) if stop else None
-        count = held = 0
+        is_at_stop, count = False, 0
         self._backend.num_writing += 1
         try:
             yield Began(layout=layout, why="a script takes any", prompt_tokens=call.prompt_tokens, is_estimate=False)
@@ -240,19 +240,14 @@ class ScriptedSession:
                     break
                 count += 1
                 self._next_word += 1
-                held += 1
-                if text := stops.feed(word) if stops else word:
-                    self._context.wrote(text)
-                    yield Delta(text, held)
-                    held = 0
-                if stops and stops.is_found:
+                self._context.wrote(word)
+                is_at_stop = stops is not None and stops.sees(word)
+                yield Delta(word)
+                if is_at_stop:
                     break
-            if stops and (text := stops.finish()):
-                self._context.wrote(text)
-                yield Delta(text, held)
-            is_over = (count == len(remaining) and not self._is_stopped) or (stops is not None and stops.is_found)
+            is_over = (count == len(remaining) and not self._is_stopped) or is_at_stop
             has_called = False
-            if is_over and not (stops and stops.is_found):
+            if is_over and not is_at_stop:
                 for piece in pieces_of(self._calls):
                     await self._wait_until(first_s + count * script.token_s)
                     if fault and count == fault.after_tokens and fault.kind != "no_done":
@@ -265,7 +260,7 @@ class ScriptedSession:
                 await self._break_off(fault)
             reason: EndReason = "stopped" if self._is_stopped else "limit"
             if is_over:
-                reason = "tool_calls" if has_called else "stop_string" if stops and stops.is_found else "stop"
+                reason = "tool_calls" if has_called else "stop_string" if is_at_stop else "stop"
             if fault and fault.kind == "length_at_once":
                 reason = "length"
             usage = Usage(prompt_tokens=call.prompt_tokens, cached_tokens=cached, completion_tokens=count)

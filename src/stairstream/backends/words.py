@@ -31,9 +31,9 @@ class OwnWords:
 
 
 class DeltaMaker:
-    """Makes deltas of what a completion brings, less what stop strings and the seam of a quote take away.
+    """Makes deltas of what a completion brings, up to a stop string, less what the seam of a quote takes away.
 
-    A delta has ids where its text is that of whole tokens; it always is while no stop string is near.
+    A delta has ids where its text is that of whole tokens.
     """
 
     def __init__(self, stops: StopFinder, seam: QuoteSeam | None = None) -> None:
@@ -41,7 +41,6 @@ class DeltaMaker:
         self._seam = seam
         self._text = ""
         self._ids: list[int] = []
-        self._passed = ""
 
     @property
     def is_at_stop(self) -> bool:
@@ -57,24 +56,16 @@ class DeltaMaker:
         """The delta that these tokens complete, if any."""
         self._text += text
         self._ids += ids
-        self._passed += self._stops.feed(self._seam.feed(text) if self._seam else text)
-        return self._make(is_last=self._stops.is_found)
+        return self._make(self._seam.feed(text) if self._seam else text)
 
     def finish(self) -> Delta | None:
         """What was still held back, when the completion is over."""
-        if self._stops.is_found:
-            return None
-        if self._seam:
-            self._passed += self._stops.feed(self._seam.finish())
-        self._passed += self._stops.finish()
-        return self._make(is_last=True)
+        return self._make(self._seam.finish() if self._seam else "")
 
-    def _make(self, *, is_last: bool) -> Delta | None:
-        if not self._passed:
+    def _make(self, passed: str) -> Delta | None:
+        if not passed:
             return None
-        is_whole = self._passed == self._text
-        if not (is_whole or is_last or self._seam):
-            return None
-        delta = Delta(self._passed, max(1, len(self._ids)), tuple(self._ids) if is_whole else None)
-        self._text, self._ids, self._passed = "", [], ""
+        self._stops.sees(passed)
+        delta = Delta(passed, max(1, len(self._ids)), tuple(self._ids) if passed == self._text else None)
+        self._text, self._ids = "", []
         return delta

@@ -21,6 +21,11 @@ class StopFinder:
         """Whether one has appeared."""
         return self.found is not None
 
+    def sees(self, text: str) -> bool:
+        """Whether a stop string has appeared, with this text; for who only wants to know when to end."""
+        self.feed(text)
+        return self.is_found
+
     def feed(self, text: str) -> str:
         """The text before the first stop string, less what may still become one."""
         if self.found is not None or not text:

@@ -85,7 +85,9 @@ class AgentLoop:
             try:
                 return await self._run_on(backend, spawn)
             except BackendError as exc:
-                has_answered = self._had_ended and not self._step_tokens and len(self._output.answer)
+                if self._output.stop_string is not None:  # there is nothing more to say
+                    return "stop"
+                has_answered = self._had_ended and not self._step_tokens and self._output.num_tokens
                 if successor is None and has_answered:
                     self._note("unread", f"{exc}; its answer had ended, and ends without what it had still to read")
                     return "stop"
@@ -99,7 +101,7 @@ class AgentLoop:
         if missing := missing_of(self._agent, backend):
             raise RequestRejected(f"{backend.model} does not take {missing}")
         conversation = fit(self._conversation, self._agent, backend)
-        session = await backend.open(self._agent, conversation, self._agent.begun + self._output.answer.text())
+        session = await backend.open(self._agent, conversation, self._agent.begun + self._output.written)
         warming = spawn(session.warm()) if self._agent.reads else None
         if can_read_ahead(session) and self._own.steps == 0:
             self._ahead = Ahead(session, self._upstream, self._reader.peek)
@@ -134,7 +136,7 @@ class AgentLoop:
         )
         self._has_read, self._step_tokens = False, 0
         self._room = ContextRoom.of(self._agent, self._conversation)
-        self._room.prompt_tokens += self._output.answer.num_tokens
+        self._room.prompt_tokens += self._output.num_tokens
 
     async def _write_to_the_end(self, session: Session) -> OwnEnd:
         while True:
@@ -172,11 +174,11 @@ class AgentLoop:
     @property
     def _is_silent(self) -> bool:
         """Whether there is no answer: to words that the client began, nothing more may be the right one."""
-        return not (len(self._output.answer) or self.has_called or self._agent.begun)
+        return not (self._output.num_tokens or self.has_called or self._agent.begun)
 
     def _decide(self) -> Decision:
         upstream, now = self._reader.progress(), max(self._clock(), self._not_before)
-        own = replace(self._own, step_written=self._step_tokens, num_written=self._output.answer.num_tokens)
+        own = replace(self._own, step_written=self._step_tokens, num_written=self._output.num_tokens)
         if not has_quorum(self._policy, upstream, own):
             own = replace(own, quorum_since=None)
         elif own.quorum_since is None:
@@ -191,7 +193,7 @@ class AgentLoop:
         return decision
 
     def _room_to_read(self) -> float:
-        return self._room.for_references(self._output.answer.num_tokens, self._step_tokens)
+        return self._room.for_references(self._output.num_tokens, self._step_tokens)
 
     def _note(self, kind: NoteKind, text: str) -> None:
         self._emit(Noted(at_s=self._clock(), agent=self._agent.name, note=Note(kind=kind, text=text)))
@@ -300,9 +302,13 @@ class AgentLoop:
         try:
             async with asyncio.timeout(None) as deadline, aclosing(session.write(limit)) as items:
                 async for item in items:
+                    if self._output.stop_string is not None and not isinstance(item, Ended):
+                        continue
                     match item:
                         case Delta():
                             self._append(item)
+                            if self._output.stop_string is not None:
+                                session.stop()
                             if allowed_s is not None or agent.gap_s is not None:
                                 allowed_s = agent.gap_s
                                 deadline.reschedule(_after(allowed_s))
@@ -327,16 +333,21 @@ class AgentLoop:
             where = " in mid-answer" if self._step_tokens or self.has_called else ""
             raise TooSlow(f"{self._backend.model} said nothing for {allowed_s:g} s{where}") from None
         assert ended is not None, "a session ends each write with Ended"
+        if (stop := self._output.stop_string) is not None:
+            return replace(ended, reason="stop_string", stop_string=stop)
         return ended
 
     def _append(self, delta: Delta) -> None:
-        self._emit(self._output.append(delta, self._clock()))
+        for event in self._output.append(delta, self._clock()):
+            self._emit(event)
         if not delta.is_thinking:
             self._step_tokens += delta.num_tokens
         if self._step_tokens >= self._look_at_tokens:
             self._look()
 
     def _call(self, delta: ToolDelta) -> None:
+        for event in self._output.release(self._clock()):  # words come before calls
+            self._emit(event)
         self.has_called = True
         self._call_tokens += delta.num_tokens
         self._emit(

@@ -1,41 +1,74 @@
 """What one agent puts out: its answer, its thoughts, and what of both its readers get to see."""
 
+from collections.abc import Sequence
+
 from stairstream.core.events import Thought, Wrote
 from stairstream.core.graph import Forward
 from stairstream.core.session import Delta
+from stairstream.engine.held_back import HeldBack
 from stairstream.engine.log import Log
 
 
 class Output:
-    """Up to three logs of one agent; all are closed at once."""
+    """Up to three logs of one agent; all are closed at once. Its answer ends before the first of `stops`."""
 
-    def __init__(self, agent: str, forward: Forward) -> None:
+    def __init__(self, agent: str, forward: Forward, stops: Sequence[str] = ()) -> None:
         self.answer = Log(agent)
         self.thinking = Log(agent)
         self._forward = forward
         self.forwarded = {"answer": self.answer, "thinking": self.thinking, "both": Log(agent)}[forward]
+        self._held = HeldBack(stops) if stops else None
 
-    def append(self, delta: Delta, at_s: float) -> Wrote | Thought:
-        """Add a delta where it belongs; returns the event that says so."""
-        agent = self.answer.agent
-        start, end = (self.thinking if delta.is_thinking else self.answer).append(delta)
-        if self._forward == "both":
-            self.forwarded.append(delta)
+    @property
+    def written(self) -> str:
+        """Its answer, with what of it is held back still."""
+        return self.answer.text() + (self._held.text if self._held else "")
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of what is written."""
+        return self.answer.num_tokens + (self._held.num_tokens if self._held else 0)
+
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that has ended the answer, if one has."""
+        return self._held.stop_string if self._held else None
+
+    def append(self, delta: Delta, at_s: float) -> Sequence[Wrote | Thought]:
+        """Add a delta where it belongs; returns the events that say so, none while it may become a stop string."""
         if delta.is_thinking:
-            if self._forward == "answer":
-                self.answer.think()
-            return Thought(at_s=at_s, agent=agent, start=start, end=end, num_tokens=delta.num_tokens)
-        return Wrote(
-            at_s=at_s,
-            agent=agent,
-            start=start,
-            end=end,
-            num_tokens=delta.num_tokens,
-            is_estimate=delta.is_estimate,
-        )
+            return (self._think(delta, at_s),)
+        if self._held is None:
+            return (self._write(delta, at_s),)
+        return [self._write(one, at_s) for one in self._held.feed(delta)]
+
+    def release(self, at_s: float) -> Sequence[Wrote]:
+        """Show what was held back, as no more words will come behind it."""
+        return [self._write(one, at_s) for one in self._held.release()] if self._held else ()
 
     def close(self) -> None:
         """No more words will come."""
         self.thinking.close()
         self.answer.close()
         self.forwarded.close()
+
+    def _write(self, delta: Delta, at_s: float) -> Wrote:
+        start, end = self.answer.append(delta)
+        if self._forward == "both":
+            self.forwarded.append(delta)
+        return Wrote(
+            at_s=at_s,
+            agent=self.answer.agent,
+            start=start,
+            end=end,
+            num_tokens=delta.num_tokens,
+            is_estimate=delta.is_estimate,
+        )
+
+    def _think(self, delta: Delta, at_s: float) -> Thought:
+        start, end = self.thinking.append(delta)
+        if self._forward == "both":
+            self.forwarded.append(delta)
+        if self._forward == "answer":
+            self.answer.think()
+        return Thought(at_s=at_s, agent=self.answer.agent, start=start, end=end, num_tokens=delta.num_tokens)

@@ -115,7 +115,7 @@ class Run:
         self._conversation = conversation
         self._backends = backends
         self._limits = limits
-        self._outputs = {agent.name: Output(agent.name, agent.forward) for agent in graph.agents}
+        self._outputs = {agent.name: Output(agent.name, agent.forward, agent.sampling.stop) for agent in graph.agents}
         self._events: list[Event] = []
         self._is_over = False
         self._waiting: list[asyncio.Future[None]] = []
@@ -273,11 +273,13 @@ class Run:
             reason = await loop.run(tasks.create_task)
         except BackendError as exc:
             self._failures[agent.name] = exc
-            reason, error = ("failed" if len(output.answer) or loop.has_called else "dropped"), str(exc)
+            reason, error = ("failed" if output.num_tokens or loop.has_called else "dropped"), str(exc)
         except asyncio.CancelledError:
             reason = self._cancelled_for.get(agent.name, "cancelled")
             raise
         finally:
+            for event in output.release(self._clock()):
+                self._emit(event)
             self._end_agent(agent, reason, error)
 
     def _end_agent(self, agent: Agent, reason: AgentEnd, error: str | None) -> None:

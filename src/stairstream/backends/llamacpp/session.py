@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from stairstream.backends.forms import schema_of
@@ -146,7 +146,7 @@ class LlamaCppSession:
                 async for event in events:
                     ids = await self._take(event, call)
                     if ids and (delta := maker.feed(event.content, ids)):
-                        yield await self._keep(delta, call)
+                        yield self._keep(delta, call)
                     if maker.is_at_stop:
                         call.stop_type = "word"
                         break
@@ -154,7 +154,7 @@ class LlamaCppSession:
             completion.close()
             self._writing = None
         if delta := maker.finish():
-            yield await self._keep(delta, call)
+            yield self._keep(delta, call)
         call.stop_string = maker.stop_string
 
     async def _take(self, event: Event, call: _Call) -> Ids:
@@ -170,10 +170,7 @@ class LlamaCppSession:
         # a character spelled by several tokens, of which llama.cpp tells only the last
         return await self._server.tokenize(event.content)
 
-    async def _keep(self, delta: Delta, call: _Call) -> Delta:
-        if delta.ids is None and self._layout != "quoted":
-            ids = await self._server.tokenize(delta.text)
-            delta = replace(delta, ids=ids, num_tokens=max(1, len(ids)))
+    def _keep(self, delta: Delta, call: _Call) -> Delta:
         call.num_written += delta.num_tokens
         self._own.add(delta.ids or ())
         self._last += delta.ids or ()

@@ -111,8 +111,6 @@ class TorchSession:
             if writing.reason != "limit" or not writing.is_inside_character:
                 break
             context, limit = _extend(pieces, writing.sampled), 1
-        if delta := writing.finish():
-            yield delta
 
     def _submit(self, pieces: Sequence[Piece], limit: int, news: "asyncio.Queue[int | Done]") -> Job:
         loop = asyncio.get_running_loop()

@@ -3,8 +3,6 @@
 For every engine that gives tokens one by one.
 """
 
-from dataclasses import replace
-
 from stairstream.backends.torch.prompting import Prompter
 from stairstream.backends.torch.tokens import Speller, Tokens
 from stairstream.backends.words import DeltaMaker
@@ -14,10 +12,9 @@ from stairstream.core.stops import StopFinder
 
 
 class Writing:
-    """Takes tokens one by one; what passes stop strings becomes the agent's own words."""
+    """Takes tokens one by one, up to a stop string; they become the agent's own words."""
 
     def __init__(self, tokens: Tokens, prompter: Prompter, agent: Agent) -> None:
-        self._tokens = tokens
         self._prompter = prompter
         self._speller = Speller(tokens, prompter.own)
         self._maker = DeltaMaker(StopFinder(agent.sampling.stop, prompter.written[len(agent.begun) :]))
@@ -58,18 +55,8 @@ class Writing:
         if self._speller.is_inside_character:
             return None
         ids, self._pending = tuple(self._pending), []
-        return self._keep(self._maker.feed(text, ids))
-
-    def finish(self) -> Delta | None:
-        """What was still held back."""
-        return self._keep(self._maker.finish())
-
-    def _keep(self, delta: Delta | None) -> Delta | None:
-        if delta is None:
-            return None
-        if delta.ids is None:
-            ids = self._tokens.encode(delta.text)
-            delta = replace(delta, ids=ids, num_tokens=max(1, len(ids)))
-        self.num_written += delta.num_tokens
-        self._prompter.wrote(delta.text, delta.ids or ())
+        delta = self._maker.feed(text, ids)
+        if delta is not None:
+            self.num_written += delta.num_tokens
+            self._prompter.wrote(delta.text, delta.ids or ())
         return delta

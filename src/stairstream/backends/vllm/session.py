@@ -148,8 +148,6 @@ class VllmSession:
             if writing.num_sampled >= limit and not writing.is_inside_character:
                 break
             ids = [*context, *writing.sampled]
-        if delta := writing.finish():
-            yield delta
         if writing.reason == "limit" and not writing.num_written:
             writing.reason = "length"  # tokens that spell nothing, and would for ever
 
