@@ -9,7 +9,7 @@ from typing import Any, Literal  # noqa: E402
 
 from stairstream.train.config import Memory, Stage  # noqa: E402
 from stairstream.train.data import EMPTY_ROW, Batch, Place, Row  # noqa: E402
-from stairstream.train.memory import Costs, Planner  # noqa: E402
+from stairstream.train.memory import make_simple  # noqa: E402
 from stairstream.train.step import Size, clip_gradients, make_optimizer, nll_of, rate_at, train_step  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
 from tests.train.tiny import ALONE, CPU, make_row, state_of  # noqa: E402
@@ -17,14 +17,11 @@ from tests.train.tiny import ALONE, CPU, make_row, state_of  # noqa: E402
 STAGE = Stage(name="s", steps=10, warmup_steps=2)
 
 
-NOTHING = Costs(num_layers=2, fixed=0, token_layer=0, token_input=0, learned_token=0)
-
-
 def learn(*rows: Row, memory: Literal["none", "full"] = "none") -> tuple[list[Any], dict[str, Any]]:
     """Two steps on one batch; what came of each, and the weights."""
     network = make_network(1).train()
     optimizer = make_optimizer(network, STAGE)
-    batch, planner = Batch(rows=rows, after=Place()), Planner(Memory(memory), NOTHING, 0)
+    batch, planner = Batch(rows=rows, after=Place()), make_simple(Memory(memory), 2)
     done = [
         train_step(network, optimizer, batch, ALONE, planner, precision="float32", clip=1.0, lr=1e-2) for _ in range(2)
     ]

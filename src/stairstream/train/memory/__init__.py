@@ -1,0 +1,5 @@
+"""How much of a row's activations is kept, so that no more is computed twice than must be."""
+
+from stairstream.train.memory.planner import Planner, make_simple, open_planner
+
+__all__ = ["Planner", "make_simple", "open_planner"]

@@ -1,0 +1,49 @@
+"""A network's layers as a plan wants them; it may be changed between any two train steps."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from torch.autograd.graph import save_on_cpu
+from torch.utils import checkpoint as torch_checkpoint
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint
+
+from stairstream.train.memory.costs import Key
+from stairstream.train.memory.planning import Level
+from stairstream.train.parallelize import layers_of
+
+
+def set_levels(network: Any, levels: Sequence[Level]) -> None:
+    """Let each layer keep what its level says; transformers' layers look at it at each call."""
+    for layer, level in zip(layers_of(network), levels, strict=True):
+        layer.gradient_checkpointing = level.kept is not None
+        layer._gradient_checkpointing_func = _find_way(level)
+
+
+def _find_way(level: Level) -> Any:
+    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+    if level.kept:
+        options["context_fn"] = partial(_select, level.kept)
+    way = partial(checkpoint, **options)
+    return partial(_offload, way) if level.offloads else way
+
+
+def _select(kept: frozenset[Key]) -> Any:
+    """Contexts for one pass of a layer that keep the results of these operations."""
+    numbers = Counter[tuple[bool, str]]()  # a policy that is asked both times counts each time from 0
+
+    def choose(context: Any, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
+        name = str(operation)
+        number = numbers[context.is_recompute, name]
+        numbers[context.is_recompute, name] += 1
+        return CheckpointPolicy.MUST_SAVE if (name, number) in kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+    untyped: Any = torch_checkpoint
+    return untyped.create_selective_checkpoint_contexts(choose)
+
+
+def _offload(way: Any, function: Any, *args: Any) -> Any:
+    """A layer's input waits on the CPU; what the checkpoint does inside has hooks of its own."""
+    with save_on_cpu(pin_memory=any(getattr(one, "is_cuda", False) for one in args)):
+        return way(function, *args)

@@ -1,0 +1,140 @@
+"""Plans row by row, by what was measured at the start, and with less when memory ran out."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+
+from stairstream.core.errors import ConfigError
+from stairstream.train.config import Memory
+from stairstream.train.data import Row
+from stairstream.train.memory.applying import set_levels
+from stairstream.train.memory.costs import Costs, HeadCosts
+from stairstream.train.memory.measuring import Run, measure_layer
+from stairstream.train.memory.planning import full_of, make_ladder, plan
+from stairstream.train.parallelize import layers_of
+from stairstream.train.processes import Processes
+
+_PROBE_TOKENS = 1024
+_STATE_BYTES = 16
+"""Of a parameter that is learned, in float32: itself, its gradient, two moments."""
+_SAFE_SHARE = 0.9
+_LESS_AFTER_FAILURE = 0.85
+_GIB = 2**30
+
+
+class Planner:
+    """Sets, row by row, what the layers of a network keep for their backward pass."""
+
+    def __init__(self, memory: Memory, costs: Costs, budget: float) -> None:
+        self._memory = memory
+        self._costs = costs
+        self.ladder = make_ladder(costs)
+        self.budget = budget
+
+    def levels(self, row: Row) -> tuple[int, ...]:
+        """For this row, of each layer, its place on the ladder."""
+        match self._memory.wanted:
+            case "none":
+                return (len(self.ladder) - 1,) * self._costs.num_layers
+            case "full":
+                return (full_of(self.ladder),) * self._costs.num_layers
+            case _:
+                return plan(self._costs, self.ladder, row.num_tokens, row.num_trained, self.budget)
+
+    def prepare(self, network: Any, row: Row) -> None:
+        """Let a network fit the row that comes next.
+
+        A section of a network has some of its layers, and as many rows at a time as there are sections: what is kept
+        comes to the same.
+        """
+        levels = self.levels(row)[:: self._costs.num_layers // len(layers_of(network))]
+        set_levels(network, [self.ladder[level] for level in levels])
+
+    def shrink(self, rows: Sequence[Row]) -> bool:
+        """Memory ran out: plan with so much less that some row changes. False where nothing more can be done."""
+        if self._memory.wanted in ("none", "full"):
+            return False
+        before = [self.levels(row) for row in rows]
+        while self.budget > self._costs.fixed + 1:
+            self.budget = self._costs.fixed + (self.budget - self._costs.fixed) * _LESS_AFTER_FAILURE
+            if [self.levels(row) for row in rows] != before:
+                return True
+        return False
+
+
+def make_simple(memory: Memory, num_layers: int) -> Planner:
+    """For `none` and `full`, which need to know nothing."""
+    return Planner(memory, Costs(num_layers=num_layers), math.inf)
+
+
+def open_planner(memory: Memory, network: Any, processes: Processes, run: Run) -> Planner:
+    """Measure a network; `run` computes a row of so many tokens, as training does.
+
+    Raises ConfigError if the weights alone need more than the budget.
+    """
+    if memory.wanted in ("none", "full"):
+        return make_simple(memory, len(layers_of(network)))
+    costs = agree_on(measure_costs(network, processes, run), processes)
+    found = _find_memory(processes.device) * _SAFE_SHARE if memory.wanted == "auto" else memory.gib * _GIB
+    budget = processes.least(found)
+    if costs.fixed > budget:
+        raise ConfigError(
+            f"memory: weights, gradients and moments alone need {costs.fixed / _GIB:.1f} GiB in each process, and "
+            f"{budget / _GIB:.1f} are there; use more processes (parallel.dp)"
+        )
+    return Planner(memory, costs, budget)
+
+
+def measure_costs(network: Any, processes: Processes, run: Run, probe_tokens: int = _PROBE_TOKENS) -> Costs:
+    """What a network, whole or arranged, keeps for its backward pass."""
+    config = network.config
+    return Costs(
+        num_layers=len(layers_of(network)),
+        fixed=_count_state(network, processes),
+        layer=measure_layer(network, run, probe_tokens),
+        head=HeadCosts(
+            weights=config.vocab_size * config.hidden_size,
+            width=config.vocab_size,
+            is_tied=config.tie_word_embeddings,
+        ),
+        probed_tokens=probe_tokens,
+        can_offload=processes.device.type == "cuda",  # beside a CPU there is no other memory
+    )
+
+
+def agree_on(costs: Costs, processes: Processes) -> Costs:
+    """The first process's costs: processes that share a layer must compute the same of it again."""
+    if processes.mesh is None:
+        return costs
+    found = [costs]
+    dist.broadcast_object_list(found, src=0)
+    return found[0]
+
+
+def _count_state(network: Any, processes: Processes) -> float:
+    """Bytes of this process's weights, and of what is learned of them."""
+    count = 0.0
+    for one in network.parameters():
+        mine, shares = (one.to_local(), 1) if isinstance(one, DTensor) else (one, processes.num_shares)
+        count += mine.numel() * (_STATE_BYTES if one.requires_grad else mine.element_size()) / shares
+    return count
+
+
+def _find_memory(device: torch.device) -> float:
+    """Bytes that this process may have in all, as far as can be known."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return float(free + torch.cuda.memory_reserved(device))
+    page = os.sysconf("SC_PAGE_SIZE")
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return os.sysconf("SC_PHYS_PAGES") * page / 2
+    values = dict(line.split(":", 1) for line in lines)
+    return float(values["MemAvailable"].split()[0]) * 1024
