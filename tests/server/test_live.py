@@ -1,7 +1,7 @@
 """How long runs live, and whose they are, in virtual time."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from stairstream.server.access.gate import Caller, Used
 from stairstream.server.asking.asking import Asking
 from stairstream.server.errors import ApiError
 from stairstream.server.runs.live import LiveRuns
+from stairstream.server.service import Finished, Observer
 from stairstream.sim.clock import run
 
 ANN, BOB = Caller(key_id="a", name="ann"), Caller(key_id="b", name="bob")
@@ -66,12 +67,12 @@ class Served:
 
 
 @asynccontextmanager
-async def served(most_kept: int = 256) -> AsyncIterator[Served]:
+async def served(most_kept: int = 256, observers: Sequence[Observer] = ()) -> AsyncIterator[Served]:
     config = load_config(Path(__file__).parents[1] / "scripted.yaml")
     backend = ScriptedBackend(Script(words=numbered_words("w", LENGTH), first_token_s=0.5, token_s=TOKEN_S), "a")
     settings = config.pipeline("single")
     pipeline = Pipeline(settings, build_graph(config.models, settings), {"a": backend}, config)
-    live = LiveRuns(most_kept=most_kept)
+    live = LiveRuns(observers, most_kept=most_kept)
     async with live.serve():
         yield Served(live, pipeline, backend)
 
@@ -299,6 +300,27 @@ def test_stopping_ends_every_run_and_takes_no_more() -> None:
         await asyncio.sleep(200)
 
     run(main())
+
+
+def test_runs_that_the_server_cuts_off_say_so() -> None:
+    told: list[Finished] = []
+
+    async def main() -> None:
+        async with served(observers=[told.append]) as server:
+            async with server.open(keep_s=100) as over:
+                await over.wait_ended()
+            async with server.open(keep_s=100) as running:
+                await asyncio.sleep(1)
+            async with server.open(keep_s=100) as begun:
+                pass
+        text = "the server was shut down before the answer had ended"
+        for one in (running, begun):
+            assert one.past[-1] == RunEnded(at_s=one.past[-1].at_s, reason="shutdown", error=text)
+        assert running.answer == "w1 w2 w3", "what was said stays"
+
+    run(main())
+    assert [one.answer.summary.reason for one in told] == ["stop", "shutdown", "shutdown"]
+    assert [one.answer.summary.agents[0].reason for one in told] == ["stop", "shutdown", "shutdown"]
 
 
 def test_of_too_many_runs_that_are_over_the_oldest_go() -> None:

@@ -270,10 +270,12 @@ def test_answer_that_does_not_end_in_time_is_cut_off_with_an_error(tmp_path: Pat
         running = server.begin("POST", "/v1/chat/completions", chat("endless", stream=True))
         server.stop()
         text = running.read()
-        code, out, _ = server.wait()  # the whole answer would take minutes
+        code, out, log = server.wait()  # the whole answer would take minutes
         assert code == 0
         assert "1 run under way cut off" in out
         assert b'"error"' in text and b"[DONE]" not in text and b'"finish_reason":"' not in text
+        assert b"the server was shut down" in text and b'"ended":"shutdown"' in text
+        assert '"ended":"shutdown"' in log
 
 
 @pytest.mark.slow

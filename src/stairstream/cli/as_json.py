@@ -8,7 +8,7 @@ from stairstream.api import Answer
 from stairstream.core.graph import Agent
 from stairstream.core.metrics import AgentSummary
 
-CUT = ("cancelled", "agreed", "deadline", "budget")
+CUT = ("cancelled", "agreed", "deadline", "budget", "shutdown")
 """Ends of an agent that were not its own doing."""
 
 

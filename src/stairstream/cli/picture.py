@@ -15,7 +15,10 @@ from stairstream.core.metrics import STALL_AFTER_S
 
 FIRST, UPDATE, WRITES, SILENT, WAITS, BROKEN, THINKS, STOPPED = "◆", "▲", "━", "╌", "·", "✗", "~", "┤"
 LEGEND = f"{WAITS} waits  {FIRST} first token  {WRITES} writes  {UPDATE} reads more (update)  {SILENT} pauses"
-_ENDS: dict[str, str] = {"failed": BROKEN, "dropped": BROKEN, "cancelled": STOPPED, "agreed": STOPPED}
+_ENDS: dict[str, str] = {
+    **dict.fromkeys(("failed", "dropped"), BROKEN),
+    **dict.fromkeys(("cancelled", "agreed", "shutdown"), STOPPED),
+}
 _RARE = {THINKS: "thinks", STOPPED: "stopped early", BROKEN: "fails"}
 _STEPS_S = (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 1.5, 2, 3, 5, 10, 15, 20, 30, 50, 100)
 MARGIN = 8  # token counts behind the lanes, and blanks

@@ -23,13 +23,20 @@ AgentEnd = Literal[
     "agreed",
     "deadline",
     "budget",
+    "shutdown",
 ]
 """How an agent ended. `failed`: it broke off, its words so far stay. `dropped`: it failed before its first
 word and nobody sees it. `cancelled`: its last reader ended, or the run was left. `agreed`: others said the same, so it
-was stopped. `deadline`, `budget`: the run's time or money was up."""
+was stopped. `deadline`, `budget`: the run's time or money was up. `shutdown`: its server stopped."""
 
-RunEnd = Literal["stop", "length", "content_filter", "tool_calls", "deadline", "budget", "failed", "cancelled"]
-"""How a run ended: as its answer did; `failed`, with an error, words sent stay; or `cancelled` by its caller."""
+RunEnd = Literal[
+    "stop", "length", "content_filter", "tool_calls", "deadline", "budget", "failed", "cancelled", "shutdown"
+]
+"""How a run ended: as its answer did; `failed`, with an error, words sent stay; `cancelled` by its caller; or by the
+`shutdown` of its server, with an error too."""
+
+BROKEN_OFF: frozenset[RunEnd | None] = frozenset(["failed", "cancelled", "shutdown"])
+"""Ends of a run without a whole answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,9 @@ def end_of_run(
         case "deadline" | "budget" as reason:
             error = f"nothing had been said when the run's {reason} was reached"
             return RunEnded(at_s=at_s, reason="failed", degraded=degraded, error=error)
+        case "shutdown" as reason:
+            error = "the server was shut down before the answer had ended"
+            return RunEnded(at_s=at_s, reason=reason, degraded=degraded, error=error)
         case "cancelled" if is_left:
             return RunEnded(at_s=at_s, reason="cancelled", degraded=degraded)
         case _:

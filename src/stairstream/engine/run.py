@@ -192,6 +192,12 @@ class Run:
         """Until the last event is there."""
         await asyncio.shield(self._ended)
 
+    def shut_down(self) -> None:
+        """End it because its server stops: it says so, and not that it was cancelled."""
+        for agent in self.graph.agents:  # also those whose task has not begun
+            self._cancelled_for.setdefault(agent.name, "shutdown")
+        self._end_early("shutdown")
+
     async def _has_more(self, position: int) -> bool:
         """Whether there is an event of that number, once that is known."""
         while position >= len(self._events):
@@ -319,8 +325,8 @@ class Run:
             if name != furthest and self.graph.readers(name) == (reader.name,):
                 self._cancel(name, "agreed")
 
-    def _end_early(self, reason: Literal["deadline", "budget"]) -> None:
-        """The run's time or money is up: it ends with what it has."""
+    def _end_early(self, reason: Literal["deadline", "budget", "shutdown"]) -> None:
+        """The run's time or money is up, or its server stops: it ends with what it has."""
         for name in self._agents:
             self._cancel(name, reason)
         if self._pacer is not None:

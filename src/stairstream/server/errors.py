@@ -93,6 +93,9 @@ def _unfailed(run: Run, ended: RunEnded) -> ApiError:
     """A run that ended without an answer though no model failed it."""
     if ended.reason == "cancelled":
         return ApiError(status=503, message="the run was cancelled", kind="server_error", code="run_cancelled")
+    if ended.reason == "shutdown":
+        again = {"retry-after": "1"}
+        return ApiError(status=503, message=ended.error or "", kind="server_error", code="stopping", headers=again)
     ends = (event.reason for event in run.past if isinstance(event, AgentEnded) and event.agent == run.graph.answer)
     message = ended.error or "the run failed"
     match next(ends, None):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stairstream.core.events import Called, Event, RunEnded, Thought, Wrote
+from stairstream.core.events import BROKEN_OFF, Called, Event, RunEnded, Thought, Wrote
 from stairstream.engine.run import Run
 from stairstream.server.asking.asking import Asking
 from stairstream.server.chat.showing import FirstProposal
@@ -80,7 +80,7 @@ class ChunkStream:
         self.is_over = True
         answer = self._asking.answer_of(self._run)
         result = encode(make_result(self._asking, self._run.id, answer))
-        if event.reason in ("failed", "cancelled"):
+        if event.reason in BROKEN_OFF:
             self.error = error_of_run(self._run, event)
             return b'data: %s,"stairstream":%s}\n\n' % (encode(self.error.body())[:-1], result)
         finish = b'},"finish_reason":%s}]' % encode(make_finish_reason(event.reason, self._asking))

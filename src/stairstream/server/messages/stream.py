@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from stairstream.core.events import Called, Event, RunEnded, Wrote, calls_of
+from stairstream.core.events import BROKEN_OFF, Called, Event, RunEnded, Wrote, calls_of
 from stairstream.engine.run import Run
 from stairstream.server.asking.asking import Asking
 from stairstream.server.chat.showing import FirstProposal
@@ -83,7 +83,7 @@ class MessageStream:
 
     def _end(self, event: RunEnded) -> None:
         self.is_over = True
-        if event.reason in ("failed", "cancelled"):
+        if event.reason in BROKEN_OFF:
             self.error = error_of_run(self._run, event)
             self._add("error", make_error(self.error))
             return

@@ -63,6 +63,6 @@ function factsOf(round) {
   if (run.answer?.firstS != null) parts.push(`first word ${seconds(run.answer.firstS)}`);
   if (run.totals?.cost) parts.push(`cost ${money(run.totals.cost)}`);
   if (round.runs.some((one) => !one.isOver)) parts.push("running…");
-  else if (run.reason === "failed") parts.push("broke off");
+  else if (run.isBroken) parts.push("broke off");
   return parts.join(" · ");
 }

@@ -120,7 +120,7 @@ function speak(now) {
   now.sentences.take(run.answer.words.text, run.isOver).forEach((text) => speaker.say(text));
   if (run.isOver) {
     now.isOver = true;
-    speaker.say(run.reason === "failed" ? "The answer broke off." : `The answer has ended after ${seconds(run.nowS)}.`);
+    speaker.say(run.isBroken ? "The answer broke off." : `The answer has ended after ${seconds(run.nowS)}.`);
   }
 }
 

@@ -14,6 +14,7 @@ const ENDS = {
   agreed: "stopped, others say the same",
   deadline: "ran out of time",
   budget: "ran out of budget",
+  shutdown: "stopped with the server",
 };
 
 export class Panel {

@@ -45,7 +45,7 @@ export class PastList {
     const parts = [line.model, when.format(line.started_at_s * 1000)];
     if (line.first_token_s !== null) parts.push(`first word ${seconds(line.first_token_s)}`);
     if (line.cost) parts.push(`cost ${money(line.cost)}`);
-    if (line.ended === "failed") parts.push("broke off");
+    if (["failed", "shutdown"].includes(line.ended)) parts.push("broke off");
     const facts = make("span", { class: "facts" });
     write(facts, parts.join(" · "));
     const asked = make("span", { class: "asked", dir: "auto" }, line.question || "(nothing asked)");

@@ -259,7 +259,7 @@ export class RoundView {
 function problemsOf(run, runs) {
   const texts = [];
   const title = runs.length > 1 ? `${run.title}: ` : "";
-  if (run.reason === "failed") {
+  if (run.isBroken) {
     const kept = run.answer?.words.length ? " What had been said stays." : "";
     const again = run.retryAfterS ? ` Try again in ${seconds(run.retryAfterS)}.` : "";
     texts.push(`${title}${run.error ?? "The run broke off."}${kept}${again}`);

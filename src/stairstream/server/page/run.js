@@ -59,6 +59,11 @@ export class Run {
     this.version = 0;
   }
 
+  /** Whether it ended without a whole answer, and not because the person stopped it. */
+  get isBroken() {
+    return this.reason === "failed" || this.reason === "shutdown";
+  }
+
   get isOver() {
     return this.reason !== null;
   }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stairstream.core.events import Called, Event, RunEnded, Wrote
+from stairstream.core.events import BROKEN_OFF, Called, Event, RunEnded, Wrote
 from stairstream.engine.run import Run
 from stairstream.server.chat.showing import FirstProposal
 from stairstream.server.errors import ApiError, error_of_run
@@ -103,7 +103,7 @@ class ResponseStream:
 
     def _end(self, event: RunEnded) -> None:
         self._end_thinking()
-        failed = event.reason in ("failed", "cancelled")
+        failed = event.reason in BROKEN_OFF
         self.error = error_of_run(self._run, event) if failed else None
         response = make_response(self._asked, self._run, self._created, self.error)
         self._begin()

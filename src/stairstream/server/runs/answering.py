@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from stairstream.core.events import Event, RunEnded
+from stairstream.core.events import BROKEN_OFF, Event, RunEnded
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller, Grant
 from stairstream.server.asking.asking import Asking
@@ -110,6 +110,6 @@ async def _give_whole(
         await run.wait_ended()
         end = run.past[-1]
         assert isinstance(end, RunEnded)
-        if end.reason in ("failed", "cancelled"):
+        if end.reason in BROKEN_OFF:
             raise error_of_run(run, end)
         await exchange.answer(200, _encode(reply.whole(run, created)), [JSON, *make_headers(reply.asking, run)])

@@ -50,13 +50,15 @@ class LiveRuns:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        """Runs may be opened in this block; leaving it ends them all."""
+        """Runs may be opened in this block; leaving it ends them all, and they say so."""
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 try:
                     yield
                 finally:
                     self._tasks = None
+                    for live in self._live.values():
+                        live.run.shut_down()
                     for host in self._hosts:
                         host.cancel()
         except BaseExceptionGroup as group:
