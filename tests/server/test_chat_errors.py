@@ -325,3 +325,23 @@ def test_every_pipeline_is_a_model() -> None:
     assert mix.json()["object"] == "model" and mix.json()["stairstream"]["topology"] == "mixture"
     assert mix.json()["stairstream"]["agents"][3] == {"name": "a", "model": "a", "reads": ["p.1", "p.2", "p.3"]}
     assert error_of(unknown) == (404, "model", "model_not_found")
+
+
+def test_a_model_with_a_policy_behind_its_name_is_one_too() -> None:
+    async def go() -> list[Got]:
+        names = ("mix:wait", "mix:single", "mix:slowly", "x:wait")
+        async with client_of(CONFIG) as client:
+            return [await client.get(f"/v1/models/{name}") for name in names]
+
+    wait, alone, misspelt, unknown = run(go())
+    assert wait.json()["id"] == "mix:wait" and wait.json()["stairstream"]["policy"] == "wait"
+    assert alone.json()["stairstream"] | {"takes": []} == {
+        "topology": "single",
+        "policy": "none",
+        "answer": "a",
+        "agents": [{"name": "a", "model": "a", "reads": []}],
+        "max_tokens": 1024,
+        "takes": [],
+    }
+    assert error_of(misspelt) == error_of(unknown) == (404, "model", "model_not_found")
+    assert "slowly" in misspelt.json()["error"]["message"]

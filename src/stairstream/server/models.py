@@ -1,12 +1,13 @@
 """GET /v1/models: to a client every pipeline is a model."""
 
 from stairstream.api import Pipeline
-from stairstream.config.reading import nearest
 from stairstream.config.topologies import TOPOLOGIES
+from stairstream.server.asking.request import choose_pipeline
 from stairstream.server.errors import ApiError
 from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.service import Service
 from stairstream.server.wire.listings import ModelAgent, ModelDetails, ModelList, ModelOut, ServerOut
+from stairstream.server.wire.options import StairstreamOptions
 
 
 def list_models(service: Service) -> Handler:
@@ -23,16 +24,17 @@ def list_models(service: Service) -> Handler:
 
 
 def show_model(service: Service) -> Handler:
-    """The handler for one of them."""
+    """The handler for one of them, by every name that can be asked: also with a policy behind it."""
     since = int(service.wall_clock())
 
     async def answer(exchange: Exchange) -> None:
         service.gate.identify(exchange.headers)
         name = exchange.path_params["model"]
-        if name not in service.pipelines:
-            message = f"no pipeline is called {name[:80]!r}{nearest(name, service.pipelines)}"
-            raise ApiError(status=404, message=message, param="model", code="model_not_found")
-        await exchange.answer_json(_describe(name, service.pipelines[name], since))
+        try:
+            pipeline = choose_pipeline(name, StairstreamOptions(), service)
+        except ApiError as exc:
+            raise ApiError(status=404, message=exc.message, param="model", code="model_not_found") from None
+        await exchange.answer_json(_describe(name, pipeline, since))
 
     return answer
 

@@ -127,7 +127,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         id="showModel",
         summary="One pipeline, as a model.",
         gives=ModelOut,
-        parameters=(_in_path("model", "The pipeline's name."),),
+        parameters=(_in_path("model", "The pipeline's name, or `pipeline:policy`."),),
         errors=(404,),
     ),
     ("POST", "/v1/runs"): Operation(
