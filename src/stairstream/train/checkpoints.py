@@ -5,17 +5,23 @@ They are written in shares and may be read by any number of processes in any arr
 
 import fcntl
 import os
+import secrets
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
+import torch.distributed as dist
+from torch import Tensor
 from torch.distributed import checkpoint
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
     set_model_state_dict,
@@ -47,13 +53,23 @@ class _State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checkpoints:
-    """The checkpoints of one run's folder."""
+    """The checkpoints of one run's folder; of adapters alone where only they learn, with the name of their `base`."""
 
-    def __init__(self, config: TrainConfig, processes: Processes) -> None:
+    def __init__(self, config: TrainConfig, processes: Processes, base: str | None = None) -> None:
         self._folder = config.folder / "checkpoints"
-        self._config: dict[str, Any] = _identity(config)
+        self._config: dict[str, Any] = _identity(config) | ({} if base is None else {"base model": base})
+        self._options = StateDictOptions(ignore_frozen_params=base is not None, strict=base is None)
         self._keep = config.keep
         self._processes = processes
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: Future[None] | None = None
+        # what writes agrees with the others in a group of its own, while the steps go on
+        self._group = None if processes.mesh is None else dist.new_group(backend="gloo")
+        token = [secrets.token_hex(4)]  # processes of a run that was killed may still write
+        if self._group is not None:
+            dist.broadcast_object_list(token, src=0, group=self._group)
+        self._token = token[0]
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
 
     def find(self) -> Standing:
         """Where the latest checkpoint stands, or the beginning. Raises ConfigError if it is another run's."""
@@ -71,9 +87,9 @@ class Checkpoints:
     def load_weights(self, network: Any) -> None:
         """Put the latest checkpoint's weights into a network; without one it stays as it is."""
         if (folder := self._latest()) is not None:
-            weights = get_model_state_dict(network)
+            weights = get_model_state_dict(network, options=self._options)
             self._read(weights, folder / _WEIGHTS)
-            set_model_state_dict(network, weights)
+            set_model_state_dict(network, weights, options=self._options)
 
     def load_moments(self, network: Any, optimizer: torch.optim.Optimizer) -> None:
         """Put what the latest checkpoint's optimizer knew into this one."""
@@ -83,32 +99,68 @@ class Checkpoints:
             set_optimizer_state_dict(network, optimizer, moments)
 
     def save(self, network: Any, optimizer: torch.optim.Optimizer, standing: Standing) -> None:
+        """Copy everything to the CPU and write it beside the steps that follow; the save before is waited for."""
+        self.wait()
+        weights = get_model_state_dict(network, options=self._options)
+        moments = get_optimizer_state_dict(network, optimizer)
+        copies = {_WEIGHTS: _copy(weights), _MOMENTS: _copy(moments)}
+        self._writing = self._thread.submit(self._write, copies, standing)
+
+    def wait(self) -> None:
+        """Return when everything that was saved is on disk. Raises ConfigError if it can't be."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def close(self) -> None:
+        """As wait, whatever comes of it."""
+        self._thread.shutdown()
+
+    def _write(self, copies: Mapping[str, Any], standing: Standing) -> None:
         """Write a checkpoint beside the others, then point to it: a process that dies leaves the one before."""
         name = f"{standing.stage:02}-{standing.step:07}"
-        made, folder = self._folder / f"{name}.part", self._folder / name
-        if self._processes.is_first:
-            shutil.rmtree(made, ignore_errors=True)
-            made.mkdir(parents=True)
-        self._processes.wait_for_all()
-        self._write(get_model_state_dict(network), made / _WEIGHTS)
-        self._write(get_optimizer_state_dict(network, optimizer), made / _MOMENTS)
-        if self._processes.is_first:
-            state = _State(standing=standing, config=self._config)
-            (made / _STATE).write_bytes(msgspec.json.encode(state))
-            shutil.rmtree(folder, ignore_errors=True)  # of a run that went on from an earlier one
-            made.rename(folder)
-            _write_whole(self._folder / _LATEST, name)
-            self._drop_old(name)
-        self._processes.wait_for_all()
+        made = self._folder / f"{name}-{self._token}.part"
+        try:
+            self._in_first(lambda: self._make_room(made))
+            for what, state in copies.items():
+                _DCP.save(state, checkpoint_id=made / what, process_group=self._group, no_dist=self._group is None)
+            self._in_first(lambda: self._finish(made, name, standing))
+        except (OSError, CheckpointException) as exc:
+            raise ConfigError(
+                f"the checkpoint {name} can't be written into {self._folder}: {_say_why(exc)}; mend that and start "
+                "again: the run goes on from the checkpoint before it"
+            ) from exc
 
-    def _write(self, state: Any, folder: Path) -> None:
-        with _say_nothing_of_one_process():
-            _DCP.save(state, checkpoint_id=folder, no_dist=self._processes.mesh is None)
+    def _make_room(self, made: Path) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for left in self._folder.glob("*-*.part"):  # of runs that were killed
+            shutil.rmtree(left)
+        made.mkdir()
+
+    def _finish(self, made: Path, name: str, standing: Standing) -> None:
+        folder = self._folder / name
+        (made / _STATE).write_bytes(msgspec.json.encode(_State(standing=standing, config=self._config)))
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that went on from an earlier one
+        made.rename(folder)
+        _write_whole(self._folder / _LATEST, name)
+        self._drop_old(name)
+
+    def _in_first(self, act: Callable[[], None]) -> None:
+        """Let the first process do something while the others wait. Raises OSError in all of them if it can't."""
+        problem: list[str | None] = [None]
+        if self._processes.is_first:
+            try:
+                act()
+            except OSError as exc:
+                problem = [exc.strerror or str(exc)]
+        if self._group is not None:
+            dist.broadcast_object_list(problem, src=0, group=self._group)
+        if problem[0] is not None:
+            raise OSError(problem[0])
 
     def _read(self, state: Any, folder: Path) -> None:
         """Fill the tensors of `state`."""
-        with _say_nothing_of_one_process():
-            _DCP.load(state, checkpoint_id=folder, no_dist=self._processes.mesh is None)
+        _DCP.load(state, checkpoint_id=folder, process_group=self._group, no_dist=self._group is None)
 
     def _latest(self) -> Path | None:
         try:
@@ -142,11 +194,29 @@ def hold_folder(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _say_nothing_of_one_process() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled")
-        yield
+def _copy(state: Any) -> Any:
+    """The same with tensors of its own on the CPU: those that are trained change while it is written."""
+    match state:
+        case Tensor():
+            return state.detach().to("cpu", copy=True)
+        case dict():
+            return {key: _copy(value) for key, value in state.items()}
+        case list():
+            return [_copy(value) for value in state]
+        case _:
+            return state
+
+
+def _say_why(exc: OSError | CheckpointException) -> str:
+    """What the system said; PyTorch's writer covers it with a failure of its own."""
+    failures = list(exc.failures.values()) if isinstance(exc, CheckpointException) else []
+    found: BaseException | None = failures[0][0] if failures else exc
+    text = str(found).partition("\n")[0]
+    while found is not None and not isinstance(found, OSError):
+        found = found.__context__
+    if found is None:  # of another process it is not known
+        return f"the disk may be full ({text})" if "enforce fail" in text else text
+    return found.strerror or str(found)
 
 
 def _identity(config: TrainConfig) -> dict[str, Any]:

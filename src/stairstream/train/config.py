@@ -188,8 +188,21 @@ class Parallel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """Adapters that learn in place of all weights, beside the linear layers in `targets`; none named: beside all."""
+
+    rank: Whole = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Bound(least=0, most=0.9)] = 0
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """A whole run. `cut_tokens` cuts every text, as an evaluation of retention does; 0: never."""
+    """A whole run. `cut_tokens` cuts every text, as an evaluation of retention does; 0: never.
+
+    Without `lora` all weights learn.
+    """
 
     model: str
     output: str
@@ -207,6 +220,7 @@ class TrainConfig:
     save_every: Whole = 50
     keep: Whole = 2
     parallel: Parallel = Parallel()
+    lora: Lora | None = None
 
     @property
     def folder(self) -> Path:
@@ -226,6 +240,8 @@ def read_train_config(raw: object, file: str) -> TrainConfig:
     for number, name in enumerate(names):
         if name in names[:number]:
             raise (where / "stages" / number / "name").error(f"{show(name)} is there twice")
+    if config.lora is not None and config.parallel.num_processes > config.parallel.dp:
+        raise (where / "lora").error("works with data parallelism only; let parallel.tp and parallel.pp be 1")
     for number, stage in enumerate(config.stages):
         if stage.num_rows % config.parallel.dp:
             raise (where / "stages" / number / "batch_tokens").error(

@@ -1,5 +1,6 @@
 """A whole run: stage after stage, train step after train step, with checkpoints between, and an export at its end."""
 
+import random
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
@@ -18,6 +19,7 @@ from stairstream.train.checkpoints import Checkpoints, Standing, hold_folder
 from stairstream.train.config import Stage, TrainConfig
 from stairstream.train.data import Batch, Place, Row, Split, Stream, split_prompts, write_held_out
 from stairstream.train.export import export_folder, export_gguf
+from stairstream.train.lora import add_adapters, export_adapter, identify_base, merge
 from stairstream.train.memory import Planner, open_planner
 from stairstream.train.meters import Metrics, MetricsFile, measure_peak, peak_memory_gib
 from stairstream.train.parallelize import parallelize
@@ -62,9 +64,13 @@ def train_all(config: TrainConfig, path: Path, report: Report) -> bool:
 def train_from(start: Start, config: TrainConfig, split: Split, processes: Processes, report: Report) -> None:
     """As train_all, with a network that is there; it is changed."""
     torch.manual_seed(config.seed)
-    checkpoints = Checkpoints(config, processes)
+    network = start.network.train()
+    base = identify_base(network) if config.lora is not None else None
+    checkpoints = Checkpoints(config, processes, base)
     standing = checkpoints.find()
-    network = start.network.train().to(processes.device)
+    if config.lora is not None:
+        add_adapters(network, config.lora, config.precision)
+    network = network.to(processes.device)
     size = Size.of(network)
     if processes.is_first:
         config.folder.mkdir(parents=True, exist_ok=True)
@@ -72,16 +78,18 @@ def train_from(start: Start, config: TrainConfig, split: Split, processes: Proce
     planner = _open_planner(network, config, processes)
     parallelize(network, processes, config.precision, compiles=config.compile)
     teller = _Teller(config, processes, standing, report, size)
-    checkpoints.load_weights(network)
-    for number in range(standing.stage, len(config.stages)):
-        stage = config.stages[number]
-        optimizer = make_optimizer(network, stage)
-        is_inside = number == standing.stage and standing.step > 0
-        if is_inside:
-            checkpoints.load_moments(network, optimizer)
-        here = standing if is_inside else Standing(stage=number)
-        stream = Stream(config, stage, split, start.tokens)
-        _train_stage(network, optimizer, config, stream, here, checkpoints, planner, teller)
+    with closing(checkpoints):
+        checkpoints.load_weights(network)
+        for number in range(standing.stage, len(config.stages)):
+            stage = config.stages[number]
+            optimizer = make_optimizer(network, stage)
+            is_inside = number == standing.stage and standing.step > 0
+            if is_inside:
+                checkpoints.load_moments(network, optimizer)
+            here = standing if is_inside else Standing(stage=number)
+            stream = Stream(config, stage, split, start.tokens)
+            _train_stage(network, optimizer, config, stream, here, checkpoints, planner, teller)
+        checkpoints.wait()
     teller.close()
     _export(network, start, config, processes)
 
@@ -104,6 +112,7 @@ def _train_stage(
             if progress >= 1:
                 break
             lr = rate_at(stage, step, progress)
+            torch.manual_seed(_seed_of(config, standing.stage, step, teller.processes))
             stepped = train_step(
                 network, optimizer, batch, teller.processes, planner, precision=config.precision, clip=stage.clip, lr=lr
             )
@@ -113,6 +122,11 @@ def _train_stage(
             if step % config.save_every == 0:
                 checkpoints.save(network, optimizer, here)
     checkpoints.save(network, optimizer, Standing(stage=standing.stage + 1, step=0, place=Place()))
+
+
+def _seed_of(config: TrainConfig, stage: int, step: int, processes: Processes) -> int:
+    """For what a train step drops out: the same when it is done again, another one in every share."""
+    return random.Random(f"{config.seed}/{stage}/{step}/{processes.share}").getrandbits(63)
 
 
 def _open_planner(network: Any, config: TrainConfig, processes: Processes) -> Planner:
@@ -181,11 +195,14 @@ class _Teller:
 
 
 def _export(network: Any, start: Start, config: TrainConfig, processes: Processes) -> None:
-    """A folder and, if the run began with a GGUF file, another such file."""
+    """The adapter, if there is one; a folder and, if the run began with a GGUF file, another such file."""
     weights: dict[str, Any] = get_model_state_dict(
         network, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
     )
     if processes.is_first:
+        if config.lora is not None:
+            export_adapter(network, weights, config.lora, config.model, config.folder / "adapter")
+            weights = merge(weights, config.lora)
         export_folder(network, start.tokenizer, weights, config.folder / "model")
         if start.gguf is not None:
             export_gguf(start.gguf, network.config, weights, config.folder / "model.gguf")

@@ -1,0 +1,123 @@
+"""Adapters: they alone learn and are kept, and what is exported computes what was trained."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+peft = pytest.importorskip("peft")
+
+from stairstream.core.errors import ConfigError  # noqa: E402
+from stairstream.train.config import Lora  # noqa: E402
+from stairstream.train.lora import add_adapters, find_targets, identify_base, merge  # noqa: E402
+from tests.backends.torch.tiny import make_network  # noqa: E402
+from tests.train.recorded import make_config, write_data  # noqa: E402
+from tests.train.test_processes import exported, run_together  # noqa: E402
+from tests.train.test_run import losses, run_until  # noqa: E402
+from tests.train.tiny import make_start, run_alone  # noqa: E402
+
+STAGE = {"steps": 4, "epochs": None}
+LORA = {"rank": 4, "alpha": 8}
+
+
+def compute(network: Any) -> Any:
+    with torch.no_grad():
+        return network.eval()(torch.tensor([[5, 9, 11, 30, 4]])).logits
+
+
+def test_adapters_begin_as_if_they_were_not_there_and_alone_learn() -> None:
+    network = make_network()
+    plain, base = compute(network), identify_base(network)
+    add_adapters(network, Lora(rank=4, targets=("q_proj", "down_proj")), "float32")
+    assert torch.equal(compute(network), plain)
+    learning = [name for name, weight in network.named_parameters() if weight.requires_grad]
+    assert learning and all(".lora_" in name for name in learning)
+    assert {name.split(".")[-4] for name in learning} == {"q_proj", "down_proj"}
+    assert base == identify_base(make_network())
+    assert base != identify_base(make_network(1))
+
+
+def test_what_is_merged_computes_the_same() -> None:
+    network, plain = make_network(), make_network()
+    lora = Lora(rank=4, alpha=8)
+    add_adapters(network, lora, "float32")
+    for name, weight in network.named_parameters():
+        if ".lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    merged = merge(network.state_dict(), lora)
+    assert merged.keys() == plain.state_dict().keys()
+    before = compute(plain)
+    plain.load_state_dict(merged)
+    torch.testing.assert_close(compute(plain), compute(network))
+    assert not torch.allclose(before, compute(plain))
+
+
+def test_layers_beside_which_adapters_learn_are_half_as_large() -> None:
+    network = make_network()
+    add_adapters(network, Lora(), "bfloat16")
+    halves = {name.split(".")[-3] for name, weight in network.named_parameters() if weight.dtype == torch.bfloat16}
+    assert halves == set(find_targets(make_network(), Lora()))
+    assert all(weight.dtype == torch.float32 for weight in network.parameters() if weight.requires_grad)
+
+
+def test_targets_that_are_not_there_are_named() -> None:
+    with pytest.raises(
+        ConfigError, match=r"lora.targets: the model's layers have no 'qproj'; they have q_proj, k_proj"
+    ):
+        find_targets(make_network(), Lora(targets=("qproj",)))
+    assert find_targets(make_network(), Lora(targets=("self_attn.q_proj",))) == ["self_attn.q_proj"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks transformers so
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_peft_loads_the_adapter_and_the_merged_model_is_the_same(tmp_path: Path, precision: str) -> None:
+    write_data(tmp_path)
+    start, said = run_alone(make_config(tmp_path, {"steps": 8, "epochs": None}, lora=LORA, precision=precision))
+    assert said[-1].loss < said[0].loss
+    loaded = peft.PeftModel.from_pretrained(make_start().network, tmp_path / "out" / "adapter")
+    if precision == "float32":  # else the base was rounded
+        torch.testing.assert_close(compute(loaded), compute(start.network), atol=1e-5, rtol=1e-5)
+    merged, ours = loaded.merge_and_unload().state_dict(), exported(tmp_path / "out")
+    assert merged.keys() == ours.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name].float(), merged[name], atol=5e-3, rtol=2e-2)  # written in bfloat16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", [{}, {"dropout": 0.2}], ids=["plain", "dropout"])
+def test_a_run_of_adapters_goes_on_with_the_same_losses_to_the_bit(tmp_path: Path, keys: dict[str, float]) -> None:
+    write_data(tmp_path)
+    lora = {**LORA, **keys}
+    _, said = run_alone(make_config(tmp_path, STAGE, output=str(tmp_path / "whole"), lora=lora, memory="full"))
+    config = make_config(tmp_path, STAGE, lora=lora, save_every=2, memory="none")
+    run_until(config, 3)
+    start, rest = run_alone(config)
+    assert losses(rest) == losses(said)[2:]
+    saved = sum(file.stat().st_size for file in (tmp_path / "out" / "checkpoints" / "01-0000000" / "weights").iterdir())
+    whole = sum(weight.nbytes for weight in start.network.parameters())
+    assert saved < whole / 2
+    with pytest.raises(ConfigError, match="checkpoints of a run with another base model"):
+        run_alone(config, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_learn_the_adapters_that_one_learns(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    _, said = run_alone(make_config(tmp_path, STAGE, output=str(tmp_path / "one"), lora=LORA))
+    config = make_config(tmp_path, STAGE, output=str(tmp_path / "several"), lora=LORA, parallel={"dp": 2})
+    assert run_together(config, tmp_path) == pytest.approx([one.loss for one in said], rel=1e-5)
+    one, several = exported(tmp_path / "one"), exported(tmp_path / "several")
+    for name in one:
+        torch.testing.assert_close(several[name], one[name], atol=2e-2, rtol=2e-2)
+    _, rest = run_alone(config_of_one(config))
+    assert rest == []
+
+
+def config_of_one(config: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(config, parallel=replace(config.parallel, dp=1))
