@@ -17,6 +17,7 @@ from stairstream.train.config import Precision
 
 _DENSE_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
 """Per second in bfloat16, without sparsity, as their makers say."""
+_FLUSH_S = 10
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,12 +48,12 @@ class MetricsFile:
     def __init__(self, folder: Path, standing: Standing) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "metrics.jsonl"
-        self._board = _open_board(folder)
         kept = [line for line in _read(self._file) if _is_before(line, standing)]
         part = self._file.with_suffix(".part")
         part.write_text("".join(kept))
         part.replace(self._file)
         self._num_steps = len(kept)
+        self._board = _open_board(folder, self._num_steps)
 
     def add(self, metrics: Metrics) -> None:
         """One more line."""
@@ -80,12 +81,13 @@ def _is_before(line: str, standing: Standing) -> bool:
     return (int(values["stage_number"]), int(values["step"])) <= (standing.stage, standing.step)
 
 
-def _open_board(folder: Path) -> Any:
+def _open_board(folder: Path, num_steps: int) -> Any:
+    """TensorBoard's file, if that is installed; it does not show what is there behind so many steps."""
     if importlib.util.find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=num_steps, flush_secs=_FLUSH_S)
 
 
 def measure_peak(device: torch.device, precision: Precision, clock: Callable[[], float] = time.perf_counter) -> float:
