@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from torch import nn
 from torch.autograd.graph import save_on_cpu
 from torch.utils import checkpoint as torch_checkpoint
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint
@@ -16,13 +17,22 @@ from stairstream.train.parallelize import layers_of
 
 def set_levels(network: Any, levels: Sequence[Level]) -> None:
     """Let each layer keep what its level says; transformers' layers look at it at each call."""
+    is_random = drops_out(network)
     for layer, level in zip(layers_of(network), levels, strict=True):
         layer.gradient_checkpointing = level.kept is not None
-        layer._gradient_checkpointing_func = _find_way(level)
+        layer._gradient_checkpointing_func = _find_way(level, is_random)
 
 
-def _find_way(level: Level) -> Any:
-    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+def drops_out(network: Any) -> bool:
+    """Whether something in it is left out at random, which must be the same when it is computed again."""
+    return any(
+        (isinstance(one, nn.Dropout) and one.p > 0) or getattr(one, "attention_dropout", 0) > 0
+        for one in network.modules()
+    )
+
+
+def _find_way(level: Level, is_random: bool) -> Any:
+    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": is_random}
     if level.kept:
         options["context_fn"] = partial(_select, level.kept)
     way = partial(checkpoint, **options)
