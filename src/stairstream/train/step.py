@@ -148,7 +148,10 @@ def _norm(grads: Sequence[Tensor]) -> float:
 def cast(processes: Processes, precision: Precision) -> AbstractContextManager[Any]:
     """Autocast where FSDP does not see to it."""
     if precision == "bfloat16" and processes.mesh is None:
-        found: AbstractContextManager[Any] = torch.autocast(processes.device.type, dtype=torch.bfloat16)
+        # no weight is used twice in a pass, and a layer that is computed again need not keep its cast weights
+        found: AbstractContextManager[Any] = torch.autocast(
+            processes.device.type, dtype=torch.bfloat16, cache_enabled=False
+        )
         return found
     return nullcontext()
 
