@@ -1,6 +1,5 @@
 """A network's layers as a plan wants them; it may be changed between any two train steps."""
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -10,7 +9,7 @@ from torch.autograd.graph import save_on_cpu
 from torch.utils import checkpoint as torch_checkpoint
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint
 
-from stairstream.train.memory.costs import Key
+from stairstream.train.memory.costs import Key, Numbering
 from stairstream.train.memory.planning import Level
 from stairstream.train.parallelize import layers_of
 
@@ -41,13 +40,11 @@ def _find_way(level: Level, is_random: bool) -> Any:
 
 def _select(kept: frozenset[Key]) -> Any:
     """Contexts for one pass of a layer that keep the results of these operations."""
-    numbers = Counter[tuple[bool, str]]()  # a policy that is asked both times counts each time from 0
+    numbering = {True: Numbering(), False: Numbering()}  # older versions ask again when they compute again
 
     def choose(context: Any, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
-        name = str(operation)
-        number = numbers[context.is_recompute, name]
-        numbers[context.is_recompute, name] += 1
-        return CheckpointPolicy.MUST_SAVE if (name, number) in kept else CheckpointPolicy.PREFER_RECOMPUTE
+        key = numbering[context.is_recompute].key_of(operation)
+        return CheckpointPolicy.MUST_SAVE if key in kept else CheckpointPolicy.PREFER_RECOMPUTE
 
     untyped: Any = torch_checkpoint
     return untyped.create_selective_checkpoint_contexts(choose)

@@ -1,10 +1,32 @@
 """What a layer's pass costs, in bytes that are kept for its backward pass and in time; values only."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 Key = tuple[str, int]
 """An operation of a layer: its name, and the how manieth of that name it is."""
+
+
+class Numbering:
+    """Gives the operations of one pass of a layer their keys.
+
+    All attention is one: how often it is called, and by what name, depends on the samples of a row.
+    """
+
+    def __init__(self) -> None:
+        self._counts = Counter[str]()
+
+    def key_of(self, operation: object) -> Key:
+        """Of the operation that comes next."""
+        name = str(operation)
+        if "attention" in name:
+            return ATTENTION
+        self._counts[name] += 1
+        return name, self._counts[name] - 1
+
+
+ATTENTION: Key = ("attention", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """What a layer's pass costs, from a few passes of one layer at three lengths."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from stairstream.train.memory.costs import Bytes, Key, LayerCosts, Operation
+from stairstream.train.memory.costs import Bytes, Key, LayerCosts, Numbering, Operation
 from stairstream.train.memory.live import LiveBytes, storages_of
 from stairstream.train.parallelize import layers_of
 
@@ -115,7 +114,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-i
         self.results = dict[Key, tuple[float, int]]()
         self._device = device
         self._clock = time.perf_counter if device.type == "cuda" else time.process_time  # others may need the CPU too
-        self._numbers = Counter[str]()
+        self._numbering = Numbering()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         given = {storage.data_ptr() for storage in storages_of((args, kwargs))}
@@ -125,9 +124,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-i
         self._wait()
         took_ms = 1e3 * (self._clock() - start)
         new = {one.data_ptr(): one.nbytes() for one in storages_of(out) if one.data_ptr() not in given}
-        name = str(func)
-        self.results[name, self._numbers[name]] = took_ms, sum(new.values())
-        self._numbers[name] += 1
+        key = self._numbering.key_of(func)
+        before_ms, before = self.results.get(key, (0.0, 0))
+        self.results[key] = before_ms + took_ms, before + sum(new.values())
         return out
 
     def _wait(self) -> None:

@@ -121,7 +121,9 @@ def _count_state(network: Any, processes: Processes) -> float:
     """Bytes of this process's weights, and of what is learned of them."""
     count = 0.0
     for one in network.parameters():
-        mine, shares = (one.to_local(), 1) if isinstance(one, DTensor) else (one, processes.num_shares)
+        mine, shares = (
+            (one.to_local(), 1) if isinstance(one, DTensor) else (one, processes.num_shares * processes.num_sections)
+        )
         count += mine.numel() * (_STATE_BYTES if one.requires_grad else mine.element_size()) / shares
     return count
 

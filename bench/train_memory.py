@@ -1,0 +1,229 @@
+"""Training: time against memory, of one packed row on a real model.
+
+    python -m bench.train_memory                       smollm2-135m-instruct, 1,024 tokens, bfloat16 by autocast
+    python -m bench.train_memory --tokens 2048 --turns 3 --threads 2
+    python -m bench.train_memory --rss none            the most memory of a process of its own, and nothing else
+
+`full` computes all layers again, `attention` and `products` keep their results (products: and attention's), `layers`
+computes as few whole layers again as fit into half of what `none` needs, `auto` chooses by what was measured, for the
+same half. Target: `auto` at no more than 1.20 x `none`. Cases take turns; times are medians of forward and backward
+passes over that of `none` in the same turn. Bytes are those of tensors that are alive at a time, weights, gradients and
+moments apart.
+"""
+
+import argparse
+import hashlib
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bench.endpoint import arguments
+
+if TYPE_CHECKING:
+    from stairstream.train.data import Row
+    from stairstream.train.memory.costs import Costs
+    from stairstream.train.memory.planning import Level
+
+_MIB = 2**20
+_SAMPLES = 4
+_LEARNED = 4
+"""One of so many tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """A forward and a backward pass."""
+
+    loss: float
+    cpu_s: float
+    wall_s: float
+
+
+def main() -> None:
+    args = _parse()
+    import torch
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    network, row = _load(args.model, args.layers), _make_row(args.tokens)
+    costs = _measure(network, args.tokens)
+    cases = _make_cases(costs, row)
+    if args.rss:
+        return _show_rss(network, row, cases[args.rss])
+    _print_ladder(costs, row)
+    _run(network, row, cases["none"])  # the first pass pays for what is made once
+    seen = {name: _look(network, row, levels) for name, levels in cases.items()}
+    passes: dict[str, list[Pass]] = {name: [] for name in cases}
+    for _ in range(args.turns):
+        for name, levels in cases.items():
+            passes[name].append(_run(network, row, levels))
+    _print_table(costs, row, cases, seen, passes)
+
+
+def _load(model: str, num_layers: int | None) -> Any:
+    from stairstream.backends.torch.backend import find_torch_model
+    from stairstream.backends.torch.load import read_network
+
+    network, _ = read_network(find_torch_model(model), "float32")
+    if num_layers:
+        network.model.layers = network.model.layers[:num_layers]
+    for one in network.parameters():
+        one.grad = one.detach().clone().zero_()  # there from the first pass on, so that all passes are alike
+    return network.train()
+
+
+def _make_row(tokens: int) -> "Row":
+    import torch
+
+    from stairstream.train.data import Row
+    from stairstream.train.samples import Sample
+
+    size = tokens // _SAMPLES
+    is_trained = tuple(number % _LEARNED == 0 for number in range(size))
+    ids = torch.randint(100, 40_000, (_SAMPLES, size)).tolist()
+    return Row(samples=tuple(Sample(ids=tuple(one), is_trained=is_trained) for one in ids))
+
+
+def _measure(network: Any, tokens: int) -> "Costs":
+    import torch
+
+    from stairstream.train.memory.planner import measure_costs
+    from stairstream.train.processes import Processes
+
+    processes = Processes(device=torch.device("cpu"))
+    return measure_costs(network, processes, lambda size: _nll(network, _make_row(size)), tokens)
+
+
+def _nll(network: Any, row: "Row") -> Any:
+    import torch
+
+    from stairstream.train.processes import Processes
+    from stairstream.train.step import cast, nll_of
+
+    device = torch.device("cpu")
+    with cast(Processes(device=device), "bfloat16"):
+        return nll_of(network, row, device)
+
+
+def _make_cases(costs: "Costs", row: "Row") -> dict[str, "Sequence[Level]"]:
+    """What each layer keeps, case by case."""
+    from stairstream.train.memory.costs import ATTENTION
+    from stairstream.train.memory.planning import make_ladder, plan
+
+    ladder = make_ladder(costs)
+    least, most = ladder[0], ladder[-1]
+    budget = costs.fixed + (_foretell(costs, row, [most] * costs.num_layers) - costs.fixed) / 2
+    simple = replace(costs, layer=replace(costs.layer, operations=()))
+    auto = plan(costs, ladder, row.num_tokens, row.num_trained, budget)
+    layers = plan(simple, (least, most), row.num_tokens, row.num_trained, budget)
+    products = {one.key for one in costs.layer.operations if one.key == ATTENTION or "mm" in one.key[0]}
+
+    def keeping(keys: set[tuple[str, int]]) -> "Level":
+        some = [one for one in costs.layer.operations if one.key in keys]
+        size = sum((one.size for one in some), costs.layer.entry)
+        return replace(least, kept=frozenset(keys), size=size)
+
+    uniform = {"none": most, "products": keeping(products), "attention": keeping({ATTENTION}), "full": least}
+    return {
+        **{name: [level] * costs.num_layers for name, level in uniform.items()},
+        "layers": [(least, most)[level] for level in layers],
+        "auto": [ladder[level] for level in auto],
+    }
+
+
+def _foretell(costs: "Costs", row: "Row", levels: "Sequence[Level]") -> float:
+    from stairstream.train.memory.planning import peak
+
+    return peak(costs, [level.size.at(row.num_tokens) for level in levels], row.num_tokens, row.num_trained)
+
+
+def _run(network: Any, row: "Row", levels: "Sequence[Level]") -> Pass:
+    from stairstream.train.memory.applying import set_levels
+
+    set_levels(network, levels)
+    for one in network.parameters():
+        one.grad.zero_()
+    cpu_s, wall_s = time.process_time(), time.perf_counter()
+    nll = _nll(network, row)
+    nll.backward()
+    return Pass(loss=float(nll.detach()), cpu_s=time.process_time() - cpu_s, wall_s=time.perf_counter() - wall_s)
+
+
+def _look(network: Any, row: "Row", levels: "Sequence[Level]") -> tuple[int, str]:
+    """The most bytes, and a digest of loss and gradients."""
+    from stairstream.train.memory.live import LiveBytes
+
+    with LiveBytes() as live:
+        done = _run(network, row, levels)
+    digest = hashlib.sha256(repr(done.loss).encode())
+    for one in network.parameters():
+        digest.update(one.grad.numpy().data)
+    return live.most, digest.hexdigest()
+
+
+def _print_ladder(costs: "Costs", row: "Row") -> None:
+    from stairstream.train.memory.planning import make_ladder
+
+    print(f"{costs.num_layers} layers, {row.num_tokens} tokens, {row.num_trained} learned\n")
+    print("| of a layer, kept besides its input | MiB | CPU ms computed again |\n|---|---|---|")
+    before: frozenset[Any] = frozenset()
+    for level in make_ladder(costs):
+        new = " ".join(f"{name} {number}" for name, number in sorted((level.kept or frozenset()) - before))
+        what = "everything" if level.kept is None else f"+ {new}" if new else "nothing"
+        print(f"| {what} | {level.size.at(row.num_tokens) / _MIB:.2f} | {level.ms:.2f} |")
+        before = level.kept or before
+    print()
+
+
+def _print_table(
+    costs: "Costs",
+    row: "Row",
+    cases: "Mapping[str, Sequence[Level]]",
+    seen: Mapping[str, tuple[int, str]],
+    passes: Mapping[str, Sequence[Pass]],
+) -> None:
+    print("| case | CPU s | CPU time / none | wall time / none | most MiB | of none | foretold MiB | same bits |")
+    print("|---|---|---|---|---|---|---|---|")
+    whole, digest = seen["none"]
+    for name, levels in cases.items():
+        mine, base, (most, found) = passes[name], passes["none"], seen[name]
+        cpu = statistics.median(one.cpu_s / other.cpu_s for one, other in zip(mine, base, strict=True))
+        wall = statistics.median(one.wall_s / other.wall_s for one, other in zip(mine, base, strict=True))
+        foretold = (_foretell(costs, row, levels) - costs.fixed) / _MIB
+        print(
+            f"| {name} | {statistics.median(one.cpu_s for one in mine):.2f} | {cpu:.3f} | {wall:.3f} | "
+            f"{most / _MIB:.0f} | {most / whole:.2f} | {foretold:.0f} | {'yes' if found == digest else 'NO'} |"
+        )
+
+
+def _show_rss(network: Any, row: "Row", levels: "Sequence[Level]") -> None:
+    """As Linux has it: the most since the peak so far was forgotten, less what was there then."""
+    import ctypes
+    from pathlib import Path
+
+    def read(key: str) -> float:
+        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(lines[key].split()[0]) / 1024
+
+    ctypes.CDLL(None).malloc_trim(0)  # what measuring left behind
+    Path("/proc/self/clear_refs").write_text("5")
+    before = read("VmRSS")
+    _run(network, row, levels)
+    print(f"{read('VmHWM') - before:.0f} MiB")
+
+
+def _parse() -> argparse.Namespace:
+    parser = arguments(__doc__)
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--tokens", type=int, default=1024)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--layers", type=int, help="only so many of the model's, to be done sooner")
+    parser.add_argument("--rss", choices=("none", "products", "attention", "full", "layers", "auto"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
