@@ -4,6 +4,7 @@ import asyncio
 import gc
 import math
 import weakref
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
 import pytest
@@ -170,8 +171,22 @@ def test_a_run_that_is_over_is_freed_without_the_garbage_collector() -> None:
             await one.wait_ended()
         return weakref.ref(one)
 
+    assert is_freed(main)
+
+
+def test_so_is_one_that_is_left_in_mid_answer() -> None:
+    async def main() -> weakref.ref[Run]:
+        async with open_run(mixture(QUICK), ASK, scripted()) as one:
+            await asyncio.sleep(2)
+        assert one.past[-1].at_s == 2
+        return weakref.ref(one)
+
+    assert is_freed(main)
+
+
+def is_freed(main: Callable[[], Coroutine[None, None, weakref.ref[Run]]]) -> bool:
     gc.disable()
     try:
-        assert run(main())() is None
+        return run(main())() is None
     finally:
         gc.enable()

@@ -1,7 +1,9 @@
 """A client that leaves takes its handler with it."""
 
 import asyncio
+import gc
 import time
+import weakref
 
 import msgspec
 import pytest
@@ -38,6 +40,32 @@ def test_the_handler_is_cancelled_at_the_instant_that_its_client_leaves() -> Non
         assert cleaned_s == loop.time() == 2
 
     run(main())
+
+
+def test_what_a_handler_held_whose_client_has_left_is_freed_without_the_garbage_collector() -> None:
+    class Held:
+        pass
+
+    async def handle(told: list[weakref.ref[Held]]) -> None:
+        held = Held()
+        told.append(weakref.ref(held))
+        async with leave_with_client(leaves_at_2) as beside:
+            beside(asyncio.sleep(100))
+            await asyncio.sleep(10)
+
+    async def main() -> bool:
+        told: list[weakref.ref[Held]] = []
+        try:
+            await handle(told)
+        except ClientLeft:
+            pass
+        return told[0]() is None
+
+    gc.disable()
+    try:
+        assert run(main())
+    finally:
+        gc.enable()
 
 
 def test_a_handler_that_is_done_leaves_nothing_behind() -> None:

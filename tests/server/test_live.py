@@ -1,6 +1,8 @@
 """How long runs live, and whose they are, in virtual time."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -119,6 +121,31 @@ def test_a_client_that_leaves_ends_its_run_at_once() -> None:
             assert isinstance(one.past[-1], RunEnded) and one.past[-1].reason == "cancelled"
 
     run(main())
+
+
+def test_the_run_of_a_client_that_has_left_is_freed_without_the_garbage_collector() -> None:
+    async def main() -> bool:
+        async with served() as server:
+
+            async def ask(opened: list[weakref.ref[Run]]) -> None:
+                async with server.open() as one:
+                    opened.append(weakref.ref(one))
+                    await asyncio.sleep(100)
+
+            opened: list[weakref.ref[Run]] = []
+            async with asyncio.TaskGroup() as clients:
+                client = clients.create_task(ask(opened))
+                await asyncio.sleep(1)
+                client.cancel()
+            del client
+            await asyncio.sleep(0.25)
+            return opened[0]() is None
+
+    gc.disable()
+    try:
+        assert run(main())
+    finally:
+        gc.enable()
 
 
 def test_a_client_that_leaves_at_once_leaves_a_whole_record(caplog: pytest.LogCaptureFixture) -> None:

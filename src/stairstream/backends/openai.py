@@ -374,6 +374,7 @@ class OpenAISession:
             data = await response.content.readany()
         except NETWORK_ERRORS as exc:
             if call.is_stopped:
+                exc.__traceback__ = None  # the response holds it, and would by it hold this frame, which holds it too
                 return []
             where = self._backend.endpoint.where
             raise StreamCut(f"{where}: the connection was lost in the middle of the answer") from exc

@@ -55,12 +55,12 @@ async def open_run(
             limits = RunLimits(deadline_s=deadline_s, max_cost=max_cost, prices=prices or {}, pace=pace)
             run = Run(graph, conversation, backends, limits)
             stack.callback(run._finish, is_left=True)
-            tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            running = tasks.create_task(run._run())
-            try:
-                yield run
-            finally:
-                running.cancel()
+            async with asyncio.TaskGroup() as tasks:  # not on the stack, whose frame would hold what it raises
+                running = tasks.create_task(run._run())
+                try:
+                    yield run
+                finally:
+                    running.cancel()
     except BaseExceptionGroup as group:
         # what the caller raised in the block comes out as it was, not wrapped by our block of tasks
         if len(group.exceptions) == 1:
@@ -224,6 +224,9 @@ class Run:
             if self._pacer is not None and not self._cancelled_for.get(self.graph.answer):
                 await self._pacer.drain()
             is_left = False
+        except asyncio.CancelledError as exc:
+            # the last act of its task; TaskGroup's frame holds it (https://github.com/python/cpython/issues/124958)
+            exc.__traceback__ = None
         finally:
             if timer is not None:
                 timer.cancel()
@@ -280,8 +283,9 @@ class Run:
         except BackendError as exc:
             self._failures[agent.name] = exc
             reason, error = ("failed" if output.num_tokens or loop.has_called else "dropped"), str(exc)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as exc:
             reason = self._cancelled_for.get(agent.name, "cancelled")
+            exc.__traceback__ = None  # its frames hold timeouts, and they this task
             raise
         finally:
             for event in output.release(self._clock()):
@@ -290,6 +294,7 @@ class Run:
 
     def _end_agent(self, agent: Agent, reason: AgentEnd, error: str | None) -> None:
         """Its log is closed, its readers know, and whoever only it has read is cancelled."""
+        self._agents.pop(agent.name, None)  # a task that was cancelled holds its frame, and that us
         end = AgentEnded(at_s=self._clock(), agent=agent.name, reason=reason, error=error)
         self._ends[agent.name] = end
         self._emit(end)
@@ -313,7 +318,7 @@ class Run:
         """An agent reads no more: whoever has no other reader is cancelled."""
         for name in agent.reads:
             self._readers[name].discard(agent.name)
-            if not self._readers[name] and name != self.graph.answer and name in self._agents:
+            if not self._readers[name] and name != self.graph.answer:
                 self._cancel(name, "cancelled")
 
     def _agree(self, reader: Agent, group: tuple[str, ...]) -> None:
@@ -327,11 +332,13 @@ class Run:
 
     def _end_early(self, reason: Literal["deadline", "budget", "shutdown"]) -> None:
         """The run's time or money is up, or its server stops: it ends with what it has."""
-        for name in self._agents:
+        for name in list(self._agents):
             self._cancel(name, reason)
         if self._pacer is not None:
             self._pacer.flush()
 
     def _cancel(self, agent: str, reason: AgentEnd) -> None:
-        self._cancelled_for.setdefault(agent, reason)
-        self._agents[agent].cancel()
+        """Stop an agent that is under way."""
+        if (task := self._agents.get(agent)) is not None:
+            self._cancelled_for.setdefault(agent, reason)
+            task.cancel()

@@ -16,7 +16,7 @@ YOUNG, MIDDLE, NEVER = 700, 10, 1_000_000
 
 EVERY_S = 15
 BUSY_S = 45
-"""How long a server that always has a run under way may put it off: clients that leave are what makes cycles."""
+"""How long a server that always has a run under way may put it off: what makes cycles are connections that close."""
 
 
 @contextmanager

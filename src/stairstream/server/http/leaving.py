@@ -22,6 +22,7 @@ async def leave_with_client(receive: Receive) -> AsyncIterator[Beside]:
     that a server calls its client gone. What the block itself raises comes out as it was.
     """
     beside: list[asyncio.Task[None]] = []
+    cause: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as tasks:
 
@@ -32,10 +33,16 @@ async def leave_with_client(receive: Receive) -> AsyncIterator[Beside]:
             try:
                 yield start
             finally:
-                for task in beside:
-                    task.cancel()
+                while beside:  # what failed of them holds this frame
+                    beside.pop().cancel()
     except BaseExceptionGroup as group:
-        raise _first_cause(group) from None
+        # TaskGroup's frame holds it, and it that frame (https://github.com/python/cpython/issues/124958)
+        cause = _first_cause(group.with_traceback(None))
+    if cause is not None:  # behind the block: the group that it came in is not its context
+        try:
+            raise cause
+        finally:
+            del cause
 
 
 async def _watch(receive: Receive) -> None:

@@ -127,10 +127,9 @@ class LiveRuns:
                 live = self._live[run.id] = LiveRun(run=run, asking=asking, caller=caller, host=host)
                 opened.set_result(live)
                 await run.wait_ended()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # the last act of its task, which would hold this frame if it were raised
             if not opened.done():
                 opened.set_exception(_stopping())
-            raise
         except Exception as exc:
             # whatever it is, it goes to whoever asked: raised here it would end everybody's runs
             self._hand_over(exc, live, opened)
