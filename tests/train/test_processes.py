@@ -1,6 +1,7 @@
 """Several processes learn what one learns, and read each other's checkpoints."""
 
 import importlib
+import json
 import socket
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,22 @@ from tests.train.tiny import join_group, run_alone  # noqa: E402
 STAGE = {"steps": 4, "epochs": None}
 
 
-def be_one_of_several(rank: int, world: int, folder: Path, config: TrainConfig) -> None:
+def be_one_of_several(rank: int, world: int, folder: Path, config: TrainConfig, keys: dict[str, Any]) -> None:
     """The main function of a process."""
     join_group(rank, world, folder)
-    _, said = run_alone(config)
+    _, said = run_alone(config, **keys)
     if rank == 0:
         torch.save([one.loss for one in said], folder / "losses.pt")
 
 
-def run_together(config: TrainConfig, folder: Path) -> list[float]:
-    """A run in as many processes as the configuration wants; the losses that it told."""
+def run_together(config: TrainConfig, folder: Path, **keys: Any) -> list[float]:
+    """A run in as many processes as the configuration wants; the losses that it told. `keys` are of the network."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         (folder / "port").write_text(str(free.getsockname()[1]))
     world = config.parallel.num_processes
     spawn: Any = importlib.import_module("torch.multiprocessing").spawn
-    spawn(be_one_of_several, args=(world, folder, config), nprocs=world)
+    spawn(be_one_of_several, args=(world, folder, config, keys), nprocs=world)
     losses: list[float] = torch.load(folder / "losses.pt")
     return losses
 
@@ -48,15 +49,23 @@ def exported(folder: Path) -> dict[str, Any]:
     return weights
 
 
+def norms(folder: Path) -> list[float]:
+    return [json.loads(line)["grad_norm"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("parallel", [{"dp": 2}, {"tp": 2}, {"dp": 2, "tp": 2}], ids=["dp2", "tp2", "dp2tp2"])
-def test_several_processes_learn_what_one_learns(tmp_path: Path, parallel: dict[str, int]) -> None:
+@pytest.mark.parametrize("parallel", ["dp2", "tp2", "dp2 tp2", "pp2 tied", "dp2 pp2 tied", "tp2 pp2", "pp4 tied"])
+def test_several_processes_learn_what_one_learns(tmp_path: Path, parallel: str) -> None:
     write_data(tmp_path)
-    _, said = run_alone(make_config(tmp_path, STAGE, output=str(tmp_path / "one")))
-    config = make_config(tmp_path, STAGE, output=str(tmp_path / "several"), parallel=parallel, memory="full")
-    losses = run_together(config, tmp_path)
+    keys = {"tie_word_embeddings": "tied" in parallel, "num_hidden_layers": 4}
+    stage = STAGE | {"sequence_tokens": 1024 if "pp4" in parallel else 512}  # fewer rows than sections, or enough
+    _, said = run_alone(make_config(tmp_path, stage, output=str(tmp_path / "one")), **keys)
+    sizes = {word[:2]: int(word[2:]) for word in parallel.split() if word != "tied"}
+    config = make_config(tmp_path, stage, output=str(tmp_path / "several"), parallel=sizes, memory="full")
+    losses = run_together(config, tmp_path, **keys)
     assert losses == pytest.approx([one.loss for one in said], rel=1e-5)
+    assert norms(tmp_path / "several") == pytest.approx([one.grad_norm for one in said], rel=1e-4)
     one, several = exported(tmp_path / "one"), exported(tmp_path / "several")
     assert one.keys() == several.keys()
     for name in one:
@@ -65,17 +74,23 @@ def test_several_processes_learn_what_one_learns(tmp_path: Path, parallel: dict[
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_run_goes_on_in_another_arrangement(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "first, then", [({"dp": 2}, {"dp": 1}), ({"pp": 2}, {"dp": 2}), ({"dp": 2}, {"pp": 2})], ids=str
+)
+def test_a_run_goes_on_in_another_arrangement(tmp_path: Path, first: dict[str, int], then: dict[str, int]) -> None:
     write_data(tmp_path)
-    longer = {**STAGE, "steps": 6}
-    _, said = run_alone(make_config(tmp_path, STAGE, longer | {"name": "more"}, output=str(tmp_path / "one")))
-    first = make_config(tmp_path, STAGE, longer | {"name": "more"}, parallel={"dp": 2}, save_every=3, keep=9)
-    losses = run_together(first, tmp_path)
+    stages = (STAGE, STAGE | {"steps": 6, "name": "more"})
+    _, said = run_alone(make_config(tmp_path, *stages, output=str(tmp_path / "one")), tie_word_embeddings=True)
+    config = make_config(tmp_path, *stages, parallel=first, save_every=3, keep=9)
+    losses = run_together(config, tmp_path, tie_word_embeddings=True)
     assert losses == pytest.approx([one.loss for one in said], rel=1e-5)
     (tmp_path / "out" / "checkpoints" / "latest").write_text("01-0000003")
-    _, rest = run_alone(make_config(tmp_path, STAGE, longer | {"name": "more"}), seed=7)
-    assert [one.step for one in rest] == [4, 5, 6]
-    assert [one.loss for one in rest] == pytest.approx([one.loss for one in said[-3:]], rel=1e-5)
+    config = make_config(tmp_path, *stages, parallel=then)
+    if config.parallel.num_processes == 1:
+        rest = [one.loss for one in run_alone(config, seed=7, tie_word_embeddings=True)[1]]
+    else:
+        rest = run_together(config, tmp_path, seed=7, tie_word_embeddings=True)
+    assert rest == pytest.approx([one.loss for one in said[-3:]], rel=1e-5)
 
 
 def test_what_does_not_divide_is_named() -> None:

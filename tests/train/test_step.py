@@ -71,8 +71,8 @@ def test_checkpointing_changes_no_bit() -> None:
 def test_gradients_are_clipped_by_their_common_norm() -> None:
     one, other = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))
     one.grad, other.grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
-    assert clip_gradients([one, other], 10) == 5
-    assert clip_gradients([one, other], 1) == 5
+    assert clip_gradients([one, other], 10, ALONE) == 5
+    assert clip_gradients([one, other], 1, ALONE) == 5
     assert one.grad is not None
     torch.testing.assert_close(one.grad, torch.tensor([0.6, 0.0]))
 

@@ -21,10 +21,10 @@ CPU = torch.device("cpu")
 ALONE = Processes(device=CPU)
 
 
-def make_start(seed: int = 0) -> Start:
+def make_start(seed: int = 0, **keys: Any) -> Start:
     """Like what is read from a folder."""
     tokens = make_tokens()
-    network = make_network(seed, vocab_size=len(tokens))
+    network = make_network(seed, vocab_size=len(tokens), **keys)
     return Start(network=network, tokenizer=tokens._tokenizer, tokens=tokens)
 
 
@@ -39,9 +39,9 @@ def make_row(*lengths: int, seed: int = 0) -> Row:
     return Row(samples=tuple(samples))
 
 
-def run_alone(config: TrainConfig, seed: int = 0) -> tuple[Start, list[Metrics]]:
-    """A whole run in this process; the trained network, and what it said."""
-    start, said = make_start(seed), list[Metrics]()
+def run_alone(config: TrainConfig, seed: int = 0, **keys: Any) -> tuple[Start, list[Metrics]]:
+    """A whole run in this process; the trained network, and what it said. `keys` are of the network."""
+    start, said = make_start(seed, **keys), list[Metrics]()
     with open_processes(config.parallel) as processes:
         train_from(start, config, split_prompts(config), processes, said.append)
     return start, said

@@ -37,6 +37,8 @@ _LATEST, _STATE, _WEIGHTS, _MOMENTS = "latest", "state.json", "weights", "moment
 _DCP: Any = checkpoint
 _IGNORED = ("output", "memory", "compile", "save_every", "keep", "parallel")
 """What may be another when a run goes on: it does not change what is learned."""
+_BY_NAME = StateDictOptions(flatten_optimizer_state_dict=True)
+"""Each weight's own moments and settings: sections of a network have different ones."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,15 +96,15 @@ class Checkpoints:
     def load_moments(self, network: Any, optimizer: torch.optim.Optimizer) -> None:
         """Put what the latest checkpoint's optimizer knew into this one."""
         if (folder := self._latest()) is not None:
-            moments = get_optimizer_state_dict(network, optimizer)
+            moments = get_optimizer_state_dict(network, optimizer, options=_BY_NAME)
             self._read(moments, folder / _MOMENTS)
-            set_optimizer_state_dict(network, optimizer, moments)
+            set_optimizer_state_dict(network, optimizer, moments, options=_BY_NAME)
 
     def save(self, network: Any, optimizer: torch.optim.Optimizer, standing: Standing) -> None:
         """Copy everything to the CPU and write it beside the steps that follow; the save before is waited for."""
         self.wait()
         weights = get_model_state_dict(network, options=self._options)
-        moments = get_optimizer_state_dict(network, optimizer)
+        moments = get_optimizer_state_dict(network, optimizer, options=_BY_NAME)
         copies = {_WEIGHTS: _copy(weights), _MOMENTS: _copy(moments)}
         self._writing = self._thread.submit(self._write, copies, standing)
 

@@ -55,6 +55,19 @@ class Row:
         """Tokens that are learned and have one before them."""
         return sum(sum(sample.is_trained[1:]) for sample in self.samples)
 
+    def lay(self) -> tuple[list[int], list[int], list[int], list[int]]:
+        """Ids and positions of all tokens; the places before learned tokens, and these tokens."""
+        ids, positions, places, targets = list[int](), list[int](), list[int](), list[int]()
+        for sample in self.samples:
+            start = len(ids)
+            ids += sample.ids
+            positions += range(len(sample.ids))
+            for number, is_trained in enumerate(sample.is_trained):
+                if is_trained and number:
+                    places.append(start + number - 1)
+                    targets.append(sample.ids[number])
+        return ids, positions, places, targets
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:

@@ -1,4 +1,4 @@
-"""A plain network over processes, in a fixed order: tensor parallel, checkpointing, compile, FSDP.
+"""A plain network over processes, in a fixed order: sections, tensor parallel, checkpointing, compile, FSDP.
 
 The network's own code knows nothing of it.
 """
@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import Precision
+from stairstream.train.pipeline import is_elsewhere, keep_section
 from stairstream.train.processes import Processes
 
 _PLAN: dict[str, Callable[[], ParallelStyle]] = {
@@ -29,6 +30,8 @@ _PLAN: dict[str, Callable[[], ParallelStyle]] = {
 
 def parallelize(network: Any, processes: Processes, precision: Precision, *, compiles: bool) -> None:
     """Arrange a network in place. Raises ConfigError for one that does not divide."""
+    if processes.num_sections > 1:
+        keep_section(network, processes.section, processes.num_sections)
     layers, mesh = layers_of(network), processes.mesh
     if mesh is not None and mesh["tp"].size() > 1:
         check_divides(network, mesh["tp"].size())
@@ -41,17 +44,19 @@ def parallelize(network: Any, processes: Processes, precision: Precision, *, com
     if mesh is not None:
         types = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         policy = types if precision == "bfloat16" else MixedPrecisionPolicy()
+        once = processes.num_sections == 1  # or else weights are collected for each row of a train step
         for layer in layers:
-            fully_shard(layer, mesh=mesh["dp"], mp_policy=policy)
+            fully_shard(layer, mesh=mesh["dp"], mp_policy=policy, reshard_after_forward=once)
         fully_shard(network, mesh=mesh["dp"], mp_policy=policy)
 
 
 def layers_of(network: Any) -> Any:
-    """The layers of a decoder of transformers. Raises ConfigError if it has none where they are known to be."""
+    """Our layers of a decoder of transformers. Raises ConfigError if it has none where they are known to be."""
     layers = getattr(network.base_model, "layers", None)
     if layers is None:
         raise ConfigError(f"{type(network).__name__} has its layers in a place that is not known here")
-    return layers
+    ours = [layer for layer in layers if not is_elsewhere(layer)]
+    return layers if len(ours) == len(layers) else torch.nn.ModuleList(ours)
 
 
 def checkpoint_first(network: Any, count: int) -> None:

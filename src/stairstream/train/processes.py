@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -19,7 +19,7 @@ _PATIENCE = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
-    """This process among the others. `mesh` has the dimensions `dp` and `tp`; None: there is only this one."""
+    """This process among the others. `mesh` has the dimensions `pp`, `dp`, `tp`; None: there is only this one."""
 
     device: torch.device
     rank: int = 0
@@ -40,12 +40,23 @@ class Processes:
         """Which of the shares of a batch is ours."""
         return 0 if self.mesh is None else self.mesh.get_local_rank("dp")
 
-    def add_up(self, value: float) -> float:
-        """The sum of all shares' values."""
+    @property
+    def num_sections(self) -> int:
+        """In how many sections a network's layers are computed."""
+        return 1 if self.mesh is None else self.mesh["pp"].size()
+
+    @property
+    def section(self) -> int:
+        """Which of the sections is ours."""
+        return 0 if self.mesh is None else self.mesh.get_local_rank("pp")
+
+    def add_up(self, value: float, *over: Literal["pp", "dp"]) -> float:
+        """The sum of the values that sections, or shares, or both have."""
         if self.mesh is None:
             return value
         found = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.all_reduce(found, group=self.mesh.get_group("dp"))
+        for name in over:
+            dist.all_reduce(found, group=self.mesh.get_group(name))
         return float(found)
 
     def least(self, value: float) -> float:
@@ -66,12 +77,10 @@ class Processes:
 def open_processes(parallel: Parallel) -> Iterator[Processes]:
     """The processes that a launcher started. Raises ConfigError if they are not as many as were asked for."""
     world, wanted = int(os.environ.get("WORLD_SIZE", "1")), parallel.num_processes
-    if parallel.pp > 1:
-        raise ConfigError("parallel.pp: pipelines are not there yet; use dp and tp")
     if world != wanted:
         raise ConfigError(
-            f"parallel asks for {wanted} processes (dp {parallel.dp}, tp {parallel.tp}) and there are {world}; start "
-            f"them with: torchrun --nproc-per-node {wanted} -m stairstream train CONFIG"
+            f"parallel asks for {wanted} processes (dp {parallel.dp}, tp {parallel.tp}, pp {parallel.pp}) and there "
+            f"are {world}; start them with: torchrun --nproc-per-node {wanted} -m stairstream train CONFIG"
         )
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == 1:
@@ -83,7 +92,7 @@ def open_processes(parallel: Parallel) -> Iterator[Processes]:
     options: dict[str, Any] = {"device_id": device} if kind == "cuda" else {}
     dist.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo", timeout=_PATIENCE, **options)
     try:
-        mesh = init_device_mesh(kind, (parallel.dp, parallel.tp), mesh_dim_names=("dp", "tp"))
+        mesh = init_device_mesh(kind, (parallel.pp, parallel.dp, parallel.tp), mesh_dim_names=("pp", "dp", "tp"))
         yield Processes(device=device, rank=dist.get_rank(), mesh=mesh)
         dist.barrier()  # gloo aborts where one process leaves while another still talks
     finally:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from stairstream.backends.torch.load import find_ends, read_network
 from stairstream.backends.torch.tokens import Tokens
@@ -23,6 +22,7 @@ from stairstream.train.lora import add_adapters, export_adapter, identify_base, 
 from stairstream.train.memory import Planner, open_planner
 from stairstream.train.meters import Metrics, MetricsFile, measure_peak, peak_memory_gib
 from stairstream.train.parallelize import parallelize
+from stairstream.train.pipeline import gather_weights
 from stairstream.train.processes import Processes, open_processes
 from stairstream.train.samples import Sample
 from stairstream.train.step import Size, Stepped, cast, make_optimizer, nll_of, rate_at, train_step
@@ -196,9 +196,7 @@ class _Teller:
 
 def _export(network: Any, start: Start, config: TrainConfig, processes: Processes) -> None:
     """The adapter, if there is one; a folder and, if the run began with a GGUF file, another such file."""
-    weights: dict[str, Any] = get_model_state_dict(
-        network, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
-    )
+    weights = gather_weights(network, processes)
     if processes.is_first:
         if config.lora is not None:
             export_adapter(network, weights, config.lora, config.model, config.folder / "adapter")

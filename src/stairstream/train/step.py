@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from stairstream.train.config import Precision, Stage
 from stairstream.train.data import Batch, Row
 from stairstream.train.memory import Planner
+from stairstream.train.pipeline import add_up_tied, find_tied, make_even, run_sections
 from stairstream.train.processes import Processes
 
 _BETAS = (0.9, 0.95)
@@ -71,12 +72,14 @@ def train_step(
             optimizer.zero_grad(set_to_none=True)
             if processes.mesh is not None or not planner.shrink(batch.rows):
                 raise
-    grad_norm = clip_gradients(network.parameters(), clip)
+    if (tied := find_tied(network, processes)) is not None:
+        add_up_tied(tied, processes)
+    grad_norm = clip_gradients(network.parameters(), clip, processes, tied if processes.section else None)
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return Stepped(loss=processes.add_up(total) / max(1, batch.num_trained), grad_norm=grad_norm)
+    return Stepped(loss=processes.add_up(total, "pp", "dp") / max(1, batch.num_trained), grad_norm=grad_norm)
 
 
 def _accumulate(network: Any, batch: Batch, processes: Processes, planner: Planner, precision: Precision) -> float:
@@ -84,6 +87,10 @@ def _accumulate(network: Any, batch: Batch, processes: Processes, planner: Plann
     rows = batch.rows[processes.share :: processes.num_shares]
     # FSDP takes the mean over the shares, and what is wanted is the sum
     weight = processes.num_shares / max(1, batch.num_trained)
+    if processes.num_sections > 1:
+        rows = make_even(rows)
+        planner.prepare(network, max(rows, key=lambda row: row.num_trained))
+        return run_sections(network, rows, weight, processes, precision)
     total = 0.0
     for number, row in enumerate(rows):
         if processes.mesh is not None:
@@ -102,7 +109,7 @@ def nll_of(network: Any, row: Row, device: torch.device) -> Tensor:
 
     Positions begin anew with each sample, by which transformers knows that samples do not see each other.
     """
-    ids, positions, places, targets = _lay(row)
+    ids, positions, places, targets = row.lay()
     logits_NV = network(
         input_ids=torch.tensor([ids], device=device),
         position_ids=torch.tensor([positions], device=device),
@@ -113,30 +120,17 @@ def nll_of(network: Any, row: Row, device: torch.device) -> Tensor:
     return cross_entropy(logits_NV.float(), targets_N, reduction="sum")
 
 
-def _lay(row: Row) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Ids and positions of all tokens; the places before learned tokens, and these tokens."""
-    ids, positions, places, targets = list[int](), list[int](), list[int](), list[int]()
-    for sample in row.samples:
-        start = len(ids)
-        ids += sample.ids
-        positions += range(len(sample.ids))
-        for number, is_trained in enumerate(sample.is_trained):
-            if is_trained and number:
-                places.append(start + number - 1)
-                targets.append(sample.ids[number])
-    return ids, positions, places, targets
-
-
-def clip_gradients(parameters: Any, most: float) -> float:
+def clip_gradients(parameters: Any, most: float, processes: Processes, counted_elsewhere: Any = None) -> float:
     """Scale all gradients so that their norm is at most `most`; returns what it was. They may be split in any way."""
-    grads = [one.grad for one in parameters if one.grad is not None]
+    having = [one for one in parameters if one.grad is not None]
     by_mesh: dict[Any, list[Tensor]] = {}
-    for grad in grads:
-        by_mesh.setdefault(grad.device_mesh if isinstance(grad, DTensor) else None, []).append(grad)
-    norm = math.hypot(*(_norm(group) for group in by_mesh.values()))
+    for one in having:
+        if one is not counted_elsewhere:
+            by_mesh.setdefault(one.grad.device_mesh if isinstance(one.grad, DTensor) else None, []).append(one.grad)
+    norm = math.sqrt(processes.add_up(sum(_norm(group) ** 2 for group in by_mesh.values()), "pp"))
     if norm > most:
-        for grad in grads:
-            grad.mul_(most / norm)
+        for one in having:
+            one.grad.mul_(most / norm)
     return norm
 
 

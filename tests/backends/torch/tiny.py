@@ -64,13 +64,13 @@ def greedy(network: Any, ids: Sequence[int], count: int) -> list[int]:
 
 
 def make_network(seed: int = 0, **keys: Any) -> Any:
-    """A Llama of two layers with weights large enough that attention matters."""
+    """A Llama of two layers, if no other count is given, with weights large enough that attention matters."""
     torch.manual_seed(seed)
     config = transformers.LlamaConfig(
         vocab_size=keys.pop("vocab_size", VOCABULARY),
         hidden_size=32,
         intermediate_size=64,
-        num_hidden_layers=2,
+        num_hidden_layers=keys.pop("num_hidden_layers", 2),
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,

@@ -1,0 +1,195 @@
+"""A network's layers in sections, each with processes of its own, through which rows pass one behind the other.
+
+A section has the whole network's names; where the layers of others were, it hands on what it gets.
+Legend: R rows, T tokens of each of them, N the most that one of them learns, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict import get_model_state_dict
+from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
+from torch.distributed.tensor import DTensor
+from torch.nn.functional import cross_entropy
+
+from stairstream.core.errors import ConfigError
+from stairstream.train.config import Precision
+from stairstream.train.data import Row
+from stairstream.train.processes import Processes
+from stairstream.train.samples import Sample
+
+_KNOWN = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+"""Whose networks are an embedding, layers, a norm and a head, and nothing between: others scale or cap there."""
+_NOTHING = -100
+"""In place of a token that is to be learned."""
+
+
+def keep_section(network: Any, section: int, count: int) -> None:
+    """Take out of a network what other sections compute. Raises ConfigError for one that does not divide.
+
+    Where the head is tied to the embedding, the last section keeps both, so that their weight has one name everywhere.
+    """
+    _check_divides(network, count)
+    base = network.base_model
+    size = len(base.layers) // count
+    for number in range(len(base.layers)):
+        if number // size != section:
+            base.layers[number] = _hand_on()
+    is_last = section == count - 1
+    if not is_last:
+        base.norm, network.lm_head = _hand_on(), _hand_on()
+    if section > 0:
+        if not (is_last and network.config.tie_word_embeddings):
+            base.embed_tokens = _hand_on()
+        network.register_forward_pre_hook(_take_hidden, with_kwargs=True)
+
+
+def is_elsewhere(module: Any) -> bool:
+    """Whether it stands for what another section computes."""
+    return isinstance(module, torch.nn.Identity)
+
+
+def make_even(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Rows of one length: sections exchange tensors of one shape. What is added is seen by nobody and not learned."""
+    most = max(row.num_tokens for row in rows)
+    return tuple(_fill(row, most - row.num_tokens) for row in rows)
+
+
+def run_sections(network: Any, rows: Sequence[Row], weight: float, processes: Processes, precision: Precision) -> float:
+    """Add up the gradients of even rows, each a micro-batch; they are exchanged behind the last one.
+
+    Returns the loss, summed, in the last section, and 0 in the others.
+    """
+
+    def weigh(output: tuple[Tensor], targets_1N: Tensor) -> Tensor:
+        logits_NV = output[0].flatten(0, -2).float()
+        return cross_entropy(logits_NV, targets_1N.flatten(), ignore_index=_NOTHING, reduction="sum") * weight
+
+    ids_RT, positions_RT, places_RN, targets_RN = _stack(rows, processes.device)
+    stage = _make_stage(network, rows[0].num_tokens, places_RN.shape[1], processes, precision)
+    # one forward, one backward needs a row for each section; with fewer of them GPipe is the same
+    schedule: Any = Schedule1F1B if len(rows) >= processes.num_sections else ScheduleGPipe
+    run = schedule(stage, len(rows), weigh, scale_grads=False)
+    asked = {"position_ids": positions_RT, "use_cache": False, "return_dict": False}
+    losses: list[Tensor] = []
+    if stage.is_last:
+        run.step(target=targets_RN, losses=losses, return_outputs=False, **asked, logits_to_keep=places_RN)
+    else:
+        run.step(*([ids_RT] if stage.is_first else []), return_outputs=False, **asked)
+    return float(sum(loss.detach().double() for loss in losses)) / weight
+
+
+def find_tied(network: Any, processes: Processes) -> Any:
+    """The weight that the first section and the last both have, if there is one and this process is of these."""
+    if processes.num_sections == 1 or not network.config.tie_word_embeddings:
+        return None
+    weight = getattr(network.base_model.embed_tokens, "weight", None)
+    return weight if weight is not None and weight.grad is not None else None
+
+
+def add_up_tied(weight: Any, processes: Processes) -> None:
+    """Give a tied weight one gradient in both sections, the same to the bit."""
+    assert processes.mesh is not None
+    group = processes.mesh.get_group("pp")
+    peer = processes.num_sections - 1 if processes.section == 0 else 0
+    mine = weight.grad.to_local() if isinstance(weight.grad, DTensor) else weight.grad
+    theirs = torch.empty_like(mine)
+    send = dist.P2POp(dist.isend, mine.clone(), group=group, group_peer=peer)
+    receive = dist.P2POp(dist.irecv, theirs, group=group, group_peer=peer)
+    for work in dist.batch_isend_irecv([send, receive]):
+        work.wait()
+    mine.add_(theirs)
+
+
+def gather_weights(network: Any, processes: Processes) -> dict[str, Tensor]:
+    """The weights of all sections, whole and on the CPU, in the first process; in others not all of them, or none."""
+    mesh, found = processes.mesh, dict[str, Tensor]()
+    speaks = mesh is None or (mesh.get_local_rank("dp"), mesh.get_local_rank("tp")) == (0, 0)
+    weights: dict[str, Any] = get_model_state_dict(network)
+    for name, weight in weights.items():
+        whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
+        if speaks:
+            found[name] = whole.cpu()
+    if mesh is not None and speaks:
+        if processes.section:
+            _send(found)
+        else:
+            for section in range(1, processes.num_sections):
+                found |= _receive(int(mesh.mesh[section, 0, 0]))
+    return found
+
+
+def _send(weights: dict[str, Tensor]) -> None:
+    shapes = {name: (weight.shape, weight.dtype) for name, weight in weights.items()}
+    dist.send_object_list([shapes], dst=0)
+    for weight in weights.values():
+        dist.send(weight.contiguous(), dst=0)
+
+
+def _receive(rank: int) -> dict[str, Tensor]:
+    told: list[Any] = [None]
+    dist.recv_object_list(told, src=rank)
+    weights = {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in told[0].items()}
+    for weight in weights.values():
+        dist.recv(weight, src=rank)
+    return weights
+
+
+def _check_divides(network: Any, count: int) -> None:
+    if network.config.model_type not in _KNOWN:
+        raise ConfigError(
+            f"parallel.pp: {type(network).__name__} can't be cut here; those that can are {', '.join(_KNOWN)}"
+        )
+    if (layers := len(network.base_model.layers)) % count:
+        raise ConfigError(f"parallel.pp: {count} sections can't share the model's {layers} layers evenly")
+
+
+def _hand_on() -> Any:
+    """A module without weights that gives back what it gets first."""
+    module: Any = torch.nn.Identity()
+    module.forward = lambda hidden, **_: hidden
+    return module
+
+
+def _take_hidden(_: Any, args: tuple[Tensor], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
+    """What comes from the section before are not ids."""
+    return (), {"inputs_embeds": args[0], **kwargs}
+
+
+def _fill(row: Row, count: int) -> Row:
+    rest = Sample(ids=(0,) * count, is_trained=(False,) * count)
+    return replace(row, samples=(*row.samples, rest)) if count else row
+
+
+def _stack(rows: Sequence[Row], device: torch.device) -> list[Tensor]:
+    """Ids and positions of all tokens, places and targets; a row that learns fewer has places without targets."""
+    parts = [list(part) for part in zip(*(row.lay() for row in rows), strict=True)]
+    most = max(1, *(len(targets) for targets in parts[3]))
+    for part, filler in ((parts[2], 0), (parts[3], _NOTHING)):
+        part[:] = [one + [filler] * (most - len(one)) for one in part]
+    return [torch.tensor(part, dtype=torch.long, device=device) for part in parts]
+
+
+def _make_stage(
+    network: Any, num_tokens: int, num_kept: int, processes: Processes, precision: Precision
+) -> PipelineStage:
+    """Our section for rows of one shape. Shapes are told beforehand: else each train step would begin with a trial."""
+    assert processes.mesh is not None
+    section, count, config = processes.section, processes.num_sections, network.config
+    kind = getattr(torch, precision)
+    hidden = torch.empty(1, num_tokens, config.hidden_size, dtype=kind, device="meta", requires_grad=True)
+    ids = torch.empty(1, num_tokens, dtype=torch.long, device="meta")
+    logits = torch.empty(1, num_kept, config.vocab_size, dtype=kind, device="meta", requires_grad=True)
+    return PipelineStage(
+        network,
+        section,
+        count,
+        processes.device,
+        input_args=ids if section == 0 else hidden,
+        output_args=logits if section == count - 1 else hidden,
+        group=processes.mesh.get_group("pp"),
+    )

@@ -1,0 +1,76 @@
+"""Sections of a network: together they are the whole one, under the same names."""
+
+import copy
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from stairstream.core.errors import ConfigError  # noqa: E402
+from stairstream.train.parallelize import layers_of  # noqa: E402
+from stairstream.train.pipeline import keep_section, make_even  # noqa: E402
+from stairstream.train.step import nll_of  # noqa: E402
+from tests.backends.torch.tiny import make_network  # noqa: E402
+from tests.train.tiny import CPU, make_row  # noqa: E402
+
+
+def cut(network: Any, count: int) -> list[Any]:
+    sections = [copy.deepcopy(network) for _ in range(count)]
+    for number, section in enumerate(sections):
+        keep_section(section, number, count)
+    return sections
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+@pytest.mark.parametrize("count", [2, 4])
+def test_sections_compute_what_the_whole_network_does(count: int, is_tied: bool) -> None:
+    network = make_network(1, num_hidden_layers=4, tie_word_embeddings=is_tied)
+    ids, positions, places, _ = make_row(5, 9).lay()
+    asked = {"position_ids": torch.tensor([positions]), "use_cache": False, "return_dict": False}
+    (expected,) = network(torch.tensor([ids]), **asked, logits_to_keep=torch.tensor([places]))
+    sections, found = cut(network, count), torch.tensor([ids])
+    for section in sections[:-1]:
+        (found,) = section(found, **asked)
+    (found,) = sections[-1](found, **asked, logits_to_keep=torch.tensor([places]))
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_sections_have_the_names_of_the_whole_network(is_tied: bool) -> None:
+    network = make_network(1, num_hidden_layers=4, tie_word_embeddings=is_tied)
+    sections = cut(network, 4)
+    names = [set(section.state_dict()) for section in sections]
+    assert set.union(*names) == set(network.state_dict())
+    embedding, head = "model.embed_tokens.weight", "lm_head.weight"
+    assert [embedding in one for one in names] == [True, False, False, is_tied]
+    assert [head in one for one in names] == [False, False, False, True]
+    assert [len(layers_of(section)) for section in sections] == [1, 1, 1, 1]
+    assert len(dict(sections[-1].named_parameters())) == len(names[-1]) - is_tied
+
+
+def test_rows_are_made_even_by_what_is_neither_seen_nor_learned() -> None:
+    rows = [make_row(9, 17), make_row(30), make_row(4)]
+    even = make_even(rows)
+    assert [row.num_tokens for row in even] == [30, 30, 30]
+    assert even[1] is rows[1]
+    network = make_network(1)
+    for row, longer in zip(rows, even, strict=True):
+        assert longer.num_trained == row.num_trained
+        assert float(nll_of(network, longer, CPU).detach()) == pytest.approx(float(nll_of(network, row, CPU).detach()))
+
+
+def test_layers_that_do_not_divide_are_named() -> None:
+    for count in (3, 4):
+        with pytest.raises(ConfigError, match=f"parallel.pp: {count} sections can't share the model's 2 layers evenly"):
+            keep_section(make_network(), 0, count)
+
+
+def test_a_network_that_does_more_between_its_layers_is_refused() -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 300, "head_dim": 8}
+    config = transformers.Gemma2Config(**sizes, num_attention_heads=4, num_key_value_heads=2)
+    with pytest.raises(
+        ConfigError, match=r"parallel.pp: Gemma2ForCausalLM can't be cut here; those that can are llama"
+    ):
+        keep_section(transformers.Gemma2ForCausalLM(config), 0, 2)
