@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from stairstream.cli.options import config_option
+
 keys_app = typer.Typer(
     name="keys",
     help="Keys of a server: make, list and revoke them.",
@@ -13,17 +15,7 @@ keys_app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        metavar="FILE",
-        envvar="STAIRSTREAM_CONFIG",
-        help="The server's YAML file, which may name the database.",
-        show_default=False,
-    ),
-]
+ServerOption = Annotated[Path | None, config_option("The server's YAML file, which may name the database.")]
 DatabaseOption = Annotated[
     Path | None, typer.Option("--database", metavar="FILE", help="The server's database, in place of --config.")
 ]
@@ -39,7 +31,7 @@ def options(context: typer.Context) -> None:
 @keys_app.command("create")
 def create_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, for lists and logs.")],
-    config: ConfigOption = None,
+    config: ServerOption = None,
     database: DatabaseOption = None,
     requests_per_minute: Annotated[
         int | None, typer.Option(metavar="NUMBER", min=1, help="Runs begun per minute; unlimited without it.")
@@ -74,7 +66,7 @@ def create_command(
 
 @keys_app.command("list")
 def list_command(
-    config: ConfigOption = None,
+    config: ServerOption = None,
     database: DatabaseOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
@@ -87,7 +79,7 @@ def list_command(
 @keys_app.command("revoke")
 def revoke_command(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The id that `keys list` shows.")],
-    config: ConfigOption = None,
+    config: ServerOption = None,
     database: DatabaseOption = None,
 ) -> None:
     """Take a key out of use; servers that run know within a second."""

@@ -5,16 +5,20 @@ from typing import Annotated, Any
 
 import typer
 
+
+def option(metavar: str, text: str) -> Any:
+    """An option that takes a value."""
+    return typer.Option(metavar=metavar, help=text)
+
+
+def config_option(text: str) -> Any:
+    """The option for the configuration, and what of it is wanted."""
+    return typer.Option("--config", "-c", metavar="FILE", envvar="STAIRSTREAM_CONFIG", help=text, show_default=False)
+
+
 ConfigOption = Annotated[
     Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        metavar="FILE",
-        envvar="STAIRSTREAM_CONFIG",
-        help="A YAML file with models and pipelines; without it, the built-in one with the embedded model.",
-        show_default=False,
-    ),
+    config_option("A YAML file with models and pipelines; without it, the built-in one with the embedded model."),
 ]
 PipelineOption = Annotated[
     str | None,
@@ -28,8 +32,3 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NUMBER=VALUE", help="Change one number of the policy, as in first_chunk=16."),
 ]
-
-
-def option(metavar: str, text: str) -> Any:
-    """An option that takes a value."""
-    return typer.Option(metavar=metavar, help=text)
