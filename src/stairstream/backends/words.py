@@ -1,10 +1,24 @@
 """The words of an answer as text and as token ids, kept in step."""
 
+from collections.abc import Sequence
+
 from stairstream.core.seams import QuoteSeam
 from stairstream.core.session import Delta
 from stairstream.core.stops import StopFinder
 
 Ids = tuple[int, ...]
+
+_ECHO_TOKENS = 32
+"""How many of its last words stand again at the beginning of each later turn of the layout `rounds`.
+
+So the next word follows what it goes on from, and not a request to go on; a small model keeps far more with it
+(docs/retention.md). It takes an engine that goes on from token ids.
+"""
+
+
+def echo_of(turns: Sequence[Sequence[int]]) -> Ids:
+    """What the turn behind these turns begins with again."""
+    return tuple([token for turn in turns for token in turn][-_ECHO_TOKENS:])
 
 
 class OwnWords:

@@ -1,5 +1,6 @@
 """What of an older context a newer one keeps, and that prompts are core's, token for token."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -82,6 +83,8 @@ def test_the_prompt_reads_as_core_renders_it(tokens: Tokens, layout: Layout) -> 
         expected = tokens.apply_template(prompt.messages[:-1] if prompt.continues_last else prompt.messages)
         if prompt.continues_last:
             expected += prompt.messages[-1].content
+        if layout == "rounds":
+            expected = with_echoes(expected, (" Well", ", now"))
         special = tokens._tokenizer.decode(join(prompter.build()), skip_special_tokens=False)
         assert special == expected
     references = [piece for piece in prompter.build() if isinstance(piece.key, tuple) and piece.key[0] in AGENT.reads]
@@ -105,6 +108,26 @@ def test_insert_computes_only_what_is_new(tokens: Tokens) -> None:
     assert sum(source is None for source in match_pieces(second, third)) == len(
         tokens.encode(AGENT.wording.complete, is_template=True)
     )
+
+
+def with_echoes(prompt: str, turns: Sequence[str]) -> str:
+    """The prompt with the own words of all turns before it at the beginning of each own turn."""
+    head = "<|im_start|>assistant\n"
+    first, *others = prompt.split(head)
+    return first + "".join(head + "".join(turns[:number]) + part for number, part in enumerate(others))
+
+
+def test_a_later_turn_of_rounds_begins_with_the_last_words_of_those_before(tokens: Tokens) -> None:
+    prompter, said = Prompter(tokens, AGENT, ASK, "rounds"), list[int]()
+    for number in range(4):
+        prompter.read([Chunk(agent="p1", text=f" part {number}", is_final=number == 3)])
+        *_, before, own = prompter.build()
+        assert own.ids == ()
+        assert (before.ids == tuple(said[-32:])) is (number > 0)
+        ids = tokens.encode(" so it is and was and will be")
+        prompter.wrote(tokens.decode(ids), ids)
+        said += ids
+    assert len(said) > 32 and prompter.own == said
 
 
 def test_rounds_only_append(tokens: Tokens) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import Protocol
 
-from stairstream.backends.words import Ids, OwnWords
+from stairstream.backends.words import Ids, OwnWords, echo_of
 from stairstream.core.context import Context
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation, Message
@@ -61,12 +61,13 @@ class PromptBuilder:
         return tuple(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(*built, strict=False)))
 
     async def _build_rounds(self, messages: list[Message], turns: list[Ids], continues_last: bool) -> Ids:
-        """Own turns stand as the ids that were written; only the last one may be open."""
+        """Own turns stand as the ids that were written, behind their echoes; only the last one may be open."""
         places = [number for number, message in enumerate(messages) if message.role == "assistant"][-len(turns) :]
-        fixed = dict(zip(places, turns, strict=True))
+        echoed = [echo_of(turns[:number]) + turn for number, turn in enumerate(turns)]
+        fixed = dict(zip(places, echoed, strict=True))
         if not continues_last:
-            return await self._ids(messages, fixed)
-        return await self._ids(messages[:-1], fixed) + turns[-1]
+            return await self._ids(messages, fixed) + echo_of(turns)
+        return await self._ids(messages[:-1], fixed) + echoed[-1]
 
     async def _ids(self, messages: Sequence[Message], fixed: dict[int, Ids]) -> Ids:
         contents = [message.content for message in messages]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from stairstream.backends.torch.pieces import Ids, Piece
 from stairstream.backends.torch.tokens import Tokens
+from stairstream.backends.words import echo_of
 from stairstream.core.context import Context
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
@@ -64,7 +65,9 @@ class Prompter:
     def wrote(self, text: str, ids: Sequence[int]) -> None:
         """Add words of the answer."""
         if not self._turns[-1]:
-            self._context.wrote(self._new_place(("own", len(self._turns)), self._turns[-1]))
+            echo, number = self._echo(), len(self._turns)
+            front = self._new_place(("echo", number), echo) if echo else ""
+            self._context.wrote(front + self._new_place(("own", number), self._turns[-1]))
         self._turns[-1] += ids
         self.written += text
 
@@ -74,9 +77,15 @@ class Prompter:
         messages = prompt.messages[:-1] if prompt.continues_last else prompt.messages
         said = [replace(message, content=self._say(message.content)) for message in messages]
         pieces = self._cut(self._tokens.apply_template(said))
-        is_rounds = self._layout == "rounds"
-        own = Piece(("own", len(self._turns) if is_rounds else 0), tuple(self._turns[-1] if is_rounds else self.own))
-        return [*pieces, own]
+        if self._layout != "rounds":
+            return [*pieces, Piece(("own", 0), tuple(self.own))]
+        number = len(self._turns)
+        echo = [Piece(("echo", number), ids)] if (ids := self._echo()) else []
+        return [*pieces, *echo, Piece(("own", number), tuple(self._turns[-1]))]
+
+    def _echo(self) -> Ids:
+        """What the turn under way begins with again."""
+        return echo_of(self._turns[:-1]) if self._layout == "rounds" else ()
 
     def build_head(self) -> list[Piece]:
         """What stands before the first reference, whatever will be read."""
