@@ -69,7 +69,7 @@ def test_a_row_is_no_longer_than_it_may_be_and_loses_nothing(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["rounds", "grouped"])
+@pytest.mark.parametrize("layout", ["rounds", "grouped", "insert"])
 def test_the_stream_goes_on_behind_any_batch(tmp_path: Path, layout: str) -> None:
     write_data(tmp_path, 5)
     config = make_config(tmp_path, {"layouts": layout, "updates": "all", "steps": 99, "epochs": None}, shuffle=2)
@@ -78,6 +78,16 @@ def test_the_stream_goes_on_behind_any_batch(tmp_path: Path, layout: str) -> Non
     for number in (1, 3):
         later = list(islice(open_stream(config).batches(whole[number - 1].after), 5 - number))
         assert later == whole[number:]
+
+
+def test_a_stage_may_cut_texts_shorter(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    whole, short = (
+        list(open_stream(make_config(tmp_path, {"layouts": "rounds", **keys})).samples(Place()))
+        for keys in ({}, {"cut_tokens": 9})
+    )
+    assert max(len(one.sample.learned) for one in short) == 9  # what was cut does not learn to end
+    assert max(len(one.sample.learned) for one in whole) > 10
 
 
 def test_progress_is_by_steps_or_by_prompts(tmp_path: Path) -> None:

@@ -60,6 +60,20 @@ def test_a_run_learns_and_leaves_a_model_that_the_torch_backend_loads(tmp_path: 
 
 
 @pytest.mark.slow
+def test_insertions_are_learned_the_same_whatever_is_computed_again(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    said = []
+    for memory in ("none", "full"):
+        stage = {"layouts": {"insert": 2, "rounds": 1}, "epochs": 1.5}
+        start, metrics = run_alone(make_config(tmp_path, stage, memory=memory, output=str(tmp_path / memory)))
+        said.append(losses(metrics))
+        loaded = load(tmp_path / memory / "model", "bfloat16")
+        assert loaded.model.network.config.num_hidden_layers == start.network.config.num_hidden_layers
+    assert said[0] == said[1]
+    assert said[0][-1][2] < said[0][0][2]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [3, 5, 6])
 def test_a_run_goes_on_with_the_same_losses_to_the_bit(tmp_path: Path, steps: int) -> None:
     write_data(tmp_path)

@@ -98,7 +98,7 @@ def test_grouped_has_a_sequence_for_each_update_with_its_own_words_learned() -> 
 def test_an_answer_that_was_cut_does_not_learn_to_end() -> None:
     recorded = Recorded(asked="?", proposals=PROPOSALS, answer=ANSWER, ends=False)
     (sample,) = lay_out_steps(TOKENS, recorded, STEPS, "rounds", "all", random.Random(0))
-    assert sample.num_trained == ANSWER.num_tokens
+    assert len(sample.learned) == ANSWER.num_tokens
     assert find_end(TOKENS) == (2,)
 
 

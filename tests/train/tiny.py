@@ -14,7 +14,7 @@ from stairstream.train.data import Row, split_prompts  # noqa: E402
 from stairstream.train.meters import Metrics  # noqa: E402
 from stairstream.train.processes import Processes, open_processes  # noqa: E402
 from stairstream.train.run import Start, train_from  # noqa: E402
-from stairstream.train.samples import Sample  # noqa: E402
+from stairstream.train.sequences import Sample  # noqa: E402
 from tests.backends.torch.tiny import make_network, make_tokens  # noqa: E402
 
 CPU = torch.device("cpu")

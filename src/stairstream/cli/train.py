@@ -94,7 +94,7 @@ def show_samples(config: TrainConfig, num_samples: int) -> None:
             policy = drawn.reading.policy
             how = "alone" if policy is None else f"{drawn.reading.layout}, {_say(policy.first_chunk, policy.growth)}"
             head = f"{stage.name}: {drawn.prompt_id}, {how}, "
-            head += f"{len(drawn.sample.ids)} tokens, {drawn.sample.num_trained} learned"
+            head += f"{len(drawn.sample.ids)} tokens, {len(drawn.sample.learned)} learned"
             console.print(Text(printable(head), style="bold"))
             console.print(_colour(tokens.spell_runs(drawn.sample.ids, drawn.sample.is_trained)))
 

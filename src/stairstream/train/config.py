@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from stairstream.config.reading import (
     Amount,
@@ -21,7 +21,7 @@ from stairstream.config.reading import (
 from stairstream.config.yaml_file import load_yaml
 from stairstream.eval.recorded import ALPACA_OUTPUTS, PROPOSERS, REFERENCE
 
-TrainedLayout = Literal["rounds", "grouped"]
+TrainedLayout = Literal["rounds", "grouped", "insert"]
 Updates = Literal["one", "all", "last"]
 Precision = Literal["float32", "bfloat16"]
 
@@ -81,12 +81,11 @@ class Mix:
     def from_raw(cls, raw: object, where: Where) -> "Mix":
         """From a layout's name, or a mapping of names to weights."""
         shares = {raw: 1.0} if isinstance(raw, str) else mapping(raw, where)
-        for key, hint in (("insert", "grouped"), ("quoted", "grouped")):
-            if key in shares:
-                raise (where / key).error(f"is not trained by itself; train {hint}, which has the same references")
-        check_keys(shares, ("rounds", "grouped"), where)
+        names: tuple[TrainedLayout, ...] = get_args(TrainedLayout)
+        if "quoted" in shares:
+            raise (where / "quoted").error("is not trained by itself; train grouped, which has the same references")
+        check_keys(shares, names, where)
         found: dict[TrainedLayout, float] = {}
-        names: tuple[TrainedLayout, ...] = ("rounds", "grouped")
         for name in names:
             if name in shares:
                 number = _read_number(shares[name], where / name)
@@ -148,6 +147,7 @@ class Stage:
     warmup_steps: Annotated[int, Bound(least=0)] = 10
     batch_tokens: Whole = 16384
     sequence_tokens: Whole = 4096
+    cut_tokens: Annotated[int, Bound(least=0)] | None = None
     weight_decay: Amount = 0.01
     clip: Positive = 1.0
 
@@ -223,6 +223,11 @@ class TrainConfig:
     lora: Lora | None = None
 
     @property
+    def inserts(self) -> bool:
+        """Whether some sequences grow in their middle."""
+        return any(stage.layouts.shares.get("insert") for stage in self.stages)
+
+    @property
     def folder(self) -> Path:
         """Where everything goes that the run makes."""
         return Path(self.output).expanduser()
@@ -242,6 +247,8 @@ def read_train_config(raw: object, file: str) -> TrainConfig:
             raise (where / "stages" / number / "name").error(f"{show(name)} is there twice")
     if config.lora is not None and config.parallel.num_processes > config.parallel.dp:
         raise (where / "lora").error("works with data parallelism only; let parallel.tp and parallel.pp be 1")
+    if config.inserts and config.parallel.pp > 1:
+        raise (where / "parallel" / "pp").error("must be 1 where a stage has the layout insert")
     for number, stage in enumerate(config.stages):
         if stage.num_rows % config.parallel.dp:
             raise (where / "stages" / number / "batch_tokens").error(

@@ -18,7 +18,8 @@ from stairstream.eval.recorded import RecordedPrompt, check_outputs, iterate_row
 from stairstream.eval.retention.spelled import spell
 from stairstream.train.config import Stage, TrainConfig
 from stairstream.train.drawing import Reading, draw_reading
-from stairstream.train.samples import Recorded, Sample, lay_out
+from stairstream.train.samples import Recorded, lay_out
+from stairstream.train.sequences import Sample
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +54,7 @@ class Row:
     @property
     def num_trained(self) -> int:
         """Tokens that are learned and have one before them."""
-        return sum(sum(sample.is_trained[1:]) for sample in self.samples)
+        return sum(len(sample.learned) for sample in self.samples)
 
     def lay(self) -> tuple[list[int], list[int], list[int], list[int]]:
         """Ids and positions of all tokens; the places before learned tokens, and these tokens."""
@@ -61,11 +62,10 @@ class Row:
         for sample in self.samples:
             start = len(ids)
             ids += sample.ids
-            positions += range(len(sample.ids))
-            for number, is_trained in enumerate(sample.is_trained):
-                if is_trained and number:
-                    places.append(start + number - 1)
-                    targets.append(sample.ids[number])
+            positions += sample.positions
+            for place, target in sample.learned:
+                places.append(start + place)
+                targets.append(target)
         return ids, positions, places, targets
 
 
@@ -167,10 +167,10 @@ class Stream:
     def _draw(self, prompt: RecordedPrompt, place: Place, first_part: int) -> Iterator[Drawn]:
         dice = random.Random(f"{self._config.seed}/{self._stage.name}/{place.epoch}/{prompt.id}")
         reading = draw_reading(self._stage, dice)
-        recorded = record(self._config, self._tokens, prompt)
+        recorded = record(self._config, self._tokens, prompt, self._stage.cut_tokens)
         for part, sample in enumerate(lay_out(self._tokens, recorded, reading, self._stage.updates, dice)):
             short = sample.cut(self._stage.sequence_tokens)
-            if part >= first_part and short.num_trained:
+            if part >= first_part and short.learned:
                 where = Place(epoch=place.epoch, prompt=place.prompt, part=part)
                 yield Drawn(sample=short, prompt_id=prompt.id, reading=reading, place=where)
 
@@ -188,9 +188,9 @@ class Stream:
         yield from held
 
 
-def record(config: TrainConfig, tokens: Tokens, prompt: RecordedPrompt) -> Recorded:
-    """A prompt in the model's tokens, cut as the configuration says."""
-    most = config.cut_tokens or None
+def record(config: TrainConfig, tokens: Tokens, prompt: RecordedPrompt, cut_tokens: int | None = None) -> Recorded:
+    """A prompt in the model's tokens, cut as its stage says, or else the configuration."""
+    most = (config.cut_tokens if cut_tokens is None else cut_tokens) or None
     answer = spell(tokens, prompt.outputs[config.reference], most)
     return Recorded(
         asked=prompt.instruction,

@@ -20,7 +20,7 @@ from stairstream.core.errors import ConfigError
 from stairstream.train.config import Precision
 from stairstream.train.data import Row
 from stairstream.train.processes import Processes
-from stairstream.train.samples import Sample
+from stairstream.train.sequences import Sample
 
 _KNOWN = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 """Whose networks are an embedding, layers, a norm and a head, and nothing between: others scale or cap there."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from stairstream.backends.torch.load import find_ends, read_network
 from stairstream.backends.torch.tokens import Tokens
 from stairstream.train.ahead import run_ahead
+from stairstream.train.attention import use_insertions
 from stairstream.train.checkpoints import Checkpoints, Standing, hold_folder
 from stairstream.train.config import Stage, TrainConfig
 from stairstream.train.data import Batch, Place, Row, Split, Stream, split_prompts, write_held_out
@@ -24,7 +25,7 @@ from stairstream.train.meters import Metrics, MetricsFile, measure_peak, peak_me
 from stairstream.train.parallelize import parallelize
 from stairstream.train.pipeline import gather_weights
 from stairstream.train.processes import Processes, open_processes
-from stairstream.train.samples import Sample
+from stairstream.train.sequences import Sample
 from stairstream.train.step import Size, Stepped, cast, make_optimizer, nll_of, rate_at, train_step
 
 Report = Callable[[Metrics], None]
@@ -71,6 +72,8 @@ def train_from(start: Start, config: TrainConfig, split: Split, processes: Proce
     if config.lora is not None:
         add_adapters(network, config.lora, config.precision)
     network = network.to(processes.device)
+    if config.inserts:
+        use_insertions(network)
     size = Size.of(network)
     if processes.is_first:
         config.folder.mkdir(parents=True, exist_ok=True)

@@ -17,27 +17,12 @@ from stairstream.eval.retention.spelled import Spelled
 from stairstream.eval.retention.timetable import Speed, TimedStep, make_timetable
 from stairstream.train.config import TrainedLayout, Updates
 from stairstream.train.drawing import Reading
+from stairstream.train.inserted import lay_out_insertions
+from stairstream.train.sequences import Sample
 
 AGENT = "aggregator"
 _SPEED = Speed()
 _MARK = "@@answer@@"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """A sequence, and which of its tokens are learned: those of the answer that this sequence is about."""
-
-    ids: Ids
-    is_trained: tuple[bool, ...]
-
-    @property
-    def num_trained(self) -> int:
-        """Tokens that are learned."""
-        return sum(self.is_trained)
-
-    def cut(self, most_tokens: int) -> "Sample":
-        """Its beginning: what comes later is never seen by what came before."""
-        return Sample(ids=self.ids[:most_tokens], is_trained=self.is_trained[:most_tokens])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +38,8 @@ class Recorded:
 def lay_out(
     tokens: Tokens, recorded: Recorded, reading: Reading, updates: Updates, dice: random.Random
 ) -> list[Sample]:
-    """The sequences of an answer under a policy: one in `rounds`, one per trained update in `grouped`."""
+    """The sequences of an answer under a policy: one in `rounds` and `insert`, one per trained update in
+    `grouped`."""
     counts = [one.num_tokens for one in recorded.proposals.values()] if reading.policy else []
     steps = make_timetable(reading.policy, counts, recorded.answer.num_tokens, _SPEED).steps
     return lay_out_steps(tokens, recorded, steps, reading.layout, updates, dice)
@@ -85,6 +71,8 @@ def lay_out_steps(
     written[-1] = (written[-1][0], (*written[-1][1], *end))
     if layout == "rounds":
         return [_whole(*written[-1])]
+    if layout == "insert":
+        return [lay_out_insertions(written)]
     return [_last(*written[number]) for number in _choose(written, updates, dice)]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 
+from stairstream.train.attention import find_insertions
 from stairstream.train.config import Precision, Stage
 from stairstream.train.data import Batch, Row
 from stairstream.train.memory import Planner
@@ -115,6 +116,7 @@ def nll_of(network: Any, row: Row, device: torch.device) -> Tensor:
         position_ids=torch.tensor([positions], device=device),
         use_cache=False,
         logits_to_keep=torch.tensor(places, dtype=torch.long, device=device),
+        **find_insertions(network, row.samples, device),
     ).logits[0]
     targets_N = torch.tensor(targets, dtype=torch.long, device=device)
     return cross_entropy(logits_NV.float(), targets_N, reduction="sum")

@@ -1,0 +1,127 @@
+"""Attention for sequences that grew in their middle: each token sees what was there when it was computed, where it
+stood then. Keys are turned from the position at which they were computed, as in the torch session's cache.
+
+Letters: B rows, of which there is one, H heads, T tokens of the row, N of them that are shown, D head size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from stairstream.backends.torch.rotary import Rotary, find_rotary
+from stairstream.train.sequences import Pass, Sample
+
+_NAME = "stairstream-train"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """A pass on its device: which tokens, which of the shown ones were moved, how far they turn, and who sees whom."""
+
+    start: int
+    end: int
+    tokens_N: Tensor
+    moved_M: Tensor
+    turns: tuple[Tensor, Tensor]
+    mask_TN: Tensor
+
+
+class Insertions:
+    """The passes of all samples of a row, as every layer uses them."""
+
+    def __init__(self, samples: Sequence[Sample], rotary: Rotary, device: torch.device) -> None:
+        self._rotary = rotary
+        self._shown: list[_Shown] = []
+        first = 0
+        for sample in samples:
+            born_T = torch.tensor(sample.positions)
+            passes = sample.insertions.passes if sample.insertions else (_whole(len(sample.ids)),)
+            self._shown += [self._show(one, first, born_T, device) for one in passes]
+            first += len(sample.ids)
+
+    def _show(self, one: Pass, first: int, born_T: Tensor, device: torch.device) -> _Shown:
+        tokens_N, at_N = torch.tensor(one.shown), torch.tensor(one.at)
+        shifts_N = at_N - born_T[tokens_N]
+        moved_M = shifts_N.nonzero()[:, 0]
+        like = torch.zeros((), device=device)
+        mask_TN = at_N[None] <= born_T[one.start : one.end, None]
+        return _Shown(
+            start=first + one.start,
+            end=first + one.end,
+            tokens_N=(tokens_N + first).to(device),
+            moved_M=moved_M.to(device),
+            turns=self._rotary.find_turns(like, shifts_N[moved_M].to(device)),
+            mask_TN=mask_TN.to(device),
+        )
+
+    def attend(self, queries_BHTD: Tensor, keys_BHTD: Tensor, values_BHTD: Tensor, scale: float) -> Tensor:
+        """What each token takes, as (B, T, H, D)."""
+        found: list[Tensor] = []
+        for one in self._shown:
+            keys_BHND = keys_BHTD[:, :, one.tokens_N]
+            if len(one.moved_M):
+                moved = self._rotary.turn(keys_BHND[:, :, one.moved_M].float(), one.turns)
+                keys_BHND = keys_BHND.index_copy(2, one.moved_M, moved.to(keys_BHND.dtype))
+            found.append(
+                scaled_dot_product_attention(
+                    queries_BHTD[:, :, one.start : one.end],
+                    keys_BHND,
+                    values_BHTD[:, :, one.tokens_N],
+                    attn_mask=one.mask_TN,
+                    scale=scale,
+                    enable_gqa=True,
+                )
+            )
+        return torch.cat(found, dim=2).transpose(1, 2)
+
+
+def use_insertions(network: Any) -> None:
+    """Let a network be trained on insertions too. Raises ModelUnusable if its positions can't be moved."""
+    find_rotary(network, _name(network))
+    AttentionInterface.register(_NAME, _attend)
+    AttentionMaskInterface.register(_NAME, sdpa_mask)
+    network.set_attn_implementation(_NAME)
+
+
+def find_insertions(network: Any, samples: Sequence[Sample], device: torch.device) -> dict[str, Any]:
+    """What the network's forward needs to know of these samples besides ids and positions."""
+    if not any(sample.insertions for sample in samples):
+        return {}
+    insertions = Insertions(samples, find_rotary(network, _name(network)), device)
+    # four dimensions are taken as they are: no other mask need be made
+    return {"stairstream": insertions, "attention_mask": torch.zeros((1, 1, 1, 1), device=device)}
+
+
+def _attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    stairstream: Insertions | None = None,
+    **more: Any,
+) -> tuple[Tensor, None]:
+    """The function that transformers calls in each layer; without insertions it is transformers' own."""
+    if stairstream is None:
+        found: Any = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)
+        return found[0], None
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return stairstream.attend(query, key, value, scale), None
+
+
+def _whole(num_tokens: int) -> Pass:
+    tokens = tuple(range(num_tokens))
+    return Pass(start=0, end=num_tokens, shown=tokens, at=tokens)
+
+
+def _name(network: Any) -> str:
+    return str(getattr(network.config, "model_type", "the model"))
