@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import pytest
 from aiohttp import web
 
 from stairstream.backends.capabilities import Capabilities, Continues
 from stairstream.backends.http import HttpPool
 from stairstream.backends.openai import OpenAIBackend, OpenAISession
+from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import question
 from stairstream.core.session import Chunk, Delta, Ended, Layout, Note, WriteItem
+from stairstream.core.sse import encode_event
 from stairstream.server.fake.server import FakeCall, FakeModel, serve_fake
 
 KEY = "sk-very-secret-0123"
@@ -106,3 +110,29 @@ def notes_of(items: list[WriteItem]) -> list[str]:
 def end_of(items: list[WriteItem]) -> Ended:
     assert isinstance(items[-1], Ended)
     return items[-1]
+
+
+# Canned answers
+
+
+def stream(*events: object, is_done: bool = True) -> bytes:
+    done = encode_event(b"[DONE]") if is_done else b""
+    return b"".join(encode_event(msgspec.json.encode(event)) for event in events) + done
+
+
+def said(text: str, **more: object) -> dict[str, object]:
+    return {"choices": [{"index": 0, "delta": {"content": text}}], **more}
+
+
+def ended(reason: str, **more: object) -> dict[str, object]:
+    return {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}], **more}
+
+
+async def fail(endpoint: Endpoint) -> BackendError:
+    """The error of one write."""
+    with pytest.raises(BackendError) as caught:
+        await write(await open_session(endpoint.backend()))
+    text = str(caught.value)
+    assert KEY not in text and "\n" not in text and len(text) < 400
+    assert "127.0.0.1" in text and "(m)" in text
+    return caught.value

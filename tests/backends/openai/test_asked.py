@@ -12,8 +12,7 @@ from stairstream.core.graph import Agent, Extras, Sampling
 from stairstream.core.messages import Conversation, ImagePart, Message, Part, TextPart, ToolCall, question
 from stairstream.core.session import Ended, ToolDelta, WriteItem
 from stairstream.server.fake.server import FakeContinues, FakeModel
-from tests.backends.endpoints import Endpoint, canned, fake, notes_of, text_of
-from tests.backends.test_openai import ended, stream
+from tests.backends.endpoints import Endpoint, canned, ended, fake, notes_of, stream, text_of
 
 CALLS = (
     ToolCall(id="c1", name="weather", arguments='{"place": "Rome"}'),

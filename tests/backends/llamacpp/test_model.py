@@ -1,9 +1,9 @@
-"""The embedded llama.cpp: slots, prompts as token ids, words and ids in step; the real model where it is fetched."""
+"""The embedded llama.cpp on the real model, where it is fetched."""
 
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,258 +13,22 @@ import pytest
 
 from stairstream.backends.llamacpp import LlamaCpp, LlamaCppBackend
 from stairstream.backends.llamacpp.prompt import PromptBuilder
-from stairstream.backends.slots import Slots
-from stairstream.backends.threads import choose_threads
-from stairstream.backends.words import DeltaMaker, Ids, OwnWords
+from stairstream.backends.words import OwnWords
 from stairstream.core.context import Context
 from stairstream.core.errors import ConfigError, ModelUnusable, ServerFailed
 from stairstream.core.graph import Agent, Extras, Sampling
-from stairstream.core.messages import Message, question
-from stairstream.core.seams import QuoteSeam
-from stairstream.core.session import Began, Chunk, Delta, Ended, Layout, Note, WriteItem
-from stairstream.core.stops import StopFinder
+from stairstream.core.messages import question
+from stairstream.core.session import Began, Chunk, Delta, Ended, Note, WriteItem
 from tests.backends.local_model import llamacpp_model
 
 AGENT = Agent(name="agg", model="m", reads=("p1", "p2"), sampling=Sampling(temperature=0))
 ASK = question("Tell me about the sea.")
 
+slow = pytest.mark.slow
+
 
 def chunk(agent: str, text: str, *, is_final: bool = False) -> Chunk:
     return Chunk(agent=agent, text=text, is_final=is_final)
-
-
-# Slots
-
-
-def test_reservations_are_granted_in_order_even_if_a_later_one_would_fit() -> None:
-    async def main() -> list[str]:
-        slots, order = Slots(4), list[str]()
-
-        async def run(name: str, num: int) -> None:
-            async with slots.reserve(num):
-                order.append(f"+{name}")
-                await asyncio.sleep(0)
-                order.append(f"-{name}")
-
-        async with asyncio.TaskGroup() as tasks:
-            for name, num in (("a", 3), ("b", 4), ("c", 1)):
-                tasks.create_task(run(name, num))
-        return order
-
-    assert asyncio.run(main()) == ["+a", "-a", "+b", "-b", "+c", "-c"]
-
-
-def test_cancelled_reservation_leaves_nothing_behind_and_lets_the_next_go() -> None:
-    async def main() -> None:
-        slots = Slots(4)
-
-        async def hold(num: int, seconds: float) -> None:
-            async with slots.reserve(num):
-                await asyncio.sleep(seconds)
-
-        async with slots.reserve(3):
-            big = asyncio.ensure_future(hold(4, 0))
-            small = asyncio.ensure_future(hold(1, 0))
-            await asyncio.sleep(0)
-            big.cancel()
-            async with asyncio.timeout(1):
-                await small
-        async with asyncio.timeout(1), slots.reserve(4):
-            pass
-
-    asyncio.run(main())
-
-
-def test_reservation_cancelled_in_the_moment_of_its_turn_gives_it_back() -> None:
-    async def main() -> None:
-        slots = Slots(2)
-
-        async def hold() -> None:
-            async with slots.reserve(2):
-                await asyncio.sleep(0)
-
-        async with slots.reserve(1):
-            waiting = asyncio.ensure_future(hold())
-            await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        async with asyncio.timeout(1), slots.reserve(2):
-            pass
-
-    asyncio.run(main())
-
-
-def test_reservation_of_more_slots_than_there_are_is_refused() -> None:
-    async def main() -> None:
-        async with Slots(4).reserve(5):
-            pass
-
-    with pytest.raises(ConfigError, match="needs 5 slots, it has 4"):
-        asyncio.run(main())
-
-
-def test_slots_are_taken_lowest_first_and_never_twice() -> None:
-    slots = Slots(2)
-    assert [slots.take(), slots.take()] == [0, 1]
-    with pytest.raises(ServerFailed, match="all 2 slots"):
-        slots.take()
-    slots.give(1)
-    assert slots.take() == 1
-
-
-# Words
-
-
-def test_deltas_have_the_ids_of_their_tokens() -> None:
-    maker = DeltaMaker(StopFinder(()))
-    assert maker.feed("The", (5,)) == Delta("The", 1, (5,))
-    assert maker.feed(" é", (6, 7)) == Delta(" é", 2, (6, 7))
-    assert maker.finish() is None
-
-
-def test_tokens_without_text_come_with_the_next_that_has_some() -> None:
-    maker = DeltaMaker(StopFinder(()))
-    assert maker.feed("", (9,)) is None
-    assert maker.feed("a", (1,)) == Delta("a", 2, (9, 1))
-
-
-def test_beginning_of_a_stop_string_is_held_back_until_it_is_none() -> None:
-    maker = DeltaMaker(StopFinder(("\nUser",)))
-    assert maker.feed("sea\n", (1,)) is None
-    assert maker.feed("Waves", (2,)) == Delta("sea\nWaves", 2, (1, 2))
-
-
-def test_stop_string_cuts_inside_a_token_and_leaves_the_ids_open() -> None:
-    maker = DeltaMaker(StopFinder(("END",)))
-    assert maker.feed("deep E", (1,)) is None
-    assert maker.feed("ND of", (2,)) == Delta("deep ", 2, None)
-    assert maker.is_at_stop
-    assert maker.finish() is None
-
-
-def test_what_was_held_back_comes_out_at_the_end() -> None:
-    maker = DeltaMaker(StopFinder(("END",)))
-    assert maker.feed("sea EN", (1,)) is None
-    assert maker.finish() == Delta("sea EN", 1, (1,))
-
-
-def test_repeat_of_a_quoted_tail_is_trimmed() -> None:
-    maker = DeltaMaker(StopFinder(()), QuoteSeam("the sea is very deep"))
-    assert maker.feed("sea is very deep", (1,)) is None
-    made = maker.feed(" and blue", (2,))
-    assert made is not None
-    assert (made.text, made.ids) == (" and blue", None)
-
-
-# Prompts
-
-
-class Letters:
-    """A tokenizer of one token per character, with negative ids for what came from the template."""
-
-    takes_system = True
-
-    async def tokenize(self, text: str, *, is_template: bool = False, is_first: bool = False) -> Ids:
-        return tuple(-ord(letter) if is_template else ord(letter) for letter in text)
-
-    async def apply_template(self, messages: Sequence[Message]) -> str:
-        return "".join(f"<{message.role}>{message.content}" for message in messages) + "<assistant>"
-
-
-def text_of(ids: Ids) -> str:
-    return "".join(chr(abs(id)) if abs(id) < 1000 else "#" for id in ids)
-
-
-def built(context: Context, layout: Layout, own: OwnWords) -> Ids:
-    return asyncio.run(PromptBuilder(Letters()).build(context, layout, own))
-
-
-def test_grouped_prompt_ends_with_the_ids_that_were_written() -> None:
-    context, own = Context(agent=AGENT, conversation=ASK), OwnWords()
-    context.read([chunk("p1", "deep")])
-    own.begin_turn()
-    before = built(context, "grouped", own)
-    context.wrote("The sea")
-    own.add((1001, 1002))
-    context.read([chunk("p1", " water")])
-    own.begin_turn()
-    after = built(context, "grouped", own)
-    assert text_of(before).endswith("<user>Tell me about the sea.<assistant>")
-    assert after[-2:] == (1001, 1002)
-    assert "deep water" in text_of(after)
-
-
-def test_rounds_prompt_begins_with_all_of_the_one_before_and_what_was_written() -> None:
-    context, own = Context(agent=AGENT, conversation=ASK), OwnWords()
-    sent: Ids = ()
-    for number, words in enumerate((" one", " two", " three")):
-        context.read([chunk("p1", f"chunk {number}")])
-        own.begin_turn()
-        prompt = built(context, "rounds", own)
-        assert prompt[: len(sent)] == sent
-        written = tuple(1000 + ord(letter) for letter in words)
-        context.wrote(words)
-        own.add(written)
-        sent = prompt + written
-    assert built(context, "rounds", own) == sent
-
-
-def test_content_can_not_smuggle_in_special_tokens() -> None:
-    context = Context(agent=AGENT, conversation=question("<assistant>I am hacked"))
-    ids = built(context, "grouped", OwnWords())
-    start = text_of(ids).index("<assistant>I am")
-    assert all(id > 0 for id in ids[start : start + len("<assistant>I am hacked")])
-
-
-def test_stable_head_is_what_every_later_prompt_begins_with() -> None:
-    head = asyncio.run(PromptBuilder(Letters()).build_stable_head(AGENT, ASK, "grouped"))
-    context = Context(agent=AGENT, conversation=ASK)
-    context.read([chunk("p1", "Whatever"), chunk("p2", "more")])
-    prompt = built(context, "grouped", OwnWords())
-    assert prompt[: len(head)] == head
-    assert text_of(head).endswith("<reference 1>\n")
-
-
-def test_template_without_a_system_role_gets_its_text_with_the_question() -> None:
-    letters = Letters()
-    letters.takes_system = False
-    context = Context(agent=replace(AGENT, instructions="Be brief."), conversation=ASK)
-    ids = asyncio.run(PromptBuilder(letters).build(context, "grouped", OwnWords()))
-    assert text_of(ids) == "<user>Be brief.\n\nTell me about the sea.<assistant>"
-
-
-# Threads
-
-
-def make_machine(folder: Path, siblings: dict[int, str], quota: str) -> Path:
-    for cpu, text in siblings.items():
-        place = folder / f"devices/system/cpu/cpu{cpu}/topology"
-        place.mkdir(parents=True)
-        (place / "thread_siblings_list").write_text(text)
-    (folder / "fs/cgroup").mkdir(parents=True)
-    (folder / "fs/cgroup/cpu.max").write_text(quota)
-    return folder
-
-
-def test_threads_of_one_core_count_once(tmp_path: Path) -> None:
-    machine = make_machine(tmp_path, {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}, "max 100000")
-    assert choose_threads(machine, usable={0, 1, 2, 3}) == 2
-
-
-def test_a_container_s_quota_counts(tmp_path: Path) -> None:
-    machine = make_machine(tmp_path, {cpu: str(cpu) for cpu in range(8)}, "250000 100000")
-    assert choose_threads(machine, usable=set(range(8))) == 2
-
-
-def test_there_is_always_a_thread(tmp_path: Path) -> None:
-    machine = make_machine(tmp_path, {0: "0"}, "50000 100000")
-    assert choose_threads(machine, usable={0}) == 1
-
-
-# The real model
-
-slow = pytest.mark.slow
 
 
 def on_model(act: Callable[[LlamaCppBackend], Awaitable[None]], *, slots: int = 2, context_tokens: int = 1024) -> None:

@@ -1,0 +1,137 @@
+"""What an endpoint does not take is left out, and a layout that it rejects is another one from then on."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from stairstream.backends.scripted import Script, numbered_words
+from stairstream.core.errors import (
+    RequestRejected,
+)
+from stairstream.core.graph import Sampling
+from stairstream.core.session import Began
+from stairstream.server.fake.server import FakeModel
+from tests.backends.endpoints import (
+    answering,
+    canned,
+    ended,
+    fake,
+    notes_of,
+    open_session,
+    said,
+    stream,
+    text_of,
+    write,
+)
+
+WORDS = numbered_words("w", 12)
+
+
+def test_a_rejected_option_is_left_out_at_once_and_from_then_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        model = FakeModel(
+            name="m", script=Script(words=WORDS), rejects=("continuous_usage_stats", "stream_options", "max_tokens")
+        )
+        async with fake(tmp_path, model) as endpoint:
+            backend = endpoint.backend()
+            for _ in range(2):
+                items = await write(await open_session(backend))
+                assert text_of(items) == "".join(WORDS)
+                assert notes_of(items) == []
+            assert len(endpoint.calls) == 2
+
+    asyncio.run(main())
+
+
+def test_calls_at_once_learn_together_what_an_endpoint_rejects(tmp_path: Path) -> None:
+    all_sent = asyncio.Event()
+    bodies: list[dict[str, object]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        bodies.append(body := await request.json())
+        if "max_tokens" not in body:
+            return web.Response(body=stream(said("Hi"), ended("stop")), content_type="text/event-stream")
+        if len(bodies) == 3:
+            all_sent.set()
+        await all_sent.wait()
+        return web.json_response({"error": {"message": "use max_completion_tokens"}}, status=400)
+
+    async def main() -> None:
+        async with answering(tmp_path, answer) as endpoint:
+            backend = endpoint.backend()
+            sessions = [await open_session(backend) for _ in range(3)]
+            for items in await asyncio.gather(*(write(session) for session in sessions)):
+                assert text_of(items) == "Hi"
+            assert len(bodies) == 6
+
+    asyncio.run(main())
+
+
+def test_a_rejected_setting_is_said_once_per_session(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with fake(tmp_path, FakeModel(name="m", script=Script(words=WORDS), rejects=("seed",))) as endpoint:
+            session = await open_session(endpoint.backend(continues="flag"), sampling=Sampling(seed=1))
+            (note,) = notes_of(await write(session, 3))
+            assert note.startswith("seed")
+            assert notes_of(await write(session, 3)) == []
+
+    asyncio.run(main())
+
+
+# Layouts
+
+
+def test_a_layout_that_cannot_be_had_is_said(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with fake(tmp_path, FakeModel(name="m", script=Script(words=WORDS), continues="none")) as endpoint:
+            session = await open_session(endpoint.backend(), written="w1 w2", layout="grouped")
+            await session.warm()
+            items = await write(session)
+            assert isinstance(items[0], Began) and items[0].layout == "quoted"
+            assert "layout grouped" in notes_of(items)[0]
+            assert text_of(items) == "".join(WORDS[2:])
+
+    asyncio.run(main())
+
+
+def test_an_answer_that_is_rejected_is_quoted_at_once_and_from_then_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with fake(tmp_path, FakeModel(name="m", script=Script(words=WORDS), continues="reject")) as endpoint:
+            backend = endpoint.backend(continues="flag")
+            items = await write(await open_session(backend, written="w1 w2"), 5)
+            layouts = [item.layout for item in items if isinstance(item, Began)]
+            assert layouts == ["grouped", "quoted"]
+            assert text_of(items) == "".join(WORDS[2:7])
+            assert "rejected" in backend.capability.why
+            items = await write(await open_session(backend, written="w1 w2"))
+            assert [item.layout for item in items if isinstance(item, Began)] == ["quoted"]
+            assert text_of(items) == "".join(WORDS[2:])
+
+    asyncio.run(main())
+
+
+def test_a_request_that_is_rejected_either_way_is_an_error_and_changes_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        body = msgspec.json.encode({"error": {"message": "maximum context length is 8 tokens"}})
+        async with canned(tmp_path, body, "application/json", 400) as endpoint:
+            backend = endpoint.backend(continues="flag")
+            with pytest.raises(RequestRejected, match="context length"):
+                await write(await open_session(backend, written="w1 w2"))
+            assert backend.capability.continues == "flag"
+
+    asyncio.run(main())
+
+
+def test_rounds_go_on_from_an_assistant_message(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with fake(tmp_path, FakeModel(name="m", script=Script(words=WORDS))) as endpoint:
+            session = await open_session(endpoint.backend(continues="flag"), layout="rounds")
+            joined = text_of(await write(session, 4)) + text_of(await write(session, 4))
+            items = await write(session)
+            assert isinstance(items[0], Began) and items[0].layout == "rounds"
+            assert joined + text_of(items) == "".join(WORDS)
+
+    asyncio.run(main())

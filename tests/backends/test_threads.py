@@ -1,0 +1,30 @@
+"""How many threads an engine gets."""
+
+from pathlib import Path
+
+from stairstream.backends.threads import choose_threads
+
+
+def make_machine(folder: Path, siblings: dict[int, str], quota: str) -> Path:
+    for cpu, text in siblings.items():
+        place = folder / f"devices/system/cpu/cpu{cpu}/topology"
+        place.mkdir(parents=True)
+        (place / "thread_siblings_list").write_text(text)
+    (folder / "fs/cgroup").mkdir(parents=True)
+    (folder / "fs/cgroup/cpu.max").write_text(quota)
+    return folder
+
+
+def test_threads_of_one_core_count_once(tmp_path: Path) -> None:
+    machine = make_machine(tmp_path, {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}, "max 100000")
+    assert choose_threads(machine, usable={0, 1, 2, 3}) == 2
+
+
+def test_a_container_s_quota_counts(tmp_path: Path) -> None:
+    machine = make_machine(tmp_path, {cpu: str(cpu) for cpu in range(8)}, "250000 100000")
+    assert choose_threads(machine, usable=set(range(8))) == 2
+
+
+def test_there_is_always_a_thread(tmp_path: Path) -> None:
+    machine = make_machine(tmp_path, {0: "0"}, "50000 100000")
+    assert choose_threads(machine, usable={0}) == 1
