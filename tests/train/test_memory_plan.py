@@ -4,7 +4,7 @@ import itertools
 import random
 
 from stairstream.train.memory.costs import Bytes, Costs, HeadCosts, LayerCosts, Operation
-from stairstream.train.memory.planning import full_of, make_ladder, peak, plan
+from stairstream.train.memory.planning import full_of, make_compiled_ladder, make_ladder, peak, plan
 
 ATTENTION, GATE, NORM = ("attention", 0), ("mm", 0), ("pow", 0)
 
@@ -68,6 +68,13 @@ def test_inputs_are_moved_to_the_cpu_only_from_a_device_and_as_the_last_resort()
 def test_nothing_is_known_of_a_layer_that_was_not_measured() -> None:
     ladder = make_ladder(Costs(num_layers=2))
     assert [level.kept for level in ladder] == [frozenset(), None]
+
+
+def test_a_compiler_may_keep_shares() -> None:
+    ladder = make_compiled_ladder(make_costs())
+    assert [level.share for level in ladder] == [0, 0.25, 0.5, 0.75, 1]
+    assert [level.size.at(100) for level in ladder] == [500, 2875, 5250, 7625, 10_000]
+    assert [level.kept for level in ladder] == [None] * 5  # nothing of ours is between the compiler and the layer
 
 
 def test_the_peak_is_in_the_head_the_layers_or_behind_them() -> None:

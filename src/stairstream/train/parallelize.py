@@ -1,16 +1,15 @@
-"""A plain network over processes, in a fixed order: sections, tensor parallel, checkpointing, compile, FSDP.
+"""A plain network over processes, in a fixed order: sections, tensor parallel, compile, FSDP.
 
-The network's own code knows nothing of it.
+The network's own code knows nothing of it. What is computed again is decided row by row (`memory`).
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
+from torch._inductor import cpp_builder, exc
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
-from torch.utils.checkpoint import checkpoint
 
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import Precision
@@ -37,8 +36,8 @@ def parallelize(network: Any, processes: Processes, precision: Precision, *, com
         check_divides(network, mesh["tp"].size())
         for layer in layers:
             parallelize_module(layer, mesh["tp"], {name: style() for name, style in _PLAN.items()})
-    checkpoint_first(network, 0)  # how many is decided row by row
     if compiles:
+        check_compiler(processes.device)
         for layer in layers:
             layer.compile()
     if mesh is not None:
@@ -59,14 +58,14 @@ def layers_of(network: Any) -> Any:
     return layers if len(ours) == len(layers) else torch.nn.ModuleList(ours)
 
 
-def checkpoint_first(network: Any, count: int) -> None:
-    """Let the first `count` layers keep only their input, and compute the rest again in the backward pass.
-
-    It may be changed between any two train steps; transformers' layers look at it at each call.
-    """
-    for number, layer in enumerate(layers_of(network)):
-        layer.gradient_checkpointing = number < count
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+def check_compiler(device: torch.device) -> None:
+    """Raise ConfigError if layers can't be compiled for a device."""
+    untyped: Any = cpp_builder
+    try:
+        if device.type == "cpu":
+            untyped.get_cpp_compiler()
+    except exc.InvalidCxxCompiler as broken:
+        raise ConfigError("compile: on a CPU it needs a C++ compiler; install g++, or leave compile out") from broken
 
 
 def check_divides(network: Any, size: int) -> None:

@@ -133,12 +133,19 @@ def _seed_of(config: TrainConfig, stage: int, step: int, processes: Processes) -
 
 
 def _open_planner(network: Any, config: TrainConfig, processes: Processes) -> Planner:
-    def run(num_tokens: int) -> Tensor:
-        sample = Sample(ids=(0,) * num_tokens, is_trained=(False,) * (num_tokens - 1) + (True,))
-        with cast(processes, config.precision):
-            return nll_of(network, Row(samples=(sample,)), processes.device)
+    alone = Processes(device=processes.device)  # the network is whole yet: nothing else casts its weights
 
-    return open_planner(config.memory, network, processes, run)
+    def run(num_tokens: int) -> Tensor:
+        half = num_tokens // 2
+        samples = (_make_sample(half), _make_sample(num_tokens - half))  # two need a mask, as in most rows
+        with cast(alone, config.precision):
+            return nll_of(network, Row(samples=samples), processes.device)
+
+    return open_planner(config.memory, network, processes, run, is_compiled=config.compile)
+
+
+def _make_sample(num_tokens: int) -> Sample:
+    return Sample(ids=(0,) * num_tokens, is_trained=(False,) * (num_tokens - 1) + (True,))
 
 
 class _Teller:

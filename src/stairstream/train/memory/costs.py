@@ -44,6 +44,10 @@ class Bytes:
     def __add__(self, other: "Bytes") -> "Bytes":
         return Bytes(once=self.once + other.once, token=self.token + other.token, pair=self.pair + other.pair)
 
+    def times(self, share: float) -> "Bytes":
+        """A share of it."""
+        return Bytes(once=self.once * share, token=self.token * share, pair=self.pair * share)
+
     @classmethod
     def through(cls, lengths: Sequence[int], counts: Sequence[float]) -> "Bytes":
         """The one that goes through what was counted at three lengths."""

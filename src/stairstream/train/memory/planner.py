@@ -14,9 +14,10 @@ from stairstream.core.errors import ConfigError
 from stairstream.train.config import Memory
 from stairstream.train.data import Row
 from stairstream.train.memory.applying import set_levels
+from stairstream.train.memory.compiling import open_share, set_share
 from stairstream.train.memory.costs import Costs, HeadCosts
 from stairstream.train.memory.measuring import Run, measure_layer
-from stairstream.train.memory.planning import full_of, make_ladder, plan
+from stairstream.train.memory.planning import full_of, make_compiled_ladder, make_ladder, plan
 from stairstream.train.parallelize import layers_of
 from stairstream.train.processes import Processes
 
@@ -31,11 +32,14 @@ _GIB = 2**30
 class Planner:
     """Sets, row by row, what the layers of a network keep for their backward pass."""
 
-    def __init__(self, memory: Memory, costs: Costs, budget: float) -> None:
+    def __init__(self, memory: Memory, costs: Costs, budget: float, *, is_compiled: bool = False) -> None:
         self._memory = memory
         self._costs = costs
-        self.ladder = make_ladder(costs)
+        self.ladder = make_compiled_ladder(costs) if is_compiled else make_ladder(costs)
         self.budget = budget
+        self._set = set_share if is_compiled else set_levels
+        if is_compiled:
+            open_share()
 
     def levels(self, row: Row) -> tuple[int, ...]:
         """For this row, of each layer, its place on the ladder."""
@@ -54,7 +58,7 @@ class Planner:
         comes to the same.
         """
         levels = self.levels(row)[:: self._costs.num_layers // len(layers_of(network))]
-        set_levels(network, [self.ladder[level] for level in levels])
+        self._set(network, [self.ladder[level] for level in levels])
 
     def shrink(self, rows: Sequence[Row]) -> bool:
         """Memory ran out: plan with so much less that some row changes. False where nothing more can be done."""
@@ -68,18 +72,18 @@ class Planner:
         return False
 
 
-def make_simple(memory: Memory, num_layers: int) -> Planner:
+def make_simple(memory: Memory, num_layers: int, *, is_compiled: bool = False) -> Planner:
     """For `none` and `full`, which need to know nothing."""
-    return Planner(memory, Costs(num_layers=num_layers), math.inf)
+    return Planner(memory, Costs(num_layers=num_layers), math.inf, is_compiled=is_compiled)
 
 
-def open_planner(memory: Memory, network: Any, processes: Processes, run: Run) -> Planner:
-    """Measure a network; `run` computes a row of so many tokens, as training does.
+def open_planner(memory: Memory, network: Any, processes: Processes, run: Run, *, is_compiled: bool = False) -> Planner:
+    """Measure a network that is not compiled yet; `run` computes a row of so many tokens, as training does.
 
     Raises ConfigError if the weights alone need more than the budget.
     """
     if memory.wanted in ("none", "full"):
-        return make_simple(memory, len(layers_of(network)))
+        return make_simple(memory, len(layers_of(network)), is_compiled=is_compiled)
     costs = agree_on(measure_costs(network, processes, run), processes)
     found = _find_memory(processes.device) * _SAFE_SHARE if memory.wanted == "auto" else memory.gib * _GIB
     budget = processes.least(found)
@@ -88,7 +92,7 @@ def open_planner(memory: Memory, network: Any, processes: Processes, run: Run) -
             f"memory: weights, gradients and moments alone need {costs.fixed / _GIB:.1f} GiB in each process, and "
             f"{budget / _GIB:.1f} are there; use more processes (parallel.dp)"
         )
-    return Planner(memory, costs, budget)
+    return Planner(memory, costs, budget, is_compiled=is_compiled)
 
 
 def measure_costs(network: Any, processes: Processes, run: Run, probe_tokens: int = _PROBE_TOKENS) -> Costs:

@@ -10,6 +10,7 @@ from stairstream.train.memory.costs import Bytes, Costs, Key, Operation
 
 _LEAST_SHARE = 0.005
 """Of the time of a layer: operations that take less are always computed again, where anything is."""
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _TRANSFER_BYTES_PER_MS = 10e6
 """To a GPU and from it, as PCIe 4 gives at least."""
 
@@ -19,12 +20,14 @@ class Level:
     """What a layer keeps, how many bytes that is, and the milliseconds that are computed twice or moved.
 
     `kept` None: everything, with no checkpoint at all; empty: only its input, which `offloads` moves to the CPU.
+    `share` is for compiled layers: how much of what the compiler would keep it may keep.
     """
 
     kept: frozenset[Key] | None
     size: Bytes
-    ms: float
+    ms: float = 0.0
     offloads: bool = False
+    share: float = 1.0
 
 
 def make_ladder(costs: Costs) -> tuple[Level, ...]:
@@ -47,6 +50,19 @@ def make_ladder(costs: Costs) -> tuple[Level, ...]:
         moved = found[0].ms + 2 * layer.entry.at(tokens) / _TRANSFER_BYTES_PER_MS
         found.insert(0, Level(kept=frozenset(), size=Bytes(), ms=moved, offloads=True))
     return (*found, whole)
+
+
+def make_compiled_ladder(costs: Costs) -> tuple[Level, ...]:
+    """Levels for layers that are compiled, whose compiler chooses what it keeps within a share.
+
+    Without a limit it keeps at most what a layer does that is not compiled; less, as a rule.
+    """
+    entry, whole = costs.layer.entry, costs.layer.whole
+    took_ms = sum(one.ms for one in costs.layer.operations)
+    return tuple(
+        Level(kept=None, size=entry.times(1 - share) + whole.times(share), ms=took_ms * (1 - share), share=share)
+        for share in _SHARES
+    )
 
 
 def _gain(one: Operation, tokens: int) -> float:
