@@ -16,6 +16,7 @@ from stairstream.core.messages import Conversation
 from stairstream.core.policy import Decision, Finish, Own, Wait, Write, decide, has_quorum
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, NoteKind, ToolDelta, Usage
 from stairstream.engine.ahead import Ahead, can_read_ahead
+from stairstream.engine.alarm import Alarm
 from stairstream.engine.log import Log
 from stairstream.engine.needs import fit, missing_of
 from stairstream.engine.output import Output
@@ -57,6 +58,7 @@ class AgentLoop:
         self._output = output
         self._upstream = upstream
         self._reader = Reader(upstream)
+        self._alarm = Alarm(self._reader, surroundings.clock)
         self._ahead: Ahead | None = None
         self._prefetch: Prefetch | None = None
         self._room = ContextRoom.of(agent, conversation)
@@ -72,8 +74,6 @@ class AgentLoop:
         self._look_at_tokens: float = math.inf
         self._is_stopping = False
         self._waking: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._not_before = 0.0
         self._began: Began | None = None
         self._call_tokens = 0
         self.has_called = False
@@ -109,7 +109,7 @@ class AgentLoop:
         try:
             return await self._write_to_the_end(session)
         finally:
-            self._hush()
+            self._alarm.silence(self._on_change)
             self._read_ahead_no_more()
             self._end_prefetch()
             if warming:
@@ -177,7 +177,7 @@ class AgentLoop:
         return not (self._output.num_tokens or self.has_called or self._agent.begun)
 
     def _decide(self) -> Decision:
-        upstream, now = self._reader.progress(), max(self._clock(), self._not_before)
+        upstream, now = self._reader.progress(), self._alarm.now()
         own = replace(self._own, step_written=self._step_tokens, num_written=self._output.num_tokens)
         if not has_quorum(self._policy, upstream, own):
             own = replace(own, quorum_since=None)
@@ -203,40 +203,19 @@ class AgentLoop:
     async def _wait(self, wait: Wait) -> None:
         """Until upstream changes in a way that matters, or `wait.until`."""
         self._waking = asyncio.get_running_loop().create_future()
-        self._arm(wait)
+        self._alarm.set(wait, self._on_change)
         try:
             await self._waking
         finally:
             self._waking = None
-            self._hush()
+            self._alarm.silence(self._on_change)
 
     def _on_change(self) -> None:
-        """Called by a log that moved far enough, or by the timer."""
+        """The alarm rings."""
         if self._session is not None:
             self._look()
         elif self._waking is not None and not self._waking.done():
             self._waking.set_result(None)
-
-    def _arm(self, wait: Wait) -> None:
-        self._reader.arm(wait.mark, self._on_change)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if wait.until != math.inf:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(loop.time() + wait.until - self._clock(), self._on_time, wait.until)
-
-    def _on_time(self, until: float) -> None:
-        """It is `until` now, even where the clock says a rounding error less: else a clock that jumps would stand."""
-        self._not_before = until
-        self._on_change()
-
-    def _hush(self) -> None:
-        """No more calls from logs or the timer."""
-        self._reader.disarm(self._on_change)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     # One step
 
@@ -272,7 +251,7 @@ class AgentLoop:
             raise
         finally:
             self._session = None
-            self._hush()
+            self._alarm.silence(self._on_change)
             usage, stop = self._usage(ended), ended.stop_string if ended else None
             self._emit(
                 StepEnded(at_s=self._clock(), agent=name, step=step, reason=reason, usage=usage, stop_string=stop)
@@ -381,16 +360,16 @@ class AgentLoop:
             return
         match self._decide():
             case Write():
-                self._hush()
+                self._alarm.silence(self._on_change)
                 if self._prefetch is not None and (self._step_tokens or self._prefetch.was_done):
                     self._prefetch.begin(self._reader.hold(), self._stop_step)
                 else:
                     self._stop_step()
             case Wait() as wait:
                 self._look_at_tokens = wait.own_tokens
-                self._arm(wait)
+                self._alarm.set(wait, self._on_change)
             case Finish():
-                self._hush()
+                self._alarm.silence(self._on_change)
             case never:
                 assert_never(never)
 
