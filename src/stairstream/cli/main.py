@@ -13,6 +13,7 @@ from stairstream import __version__
 from stairstream.cli.eval import eval_app
 from stairstream.cli.keys import keys_app
 from stairstream.cli.options import ConfigOption, PipelineOption, PolicyOption, SetOption, option
+from stairstream.cli.plainly import speak_plainly
 from stairstream.core.errors import ConfigError, GraphError, MissingExtra, RequestError, StairstreamError
 
 app = typer.Typer(
@@ -31,10 +32,9 @@ DEMO_QUESTION = "Why is the sky blue?"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. 2: the user's fault, 1: the world's, 130: interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr, sys.stdin):
-        # a terminal that can't show a character gets a ? in its place, not a traceback
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    speak_plainly()
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="replace")
     try:
         code = typer.main.get_command(app).main(arguments or ["--help"], prog_name="stairstream", standalone_mode=False)
         return code if isinstance(code, int) else 0
