@@ -1,6 +1,8 @@
 """Sections of a network: together they are the whole one, under the same names."""
 
 import copy
+import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,10 +11,13 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from stairstream.core.errors import ConfigError  # noqa: E402
+from stairstream.train.data import EMPTY_ROW, Row  # noqa: E402
 from stairstream.train.parallelize import layers_of  # noqa: E402
-from stairstream.train.pipeline import keep_section, make_even  # noqa: E402
+from stairstream.train.pipeline import keep_section, make_even, run_sections  # noqa: E402
+from stairstream.train.processes import Processes  # noqa: E402
 from stairstream.train.step import nll_of  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
+from tests.train.test_inserted import lay, make_trainable  # noqa: E402
 from tests.train.tiny import CPU, make_row  # noqa: E402
 
 
@@ -59,6 +64,26 @@ def test_rows_are_made_even_by_what_is_neither_seen_nor_learned() -> None:
     for row, longer in zip(rows, even, strict=True):
         assert longer.num_trained == row.num_trained
         assert float(nll_of(network, longer, CPU).detach()) == pytest.approx(float(nll_of(network, row, CPU).detach()))
+
+
+@pytest.fixture
+def only_section() -> Iterator[Processes]:
+    """A pipeline of one process."""
+    dist: Any = importlib.import_module("torch.distributed")
+    meshes: Any = importlib.import_module("torch.distributed.device_mesh")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield Processes(device=CPU, mesh=meshes.init_device_mesh("cpu", (1, 1, 1), mesh_dim_names=("pp", "dp", "tp")))
+    dist.destroy_process_group()
+
+
+def test_rows_teach_in_a_pipeline_what_they_teach_alone(only_section: Processes) -> None:
+    network, other = make_trainable(), make_trainable()
+    rows = make_even([make_row(30, 17), Row(samples=(lay(), *make_row(9).samples)), EMPTY_ROW])
+    total = sum(nll_of(other, row, CPU) for row in rows)
+    (total / 2).backward()
+    assert run_sections(network, rows, 0.5, only_section, "float32") == pytest.approx(float(total.detach()))
+    for one, expected in zip(network.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, expected.grad)
 
 
 def test_layers_that_do_not_divide_are_named() -> None:

@@ -4,7 +4,8 @@ A section has the whole network's names; where the layers of others were, it han
 Legend: R rows, T tokens of each of them, N the most that one of them learns, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 
 from stairstream.core.errors import ConfigError
+from stairstream.train.attention import find_insertions
 from stairstream.train.config import Precision
 from stairstream.train.data import Row
 from stairstream.train.processes import Processes
@@ -74,11 +76,11 @@ def run_sections(network: Any, rows: Sequence[Row], weight: float, processes: Pr
     # one forward, one backward needs a row for each section; with fewer of them GPipe is the same
     schedule: Any = Schedule1F1B if len(rows) >= processes.num_sections else ScheduleGPipe
     run = schedule(stage, len(rows), weigh, scale_grads=False)
-    asked = {"position_ids": positions_RT, "use_cache": False, "return_dict": False}
+    asked: dict[str, Any] = {"position_ids": positions_RT, "use_cache": False, "return_dict": False}
     losses: list[Tensor] = []
     if stage.is_last:
-        run.step(target=targets_RN, losses=losses, return_outputs=False, **asked, logits_to_keep=places_RN)
-    else:
+        asked |= {"logits_to_keep": places_RN, "target": targets_RN, "losses": losses}
+    with _add_in_turn(network, (find_insertions(network, row.samples, processes.device) for row in rows)):
         run.step(*([ids_RT] if stage.is_first else []), return_outputs=False, **asked)
     return float(sum(loss.detach().double() for loss in losses)) / weight
 
@@ -158,6 +160,16 @@ def _hand_on() -> Any:
 def _take_hidden(_: Any, args: tuple[Tensor], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
     """What comes from the section before are not ids."""
     return (), {"inputs_embeds": args[0], **kwargs}
+
+
+@contextmanager
+def _add_in_turn(network: Any, more: Iterator[dict[str, Any]]) -> Iterator[None]:
+    """Give the network's passes, one after the other, what schedules can't cut into rows."""
+    hook = network.register_forward_pre_hook(lambda _, args, kwargs: (args, kwargs | next(more)), with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _fill(row: Row, count: int) -> Row:
