@@ -59,6 +59,33 @@ def test_past_run_is_opened_saved_and_deleted_in_another_tab(look: Look, keeping
     assert third.run("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_past_run_is_asked_again_with_its_policy_and_without_a_mouse(look: Look, keeping: str) -> None:
+    first = look(keeping)
+    first.page.wait_for_selector("#send:enabled")
+    first.page.select_option("#policy", "wait")
+    first.ask("mixture", "Why is it <i>blue</i>?")
+
+    second = look(keeping)
+    second.page.wait_for_selector("#past li")
+    second.page.locator("#past li > button").first.focus()
+    second.page.keyboard.press("Enter")
+    second.wait_until("document.querySelector('.answer .prose')?.textContent.length > 50")
+    second.page.keyboard.press("Tab")
+    assert second.run("document.activeElement.textContent") == "Ask again"
+    second.page.keyboard.press("Enter")
+    second.page.wait_for_selector("#history li")
+    second.wait_over()
+    assert second.text("h2.asked") == "Why is it <i>blue</i>?"
+    assert "mixture:wait" in second.text("#history .facts")
+    assert "had waited until 3 agents had ended" in second.why
+    assert second.run("document.activeElement.id") == "question"
+
+    second.page.get_by_text("See it beside wait and the single model").click()
+    second.wait_over()
+    assert second.page.locator(".answers article").count() == 2
+    assert not second.page.locator("#notice .notice").is_visible()
+
+
 def test_server_that_keeps_nothing_is_not_asked(look: Look, pipelines: str) -> None:
     sight = look(pipelines)
     sight.page.wait_for_selector("#send:enabled")

@@ -53,6 +53,11 @@ export class Api {
     return { models: data, hasHistory: stairstream?.history === true };
   }
 
+  /** One model: a pipeline, or one with a policy behind its name. */
+  async model(id) {
+    return (await this.fetch(`/v1/models/${encodeURIComponent(id)}`)).json();
+  }
+
   /** Starts a run; the response's body is its events. */
   async start(body, signal) {
     return this.fetch("/v1/runs", {

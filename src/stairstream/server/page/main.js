@@ -23,7 +23,7 @@ const dialog = new KeyDialog();
 const api = new Api((problem) => dialog.ask(problem));
 const store = new TabHistory();
 const history = new HistoryList(byId("history"), store, show);
-const past = new PastList(byId("past"), api, { open: show, fail: tell });
+const past = new PastList(byId("past"), api, { open: show, ask: askAgain, fail: tell });
 const speaker = new Speaker(byId("spoken"));
 const intro = byId("intro");
 
@@ -55,6 +55,7 @@ function tell(error, again) {
   notice.replaceChildren(make("p", { class: "notice" }, `${error.message}${later} `, retry));
 }
 
+const isCoarse = () => matchMedia("(pointer: coarse)").matches;
 const chosenModel = () => models.find((model) => model.id === pipeline.value);
 
 /** A single model has nothing to choose: no policy, nothing beside it. */
@@ -71,13 +72,23 @@ function ask() {
   const model = chosenModel();
   if (!text || !model || send.hidden) return;
   const isReader = !byId("policy-field").hidden;
-  const round = new Round(text, model, isReader ? policy.value : "");
+  begin(new Round(text, model, isReader ? policy.value : ""), isReader && beside.checked);
+  if (isCoarse()) question.blur(); // the keyboard would hide the answer
+}
+
+/** One that the server has kept; the button for it goes away with it. */
+function askAgain(round) {
+  begin(round, false);
+  if (isCoarse()) view.element.scrollIntoView();
+  else question.focus();
+}
+
+function begin(round, isBeside) {
   round.ask(api);
-  if (isReader && beside.checked) round.askBeside(api);
+  if (isBeside) round.askBeside(api);
   store.add(round);
   speaker.clear();
   spoken = { round, sentences: new Sentences(), hasBegun: false, isOver: false };
-  if (matchMedia("(pointer: coarse)").matches) question.blur(); // the keyboard would hide the answer
   show(round);
 }
 

@@ -8,7 +8,7 @@ import { Run } from "./run.js";
 const when = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "short" });
 
 export class PastList {
-  /** `on.open(round)` is called with the one that is clicked, `on.fail(error, again)` with what went wrong. */
+  /** `on.open(round)` is called with the one that is clicked, `on.ask(round)` with one to ask, `on.fail(error, again)` with what went wrong. */
   constructor(element, api, on) {
     this.element = element;
     this.api = api;
@@ -54,6 +54,7 @@ export class PastList {
     const actions = make(
       "p",
       { class: "controls", hidden: true },
+      act("Ask again", "Ask this question again", () => this.askAgain(line.id)),
       act("Trace", "Save a trace for Perfetto", () => this.save(line.id, "trace", "trace.json")),
       act("Events", "Save the events", () => this.save(line.id, "jsonl", "jsonl")),
       act("Delete", "Delete this run", () => this.forget(line.id)),
@@ -65,6 +66,14 @@ export class PastList {
 
   open(id) {
     return this.attempt(async () => this.on.open(roundOf(await this.api.pastRun(id))), () => this.open(id));
+  }
+
+  /** The same messages to the same pipeline, as it is now. */
+  askAgain(id) {
+    return this.attempt(async () => {
+      const past = await this.api.pastRun(id);
+      this.on.ask(new Round(questionOf(past), await this.api.model(past.model), "", past.messages));
+    }, () => this.askAgain(id));
   }
 
   save(id, format, ending) {
@@ -105,6 +114,11 @@ export class PastList {
   }
 }
 
+function questionOf(past) {
+  const said = past.messages.filter((message) => message.role === "user").at(-1)?.content;
+  return typeof said === "string" ? said : past.question;
+}
+
 /** A round with one run, as the history has it. Who reads whom is seen from what was read. */
 function roundOf(past) {
   const { policy, agents } = past.stairstream;
@@ -114,8 +128,7 @@ function roundOf(past) {
   }
   const known = agents.map(({ name, model }) => ({ name, model, reads: reads.get(name) ?? [] }));
   const model = { id: past.pipeline, stairstream: { policy, answer: past.events[0].answer, agents: known } };
-  const said = past.messages.filter((message) => message.role === "user").at(-1)?.content ?? past.question;
-  const round = new Round(typeof said === "string" ? said : past.question, model, "");
+  const round = new Round(questionOf(past), model, "");
   round.pastId = past.id;
   const run = new Run("staircase", policy === "none" ? "Single model" : policy === "wait" ? "Wait" : `Staircase (${policy})`);
   run.askedAt = 0;

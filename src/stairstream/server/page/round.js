@@ -16,15 +16,16 @@ const CALM_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 500 : 1
 
 /** A question to a pipeline, as one run or as several side by side. */
 export class Round {
-  /** `model` is the pipeline as /v1/models describes it, `policy` "" for its own. */
-  constructor(question, model, policy) {
+  /** `model` is the pipeline as /v1/models describes it, `policy` "" for its own; `messages` are asked, if not just the question. */
+  constructor(question, model, policy, messages = [{ role: "user", content: question }]) {
     this.question = question;
+    this.messages = messages;
     this.pipeline = model.id;
     this.model = model.stairstream;
     this.policy = policy;
     this.runs = [];
     this.leaving = new AbortController();
-    this.pastId = null; // of a run that the server has kept: it can be looked at, and not asked again
+    this.pastId = null; // of a run that the server has kept
     this.reads = new Map(this.model.agents.map((agent) => [agent.name, agent.reads]));
     this.models = new Map(this.model.agents.map((agent) => [agent.name, agent.model]));
     this.changed = () => {};
@@ -47,8 +48,9 @@ export class Round {
 
   /** The same question to the same pipeline with `wait`, and to its answering model alone. */
   askBeside(api) {
-    if ((this.policy || this.model.policy) !== "wait") this.start(api, "wait", "Wait for all", `${this.pipeline}:wait`);
-    this.start(api, "single", "Single model", `${this.pipeline}:single`);
+    const [name] = this.pipeline.split(":"); // one that is asked again has its policy there
+    if ((this.policy || this.model.policy) !== "wait") this.start(api, "wait", "Wait for all", `${name}:wait`);
+    this.start(api, "single", "Single model", `${name}:single`);
   }
 
   async start(api, key, title, model) {
@@ -65,7 +67,7 @@ export class Round {
       lost: tell(() => (run.isLost = true)),
       back: tell(() => (run.isLost = false)),
     };
-    const body = { model, messages: [{ role: "user", content: this.question }] };
+    const body = { model, messages: this.messages };
     try {
       await follow(api, body, on, this.leaving.signal);
       run.totals ??= (await api.describe(run.id))?.stairstream ?? null;
