@@ -2,21 +2,25 @@
 
     python -m bench.train_memory                       smollm2-135m-instruct, 1,024 tokens, bfloat16 by autocast
     python -m bench.train_memory --tokens 2048 --turns 3 --threads 2
-    python -m bench.train_memory --rss none            the most memory of a process of its own, and nothing else
+    python -m bench.train_memory --turns 0             memory and bits alone; --time-only: the rest
+    python -m bench.train_memory --rss                 the most memory of the process, as Linux has it
 
-`full` computes all layers again, `attention` and `products` keep their results (products: and attention's), `layers`
-computes as few whole layers again as fit into half of what `none` needs, `auto` chooses by what was measured, for the
-same half. Target: `auto` at no more than 1.20 x `none`. Cases take turns; times are medians of forward and backward
-passes over that of `none` in the same turn. Bytes are those of tensors that are alive at a time, weights, gradients and
-moments apart.
+`full` computes all layers again, `products` keeps the results of matrix products and attention, `layers` computes as
+few whole layers again as fit into half of what `none` needs, `auto` chooses by what was measured, for the same half.
+Target: `auto` at no more than 1.20 x `none`. Cases take turns; times are medians of forward and backward passes over
+that of `none` in the same turn. Bytes are those of tensors that are alive at a time, weights, gradients and moments
+apart.
 """
 
 import argparse
+import ctypes
 import hashlib
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.endpoint import arguments
@@ -42,7 +46,7 @@ class Pass:
 
 
 def main() -> None:
-    args = _parse()
+    args, start_s = _parse(), time.monotonic()
     import torch
 
     torch.set_num_threads(args.threads)
@@ -51,14 +55,19 @@ def main() -> None:
     costs = _measure(network, args.tokens)
     cases = _make_cases(costs, row)
     if args.rss:
-        return _show_rss(network, row, cases[args.rss])
+        return _print_rss(network, row, cases)
     _print_ladder(costs, row)
-    _run(network, row, cases["none"])  # the first pass pays for what is made once
-    seen = {name: _look(network, row, levels) for name, levels in cases.items()}
+    if args.time_only:
+        _run(network, row, cases["none"])  # the first pass pays for what is made once
+    seen = {name: None if args.time_only else _look(network, row, levels) for name, levels in cases.items()}
     passes: dict[str, list[Pass]] = {name: [] for name in cases}
     for _ in range(args.turns):
+        turn_s = time.monotonic()
         for name, levels in cases.items():
             passes[name].append(_run(network, row, levels))
+        if 2 * time.monotonic() - turn_s - start_s > args.within_s:
+            break
+    print(f"{len(passes['none'])} turns\n")
     _print_table(costs, row, cases, seen, passes)
 
 
@@ -78,7 +87,7 @@ def _make_row(tokens: int) -> "Row":
     import torch
 
     from stairstream.train.data import Row
-    from stairstream.train.samples import Sample
+    from stairstream.train.sequences import Sample
 
     size = tokens // _SAMPLES
     is_trained = tuple(number % _LEARNED == 0 for number in range(size))
@@ -109,7 +118,6 @@ def _nll(network: Any, row: "Row") -> Any:
 
 def _make_cases(costs: "Costs", row: "Row") -> dict[str, "Sequence[Level]"]:
     """What each layer keeps, case by case."""
-    from stairstream.train.memory.costs import ATTENTION
     from stairstream.train.memory.planning import make_ladder, plan
 
     ladder = make_ladder(costs)
@@ -118,19 +126,22 @@ def _make_cases(costs: "Costs", row: "Row") -> dict[str, "Sequence[Level]"]:
     simple = replace(costs, layer=replace(costs.layer, operations=()))
     auto = plan(costs, ladder, row.num_tokens, row.num_trained, budget)
     layers = plan(simple, (least, most), row.num_tokens, row.num_trained, budget)
-    products = {one.key for one in costs.layer.operations if one.key == ATTENTION or "mm" in one.key[0]}
-
-    def keeping(keys: set[tuple[str, int]]) -> "Level":
-        some = [one for one in costs.layer.operations if one.key in keys]
-        size = sum((one.size for one in some), costs.layer.entry)
-        return replace(least, kept=frozenset(keys), size=size)
-
-    uniform = {"none": most, "products": keeping(products), "attention": keeping({ATTENTION}), "full": least}
+    uniform = {"none": most, "products": keep_products(costs), "full": least}
     return {
         **{name: [level] * costs.num_layers for name, level in uniform.items()},
         "layers": [(least, most)[level] for level in layers],
         "auto": [ladder[level] for level in auto],
     }
+
+
+def keep_products(costs: "Costs") -> "Level":
+    """The level that keeps the results of matrix products and attention."""
+    from stairstream.train.memory.costs import ATTENTION
+    from stairstream.train.memory.planning import Level
+
+    some = [one for one in costs.layer.operations if one.key == ATTENTION or "mm" in one.key[0]]
+    size = sum((one.size for one in some), costs.layer.entry)
+    return Level(kept=frozenset(one.key for one in some), size=size, ms=0)
 
 
 def _foretell(costs: "Costs", row: "Row", levels: "Sequence[Level]") -> float:
@@ -181,37 +192,46 @@ def _print_table(
     costs: "Costs",
     row: "Row",
     cases: "Mapping[str, Sequence[Level]]",
-    seen: Mapping[str, tuple[int, str]],
+    seen: Mapping[str, tuple[int, str] | None],
     passes: Mapping[str, Sequence[Pass]],
 ) -> None:
     print("| case | CPU s | CPU time / none | wall time / none | most MiB | of none | foretold MiB | same bits |")
     print("|---|---|---|---|---|---|---|---|")
-    whole, digest = seen["none"]
     for name, levels in cases.items():
-        mine, base, (most, found) = passes[name], passes["none"], seen[name]
-        cpu = statistics.median(one.cpu_s / other.cpu_s for one, other in zip(mine, base, strict=True))
-        wall = statistics.median(one.wall_s / other.wall_s for one, other in zip(mine, base, strict=True))
-        foretold = (_foretell(costs, row, levels) - costs.fixed) / _MIB
-        print(
-            f"| {name} | {statistics.median(one.cpu_s for one in mine):.2f} | {cpu:.3f} | {wall:.3f} | "
-            f"{most / _MIB:.0f} | {most / whole:.2f} | {foretold:.0f} | {'yes' if found == digest else 'NO'} |"
-        )
+        mine, base = passes[name], passes["none"]
+        cells = [name]
+        if mine:
+            pairs = list(zip(mine, base, strict=True))
+            cells.append(f"{statistics.median(one.cpu_s for one in mine):.2f}")
+            cells.append(f"{statistics.median(one.cpu_s / other.cpu_s for one, other in pairs):.3f}")
+            cells.append(f"{statistics.median(one.wall_s / other.wall_s for one, other in pairs):.3f}")
+        else:
+            cells += [""] * 3
+        foretold = f"{(_foretell(costs, row, levels) - costs.fixed) / _MIB:.0f}"
+        if (found := seen[name]) and (whole := seen["none"]):
+            is_same = "yes" if found[1] == whole[1] else "NO"
+            cells += [f"{found[0] / _MIB:.0f}", f"{found[0] / whole[0]:.2f}", foretold, is_same]
+        else:
+            cells += ["", "", foretold, ""]
+        print(f"| {' | '.join(cells)} |")
 
 
-def _show_rss(network: Any, row: "Row", levels: "Sequence[Level]") -> None:
+def _print_rss(network: Any, row: "Row", cases: "Mapping[str, Sequence[Level]]") -> None:
     """As Linux has it: the most since the peak so far was forgotten, less what was there then."""
-    import ctypes
-    from pathlib import Path
+    trim: Any = ctypes.CDLL(None).malloc_trim
+    print("| case | most MiB of the process, more than before |\n|---|---|")
+    _run(network, row, cases["full"])
+    for name in ("full", "products", "layers", "auto", "none"):  # from less to more: little is left behind
+        trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _read_status("VmRSS")
+        _run(network, row, cases[name])
+        print(f"| {name} | {_read_status('VmHWM') - before:.0f} |", flush=True)
 
-    def read(key: str) -> float:
-        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return int(lines[key].split()[0]) / 1024
 
-    ctypes.CDLL(None).malloc_trim(0)  # what measuring left behind
-    Path("/proc/self/clear_refs").write_text("5")
-    before = read("VmRSS")
-    _run(network, row, levels)
-    print(f"{read('VmHWM') - before:.0f} MiB")
+def _read_status(key: str) -> float:
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[key].split()[0]) / 1024
 
 
 def _parse() -> argparse.Namespace:
@@ -219,9 +239,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--within-s", type=float, default=math.inf, help="no turn begins that would end later")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--layers", type=int, help="only so many of the model's, to be done sooner")
-    parser.add_argument("--rss", choices=("none", "products", "attention", "full", "layers", "auto"))
+    parser.add_argument("--time-only", action="store_true", help="no memory, no bits")
+    parser.add_argument("--rss", action="store_true", help="memory as Linux has it, and nothing else")
     return parser.parse_args()
 
 
