@@ -14,18 +14,30 @@ import argparse
 import gc
 import importlib
 import os
+import random
 import statistics
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import transformers
 
 from bench.endpoint import arguments
 from bench.random_model import SIZES
-
-if TYPE_CHECKING:
-    from stairstream.train.data import Batch, Row
-    from stairstream.train.memory.planning import Level
-    from stairstream.train.processes import Processes
+from bench.train_memory import keep_products
+from stairstream.train.config import Memory, Parallel, Stage
+from stairstream.train.data import Batch, Place, Row
+from stairstream.train.memory import Planner, make_simple
+from stairstream.train.memory.applying import set_levels
+from stairstream.train.memory.planner import agree_on, measure_costs
+from stairstream.train.memory.planning import make_ladder, peak
+from stairstream.train.meters import measure_peak, peak_memory_gib
+from stairstream.train.parallelize import parallelize
+from stairstream.train.processes import Processes, open_processes
+from stairstream.train.sequences import Sample
+from stairstream.train.step import Size, make_optimizer, nll_of, train_step
 
 _WARM_STEPS = 3
 _CASES = ("none", "full", "selective", "auto", "none, compiled", "full, compiled", "auto, compiled")
@@ -33,9 +45,6 @@ _CASES = ("none", "full", "selective", "auto", "none, compiled", "full, compiled
 
 def main() -> None:
     args = _parse()
-    from stairstream.train.config import Parallel
-    from stairstream.train.processes import open_processes
-
     with open_processes(Parallel(dp=int(os.environ.get("WORLD_SIZE", "1")))) as processes:
         cases: dict[str, Callable[[], Any]] = {
             "transformers + Accelerate": lambda: _open_plain(args, processes, checkpoints=False),
@@ -49,12 +58,7 @@ def main() -> None:
             _show(name, args, processes, open_case)
 
 
-def _show(name: str, args: argparse.Namespace, processes: "Processes", open_case: Callable[[], Any]) -> None:
-    import torch
-
-    from stairstream.train.meters import measure_peak, peak_memory_gib
-    from stairstream.train.step import Size
-
+def _show(name: str, args: argparse.Namespace, processes: Processes, open_case: Callable[[], Any]) -> None:
     size, batch = Size.of(_make_network(args, processes)), _make_batch(args)
     gc.collect()
     if processes.device.type == "cuda":
@@ -77,17 +81,15 @@ def _show(name: str, args: argparse.Namespace, processes: "Processes", open_case
         )
 
 
-def _time(step: Callable[[], float], processes: "Processes") -> tuple[float, float]:
+def _time(step: Callable[[], float], processes: Processes) -> tuple[float, float]:
     start = time.perf_counter()
     loss = step()  # a number on the CPU: the device is done
     processes.wait_for_all()
     return time.perf_counter() - start, loss
 
 
-def _open_plain(args: argparse.Namespace, processes: "Processes", *, checkpoints: bool) -> Callable[[], float]:
+def _open_plain(args: argparse.Namespace, processes: Processes, *, checkpoints: bool) -> Callable[[], float]:
     """As people write it: a micro-batch of one row, bfloat16 by autocast, gradients exchanged behind the last."""
-    import torch
-
     library: Any = importlib.import_module("accelerate").Accelerator(
         mixed_precision="bf16",
         gradient_accumulation_steps=args.rows // processes.num_shares,
@@ -117,11 +119,7 @@ def _open_plain(args: argparse.Namespace, processes: "Processes", *, checkpoints
     return step
 
 
-def _open_ours(args: argparse.Namespace, processes: "Processes", name: str) -> Callable[[], float]:
-    from stairstream.train.config import Stage
-    from stairstream.train.parallelize import parallelize
-    from stairstream.train.step import make_optimizer, train_step
-
+def _open_ours(args: argparse.Namespace, processes: Processes, name: str) -> Callable[[], float]:
     way, _, compiled = name.partition(", ")
     network, batch = _make_network(args, processes), _make_batch(args)
     planner = _open_planner(network, batch, processes, way, is_compiled=bool(compiled))
@@ -135,17 +133,8 @@ def _open_ours(args: argparse.Namespace, processes: "Processes", name: str) -> C
     return step
 
 
-def _open_planner(network: Any, batch: "Batch", processes: "Processes", way: Any, *, is_compiled: bool) -> Any:
+def _open_planner(network: Any, batch: Batch, processes: Processes, way: Any, *, is_compiled: bool) -> Any:
     """`auto` has room for half of the activations of a network that computes nothing again."""
-    import torch
-
-    from bench.train_memory import keep_products
-    from stairstream.train.config import Memory
-    from stairstream.train.memory import Planner, make_simple
-    from stairstream.train.memory.planner import agree_on, measure_costs
-    from stairstream.train.memory.planning import make_ladder, peak
-    from stairstream.train.step import nll_of
-
     if way in ("none", "full"):
         return make_simple(Memory(way), network.config.num_hidden_layers, is_compiled=is_compiled)
 
@@ -157,29 +146,14 @@ def _open_planner(network: Any, batch: "Batch", processes: "Processes", way: Any
     tokens = row.num_tokens
     costs = agree_on(measure_costs(network, processes, run, tokens), processes)
     if way == "selective":
-        return _Uniform(keep_products(costs))
+        levels = [keep_products(costs)] * costs.num_layers
+        return SimpleNamespace(prepare=lambda network, _: set_levels(network, levels))
     whole = make_ladder(costs)[-1].size.at(tokens)
     needed = peak(costs, [whole] * costs.num_layers, tokens, row.num_trained)
     return Planner(Memory("gib"), costs, (needed + costs.fixed) / 2, is_compiled=is_compiled)
 
 
-class _Uniform:
-    """In a planner's place: all layers keep the same."""
-
-    def __init__(self, level: "Level") -> None:
-        self._level = level
-
-    def prepare(self, network: Any, _: "Row") -> None:
-        """As a planner does."""
-        from stairstream.train.memory.applying import set_levels
-
-        set_levels(network, [self._level] * network.config.num_hidden_layers)
-
-
-def _make_network(args: argparse.Namespace, processes: "Processes") -> Any:
-    import torch
-    import transformers
-
+def _make_network(args: argparse.Namespace, processes: Processes) -> Any:
     library: Any = transformers
     rope = {"rope_type": "default", "rope_theta": 500_000.0}
     config = library.LlamaConfig(
@@ -190,27 +164,18 @@ def _make_network(args: argparse.Namespace, processes: "Processes") -> Any:
         return library.LlamaForCausalLM(config).train()
 
 
-def _make_batch(args: argparse.Namespace) -> "Batch":
-    from stairstream.train.data import Batch, Place
-
+def _make_batch(args: argparse.Namespace) -> Batch:
     vocabulary = SIZES[args.size]["vocab_size"]
     return Batch(rows=tuple(_make_row(args.tokens, vocabulary, seed) for seed in range(args.rows)), after=Place())
 
 
-def _make_row(tokens: int, vocabulary: int, seed: int = 0) -> "Row":
+def _make_row(tokens: int, vocabulary: int, seed: int = 0) -> Row:
     """One sample, all of it learned, as plain transformers learns it."""
-    import random
-
-    from stairstream.train.data import Row
-    from stairstream.train.sequences import Sample
-
     ids = random.Random(seed).choices(range(vocabulary), k=tokens)
     return Row(samples=(Sample(ids=tuple(ids), is_trained=(True,) * tokens),))
 
 
-def _name(processes: "Processes") -> str:
-    import torch
-
+def _name(processes: Processes) -> str:
     return torch.cuda.get_device_name() if processes.device.type == "cuda" else "CPU"
 
 

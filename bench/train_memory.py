@@ -21,14 +21,22 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from bench.endpoint import arguments
-
-if TYPE_CHECKING:
-    from stairstream.train.data import Row
-    from stairstream.train.memory.costs import Costs
-    from stairstream.train.memory.planning import Level
+from stairstream.backends.torch.backend import find_torch_model
+from stairstream.backends.torch.load import read_network
+from stairstream.train.data import Row
+from stairstream.train.memory.applying import set_levels
+from stairstream.train.memory.costs import ATTENTION, Costs
+from stairstream.train.memory.live import LiveBytes
+from stairstream.train.memory.planner import measure_costs
+from stairstream.train.memory.planning import Level, make_ladder, peak, plan
+from stairstream.train.processes import Processes
+from stairstream.train.sequences import Sample
+from stairstream.train.step import cast, nll_of
 
 _MIB = 2**20
 _SAMPLES = 4
@@ -47,8 +55,6 @@ class Pass:
 
 def main() -> None:
     args, start_s = _parse(), time.monotonic()
-    import torch
-
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     network, row = _load(args.model, args.layers), _make_row(args.tokens)
@@ -72,9 +78,6 @@ def main() -> None:
 
 
 def _load(model: str, num_layers: int | None) -> Any:
-    from stairstream.backends.torch.backend import find_torch_model
-    from stairstream.backends.torch.load import read_network
-
     network, _ = read_network(find_torch_model(model), "float32")
     if num_layers:
         network.model.layers = network.model.layers[:num_layers]
@@ -83,43 +86,26 @@ def _load(model: str, num_layers: int | None) -> Any:
     return network.train()
 
 
-def _make_row(tokens: int) -> "Row":
-    import torch
-
-    from stairstream.train.data import Row
-    from stairstream.train.sequences import Sample
-
+def _make_row(tokens: int) -> Row:
     size = tokens // _SAMPLES
     is_trained = tuple(number % _LEARNED == 0 for number in range(size))
     ids = torch.randint(100, 40_000, (_SAMPLES, size)).tolist()
     return Row(samples=tuple(Sample(ids=tuple(one), is_trained=is_trained) for one in ids))
 
 
-def _measure(network: Any, tokens: int) -> "Costs":
-    import torch
-
-    from stairstream.train.memory.planner import measure_costs
-    from stairstream.train.processes import Processes
-
+def _measure(network: Any, tokens: int) -> Costs:
     processes = Processes(device=torch.device("cpu"))
     return measure_costs(network, processes, lambda size: _nll(network, _make_row(size)), tokens)
 
 
-def _nll(network: Any, row: "Row") -> Any:
-    import torch
-
-    from stairstream.train.processes import Processes
-    from stairstream.train.step import cast, nll_of
-
+def _nll(network: Any, row: Row) -> Any:
     device = torch.device("cpu")
     with cast(Processes(device=device), "bfloat16"):
         return nll_of(network, row, device)
 
 
-def _make_cases(costs: "Costs", row: "Row") -> dict[str, "Sequence[Level]"]:
+def _make_cases(costs: Costs, row: Row) -> dict[str, Sequence[Level]]:
     """What each layer keeps, case by case."""
-    from stairstream.train.memory.planning import make_ladder, plan
-
     ladder = make_ladder(costs)
     least, most = ladder[0], ladder[-1]
     budget = costs.fixed + (_foretell(costs, row, [most] * costs.num_layers) - costs.fixed) / 2
@@ -134,25 +120,18 @@ def _make_cases(costs: "Costs", row: "Row") -> dict[str, "Sequence[Level]"]:
     }
 
 
-def keep_products(costs: "Costs") -> "Level":
+def keep_products(costs: Costs) -> Level:
     """The level that keeps the results of matrix products and attention."""
-    from stairstream.train.memory.costs import ATTENTION
-    from stairstream.train.memory.planning import Level
-
     some = [one for one in costs.layer.operations if one.key == ATTENTION or "mm" in one.key[0]]
     size = sum((one.size for one in some), costs.layer.entry)
     return Level(kept=frozenset(one.key for one in some), size=size, ms=0)
 
 
-def _foretell(costs: "Costs", row: "Row", levels: "Sequence[Level]") -> float:
-    from stairstream.train.memory.planning import peak
-
+def _foretell(costs: Costs, row: Row, levels: Sequence[Level]) -> float:
     return peak(costs, [level.size.at(row.num_tokens) for level in levels], row.num_tokens, row.num_trained)
 
 
-def _run(network: Any, row: "Row", levels: "Sequence[Level]") -> Pass:
-    from stairstream.train.memory.applying import set_levels
-
+def _run(network: Any, row: Row, levels: Sequence[Level]) -> Pass:
     set_levels(network, levels)
     for one in network.parameters():
         one.grad.zero_()
@@ -162,10 +141,8 @@ def _run(network: Any, row: "Row", levels: "Sequence[Level]") -> Pass:
     return Pass(loss=float(nll.detach()), cpu_s=time.process_time() - cpu_s, wall_s=time.perf_counter() - wall_s)
 
 
-def _look(network: Any, row: "Row", levels: "Sequence[Level]") -> tuple[int, str]:
+def _look(network: Any, row: Row, levels: Sequence[Level]) -> tuple[int, str]:
     """The most bytes, and a digest of loss and gradients."""
-    from stairstream.train.memory.live import LiveBytes
-
     with LiveBytes() as live:
         done = _run(network, row, levels)
     digest = hashlib.sha256(repr(done.loss).encode())
@@ -174,9 +151,7 @@ def _look(network: Any, row: "Row", levels: "Sequence[Level]") -> tuple[int, str
     return live.most, digest.hexdigest()
 
 
-def _print_ladder(costs: "Costs", row: "Row") -> None:
-    from stairstream.train.memory.planning import make_ladder
-
+def _print_ladder(costs: Costs, row: Row) -> None:
     print(f"{costs.num_layers} layers, {row.num_tokens} tokens, {row.num_trained} learned\n")
     print("| of a layer, kept besides its input | MiB | CPU ms computed again |\n|---|---|---|")
     before: frozenset[Any] = frozenset()
@@ -189,9 +164,9 @@ def _print_ladder(costs: "Costs", row: "Row") -> None:
 
 
 def _print_table(
-    costs: "Costs",
-    row: "Row",
-    cases: "Mapping[str, Sequence[Level]]",
+    costs: Costs,
+    row: Row,
+    cases: Mapping[str, Sequence[Level]],
     seen: Mapping[str, tuple[int, str] | None],
     passes: Mapping[str, Sequence[Pass]],
 ) -> None:
@@ -216,7 +191,7 @@ def _print_table(
         print(f"| {' | '.join(cells)} |")
 
 
-def _print_rss(network: Any, row: "Row", cases: "Mapping[str, Sequence[Level]]") -> None:
+def _print_rss(network: Any, row: Row, cases: Mapping[str, Sequence[Level]]) -> None:
     """As Linux has it: the most since the peak so far was forgotten, less what was there then."""
     trim: Any = ctypes.CDLL(None).malloc_trim
     print("| case | most MiB of the process, more than before |\n|---|---|")

@@ -1,0 +1,61 @@
+"""Layers that are compiled learn the same, and keep a share of what their compiler would keep."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from stairstream.train.config import Memory  # noqa: E402
+from stairstream.train.memory import make_simple  # noqa: E402
+from stairstream.train.memory.live import storages_of  # noqa: E402
+from stairstream.train.step import nll_of  # noqa: E402
+from tests.backends.torch.tiny import make_network  # noqa: E402
+from tests.train.recorded import make_config, write_data  # noqa: E402
+from tests.train.tiny import CPU, make_row, run_alone  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler warns of its own parts
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_of_compiled_layers_learns_what_others_learn(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    stage = {"steps": 3, "epochs": None}
+    _, plain = run_alone(make_config(tmp_path, stage, output=str(tmp_path / "plain")))
+    _, compiled = run_alone(make_config(tmp_path, stage, output=str(tmp_path / "compiled"), compile=True))
+    assert [one.loss for one in compiled] == pytest.approx([one.loss for one in plain], rel=1e-4)
+
+
+def count_kept(network: Any) -> int:
+    """Bytes that a pass keeps, weights apart."""
+    weights = {storage.data_ptr() for storage in storages_of(list(network.parameters()))}
+    found = dict[int, int]()
+
+    def keep(tensor: Any) -> Any:
+        for storage in storages_of(tensor):
+            if storage.data_ptr() not in weights:
+                found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        kept: Any = nll_of(network, make_row(32, 32), CPU)
+    kept.backward()
+    return sum(found.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_smaller_share_keeps_less() -> None:
+    network, kept = make_network(1).train(), []
+    planner = make_simple(Memory("none"), 2, is_compiled=True)
+    for layer in network.model.layers:
+        layer.compile(backend="aot_eager_decomp_partition")  # it divides the work as inductor does, and is quicker
+    for share in (4, 2, 0):
+        planner._set(network, [planner.ladder[share]] * 2)
+        kept.append(count_kept(network))
+    assert kept == sorted(kept, reverse=True)
+    assert kept[2] < kept[1] < kept[0]
+    torch.compiler.reset()
