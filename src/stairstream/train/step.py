@@ -39,6 +39,7 @@ def make_optimizer(network: Any, stage: Stage) -> torch.optim.Optimizer:
         {"params": [one for one in parameters if one.dim() >= 2], "weight_decay": stage.weight_decay},
         {"params": [one for one in parameters if one.dim() < 2], "weight_decay": 0.0},
     ]
+    groups = [group for group in groups if group["params"]]  # adapters are all matrices
     is_split = any(isinstance(one, DTensor) for one in parameters)
     return torch.optim.AdamW(groups, lr=stage.lr, betas=_BETAS, foreach=False if is_split else None)
 
