@@ -134,8 +134,8 @@ def test_a_section_of_the_layers_keeps_its_share() -> None:
 def test_a_budget_below_the_weights_is_refused() -> None:
     network = make_network(1).train()
     with pytest.raises(ConfigError, match=r"moments alone need .* GiB in each process"):
-        open_planner(Memory("gib", 1e-6), network, ALONE, run_on(network))
-    planner = open_planner(Memory("auto"), network, ALONE, run_on(network))
+        open_planner(Memory("gib", 1e-6), network, ALONE, run_on(network), most_tokens=64)
+    planner = open_planner(Memory("auto"), network, ALONE, run_on(network), most_tokens=64)
     assert {planner.ladder[level].kept for level in planner.levels(make_row(50))} == {None}
 
 
@@ -166,5 +166,5 @@ def test_a_step_that_runs_out_of_memory_is_repeated_with_more_computed_again() -
 def test_full_and_none_ask_nothing_of_the_row() -> None:
     network = make_network(1).train()
     for word, level in (("none", 1), ("full", 0)):
-        planner = open_planner(Memory(word), network, ALONE, run_on(network))  # type: ignore[arg-type]
+        planner = open_planner(Memory(word), network, ALONE, run_on(network), most_tokens=64)  # type: ignore[arg-type]
         assert planner.levels(Row(samples=make_row(500).samples)) == (level, level)

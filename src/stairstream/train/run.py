@@ -141,7 +141,8 @@ def _open_planner(network: Any, config: TrainConfig, processes: Processes) -> Pl
         with cast(alone, config.precision):
             return nll_of(network, Row(samples=samples), processes.device)
 
-    return open_planner(config.memory, network, processes, run, is_compiled=config.compile)
+    most_tokens = max(stage.sequence_tokens for stage in config.stages)
+    return open_planner(config.memory, network, processes, run, most_tokens=most_tokens, is_compiled=config.compile)
 
 
 def _make_sample(num_tokens: int) -> Sample:

@@ -21,7 +21,7 @@ from stairstream.train.memory.planning import full_of, make_compiled_ladder, mak
 from stairstream.train.parallelize import layers_of
 from stairstream.train.processes import Processes
 
-_PROBE_TOKENS = 1024
+_MOST_PROBED = 1024
 _STATE_BYTES = 16
 """Of a parameter that is learned, in float32: itself, its gradient, two moments."""
 _SAFE_SHARE = 0.9
@@ -77,14 +77,23 @@ def make_simple(memory: Memory, num_layers: int, *, is_compiled: bool = False) -
     return Planner(memory, Costs(num_layers=num_layers), math.inf, is_compiled=is_compiled)
 
 
-def open_planner(memory: Memory, network: Any, processes: Processes, run: Run, *, is_compiled: bool = False) -> Planner:
+def open_planner(
+    memory: Memory,
+    network: Any,
+    processes: Processes,
+    run: Run,
+    *,
+    most_tokens: int,
+    is_compiled: bool = False,
+) -> Planner:
     """Measure a network that is not compiled yet; `run` computes a row of so many tokens, as training does.
 
+    `most_tokens` is the length of the longest row: bytes are foretold for any length, times for those like it.
     Raises ConfigError if the weights alone need more than the budget.
     """
     if memory.wanted in ("none", "full"):
         return make_simple(memory, len(layers_of(network)), is_compiled=is_compiled)
-    costs = agree_on(measure_costs(network, processes, run), processes)
+    costs = agree_on(measure_costs(network, processes, run, min(most_tokens, _MOST_PROBED)), processes)
     found = _find_memory(processes.device) * _SAFE_SHARE if memory.wanted == "auto" else memory.gib * _GIB
     budget = processes.least(found)
     if costs.fixed > budget:
@@ -95,7 +104,7 @@ def open_planner(memory: Memory, network: Any, processes: Processes, run: Run, *
     return Planner(memory, costs, budget, is_compiled=is_compiled)
 
 
-def measure_costs(network: Any, processes: Processes, run: Run, probe_tokens: int = _PROBE_TOKENS) -> Costs:
+def measure_costs(network: Any, processes: Processes, run: Run, probe_tokens: int) -> Costs:
     """What a network, whole or arranged, keeps for its backward pass."""
     config = network.config
     return Costs(
@@ -143,4 +152,5 @@ def _find_memory(device: torch.device) -> float:
     except OSError:
         return os.sysconf("SC_PHYS_PAGES") * page / 2
     values = dict(line.split(":", 1) for line in lines)
-    return float(values["MemAvailable"].split()[0]) * 1024
+    ours = int(Path("/proc/self/statm").read_text().split()[1]) * page  # weights are there already, and count as fixed
+    return float(values["MemAvailable"].split()[0]) * 1024 + ours
