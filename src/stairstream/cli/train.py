@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
@@ -28,7 +28,9 @@ _NEEDED = ("torch", "transformers", "gguf")
 def train(file: Path, *, dry_run: bool, num_samples: int) -> None:
     """Train as a configuration says. Raises ConfigError for what can't be, before a model is loaded."""
     config = load_train_config(file)
-    check_installed()
+    check_installed(_NEEDED)
+    if config.lora is not None:
+        check_installed(("peft",))
     if dry_run:
         show_samples(config, num_samples)
         return
@@ -73,9 +75,9 @@ def say_metrics(metrics: "Metrics") -> str:
     return "  ".join(parts)
 
 
-def check_installed() -> None:
+def check_installed(packages: Iterable[str]) -> None:
     """Raise MissingExtra where what training needs is not there."""
-    for package in _NEEDED:
+    for package in packages:
         if importlib.util.find_spec(package) is None:
             raise MissingExtra(f"train needs {package}; install it with: pip install 'stairstream[train]'")
 
