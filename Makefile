@@ -6,11 +6,22 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 comma := ,
 
-.PHONY: demo test test-slow check format install clean
+.PHONY: demo train-demo test test-slow check format install clean
 
 demo: install
 	$(BIN)/stairstream pull
 	$(BIN)/stairstream demo
+
+RUN := runs/aggregator
+PROBE := --data $(RUN)/held_out.jsonl --limit 60 --policy first_chunk=16 --layout rounds --layout insert --layout grouped
+
+train-demo:
+	$(MAKE) install EXTRAS=dev,train,eval
+	$(BIN)/stairstream pull
+	$(BIN)/stairstream train examples/train_aggregator.yaml
+	$(BIN)/stairstream eval retention $(PROBE) --out $(RUN)/before
+	$(BIN)/stairstream eval retention $(PROBE) --model $(RUN)/model --out $(RUN)/after
+	$(BIN)/python -m bench.training --run $(RUN) --before $(RUN)/before --after $(RUN)/after
 
 test: install
 	$(BIN)/pytest -m "not slow"
