@@ -27,6 +27,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.tensor import DTensor
 
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import TrainConfig
@@ -65,6 +66,7 @@ class Checkpoints:
         self._processes = processes
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future[None] | None = None
+        self._copies: dict[str, Tensor] = {}
         # what writes agrees with the others in a group of its own, while the steps go on
         self._group = None if processes.mesh is None else dist.new_group(backend="gloo")
         token = [secrets.token_hex(4)]  # processes of a run that was killed may still write
@@ -105,7 +107,7 @@ class Checkpoints:
         self.wait()
         weights = get_model_state_dict(network, options=self._options)
         moments = get_optimizer_state_dict(network, optimizer, options=_BY_NAME)
-        copies = {_WEIGHTS: _copy(weights), _MOMENTS: _copy(moments)}
+        copies = {_WEIGHTS: self._copy(weights, _WEIGHTS), _MOMENTS: self._copy(moments, _MOMENTS)}
         self._writing = self._thread.submit(self._write, copies, standing)
 
     def wait(self) -> None:
@@ -117,6 +119,25 @@ class Checkpoints:
     def close(self) -> None:
         """As wait, whatever comes of it."""
         self._thread.shutdown()
+
+    def _copy(self, state: Any, path: str) -> Any:
+        """The same with other tensors, on the CPU: those that are trained change while it is written.
+
+        They are kept for the next time, as getting memory takes as long as filling it.
+        """
+        match state:
+            case Tensor():
+                if path not in self._copies:
+                    self._copies[path] = state.detach().to("cpu", copy=True)
+                else:
+                    _own_part(self._copies[path]).copy_(_own_part(state))
+                return self._copies[path]
+            case dict():
+                return {key: self._copy(value, f"{path}/{key}") for key, value in state.items()}
+            case list():
+                return [self._copy(value, f"{path}/{number}") for number, value in enumerate(state)]
+            case _:
+                return state
 
     def _write(self, copies: Mapping[str, Any], standing: Standing) -> None:
         """Write a checkpoint beside the others, then point to it: a process that dies leaves the one before."""
@@ -196,17 +217,9 @@ def hold_folder(folder: Path) -> Iterator[None]:
         yield
 
 
-def _copy(state: Any) -> Any:
-    """The same with tensors of its own on the CPU: those that are trained change while it is written."""
-    match state:
-        case Tensor():
-            return state.detach().to("cpu", copy=True)
-        case dict():
-            return {key: _copy(value) for key, value in state.items()}
-        case list():
-            return [_copy(value) for value in state]
-        case _:
-            return state
+def _own_part(tensor: Tensor) -> Tensor:
+    """What this process has of it."""
+    return tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor.detach()
 
 
 def _say_why(exc: OSError | CheckpointException) -> str:
