@@ -19,6 +19,6 @@ def test_processes_that_keep_some_results_learn_what_one_learns(tmp_path: Path, 
     write_data(tmp_path)
     stage = {"steps": 2, "epochs": None}
     _, said = run_alone(make_config(tmp_path, stage, output=str(tmp_path / "one"), memory="none"))
-    some = 0.0058  # GiB: less than everything, more than inputs alone
+    some = 0.0065  # GiB: less than everything, more than inputs alone
     config = make_config(tmp_path, stage, output=str(tmp_path / "several"), parallel=parallel, memory=some)
     assert run_together(config, tmp_path) == pytest.approx([one.loss for one in said], rel=1e-5)

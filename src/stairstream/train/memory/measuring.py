@@ -61,7 +61,7 @@ def _see_layer(network: Any, run: Run, tokens: int) -> _Seen:
 
     def look(function: Any, *args: Any) -> Any:
         with torch.enable_grad():
-            found.append(_see(function, args))
+            found.append(_see(layer, function, args))
         return function(*args)
 
     before = layer.gradient_checkpointing
@@ -72,10 +72,10 @@ def _see_layer(network: Any, run: Run, tokens: int) -> _Seen:
     return found[0]
 
 
-def _see(function: Any, args: Sequence[Any]) -> _Seen:
+def _see(layer: Any, function: Any, args: Sequence[Any]) -> _Seen:
     inside = [one.detach().requires_grad_(one.is_floating_point()) for one in args if isinstance(one, Tensor)]
     entry = sum(one.untyped_storage().nbytes() for one in inside)
-    whole = entry + _count_kept(function, inside)
+    whole = entry + _count_kept(layer, function, inside)
     torch.clear_autocast_cache()  # in a train step, weights are cast again by the time a layer is computed again
     again, live = _Watch(inside[0].device), LiveBytes()
     with live:
@@ -88,10 +88,10 @@ def _see(function: Any, args: Sequence[Any]) -> _Seen:
     return _Seen(whole=whole, entry=entry, work=entry + live.most, results=again.results)
 
 
-def _count_kept(function: Any, args: Sequence[Tensor]) -> int:
+def _count_kept(layer: Any, function: Any, args: Sequence[Tensor]) -> int:
     """Bytes that a pass keeps apart from weights and what it was given."""
-    given = {storage.data_ptr() for storage in storages_of((args, list(function.args), function.keywords))}
-    given |= {storage.data_ptr() for storage in storages_of(list(function.args[0].parameters()))}
+    given = {storage.data_ptr() for storage in storages_of((args, function.keywords))}
+    given |= {storage.data_ptr() for storage in storages_of(list(layer.parameters()))}
     found = dict[int, int]()
 
     def keep(tensor: Tensor) -> Tensor:
