@@ -9,9 +9,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
-from stairstream.core.errors import ConfigError  # noqa: E402
+from stairstream.cli.train import check_installed  # noqa: E402
+from stairstream.core.errors import ConfigError, MissingExtra  # noqa: E402
 from stairstream.train.config import Lora  # noqa: E402
 from stairstream.train.lora import add_adapters, find_targets, identify_base, merge  # noqa: E402
+from stairstream.train.step import Size  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
 from tests.train.recorded import make_config, write_data  # noqa: E402
 from tests.train.test_processes import exported, run_together  # noqa: E402
@@ -35,6 +37,7 @@ def test_adapters_begin_as_if_they_were_not_there_and_alone_learn() -> None:
     learning = [name for name, weight in network.named_parameters() if weight.requires_grad]
     assert learning and all(".lora_" in name for name in learning)
     assert {name.split(".")[-4] for name in learning} == {"q_proj", "down_proj"}
+    assert (Size.of(make_network()).passes, Size.of(network).passes) == (3, 2)
     assert base == identify_base(make_network())
     assert base != identify_base(make_network(1))
 
@@ -68,6 +71,17 @@ def test_targets_that_are_not_there_are_named() -> None:
     ):
         find_targets(make_network(), Lora(targets=("qproj",)))
     assert find_targets(make_network(), Lora(targets=("self_attn.q_proj",))) == ["self_attn.q_proj"]
+
+
+def test_adapters_beside_split_layers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"lora: works with data parallelism only; let parallel.tp and parallel.pp be"
+    ):
+        make_config(tmp_path, lora={}, parallel={"tp": 2})
+    with pytest.raises(
+        MissingExtra, match=r"train needs not_there; install it with: pip install 'stairstream\[train\]'"
+    ):
+        check_installed(["not_there"])
 
 
 @pytest.mark.slow

@@ -155,11 +155,15 @@ def cast(processes: Processes, precision: Precision) -> AbstractContextManager[A
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How much a network computes: parameters of its layers and its head, and attention's part per pair of tokens."""
+    """How much a network computes: parameters of its layers and its head, and attention's part per pair of tokens.
+
+    A weight is used in three passes (forward, and backward for its input and itself), or in two if it does not learn.
+    """
 
     inner: int
     head: int
     attention: int
+    passes: int = 3
 
     @classmethod
     def of(cls, network: Any) -> "Size":
@@ -170,9 +174,11 @@ class Size:
         inner: int = sum(one.numel() for one in network.parameters()) - embedding * (1 if is_tied else 2)
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         width: int = config.num_attention_heads * head_size
-        return cls(inner=inner, head=embedding, attention=config.num_hidden_layers * width)
+        passes = 3 if network.get_input_embeddings().weight.requires_grad else 2
+        return cls(inner=inner, head=embedding, attention=config.num_hidden_layers * width, passes=passes)
 
     def count_flops(self, batch: Batch) -> int:
         """Of a forward and a backward pass, as usually counted: nothing twice, no element-wise work."""
         pairs = sum(len(sample.ids) ** 2 for row in batch.rows for sample in row.samples)  # half of them are masked
-        return 6 * (self.inner * batch.num_tokens + self.head * batch.num_trained + self.attention * pairs)
+        weights = self.inner * batch.num_tokens + self.head * batch.num_trained
+        return 2 * self.passes * weights + 6 * self.attention * pairs

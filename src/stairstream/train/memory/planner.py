@@ -24,6 +24,8 @@ from stairstream.train.processes import Processes
 _MOST_PROBED = 1024
 _STATE_BYTES = 16
 """Of a parameter that is learned, in float32: itself, its gradient, two moments."""
+_COPY_BYTES = 12
+"""Of it on a CPU: itself and its moments once more, for a checkpoint that is written beside the steps."""
 _SAFE_SHARE = 0.9
 _LESS_AFTER_FAILURE = 0.85
 _GIB = 2**30
@@ -132,12 +134,12 @@ def agree_on(costs: Costs, processes: Processes) -> Costs:
 
 def _count_state(network: Any, processes: Processes) -> float:
     """Bytes of this process's weights, and of what is learned of them."""
-    count = 0.0
+    count, learned = 0.0, _STATE_BYTES + (_COPY_BYTES if processes.device.type == "cpu" else 0)
     for one in network.parameters():
         mine, shares = (
             (one.to_local(), 1) if isinstance(one, DTensor) else (one, processes.num_shares * processes.num_sections)
         )
-        count += mine.numel() * (_STATE_BYTES if one.requires_grad else mine.element_size()) / shares
+        count += mine.numel() * (learned if one.requires_grad else mine.element_size()) / shares
     return count
 
 
