@@ -26,7 +26,6 @@ def read(stage: dict[str, Any] | None = None, **keys: Any) -> Any:
         ({"grwoth": 2}, {}, "t.yaml: stages[0].grwoth: unknown key; did you mean 'growth'?"),
         ({"layouts": {"round": 1}}, {}, "t.yaml: stages[0].layouts.round: unknown key; did you mean 'rounds'?"),
         ({"layouts": "quoted"}, {}, "layouts.quoted: is not trained by itself; train grouped"),
-        ({"layouts": "insert"}, {"parallel": {"pp": 2}}, "parallel.pp: must be 1 where a stage has the layout insert"),
         ({"epochs": 2}, {}, "stages[0].steps: or epochs must be given, one of the two"),
         ({"first_chunk": [64, 8]}, {}, "must go from a number to a larger one, not from 64 to 8"),
         ({"first_chunk": "inf"}, {}, "stages[0].first_chunk: must be whole numbers of at least 1; for samples that"),

@@ -35,8 +35,8 @@ def find_rotary(network: Any, name: str) -> Rotary:
     """The rotary embedding of a model of transformers. Raises ModelUnusable where it has none that can be moved."""
     base = network.base_model
     rotary = getattr(base, "rotary_emb", None)
-    layers = getattr(base, "layers", None)
-    attention = getattr(layers[0], "self_attn", None) if layers else None
+    layers = getattr(base, "layers", None) or ()  # in training, some may be in other processes
+    attention = next((layer.self_attn for layer in layers if hasattr(layer, "self_attn")), None)
     apply = getattr(sys.modules[type(attention).__module__], "apply_rotary_pos_emb", None)
     if rotary is None or attention is None or apply is None:
         raise refuse(name, "it has no rotary position embedding of a kind known here")
