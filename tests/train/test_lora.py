@@ -1,5 +1,6 @@
 """Adapters: they alone learn and are kept, and what is exported computes what was trained."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,19 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
+from torch.distributed.checkpoint import FileSystemReader  # noqa: E402
+
 from stairstream.cli.train import check_installed  # noqa: E402
 from stairstream.core.errors import ConfigError, MissingExtra  # noqa: E402
+from stairstream.train.checkpoints import Checkpoints, Standing  # noqa: E402
 from stairstream.train.config import Lora  # noqa: E402
 from stairstream.train.lora import add_adapters, find_targets, identify_base, merge  # noqa: E402
-from stairstream.train.step import Size  # noqa: E402
+from stairstream.train.step import Size, make_optimizer  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
 from tests.train.recorded import make_config, write_data  # noqa: E402
 from tests.train.test_processes import exported, run_together  # noqa: E402
 from tests.train.test_run import losses, run_until  # noqa: E402
-from tests.train.tiny import make_start, run_alone  # noqa: E402
+from tests.train.tiny import ALONE, make_start, run_alone  # noqa: E402
 
 STAGE = {"steps": 4, "epochs": None}
 LORA = {"rank": 4, "alpha": 8}
@@ -82,6 +86,17 @@ def test_adapters_beside_split_layers_are_refused(tmp_path: Path) -> None:
         MissingExtra, match=r"train needs not_there; install it with: pip install 'stairstream\[train\]'"
     ):
         check_installed(["not_there"])
+
+
+@pytest.mark.slow
+def test_checkpoints_hold_adapters_alone_also_where_weights_are_tied(tmp_path: Path) -> None:
+    network, config = make_network(tie_word_embeddings=True), make_config(tmp_path)
+    add_adapters(network, Lora(rank=4), "float32")
+    with closing(Checkpoints(config, ALONE, "base")) as checkpoints:
+        checkpoints.save(network, make_optimizer(network, config.stages[0]), Standing(step=1))
+    folder = config.folder / "checkpoints" / "00-0000001" / "weights"
+    names = set(FileSystemReader(folder).read_metadata().state_dict_metadata)
+    assert names == {name for name, weight in network.named_parameters() if weight.requires_grad}
 
 
 @pytest.mark.slow

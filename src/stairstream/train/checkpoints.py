@@ -91,7 +91,7 @@ class Checkpoints:
     def load_weights(self, network: Any) -> None:
         """Put the latest checkpoint's weights into a network; without one it stays as it is."""
         if (folder := self._latest()) is not None:
-            weights = get_model_state_dict(network, options=self._options)
+            weights = self._weights(network)
             self._read(weights, folder / _WEIGHTS)
             set_model_state_dict(network, weights, options=self._options)
 
@@ -105,7 +105,7 @@ class Checkpoints:
     def save(self, network: Any, optimizer: torch.optim.Optimizer, standing: Standing) -> None:
         """Copy everything to the CPU and write it beside the steps that follow; the save before is waited for."""
         self.wait()
-        weights = get_model_state_dict(network, options=self._options)
+        weights = self._weights(network)
         moments = get_optimizer_state_dict(network, optimizer, options=_BY_NAME)
         copies = {_WEIGHTS: self._copy(weights, _WEIGHTS), _MOMENTS: self._copy(moments, _MOMENTS)}
         self._writing = self._thread.submit(self._write, copies, standing)
@@ -119,6 +119,13 @@ class Checkpoints:
     def close(self) -> None:
         """As wait, whatever comes of it."""
         self._thread.shutdown()
+
+    def _weights(self, network: Any) -> dict[str, Any]:
+        """Those that learn. PyTorch leaves out a tied weight that does not by one of its two names only."""
+        learning = {name for name, one in network.named_parameters() if one.requires_grad}
+        weights = get_model_state_dict(network, options=self._options)
+        is_all = not self._options.ignore_frozen_params
+        return {name: one for name, one in weights.items() if is_all or name in learning}
 
     def _copy(self, state: Any, path: str) -> Any:
         """The same with other tensors, on the CPU: those that are trained change while it is written.
