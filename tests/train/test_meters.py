@@ -13,7 +13,14 @@ from stairstream.train.meters import Metrics, MetricsFile  # noqa: E402
 
 
 def make_metrics(step: int, loss: float) -> Metrics:
-    zeros: dict[str, Any] = {"grad_norm": 0.5, "lr": 0.25, "step_s": 1.0, "tokens_per_s": 64.0, "mfu": 0.125, "memory_gib": 2.0}
+    zeros: dict[str, Any] = {
+        "grad_norm": 0.5,
+        "lr": 0.25,
+        "step_s": 1.0,
+        "tokens_per_s": 64.0,
+        "mfu": 0.125,
+        "memory_gib": 2.0,
+    }
     counts: dict[str, Any] = {"stage_number": 0, "tokens": 64, "trained_tokens": 32}
     return Metrics(stage="one", step=step, progress=0.0, loss=loss, left_s=None, **counts, **zeros)
 
