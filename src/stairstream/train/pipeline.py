@@ -4,6 +4,7 @@ A section has the whole network's names; where the layers of others were, it han
 Legend: R rows, T tokens of each of them, N the most that one of them learns, V vocabulary.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -44,6 +45,8 @@ def keep_section(network: Any, section: int, count: int) -> None:
     is_last = section == count - 1
     if not is_last:
         base.norm, network.lm_head = _hand_on(), _hand_on()
+        # what it hands on is a view of all hidden states, which nobody changes in place
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
     if section > 0:
         if not (is_last and network.config.tie_word_embeddings):
             base.embed_tokens = _hand_on()
