@@ -105,3 +105,11 @@ def test_data_without_what_is_wanted_is_one_clear_line(tmp_path: Path) -> None:
         split_prompts(make_config(tmp_path, proposers=["a", "c"]))
     with pytest.raises(ConfigError, match="has 12 prompts and 12 are held out; nothing is left"):
         split_prompts(make_config(tmp_path, held_out=12))
+
+
+@pytest.mark.parametrize("length", [{"epochs": None, "steps": 3}, {"epochs": 2}, {"epochs": 0.2}])
+def test_rows_too_short_for_every_sample_are_one_clear_line(tmp_path: Path, length: dict[str, float | None]) -> None:
+    write_data(tmp_path)
+    stream = open_stream(make_config(tmp_path, {"sequence_tokens": 4, "batch_tokens": 8, **length}))
+    with pytest.raises(ConfigError, match=r"stage 'stairs': no sample has a word to learn within .* \(4\)"):
+        next(stream.batches(Place()))

@@ -154,15 +154,30 @@ class Stream:
             yield Batch(rows=(*rows, *[EMPTY_ROW] * (self._stage.num_rows - len(rows))), after=after)
 
     def samples(self, place: Place) -> Iterator[Drawn]:
-        """Samples from a place on, cut where they are longer than a row; what then has nothing to learn is left out."""
+        """Samples from a place on, cut where they are longer than a row; what then has nothing to learn is left out.
+
+        Raises ConfigError behind a pass that has left out everything: a stage that counts steps would never end.
+        """
         while self._epochs is None or place.epoch < self._epochs:
-            for number, prompt in enumerate(self._shuffled(place.epoch)):
-                if self._epochs is not None and place.epoch + number / len(self._split.trained) >= self._epochs:
-                    return
-                if number >= place.prompt:
-                    first = place.part if number == place.prompt else 0
-                    yield from self._draw(prompt, Place(epoch=place.epoch, prompt=number), first)
+            is_empty = place == Place(epoch=place.epoch)
+            for drawn in self._draw_pass(place):
+                is_empty = False
+                yield drawn
+            if is_empty:
+                raise ConfigError(
+                    f"stage {self._stage.name!r}: no sample has a word to learn within sequence_tokens "
+                    f"({self._stage.sequence_tokens}); give it more"
+                )
             place = Place(epoch=place.epoch + 1)
+
+    def _draw_pass(self, place: Place) -> Iterator[Drawn]:
+        """What is left of a pass over the prompts."""
+        for number, prompt in enumerate(self._shuffled(place.epoch)):
+            if self._epochs is not None and place.epoch + number / len(self._split.trained) >= self._epochs:
+                return
+            if number >= place.prompt:
+                first = place.part if number == place.prompt else 0
+                yield from self._draw(prompt, Place(epoch=place.epoch, prompt=number), first)
 
     def _draw(self, prompt: RecordedPrompt, place: Place, first_part: int) -> Iterator[Drawn]:
         dice = random.Random(f"{self._config.seed}/{self._stage.name}/{place.epoch}/{prompt.id}")
