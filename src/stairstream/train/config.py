@@ -247,6 +247,8 @@ def read_train_config(raw: object, file: str) -> TrainConfig:
             raise (where / "stages" / number / "name").error(f"{show(name)} is there twice")
     if config.lora is not None and config.parallel.num_processes > config.parallel.dp:
         raise (where / "lora").error("works with data parallelism only; let parallel.tp and parallel.pp be 1")
+    if config.lora is not None and config.compile:
+        raise (where / "lora").error("does not work with compiled layers yet; leave compile out")
     for number, stage in enumerate(config.stages):
         if stage.num_rows % config.parallel.dp:
             raise (where / "stages" / number / "batch_tokens").error(
