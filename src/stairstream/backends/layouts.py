@@ -12,8 +12,10 @@ def choose_layout(context: Context, capability: Capability) -> tuple[Layout, str
     asked, can_continue = context.agent.layout, capability.continues != "none"
     if asked == "quoted":
         return "quoted", "asked for", ()
+    if asked == "rounds" and not context.has_rounds and can_continue:
+        return "grouped", "an answer that was begun elsewhere has no rounds", ()
     if asked == "rounds":
-        if can_continue or not render(context, "rounds").continues_last:
+        if context.has_rounds and (can_continue or not render(context, "rounds").continues_last):
             return "rounds", "asked for", ()
         return "quoted", capability.why, (_unable("rounds", capability),)
     if not context.written and (asked == "grouped" or not context.agent.reads):

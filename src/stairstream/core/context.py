@@ -72,6 +72,11 @@ class Context:
         return tuple(self.turns)
 
     @property
+    def has_rounds(self) -> bool:
+        """Whether all its words stand in turns; those of an answer that was begun elsewhere do not."""
+        return sum(len(turn.words) for turn in self.rounds()) == len(self.written)
+
+    @property
     def own(self) -> str:
         """What it has written itself, without what the client began with."""
         return self.written[len(self.agent.begun) :]
