@@ -91,6 +91,20 @@ def test_rounds_only_appends_and_no_delimiter_hides_across_an_edge(chunks: list[
         assert body.count("</reference>") == body.count("<reference ")
 
 
+def test_rounds_have_no_turn_for_the_news_that_somebody_has_ended() -> None:
+    one = context()
+    one.read([chunk("p1", "red"), chunk("p2", "blue")])
+    one.wrote("So ")
+    one.read([chunk("p1", "", is_final=True)])
+    assert render(one, "rounds").continues_last
+    one.wrote("it is")
+    one.read([chunk("p2", " sky", is_final=True)])
+    messages = render(one, "rounds").messages
+    assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
+    assert messages[2].content == "So it is"
+    assert messages[3].content.count(Wording().complete) == 1
+
+
 @given(st.text(alphabet="</>refncbgu 1", max_size=40), st.text(alphabet="</>refncbgu 1", max_size=40))
 def test_escape_never_changes_what_was_escaped_before(text: str, more: str) -> None:
     assert escape(text + more).startswith(escape(text))

@@ -78,7 +78,10 @@ def _rounds(context: Context) -> Prompt:
         if number and references:
             more = context.agent.wording.more.replace("{references}", references)
             messages.append(Message(role="user", content=more))
-        if turn.words:
+        if turn.words and number and not references and messages[-1].role == "assistant":
+            # the news was only that somebody has ended: nothing stands between these words and those before
+            messages[-1] = replace(messages[-1], content=messages[-1].content + turn.words)
+        elif turn.words:
             messages.append(Message(role="assistant", content=turn.words))
     return Prompt(messages=tuple(messages), continues_last=messages[-1].role == "assistant")
 

@@ -85,7 +85,8 @@ class LlamaCppSession:
     async def read(self, chunks: Sequence[Chunk]) -> None:
         """Let the references grow; the next write computes what changed."""
         self._context.read(chunks)
-        self._own.begin_turn()
+        if any(chunk.text for chunk in chunks) or not self._own.by_turn():  # as in the prompts of `rounds`
+            self._own.begin_turn()
 
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
         """Go on with the answer; usage counts are llama.cpp's own."""
