@@ -146,7 +146,7 @@ class Stage:
     final_lr: Share = 0.1
     warmup_steps: Annotated[int, Bound(least=0)] = 10
     batch_tokens: Whole = 16384
-    sequence_tokens: Whole = 4096
+    sequence_tokens: Annotated[int, Bound(least=4)] = 4096
     cut_tokens: Annotated[int, Bound(least=0)] | None = None
     weight_decay: Amount = 0.01
     clip: Positive = 1.0

@@ -81,7 +81,7 @@ def train_from(start: Start, config: TrainConfig, split: Split, processes: Proce
     planner = _open_planner(network, config, processes)
     parallelize(network, processes, config.precision, compiles=config.compile)
     teller = _Teller(config, processes, standing, report, size)
-    with closing(checkpoints):
+    with closing(teller), closing(checkpoints):
         checkpoints.load_weights(network)
         for number in range(standing.stage, len(config.stages)):
             stage = config.stages[number]
@@ -93,7 +93,6 @@ def train_from(start: Start, config: TrainConfig, split: Split, processes: Proce
             stream = Stream(config, stage, split, start.tokens)
             _train_stage(network, optimizer, config, stream, here, checkpoints, planner, teller)
         checkpoints.wait()
-    teller.close()
     _export(network, start, config, processes)
 
 

@@ -60,7 +60,9 @@ class StairstreamOut(Struct, frozen=True, kw_only=True):
     run: str
     pipeline: str
     policy: str
-    ended: Annotated[RunEnd | None, Meta(description="Also `deadline` and `budget`, which are `length` elsewhere.")]
+    ended: Annotated[
+        RunEnd | None, Meta(description="Also `deadline` and `budget`, which are `length` elsewhere, and `shutdown`.")
+    ]
     layout: Layout | None
     first_token_s: float | None
     longest_gap_s: float

@@ -144,7 +144,7 @@ def _count_state(network: Any, processes: Processes) -> float:
 
 
 def _find_memory(device: torch.device) -> float:
-    """Bytes that this process may have in all, as far as can be known."""
+    """Bytes that this process may have in all, as far as can be known; processes of one machine share its memory."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return float(free + torch.cuda.memory_reserved(device))
@@ -155,4 +155,4 @@ def _find_memory(device: torch.device) -> float:
         return os.sysconf("SC_PHYS_PAGES") * page / 2
     values = dict(line.split(":", 1) for line in lines)
     ours = int(Path("/proc/self/statm").read_text().split()[1]) * page  # weights are there already, and count as fixed
-    return float(values["MemAvailable"].split()[0]) * 1024 + ours
+    return float(values["MemAvailable"].split()[0]) * 1024 / int(os.environ.get("LOCAL_WORLD_SIZE", "1")) + ours
