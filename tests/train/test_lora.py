@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
-from torch.distributed.checkpoint import FileSystemReader  # noqa: E402
+from torch.distributed.checkpoint.filesystem import FileSystemReader  # noqa: E402
 
 from stairstream.cli.train import check_installed  # noqa: E402
 from stairstream.core.errors import ConfigError, MissingExtra  # noqa: E402

@@ -79,7 +79,7 @@ def only_section() -> Iterator[Processes]:
 def test_rows_teach_in_a_pipeline_what_they_teach_alone(only_section: Processes) -> None:
     network, other = make_trainable(), make_trainable()
     rows = make_even([make_row(30, 17), Row(samples=(lay(), *make_row(9).samples)), EMPTY_ROW])
-    total = sum(nll_of(other, row, CPU) for row in rows)
+    total: Any = sum(nll_of(other, row, CPU) for row in rows)
     (total / 2).backward()
     assert run_sections(network, rows, 0.5, only_section, "float32") == pytest.approx(float(total.detach()))
     for one, expected in zip(network.parameters(), other.parameters(), strict=True):

@@ -226,7 +226,8 @@ def hold_folder(folder: Path) -> Iterator[None]:
 
 def _own_part(tensor: Tensor) -> Tensor:
     """What this process has of it."""
-    return tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor.detach()
+    part: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return part.detach()
 
 
 def _say_why(exc: OSError | CheckpointException) -> str:
