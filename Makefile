@@ -13,7 +13,7 @@ demo: install
 	$(BIN)/stairstream demo
 
 RUN := runs/aggregator
-PROBE := --data $(RUN)/held_out.jsonl --limit 60 --policy first_chunk=16 --layout rounds --layout insert --layout grouped
+PROBE := --data $(RUN)/held_out.jsonl --limit 60 --policy first_chunk=16 --policy first_chunk=16,slope=0.25 --layout rounds --layout insert
 
 train-demo:
 	$(MAKE) install EXTRAS=dev,train,eval
