@@ -3,8 +3,18 @@
 import itertools
 import random
 
-from stairstream.train.memory.costs import Bytes, Costs, HeadCosts, LayerCosts, Operation
-from stairstream.train.memory.planning import full_of, make_compiled_ladder, make_ladder, peak, plan
+import pytest
+
+pytest.importorskip("torch")
+
+from stairstream.train.memory.costs import Bytes, Costs, HeadCosts, LayerCosts, Operation  # noqa: E402
+from stairstream.train.memory.planning import (  # noqa: E402
+    full_of,
+    make_compiled_ladder,
+    make_ladder,
+    peak,
+    plan,
+)
 
 ATTENTION, GATE, NORM = ("attention", 0), ("mm", 0), ("pow", 0)
 
