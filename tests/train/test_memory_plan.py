@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from stairstream.train.memory.costs import Bytes, Costs, HeadCosts, LayerCosts, Operation  # noqa: E402
-from stairstream.train.memory.planning import (  # noqa: E402
+from stairstream.train.memory.costs import Bytes, Costs, HeadCosts, LayerCosts, Operation
+from stairstream.train.memory.planning import (
     full_of,
     make_compiled_ladder,
     make_ladder,
