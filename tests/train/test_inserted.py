@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from stairstream.core.errors import ModelUnusable  # noqa: E402
 from stairstream.core.graph import Agent  # noqa: E402
 from stairstream.eval.retention.forcing import Case  # noqa: E402
 from stairstream.eval.retention.timetable import TimedStep  # noqa: E402
@@ -93,6 +94,13 @@ def test_its_beginning_is_what_it_was() -> None:
 def _only(sample: Sample, pair: tuple[int, int]) -> Any:
     assert sample.insertions is not None
     return replace(sample.insertions, learned=(pair,))
+
+
+def test_a_network_whose_positions_cant_move_is_one_line() -> None:
+    network = make_network()
+    network.base_model.rotary_emb.rope_type = "longrope"
+    with pytest.raises(ModelUnusable, match=r"^the layout insert can't be trained with LlamaForCausalLM: its rotary"):
+        use_insertions(network)
 
 
 def test_all_that_was_computed_learns() -> None:

@@ -14,7 +14,7 @@ from stairstream.train.memory import Planner, make_simple, open_planner  # noqa:
 from stairstream.train.memory.applying import set_levels  # noqa: E402
 from stairstream.train.memory.costs import ATTENTION, Bytes, Costs, Key, LayerCosts  # noqa: E402
 from stairstream.train.memory.live import LiveBytes  # noqa: E402
-from stairstream.train.memory.planner import measure_costs  # noqa: E402
+from stairstream.train.memory.planner import count_state, measure_costs  # noqa: E402
 from stairstream.train.memory.planning import Level, make_ladder  # noqa: E402
 from stairstream.train.step import cast, make_optimizer, nll_of, train_step  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
@@ -168,3 +168,21 @@ def test_full_and_none_ask_nothing_of_the_row() -> None:
     for word, level in (("none", 1), ("full", 0)):
         planner = open_planner(Memory(word), network, ALONE, run_on(network), most_tokens=64)  # type: ignore[arg-type]
         assert planner.levels(Row(samples=make_row(500).samples)) == (level, level)
+
+
+def test_weights_are_counted_as_processes_share_them() -> None:
+    network = make_network(1)
+    outside = network.get_input_embeddings().weight.numel() + network.get_output_embeddings().weight.numel()
+    outside += network.base_model.norm.weight.numel()
+    layers = sum(one.numel() for one in network.base_model.layers.parameters())
+    norms = sum(one.numel() for one in network.base_model.layers.parameters() if one.dim() == 1)
+
+    def count(num_shares: int = 1, num_sections: int = 1, num_parts: int = 1) -> float:
+        return count_state(network, num_shares=num_shares, num_sections=num_sections, num_parts=num_parts, on_cpu=False)
+
+    assert count() == 16 * (layers + outside)
+    assert count(num_shares=2) == count() / 2
+    assert count(num_sections=2) == 16 * (layers / 2 + outside / 2)
+    assert count(num_parts=2) == 16 * ((layers - norms) / 2 + norms + outside)
+    network.config.tie_word_embeddings = True
+    assert count(num_sections=2) == 16 * (layers / 2 + outside)

@@ -16,6 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from stairstream.backends.torch.rotary import Rotary, find_rotary
+from stairstream.core.errors import ModelUnusable
 from stairstream.train.sequences import Pass, Sample
 
 _NAME = "stairstream-train"
@@ -33,7 +34,7 @@ class _Shown:
     mask_TN: Tensor
 
 
-class Insertions:
+class RowPasses:
     """The passes of all samples of a row, as every layer uses them."""
 
     def __init__(self, samples: Sequence[Sample], rotary: Rotary, device: torch.device) -> None:
@@ -84,7 +85,10 @@ class Insertions:
 
 def use_insertions(network: Any) -> None:
     """Let a network be trained on insertions too. Raises ModelUnusable if its positions can't be moved."""
-    find_rotary(network, _name(network))
+    try:
+        find_rotary(network)
+    except ValueError as exc:
+        raise ModelUnusable(f"the layout insert can't be trained with {type(network).__name__}: {exc}") from None
     AttentionInterface.register(_NAME, _attend)
     AttentionMaskInterface.register(_NAME, sdpa_mask)
     network.set_attn_implementation(_NAME)
@@ -94,9 +98,9 @@ def find_insertions(network: Any, samples: Sequence[Sample], device: torch.devic
     """What the network's forward needs to know of these samples besides ids and positions."""
     if not any(sample.insertions for sample in samples):
         return {}
-    insertions = Insertions(samples, find_rotary(network, _name(network)), device)
+    passes = RowPasses(samples, find_rotary(network), device)
     # four dimensions are taken as they are: no other mask need be made
-    return {"stairstream": insertions, "attention_mask": torch.zeros((1, 1, 1, 1), device=device)}
+    return {"stairstream": passes, "attention_mask": torch.zeros((1, 1, 1, 1), device=device)}
 
 
 def _attend(
@@ -107,7 +111,7 @@ def _attend(
     attention_mask: Tensor | None,
     *,
     scaling: float | None = None,
-    stairstream: Insertions | None = None,
+    stairstream: RowPasses | None = None,
     **more: Any,
 ) -> tuple[Tensor, None]:
     """The function that transformers calls in each layer; without insertions it is transformers' own."""
@@ -121,7 +125,3 @@ def _attend(
 def _whole(num_tokens: int) -> Pass:
     tokens = tuple(range(num_tokens))
     return Pass(start=0, end=num_tokens, shown=tokens, at=tokens)
-
-
-def _name(network: Any) -> str:
-    return str(getattr(network.config, "model_type", "the model"))

@@ -32,8 +32,8 @@ def parallelize(network: Any, processes: Processes, precision: Precision, *, com
     if processes.num_sections > 1:
         keep_section(network, processes.section, processes.num_sections)
     layers, mesh = layers_of(network), processes.mesh
-    if mesh is not None and mesh["tp"].size() > 1:
-        check_divides(network, mesh["tp"].size())
+    if mesh is not None and processes.num_parts > 1:
+        check_divides(network, processes.num_parts)
         for layer in layers:
             parallelize_module(layer, mesh["tp"], {name: style() for name, style in _PLAN.items()})
     if compiles:
@@ -56,6 +56,11 @@ def layers_of(network: Any) -> Any:
         raise ConfigError(f"{type(network).__name__} has its layers in a place that is not known here")
     ours = [layer for layer in layers if not is_elsewhere(layer)]
     return layers if len(ours) == len(layers) else torch.nn.ModuleList(ours)
+
+
+def is_split(name: str) -> bool:
+    """Whether tensor parallelism splits the weight of this name."""
+    return any(f".{module}." in name for module in _PLAN)
 
 
 def check_compiler(device: torch.device) -> None:

@@ -50,6 +50,11 @@ class Processes:
         """Which of the sections is ours."""
         return 0 if self.mesh is None else self.mesh.get_local_rank("pp")
 
+    @property
+    def num_parts(self) -> int:
+        """In how many parts each layer is computed."""
+        return 1 if self.mesh is None else self.mesh["tp"].size()
+
     def add_up(self, value: float, *over: Literal["pp", "dp"]) -> float:
         """The sum of the values that sections, or shares, or both have."""
         if self.mesh is None:

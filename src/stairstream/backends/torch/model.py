@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stairstream.backends.torch.attention import NAME, Batch, register
 from stairstream.backends.torch.cache import Cache, Shape
-from stairstream.backends.torch.rotary import find_rotary, refuse
+from stairstream.backends.torch.rotary import find_rotary
 from stairstream.backends.torch.static import Decoder, Recorder, RowBatch, repeat, round_up
 from stairstream.core.errors import ModelUnusable
 
@@ -30,7 +30,10 @@ class Model:
         self.config = network.config
         self.network = network.eval().requires_grad_(False)
         self.context_tokens = _count_context(network.config)
-        self._rotary = find_rotary(network, name)
+        try:
+            self._rotary = find_rotary(network)
+        except ValueError as exc:
+            raise _refusal(name, str(exc)) from None
         self.shape = _find_shape(network)
         self.decoder: Decoder | None = None
         """Runs steps of one token per sequence; None: they are batches like all others."""
@@ -58,7 +61,7 @@ class Model:
                 self._compare("steps of one token", self._run_trial(self._trial_ids(), shift=0, last_tokens=1))
         except (RuntimeError, ModelUnusable) as exc:
             self.decoder = before
-            raise refuse(self.name, f"it can't be decoded in steps of fixed shapes ({exc})") from exc
+            raise _refusal(self.name, f"it can't be decoded in steps of fixed shapes ({exc})") from exc
 
     def _use_graphs(self) -> None:
         """Capture steps if that goes, else at least keep their shapes, else neither."""
@@ -132,7 +135,7 @@ class Model:
         try:
             plain, moved = self._run_trial(ids, shift=0), self._run_trial(ids, shift=_TRIAL_SHIFT)
         except (TypeError, RuntimeError, AttributeError, KeyError, ValueError) as exc:
-            raise refuse(self.name, f"its layers do not take our attention ({exc})") from exc
+            raise _refusal(self.name, f"its layers do not take our attention ({exc})") from exc
         self._compare("attention", plain)
         self._compare("positions", moved)
 
@@ -146,7 +149,7 @@ class Model:
         spread = float(self._expected.std()) or 1.0
         error = float((found - self._expected).square().mean().sqrt()) / spread
         if not error < tolerance:
-            raise refuse(self.name, f"its {what} are of a kind that a cache with gaps can't hold")
+            raise _refusal(self.name, f"its {what} are of a kind that a cache with gaps can't hold")
 
     def _run_trial(self, ids: list[int], shift: int, last_tokens: int = _TRIAL_TOKENS // 2) -> Tensor:
         """The last logits of the trial text, whose first part had stood `shift` positions further on when computed."""
@@ -160,6 +163,10 @@ class Model:
         self.run(Batch([claim]), [])
         cache.rearrange(ids, [*range(shift, shift + first), *[None] * last_tokens])
         return self.run(Batch([cache.claim(last_tokens)]), [0])
+
+
+def _refusal(name: str, why: str) -> ModelUnusable:
+    return ModelUnusable(f"the torch backend can't serve {name}: {why}; use another backend for it")
 
 
 def _find_shape(network: Any) -> Shape:

@@ -7,8 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from stairstream.core.errors import ModelUnusable
-
 _UNSTEADY_ROPE = ("dynamic", "longrope")
 
 
@@ -31,20 +29,15 @@ class Rotary:
         return turned
 
 
-def find_rotary(network: Any, name: str) -> Rotary:
-    """The rotary embedding of a model of transformers. Raises ModelUnusable where it has none that can be moved."""
+def find_rotary(network: Any) -> Rotary:
+    """The rotary embedding of a model of transformers. Raises ValueError, with why, where it has none that can move."""
     base = network.base_model
     rotary = getattr(base, "rotary_emb", None)
     layers = getattr(base, "layers", None) or ()  # in training, some may be in other processes
     attention = next((layer.self_attn for layer in layers if hasattr(layer, "self_attn")), None)
     apply = getattr(sys.modules[type(attention).__module__], "apply_rotary_pos_emb", None)
     if rotary is None or attention is None or apply is None:
-        raise refuse(name, "it has no rotary position embedding of a kind known here")
+        raise ValueError("it has no rotary position embedding of a kind known here")
     if getattr(rotary, "rope_type", "default") in _UNSTEADY_ROPE:
-        raise refuse(name, f"its rotary embedding ({rotary.rope_type}) changes with the length of the text")
+        raise ValueError(f"its rotary embedding ({rotary.rope_type}) changes with the length of the text")
     return Rotary(module=rotary, apply=apply)
-
-
-def refuse(name: str, why: str) -> ModelUnusable:
-    """The error of a model whose cache can't open gaps."""
-    return ModelUnusable(f"the torch backend can't serve {name}: {why}; use another backend for it")

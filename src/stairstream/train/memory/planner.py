@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.tensor import DTensor
 
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import Memory
@@ -18,7 +17,7 @@ from stairstream.train.memory.compiling import open_share, set_share
 from stairstream.train.memory.costs import Costs, HeadCosts
 from stairstream.train.memory.measuring import Run, measure_layer
 from stairstream.train.memory.planning import full_of, make_compiled_ladder, make_ladder, plan
-from stairstream.train.parallelize import layers_of
+from stairstream.train.parallelize import is_split, layers_of
 from stairstream.train.processes import Processes
 
 _MOST_PROBED = 1024
@@ -101,17 +100,23 @@ def open_planner(
     if costs.fixed > budget:
         raise ConfigError(
             f"memory: weights, gradients and moments alone need {costs.fixed / _GIB:.1f} GiB in each process, and "
-            f"{budget / _GIB:.1f} are there; use more processes (parallel.dp)"
+            f"{budget / _GIB:.1f} are there; use more processes (parallel)"
         )
     return Planner(memory, costs, budget, is_compiled=is_compiled)
 
 
 def measure_costs(network: Any, processes: Processes, run: Run, probe_tokens: int) -> Costs:
-    """What a network, whole or arranged, keeps for its backward pass."""
+    """What a network, which is whole yet, keeps for its backward pass."""
     config = network.config
     return Costs(
         num_layers=len(layers_of(network)),
-        fixed=_count_state(network, processes),
+        fixed=count_state(
+            network,
+            num_shares=processes.num_shares,
+            num_sections=processes.num_sections,
+            num_parts=processes.num_parts,
+            on_cpu=processes.device.type == "cpu",
+        ),
         layer=measure_layer(network, run, probe_tokens),
         head=HeadCosts(
             weights=config.vocab_size * config.hidden_size,
@@ -132,15 +137,19 @@ def agree_on(costs: Costs, processes: Processes) -> Costs:
     return found[0]
 
 
-def _count_state(network: Any, processes: Processes) -> float:
-    """Bytes of this process's weights, and of what is learned of them."""
-    count, learned = 0.0, _STATE_BYTES + (_COPY_BYTES if processes.device.type == "cpu" else 0)
-    for one in network.parameters():
-        mine, shares = (
-            (one.to_local(), 1) if isinstance(one, DTensor) else (one, processes.num_shares * processes.num_sections)
-        )
-        count += mine.numel() * (learned if one.requires_grad else mine.element_size()) / shares
-    return count
+def count_state(network: Any, *, num_shares: int, num_sections: int, num_parts: int, on_cpu: bool) -> float:
+    """Bytes that a process has of the weights of a network which is whole yet, and of what is learned of them.
+
+    Sections share the layers; what stands outside them is in the first section or the last, in both where it is tied.
+    """
+    learned = _STATE_BYTES + (_COPY_BYTES if on_cpu else 0)
+    in_layers = {id(one) for one in layers_of(network).parameters()}
+    ends = 1 if num_sections == 1 or network.config.tie_word_embeddings else 2
+    count = 0.0
+    for name, one in network.named_parameters():
+        shared = num_sections * (num_parts if is_split(name) else 1) if id(one) in in_layers else ends
+        count += one.numel() * (learned if one.requires_grad else one.element_size()) / shared
+    return count / num_shares
 
 
 def _find_memory(device: torch.device) -> float:
