@@ -7,7 +7,9 @@ import pytest
 
 pytest.importorskip("scipy")
 
+from stairstream.cli.eval_tasks import most_tokens
 from stairstream.cli.main import main
+from stairstream.config.schema import load_config
 
 Captured = pytest.CaptureFixture[str]
 
@@ -123,6 +125,11 @@ def test_recorded_answers_can_be_the_opponent(folder: Path, capsys: Captured) ->
     report, _ = report_of(capsys)
     assert {row["score"] for row in rows_of(report).values()} == {0.5}
     assert "win rate against gpt" in (folder / "out" / "tasks.md").read_text()
+
+
+def test_embedded_model_is_cut_short_unless_told_otherwise(folder: Path) -> None:
+    embedded, own = load_config(None, {}), load_config(folder / "c.yaml", {})
+    assert [most_tokens(embedded, None), most_tokens(embedded, 400), most_tokens(own, None)] == [128, 400, None]
 
 
 def test_limit_needs_prices(folder: Path, capsys: Captured) -> None:

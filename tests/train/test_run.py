@@ -126,6 +126,13 @@ def test_only_one_run_writes_into_a_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_folder_that_nobody_can_write_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"output: .*out can't be written: .*; name another folder"):
+        with hold_folder(tmp_path / "file" / "out"):
+            pass
+
+
 def test_as_many_processes_must_be_there_as_were_asked_for(tmp_path: Path) -> None:
     config = make_config(tmp_path, parallel={"dp": 2})
     with pytest.raises(ConfigError, match=r"asks for 2 processes .* and there are 1; start them with: torchrun"):

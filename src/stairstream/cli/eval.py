@@ -51,7 +51,10 @@ def tasks_command(
     data: Annotated[Path, option("PATH", "The folder with the questions, or one task's file.")] = DATA_FOLDER,
     max_cost: Annotated[float | None, option("AMOUNT", "Ends cleanly when this is spent.")] = None,
     max_tokens: Annotated[
-        int | None, option("NUMBER", "Longest answer of each agent, if shorter than its own.")
+        int | None,
+        option(
+            "NUMBER", "Longest answer of each agent, if shorter than its own; of the embedded model 128 without it."
+        ),
     ] = None,
     at_once: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Questions at a time; times suffer.")] = 1,
     out: OutOption = None,

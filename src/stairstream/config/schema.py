@@ -25,6 +25,9 @@ from stairstream.config.yaml_file import load_yaml, parse_yaml
 from stairstream.core.errors import ConfigError, GraphError
 from stairstream.core.graph import Graph
 
+BUILT_IN = "the built-in configuration"
+"""What a configuration without a file is called."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -34,6 +37,11 @@ class Config:
     models: Mapping[str, ModelConfig]
     pipelines: Mapping[str, PipelineConfig]
     server: ServerConfig = field(default_factory=ServerConfig)
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it came without a file: the embedded model."""
+        return self.file == BUILT_IN
 
     def pipeline(self, name: str | None = None) -> PipelineConfig:
         """The pipeline of that name, or the first of the file; ConfigError if there is none."""
@@ -51,7 +59,7 @@ def load_config(file: str | Path | None = None, environ: Mapping[str, str] = os.
     """
     file = file or environ.get("STAIRSTREAM_CONFIG")
     if not file:
-        return parse_config(DEFAULT, "the built-in configuration", environ)
+        return parse_config(DEFAULT, BUILT_IN, environ)
     return read_config(load_yaml(Path(file), environ), str(file))
 
 

@@ -81,7 +81,7 @@ def _read_lines(file: Path) -> Iterator[tuple[int, bytes]]:
                 if line.strip():
                     yield number, line
     except FileNotFoundError:
-        raise ConfigError(f"there is no file {file}; name one with --data") from None
+        raise ConfigError(f"there is no file {file}; name another one") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
         raise ConfigError(f"{file} is broken off or damaged behind line {number}; fetch it again") from exc
     except OSError as exc:

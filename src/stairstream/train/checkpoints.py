@@ -209,12 +209,16 @@ class Checkpoints:
 
 @contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
-    """Let no other run write into a folder. Raises ConfigError if one does.
+    """Let no other run write into a folder. Raises ConfigError if one does, or if nobody can.
 
     The system lets go of it when the process dies; of a run that was killed some processes may still be there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as exc:
+        raise ConfigError(f"output: {folder} can't be written: {exc.strerror or exc}; name another folder") from exc
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
