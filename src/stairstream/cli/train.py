@@ -16,7 +16,7 @@ from rich.text import Text
 from stairstream.backends.torch.backend import find_torch_model
 from stairstream.cli.eval_output import tell
 from stairstream.cli.terminal import printable
-from stairstream.core.errors import MissingExtra
+from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.train.config import TrainConfig, load_train_config
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def train(file: Path, *, dry_run: bool, num_samples: int) -> None:
     if dry_run:
         show_samples(config, num_samples)
         return
+    if importlib.util.find_spec("fcntl") is None:
+        raise ConfigError("train needs POSIX file locks, which this system lacks; run it on Linux, macOS or WSL")
     from stairstream.train.run import train_all
 
     with open_report() as report:

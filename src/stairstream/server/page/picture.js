@@ -12,6 +12,7 @@ const ANSWER = { height: 116, top: 20, ground: 92, bar: 95, foot: 101 };
 const ALONE = { height: 48, top: 20, ground: 24, bar: 27, foot: 33 };
 const UPSTREAM = { height: 34, top: 5, ground: 31 };
 const NOTED_GAP_S = 0.25;
+const WORDLESS = { cancelled: "stopped", shutdown: "stopped with the server" };
 const LEGEND = "Time runs to the right. The staircase rises with what the answer had read, the slopes with what the others had written; the bar below the stairs is the answer being said.";
 
 export class Picture {
@@ -289,7 +290,7 @@ function headlineOf(run, firstAskedAt) {
   const laterS = (run.askedAt - firstAskedAt) / 1000;
   if (run.isLost) return "connection lost, coming back…";
   if (!answer || answer.firstS === null) {
-    if (run.isOver) return run.reason === "cancelled" ? "stopped" : "no answer";
+    if (run.isOver) return WORDLESS[run.reason] ?? "no answer";
     return `no word yet, ${seconds(run.clockS())}`;
   }
   const updates = answer.steps.length - 1;
