@@ -1,17 +1,20 @@
-"""The embedded model on this machine: the default policy beside `wait` and `single`, paired question by question.
+"""The embedded model on this machine: policies beside `wait` and `single`, paired question by question.
 
 python -m bench.embedded                     ratios of first token and total, medians over the questions
+python -m bench.embedded --policy first_chunk=16,growth=4,lead=0,slope=0.5    other policies beside the default
 python -m bench.embedded --answers FILE      writes the answers too, to be read
 """
 
 import asyncio
+import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bench.endpoint import arguments
 from stairstream.backends.base import Backend
+from stairstream.cli.eval_retention import read_policy
 from stairstream.config.build import open_backends
 from stairstream.config.graphs import build_graph
 from stairstream.config.schema import load_config
@@ -55,16 +58,22 @@ def row(name: str, summary: Summary) -> str:
     """One line of numbers."""
     seen = "    -" if summary.seen_share is None else f"{summary.seen_share:5.2f}"
     return (
-        f"{name:10} first {summary.first_token_s or 0:6.2f} s  total {summary.total_s:6.2f} s  "
+        f"{name} first {summary.first_token_s or 0:6.2f} s  total {summary.total_s:6.2f} s  "
         f"gap {summary.longest_gap_s:5.2f} s  updates {summary.updates}  seen {seen}  "
         f"computed again {summary.tokens_again}"
     )
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """Their median and range."""
+    return f"{statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})"
 
 
 async def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--questions", type=int, default=len(QUESTIONS))
+    parser.add_argument("--policy", action="append", default=[])
     parser.add_argument("--answers", type=Path, default=None)
     args = parser.parse_args()
     config = load_config(None)
@@ -72,24 +81,26 @@ async def main() -> None:
     graphs = {
         "wait": with_policy(mix, PRESETS["wait"], args.tokens),
         "default": with_policy(mix, None, args.tokens),
+        **{name: with_policy(mix, read_policy(name), args.tokens) for name in args.policy},
         "single": with_policy(single, None, args.tokens),
     }
-    pairs: list[tuple[float, float]] = []
+    runs: list[Mapping[str, Summary]] = []
     said: list[str] = []
     async with open_backends(config, [mix]) as backends:
         await measure(graphs["single"], backends, "Hello")
         for asked in QUESTIONS[: args.questions]:
             print(asked)
-            found = {}
+            found: dict[str, Summary] = {}
             for name, graph in graphs.items():
                 answer, found[name] = await measure(graph, backends, asked)
                 print("  " + row(name, found[name]), flush=True)
                 said.append(f"## {asked} ({name})\n\n{answer}\n")
-            first = [found[name].first_token_s or 0.0 for name in ("default", "wait")]
-            pairs.append((first[0] / first[1], found["default"].total_s / found["wait"].total_s))
-    for name, ratios in (("first token", [pair[0] for pair in pairs]), ("total", [pair[1] for pair in pairs])):
-        low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-        print(f"{name} over wait: median {middle:.2f} (from {low:.2f} to {high:.2f})")
+            runs.append(found)
+    for name in list(graphs)[1:-1]:
+        pairs = [(run[name], run["wait"]) for run in runs]
+        first = spread([(one.first_token_s or 0.0) / (wait.first_token_s or math.inf) for one, wait in pairs])
+        total = spread([one.total_s / wait.total_s for one, wait in pairs])
+        print(f"{name} over wait: first token {first}, total {total}")
     if args.answers:
         args.answers.write_text("\n".join(said))
 

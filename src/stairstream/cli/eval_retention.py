@@ -101,14 +101,15 @@ def read_setups(policies: Sequence[str], layouts: Sequence[str]) -> list[Setup]:
     chosen = [layout for name in layouts for layout in LAYOUTS if layout == name] or DEFAULT_LAYOUTS
     names = list(dict.fromkeys(policies)) or [name for name in PRESETS if name != "wait"]
     return [
-        Setup(name=name, policy=_read_policy(name), layout=layout)
+        Setup(name=name, policy=read_policy(name), layout=layout)
         for layout in chosen
         for name in names
         if policies or layouts or (name, layout) not in TOO_LONG
     ]
 
 
-def _read_policy(text: str) -> Policy:
+def read_policy(text: str) -> Policy:
+    """A preset, single numbers, or a preset with some of them changed. Raises ConfigError."""
     parts = [part.strip() for part in text.split(",")]
     preset = None if "=" in parts[0] else parts.pop(0)
     if preset == ADAPTIVE:
