@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from stairstream.core.errors import ConfigError
-from stairstream.eval.recorded import RecordedPrompt, read_prompts, read_rows
+from stairstream.eval.recorded import RecordedPrompt, pick, read_prompts, read_rows
 
 LINE = b'{"id": "a-1", "instruction": "Why?", "outputs": {"m": "Because.", "n": "So."}}\n'
 
@@ -35,8 +35,15 @@ def test_lines_become_values(tmp_path: Path, packed: bool) -> None:
     assert rows[0] == RecordedPrompt(id="a-1", instruction="Why?", outputs={"m": "Because.", "n": "So."})
 
 
-def test_a_limit_reads_no_further(tmp_path: Path) -> None:
-    assert len(read_prompts(write(tmp_path, LINE + LINE + b"not json"), limit=2)) == 2
+def test_larger_choice_has_all_of_a_smaller_one() -> None:
+    rows = list(range(50))
+    assert pick(rows, 30)[:10] == pick(rows, 10)
+    assert pick(rows, 10) != rows[:10]
+    assert sorted(pick(rows, 500)) == rows
+
+
+def test_another_encoding_says_so(tmp_path: Path) -> None:
+    assert "line 1: " in complaint(write(tmp_path, LINE.replace(b"Why", "Wär".encode("latin-1"))))
 
 
 def test_values_may_be_of_any_shape(tmp_path: Path) -> None:

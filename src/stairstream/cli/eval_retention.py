@@ -21,7 +21,7 @@ from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
-from stairstream.eval.recorded import PROPOSERS, REFERENCE, read_prompts
+from stairstream.eval.recorded import PROPOSERS, REFERENCE, pick, read_prompts
 from stairstream.eval.retention.figure import draw
 from stairstream.eval.retention.report import make_table
 from stairstream.eval.retention.scores import Row, Score, Setup
@@ -64,7 +64,7 @@ class Report:
 def eval_retention(choices: Choices, *, as_json: bool) -> None:
     """Evaluate and print. Raises ConfigError for what can't be, before a model is loaded."""
     setups = read_setups(choices.policies, choices.layouts)
-    prompts = read_prompts(choices.data, (*PROPOSERS, REFERENCE), choices.limit)
+    prompts = pick(read_prompts(choices.data, (*PROPOSERS, REFERENCE)), choices.limit)
     _check_installed()
     from stairstream.eval.retention.evaluating import Plan, evaluate, name_model
 

@@ -13,7 +13,7 @@ from stairstream.cli.terminal import show_loading
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError
 from stairstream.eval.intervals import check_installed
-from stairstream.eval.recorded import PROPOSERS, REFERENCE, read_prompts
+from stairstream.eval.recorded import PROPOSERS, REFERENCE, pick, read_prompts
 from stairstream.eval.replay import DTYPE, Replays, Spoken, take_likeliest
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.corruption import Kind, Part
@@ -24,7 +24,7 @@ from stairstream.eval.robustness.report import make_forced_table, make_free_tabl
 from stairstream.eval.robustness.scores import ForcedRow, Nats, count_forced
 from stairstream.eval.tables import Table
 from stairstream.eval.tasks.kept import Kept
-from stairstream.eval.tasks.questions import TASKS, Question, pick
+from stairstream.eval.tasks.questions import TASKS, Question
 
 TRIALS = ("free", "numbers", "forced")
 POLICIES = ("wait", "balanced", "balanced,quorum=1", "balanced,quorum=all", "balanced,lead=-32", "careful", "paper")
@@ -104,7 +104,7 @@ def _make_plan(choices: Choices, engine: Engine) -> Plan:
     layout = choices.layout or ("insert" if engine == "torch" else "grouped")
     names = ["wait", *(name for name in choices.policies or POLICIES if name != "wait")]
     kinds: list[Kind] = [kind for kind in get_args(Kind) if kind in _choose(choices.kinds, get_args(Kind), "--kind")]
-    prompts = read_prompts(choices.data, (*PROPOSERS, REFERENCE), choices.limit)
+    prompts = pick(read_prompts(choices.data, (*PROPOSERS, REFERENCE)), choices.limit)
     if len(prompts) < 2:
         raise ConfigError(f"{choices.data} holds one prompt; the wrong words are those of another, so two are needed")
     return Plan(

@@ -11,7 +11,7 @@ from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS
 from stairstream.core.session import Layout
 from stairstream.eval.intervals import check_installed
-from stairstream.eval.recorded import PROPOSERS, read_prompts
+from stairstream.eval.recorded import PROPOSERS, pick, read_prompts
 from stairstream.eval.replay import Replays, Spoken, take_likeliest
 from stairstream.eval.robustness.plan import cut
 from stairstream.eval.seams.report import make_table
@@ -71,7 +71,7 @@ def eval_seams(choices: Choices, *, as_json: bool) -> None:
         for layout in sorted(wanted - set(CAN[engine])):
             tell(f"skipped {layout} on {engine}: it can't")
         if layouts := [layout for layout in CAN[engine] if layout in wanted]:
-            prompts = every[: choices.limit]
+            prompts = pick(every, choices.limit)
             plans[engine] = Plan(
                 prompts=prompts,
                 proposals=[[cut(one.outputs[name], choices.cut) for name in PROPOSERS] for one in prompts],

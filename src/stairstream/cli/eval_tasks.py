@@ -12,12 +12,13 @@ from stairstream.config.reading import nearest
 from stairstream.config.schema import Config, load_config
 from stairstream.core.errors import ConfigError
 from stairstream.eval.intervals import check_installed
+from stairstream.eval.recorded import pick
 from stairstream.eval.tasks.asking import Asker, Said
 from stairstream.eval.tasks.evaluating import JUDGE, Plan, check_opponent, evaluate
 from stairstream.eval.tasks.judging import make_judge
 from stairstream.eval.tasks.kept import Kept
 from stairstream.eval.tasks.purse import Purse, check_priced
-from stairstream.eval.tasks.questions import TASKS, Task, file_of, pick
+from stairstream.eval.tasks.questions import TASKS, Task, file_of
 from stairstream.eval.tasks.report import make_table
 from stairstream.eval.tasks.scores import TaskReport, score_task
 from stairstream.eval.tasks.systems import System, list_systems

@@ -1,9 +1,9 @@
 """Recorded data: lines of JSON in a file, packed with gzip or not. A file that is not that is one clear line."""
 
 import gzip
+import random
 import zlib
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ REFERENCE = "Together-MoA-Lite"
 _GZIP_MAGIC = b"\x1f\x8b"
 
 Row = TypeVar("Row", bound=msgspec.Struct)
+T = TypeVar("T")
 
 
 class RecordedPrompt(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,12 +34,12 @@ class RecordedPrompt(msgspec.Struct, frozen=True, kw_only=True):
     dataset: str = ""
 
 
-def read_rows(file: Path, row: type[Row], limit: int | None = None) -> list[Row]:
-    """The first `limit` lines of a file as values, at least one.
+def read_rows(file: Path, row: type[Row]) -> list[Row]:
+    """The lines of a file as values, at least one.
 
     Raises ConfigError if the file is missing, empty, broken off, or holds something else; it names the line.
     """
-    rows = list(islice(iterate_rows(file, row), limit))
+    rows = list(iterate_rows(file, row))
     if not rows:
         raise ConfigError(f"{file} is empty; expected a JSON object per line{_fields(row)}")
     return rows
@@ -50,16 +51,23 @@ def iterate_rows(file: Path, row: type[Row]) -> Iterator[Row]:
     for number, line in _read_lines(file):
         try:
             yield decoder.decode(line)
-        except msgspec.DecodeError as exc:  # a value of the wrong shape is one of these too
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:  # a value of the wrong shape is one of these too
             raise ConfigError(f"{file}, line {number}: {exc}; expected a JSON object per line{_fields(row)}") from exc
 
 
-def read_prompts(file: Path, systems: tuple[str, ...] = (), limit: int | None = None) -> list[RecordedPrompt]:
+def read_prompts(file: Path, systems: tuple[str, ...] = ()) -> list[RecordedPrompt]:
     """Prompts with the answers of at least these systems. Raises ConfigError as read_rows does."""
-    rows = read_rows(file, RecordedPrompt, limit)
+    rows = read_rows(file, RecordedPrompt)
     for number, row in enumerate(rows, 1):
         check_outputs(row, systems, f"{file}, prompt {number}")
     return rows
+
+
+def pick(rows: Sequence[T], limit: int | None) -> list[T]:
+    """Some of them, over all their kinds, always the same; a larger limit has all those of a smaller one."""
+    order = list(rows)
+    random.Random(0).shuffle(order)
+    return order[:limit]
 
 
 def check_outputs(row: RecordedPrompt, systems: tuple[str, ...], where: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stairstream.core.errors import ConfigError
-from stairstream.eval.tasks.questions import TASKS, Question, TaskName, file_of, pick
+from stairstream.eval.tasks.questions import TASKS, TaskName, file_of
 
 LINES: dict[TaskName, str] = {
     "gsm8k": '{"question": "1 + 1?", "answer": "#### 2"}',
@@ -27,10 +27,3 @@ def test_each_task_reads_its_format_and_names_another(name: TaskName, tmp_path: 
     file.write_text('{"other": 1}')
     with pytest.raises(ConfigError, match="line 1: "):
         task.read(file)
-
-
-def test_larger_limit_has_all_of_a_smaller_one() -> None:
-    questions = [Question(id=str(number), turns=("?",)) for number in range(50)]
-    assert pick(questions, 30)[:10] == pick(questions, 10)
-    assert pick(questions, 10) != questions[:10]
-    assert len(pick(questions, 500)) == 50

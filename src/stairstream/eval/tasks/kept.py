@@ -61,7 +61,7 @@ class Kept(Generic[T]):
         for number, raw in enumerate(lines, 1):
             try:
                 line = self._decoder.decode(raw)
-            except msgspec.DecodeError as exc:
+            except (msgspec.DecodeError, UnicodeDecodeError) as exc:
                 where = f"{self._file}, line {number}"
                 raise ConfigError(f"{where}: {exc}; remove the line, or choose another --out") from exc
             self._values[line.key] = line.value

@@ -1,7 +1,6 @@
 """The questions of each task, as values, from files that lie beside a checkout. Nothing here fetches anything."""
 
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -85,10 +84,3 @@ TASKS: Mapping[TaskName, Task] = {
 def file_of(task: Task, data: Path) -> Path:
     """Where a task's questions are: `data` itself, or the file of the usual name in that folder."""
     return data / task.file if data.is_dir() else data
-
-
-def pick(questions: Sequence[Question], limit: int | None) -> list[Question]:
-    """Some of the questions, over all their kinds, always the same; a larger limit has all those of a smaller one."""
-    order = list(questions)
-    random.Random(0).shuffle(order)
-    return order[:limit]
