@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -42,7 +42,7 @@ class _Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 class _TwoTurns(msgspec.Struct, frozen=True, kw_only=True):
     question_id: int
-    turns: tuple[str, ...]
+    turns: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 
 
 class _Prompt(msgspec.Struct, frozen=True, kw_only=True):
