@@ -51,6 +51,8 @@ def test_quorum(quorum: int, of: int, number: int) -> None:
         ({"growth": 0.5}, "growth"),
         ({"quorum": 0}, "quorum"),
         ({"quorum": "some"}, "quorum"),
+        ({"quorum": float("inf")}, "quorum"),
+        ({"quorum": float("nan")}, "quorum"),
         ({"patience_s": -1}, "patience_s"),
         ({"lead": -INF}, "lead"),
         ({"lead": math.nan}, "lead"),

@@ -13,6 +13,7 @@ from stairstream.config.policies import (
     ADAPTIVE,
     COMMAND_LINE,
     PolicyChoice,
+    check_quorum,
     override_policy,
     own_policy,
     read_settings,
@@ -21,6 +22,7 @@ from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
+from stairstream.eval.identity import name_model
 from stairstream.eval.recorded import PROPOSERS, REFERENCE, pick, read_prompts
 from stairstream.eval.retention.figure import draw
 from stairstream.eval.retention.report import make_table
@@ -66,7 +68,7 @@ def eval_retention(choices: Choices, *, as_json: bool) -> None:
     setups = read_setups(choices.policies, choices.layouts)
     prompts = pick(read_prompts(choices.data, (*PROPOSERS, REFERENCE)), choices.limit)
     _check_installed()
-    from stairstream.eval.retention.evaluating import Plan, evaluate, name_model
+    from stairstream.eval.retention.evaluating import Plan, evaluate
 
     file = find_torch_model(choices.model)
     dtype = _read_dtype(choices.dtype)
@@ -116,7 +118,9 @@ def read_policy(text: str) -> Policy:
         raise ConfigError("--policy: adaptive needs the rates of earlier runs; name a preset or numbers")
     settings = read_settings(parts)
     if preset is None:
-        return own_policy(settings, COMMAND_LINE.numbers)
+        policy = own_policy(settings, COMMAND_LINE.numbers)
+        check_quorum(policy, len(PROPOSERS), COMMAND_LINE.numbers / "quorum")
+        return policy
     return override_policy(PolicyChoice(), preset, settings, len(PROPOSERS)).policy
 
 

@@ -50,7 +50,7 @@ def _problems(policy: Policy) -> list[str]:
     if isinstance(policy.quorum, str):
         if policy.quorum not in ("all", "most"):
             found.append(f"quorum must be a whole number of at least 1, all, or most, not {policy.quorum!r}")
-    elif isinstance(policy.quorum, bool) or policy.quorum != int(policy.quorum) or policy.quorum < 1:
+    elif isinstance(policy.quorum, bool) or not float(policy.quorum).is_integer() or policy.quorum < 1:
         found.append(f"quorum must be a whole number of at least 1, all, or most, not {policy.quorum}")
     if not 0 <= policy.patience_s < math.inf:
         found.append(f"patience_s must be a number of seconds of at least 0, not {policy.patience_s}")

@@ -1,9 +1,7 @@
 """Every prompt under every setup, and under the two that all are measured by; what was computed once is kept."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from stairstream.backends.torch.load import Dtype, Loaded
 from stairstream.core.graph import Agent
@@ -36,14 +34,6 @@ class Plan:
     def num_scores(self) -> int:
         """How many scores there are in all."""
         return len(self.prompts) * (len(self.setups) + 2)
-
-
-def name_model(file: Path) -> str:
-    """What kept scores know a model by: its name, and its content as far as that is cheap to look at."""
-    if file.is_dir():
-        return str(file.resolve())
-    with file.open("rb") as content:
-        return f"{file.name}-{hashlib.file_digest(content, 'sha256').hexdigest()[:16]}"
 
 
 def evaluate(

@@ -46,10 +46,13 @@ class Kept(Generic[T]):
         return self._values.get(key)
 
     def put(self, key: str, value: T) -> None:
-        """Keep a value; it is in the file when this returns."""
+        """Keep a value; it is in the file when this returns. Raises ConfigError if it can't be."""
         self._values[key] = value
-        with self._file.open("ab") as out:
-            out.write(msgspec.json.encode(_Line(key, value)) + b"\n")
+        try:
+            with self._file.open("ab") as out:
+                out.write(msgspec.json.encode(_Line(key, value)) + b"\n")
+        except OSError as exc:
+            raise ConfigError(f"{self._file} can't be written: {exc.strerror or exc}; choose another --out") from exc
 
     def _load(self) -> None:
         self._file.touch()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from stairstream.api import choose_policy
 from stairstream.config.graphs import build_graph
@@ -11,6 +12,7 @@ from stairstream.config.schema import Config
 from stairstream.config.topologies import SingleKeys
 from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Graph
+from stairstream.eval.identity import name_model
 
 WAIT = "wait"
 SINGLE = "single"
@@ -57,7 +59,7 @@ def list_systems(
 
 
 def identify_models(models: Mapping[str, ModelConfig], names: Sequence[str]) -> dict[str, object]:
-    """What answers of models depend on besides their agents: their places, and the size of a local file.
+    """What answers of models depend on besides their agents: their places, and what is in a local model's files.
 
     Never a key. Raises ConfigError for a local model that is not there.
     """
@@ -66,22 +68,23 @@ def identify_models(models: Mapping[str, ModelConfig], names: Sequence[str]) -> 
 
 def _identify(model: ModelConfig) -> object:
     keys = model.keys
-    # what a repr must not hold is no part of what is answered
-    shown = {name: getattr(keys, name) for name in names_of(type(keys)) if name not in ("api_key", "cache_salt")}
-    return model.backend, shown, _file_size(model), model.common.forward
+    # what a repr must not hold is no part of what is answered; where a local model lies is none either
+    local = _find_local(model)
+    hidden = ("api_key", "cache_salt", *(("model",) if local else ()))
+    shown = {name: getattr(keys, name) for name in names_of(type(keys)) if name not in hidden}
+    return model.backend, shown, name_model(local) if local else None, model.common.forward
 
 
-def _file_size(model: ModelConfig) -> int | None:
+def _find_local(model: ModelConfig) -> Path | None:
     match model.keys:
         case LlamaCppKeys(model=name):
             from stairstream.backends.models import find_model
 
-            return find_model(name).stat().st_size
+            return find_model(name)
         case TorchKeys(model=name) | VllmKeys(model=name):
             from stairstream.backends.torch.backend import find_torch_model
 
-            path = find_torch_model(name)
-            return path.stat().st_size if path.is_file() else None
+            return find_torch_model(name)
         case _:
             return None
 

@@ -1,0 +1,25 @@
+"""Names of local models: another content is another name."""
+
+from pathlib import Path
+
+from stairstream.eval.identity import name_model
+
+
+def test_another_content_of_the_same_size_is_another_model(tmp_path: Path) -> None:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(b"one")
+    before = name_model(file)
+    file.write_bytes(b"two")
+    assert before.startswith("m.gguf-") and before != name_model(file)
+
+
+def test_a_folder_is_its_weights_and_settings_wherever_it_lies(tmp_path: Path) -> None:
+    one, other = tmp_path / "a" / "m", tmp_path / "b" / "m"
+    for folder in (one, other):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"weights")
+        (folder / "config.json").write_text("{}")
+    (other / "notes.txt").touch()
+    assert name_model(one) == name_model(other)
+    (other / "model.safetensors").write_bytes(b"trained")
+    assert name_model(one) != name_model(other)
