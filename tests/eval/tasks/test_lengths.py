@@ -22,12 +22,18 @@ def test_wins_that_length_does_not_explain_stay() -> None:
     assert abs(found.rate - 0.75) < 0.05
 
 
-def test_verdicts_all_alike_have_a_finite_fit() -> None:
-    found = control_lengths([1.0] * 5, [10.0, 20.0, 0.0, 5.0, 7.0], 50)
+def test_verdicts_all_alike_have_a_finite_fit_and_no_interval() -> None:
+    found = control_lengths([1.0] * 5, [10.0, 20.0, -1.0, 5.0, 7.0], 50)
     assert found and 0.9 < found.rate < 1
+    assert found.interval is None
 
 
-def test_equal_lengths_give_the_plain_rate() -> None:
-    found = control_lengths([1.0, 0.0, 1.0, 0.5], [0.0] * 4, 50)
-    assert found and round(found.rate, 2) == 0.62
-    assert control_lengths([1.0], [3.0]) is None
+@pytest.mark.parametrize(
+    "differences", [[500.0] * 20, [500.0 + one for one in range(20)], [-3.0] * 20, [0.0] * 20, [0.0, 8.0] * 10]
+)
+def test_lengths_that_lie_on_one_side_say_nothing_of_equal_ones(differences: list[float]) -> None:
+    assert control_lengths([1.0] * 15 + [0.0] * 5, differences, 50) is None
+
+
+def test_without_scores_there_is_no_rate() -> None:
+    assert control_lengths([], []) is None

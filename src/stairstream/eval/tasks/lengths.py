@@ -2,7 +2,9 @@
 
 The model of length-controlled AlpacaEval (arXiv 2404.04475) without the terms that need its own prompts and their
 measured difficulty: P(win) = logistic(quality + weight * tanh(difference of lengths / its standard deviation)), fitted
-to the verdicts; the rate is what it says at a difference of 0.
+to the verdicts; the rate is what it says at a difference of 0. A weak ridge pulls both parameters towards 0, so that
+the fit is finite where verdicts are all alike, or where length alone tells them apart; there it is the ridge that
+decides how far from 0 % and 100 % the rate is.
 """
 
 import math
@@ -20,7 +22,7 @@ RESAMPLES = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controlled:
-    """A win rate at equal lengths; `weight` is above 0 where longer answers win."""
+    """A win rate at equal lengths; `weight` is above 0 where longer answers win. No interval for scores all alike."""
 
     rate: float
     weight: float
@@ -30,20 +32,29 @@ class Controlled:
 def control_lengths(
     scores: Sequence[float], differences: Sequence[float], resamples: int = RESAMPLES
 ) -> Controlled | None:
-    """From scores between 0 and 1 and how much longer (in characters) each answer was; None for fewer than two."""
+    """From scores between 0 and 1 and how much longer (in characters) each answer was.
+
+    None unless some were longer and some shorter: a difference of 0 that lies outside of all is nothing that was seen.
+    """
     import numpy
 
-    if len(scores) < 2:
+    if not min(differences, default=0) < 0 < max(differences, default=0):
         return None
-    spread = stdev(differences)
     won = numpy.asarray(scores, dtype=float)
-    lengths = numpy.tanh(numpy.asarray(differences, dtype=float) / spread) if spread else numpy.zeros(len(won))
-    quality, weight = _fit(won, lengths)
+    lengths = numpy.tanh(numpy.asarray(differences, dtype=float) / stdev(differences))
+    fitted = _fit(won, lengths)
+    interval = _resample(won, lengths, fitted, resamples) if len(set(scores)) > 1 else None
+    return Controlled(rate=_logistic(fitted[0]), weight=fitted[1], interval=interval)
+
+
+def _resample(won: Any, lengths: Any, fitted: tuple[float, float], resamples: int) -> Interval:
+    import numpy
+
     rng = numpy.random.default_rng(0)
     draws = (rng.integers(len(won), size=len(won)) for _ in range(resamples))
-    rates = [_logistic(_fit(won[draw], lengths[draw], (quality, weight))[0]) for draw in draws]
+    rates = [_logistic(_fit(won[draw], lengths[draw], fitted)[0]) for draw in draws]
     low, high = numpy.percentile(rates, (2.5, 97.5))
-    return Controlled(rate=_logistic(quality), weight=weight, interval=Interval(low=float(low), high=float(high)))
+    return Interval(low=float(low), high=float(high))
 
 
 def _fit(won: Any, lengths: Any, start: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float]:
