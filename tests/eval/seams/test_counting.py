@@ -2,7 +2,15 @@
 
 import pytest
 
-from stairstream.eval.seams.counting import breaks_sentence, breaks_word, leaks, names_in, restarts, share_repeated
+from stairstream.eval.seams.counting import (
+    breaks_sentence,
+    breaks_word,
+    end_of_word,
+    leaks,
+    names_in,
+    restarts,
+    share_repeated,
+)
 
 KNOWN = frozenset("the sky is blue because of light started a it's don't and".split())
 
@@ -80,6 +88,24 @@ def test_broken_word_is_none_or_is_said_twice(marked: str, expected: bool) -> No
 )
 def test_broken_sentence_is_left_open_when_the_next_begins(marked: str, expected: bool) -> None:
     assert breaks_sentence(*split(marked), frozenset({"Newton"})) == expected
+
+
+@pytest.mark.parametrize(
+    ("marked", "expected"),
+    [
+        ("the s|ky is", "the sky| is"),
+        ("the sky| is", "the sky| is"),
+        ("the |sky", "the |sky"),
+        ("it'|s blue", "it's| blue"),
+        ("the 'sk|y' is", "the 'sky|' is"),
+        ("in 19|87.", "in 1987|."),
+        ("the sk|y", "the sky|"),
+        ("|the sky", "|the sky"),
+    ],
+)
+def test_place_inside_a_word_moves_to_its_end(marked: str, expected: str) -> None:
+    text, place = split(marked)
+    assert (text, end_of_word(text, place)) == split(expected)
 
 
 def test_leak_is_a_run_of_the_instructions() -> None:

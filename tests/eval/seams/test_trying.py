@@ -9,12 +9,21 @@ pytest.importorskip("scipy")
 from stairstream.backends.scripted import Script, ScriptedBackend
 from stairstream.core.graph import Sampling
 from stairstream.core.policy import PRESETS
+from stairstream.eval.intervals import bootstrap_ratio, wilson
 from stairstream.eval.recorded import PROPOSERS, RecordedPrompt
 from stairstream.eval.replay import Replays, Spoken
 from stairstream.eval.seams.report import make_table
-from stairstream.eval.seams.trying import Plan, run_layouts, vocabulary
+from stairstream.eval.seams.trying import Count, Plan, count_updates, run_layouts, vocabulary
 from stairstream.eval.tasks.kept import Kept
 from stairstream.sim.clock import run
+
+
+def test_updates_of_one_answer_are_not_independent() -> None:
+    mixed = [[True, False], [], [False, False, False], [True]]
+    assert count_updates(mixed) == Count(hits=2, count=6, interval=bootstrap_ratio([1, 0, 1], [2, 3, 1]))
+    assert count_updates([[False] * 9, [False] * 9]) == Count(hits=0, count=18, interval=wilson(0, 2))
+    assert count_updates([[True] * 9, []]) == Count(hits=9, count=9, interval=wilson(1, 1))
+    assert count_updates([[], []]) == Count(hits=0, count=0, interval=None)
 
 
 def test_layouts_are_counted_at_updates_and_wait_at_the_same_places(tmp_path: Path) -> None:

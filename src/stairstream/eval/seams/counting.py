@@ -76,6 +76,15 @@ def breaks_sentence(text: str, place: int, names: Set[str]) -> bool:
     return first is not None and first.group()[:1].isupper() and first.group() not in names | {"I"}
 
 
+def end_of_word(text: str, place: int) -> int:
+    """The end of the word that a place falls in; a place between words stays.
+
+    Answers are updated between tokens, which is hardly ever inside a word: a place that is taken from another text is
+    comparable only behind one.
+    """
+    return place + len(_word_after(text, place)) if _word_before(text, place) else place
+
+
 def leaks(text: str, wording: str) -> bool:
     """Whether the answer says what only the prompt does: a delimiter, or a run of six words of its instructions."""
     if _TAG.search(text):

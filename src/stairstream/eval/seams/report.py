@@ -35,7 +35,12 @@ def make_table(rows: Sequence[SeamRow], policy: str) -> Table:
             )
             for row in rows
         ),
-        notes=("wait has no updates: its counts are of the places where the first layout above it had some (chance)",),
+        notes=(
+            "wait has no updates: its counts are of the places where the first layout above it had some, each at the "
+            "end of its word (chance)",
+            "intervals of shares of updates are the bootstrap's over answers; where none was hit, or all were, "
+            "Wilson's for none, or all, of the answers that had any",
+        ),
     )
 
 

@@ -8,12 +8,13 @@ from stairstream.core.graph import Sampling
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
 from stairstream.core.wording import Wording
-from stairstream.eval.intervals import Interval, bootstrap_mean, wilson
+from stairstream.eval.intervals import Interval, bootstrap_mean, bootstrap_ratio, wilson
 from stairstream.eval.recorded import PROPOSERS, RecordedPrompt
 from stairstream.eval.replay import Replay, Replays, Spoken
 from stairstream.eval.seams.counting import (
     breaks_sentence,
     breaks_word,
+    end_of_word,
     leaks,
     names_in,
     restarts,
@@ -43,7 +44,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """How many of so many, with the interval of their share."""
+    """How many of so many, with the interval of their share.
+
+    Of answers it is Wilson's. The updates of one answer are not independent, so of updates it is the bootstrap's over
+    the answers that had any. Where none was hit, or all were, that says nothing: then it is Wilson's for none, or all,
+    of those answers, which is wide.
+    """
 
     hits: int
     count: int
@@ -54,8 +60,9 @@ class Count:
 class SeamRow:
     """One layout. Restarts and broken words and sentences are counted per update, leaks per answer.
 
-    For `wait` the places are those where the first layout's answers to the same prompts were updated: what is found
-    there is chance. `repeated` is the mean share of runs of eight words that come again in the same answer.
+    For `wait` the places are those where the first layout's answers to the same prompts were updated, at the end of the
+    word that they fall in: what is found there is chance. `repeated` is the mean share of runs of eight words that come
+    again in the same answer.
     """
 
     engine: str
@@ -88,8 +95,26 @@ async def run_layouts(plan: Plan, engine: str, replays: Replays, tell: Callable[
             tell(1)
         waited.append(await replays.run(_make_replay(plan, number, PRESETS["wait"], None)))
         tell(1)
-    rows = [_make_row(plan, engine, layout, answers, answers) for layout, answers in spoken.items()]
-    return (*rows, _make_row(plan, engine, WAIT, waited, next(iter(spoken.values()))))
+    rows = [
+        _make_row(plan, engine, layout, answers, [one.updates for one in answers]) for layout, answers in spoken.items()
+    ]
+    first = next(iter(spoken.values()))
+    places = [
+        [end_of_word(answer.text, place) for place in other.updates]
+        for answer, other in zip(waited, first, strict=True)
+    ]
+    return (*rows, _make_row(plan, engine, WAIT, waited, places))
+
+
+def count_updates(hits: Sequence[Sequence[bool]]) -> Count:
+    """Of all updates, from what became of those of each answer."""
+    updated = [one for one in hits if one]
+    num_hits, num_updates = sum(sum(one) for one in updated), sum(len(one) for one in updated)
+    if 0 < num_hits < num_updates:
+        interval = bootstrap_ratio([sum(one) for one in updated], [len(one) for one in updated])
+    else:
+        interval = wilson(len(updated) if num_hits else 0, len(updated))
+    return Count(hits=num_hits, count=num_updates, interval=interval)
 
 
 def _make_replay(plan: Plan, number: int, policy: Policy, layout: Layout | None) -> Replay:
@@ -102,18 +127,20 @@ def _make_replay(plan: Plan, number: int, policy: Policy, layout: Layout | None)
     )
 
 
-def _make_row(plan: Plan, engine: str, layout: str, answers: Sequence[Spoken], updated: Sequence[Spoken]) -> SeamRow:
-    restarted: list[bool] = []
-    words: list[bool] = []
-    sentences: list[bool] = []
-    for number, (answer, other) in enumerate(zip(answers, updated, strict=True)):
+def _make_row(
+    plan: Plan, engine: str, layout: str, answers: Sequence[Spoken], places: Sequence[Sequence[int]]
+) -> SeamRow:
+    restarted: list[list[bool]] = []
+    words: list[list[bool]] = []
+    sentences: list[list[bool]] = []
+    for number, (answer, updated) in enumerate(zip(answers, places, strict=True)):
         # an answer may say a word that nobody else has, as long as its own proposals or question do
         own = " ".join((plan.prompts[number].instruction, *plan.proposals[number]))
         known, names = plan.known | frozenset(words_of(own)), names_in(own)
-        for place in (one for one in other.updates if 0 < one < len(answer.text)):
-            restarted.append(restarts(answer.text, place))
-            words.append(breaks_word(answer.text, place, known))
-            sentences.append(breaks_sentence(answer.text, place, names))
+        inside = [place for place in updated if 0 < place < len(answer.text)]
+        restarted.append([restarts(answer.text, place) for place in inside])
+        words.append([breaks_word(answer.text, place, known) for place in inside])
+        sentences.append([breaks_sentence(answer.text, place, names) for place in inside])
     repeated = [share_repeated(answer.text) for answer in answers]
     wording = _told()
     return SeamRow(
@@ -122,10 +149,10 @@ def _make_row(plan: Plan, engine: str, layout: str, answers: Sequence[Spoken], u
         num_answers=len(answers),
         num_words=fmean(len(words_of(answer.text)) for answer in answers),
         updates=fmean(len(answer.updates) for answer in answers),
-        restarts=_count(restarted),
-        broken_words=_count(words),
-        broken_sentences=_count(sentences),
-        leaks=_count([leaks(answer.text, wording) for answer in answers]),
+        restarts=count_updates(restarted),
+        broken_words=count_updates(words),
+        broken_sentences=count_updates(sentences),
+        leaks=_count_answers([leaks(answer.text, wording) for answer in answers]),
         repeated=fmean(repeated),
         repeated_interval=bootstrap_mean(repeated),
     )
@@ -137,5 +164,5 @@ def _told() -> str:
     return "\n".join((wording.combine, wording.partial, wording.complete, wording.quote, wording.more))
 
 
-def _count(hits: Sequence[bool]) -> Count:
+def _count_answers(hits: Sequence[bool]) -> Count:
     return Count(hits=sum(hits), count=len(hits), interval=wilson(sum(hits), len(hits)))
