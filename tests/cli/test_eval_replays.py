@@ -29,6 +29,11 @@ def data(tmp_path: Path) -> Path:
         ("robustness", ["--kind", "swap"], "--kind: 'swap' is not one; did you mean 'swapped'?"),
         ("robustness", ["--policy", "papper"], "'papper' is not a policy"),
         ("robustness", ["--model", "smollm3"], "smollm3"),
+        ("robustness", ["--layout", "insert"], "--layout: llamacpp can't do insert; it can: grouped, quoted, rounds"),
+        ("robustness", ["--layout", "inserted"], "'inserted' is not a layout; did you mean 'insert'?"),
+        ("robustness", ["--trial", "forced"], "nothing to do: forced: teacher forcing needs --backend torch"),
+        ("robustness", ["--trial", "numbers", "--problems", "none"], "nothing to do: numbers: there is no none; it"),
+        ("seams", ["--layout", "insert"], "nothing to do: llamacpp can't do insert; choose another --layout"),
         ("seams", ["--layout", "inserted"], "--layout: 'inserted' is not a layout; did you mean 'insert'?"),
         ("seams", ["--policy", "first_chunk=0"], "first_chunk: must be a whole number of at least 1"),
         ("seams", ["--policy", "wait"], "wait has no updates"),
@@ -42,6 +47,7 @@ def test_wrong_options_are_one_line(
     assert main(asked) == 2
     told = capsys.readouterr().err.strip().splitlines()
     assert complaint in told[-1]
+    assert not (data.parent / "out").exists()
 
 
 @pytest.mark.parametrize("command", ["robustness", "seams"])
@@ -58,4 +64,30 @@ def test_one_prompt_has_no_other_to_swap_words_with(data: Path, capsys: Captured
     pytest.importorskip("xllamacpp")
     data.write_bytes(data.read_bytes().splitlines()[0])
     assert main(["eval", "robustness", "--backend", "llamacpp", "--data", str(data)]) == 2
-    assert "holds one prompt; the wrong words are those of another" in capsys.readouterr().err
+    assert "holds one prompt; the wrong words are another's" in capsys.readouterr().err
+
+
+def test_torch_refuses_to_quote(data: Path, capsys: Captured) -> None:
+    for package in ("torch", "transformers", "gguf"):
+        pytest.importorskip(package)
+    assert main(["eval", "robustness", "--backend", "torch", "--data", str(data), "--layout", "quoted"]) == 2
+    assert "--layout: torch can't do quoted; it can: insert, grouped, rounds" in capsys.readouterr().err
+
+
+def test_problem_without_a_number_is_one_line(data: Path, capsys: Captured) -> None:
+    pytest.importorskip("xllamacpp")
+    file = data.parent / "problems.jsonl"
+    file.write_text('{"question": "3 + 4?", "answer": "#### 7"}\n{"question": "Why?", "answer": "So it is."}\n')
+    asked = ["eval", "robustness", "--backend", "llamacpp", "--problems", str(file), "--data", str(data)]
+    assert main(asked) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert told[-1].endswith("problem 2: its answer has no number; it must end like: #### 42") and str(file) in told[-1]
+
+
+def test_numbers_alone_need_no_recorded_prompts(data: Path, capsys: Captured) -> None:
+    pytest.importorskip("xllamacpp")
+    file = data.parent / "problems.jsonl"
+    file.write_text('{"question": "3 + 4?", "answer": "#### 7"}\n')
+    asked = ["eval", "robustness", "--backend", "llamacpp", "--problems", str(file), "--trial", "numbers"]
+    assert main([*asked, "--data", str(data.parent / "none"), "--model", "smollm3"]) == 2
+    assert "smollm3" in capsys.readouterr().err.splitlines()[-1]

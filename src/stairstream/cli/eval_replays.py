@@ -1,12 +1,13 @@
 """What commands that replay proposals share: the engine that the aggregator runs on."""
 
 import importlib.util
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, TypeVar, get_args
 
 from stairstream.cli.terminal import show_loading
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError, MissingExtra
+from stairstream.core.session import Layout
 from stairstream.eval.replay import AGGREGATOR, Replays, Spoken, configure, open_aggregator
 from stairstream.eval.tasks.kept import Kept
 from stairstream.eval.tasks.systems import identify_models
@@ -14,6 +15,12 @@ from stairstream.sim.clock import run as run_in_virtual_time
 
 Engine = Literal["torch", "llamacpp"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
+CAN: Mapping[Engine, tuple[Layout, ...]] = {
+    "torch": ("insert", "grouped", "rounds"),
+    "llamacpp": ("grouped", "quoted", "rounds"),
+}
+"""What an engine really does when asked, what it does unasked first; torch goes on from its own token ids, so it
+never quotes."""
 T = TypeVar("T")
 
 

@@ -7,24 +7,25 @@ from typing import get_args
 
 from stairstream.backends.torch.backend import find_torch_model
 from stairstream.cli.eval_output import open_bar, print_json, print_tables, results_folder, tell, write_report
-from stairstream.cli.eval_replays import Engine, check_engine, identify, read_engine, run_replays
+from stairstream.cli.eval_replays import CAN, Engine, check_engine, identify, read_engine, run_replays
 from stairstream.cli.eval_retention import read_setups
 from stairstream.cli.terminal import show_loading
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError
 from stairstream.eval.intervals import check_installed
-from stairstream.eval.recorded import PROPOSERS, REFERENCE, pick, read_prompts
+from stairstream.eval.recorded import PROPOSERS, REFERENCE, RecordedPrompt, pick, read_prompts
 from stairstream.eval.replay import DTYPE, Replays, Spoken, take_likeliest
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.corruption import Kind, Part
 from stairstream.eval.robustness.free import FreeRow, count_runs, run_free
 from stairstream.eval.robustness.numeric import NumberRow, count_numbers, run_numbers
 from stairstream.eval.robustness.plan import Plan, Wrong
+from stairstream.eval.robustness.problems import read_problems
 from stairstream.eval.robustness.report import make_forced_table, make_free_table, make_number_table
 from stairstream.eval.robustness.scores import ForcedRow, Nats, count_forced
 from stairstream.eval.tables import Table
 from stairstream.eval.tasks.kept import Kept
-from stairstream.eval.tasks.questions import TASKS, Question
+from stairstream.eval.tasks.questions import Question
 
 TRIALS = ("free", "numbers", "forced")
 POLICIES = ("wait", "balanced", "balanced,quorum=1", "balanced,quorum=all", "balanced,lead=-32", "careful", "paper")
@@ -68,17 +69,18 @@ def eval_robustness(choices: Choices, *, as_json: bool) -> None:
     trials = _choose(choices.trials, TRIALS, "--trial")
     engine = read_engine(choices.backend)
     check_installed()
-    plan = _make_plan(choices, engine)
-    problems = _find_problems(choices) if "numbers" in trials else []
+    trials, dropped = _drop_impossible(trials, engine, choices.problems)
+    plan = _make_plan(choices, engine, trials)
+    problems = pick(read_problems(choices.problems), choices.limit) if "numbers" in trials else []
+    identify(engine, choices.model)
+    for one in dropped:
+        tell(f"skipped {one}")
     folder = choices.out or results_folder()
     spoken = Kept(folder / "replays.jsonl", Spoken)
     nats = Kept(folder / "forced.jsonl", Nats)
-    identify(engine, choices.model)
-    if "forced" in trials and engine != "torch":
-        tell("skipped forced: teacher forcing needs --backend torch")
     try:
         free, numbers = _run_replayed(choices, engine, plan, problems, trials, spoken)
-        forced = _run_forced(choices, plan, nats) if "forced" in trials and engine == "torch" else ()
+        forced = _run_forced(choices, plan, nats) if "forced" in trials else ()
     except BaseException:
         tell(f"what was computed so far is kept in {folder}; the same command goes on from there")
         raise
@@ -100,16 +102,21 @@ def eval_robustness(choices: Choices, *, as_json: bool) -> None:
         tell(f"all in {folder}")
 
 
-def _make_plan(choices: Choices, engine: Engine) -> Plan:
-    layout = choices.layout or ("insert" if engine == "torch" else "grouped")
+def _make_plan(choices: Choices, engine: Engine, trials: Sequence[str]) -> Plan:
+    """What is tried; `numbers` alone has problems and needs no prompts."""
     names = ["wait", *(name for name in choices.policies or POLICIES if name != "wait")]
     kinds: list[Kind] = [kind for kind in get_args(Kind) if kind in _choose(choices.kinds, get_args(Kind), "--kind")]
-    prompts = pick(read_prompts(choices.data, (*PROPOSERS, REFERENCE)), choices.limit)
-    if len(prompts) < 2:
-        raise ConfigError(f"{choices.data} holds one prompt; the wrong words are those of another, so two are needed")
+    setups = read_setups(names, [choices.layout or CAN[engine][0]])
+    if setups[0].layout not in CAN[engine]:
+        raise ConfigError(f"--layout: {engine} can't do {setups[0].layout}; it can: {', '.join(CAN[engine])}")
+    prompts: list[RecordedPrompt] = []
+    if set(trials) != {"numbers"}:
+        prompts = pick(read_prompts(choices.data, (*PROPOSERS, REFERENCE)), choices.limit)
+        if len(prompts) < 2:
+            raise ConfigError(f"{choices.data} holds one prompt; the wrong words are another's, so two are needed")
     return Plan(
         prompts=prompts,
-        setups=read_setups(names, [layout]),
+        setups=setups,
         wrongs=[Wrong(kind=kind, part=part) for kind in kinds for part in get_args(Part)],
         most_words=choices.cut,
         sampling=take_likeliest(choices.max_tokens),
@@ -124,12 +131,18 @@ def _choose(names: Sequence[str], known: Sequence[str], option: str) -> Sequence
     return names or known
 
 
-def _find_problems(choices: Choices) -> list[Question]:
-    """Problems with solutions; none, with a reason, where the file would have to be downloaded."""
-    if not choices.problems.exists():
-        tell(f"skipped numbers: there is no {choices.problems}; it would have to be downloaded, or name it --problems")
-        return []
-    return pick(TASKS["gsm8k"].read(choices.problems), choices.limit)
+def _drop_impossible(trials: Sequence[str], engine: Engine, problems: Path) -> tuple[list[str], list[str]]:
+    """Those that can be done here, and why not the others. Raises ConfigError if nothing is left."""
+    reasons: dict[str, str] = {}
+    if engine != "torch":
+        reasons["forced"] = "teacher forcing needs --backend torch"
+    if not problems.exists():
+        reasons["numbers"] = f"there is no {problems}; it would have to be downloaded, or name it --problems"
+    dropped = [f"{trial}: {reasons[trial]}" for trial in trials if trial in reasons]
+    left = [trial for trial in trials if trial not in reasons]
+    if not left:
+        raise ConfigError(f"nothing to do: {'; '.join(dropped)}")
+    return left, dropped
 
 
 def _run_replayed(

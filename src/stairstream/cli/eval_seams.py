@@ -1,11 +1,11 @@
 """`stairstream eval seams`: what updates leave in free-running answers, in each layout."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from stairstream.cli.eval_output import open_bar, print_json, print_tables, results_folder, tell, write_report
-from stairstream.cli.eval_replays import ENGINES, Engine, identify, read_engine, run_replays
+from stairstream.cli.eval_replays import CAN, ENGINES, Engine, identify, read_engine, run_replays
 from stairstream.cli.eval_retention import read_setups
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS
@@ -18,11 +18,7 @@ from stairstream.eval.seams.report import make_table
 from stairstream.eval.seams.trying import Plan, SeamRow, run_layouts, vocabulary
 from stairstream.eval.tasks.kept import Kept
 
-CAN: dict[Engine, tuple[Layout, ...]] = {
-    "torch": ("insert", "grouped", "rounds"),
-    "llamacpp": ("grouped", "quoted", "rounds"),
-}
-"""What an engine really does when asked; torch goes on from its own token ids, so it never quotes."""
+ALL: frozenset[Layout] = frozenset(layout for layouts in CAN.values() for layout in layouts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,27 +55,26 @@ def eval_seams(choices: Choices, *, as_json: bool) -> None:
     setups = read_setups([choices.policy], choices.layouts)
     if setups[0].policy == PRESETS["wait"]:
         raise ConfigError("--policy: wait has no updates, and stands beside whatever you name; name another")
-    wanted = (
-        {setup.layout for setup in setups} if choices.layouts else {layout for one in CAN.values() for layout in one}
-    )
+    layouts, cant = _find_layouts(engines, {setup.layout for setup in setups} if choices.layouts else ALL)
     every = read_prompts(choices.data, PROPOSERS)
-    folder = choices.out or results_folder()
-    kept = Kept(folder / "replays.jsonl", Spoken)
-    plans = {}
     for engine in engines:
         identify(engine, choices.model)
-        for layout in sorted(wanted - set(CAN[engine])):
-            tell(f"skipped {layout} on {engine}: it can't")
-        if layouts := [layout for layout in CAN[engine] if layout in wanted]:
-            prompts = pick(every, choices.limit)
-            plans[engine] = Plan(
-                prompts=prompts,
-                proposals=[[cut(one.outputs[name], choices.cut) for name in PROPOSERS] for one in prompts],
-                policy=setups[0].policy,
-                layouts=layouts,
-                sampling=take_likeliest(choices.max_tokens),
-                known=vocabulary(every),
-            )
+    for one in cant:
+        tell(f"skipped: {one}")
+    folder = choices.out or results_folder()
+    kept = Kept(folder / "replays.jsonl", Spoken)
+    prompts = pick(every, choices.limit)
+    plans = {
+        engine: Plan(
+            prompts=prompts,
+            proposals=[[cut(one.outputs[name], choices.cut) for name in PROPOSERS] for one in prompts],
+            policy=setups[0].policy,
+            layouts=its,
+            sampling=take_likeliest(choices.max_tokens),
+            known=vocabulary(every),
+        )
+        for engine, its in layouts.items()
+    }
     try:
         rows = [row for engine, plan in plans.items() for row in _run(choices, engine, plan, kept)]
     except BaseException:
@@ -92,7 +87,7 @@ def eval_seams(choices: Choices, *, as_json: bool) -> None:
         max_tokens=choices.max_tokens,
         rows=tuple(rows),
     )
-    tables = [make_table(rows, choices.policy)] if rows else []
+    tables = [make_table(rows, choices.policy)]
     write_report(folder, "seams", "Seams", tables, report)
     if as_json:
         print_json(report)
@@ -117,6 +112,18 @@ def _find_engines(names: Sequence[str]) -> list[Engine]:
     for one in missing:
         tell(f"skipped: {one}")
     return found
+
+
+def _find_layouts(engines: Sequence[Engine], wanted: Set[Layout]) -> tuple[dict[Engine, list[Layout]], list[str]]:
+    """Of the layouts that are wanted those that each engine can, and why not the others.
+
+    Raises ConfigError if nothing is left.
+    """
+    cant = [f"{engine} can't do {layout}" for engine in engines for layout in sorted(wanted - set(CAN[engine]))]
+    found = {engine: [layout for layout in CAN[engine] if layout in wanted] for engine in engines}
+    if not any(found.values()):
+        raise ConfigError(f"nothing to do: {', '.join(cant)}; choose another --layout or --backend")
+    return {engine: layouts for engine, layouts in found.items() if layouts}, cant
 
 
 def _run(choices: Choices, engine: Engine, plan: Plan, kept: Kept[Spoken]) -> tuple[SeamRow, ...]:

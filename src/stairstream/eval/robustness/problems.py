@@ -2,9 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
+from stairstream.core.errors import ConfigError
 from stairstream.eval.robustness.corruption import Part
 from stairstream.eval.tasks.numbers import final_number
+from stairstream.eval.tasks.questions import TASKS, Question
 
 _CALCULATION = re.compile(r"<<[^>]*>>")
 OPENINGS = ("The answer is {}.", "It is {}.", "We get {}.")
@@ -20,10 +23,19 @@ class Solved:
     wrong: str
 
 
+def read_problems(file: Path) -> list[Question]:
+    """All of a file. Raises ConfigError if it is no such file, or at the first whose answer has no number."""
+    problems = TASKS["gsm8k"].read(file)
+    for number, problem in enumerate(problems, 1):
+        if final_number(problem.expected) is None:
+            raise ConfigError(f"{file}, problem {number}: its answer has no number; it must end like: #### 42")
+    return problems
+
+
 def solve(answer: str) -> Solved:
     """From an answer as GSM8K has it."""
     number = final_number(answer)
-    assert number is not None, "GSM8K's answers end in a number"
+    assert number is not None, "see read_problems"
     steps = _CALCULATION.sub("", answer.rpartition("####")[0]).strip()
     return Solved(steps=steps, right=f"{number}", wrong=f"{number * 2 + 3}")
 
