@@ -13,7 +13,7 @@ from stairstream.config.schema import Config, load_config
 from stairstream.core.errors import ConfigError
 from stairstream.eval.intervals import check_installed
 from stairstream.eval.recorded import pick
-from stairstream.eval.tasks.asking import Asker, Said
+from stairstream.eval.tasks.asking import Asker, Failure, Said
 from stairstream.eval.tasks.evaluating import JUDGE, Plan, check_opponent, evaluate
 from stairstream.eval.tasks.judging import make_judge
 from stairstream.eval.tasks.kept import Kept
@@ -39,13 +39,17 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All that came of the evaluation. `ended` is `done`, or `max_cost` if the money ran out."""
+    """All that came of the evaluation. `ended` is `done`, or `max_cost` if the money ran out.
+
+    `num_passing` answers were cut or degraded, and not kept.
+    """
 
     ended: str
     spent: float
     num_asked: int
     num_kept: int
-    failures: tuple[str, ...]
+    num_passing: int
+    failures: tuple[Failure, ...]
     skipped: tuple[Skipped, ...]
     tasks: tuple[TaskReport, ...]
 
@@ -84,6 +88,8 @@ def eval_tasks(config: Path | None, choices: Choices, *, as_json: bool) -> None:
     kept = Kept(folder / "answers.jsonl", Said)
     if max_tokens != choices.max_tokens:
         tell(f"answers end behind {max_tokens} tokens, as the embedded model is slow; --max-tokens says otherwise")
+    if (ignored := _list_ignored(choices)) and not any(task.is_judged for task in tasks):
+        tell(f"ignored {' and '.join(ignored)}: of {', '.join(task.name for task in tasks)} a number decides, no judge")
     for one in skipped:
         tell(f"skipped {one.task}: {one.why}")
     try:
@@ -113,6 +119,12 @@ def _find_judge(config: Config, name: str | None, systems: Sequence[System]) -> 
     if model not in config.models:
         raise ConfigError(f"--judge: {config.file} has no model {model!r}{nearest(model, config.models)}")
     return make_judge(config, model)
+
+
+def _list_ignored(choices: Choices) -> list[str]:
+    """The options that were given, and say nothing where nothing is judged."""
+    given = {"--judge": choices.judge, "--against": choices.against}
+    return [f"{name} {value}" for name, value in given.items() if value is not None]
 
 
 def _find_tasks(choices: Choices) -> tuple[list[Task], list[Skipped]]:
@@ -152,10 +164,10 @@ async def _run(
     kept: Kept[Said],
     skipped: Sequence[Skipped],
 ) -> Report:
-    purse, reports = Purse(choices.max_cost), list[TaskReport]()
+    purse, reports = Purse(choices.max_cost, choices.at_once), list[TaskReport]()
     by_name: Mapping[str, System] = {system.name: system for system in systems}
     async with open_backends(config, [system.graph for system in systems], show_loading) as backends:
-        asker = Asker(config, by_name, backends, kept, purse)
+        asker = Asker(config, by_name, backends, kept, purse, choices.at_once)
         for plan in plans:
             with open_bar(plan.task.name, plan.num_asks) as advance:
                 outcomes = await evaluate(plan, asker, advance, choices.at_once)
@@ -167,6 +179,7 @@ async def _run(
         spent=purse.spent,
         num_asked=asker.num_asked,
         num_kept=asker.num_kept,
+        num_passing=asker.num_passing,
         failures=tuple(asker.failures),
         skipped=tuple(skipped),
         tasks=tuple(reports),
@@ -175,7 +188,10 @@ async def _run(
 
 def _tell_end(report: Report, choices: Choices, folder: Path) -> None:
     for failure in report.failures:
-        tell(f"failed, so that question is left out: {failure}")
+        lost = "that pair is not scored" if failure.system == JUDGE else "that question is left out"
+        tell(f"failed, so {lost}: {failure.system}: {failure.error}")
+    if report.num_passing:
+        tell(f"{report.num_passing} answers were cut or degraded: not kept, the same command asks for them again")
     if report.ended == "max_cost":
         tell(f"ended: the limit of {choices.max_cost:g} is spent; with a higher --max-cost the same command goes on")
     tell(f"{report.num_asked} asked, {report.num_kept} kept from earlier, spent {report.spent:.3g}; all in {folder}")

@@ -1,28 +1,33 @@
 """One answer of one system, bought or from what was kept, with its numbers."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from stairstream import __version__
-from stairstream.api import Pipeline
+from stairstream.api import Answer, Pipeline
 from stairstream.backends.base import Backend
 from stairstream.config.graphs import goals_of, models_of
+from stairstream.config.pipelines import RunKeys
 from stairstream.config.schema import Config
 from stairstream.core.errors import BackendError, RunFailed
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Usage
 from stairstream.eval.tasks.kept import Kept, key_of
-from stairstream.eval.tasks.purse import Purse
+from stairstream.eval.tasks.purse import OutOfMoney, Purse
 from stairstream.eval.tasks.systems import System, identify_models
 
 MOST_FAILURES = 3
-"""So many answers that fail one after the other end the evaluation."""
+"""So many answers of a system that fail one after the other end the evaluation."""
+
+_CUT = ("deadline", "budget")
+"""Ends of an answer that had more to say."""
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer and what it took. `cost` None: unknown. `seen_share` as in metrics.Summary."""
+    """An answer and what it took, with so many asked `at_once`. `cost` None: unknown. `seen_share`: see Summary."""
 
     text: str
     ended: str
@@ -34,10 +39,15 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     updates: int
     seen_share: float | None
     degraded: tuple[str, ...] = ()
+    at_once: int = 1
 
 
-class OutOfMoney(Exception):
-    """The purse is empty; only within an evaluation, which ends with what it has."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An answer that did not come, and of whom."""
+
+    system: str
+    error: str
 
 
 class Asker:
@@ -50,75 +60,114 @@ class Asker:
         backends: Mapping[str, Backend],
         kept: Kept[Said],
         purse: Purse,
+        at_once: int = 1,
     ) -> None:
+        """`at_once` says how many are asked at the same time; it is remembered with their times."""
         self._config = config
         self._systems = systems
         self._backends = backends
         self._kept = kept
         self._purse = purse
-        self._ids = {
-            name: key_of(
-                __version__,
-                system.graph,
-                goals_of(system.settings, system.graph),
-                identify_models(config.models, models_of(system.graph)),
-            )
-            for name, system in systems.items()
-        }
-        self._failed_in_a_row = 0
-        self.failures: list[str] = []
+        self._at_once = at_once
+        self._ids = {name: _identify(config, system) for name, system in systems.items()}
+        self._failed_in_a_row: Counter[str] = Counter()
+        self.failures: list[Failure] = []
         self.num_asked = 0
         self.num_kept = 0
+        self.num_passing = 0
 
     async def ask(self, name: str, conversation: Conversation) -> Said | None:
         """What a system says to a conversation; None if it failed, which `failures` then tells.
 
-        Raises OutOfMoney before it would spend more than there is, and RunFailed if too many fail in a row.
+        Raises OutOfMoney before it would spend more than there is, and RunFailed if too many of one fail in a row.
         """
         key = key_of(self._ids[name], conversation)
-        if (said := self._kept.get(key)) is not None:
+        # older files also hold answers that had been cut
+        if (said := self._kept.get(key)) is not None and said.ended not in _CUT:
             self.num_kept += 1
             return said
-        if self._purse.is_empty:
-            raise OutOfMoney
-        said = await self._buy(self._systems[name], conversation)
-        if said is not None:
+        answer = await self._buy(self._systems[name], conversation)
+        if answer is None:
+            return None
+        said = _sum_up(answer, self._at_once)
+        if _is_lasting(answer):
             self._kept.put(key, said)
+        else:
+            self.num_passing += 1
         return said
 
-    async def _buy(self, system: System, conversation: Conversation) -> Said | None:
-        limits, left = system.settings.limits, self._purse.left
-        is_bound = left is not None and (limits.max_cost is None or left < limits.max_cost)
-        settings = replace(system.settings, limits=replace(limits, max_cost=left)) if is_bound else system.settings
-        pipeline = Pipeline(settings, system.graph, self._backends, self._config)
-        self.num_asked += 1
-        try:
-            answer = await pipeline.ask(conversation)
-        except (BackendError, RunFailed) as exc:
-            self._count_failure(system.name, exc)
+    async def _buy(self, system: System, conversation: Conversation) -> Answer | None:
+        """An answer, paid for however it ended; None if it failed."""
+        async with self._purse.set_aside(system.name) as most:
+            limits = system.settings.limits
+            is_bound = most is not None and (limits.max_cost is None or most < limits.max_cost)
+            settings = replace(system.settings, limits=replace(limits, max_cost=most)) if is_bound else system.settings
+            pipeline = Pipeline(settings, system.graph, self._backends, self._config)
+            self.num_asked += 1
+            try:
+                answer = await _run(pipeline, conversation)
+            except BackendError as exc:
+                self._count_failure(system.name, str(exc))
+                return None
+            self._purse.pay(system.name, answer.cost)
+            if is_bound and _is_out_of_money(answer):
+                self._purse.shut()
+                raise OutOfMoney
+        if answer.summary.reason == "failed":
+            self._count_failure(system.name, answer.summary.error or "the run failed")
             return None
-        self._failed_in_a_row = 0
-        self._purse.pay(answer.cost)
-        summary = answer.summary
-        if summary.reason == "budget" and is_bound:
-            self._purse.shut()
-            raise OutOfMoney
-        usage = sum((one.usage for one in summary.agents), start=Usage(cached_tokens=0))
-        return Said(
-            text=answer.text,
-            ended=summary.reason or "",
-            first_token_s=summary.first_token_s,
-            total_s=summary.total_s,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            cost=answer.cost,
-            updates=summary.updates,
-            seen_share=summary.seen_share,
-            degraded=summary.degraded,
-        )
+        self._failed_in_a_row[system.name] = 0
+        return answer
 
-    def _count_failure(self, name: str, error: Exception) -> None:
-        self.failures.append(f"{name}: {error}")
-        self._failed_in_a_row += 1
-        if self._failed_in_a_row >= MOST_FAILURES:
-            raise RunFailed(f"{MOST_FAILURES} answers failed one after the other; the last: {name}: {error}") from error
+    def _count_failure(self, name: str, error: str) -> None:
+        self.failures.append(Failure(system=name, error=error))
+        self._failed_in_a_row[name] += 1
+        if self._failed_in_a_row[name] >= MOST_FAILURES:
+            raise RunFailed(f"{MOST_FAILURES} answers of {name} failed one after the other; the last: {error}")
+
+
+def _identify(config: Config, system: System) -> str:
+    """All that its answers depend on besides the question; the pipeline's own limits, and not the purse's."""
+    limits = system.settings.limits
+    return key_of(
+        __version__,
+        system.graph,
+        goals_of(system.settings, system.graph),
+        identify_models(config.models, models_of(system.graph)),
+        *([limits] if limits != RunKeys() else []),
+    )
+
+
+async def _run(pipeline: Pipeline, conversation: Conversation) -> Answer:
+    """As Pipeline.ask, but one that failed has numbers too."""
+    async with pipeline.open_run(conversation) as run:
+        return pipeline.make_answer(run, [event async for event in run.events()])
+
+
+def _is_out_of_money(answer: Answer) -> bool:
+    """Whether the answer was cut for its cost, be it before its first word."""
+    return any(one.name == answer.graph.answer and one.reason == "budget" for one in answer.summary.agents)
+
+
+def _is_lasting(answer: Answer) -> bool:
+    """Whether it may be kept: it was not cut, and did not do without what had failed and may not fail again."""
+    lacking = (one.reason in ("dropped", "failed") or one.num_failovers for one in answer.summary.agents)
+    return answer.summary.reason not in _CUT and not any(lacking)
+
+
+def _sum_up(answer: Answer, at_once: int) -> Said:
+    summary = answer.summary
+    usage = sum((one.usage for one in summary.agents), start=Usage(cached_tokens=0))
+    return Said(
+        text=answer.text,
+        ended=summary.reason or "",
+        first_token_s=summary.first_token_s,
+        total_s=summary.total_s,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cost=answer.cost,
+        updates=summary.updates,
+        seen_share=summary.seen_share,
+        degraded=summary.degraded,
+        at_once=at_once,
+    )

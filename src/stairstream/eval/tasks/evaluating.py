@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from stairstream.core.errors import ConfigError
 from stairstream.core.messages import Conversation, Message
-from stairstream.eval.tasks.asking import Asker, OutOfMoney, Said
+from stairstream.eval.tasks.asking import Asker, Said
 from stairstream.eval.tasks.judging import Verdict, ask_verdict, read_verdict, score_of
+from stairstream.eval.tasks.purse import OutOfMoney
 from stairstream.eval.tasks.questions import Question, Task
 from stairstream.eval.tasks.systems import System
 
@@ -39,14 +40,21 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two verdicts on one pair of answers: with the system's answer first, and second; None: an unreadable one.
+    """Two verdicts on one pair of answers: with the system's answer first, and second; None where there is none.
 
-    Of answers that are the same (`is_same`) nobody was asked.
+    Then the judge's call has failed (`num_failed`), or its reply can't be read. Of answers that are the same
+    (`is_same`) nobody was asked.
     """
 
     first: Verdict | None
     second: Verdict | None
+    num_failed: int = 0
     is_same: bool = False
+
+    @property
+    def num_unreadable(self) -> int:
+        """Replies that hold no verdict."""
+        return (self.first, self.second).count(None) - self.num_failed
 
     @property
     def score(self) -> float | None:
@@ -142,11 +150,14 @@ class _Question:
             self._tell(2)
             return Pair(first="tie", second="tie", is_same=True)
         turns = self._question.turns[:until]
-        first = await self._verdict(ask_verdict(turns, own[:until], against[:until]))
-        second = await self._verdict(ask_verdict(turns, against[:until], own[:until]))
-        return Pair(first=first, second=second)
+        replies = [
+            await self._reply(ask_verdict(turns, own[:until], against[:until])),
+            await self._reply(ask_verdict(turns, against[:until], own[:until])),
+        ]
+        first, second = (None if reply is None else read_verdict(reply.text) for reply in replies)
+        return Pair(first=first, second=second, num_failed=replies.count(None))
 
-    async def _verdict(self, conversation: Conversation) -> Verdict | None:
+    async def _reply(self, conversation: Conversation) -> Said | None:
         said = await self._asker.ask(JUDGE, conversation)
         self._tell(1)
-        return None if said is None else read_verdict(said.text)
+        return said

@@ -1,38 +1,78 @@
-"""Money of one evaluation: what was spent, and what is left."""
+"""Money of one evaluation: what was spent, what is set aside for calls under way, and what is left."""
 
+import asyncio
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from stairstream.config.graphs import models_of
 from stairstream.config.schema import Config
 from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Graph
 
+_ROOM = 2
+"""A share of what is left must hold so many times the dearest call so far; else a call waits and gets all of it."""
+
+
+class OutOfMoney(Exception):
+    """The purse is empty; only within an evaluation, which ends with what it has."""
+
 
 class Purse:
-    """What may be spent in all; None: any amount."""
+    """What may be spent in all, by `at_once` buyers; a limit of None is any amount."""
 
-    def __init__(self, limit: float | None = None) -> None:
+    def __init__(self, limit: float | None = None, at_once: int = 1) -> None:
         self._limit = math.inf if limit is None else limit
+        self._at_once = at_once
         self._is_shut = False
+        self._set_aside: list[float] = []
+        self._dearest: dict[str, float] = {}
+        self._returned = asyncio.Event()
         self.spent = 0.0
-
-    @property
-    def left(self) -> float | None:
-        """What a call may still cost; None: any amount."""
-        return None if self._limit == math.inf else max(0.0, self._limit - self.spent)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing more may be bought."""
         return self._is_shut or self.spent >= self._limit
 
+    @asynccontextmanager
+    async def set_aside(self, name: str) -> AsyncIterator[float | None]:
+        """Money for one call of the block, None: any amount; what it does not pay of it is there for others again.
+
+        An equal share of what is left, if such calls are known to need less; else all of it, once nobody else is
+        under way. Raises OutOfMoney if there is nothing.
+        """
+        if self._limit == math.inf:
+            yield None
+            return
+        while not self.is_empty and not (amount := self._offer(name)):
+            self._returned.clear()
+            await self._returned.wait()
+        if self.is_empty:
+            raise OutOfMoney
+        self._set_aside.append(amount)
+        try:
+            yield amount
+        finally:
+            self._set_aside.remove(amount)
+            self._returned.set()
+
+    def pay(self, name: str, cost: float | None) -> None:
+        """Take what a call cost; unknown counts as nothing."""
+        self.spent += cost or 0.0
+        self._dearest[name] = max(self._dearest.get(name, 0.0), cost or 0.0)
+
     def shut(self) -> None:
-        """Nothing more may be bought: a call has come to what was left."""
+        """Nothing more may be bought: a call has come to what was set aside for it."""
         self._is_shut = True
 
-    def pay(self, cost: float | None) -> None:
-        """Take what something cost; unknown counts as nothing."""
-        self.spent += cost or 0.0
+    def _offer(self, name: str) -> float:
+        """What a call may have now; 0: it has to wait."""
+        left = max(0.0, self._limit - self.spent - sum(self._set_aside))
+        share = left / max(1, self._at_once - len(self._set_aside))
+        if share >= _ROOM * self._dearest.get(name, math.inf):
+            return share
+        return 0.0 if self._set_aside else left
 
 
 def check_priced(config: Config, graphs: list[Graph]) -> None:
