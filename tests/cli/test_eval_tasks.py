@@ -20,6 +20,7 @@ models:
   a: {{backend: scripted, text: "The sum is #### 18", {PRICE}}}
   j: {{backend: scripted, text: "[[A]]", {PRICE}}}
   broken: {{backend: scripted, length: 3, attempts: 1, fault: {{kind: reset}}}}
+  deaf: {{backend: scripted, length: 3, attempts: 1, fault: {{kind: reset}}}}
   remote: {{backend: openai, base_url: "http://127.0.0.1:1/v1", model: m}}
 pipelines:
   mix: {{topology: mixture, proposers: [p, p], aggregator: a}}
@@ -66,7 +67,9 @@ def test_numbers_are_scored_and_single_and_wait_stand_beside(folder: Path, capsy
     assert list(rows) == ["single a", "single p", "wait", "paper", "cheap"]
     assert rows["wait"]["score"] == 0.5 and rows["single p"]["score"] == 0
     assert [name for name, row in rows.items() if row["is_best_single"]] == ["single a"]
-    assert rows["paper"]["over_wait"] == {"value": 0, "interval": {"low": 0, "high": 0}}
+    # the same on every question, which is no certainty
+    assert rows["paper"]["over_wait"] == {"value": 0, "interval": None}
+    assert "where no interval stands, all questions had the same value" in (folder / "out" / "tasks.md").read_text()
     assert rows["single a"]["cost"] == pytest.approx(4 * 5 * 1e-3)
     assert (folder / "out" / "tasks.md").read_text().count("| single a (best single) | 50% [15, 85] |") == 1
 
@@ -106,6 +109,25 @@ def test_spending_limit_ends_the_run_and_says_so(folder: Path, capsys: Captured)
     assert len((folder / "out" / "answers.jsonl").read_text().splitlines()) == report["num_asked"] - 1  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("at_once", ["1", "8"])
+@pytest.mark.parametrize("limit", ["0.002", "0.012", "0.04", "0.07", "0.085"])
+def test_spending_limit_holds_however_runs_end_and_however_many_run(
+    folder: Path, capsys: Captured, limit: str, at_once: str
+) -> None:
+    assert evaluate(folder, "--task", "gsm8k", "--max-cost", limit, "--at-once", at_once, "--json") == 0
+    report, _ = report_of(capsys)
+    spent = report["spent"]
+    assert report["ended"] == "max_cost" and not report["failures"]
+    assert isinstance(spent, float) and spent < float(limit) + 0.0015  # a word is the least that is paid
+
+
+def test_answers_bought_beside_others_are_told(folder: Path, capsys: Captured) -> None:
+    assert evaluate(folder, "--task", "gsm8k", "--limit", "2", "--at-once", "2", "--json") == 0
+    assert evaluate(folder, "--task", "gsm8k", "--limit", "3") == 0
+    note = "8 of 12 answers were bought with --at-once up to 2: their times are not those of answers bought one at a"
+    assert note in (folder / "out" / "tasks.md").read_text()
+
+
 def test_both_turns_are_answered_and_judged_in_both_orders(folder: Path, capsys: Captured) -> None:
     (folder / "mt_bench_questions.jsonl.gz").write_text('{"question_id": 1, "turns": ["Why?", "Again?"]}')
     assert evaluate(folder, "--task", "mt-bench", "--judge", "j", "--json", "--at-once", "3") == 0
@@ -114,8 +136,24 @@ def test_both_turns_are_answered_and_judged_in_both_orders(folder: Path, capsys:
     assert (report["num_asked"], report["num_kept"]) == (2 * 4 + 2 * 2, 0)
     tasks = report["tasks"]
     assert isinstance(tasks, list)
-    assert tasks[0]["judging"] == {"model": "j", "num_pairs": 2, "num_unreadable": 0, "agreement": 0, "first_wins": 1}
+    judged = {"model": "j", "num_pairs": 2, "num_whole": 2, "num_unreadable": 0, "num_failed": 0}
+    assert tasks[0]["judging"] == {**judged, "agreement": 0, "first_wins": 1}
     assert rows_of(report)["single p"]["score"] == 0.5
+
+
+def test_judge_that_fails_loses_pairs_and_not_questions(folder: Path, capsys: Captured) -> None:
+    assert evaluate(folder, "--task", "arena-hard", "--judge", "deaf", "--json") == 0
+    report, told = report_of(capsys)
+    assert told.count("failed, so that pair is not scored: judge: ") == 2
+    tasks = report["tasks"]
+    assert isinstance(tasks, list) and (tasks[0]["num_questions"], tasks[0]["judging"]["num_failed"]) == (1, 2)
+    assert "2 of 2 calls of the judge failed; such pairs are not scored" in tasks[0]["notes"]
+
+
+def test_options_for_a_judge_are_told_to_be_ignored_where_nothing_is_judged(folder: Path, capsys: Captured) -> None:
+    assert evaluate(folder, "--task", "gsm8k", "--limit", "1", "--judge", "j", "--against", "nonsense") == 0
+    told = capsys.readouterr().err.splitlines()
+    assert "ignored --judge j and --against nonsense: of gsm8k a number decides, no judge" in told
 
 
 def test_recorded_answers_can_be_the_opponent(folder: Path, capsys: Captured) -> None:
@@ -140,7 +178,7 @@ def test_limit_needs_prices(folder: Path, capsys: Captured) -> None:
 def test_failing_model_ends_it_and_what_was_answered_is_kept(folder: Path, capsys: Captured) -> None:
     assert evaluate(folder, "--task", "gsm8k", "-p", "failing") == 1
     told = capsys.readouterr().err
-    assert "3 answers failed one after the other; the last: single broken: " in told
+    assert "3 answers of single broken failed one after the other; the last: " in told
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from stairstream.eval.intervals import Interval, bootstrap_mean, bootstrap_ratio, wilson
+from stairstream.eval.intervals import bootstrap_mean, bootstrap_ratio, wilson
 
 
 def test_wilson_is_known_for_three_of_twenty() -> None:
@@ -20,7 +20,10 @@ def test_bootstrap_holds_the_mean_and_is_the_same_each_time() -> None:
     found = bootstrap_mean(values)
     assert found == bootstrap_mean(values)
     assert found and found.low < 0.5 < found.high
-    assert bootstrap_mean([1, 1, 1]) == Interval(low=1, high=1)
+
+
+def test_bootstrap_claims_no_certainty_for_values_that_are_all_the_same() -> None:
+    assert bootstrap_mean([1, 1, 1]) is None
     assert bootstrap_mean([1]) is None
 
 

@@ -36,11 +36,15 @@ def wilson(hits: int, count: int) -> Interval | None:
 
 
 def bootstrap_mean(values: Sequence[float]) -> Interval | None:
-    """Of the mean of values, by resampling them (percentiles); None for fewer than two."""
+    """Of the mean of values, by resampling them (percentiles).
+
+    None where all values are the same: resampling can't say how sure that is, and an interval without width would claim
+    that it is certain.
+    """
     import numpy
     from scipy.stats import bootstrap
 
-    if len(values) < 2:
+    if len(set(values)) < 2:
         return None
     found = bootstrap(
         (numpy.asarray(values, dtype=float),),

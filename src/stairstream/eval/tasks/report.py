@@ -50,4 +50,7 @@ def _tell_judging(judging: Judging | None) -> Sequence[str]:
     if judging is None or judging.agreement is None:
         return ()
     first = "" if judging.first_wins is None else f"; what stood first won {judging.first_wins:.0%} of those decided"
-    return (f"judge {judging.model}: both orders agree in {judging.agreement:.0%} of {judging.num_pairs} pairs{first}",)
+    pairs = f"{judging.num_whole} pairs"
+    if judging.num_whole < judging.num_pairs:
+        pairs += f" with two verdicts, out of {judging.num_pairs}"
+    return (f"judge {judging.model}: both orders agree in {judging.agreement:.0%} of {pairs}{first}",)

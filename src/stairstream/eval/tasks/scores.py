@@ -1,6 +1,6 @@
 """Outcomes become tables: scores with intervals, differences to waiting and to the best single model, times, money."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -46,12 +46,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judging:
-    """How the judge behaved: of all pairs with two verdicts, how many agree; how often what stood first won; and how
-    many replies held no verdict. Pairs of answers that are the same are no part of it."""
+    """How the judge behaved: of the `num_whole` pairs with two verdicts, how many agree, and how often what stood first
+    won; how many replies held no verdict, and how many calls failed. Answers that are the same are no part of it."""
 
     model: str
     num_pairs: int
+    num_whole: int
     num_unreadable: int
+    num_failed: int
     agreement: float | None
     first_wins: float | None
 
@@ -84,7 +86,7 @@ def score_task(plan: Plan, outcomes: Sequence[Outcome], judge: str | None) -> Ta
         opponent=plan.opponent if plan.task.is_judged else None,
         rows=rows,
         judging=judging,
-        notes=tuple(_notes(plan, len(outcomes), judging, best)),
+        notes=(*_notes_on_table(plan, outcomes, rows, best), *(_notes_on_judge(plan, judging) if judging else ())),
     )
 
 
@@ -184,7 +186,9 @@ def _judging(outcomes: Sequence[Outcome], model: str) -> Judging:
     return Judging(
         model=model,
         num_pairs=len(pairs),
-        num_unreadable=sum(one is None for pair in pairs for one in (pair.first, pair.second)),
+        num_whole=len(whole),
+        num_unreadable=sum(pair.num_unreadable for pair in pairs),
+        num_failed=sum(pair.num_failed for pair in pairs),
         agreement=fmean(_agrees(pair) for pair in whole) if whole else None,
         first_wins=fmean(one == "A" for one in decided) if decided else None,
     )
@@ -195,25 +199,44 @@ def _agrees(pair: Pair) -> bool:
     return {"A": "B", "B": "A", "tie": "tie"}.get(pair.first or "") == pair.second
 
 
-def _notes(plan: Plan, num_questions: int, judging: Judging | None, best: str) -> list[str]:
-    """What must be known to read the table."""
-    notes = []
-    if num_questions < FEW_QUESTIONS:
-        notes.append(
-            f"{num_questions} questions: these scores mean little; a difference inside its interval is no difference"
-        )
+def _notes_on_table(plan: Plan, outcomes: Sequence[Outcome], rows: Sequence[Row], best: str) -> Iterator[str]:
+    """What must be known to read the scores and times."""
+    if len(outcomes) < FEW_QUESTIONS:
+        yield f"{len(outcomes)} questions: these scores mean little; a difference inside its interval is no difference"
+    if any(_is_bare(row, plan) for row in rows):
+        yield "where no interval stands, all questions had the same value: there is no telling how sure that is"
     if sum(system.model is not None for system in plan.systems) > 1:
-        notes.append(f"{best} is the best single model on these same questions, which favours it a little")
-    if judging is None:
-        return notes
+        yield f"{best} is the best single model on these same questions, which favours it a little"
+    said = [one.at_once for outcome in outcomes for answers in outcome.answers.values() for one in answers]
+    if beside := [at_once for at_once in said if at_once > 1]:
+        yield (
+            f"{len(beside)} of {len(said)} answers were bought with --at-once up to {max(beside)}: their times are not "
+            "those of answers bought one at a time"
+        )
+
+
+def _is_bare(row: Row, plan: Plan) -> bool:
+    """Whether one of its numbers lacks an interval that others have; the opponent's score is 0.5 by its definition."""
+    is_opponent = plan.task.is_judged and row.system == plan.opponent
+    differences = [one for one in (row.over_wait, row.over_single) if one is not None]
+    return (
+        (row.score is not None and row.interval is None and not is_opponent)
+        or (row.length_controlled is not None and row.length_controlled.interval is None)
+        or any(one.interval is None for one in differences)
+    )
+
+
+def _notes_on_judge(plan: Plan, judging: Judging) -> Iterator[str]:
+    """What must be known to trust the verdicts."""
     if judging.agreement is not None and judging.agreement < 0.6:
-        notes.append(
+        yield (
             f"the judge contradicts itself in {1 - judging.agreement:.0%} of the pairs when their order is swapped: "
             "its verdicts are mostly noise"
         )
     if judging.num_unreadable:
-        share = judging.num_unreadable / (2 * judging.num_pairs)
-        notes.append(f"{share:.0%} of the judge's replies hold no verdict; such pairs are not scored")
+        share = judging.num_unreadable / (2 * judging.num_pairs - judging.num_failed)
+        yield f"{share:.0%} of the judge's replies hold no verdict; such pairs are not scored"
+    if judging.num_failed:
+        yield f"{judging.num_failed} of {2 * judging.num_pairs} calls of the judge failed; such pairs are not scored"
     if judging.model in {model for system in plan.systems for model in system.settings.models}:
-        notes.append("the judge is one of the models that answered, and may like its own words")
-    return notes
+        yield "the judge is one of the models that answered, and may like its own words"
