@@ -16,9 +16,15 @@ Captured = pytest.CaptureFixture[str]
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Recorded answers to two prompts."""
-    row = RecordedPrompt(id="a", instruction="Why?", outputs=dict.fromkeys((*PROPOSERS, REFERENCE), "So it is."))
-    file = tmp_path / "d.jsonl"
-    file.write_bytes((msgspec.json.encode(row) + b"\n") * 2)
+    return write_data(tmp_path / "d.jsonl", "So it is.", "Never.")
+
+
+def write_data(file: Path, *texts: str) -> Path:
+    """Everybody's answers to a prompt each."""
+    for text in texts:
+        row = RecordedPrompt(id="a", instruction="Why?", outputs=dict.fromkeys((*PROPOSERS, REFERENCE), text))
+        with file.open("ab") as out:
+            out.write(msgspec.json.encode(row) + b"\n")
     return file
 
 
@@ -91,3 +97,10 @@ def test_numbers_alone_need_no_recorded_prompts(data: Path, capsys: Captured) ->
     asked = ["eval", "robustness", "--backend", "llamacpp", "--problems", str(file), "--trial", "numbers"]
     assert main([*asked, "--data", str(data.parent / "none"), "--model", "smollm3"]) == 2
     assert "smollm3" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_texts_that_stay_right_are_nothing_to_do(tmp_path: Path, capsys: Captured) -> None:
+    pytest.importorskip("xllamacpp")
+    file = write_data(tmp_path / "same.jsonl", "Green leaves", "Green leaves")
+    assert main(["eval", "robustness", "--backend", "llamacpp", "--data", str(file)]) == 2
+    assert f"nothing to do: {file} has no text that can be swapped or contradicted" in capsys.readouterr().err

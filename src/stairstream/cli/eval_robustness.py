@@ -1,7 +1,7 @@
 """`stairstream eval robustness`: how far answers follow one proposer that is wrong."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -19,7 +19,7 @@ from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.corruption import Kind, Part
 from stairstream.eval.robustness.free import FreeRow, count_runs, run_free
 from stairstream.eval.robustness.numeric import NumberRow, count_numbers, run_numbers
-from stairstream.eval.robustness.plan import Plan, Wrong
+from stairstream.eval.robustness.plan import Plan, Wrong, changed_by
 from stairstream.eval.robustness.problems import read_problems
 from stairstream.eval.robustness.report import make_forced_table, make_free_table, make_number_table
 from stairstream.eval.robustness.scores import ForcedRow, Nats, count_forced
@@ -114,13 +114,19 @@ def _make_plan(choices: Choices, engine: Engine, trials: Sequence[str]) -> Plan:
         prompts = pick(read_prompts(choices.data, (*PROPOSERS, REFERENCE)), choices.limit)
         if len(prompts) < 2:
             raise ConfigError(f"{choices.data} holds one prompt; the wrong words are another's, so two are needed")
-    return Plan(
+    plan = Plan(
         prompts=prompts,
         setups=setups,
         wrongs=[Wrong(kind=kind, part=part) for kind in kinds for part in get_args(Part)],
         most_words=choices.cut,
         sampling=take_likeliest(choices.max_tokens),
     )
+    if not prompts:
+        return plan
+    wrongs = [wrong for wrong in plan.wrongs if changed_by(plan, wrong)]
+    if not wrongs:
+        raise ConfigError(f"nothing to do: {choices.data} has no text that can be {' or '.join(kinds)}")
+    return replace(plan, wrongs=wrongs)
 
 
 def _choose(names: Sequence[str], known: Sequence[str], option: str) -> Sequence[str]:

@@ -1,5 +1,6 @@
 """Free-running trials on a scripted aggregator: what it follows is counted."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from stairstream.eval.replay import Replays, Spoken, split_pieces
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.free import count_runs, run_free
 from stairstream.eval.robustness.numeric import count_numbers, run_numbers
-from stairstream.eval.robustness.plan import Plan, Wrong, proposals_of, speeds_of, spoil, wrong_place
+from stairstream.eval.robustness.plan import Plan, Wrong, changed_by, proposals_of, speeds_of, spoil, wrong_place
 from stairstream.eval.robustness.report import make_free_table, make_number_table
 from stairstream.eval.tasks.kept import Kept
 from stairstream.eval.tasks.questions import Question
@@ -64,6 +65,26 @@ def test_answer_that_says_planted_words_follows_them(tmp_path: Path) -> None:
 
     run(main())
     assert sum(told) == count_runs(plan) == 8
+
+
+def test_prompt_that_stays_right_is_left_out_of_the_row(tmp_path: Path) -> None:
+    outputs = [dict.fromkeys(PROPOSERS, text) for text in ("Green leaves", "It is red", "Green leaves")]
+    prompts = [RecordedPrompt(id="q", instruction="Why?", outputs=one) for one in outputs]
+    wrongs = [Wrong(kind="swapped", part="all"), Wrong(kind="contradicted", part="all")]
+    plan, told = replace(make_plan(), prompts=prompts, wrongs=wrongs), list[int]()
+    assert [changed_by(plan, one) for one in wrongs] == [[0, 1], [1]]  # the third is swapped for the first, its like
+
+    async def main() -> None:
+        replays = Replays(ScriptedBackend(Script(words=("not",))), Kept(tmp_path / "r.jsonl", Spoken))
+        rows = await run_free(plan, replays, told.append)
+        assert [(row.num_prompts, row.num_unchanged) for row in rows] == [(2, 1), (1, 2)] * 2
+        assert rows[1].words.planted == 1.0
+        table = make_free_table(rows)
+        assert table.title == "Free-running answers, 3 prompts"
+        assert table.notes[1].endswith("stays as it is: all swapped 1, all contradicted 2")
+
+    run(main())
+    assert sum(told) == count_runs(plan) == 12
 
 
 def test_number_that_the_answer_ends_in_is_counted(tmp_path: Path) -> None:

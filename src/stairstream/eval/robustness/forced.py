@@ -10,7 +10,7 @@ from stairstream.eval.retention.forcing import Case
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.retention.spelled import spell
 from stairstream.eval.retention.timetable import Speed, make_timetable
-from stairstream.eval.robustness.plan import Plan, Wrong, cut, proposals_of, speeds_of, spoil, wrong_place
+from stairstream.eval.robustness.plan import Plan, Wrong, changed_by, cut, proposals_of, speeds_of, spoil, wrong_place
 from stairstream.eval.robustness.scores import ForcedRow, Nats, make_row
 from stairstream.eval.tasks.kept import Kept, key_of
 
@@ -20,10 +20,11 @@ VERSION = 1
 def run_forced(
     loaded: Loaded, plan: Plan, kept: Kept[Nats], identity: object, tell: Callable[[int], None]
 ) -> tuple[ForcedRow, ...]:
-    """Every prompt under every setup, wrong in every way."""
+    """Every prompt under every setup, wrong in every way that changes it; each must change one or more."""
+    changed = {one: changed_by(plan, one) for one in plan.wrongs}
     found: dict[tuple[Setup, Wrong], list[Nats]] = {(setup, one): [] for setup in plan.setups for one in plan.wrongs}
     for number in range(len(plan.prompts)):
-        for wrong in plan.wrongs:
+        for wrong in (one for one in plan.wrongs if number in changed[one]):
             scorer = _Scorer(loaded, plan, number, wrong)
             for setup in plan.setups:
                 key = key_of(VERSION, identity, scorer.texts, setup.policy, setup.layout)
@@ -33,7 +34,7 @@ def run_forced(
                     kept.put(key, one)
                 found[setup, wrong].append(one)
                 tell(1)
-    return tuple(make_row(setup, wrong, nats) for (setup, wrong), nats in found.items())
+    return tuple(make_row(setup, wrong, nats, len(plan.prompts) - len(nats)) for (setup, wrong), nats in found.items())
 
 
 class _Scorer:

@@ -1,6 +1,6 @@
 """Free-running answers: the aggregator writes its own words beside replayed proposals, one of which is wrong."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -9,7 +9,7 @@ from stairstream.eval.recorded import PROPOSERS
 from stairstream.eval.replay import Replay, Replays, Spoken
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.following import share_only_from
-from stairstream.eval.robustness.plan import Plan, Wrong, proposals_of, speeds_of, spoil, wrong_place
+from stairstream.eval.robustness.plan import Plan, Wrong, changed_by, proposals_of, speeds_of, spoil, wrong_place
 
 GRAM = 4
 
@@ -27,12 +27,13 @@ class Followed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreeRow:
-    """One policy and one way to be wrong, over all prompts."""
+    """One policy and one way to be wrong, over the prompts that it changes; `num_unchanged` are left out."""
 
     policy: str
     layout: str
     wrong: Wrong
     num_prompts: int
+    num_unchanged: int
     words: Followed
     grams: Followed
     first_token_s: float
@@ -41,20 +42,24 @@ class FreeRow:
 
 def count_runs(plan: Plan) -> int:
     """How many answers there are in all."""
-    return len(plan.prompts) * len(plan.setups) * (len(plan.wrongs) + 1)
+    return (len(plan.prompts) + sum(len(changed_by(plan, one)) for one in plan.wrongs)) * len(plan.setups)
 
 
 async def run_free(plan: Plan, replays: Replays, tell: Callable[[int], None]) -> tuple[FreeRow, ...]:
-    """Every prompt under every setup, right and wrong in every way."""
+    """Every prompt under every setup, right, and wrong in every way that changes it; each must change one or more."""
+    changed = {one: changed_by(plan, one) for one in plan.wrongs}
     right: dict[Setup, list[Spoken]] = {setup: [] for setup in plan.setups}
-    wrong: dict[tuple[Setup, Wrong], list[Spoken]] = {(setup, one): [] for setup in plan.setups for one in plan.wrongs}
+    wrong: dict[tuple[Setup, Wrong], dict[int, Spoken]] = {
+        (setup, one): {} for setup in plan.setups for one in plan.wrongs
+    }
     for number in range(len(plan.prompts)):
         for setup in plan.setups:
             right[setup].append(await replays.run(make_replay(plan, number, setup, None)))
             tell(1)
             for one in plan.wrongs:
-                wrong[setup, one].append(await replays.run(make_replay(plan, number, setup, one)))
-                tell(1)
+                if number in changed[one]:
+                    wrong[setup, one][number] = await replays.run(make_replay(plan, number, setup, one))
+                    tell(1)
     return tuple(_make_row(plan, setup, one, right[setup], spoken) for (setup, one), spoken in wrong.items())
 
 
@@ -73,25 +78,26 @@ def make_replay(plan: Plan, number: int, setup: Setup, wrong: Wrong | None) -> R
     )
 
 
-def _make_row(plan: Plan, setup: Setup, wrong: Wrong, right: Sequence[Spoken], spoken: Sequence[Spoken]) -> FreeRow:
+def _make_row(plan: Plan, setup: Setup, wrong: Wrong, right: Sequence[Spoken], spoken: Mapping[int, Spoken]) -> FreeRow:
     return FreeRow(
         policy=setup.name,
         layout=setup.layout,
         wrong=wrong,
         num_prompts=len(spoken),
+        num_unchanged=len(plan.prompts) - len(spoken),
         words=_followed(plan, wrong, right, spoken, 1),
         grams=_followed(plan, wrong, right, spoken, GRAM),
-        first_token_s=fmean(one.first_token_s or 0.0 for one in spoken),
-        updates=fmean(len(one.updates) for one in spoken),
+        first_token_s=fmean(one.first_token_s or 0.0 for one in spoken.values()),
+        updates=fmean(len(one.updates) for one in spoken.values()),
     )
 
 
-def _followed(plan: Plan, wrong: Wrong, right: Sequence[Spoken], spoken: Sequence[Spoken], size: int) -> Followed:
+def _followed(plan: Plan, wrong: Wrong, right: Sequence[Spoken], spoken: Mapping[int, Spoken], size: int) -> Followed:
     planted, chance = [], []
-    for number, (clean, own) in enumerate(zip(right, spoken, strict=True)):
+    for number, own in spoken.items():
         words = spoil(plan, number, wrong).planted
         others = [*proposals_of(plan, number), plan.prompts[number].instruction]
         planted.append(share_only_from(own.text, words, others, size))
-        chance.append(share_only_from(clean.text, words, others, size))
+        chance.append(share_only_from(right[number].text, words, others, size))
     gaps = [one - its for one, its in zip(planted, chance, strict=True)]
     return Followed(planted=fmean(planted), chance=fmean(chance), difference=fmean(gaps), interval=bootstrap_mean(gaps))

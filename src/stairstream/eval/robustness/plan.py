@@ -61,6 +61,18 @@ def spoil(plan: Plan, number: int, wrong: Wrong) -> Corrupted:
     return corrupt(proposals_of(plan, number)[place], wrong.kind, wrong.part, other)
 
 
+def changed_by(plan: Plan, wrong: Wrong) -> list[int]:
+    """The numbers of the prompts whose proposal becomes another text.
+
+    One with no number, verb or contrary in a part can't be contradicted there: it would be right, and count as wrong.
+    """
+    return [
+        number
+        for number in range(len(plan.prompts))
+        if spoil(plan, number, wrong).text != proposals_of(plan, number)[wrong_place(number)]
+    ]
+
+
 def cut(text: str, most_words: int) -> str:
     """The text's first words, with the white space between them."""
     return "".join(islice((found.group() for found in _WORD.finditer(text)), most_words))

@@ -14,7 +14,7 @@ FEW = 50
 def make_free_table(rows: Sequence[FreeRow]) -> Table:
     """How much of the answers comes only from planted words."""
     return Table(
-        title=f"Free-running answers, {rows[0].num_prompts} prompts",
+        title=f"Free-running answers, {_count_all(rows)} prompts",
         heads=(
             "policy",
             "layout",
@@ -42,7 +42,8 @@ def make_free_table(rows: Sequence[FreeRow]) -> Table:
         ),
         notes=(
             "chance: the same count on the answer that had no wrong proposal",
-            *_few(rows[0].num_prompts, "prompts"),
+            *_left_out(rows),
+            *_few(_count_all(rows), "prompts"),
         ),
     )
 
@@ -50,7 +51,7 @@ def make_free_table(rows: Sequence[FreeRow]) -> Table:
 def make_forced_table(rows: Sequence[ForcedRow]) -> Table:
     """What becomes likelier, and what less likely."""
     return Table(
-        title=f"Teacher forcing, {rows[0].num_prompts} prompts",
+        title=f"Teacher forcing, {_count_all(rows)} prompts",
         heads=("policy", "layout", "wrong", "reference loses, nats per token", "planted words gain, nats per token"),
         rows=tuple(
             (
@@ -62,7 +63,7 @@ def make_forced_table(rows: Sequence[ForcedRow]) -> Table:
             )
             for row in rows
         ),
-        notes=_few(rows[0].num_prompts, "prompts"),
+        notes=(*_left_out(rows), *_few(_count_all(rows), "prompts")),
     )
 
 
@@ -92,6 +93,17 @@ def _name(wrong: Wrong) -> str:
 
 def _more(followed: Followed) -> str:
     return points(followed.difference, followed.interval, digits=1)
+
+
+def _count_all(rows: Sequence[FreeRow] | Sequence[ForcedRow]) -> int:
+    return rows[0].num_prompts + rows[0].num_unchanged
+
+
+def _left_out(rows: Sequence[FreeRow] | Sequence[ForcedRow]) -> tuple[str, ...]:
+    """How many prompts some rows go without."""
+    found = {_name(row.wrong): row.num_unchanged for row in rows if row.num_unchanged}
+    told = ", ".join(f"{name} {count}" for name, count in found.items())
+    return (f"prompts left out of a row, because their text stays as it is: {told}",) if told else ()
 
 
 def _few(count: int, what: str) -> tuple[str, ...]:

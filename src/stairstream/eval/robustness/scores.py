@@ -7,7 +7,7 @@ import msgspec
 
 from stairstream.eval.intervals import Interval, bootstrap_mean
 from stairstream.eval.retention.scores import Setup
-from stairstream.eval.robustness.plan import Plan, Wrong
+from stairstream.eval.robustness.plan import Plan, Wrong, changed_by
 
 
 class Nats(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,12 +22,14 @@ class Nats(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForcedRow:
-    """One policy and one way to be wrong: nats per token that the reference loses and the planted words gain."""
+    """One policy and one way to be wrong: nats per token that the reference loses and the planted words gain, over the
+    prompts that it changes; `num_unchanged` are left out."""
 
     policy: str
     layout: str
     wrong: Wrong
     num_prompts: int
+    num_unchanged: int
     lost: float
     lost_interval: Interval | None
     gained: float
@@ -36,10 +38,10 @@ class ForcedRow:
 
 def count_forced(plan: Plan) -> int:
     """How many scores there are in all."""
-    return len(plan.prompts) * len(plan.setups) * len(plan.wrongs)
+    return sum(len(changed_by(plan, one)) for one in plan.wrongs) * len(plan.setups)
 
 
-def make_row(setup: Setup, wrong: Wrong, nats: Sequence[Nats]) -> ForcedRow:
+def make_row(setup: Setup, wrong: Wrong, nats: Sequence[Nats], num_unchanged: int) -> ForcedRow:
     """The means over the prompts."""
     lost = [one.reference_wrong - one.reference_right for one in nats]
     gained = [one.planted_right - one.planted_wrong for one in nats]
@@ -48,6 +50,7 @@ def make_row(setup: Setup, wrong: Wrong, nats: Sequence[Nats]) -> ForcedRow:
         layout=setup.layout,
         wrong=wrong,
         num_prompts=len(nats),
+        num_unchanged=num_unchanged,
         lost=sum(lost) / len(nats),
         lost_interval=bootstrap_mean(lost),
         gained=sum(gained) / len(nats),
