@@ -25,8 +25,8 @@ from stairstream.eval.tasks.systems import System, list_systems
 
 TITLE = "Tasks"
 EMBEDDED_TOKENS = 128
-"""Longest answer of the embedded model, unless an option says another one: in so many all four tasks take half an hour
-on two cores, with the 400 of the built-in configuration three times as long."""
+"""Longest answer of the embedded model, unless an option says another one: with so many all four tasks take about 45
+minutes on two cores, with the 400 of the built-in configuration far longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
