@@ -13,7 +13,7 @@ from stairstream.eval.intervals import bootstrap_ratio, wilson
 from stairstream.eval.recorded import PROPOSERS, RecordedPrompt
 from stairstream.eval.replay import Replays, Spoken
 from stairstream.eval.seams.report import make_table
-from stairstream.eval.seams.trying import Count, Plan, count_updates, run_layouts, vocabulary
+from stairstream.eval.seams.trying import Count, Plan, count_updates, places_like, run_layouts, vocabulary
 from stairstream.eval.tasks.kept import Kept
 from stairstream.sim.clock import run
 
@@ -24,6 +24,10 @@ def test_updates_of_one_answer_are_not_independent() -> None:
     assert count_updates([[False] * 9, [False] * 9]) == Count(hits=0, count=18, interval=wilson(0, 2))
     assert count_updates([[True] * 9, []]) == Count(hits=9, count=9, interval=wilson(1, 1))
     assert count_updates([[], []]) == Count(hits=0, count=0, interval=None)
+
+
+def test_places_of_a_longer_answer_are_left_out() -> None:
+    assert places_like("One light.", [2, 5, 10, 40]) == [3, 9]
 
 
 def test_layouts_are_counted_at_updates_and_wait_at_the_same_places(tmp_path: Path) -> None:

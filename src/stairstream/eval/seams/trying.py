@@ -99,11 +99,13 @@ async def run_layouts(plan: Plan, engine: str, replays: Replays, tell: Callable[
         _make_row(plan, engine, layout, answers, [one.updates for one in answers]) for layout, answers in spoken.items()
     ]
     first = next(iter(spoken.values()))
-    places = [
-        [end_of_word(answer.text, place) for place in other.updates]
-        for answer, other in zip(waited, first, strict=True)
-    ]
+    places = [places_like(answer.text, other.updates) for answer, other in zip(waited, first, strict=True)]
     return (*rows, _make_row(plan, engine, WAIT, waited, places))
+
+
+def places_like(text: str, places: Sequence[int]) -> list[int]:
+    """Where a text would have been updated at places of another one; those behind its end are left out."""
+    return [end_of_word(text, place) for place in places if place < len(text)]
 
 
 def count_updates(hits: Sequence[Sequence[bool]]) -> Count:
