@@ -15,6 +15,8 @@ _MARKS = {
 _GOALS = ((0.15, 0.95), (0.07, 0.85))
 """Share of the first token of `wait`, and the retention to be had by then."""
 _LONGEST_NAME = 20
+_CLOSE = 0.015
+"""Times so close have their names on either side."""
 
 
 def draw(rows: Sequence[Row], file: Path) -> bool:
@@ -56,11 +58,22 @@ def _draw_row(axes: Any, row: Row, share: float) -> None:
 
 
 def _label(axes: Any, rows: Sequence[Row]) -> None:
-    """Each policy's name, once."""
-    first_of = {row.policy: row for row in reversed(rows)}
-    for number, row in enumerate(sorted(first_of.values(), key=lambda one: one.total_share)):
-        place, offset = (row.total_share, row.retention), (4, -9 if number % 2 else 4)  # neighbours make room
-        axes.annotate(_name(row), place, xytext=offset, textcoords="offset points", fontsize=7)
+    """Each policy's name, once, upright at the foot of its time, where points leave room."""
+    before = 0.0
+    for row in sorted({row.policy: row for row in rows}.values(), key=lambda one: one.total_share):
+        share, is_close = row.total_share, row.total_share - before < _CLOSE
+        before = share
+        axes.axvline(share, color="#d0d7de", linewidth=0.5, zorder=0)
+        axes.annotate(
+            _name(row),
+            (share, 0),
+            xycoords=("data", "axes fraction"),
+            xytext=(2 if is_close else -2, 3),
+            textcoords="offset points",
+            ha="left" if is_close else "right",
+            rotation=90,
+            fontsize=7,
+        )
 
 
 def _name(row: Row) -> str:
