@@ -8,9 +8,9 @@ from stairstream.backends.scripted import Fault, Script, ScriptedBackend, number
 from stairstream.core.errors import RunFailed
 from stairstream.core.graph import Sampling
 from stairstream.core.policy import PRESETS, Policy
+from stairstream.eval.kept import Kept
 from stairstream.eval.replay import Replay, Replays, Spoken, replay, split_pieces
 from stairstream.eval.retention.timetable import Speed
-from stairstream.eval.tasks.kept import Kept
 from stairstream.sim.clock import run
 
 SPEED = Speed(first_token_s=0.5, token_s=0.25)

@@ -8,9 +8,9 @@ from stairstream.cli.terminal import show_loading
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.session import Layout
+from stairstream.eval.identity import identify_models
+from stairstream.eval.kept import Kept
 from stairstream.eval.replay import AGGREGATOR, Replays, Spoken, configure, open_aggregator
-from stairstream.eval.tasks.kept import Kept
-from stairstream.eval.tasks.systems import identify_models
 from stairstream.sim.clock import run as run_in_virtual_time
 
 Engine = Literal["torch", "llamacpp"]

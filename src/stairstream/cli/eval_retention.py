@@ -23,11 +23,11 @@ from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
 from stairstream.eval.identity import name_model
+from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import PROPOSERS, REFERENCE, pick, read_prompts
 from stairstream.eval.retention.figure import draw
 from stairstream.eval.retention.report import make_table
 from stairstream.eval.retention.scores import Row, Score, Setup
-from stairstream.eval.tasks.kept import Kept
 
 if TYPE_CHECKING:
     from stairstream.backends.torch.load import Dtype, Loaded

@@ -13,6 +13,7 @@ from stairstream.cli.terminal import show_loading
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError
 from stairstream.eval.intervals import check_installed
+from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import PROPOSERS, REFERENCE, RecordedPrompt, pick, read_prompts
 from stairstream.eval.replay import DTYPE, Replays, Spoken, take_likeliest
 from stairstream.eval.retention.scores import Setup
@@ -24,7 +25,6 @@ from stairstream.eval.robustness.problems import read_problems
 from stairstream.eval.robustness.report import make_forced_table, make_free_table, make_number_table
 from stairstream.eval.robustness.scores import ForcedRow, Nats, count_forced
 from stairstream.eval.tables import Table
-from stairstream.eval.tasks.kept import Kept
 from stairstream.eval.tasks.questions import Question
 
 TRIALS = ("free", "numbers", "forced")

@@ -11,12 +11,12 @@ from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS
 from stairstream.core.session import Layout
 from stairstream.eval.intervals import check_installed
+from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import PROPOSERS, pick, read_prompts
 from stairstream.eval.replay import Replays, Spoken, take_likeliest
 from stairstream.eval.robustness.plan import cut
 from stairstream.eval.seams.report import make_table
 from stairstream.eval.seams.trying import Plan, SeamRow, run_layouts, vocabulary
-from stairstream.eval.tasks.kept import Kept
 
 ALL: frozenset[Layout] = frozenset(layout for layouts in CAN.values() for layout in layouts)
 

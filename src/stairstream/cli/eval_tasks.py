@@ -12,11 +12,11 @@ from stairstream.config.reading import nearest
 from stairstream.config.schema import Config, load_config
 from stairstream.core.errors import ConfigError
 from stairstream.eval.intervals import check_installed
+from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import pick
 from stairstream.eval.tasks.asking import Asker, Failure, Said
 from stairstream.eval.tasks.evaluating import JUDGE, Plan, check_opponent, evaluate
 from stairstream.eval.tasks.judging import make_judge
-from stairstream.eval.tasks.kept import Kept
 from stairstream.eval.tasks.purse import Purse, check_priced
 from stairstream.eval.tasks.questions import TASKS, Task, file_of
 from stairstream.eval.tasks.report import make_table

@@ -1,10 +1,44 @@
-"""What a local model is known by where answers of it are kept: its name and its content, wherever it lies."""
+"""What models are known by where answers of theirs are kept; a local one by its name and content, wherever it lies."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from stairstream.config.models import LlamaCppKeys, ModelConfig, TorchKeys, VllmKeys, names_of
 
 _KINDS = ("*.json", "*.safetensors", "*.model", "*.jinja")
 """What of a folder answers depend on: weights, how they are put together, the tokenizer, and its template."""
+
+
+def identify_models(models: Mapping[str, ModelConfig], names: Sequence[str]) -> dict[str, object]:
+    """What answers of models depend on besides their agents: their places, and what is in a local model's files.
+
+    Never a key. Raises ConfigError for a local model that is not there.
+    """
+    return {name: _identify(models[name]) for name in sorted(names)}
+
+
+def _identify(model: ModelConfig) -> object:
+    keys = model.keys
+    # what a repr must not hold is no part of what is answered; where a local model lies is none either
+    local = _find_local(model)
+    hidden = ("api_key", "cache_salt", *(("model",) if local else ()))
+    shown = {name: getattr(keys, name) for name in names_of(type(keys)) if name not in hidden}
+    return model.backend, shown, name_model(local) if local else None, model.common.forward
+
+
+def _find_local(model: ModelConfig) -> Path | None:
+    match model.keys:
+        case LlamaCppKeys(model=name):
+            from stairstream.backends.models import find_model
+
+            return find_model(name)
+        case TorchKeys(model=name) | VllmKeys(model=name):
+            from stairstream.backends.torch.backend import find_torch_model
+
+            return find_torch_model(name)
+        case _:
+            return None
 
 
 def name_model(path: Path) -> str:

@@ -26,8 +26,8 @@ from stairstream.core.policy import Policy
 from stairstream.core.session import Chunk, Delta, Layout, Takes, WriteItem
 from stairstream.core.topologies import single
 from stairstream.engine.run import open_run
+from stairstream.eval.kept import Kept, key_of
 from stairstream.eval.retention.timetable import Speed
-from stairstream.eval.tasks.kept import Kept, key_of
 from stairstream.sim.clock import VirtualTimeLoop
 
 AGGREGATOR = "aggregator"

@@ -10,13 +10,13 @@ pytest.importorskip("transformers")
 
 from stairstream.core.graph import Sampling
 from stairstream.core.policy import PRESETS
+from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import PROPOSERS, REFERENCE, RecordedPrompt
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.forced import run_forced
 from stairstream.eval.robustness.plan import Plan, Wrong
 from stairstream.eval.robustness.report import make_forced_table
 from stairstream.eval.robustness.scores import Nats, count_forced
-from stairstream.eval.tasks.kept import Kept
 from tests.backends.torch.tiny import make_loaded
 
 

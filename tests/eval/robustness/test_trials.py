@@ -10,6 +10,7 @@ pytest.importorskip("scipy")
 from stairstream.backends.scripted import Script, ScriptedBackend
 from stairstream.core.graph import Sampling
 from stairstream.core.policy import PRESETS
+from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import PROPOSERS, RecordedPrompt
 from stairstream.eval.replay import Replays, Spoken, split_pieces
 from stairstream.eval.retention.scores import Setup
@@ -17,7 +18,6 @@ from stairstream.eval.robustness.free import count_runs, run_free
 from stairstream.eval.robustness.numeric import count_numbers, run_numbers
 from stairstream.eval.robustness.plan import Plan, Wrong, changed_by, proposals_of, speeds_of, spoil, wrong_place
 from stairstream.eval.robustness.report import make_free_table, make_number_table
-from stairstream.eval.tasks.kept import Kept
 from stairstream.eval.tasks.questions import Question
 from stairstream.sim.clock import run
 

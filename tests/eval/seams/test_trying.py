@@ -10,11 +10,11 @@ from stairstream.backends.scripted import Script, ScriptedBackend
 from stairstream.core.graph import Sampling
 from stairstream.core.policy import PRESETS
 from stairstream.eval.intervals import bootstrap_ratio, wilson
+from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import PROPOSERS, RecordedPrompt
 from stairstream.eval.replay import Replays, Spoken
 from stairstream.eval.seams.report import make_table
 from stairstream.eval.seams.trying import Count, Plan, count_updates, places_like, run_layouts, vocabulary
-from stairstream.eval.tasks.kept import Kept
 from stairstream.sim.clock import run
 
 

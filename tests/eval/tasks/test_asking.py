@@ -9,8 +9,8 @@ from stairstream.config.build import open_backends
 from stairstream.config.schema import parse_config
 from stairstream.core.errors import RunFailed
 from stairstream.core.messages import question
+from stairstream.eval.kept import Kept
 from stairstream.eval.tasks.asking import MOST_FAILURES, Asker, Said
-from stairstream.eval.tasks.kept import Kept
 from stairstream.eval.tasks.purse import OutOfMoney, Purse
 from stairstream.eval.tasks.systems import list_systems
 from stairstream.sim.clock import run

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from stairstream.backends.torch.load import Dtype, Loaded
 from stairstream.core.graph import Agent
 from stairstream.core.policy import PRESETS
+from stairstream.eval.kept import Kept, key_of
 from stairstream.eval.recorded import PROPOSERS, REFERENCE, RecordedPrompt
 from stairstream.eval.retention.forcing import Case, Forced
 from stairstream.eval.retention.scores import WAIT, Row, Score, Setup, make_rows
 from stairstream.eval.retention.spelled import spell
 from stairstream.eval.retention.timetable import Speed, Timetable, make_timetable
-from stairstream.eval.tasks.kept import Kept, key_of
 
 VERSION = 1
 """Of what a score means; another one lets kept scores go."""

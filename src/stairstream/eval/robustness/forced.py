@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from stairstream.backends.torch.load import Loaded
 from stairstream.core.graph import Agent
+from stairstream.eval.kept import Kept, key_of
 from stairstream.eval.recorded import PROPOSERS, REFERENCE
 from stairstream.eval.retention.forcing import Case
 from stairstream.eval.retention.scores import Setup
@@ -12,7 +13,6 @@ from stairstream.eval.retention.spelled import spell
 from stairstream.eval.retention.timetable import Speed, make_timetable
 from stairstream.eval.robustness.plan import Plan, Wrong, changed_by, cut, proposals_of, speeds_of, spoil, wrong_place
 from stairstream.eval.robustness.scores import ForcedRow, Nats, make_row
-from stairstream.eval.tasks.kept import Kept, key_of
 
 VERSION = 1
 

@@ -15,9 +15,10 @@ from stairstream.config.schema import Config
 from stairstream.core.errors import BackendError, RunFailed
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Usage
-from stairstream.eval.tasks.kept import Kept, key_of
+from stairstream.eval.identity import identify_models
+from stairstream.eval.kept import Kept, key_of
 from stairstream.eval.tasks.purse import OutOfMoney, Purse
-from stairstream.eval.tasks.systems import System, identify_models
+from stairstream.eval.tasks.systems import System
 
 MOST_FAILURES = 3
 """So many answers of a system that fail one after the other end the evaluation."""

@@ -1,18 +1,15 @@
 """Who is compared: each model of a pipeline alone, the pipeline with waiting, and with every policy asked for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from stairstream.api import choose_policy
 from stairstream.config.graphs import build_graph
-from stairstream.config.models import LlamaCppKeys, ModelConfig, TorchKeys, VllmKeys, names_of
 from stairstream.config.pipelines import PipelineConfig
 from stairstream.config.schema import Config
 from stairstream.config.topologies import SingleKeys
 from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Graph
-from stairstream.eval.identity import name_model
 
 WAIT = "wait"
 SINGLE = "single"
@@ -56,37 +53,6 @@ def list_systems(
         )
         for name, one in settings.items()
     )
-
-
-def identify_models(models: Mapping[str, ModelConfig], names: Sequence[str]) -> dict[str, object]:
-    """What answers of models depend on besides their agents: their places, and what is in a local model's files.
-
-    Never a key. Raises ConfigError for a local model that is not there.
-    """
-    return {name: _identify(models[name]) for name in sorted(names)}
-
-
-def _identify(model: ModelConfig) -> object:
-    keys = model.keys
-    # what a repr must not hold is no part of what is answered; where a local model lies is none either
-    local = _find_local(model)
-    hidden = ("api_key", "cache_salt", *(("model",) if local else ()))
-    shown = {name: getattr(keys, name) for name in names_of(type(keys)) if name not in hidden}
-    return model.backend, shown, name_model(local) if local else None, model.common.forward
-
-
-def _find_local(model: ModelConfig) -> Path | None:
-    match model.keys:
-        case LlamaCppKeys(model=name):
-            from stairstream.backends.models import find_model
-
-            return find_model(name)
-        case TorchKeys(model=name) | VllmKeys(model=name):
-            from stairstream.backends.torch.backend import find_torch_model
-
-            return find_torch_model(name)
-        case _:
-            return None
 
 
 def _shorten(graph: Graph, max_tokens: int | None) -> Graph:

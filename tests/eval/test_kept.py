@@ -7,7 +7,7 @@ import pytest
 
 from stairstream.core.errors import ConfigError
 from stairstream.core.policy import PRESETS
-from stairstream.eval.tasks.kept import Kept, key_of
+from stairstream.eval.kept import Kept, key_of
 
 
 class Word(msgspec.Struct, frozen=True):
