@@ -39,7 +39,7 @@ def test_without_a_choice_every_preset_that_does_not_wait_is_scored() -> None:
         ("first_chunk=0", "insert", "first_chunk must be"),
         ("adaptive", "insert", "adaptive needs the rates"),
         ("quorum=5", "insert", "5 is more than an agent reads here (3)"),
-        ("balanced,quorum=inf", "insert", "quorum must be"),
+        ("balanced,quorum=inf", "insert", "--policy: quorum must be"),
         ("careful", "grupped", "did you mean 'grouped'"),
     ],
 )

@@ -11,14 +11,14 @@ from stairstream.backends.torch.backend import find_torch_model
 from stairstream.cli.eval_output import open_bar, print_json, print_tables, results_folder, tell, write_report
 from stairstream.config.policies import (
     ADAPTIVE,
-    COMMAND_LINE,
+    Places,
     PolicyChoice,
     check_quorum,
     override_policy,
     own_policy,
     read_settings,
 )
-from stairstream.config.reading import nearest
+from stairstream.config.reading import Where, nearest
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
@@ -36,6 +36,7 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 DEFAULT_LAYOUTS: tuple[Layout, ...] = ("insert", "grouped")
 TOO_LONG = (("paper", "grouped"),)
 """Takes as long as all others together, so it is only done when it is asked for."""
+_PLACES = Places(preset=Where(file="--policy"), numbers=Where(file="--policy"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +119,10 @@ def read_policy(text: str) -> Policy:
         raise ConfigError("--policy: adaptive needs the rates of earlier runs; name a preset or numbers")
     settings = read_settings(parts)
     if preset is None:
-        policy = own_policy(settings, COMMAND_LINE.numbers)
-        check_quorum(policy, len(PROPOSERS), COMMAND_LINE.numbers / "quorum")
+        policy = own_policy(settings, _PLACES.numbers)
+        check_quorum(policy, len(PROPOSERS), _PLACES.numbers / "quorum")
         return policy
-    return override_policy(PolicyChoice(), preset, settings, len(PROPOSERS)).policy
+    return override_policy(PolicyChoice(), preset, settings, len(PROPOSERS), _PLACES).policy
 
 
 def _check_installed() -> None:
