@@ -155,7 +155,8 @@ class RefusesUpdates(ScriptedBackend):
 
 
 def test_an_answer_that_had_ended_is_not_lost_with_its_last_update() -> None:
-    short = RefusesUpdates(Script(words=WORDS[:3], first_token_s=0.5, token_s=0.25), "agg")
+    # its last word comes after the mark of the update has been reached, but before its own step is long enough
+    short = RefusesUpdates(Script(words=WORDS[:3], first_token_s=0.5, token_s=1), "agg")
     backends: dict[str, Backend] = {**scripted(length=100), "agg": short}  # type: ignore[dict-item]
     one, events = play(mixture(QUICK), backends)
     assert one.answer == "x1 x2 x3"

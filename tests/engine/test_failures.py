@@ -109,9 +109,12 @@ def test_answer_survives_a_failing_update_without_a_word_twice() -> None:
     assert run_.answer == " ".join(f"agg{i}" for i in range(1, 41))
 
 
-def test_hanging_proposer_without_quorum_is_a_deadlock_that_is_seen() -> None:
+def test_hanging_proposer_holds_only_who_waits_for_every_end() -> None:
+    _, events = play(mixture(QUICK), scripted(p2=failing("hang", after_tokens=1)))
+    # silent from 0.5 s on, for 1 s and twice the 1.25 s that the first one needed to its mark
+    assert summarize(events).first_token_s == 0.5 + 1 + 2 * 1.25 + 0.5
     with pytest.raises(Deadlock):
-        play(mixture(QUICK), scripted(p2=failing("hang", after_tokens=1)))
+        play(mixture(PRESETS["wait"]), scripted(p2=failing("hang", after_tokens=1)))
 
 
 def test_run_deadline_ends_it_with_what_it_has() -> None:

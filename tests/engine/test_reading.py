@@ -32,10 +32,12 @@ def thinker(thoughts: int) -> Script:
 
 def test_thoughts_are_not_forwarded_and_a_thinker_leaves_the_quorum_after_patience() -> None:
     run, events = play(mixture(replace(QUICK, patience_s=0.5)), scripted(p3=thinker(100)))
-    assert summarize(events).first_token_s == 1.25 + 0.5 + 0.5
+    assert summarize(events).first_token_s == 1.25 + 0.5  # it thinks from 0.5 s on, the others are there at 1.25 s
     assert run.thinking("p3").text().startswith("hm hm ")
     assert steps(events)[0].readings[2].end == 0
     assert any(isinstance(event, Thought) for event in events)
+    _, events = play(mixture(replace(QUICK, patience_s=1)), scripted(p3=thinker(100)))
+    assert summarize(events).first_token_s == 0.5 + 1 + 0.5
 
 
 def test_with_a_finite_lead_a_thinker_does_not_hold_the_answer() -> None:

@@ -115,11 +115,14 @@ def test_update_that_completes_interrupts_a_call_before_its_first_token() -> Non
     assert [(event.at_s, event.reason) for event in ends] == [(4.25, "stopped"), (4.25 + 4 + 15 * 0.25, "stop")]
 
 
-def test_model_that_ends_early_reads_what_is_unread_and_its_end_is_confirmed() -> None:
-    short = Script(words=numbered_words("agg", 2), first_token_s=0.5, token_s=0.25)
+@pytest.mark.parametrize(("token_s", "starts"), [(0.25, [1.25]), (2, [1.25, 3.75])])
+def test_model_that_ends_early_reads_what_is_worth_it_and_its_end_is_confirmed(
+    token_s: float, starts: list[float]
+) -> None:
+    short = Script(words=numbered_words("agg", 2), first_token_s=0.5, token_s=token_s)
     run, events = play(mixture(ALL), scripted(agg=short, length=400))
     steps = [event.at_s for event in events if isinstance(event, StepStarted) and event.agent == "agg"]
-    assert steps == [1.25, 2.0]
+    assert steps == starts  # the second mark is reached at 3.25
     assert run.answer == "agg1 agg2"
     assert summarize(events).reason == "stop"
 

@@ -12,6 +12,7 @@ from stairstream.backends.wire import AnswerReader
 from stairstream.core.session import Began, EndReason, Note, Usage
 
 _END_OF_STREAM_S = 0.05
+_FAR_TOKENS = 32
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,12 +50,25 @@ class Call:
             case _ if self.reader.call_tokens:
                 return "tool_calls"
             case "length" if self.continuation.num_tokens:
-                counted = self.reader.completion_tokens
-                return "limit" if counted is None or counted >= self.max_tokens else "length"
+                return "length" if self._is_far_from_limit() else "limit"
             case "length" | "content_filter" as reason:
                 return reason
             case _:
                 return "stop"
+
+    def _is_far_from_limit(self) -> bool:
+        """Whether the server's count shows for certain that it was not our limit that ended the call: counts may be
+        rounded, or late, or of several tokens in one delta."""
+        theirs, ours = self.reader.completion_tokens, self.continuation.num_tokens
+        if theirs is None or 2 * theirs < ours:
+            return False
+        counted = max(theirs, ours)
+        return 2 * counted <= self.max_tokens and self.max_tokens - counted >= _FAR_TOKENS
+
+    def num_tokens(self) -> int | None:
+        """The server's own count of the answer's words; None where it does not say, or counts more than them."""
+        has_more = self.has_thought or self.reader.call_tokens or self.continuation.has_trimmed
+        return None if has_more or self.is_stopped else self.reader.completion_tokens
 
     def usage(self) -> Usage:
         """What the server counted, or else what we did."""

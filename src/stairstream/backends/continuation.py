@@ -32,6 +32,7 @@ class Continuation:
         self._held_characters = 0
         self.num_tokens = 0
         self.reason: EndReason | None = None
+        self.has_trimmed = False
 
     @property
     def stop_string(self) -> str | None:
@@ -111,6 +112,7 @@ class Continuation:
     def _release(self, text: str) -> int:
         """Tokens of text that passes: what was held for it, in proportion where a part was trimmed."""
         share = len(text) / max(1, self._held_characters)
+        self.has_trimmed = self.has_trimmed or share < 1
         count = max(1, round(self._held_tokens * min(1.0, share)))
         self._held_characters = self._held_tokens = 0
         return count

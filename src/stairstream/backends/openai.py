@@ -275,7 +275,10 @@ class OpenAISession:
             self._check_end(call)
             prefetched, self._prefetched = self._prefetched, Usage(cached_tokens=0)
             yield Ended(
-                reason=call.reason(), usage=call.usage() + prefetched, stop_string=call.continuation.stop_string
+                reason=call.reason(),
+                usage=call.usage() + prefetched,
+                stop_string=call.continuation.stop_string,
+                num_tokens=call.num_tokens(),
             )
         finally:
             self._call = None

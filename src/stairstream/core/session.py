@@ -10,8 +10,8 @@ Takes = Literal["images", "tools", "response_format"]
 
 EndReason = Literal["stop", "stop_string", "length", "content_filter", "tool_calls", "limit", "stopped"]
 """Why a write ended: the model's own end (`stop`, `content_filter`, `tool_calls`), a stop string, behind which nothing
-comes (`stop_string`), its context or server limit (`length`), the limit of the step (`limit`), or our own `stop()`
-(`stopped`)."""
+comes (`stop_string`), a limit of its context or server that is surely not ours (`length`), the limit of the step
+(`limit`), or our own `stop()` (`stopped`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +105,15 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """Last item of a write. `usage` is None where the endpoint did not say; `stop_string` is the one that was found."""
+    """Last item of a write. `usage` is None where the endpoint did not say; `stop_string` is the one that was found.
+
+    `num_tokens` is the endpoint's own count of the words of this write, without thoughts and calls; None where it does
+    not say, or where the deltas have it exactly.
+    """
 
     reason: EndReason
     usage: Usage | None = None
+    num_tokens: int | None = None
     stop_string: str | None = None
 
 

@@ -14,3 +14,15 @@ def estimate_tokens(text: str) -> int:
 def estimate_delta(text: str) -> int:
     """Tokens in one delta of a stream: servers send one token at a time, some glue several together."""
     return 1 if len(text) <= _LONGEST_TOKEN else estimate_tokens(text)
+
+
+def believed_tokens(ours: int, theirs: int | None, num_characters: int, least: int = 0) -> int:
+    """Tokens of a text that we count as `ours` and its endpoint as `theirs` (None: it does not say).
+
+    The endpoint's count holds where it can be true of this text: no token spells more than 20 characters, and one
+    without any is rare; else it is one that counts hidden thoughts, is 0 for all, or is of something else. `least` is
+    how many it must be because the endpoint ended at that limit.
+    """
+    if theirs is not None and num_characters <= theirs * _LONGEST_TOKEN and theirs <= max(ours, num_characters):
+        return theirs
+    return max(ours, least)

@@ -9,12 +9,13 @@ from itertools import zip_longest
 from typing import Any, Literal, assert_never
 
 from stairstream.backends.base import Backend, Session
+from stairstream.core.decisions import Decision, Finish, Own, Wait, Write, decide, observe
 from stairstream.core.errors import BackendError, MalformedAnswer, RequestRejected, TooSlow
 from stairstream.core.events import Called, Event, LayoutChosen, Noted, Reading, StepEnded, StepStarted
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.policy import Decision, Finish, Own, Wait, Write, decide, has_quorum
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, NoteKind, ToolDelta, Usage
+from stairstream.core.tokens import believed_tokens
 from stairstream.engine.ahead import Ahead, can_read_ahead
 from stairstream.engine.alarm import Alarm
 from stairstream.engine.log import Log
@@ -71,6 +72,7 @@ class AgentLoop:
         self._session: Session | None = None
         self._layout: tuple[Layout, str] | None = None
         self._step_tokens = 0
+        self._step_start = 0
         self._look_at_tokens: float = math.inf
         self._is_stopping = False
         self._waking: asyncio.Future[None] | None = None
@@ -144,10 +146,14 @@ class AgentLoop:
                 case Wait() as wait:
                     await self._wait(wait)
                 case Write() as write:
+                    # who keeps to the last limit that there is has ended, however we count its tokens
+                    is_last = write.limit >= self._own.max_tokens - self._own.num_written
                     reason = await self._step(session, write)
                     self._check_silence(reason)
                     if reason in ("length", "content_filter", "tool_calls"):
                         return reason
+                    if reason == "limit" and is_last:
+                        return "length"
                     if reason == "stop_string":
                         return "stop"
                 case Finish(reason=finish):
@@ -179,11 +185,7 @@ class AgentLoop:
     def _decide(self) -> Decision:
         upstream, now = self._reader.progress(), self._alarm.now()
         own = replace(self._own, step_written=self._step_tokens, num_written=self._output.num_tokens)
-        if not has_quorum(self._policy, upstream, own):
-            own = replace(own, quorum_since=None)
-        elif own.quorum_since is None:
-            own = replace(own, quorum_since=now)
-        self._own = own
+        self._own = own = observe(self._policy, upstream, own, now)
         decision = decide(self._policy, upstream, own, now)
         is_update = isinstance(decision, Write) and decision.reads and self._has_read
         if is_update and self._reader.num_unread > self._room_to_read():
@@ -226,17 +228,7 @@ class AgentLoop:
         chunks, readings = self._take() if write.reads else ([], ())
         step, self._num_steps = self._num_steps, self._num_steps + 1
         is_update = self._own.steps > 0
-        self._had_ended = self._own.model_ended_at is not None
-        self._own = replace(
-            self._own,
-            steps=self._own.steps + 1,
-            is_writing=True,
-            model_ended_at=None,
-            is_confirmed=False,
-            quorum_since=None,
-            is_full=self._own.is_full or self._agent.one_call,
-        )
-        self._step_tokens, self._call_tokens, self._began, self._is_stopping = 0, 0, None, False
+        self._begin_step(write)
         name = self._agent.name
         self._emit(StepStarted(at_s=self._clock(), agent=name, step=step, limit=write.limit, readings=readings))
         ended: Ended | None = None
@@ -246,11 +238,13 @@ class AgentLoop:
                 await session.read(chunks)
             ended = await self._write(session, write.limit)
             reason = ended.reason
+            self._recount(ended, write.limit)
         except asyncio.CancelledError:
             reason = "cancelled"
             raise
         finally:
             self._session = None
+            self._output.rest()
             self._alarm.silence(self._on_change)
             usage, stop = self._usage(ended), ended.stop_string if ended else None
             self._emit(
@@ -263,6 +257,33 @@ class AgentLoop:
             is_confirmed=ended.reason == "stop" and is_update and self._step_tokens == 0,
         )
         return ended.reason
+
+    def _begin_step(self, write: Write) -> None:
+        own = self._own
+        self._had_ended = own.model_ended_at is not None
+        waited_s = self._alarm.now() - own.model_ended_at if own.model_ended_at is not None else 0.0
+        self._own = replace(
+            own,
+            steps=own.steps + 1,
+            is_writing=True,
+            model_ended_at=None,
+            is_confirmed=False,
+            waited_s=own.waited_s + waited_s,
+            quorum_since=None,
+            is_full=own.is_full or self._agent.one_call,
+            limit=own.num_written + write.limit,
+        )
+        self._step_tokens, self._call_tokens, self._began, self._is_stopping = 0, 0, None, False
+        self._step_start = self._output.size
+        self._output.ask(self._clock())
+
+    def _recount(self, ended: Ended, limit: int) -> None:
+        """Set our count of the step's tokens right by its endpoint's: it may send several in a delta, or some without
+        text."""
+        num_characters = self._output.size - self._step_start
+        is_at_limit = ended.reason == "limit"
+        counted = believed_tokens(self._step_tokens, ended.num_tokens, num_characters, limit if is_at_limit else 0)
+        self._output.recount(counted - self._step_tokens)
 
     def _take(self) -> tuple[list[Chunk], tuple[Reading, ...]]:
         """What there is to read; cut to what the context holds, which can only befall a session's first step."""

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Callable
 
-from stairstream.core.policy import Wait
+from stairstream.core.decisions import Wait
 from stairstream.engine.reader import Reader
 
 
@@ -24,7 +24,7 @@ class Alarm:
 
     def set(self, wait: Wait, ring: Callable[[], None]) -> None:
         """Have `ring` called when upstream changes in a way that matters, or at `wait.until`."""
-        self._reader.arm(wait.mark, ring)
+        self._reader.arm(wait, ring)
         self._stop_timer()
         if wait.until != math.inf:
             loop = asyncio.get_running_loop()

@@ -12,14 +12,14 @@ def hold_to_edges(log: Log, edges: Edges, delimiter: str | None = None) -> Log:
     """A log that follows `log`, as readers with these edges see it: the same offsets, later; its end passes all."""
     if edges == "token":
         return log
-    held = _HeldLog(log.agent, EdgeFinder(edges, delimiter))
+    held = _HeldLog(log, EdgeFinder(edges, delimiter))
     log.follow(held.feed, held.passed.think, held.release_all)
     return held.passed
 
 
 class _HeldLog:
-    def __init__(self, agent: str, finder: EdgeFinder) -> None:
-        self.passed = Log(agent)
+    def __init__(self, source: Log, finder: EdgeFinder) -> None:
+        self.passed = Log(source.agent, source)
         self._finder = finder
         self._pending: deque[Delta] = deque()
 

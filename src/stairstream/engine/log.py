@@ -1,5 +1,6 @@
 """An agent's output so far: append-only, many readers, closed once. The text is kept here and nowhere else."""
 
+import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
@@ -26,8 +27,11 @@ class _Follower:
 class Log:
     """The words of one agent. Positions are numbers of deltas; offsets are characters; sizes are tokens."""
 
-    def __init__(self, agent: str) -> None:
+    def __init__(self, agent: str, source: "Log | None" = None) -> None:
+        """`source` is the log that this one follows, if it shows only a part of another one."""
         self.agent = agent
+        self._source = source
+        self._silent_since = math.inf
         self.num_tokens = 0
         self.is_closed = False
         self.is_thinking = False
@@ -38,6 +42,15 @@ class Log:
         self._watches: list[_Watch] = []
         self._followers: list[_Follower] = []
         self._next_watch: float = float("inf")
+
+    @property
+    def silent_since(self) -> float:
+        """When anything last came of its agent, or its call began; infinite while the agent is not in a call."""
+        return self._source.silent_since if self._source else self._silent_since
+
+    def heard(self, at_s: float) -> None:
+        """Something has come of its agent, or could come from now on; infinite: nothing can."""
+        self._silent_since = at_s
 
     def __len__(self) -> int:
         """Characters so far."""

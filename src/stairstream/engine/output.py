@@ -1,5 +1,6 @@
 """What one agent puts out: its answer, its thoughts, and what of both its readers get to see."""
 
+import math
 from collections.abc import Sequence
 
 from stairstream.core.events import Thought, Wrote
@@ -18,6 +19,7 @@ class Output:
         self._forward = forward
         self.forwarded = {"answer": self.answer, "thinking": self.thinking, "both": Log(agent)}[forward]
         self._held = HeldBack(stops) if stops else None
+        self._miscounted = 0
 
     @property
     def written(self) -> str:
@@ -26,18 +28,36 @@ class Output:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of what is written."""
-        return self.answer.num_tokens + (self._held.num_tokens if self._held else 0)
+        """Tokens of what is written, by its endpoint's count as far as that is known."""
+        return self.answer.num_tokens + self._miscounted + (self._held.num_tokens if self._held else 0)
+
+    @property
+    def size(self) -> int:
+        """Characters of what is written."""
+        return len(self.answer) + (len(self._held.text) if self._held else 0)
+
+    def recount(self, difference: int) -> None:
+        """So many tokens more than the deltas said were written, or fewer."""
+        self._miscounted += difference
 
     @property
     def stop_string(self) -> str | None:
         """The stop string that has ended the answer, if one has."""
         return self._held.stop_string if self._held else None
 
+    def ask(self, at_s: float) -> None:
+        """A call begins that may bring words."""
+        self.forwarded.heard(at_s)
+
+    def rest(self) -> None:
+        """No call is under way: its silence says nothing."""
+        self.forwarded.heard(math.inf)
+
     def append(self, delta: Delta, at_s: float) -> Sequence[Wrote | Thought]:
         """Add a delta where it belongs; returns the events that say so, none while it may become a stop string."""
         if delta.is_thinking:
             return (self._think(delta, at_s),)
+        self.forwarded.heard(at_s)
         if self._held is None:
             return (self._write(delta, at_s),)
         return [self._write(one, at_s) for one in self._held.feed(delta)]
@@ -69,6 +89,9 @@ class Output:
         start, end = self.thinking.append(delta)
         if self._forward == "both":
             self.forwarded.append(delta)
-        if self._forward == "answer":
+        if self._forward != "answer":
+            self.forwarded.heard(at_s)
+        elif not self.answer.is_thinking:
+            self.forwarded.heard(at_s)
             self.answer.think()
         return Thought(at_s=at_s, agent=self.answer.agent, start=start, end=end, num_tokens=delta.num_tokens)

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+from stairstream.core.decisions import Upstream, Wait, wakes_at
 from stairstream.core.events import Reading
-from stairstream.core.policy import Upstream, wakes_at
 from stairstream.core.session import Chunk
 from stairstream.engine.log import Log
 
@@ -28,19 +28,20 @@ class Reader:
                 has_ended=log.is_closed,
                 end_is_read=self._end_is_read[i],
                 is_thinking=log.is_thinking,
+                silent_since=log.silent_since,
             )
             for i, log in enumerate(self._logs)
         )
 
-    def arm(self, mark: float, changed: Callable[[], None]) -> None:
-        """Have `changed` called when a log's progress can change a decision whose mark is `mark`.
+    def arm(self, wait: Wait, changed: Callable[[], None]) -> None:
+        """Have `changed` called when a log's progress can change the decision to wait.
 
         It is kept until `disarm` only: a reader that held its agent would, with all of the run, be left to the
         garbage collector.
         """
         for log, one in zip(self._logs, self.progress(), strict=True):
             if not one.has_ended:
-                log.watch(wakes_at(one, mark), changed)
+                log.watch(wakes_at(one, wait), changed)
 
     def disarm(self, changed: Callable[[], None]) -> None:
         """Have it called no more."""

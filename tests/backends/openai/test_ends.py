@@ -60,15 +60,26 @@ def test_other_finish_reasons_pass(finish: str, reason: str, tmp_path: Path) -> 
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(("count", "reason"), [(3, "limit"), (2, "length"), (None, "limit")])
-def test_length_is_the_limit_only_if_that_many_tokens_came(count: int | None, reason: str, tmp_path: Path) -> None:
-    async def main() -> None:
+@pytest.mark.parametrize("count", [80, 79, 41, 0, None])
+def test_length_near_the_limit_or_uncounted_is_the_limit(count: int | None, tmp_path: Path) -> None:
+    assert _end_at_limit(80, count, tmp_path) == "limit"
+
+
+@pytest.mark.parametrize(("limit", "count"), [(80, 2), (80, 39), (1000, 500)])
+def test_length_far_from_the_limit_is_one_of_the_server(limit: int, count: int, tmp_path: Path) -> None:
+    assert _end_at_limit(limit, count, tmp_path) == "length"
+
+
+def _end_at_limit(limit: int, count: int | None, tmp_path: Path) -> str:
+    """Why a write ended whose server says `length`, and so many tokens."""
+
+    async def main() -> str:
         usage = {} if count is None else {"usage": {"prompt_tokens": 9, "completion_tokens": count}}
         async with canned(tmp_path, stream(said("a"), said(" b"), ended("length", **usage))) as endpoint:
             session = await open_session(endpoint.backend(continues="flag"))
-            assert end_of(await write(session, 3)).reason == reason
+            return end_of(await write(session, limit)).reason
 
-    asyncio.run(main())
+    return asyncio.run(main())
 
 
 def test_length_without_a_word_is_length(tmp_path: Path) -> None:

@@ -1,0 +1,329 @@
+"""What an agent does next, from its policy and the progress of everyone."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stairstream.core.decisions import (
+    Decision,
+    Finish,
+    Own,
+    Upstream,
+    Wait,
+    Write,
+    decide,
+    limit_of,
+    observe,
+    wakes_at,
+)
+from stairstream.core.policy import PRESETS, Policy, mark_of
+
+INF = math.inf
+LEAVES = 1 + 0.5 + 2 * 4
+"""When one leaves that was silent from 0 on, under a patience of 0.5, the first one having needed 4 s."""
+
+
+def up(
+    written: int, read: int = 0, ended: bool = False, end_is_read: bool = False, silent_since: float = INF
+) -> Upstream:
+    return Upstream(
+        num_written=written, num_read=read, has_ended=ended, end_is_read=end_is_read, silent_since=silent_since
+    )
+
+
+def gone(tokens: int) -> Upstream:
+    """One that has ended, all of it read."""
+    return up(tokens, tokens, ended=True, end_is_read=True)
+
+
+def look(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Decision:
+    return decide(policy, upstream, observe(policy, upstream, own, now), now)
+
+
+def test_without_upstream_an_agent_writes_at_once_and_once() -> None:
+    assert look(Policy(), (), Own(max_tokens=9), 0) == Write(limit=9, reads=False)
+    assert look(Policy(), (), Own(max_tokens=9, steps=1, num_written=3, model_ended_at=1), 1) == Finish(reason="stop")
+    assert look(Policy(), (), Own(max_tokens=9, steps=1, num_written=9), 1) == Finish(reason="length")
+
+
+def test_patience_counts_from_the_quorum() -> None:
+    policy = Policy(first_chunk=4, quorum=2, patience_s=1)
+    upstream = (up(4), up(5), up(0))
+    own = observe(policy, upstream, Own(max_tokens=9), 2)
+    assert own.quorum_since == 2
+    assert look(policy, upstream, own, 2.5) == Wait(until=3, mark=4)
+    assert look(policy, upstream, own, 3) == Write(limit=9)
+    assert look(policy, (up(4), up(5), up(4)), own, 2.5) == Write(limit=9)
+    assert observe(policy, (up(4), up(3), up(0)), own, 2.5).quorum_since is None
+
+
+def test_patience_is_for_who_moves() -> None:
+    policy = Policy(first_chunk=4, growth=1, quorum=2, patience_s=1)
+    own = Own(max_tokens=99, steps=1, num_written=1)
+    assert look(policy, (up(8, 4), up(8, 4), up(5, 4)), own, 2) == Wait(until=3, mark=8)
+    assert isinstance(look(policy, (up(8, 4), up(8, 4), up(4, 4)), own, 2), Write)
+
+
+def test_a_step_under_way_is_ended_only_after_its_least_unless_the_update_completes() -> None:
+    policy = Policy(first_chunk=4, growth=2, quorum="all", patience_s=0)
+    own = Own(max_tokens=99, steps=1, num_written=2, step_written=2, is_writing=True)
+    assert look(policy, (up(12, 4),), own, 1) == Wait(mark=12, own_tokens=4)
+    assert isinstance(look(policy, (up(12, 4, ended=True),), own, 1), Write)
+
+
+# The quorum
+
+
+def test_who_has_ended_is_present_at_every_mark_read_or_not() -> None:
+    policy = Policy(first_chunk=4, growth=1, quorum=2, patience_s=0)
+    own = Own(max_tokens=99, steps=1, num_written=4)
+    assert isinstance(look(policy, (gone(2), up(8, 4), up(6, 4)), own, 1), Write)
+    assert isinstance(look(policy, (gone(2), up(7, 4), up(6, 4)), own, 1), Wait)
+
+
+def test_two_that_have_ended_and_were_read_do_not_starve_the_third() -> None:
+    """However much the answer has said: the mark is raised only while the limit holds the agent back."""
+    own = Own(max_tokens=999, steps=3, num_written=160)
+    assert look(PRESETS["balanced"], (gone(40), gone(50), up(260)), own, 9) == Write(limit=839)
+
+
+def test_who_has_ended_is_no_news_twice() -> None:
+    policy = Policy(first_chunk=4, growth=1, quorum=1, patience_s=0)
+    own = Own(max_tokens=99, steps=1, num_written=4)
+    assert look(policy, (gone(9), up(6, 4)), own, 1) == Wait(mark=8)
+    assert isinstance(look(policy, (up(9, 9, ended=True), up(6, 4)), own, 1), Write)
+
+
+def test_text_below_the_plain_mark_is_not_worth_a_call() -> None:
+    policy = Policy(first_chunk=4, growth=1, quorum=1, patience_s=0)
+    own = Own(max_tokens=99, steps=3, num_written=9)
+    assert isinstance(look(policy, (gone(40), up(15, 8)), own, 1), Wait)
+    assert isinstance(look(policy, (gone(40), up(16, 8)), own, 1), Write)
+
+
+def test_a_mixture_of_two_with_one_silent_starts_without_it() -> None:
+    policy = Policy(first_chunk=4, quorum="all", patience_s=0.5)
+    upstream = (up(4, silent_since=4), up(0, silent_since=0))
+    own = observe(policy, upstream, Own(max_tokens=9), 4)
+    assert (own.first_s, own.left) == (4, frozenset())
+    assert look(policy, upstream, own, 4) == Wait(until=LEAVES, mark=4)
+    assert look(policy, upstream, own, LEAVES) == Write(limit=9)
+    assert isinstance(look(replace(policy, first_chunk=INF), upstream, own, 99), Wait)
+
+
+def test_one_late_token_does_not_bring_back_who_has_left() -> None:
+    policy = Policy(first_chunk=4, growth=1, quorum="all", patience_s=0.5)
+    own = observe(policy, (up(9), up(0, silent_since=0)), Own(max_tokens=99, first_s=4), LEAVES)
+    assert own.left == {1}
+    assert observe(policy, (up(9), up(1, silent_since=LEAVES)), own, LEAVES).left == {1}
+    assert observe(policy, (up(9), up(4)), own, LEAVES).left == frozenset()
+    assert observe(policy, (up(9), up(1, ended=True)), own, LEAVES).left == frozenset()
+
+
+def test_who_waits_for_its_own_upstream_is_not_silent() -> None:
+    policy = Policy(first_chunk=4, quorum="all")
+    assert observe(policy, (up(4), up(0)), Own(max_tokens=9, first_s=1), 1e6).left == frozenset()
+
+
+def test_who_only_thinks_leaves_after_patience() -> None:
+    policy = Policy(first_chunk=4, quorum="all", patience_s=0.5)
+    thinker = replace(up(0, silent_since=2), is_thinking=True)
+    assert look(policy, (up(4), thinker), Own(max_tokens=9), 2.25) == Wait(until=2.5, mark=4)
+    assert isinstance(look(policy, (up(4), thinker), Own(max_tokens=9), 2.5), Write)
+    assert look(policy, (thinker, thinker), Own(max_tokens=9), 99) == Wait(mark=4)
+
+
+def test_who_failed_before_a_word_sets_nobody_a_pace() -> None:
+    policy = Policy(first_chunk=4, quorum="all")
+    assert observe(policy, (up(0, ended=True), up(0, silent_since=0)), Own(max_tokens=9), 1).first_s is None
+    assert observe(policy, (up(2, ended=True), up(0, silent_since=0)), Own(max_tokens=9), 1).first_s == 1
+
+
+# The limit
+
+
+def test_lead_limits_by_the_slowest_counted_upstream() -> None:
+    policy = Policy(first_chunk=4, quorum=2, lead=-2)
+    assert limit_of(policy, (up(10), up(6), up(1)), Own(max_tokens=99)) == 4
+    assert limit_of(policy, (up(10), up(6, ended=True), up(1)), Own(max_tokens=99)) == 8
+    assert limit_of(policy, (up(10, ended=True), up(6, ended=True), up(1)), Own(max_tokens=99)) == 99
+
+
+def test_the_limit_is_taken_over_who_counts_and_never_falls() -> None:
+    policy = Policy(first_chunk=4, quorum="all", lead=0)
+    assert limit_of(policy, (up(10), up(2)), Own(max_tokens=99)) == 2
+    assert limit_of(policy, (up(10), up(2)), Own(max_tokens=99, left=frozenset({1}))) == 10
+    assert limit_of(policy, (up(10), up(2)), Own(max_tokens=99, limit=7)) == 7
+    assert limit_of(policy, (up(10), up(2)), Own(max_tokens=99, limit=7, left=frozenset({0, 1}))) == 7
+
+
+def test_slope_lets_an_agent_write_a_share_of_what_it_has_read() -> None:
+    policy = Policy(first_chunk=4, growth=1, quorum="all", lead=1, slope=0.25)
+    assert limit_of(policy, (up(16), up(9)), Own(max_tokens=99)) == 3.25
+    assert limit_of(policy, (up(16, ended=True), up(9, ended=True)), Own(max_tokens=99)) == 99
+    own = Own(max_tokens=99, steps=1, num_written=3)
+    assert look(policy, (up(11, 8), up(11, 8)), own, 1) == Wait(mark=8, raised_mark=12)
+    assert look(policy, (up(12, 8), up(12, 8)), own, 1) == Write(limit=1)
+
+
+@pytest.mark.parametrize("slope", [0.29, 0.7, 1 / 3, 0.1, 0.07])
+def test_a_mark_that_is_reached_lets_a_token_through(slope: float) -> None:
+    policy = Policy(first_chunk=1, growth=1, quorum="all", patience_s=0, lead=0, slope=slope)
+    for written in range(200):
+        own = Own(max_tokens=999, num_written=written)
+        wait = look(policy, (up(0),), own, 0)
+        assert isinstance(wait, Wait)
+        assert isinstance(look(policy, (up(math.ceil(max(wait.mark, wait.raised_mark))),), own, 0), Write)
+
+
+# The end
+
+
+def test_model_that_ended_reads_on_waits_with_patience_or_ends() -> None:
+    policy = Policy(first_chunk=4, growth=1, patience_s=1, quorum="all")
+    own = Own(max_tokens=9, steps=1, num_written=3, model_ended_at=5)
+    assert look(policy, (up(8, 4),), own, 5) == Write(limit=6)
+    assert look(policy, (up(6, 4),), own, 5) == Wait(until=6, mark=8)
+    assert look(policy, (up(4, 4),), replace(own, waited_s=0.75), 5) == Wait(until=5.25, mark=8)
+    assert look(policy, (up(4, 4),), own, 6) == Finish(reason="stop")
+    assert look(policy, (up(4, 4, ended=True),), own, 5) == Finish(reason="stop")
+
+
+def test_the_final_text_of_who_has_ended_is_read_after_a_confirmed_end_too() -> None:
+    own = Own(max_tokens=9, steps=2, num_written=3, model_ended_at=5, is_confirmed=True)
+    assert isinstance(look(Policy(first_chunk=4), (up(6, 4, ended=True), up(99)), own, 5), Write)
+    assert look(Policy(first_chunk=4), (up(99, 4), up(99)), own, 5) == Finish(reason="stop")
+
+
+def test_a_trickle_after_its_own_end_costs_no_call_a_token() -> None:
+    policy = Policy(first_chunk=4, growth=1, patience_s=0.25, quorum=1)
+    own = Own(max_tokens=99, steps=2, num_written=3, model_ended_at=5)
+    for tokens in range(8, 12):
+        assert isinstance(look(policy, (gone(8), up(tokens, 7)), own, 5), Wait)
+
+
+def test_an_agent_that_has_ended_waits_for_nobody_who_has_left() -> None:
+    own = Own(max_tokens=9, steps=1, num_written=3, model_ended_at=5, left=frozenset({1}), first_s=1)
+    assert look(Policy(first_chunk=4, patience_s=1), (gone(8), up(0, silent_since=0)), own, 5) == Finish(reason="stop")
+
+
+def test_a_model_that_has_said_nothing_is_asked_again_when_there_is_more() -> None:
+    own = Own(max_tokens=9, steps=1, model_ended_at=5)
+    policy = Policy(first_chunk=4, growth=1, patience_s=0, quorum="all")
+    assert isinstance(look(policy, (up(7, 4),), own, 99), Wait)
+    assert isinstance(look(policy, (up(8, 4),), own, 99), Write)
+    assert look(policy, (gone(7),), own, 99) == Finish(reason="stop")
+
+
+# All states
+
+policies = st.builds(
+    Policy,
+    first_chunk=st.one_of(st.integers(1, 40), st.just(INF)),
+    growth=st.sampled_from([1, 1.5, 2, 4]),
+    quorum=st.one_of(st.integers(1, 5), st.sampled_from(["all", "most"])),
+    patience_s=st.sampled_from([0, 0.25, 2]),
+    lead=st.one_of(st.integers(-40, 40), st.just(INF)),
+    slope=st.sampled_from([1, 0.5, 0.29, 0.1]),
+)
+
+
+@st.composite
+def upstreams(draw: st.DrawFn, ended: bool | None = None) -> Upstream:
+    written = draw(st.integers(0, 300))
+    has_ended = draw(st.booleans()) if ended is None else ended
+    is_all_read = has_ended and draw(st.booleans())
+    return Upstream(
+        num_written=written,
+        num_read=written if is_all_read else draw(st.integers(0, written)),
+        has_ended=has_ended,
+        end_is_read=is_all_read and draw(st.booleans()),
+        is_thinking=not written and not has_ended and draw(st.booleans()),
+        silent_since=draw(st.one_of(st.floats(0, 20), st.just(INF))),
+    )
+
+
+owns = st.builds(
+    Own,
+    max_tokens=st.integers(1, 400),
+    steps=st.integers(0, 12),
+    num_written=st.integers(0, 400),
+    step_written=st.integers(0, 50),
+    is_writing=st.booleans(),
+    model_ended_at=st.one_of(st.none(), st.floats(0, 20)),
+    is_confirmed=st.booleans(),
+    waited_s=st.sampled_from([0, 0.1, 5]),
+    is_full=st.booleans(),
+    limit=st.integers(0, 400),
+    quorum_since=st.one_of(st.none(), st.floats(0, 20)),
+    first_s=st.one_of(st.none(), st.floats(0, 20)),
+    left=st.sets(st.integers(0, 5)).map(frozenset),
+)
+
+
+@settings(max_examples=500)
+@given(policies, st.lists(upstreams(ended=True), max_size=6), owns, st.floats(0, 40))
+def test_with_everyone_ended_and_read_and_no_step_under_way_it_never_waits(
+    policy: Policy, upstream: list[Upstream], own: Own, now: float
+) -> None:
+    read = [replace(one, num_read=one.num_written, end_is_read=True) for one in upstream]
+    assert not isinstance(look(policy, read, replace(own, is_writing=False), now), Wait)
+    # read or not: what is there is enough for a decision
+    assert not isinstance(look(policy, upstream, replace(own, is_writing=False, quorum_since=None), now), Wait)
+
+
+@settings(max_examples=500)
+@given(policies, st.lists(upstreams(), min_size=1, max_size=6), owns, st.floats(20, 40))
+def test_every_wait_has_a_wake_that_must_come(policy: Policy, upstream: list[Upstream], own: Own, now: float) -> None:
+    """A timer that is not over, or somebody who is still open, who ends at last; and each wake is in the future."""
+    own = replace(own, is_writing=False)
+    decision = look(policy, upstream, own, now)
+    if not isinstance(decision, Wait):
+        return
+    assert decision.until > now
+    still_open = [one for one in upstream if not one.has_ended]
+    assert decision.until < INF or still_open
+    assert all(wakes_at(one, decision) > one.num_written for one in still_open)
+
+
+@settings(max_examples=500)
+@given(policies, st.lists(upstreams(), min_size=1, max_size=6), owns, st.floats(20, 40), st.data())
+def test_nothing_changes_between_two_wakes(
+    policy: Policy, upstream: list[Upstream], own: Own, now: float, data: st.DataObject
+) -> None:
+    """Whoever looks again before a wake is due sees the same: so no wake is missing."""
+    decision = look(policy, upstream, own, now)
+    if not isinstance(decision, Wait):
+        return
+    later = [
+        replace(
+            one,
+            num_written=one.num_written if one.is_thinking else data.draw(st.integers(one.num_written, limit)),
+        )
+        for one in upstream
+        for limit in [one.num_written if one.has_ended else min(wakes_at(one, decision) - 1, one.num_written + 500)]
+        for limit in [max(one.num_written, math.ceil(limit))]
+    ]
+    then = data.draw(st.floats(now, min(decision.until, now + 50), exclude_max=now < decision.until))
+    if any(wakes_at(one, decision) <= grown.num_written for one, grown in zip(upstream, later, strict=True)):
+        return
+    seen = observe(policy, upstream, own, now)
+    assert isinstance(decide(policy, later, observe(policy, later, seen, then), then), Wait)
+
+
+@settings(max_examples=200)
+@given(policies, st.lists(upstreams(), min_size=1, max_size=6), owns, st.floats(20, 40))
+def test_a_step_is_only_begun_where_it_can_say_something(
+    policy: Policy, upstream: list[Upstream], own: Own, now: float
+) -> None:
+    decision = look(policy, upstream, own, now)
+    if isinstance(decision, Write):
+        assert 1 <= decision.limit <= own.max_tokens - own.num_written
+        is_worth_it = any(
+            one.has_ended or one.num_written >= mark_of(policy, own.steps) for one in upstream if one.is_unread
+        ) or any(one.has_ended and not one.end_is_read for one in upstream)
+        assert is_worth_it or not decision.reads
