@@ -47,6 +47,35 @@ def test_agents_get_sampling_deadlines_policy_and_layout() -> None:
     assert (answer.policy, answer.layout, answer.first_token_s) == (PRESETS["cheap"], "quoted", None)
 
 
+@pytest.mark.parametrize(
+    ("more", "deadlines"),
+    [
+        ("", (60, 30)),
+        (", deadlines: {gap_s: 5}", (60, 5)),
+        (", deadlines: {first_token_s: none}", (None, 30)),
+        (", deadlines: {first_token_s: none, gap_s: none}", (None, None)),
+    ],
+)
+def test_an_endpoint_has_deadlines_unless_they_are_switched_off(
+    more: str, deadlines: tuple[float | None, float | None]
+) -> None:
+    text = f"models:\n  far: {{backend: openai, base_url: 'http://127.0.0.1:9/v1', model: m{more}}}\n"
+    text += "  near: {backend: scripted, length: 3, fallbacks: [far]}\n"
+    text += "pipelines: {one: {topology: single, model: far}, two: {topology: single, model: near}}"
+    config = parse_config(text, "c.yaml", {})
+    (agent,) = build_graph(config.models, config.pipeline("one")).agents
+    assert (agent.first_token_s, agent.gap_s) == deadlines
+    (agent,) = build_graph(config.models, config.pipeline("two")).agents
+    assert (agent.first_token_s, agent.gap_s) == (60, 30)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "soon", "true", ".inf"])
+def test_a_deadline_is_a_number_or_none(value: str) -> None:
+    text = f"models: {{p: {{backend: scripted, length: 3, deadlines: {{gap_s: {value}}}}}}}"
+    with pytest.raises(ConfigError, match=r"deadlines\.gap_s: must be a number of seconds above 0, or none, not"):
+        parse_config(text, "c.yaml", {})
+
+
 def test_single_pipeline_is_the_model_as_it_is() -> None:
     (agent,) = build_graph(CONFIG.models, CONFIG.pipeline("one")).agents
     assert (agent.name, agent.sampling.seed, agent.sampling.temperature) == ("p", 7, None)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, assert_never
 
-from stairstream.config.models import ModelConfig, SamplingKeys
+from stairstream.config.models import ModelConfig, SamplingKeys, deadlines_of
 from stairstream.config.pipelines import PipelineConfig
 from stairstream.config.policies import PolicyChoice
 from stairstream.config.topologies import (
@@ -37,22 +37,24 @@ def build_graph(models: Mapping[str, ModelConfig], pipeline: PipelineConfig) -> 
 
     graph = _make_graph(pipeline.keys, pipeline.policy, pipeline.reading.layout, sampling)
     roles = roles_of(pipeline.keys)
-    agents = (_complete(agent, models[agent.model], pipeline, roles.get(agent.name)) for agent in graph.agents)
+    agents = (_complete(agent, models, pipeline, roles.get(agent.name)) for agent in graph.agents)
     return replace(graph, agents=tuple(agents))
 
 
-def _complete(agent: Agent, model: ModelConfig, pipeline: PipelineConfig, role: Role | None) -> Agent:
+def _complete(agent: Agent, models: Mapping[str, ModelConfig], pipeline: PipelineConfig, role: Role | None) -> Agent:
     """An agent with what its model and its pipeline say; what was said of the agent itself stays."""
-    deadlines, own = model.common.deadlines, role.keys if role else None
+    model, own = models[agent.model], role.keys if role else None
+    fallbacks = agent.fallbacks or model.common.fallbacks
+    first_token_s, gap_s = deadlines_of(model, [models[name] for name in fallbacks])
     if isinstance(pipeline.keys, ReadyKeys):
         agent = replace(agent, sampling=_fill(agent.sampling, model.sampling))
     forward = model.common.forward if agent.forward == "answer" else agent.forward
     agent = replace(
         agent,
         forward=own.forward if own and own.forward else forward,
-        first_token_s=deadlines.first_token_s if agent.first_token_s is None else agent.first_token_s,
-        gap_s=deadlines.gap_s if agent.gap_s is None else agent.gap_s,
-        fallbacks=agent.fallbacks or model.common.fallbacks,
+        first_token_s=first_token_s if agent.first_token_s is None else agent.first_token_s,
+        gap_s=gap_s if agent.gap_s is None else agent.gap_s,
+        fallbacks=fallbacks,
         context_tokens=agent.context_tokens or model.keys.context_tokens,
         one_call=agent.one_call or (model.thinks_anew and bool(agent.reads)),
     )

@@ -1,7 +1,8 @@
 """What a configuration may say of one model: where it runs, how it chooses its tokens, and what it may cost."""
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -46,12 +47,37 @@ class SamplingKeys:
     stop: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """Seconds after which a silent call has failed; None: never, which the file calls `none`."""
+
+    seconds: float | None
+
+    @classmethod
+    def from_raw(cls, raw: object, where: Where) -> "Deadline":
+        """ConfigError if it is neither a number of seconds above 0 nor `none`."""
+        if raw == "none":
+            return cls(None)
+        if isinstance(raw, bool) or not isinstance(raw, int | float) or not 0 < raw < math.inf:
+            raise where.error(f"must be a number of seconds above 0, or none, not {show(raw)}")
+        return cls(float(raw))
+
+
+ENDPOINT_FIRST_TOKEN_S = 60.0
+ENDPOINT_GAP_S = 30.0
+"""Deadlines of an endpoint where nobody says otherwise, so that a dead one never holds a run for ever: longer than a
+busy server lets its clients wait, short enough that somebody is still there."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadlineKeys:
-    """How long a call may be silent, before its first token and later, until it counts as failed; None: for ever."""
+    """How long a call may be silent, before its first token and later, until it counts as failed.
 
-    first_token_s: Seconds | None = None
-    gap_s: Seconds | None = None
+    What is not given is that of the kind of backend: an endpoint has deadlines, an engine in this process has none.
+    """
+
+    first_token_s: Deadline | None = None
+    gap_s: Deadline | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +222,20 @@ class ModelConfig:
     def thinks_anew(self) -> bool:
         """Whether it would think again at every update, and can't be kept from it."""
         return isinstance(self.keys, OpenAIKeys) and self.keys.reasoning == "always"
+
+
+def deadlines_of(model: ModelConfig, fallbacks: Sequence[ModelConfig]) -> tuple[float | None, float | None]:
+    """Seconds to the first token of a call, and between two pieces of its answer; None: for ever.
+
+    They hold for all models of an agent, so where its own model has nothing to say an endpoint among the fallbacks does.
+    """
+    said = model.common.deadlines
+    has_endpoint = model.is_remote or any(one.is_remote for one in fallbacks)
+    first_token_s, gap_s = (ENDPOINT_FIRST_TOKEN_S, ENDPOINT_GAP_S) if has_endpoint else (None, None)
+    return (
+        said.first_token_s.seconds if said.first_token_s else first_token_s,
+        said.gap_s.seconds if said.gap_s else gap_s,
+    )
 
 
 def read_model(name: str, raw: object, where: Where) -> ModelConfig:
