@@ -1,5 +1,7 @@
 """The page for Prometheus: runs that are over become numbers per pipeline and model."""
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("starlette")
@@ -7,9 +9,11 @@ pytest.importorskip("prometheus_client")
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from stairstream.core.session import Usage
+from stairstream.core.events import Noted
+from stairstream.core.session import Note, Usage
 from stairstream.server.http.watching import Answered
 from stairstream.server.observing.metrics import Metrics, errors_by_model, tokens_by_kind, used_by_model
+from stairstream.server.service import Finished
 from tests.server.finished import finish
 
 
@@ -67,6 +71,19 @@ def test_failures_are_counted_for_the_model_that_failed() -> None:
     assert found["degraded_runs_total", "failing"] == 1
     assert found["runs_total", "failed", "broken"] == 1
     assert found["upstream_errors_total", "failed", "broken", "broken"] == 1
+
+
+def test_a_standstill_is_counted() -> None:
+    broken = finish("failing")[0]
+    assert samples_of(broken)["standstills_total", "failing"] == 0
+    noted = Noted(at_s=1.0, agent="agg", note=Note(kind="standstill", text="agg waits"))
+    assert samples_of(replace(broken, events=[*broken.events, noted]))["standstills_total", "failing"] == 1
+
+
+def samples_of(finished: Finished) -> dict[tuple[str, ...], float]:
+    metrics = Metrics(lambda: 0)
+    metrics.count_run(finished)
+    return samples(metrics)
 
 
 def test_path_that_is_none_of_ours_is_no_label() -> None:

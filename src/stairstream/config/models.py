@@ -227,7 +227,7 @@ class ModelConfig:
 def deadlines_of(model: ModelConfig, fallbacks: Sequence[ModelConfig]) -> tuple[float | None, float | None]:
     """Seconds to the first token of a call, and between two pieces of its answer; None: for ever.
 
-    They hold for all models of an agent, so where its own model has nothing to say an endpoint among the fallbacks does.
+    They hold for all models of an agent: an endpoint among its fallbacks brings them too.
     """
     said = model.common.deadlines
     has_endpoint = model.is_remote or any(one.is_remote for one in fallbacks)

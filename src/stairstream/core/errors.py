@@ -16,6 +16,7 @@ StairstreamError
 │   ├── StreamCut          the stream ended before it said that it had ended
 │   ├── TooSlow            a deadline for the first token, a gap or the run passed
 │   └── ModelUnusable      a model file that is not one, a context that is too small
+├── Standstill             no agent of a run can go on: a fault of ours
 └── RunFailed              the run ended without an answer, or its answer broke off
 
 The text of an error is one line, fit to be shown; it never holds a key and never enters a prompt.
@@ -103,6 +104,10 @@ class TooSlow(BackendError):
 
 class ModelUnusable(BackendError):
     """A model file that is not one, or a context that is too small."""
+
+
+class Standstill(StairstreamError):
+    """No agent of a run can go on, and none is in a call: a fault of ours."""
 
 
 class RunFailed(StairstreamError):

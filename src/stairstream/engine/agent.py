@@ -24,6 +24,7 @@ from stairstream.engine.output import Output
 from stairstream.engine.prefetch import Prefetch, can_prefetch
 from stairstream.engine.reader import Reader
 from stairstream.engine.room import ContextRoom
+from stairstream.engine.standstill import Standstills
 
 OwnEnd = Literal["stop", "length", "content_filter", "tool_calls"]
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -32,10 +33,11 @@ Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What an agent's loop needs of its run: the time since the run began, and where events go."""
+    """What an agent's loop needs of its run: the time since it began, where events go, who else waits."""
 
     clock: Callable[[], float]
     emit: Callable[[Event], None]
+    standstills: Standstills
 
 
 class AgentLoop:
@@ -65,6 +67,7 @@ class AgentLoop:
         self._room = ContextRoom.of(agent, conversation)
         self._clock = surroundings.clock
         self._emit = surroundings.emit
+        self._standstills = surroundings.standstills
         self._own = Own(max_tokens=agent.sampling.max_tokens)
         self._num_steps = 0
         self._has_read = False
@@ -204,10 +207,12 @@ class AgentLoop:
 
     async def _wait(self, wait: Wait) -> None:
         """Until upstream changes in a way that matters, or `wait.until`."""
-        self._waking = asyncio.get_running_loop().create_future()
+        self._waking = waking = asyncio.get_running_loop().create_future()
         self._alarm.set(wait, self._on_change)
         try:
-            await self._waking
+            if wait.until == math.inf:
+                self._standstills.wait(self._agent.name, waking)
+            await waking
         finally:
             self._waking = None
             self._alarm.silence(self._on_change)

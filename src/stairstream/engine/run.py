@@ -12,7 +12,7 @@ from typing import Literal
 from stairstream.backends.base import Backend, Room
 from stairstream.core.asked import begin_with
 from stairstream.core.costs import Meter, Price
-from stairstream.core.errors import BackendError, ConfigError, RequestError
+from stairstream.core.errors import BackendError, ConfigError, RequestError, Standstill
 from stairstream.core.events import AgentEnd, AgentEnded, Event, Noted, RunStarted, Thought, Wrote
 from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import Conversation
@@ -25,6 +25,7 @@ from stairstream.engine.log import Log
 from stairstream.engine.needs import check_needs
 from stairstream.engine.output import Output
 from stairstream.engine.pace import Pace, Pacer
+from stairstream.engine.standstill import Standstills
 
 
 @asynccontextmanager
@@ -122,7 +123,8 @@ class Run:
         self._agents: dict[str, asyncio.Task[None]] = {}
         self._readers = {agent.name: set(graph.readers(agent.name)) for agent in graph.agents}
         self._ends: dict[str, AgentEnded] = {}
-        self._failures: dict[str, BackendError] = {}
+        self._failures: dict[str, BackendError | Standstill] = {}
+        self._standstills = Standstills()
         self._cancelled_for: dict[str, AgentEnd] = {}
         prices = limits.prices
         self._meter = Meter(graph.agents, prices)
@@ -151,7 +153,7 @@ class Run:
         return self._outputs[self.graph.answer].answer.text()
 
     @property
-    def failure(self) -> BackendError | None:
+    def failure(self) -> BackendError | Standstill | None:
         """What the answering agent has failed of, if it has."""
         return self._failures.get(self.graph.answer)
 
@@ -219,6 +221,8 @@ class Run:
             async with asyncio.TaskGroup() as tasks:
                 # every log has its followers before the first word is written
                 loops = [(agent, self._loop_of(agent)) for agent in self.graph.agents]
+                for agent, _ in loops:
+                    self._standstills.begin(agent.name, agent.depth)
                 for agent, loop in loops:
                     self._agents[agent.name] = tasks.create_task(self._run_agent(agent, loop, tasks))
             if self._pacer is not None and not self._cancelled_for.get(self.graph.answer):
@@ -280,8 +284,10 @@ class Run:
         output = self._outputs[agent.name]
         try:
             reason = await loop.run(tasks.create_task)
-        except BackendError as exc:
+        except (BackendError, Standstill) as exc:
             self._failures[agent.name] = exc
+            if isinstance(exc, Standstill):
+                self._emit(Noted(at_s=self._clock(), agent=agent.name, note=Note(kind="standstill", text=str(exc))))
             reason, error = ("failed" if output.num_tokens or loop.has_called else "dropped"), str(exc)
         except asyncio.CancelledError as exc:
             reason = self._cancelled_for.get(agent.name, "cancelled")
@@ -300,6 +306,7 @@ class Run:
         self._emit(end)
         self._outputs[agent.name].close()
         self._release(agent)
+        self._standstills.end(agent.name)
 
     def _loop_of(self, agent: Agent) -> AgentLoop:
         upstream = {name: self._outputs[name].forwarded for name in agent.reads}
@@ -311,7 +318,7 @@ class Run:
             [self._backends[model] for model in (agent.model, *agent.fallbacks)],
             self._outputs[agent.name],
             [hold_to_edges(log, agent.edges, agent.delimiter) for log in upstream.values()],
-            Surroundings(clock=self._clock, emit=self._emit),
+            Surroundings(clock=self._clock, emit=self._emit, standstills=self._standstills),
         )
 
     def _release(self, agent: Agent) -> None:

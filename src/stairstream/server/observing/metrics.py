@@ -44,6 +44,11 @@ class Metrics:
             "What models failed of: retry, failover, failed (words stay), dropped (before the first word)",
             *("pipeline", "model", "kind"),
         )
+        self._standstills = self._counter(
+            "standstills",
+            "Agents that nothing could wake any more: a fault of stairstream, please report it",
+            "pipeline",
+        )
         self._updates = self._counter("updates", "Steps of answering agents after their first", "pipeline")
         self._first_token = self._seconds("first_token", "From a run's start to the answer's first token")
         self._longest_gap = self._seconds("longest_gap", "Longest pause between two pieces of an answer")
@@ -60,6 +65,7 @@ class Metrics:
         summary, pipeline = finished.answer.summary, finished.answer.pipeline.name
         self._runs.labels(pipeline, summary.reason).inc()
         self._updates.labels(pipeline).inc(summary.updates)
+        self._standstills.labels(pipeline).inc(count_standstills(finished.events))
         self._total.labels(pipeline).observe(summary.total_s)
         if summary.first_token_s is not None:
             self._first_token.labels(pipeline).observe(summary.first_token_s)
@@ -103,6 +109,11 @@ def tokens_by_kind(usage: Usage) -> Mapping[str, int]:
         return {"unknown": usage.prompt_tokens, "completion": usage.completion_tokens}
     computed = usage.prompt_tokens - usage.cached_tokens
     return {"cached": usage.cached_tokens, "computed": computed, "completion": usage.completion_tokens}
+
+
+def count_standstills(events: Iterable[Event]) -> int:
+    """How many agents of a run had to be ended because nothing could wake them."""
+    return sum(isinstance(event, Noted) and event.note.kind == "standstill" for event in events)
 
 
 def errors_by_model(finished: Finished) -> Counter[tuple[str, str]]:

@@ -1,0 +1,40 @@
+"""The last resort: a run in which nothing can happen any more is noticed at once, and ended with an error.
+
+The rules of `core.decisions` never lead there (tests hold that over all their states), so whoever meets this has found
+a fault of ours; but a run that says so is better than one that hangs.
+"""
+
+import asyncio
+
+from stairstream.core.errors import Standstill
+
+
+class Standstills:
+    """Knows which agents of a run wait for others without a timer: if all do that are left, nobody can wake them."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, int] = {}
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+
+    def begin(self, agent: str, depth: int) -> None:
+        """An agent runs; `depth` is how far it is from those that read nobody."""
+        self._running[agent] = depth
+
+    def end(self, agent: str) -> None:
+        """It has ended, and its readers know."""
+        self._running.pop(agent, None)
+        self._waiting.pop(agent, None)
+        self._check()
+
+    def wait(self, agent: str, waking: asyncio.Future[None]) -> None:
+        """It waits for a change upstream and for nothing else, until `waking` is done."""
+        self._waiting[agent] = waking
+        self._check()
+
+    def _check(self) -> None:
+        """Fails the most upstream of those that stand: its end may wake the others."""
+        standing = [agent for agent, waking in self._waiting.items() if not waking.done()]
+        if standing and len(standing) == len(self._running):
+            agent = min(standing, key=lambda name: self._running[name])
+            error = Standstill(f"{agent} waits for agents that all wait or have ended; please report this run")
+            self._waiting[agent].set_exception(error)
