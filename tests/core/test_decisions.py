@@ -188,8 +188,9 @@ def test_model_that_ended_reads_on_waits_with_patience_or_ends() -> None:
     own = Own(max_tokens=9, steps=1, num_written=3, model_ended_at=5)
     assert look(policy, (up(8, 4),), own, 5) == Write(limit=6)
     assert look(policy, (up(6, 4),), own, 5) == Wait(until=6, mark=8)
-    assert look(policy, (up(4, 4),), replace(own, waited_s=0.75), 5) == Wait(until=5.25, mark=8)
-    assert look(policy, (up(4, 4),), own, 6) == Finish(reason="stop")
+    assert look(policy, (up(6, 4),), replace(own, waited_s=0.75), 5) == Wait(until=5.25, mark=8)
+    assert look(policy, (up(6, 4),), own, 6) == Finish(reason="stop")
+    assert look(policy, (up(4, 4),), own, 5) == Finish(reason="stop")  # it has not moved since it was read
     assert look(policy, (up(4, 4, ended=True),), own, 5) == Finish(reason="stop")
 
 

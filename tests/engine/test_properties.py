@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
 from stairstream.core.events import AgentEnded, RunEnded, RunStarted, StepStarted
 from stairstream.core.graph import Agent, Graph, Sampling
-from stairstream.core.policy import Policy
+from stairstream.core.policy import Policy, mark_of
 from tests.engine.staircase import play
 
 policies = st.builds(
@@ -74,15 +74,19 @@ def test_every_run_ends_with_its_words_once_and_in_order(data: st.DataObject) ->
         script = backends[agent.name].script
         assert "".join(script.words).startswith(run.log(agent.name).text())
         assert run.log(agent.name).num_tokens <= agent.sampling.max_tokens
-        _check_readings(run.graph, agent, [event for event in events if isinstance(event, StepStarted)])
+        steps = [event for event in events if isinstance(event, StepStarted) and event.agent == agent.name]
+        _check_readings(agent, steps)
+        if agent.reads:
+            furthest = max(run.log(name).num_tokens for name in agent.reads)
+            marks_passed = sum(mark_of(agent.policy, k) <= furthest for k in range(len(steps)))
+            assert len(steps) <= 1 + marks_passed + len(agent.reads) + 1
     assert all(backend.num_writing == backend.num_sessions == 0 for backend in backends.values())
 
 
-def _check_readings(graph: Graph, agent: Agent, steps: list[StepStarted]) -> None:
+def _check_readings(agent: Agent, steps: list[StepStarted]) -> None:
     """Each step reads on from where the one before it stopped."""
     ends = dict.fromkeys(agent.reads, 0)
     for step in steps:
-        if step.agent == agent.name:
-            for reading in step.readings:
-                assert reading.start == ends[reading.agent] <= reading.end
-                ends[reading.agent] = reading.end
+        for reading in step.readings:
+            assert reading.start == ends[reading.agent] <= reading.end
+            ends[reading.agent] = reading.end

@@ -243,8 +243,8 @@ def _after_own_end(
     if unread:  # the model ended early, and the limit does not let it go on yet
         return _wait(policy, upstream, own)
     until = model_ended_at + max(0.0, policy.patience_s - own.waited_s)
-    is_hopeless = all(one.has_ended for one in _counted(upstream, own))
-    if own.is_confirmed or is_hopeless or now >= until:
+    is_hopeful = any(_is_worth_patience(policy, one, own) for one in _counted(upstream, own))
+    if own.is_confirmed or not is_hopeful or now >= until:
         return Finish(reason="stop")
     return _wait(policy, upstream, own, until=until)
 
