@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stairstream.core.seams import SHORTEST_REPEAT, EchoSeam, QuoteSeam, Seam
+from stairstream.core.seams import SHORTEST_REPEAT, PrefillSeam, QuoteSeam, Seam
 
 SENT = "The capital of France is Paris, which"
 few_letters = st.text("ab ", max_size=60)
@@ -71,17 +71,70 @@ def test_quote_seam_gives_the_same_for_any_split(sent: str, new: str, start: int
 
 
 @given(few_letters, few_letters, st.lists(st.integers(0, 120)))
-def test_echo_seam_trims_a_full_echo_for_any_split(prefill: str, new: str, cuts: list[int]) -> None:
-    assert join(EchoSeam(prefill), split(prefill + new, cuts)) == new
+def test_prefill_seam_trims_a_full_echo_for_any_split(prefill: str, new: str, cuts: list[int]) -> None:
+    seam = PrefillSeam(prefill, echoes=True)
+    assert join(seam, split(prefill + new, cuts)) == new
+    assert not seam.starts_over
 
 
 @given(few_letters, few_letters, st.lists(st.integers(0, 120)))
-def test_echo_seam_leaves_everything_else_alone(prefill: str, new: str, cuts: list[int]) -> None:
-    expected = new.removeprefix(prefill)
-    assert join(EchoSeam(prefill), split(new, cuts)) == expected
+def test_prefill_seam_shows_nothing_of_an_answer_that_starts_over(prefill: str, new: str, cuts: list[int]) -> None:
+    seam = PrefillSeam(prefill, echoes=True)
+    passed = join(seam, split(new, cuts))
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(prefill, new, strict=False)) if a != b), min(len(prefill), len(new))
+    )
+    if seam.starts_over:
+        assert passed == "" and SHORTEST_REPEAT <= shared < len(prefill)
+    else:
+        assert passed == new.removeprefix(prefill)
 
 
-def test_echo_seam_holds_back_only_what_may_be_the_echo() -> None:
-    seam = EchoSeam("Once upon")
+def test_prefill_seam_holds_back_only_what_may_be_the_echo() -> None:
+    seam = PrefillSeam("Once upon")
     assert seam.feed("Once ") == ""
     assert seam.feed("more") == "Once more"
+
+
+@pytest.mark.parametrize("pieces", [("The sky is blue", " since"), ("The", " sky is blue", " since")])
+def test_an_echo_comes_in_a_piece_or_two(pieces: tuple[str, ...]) -> None:
+    seam = PrefillSeam("The sky is blue")
+    assert join(seam, list(pieces)) == " since"
+    assert not seam.starts_over
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ("The", " sky", " was", " grey", " since"),  # word for word, and on
+        ("The", " sky", " was", " gr"),  # word for word, to the limit
+        ("The", " sky", " was", " blue"),  # the same beginning, other words
+        ("The sky was not",),
+    ],
+)
+def test_an_answer_that_says_its_beginning_again_starts_over(pieces: tuple[str, ...]) -> None:
+    seam = PrefillSeam("The sky was grey")
+    assert join(seam, list(pieces)) == ""
+    assert seam.starts_over and not seam.has_continued
+
+
+@pytest.mark.parametrize(
+    ("prefill", "new", "is_over"),
+    [
+        ("The sky is blue because of", "Sure! The sky", True),
+        ("The sky is blue because of", " the light", False),
+        ("The sky is blue. ", "Sure! The sky", False),  # may be its next sentence
+        ("It is made with Java", "Script", True),  # one call too many, and only until the server was seen to continue
+    ],
+)
+def test_a_server_that_nobody_saw_continue_may_begin_a_new_turn(prefill: str, new: str, is_over: bool) -> None:
+    seam = PrefillSeam(prefill, is_new=True)
+    assert (join(seam, [new]) == "") == seam.starts_over == is_over
+    assert PrefillSeam(prefill).feed(new) == new
+
+
+def test_what_goes_on_in_mid_sentence_has_continued() -> None:
+    for prefill, new, has_continued in (("one", " two", True), ("un", "der", True), ("one", "Two", False)):
+        seam = PrefillSeam(prefill)
+        seam.feed(new)
+        assert seam.has_continued == has_continued

@@ -36,7 +36,12 @@ class Call:
     @property
     def is_over(self) -> bool:
         """Whether nothing more is to be read."""
-        return self.reader.is_done or self.is_stopped or self.continuation.reason is not None
+        return (
+            self.reader.is_done
+            or self.is_stopped
+            or self.continuation.reason is not None
+            or self.continuation.starts_over
+        )
 
     def reason(self) -> EndReason:
         """Why the call ended; `length` is the server's own limit, `limit` the one that we asked for."""
@@ -49,6 +54,8 @@ class Call:
                 return reason  # a call that was cut can't be gone on with
             case _ if self.reader.call_tokens:
                 return "tool_calls"
+            case "length" if self.continuation.num_tokens and self.continuation.has_trimmed:
+                return "stopped"  # who knows how much of the limit went into what was trimmed
             case "length" if self.continuation.num_tokens:
                 return "length" if self._is_far_from_limit() else "limit"
             case "length" | "content_filter" as reason:

@@ -29,11 +29,15 @@ ProbeMode = Literal["flag", "prefill"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """How an endpoint continues, and how we know. `echoes`: it repeats the continued text first; None: unknown."""
+    """How an endpoint continues, and how we know. `echoes`: it repeats the continued text first; None: unknown.
+
+    `is_seen`: it has continued before our eyes, in a probe or in an answer.
+    """
 
     continues: Continues
     why: str
     echoes: bool | None = None
+    is_seen: bool = False
 
 
 UNPROBED = Capability(continues="none", why="the endpoint was not probed yet, so it counts as unable to continue")
@@ -113,7 +117,9 @@ def _judge(mode: ProbeMode, answer: str) -> Capability:
     echoes = answer.startswith(_COUNTED)
     # a new turn would say "4" without a space: a clever model goes on counting even where the turn was closed
     if re.match(r"\s+4\b", answer.removeprefix(_COUNTED)):
-        return Capability(continues=mode, why=f"probe: went on from {_COUNTED!r} with {answer[:40]!r}", echoes=echoes)
+        return Capability(
+            continues=mode, why=f"probe: went on from {_COUNTED!r} with {answer[:40]!r}", echoes=echoes, is_seen=True
+        )
     return Capability(continues="none", why=f"probe: did not go on from {_COUNTED!r}, said {answer[:40]!r}")
 
 
@@ -157,7 +163,8 @@ class Capabilities:
         entry = self._entries.get(_key(base_url, model))
         if entry is None or self.today() - entry.probed > KEPT:
             return None
-        return Capability(continues=entry.continues, why=entry.why, echoes=entry.echoes)
+        can = entry.continues != "none"
+        return Capability(continues=entry.continues, why=entry.why, echoes=entry.echoes, is_seen=can)
 
     async def settle(
         self, base_url: str, model: str, ask: Callable[[ProbeMode], Awaitable[str]], is_fresh: bool = False

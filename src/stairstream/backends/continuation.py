@@ -33,6 +33,7 @@ class Continuation:
         self.num_tokens = 0
         self.reason: EndReason | None = None
         self.has_trimmed = False
+        self.starts_over = self.has_continued = False
 
     @property
     def stop_string(self) -> str | None:
@@ -58,6 +59,8 @@ class Continuation:
     def finish(self) -> Delta | None:
         """What was still held back when the stream ended."""
         text = self._seam.finish() if self._seam else ""
+        if self._seam:
+            self._settle(self._seam)
         if not text:
             return None
         if self._stops and self._stops.sees(text):
@@ -69,7 +72,7 @@ class Continuation:
     def _take_slowly(self, pieces: list[Piece], is_exact: bool) -> Delta | None:
         texts, count = [], 0
         for piece in pieces:
-            if self.reason or self._is_behind_end(piece, is_exact):
+            if self.reason or self.starts_over or self._is_behind_end(piece, is_exact):
                 break
             text, is_whole = self._filter(piece)
             if text:
@@ -106,8 +109,13 @@ class Continuation:
         if self._seam:
             text = self._seam.feed(text)
             if self._seam.is_settled:
-                self._seam = None
+                self._settle(self._seam)
         return text, len(text) == self._held_characters
+
+    def _settle(self, seam: Seam) -> None:
+        """It is decided what the beginning was."""
+        self._seam = None
+        self.starts_over, self.has_continued = seam.starts_over, seam.has_continued
 
     def _release(self, text: str) -> int:
         """Tokens of text that passes: what was held for it, in proportion where a part was trimmed."""

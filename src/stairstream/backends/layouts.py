@@ -3,7 +3,7 @@
 from stairstream.backends.capabilities import Capability
 from stairstream.core.context import Context
 from stairstream.core.prompts import Prompt, render
-from stairstream.core.seams import EchoSeam, QuoteSeam, Seam
+from stairstream.core.seams import PrefillSeam, QuoteSeam, Seam
 from stairstream.core.session import Layout, Note
 
 
@@ -36,5 +36,6 @@ def choose_seam(context: Context, layout: Layout, prompt: Prompt, capability: Ca
     """What filters the beginning of the answer to a prompt; None: nothing can come twice."""
     if layout == "quoted":
         return QuoteSeam(context.written) if context.written else None
-    echoes = capability.echoes if capability.echoes is not None else capability.continues == "prefill"
-    return EchoSeam(prompt.messages[-1].content) if prompt.continues_last and echoes else None
+    if not prompt.continues_last:
+        return None
+    return PrefillSeam(prompt.messages[-1].content, echoes=capability.echoes, is_new=not capability.is_seen)

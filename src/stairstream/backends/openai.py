@@ -95,6 +95,7 @@ class OpenAIBackend:
         self._capabilities = capabilities
         self._continues = continues
         self._rejecting: Capability | None = None
+        self._has_continued = False
 
     @property
     def model(self) -> str:
@@ -107,7 +108,7 @@ class OpenAIBackend:
         if self._rejecting:
             return self._rejecting
         if self._continues:
-            return Capability(continues=self._continues, why="set in the configuration")
+            return Capability(continues=self._continues, why="set in the configuration", is_seen=self._has_continued)
         place = (self.endpoint.base_url, self.model)
         return look_up(*place) or self._capabilities.get(*place) or UNPROBED
 
@@ -135,6 +136,10 @@ class OpenAIBackend:
         if self._continues or look_up(self.endpoint.base_url, self.model):
             return self.capability
         return await self._capabilities.settle(self.endpoint.base_url, self.model, self._ask_probe, is_fresh)
+
+    def note_continued(self) -> None:
+        """The endpoint has gone on with an answer, as it was said to."""
+        self._has_continued = True
 
     def note_rejection(self, capability: Capability) -> None:
         """The endpoint has turned out to reject what it was thought to continue: from now on that counts."""
@@ -225,7 +230,7 @@ class OpenAISession:
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
         """One request: its answer as it comes, in the layout `quoted` up to EDGE_TOKENS tokens beyond the limit.
 
-        An endpoint that rejects an answer to be continued is asked once more, with the answer quoted.
+        An endpoint that rejects an answer to be continued, or starts it over, is asked once more, with it quoted.
         """
         await self._find_out()
         call = self._call = self._prepare(limit, self._backend.capability)
@@ -246,27 +251,38 @@ class OpenAISession:
                 self._backend.note_rejection(unable)
             for note in self._unsaid(notes):
                 yield note
-            reader, continuation = call.reader, call.continuation
-            while not call.is_over:
-                pieces = await self._receive(call)
-                if reader.thoughts and (thought := reader.take_thoughts()):
-                    call.has_thought = True
-                    yield thought
-                delta = continuation.take(pieces, reader.is_exact)
-                if delta is not None:
+            spent = Usage(cached_tokens=0)
+            while True:
+                reader, continuation = call.reader, call.continuation
+                while not call.is_over:
+                    pieces = await self._receive(call)
+                    if reader.thoughts and (thought := reader.take_thoughts()):
+                        call.has_thought = True
+                        yield thought
+                    delta = continuation.take(pieces, reader.is_exact)
+                    if delta is not None:
+                        self._context.written += delta.text
+                        yield delta
+                    if reader.calls:
+                        if held := continuation.finish():  # words come before calls
+                            self._context.written += held.text
+                            yield held
+                        for one in reader.take_calls() if continuation.reason is None else ():
+                            yield one
+                    if reader.broken is not None or reader.error is not None:
+                        self._backend.endpoint.check(reader)
+                if not (call.is_stopped or continuation.reason) and (delta := continuation.finish()):
                     self._context.written += delta.text
                     yield delta
-                if reader.calls:
-                    if held := continuation.finish():  # words come before calls
-                        self._context.written += held.text
-                        yield held
-                    for one in reader.take_calls() if continuation.reason is None else ():
-                        yield one
-                if reader.broken is not None or reader.error is not None:
-                    self._backend.endpoint.check(reader)
-            if not (call.is_stopped or continuation.reason) and (delta := continuation.finish()):
-                self._context.written += delta.text
-                yield delta
+                if call.is_stopped or not continuation.starts_over:
+                    break
+                spent += call.usage()
+                call = self._call = self._quote_instead(call, limit)
+                yield call.began
+                for note in self._unsaid([*call.notes, *await self._send(call)]):
+                    yield note
+            if continuation.has_continued:
+                self._backend.note_continued()
             self._thinks_inline = self._thinks_inline or reader.thinks_inline
             self._check_thoughts(call)
             await finish_response(call)
@@ -276,7 +292,7 @@ class OpenAISession:
             prefetched, self._prefetched = self._prefetched, Usage(cached_tokens=0)
             yield Ended(
                 reason=call.reason(),
-                usage=call.usage() + prefetched,
+                usage=call.usage() + prefetched + spent,
                 stop_string=call.continuation.stop_string,
                 num_tokens=call.num_tokens(),
             )
@@ -325,6 +341,17 @@ class OpenAISession:
             # in a message that is continued, a tag may be a word like any other
             reader=AnswerReader(finds_thoughts=not prompt.continues_last or self._thinks_inline),
         )
+
+    def _quote_instead(self, call: Call, limit: int) -> Call:
+        """The call that is made instead of one whose answer starts over; nothing of that was shown."""
+        call.let_go()
+        where, continues = self._backend.endpoint.where, self._backend.capability.continues
+        why = f"{where} starts its answer over where it was to continue it ({continues})"
+        unable = Capability(continues="none", why=why)
+        self._backend.note_rejection(unable)
+        again = self._prepare(limit, unable)
+        again.notes = (*again.notes, Note(kind="ignored", text=f"continues: {why}; from now on it is quoted"))
+        return again
 
     def _check_thoughts(self, call: Call) -> None:
         """Thoughts that leave no room for a word are no answer, and would be none the next time."""

@@ -9,6 +9,9 @@ from typing import Protocol
 SHORTEST_REPEAT = 12
 """Characters from which on a repeat of the sent tail can't be chance."""
 
+_ECHO_PIECES = 3
+"""Pieces in which a server sends an echo at most; a model that says the same again sends it token by token."""
+
 EDGE_TOKENS = 8
 """How many tokens a step of the layout `quoted` may write beyond its limit to end at a word edge."""
 
@@ -25,6 +28,10 @@ class Seam(Protocol):
     """Filters the beginning of a continuation; once `is_settled`, everything passes and it can be dropped."""
 
     is_settled: bool
+    starts_over: bool
+    """Whether the answer has turned out to begin anew: nothing of it is to be shown."""
+    has_continued: bool
+    """Whether it surely goes on from the words before it."""
 
     def feed(self, text: str) -> str:
         """What is certain to be new, so far."""
@@ -33,33 +40,63 @@ class Seam(Protocol):
         """What was still held back at the end of the stream."""
 
 
-class EchoSeam:
-    """Trims a full echo of the prefill: some servers begin their answer with the text that it continues.
+class PrefillSeam:
+    """Tells what goes on from a prefill from what repeats it, and from an answer that starts over.
 
-    A continuation that begins with only a part of the prefill passes untouched.
+    A full echo is trimmed: some servers begin their answer with the text that it continues, in a piece or two. One that
+    repeats it word for word (unless it is known that it `echoes`), or SHORTEST_REPEAT characters of its beginning and
+    then ends or says something else, has started over: `starts_over`, and nothing of it passes.
+
+    `is_new` says that nobody has seen the server continue: then a capital letter right behind a small one counts as a
+    new beginning too. `has_continued` is set once it surely went on from the prefill.
     """
 
-    __slots__ = ("_held", "_prefill", "is_settled")
+    __slots__ = ("_echoes", "_held", "_is_new", "_num_pieces", "_prefill", "has_continued", "is_settled", "starts_over")
 
-    def __init__(self, prefill: str) -> None:
+    def __init__(self, prefill: str, *, echoes: bool | None = None, is_new: bool = False) -> None:
         self._prefill = prefill
+        self._echoes = echoes
+        self._is_new = is_new
         self._held = ""
+        self._num_pieces = 0
+        self.starts_over = self.has_continued = False
         self.is_settled = not prefill
 
     def feed(self, text: str) -> str:
-        if self.is_settled:
-            return text
+        if self.is_settled or not text:
+            return "" if self.starts_over else text
         self._held += text
+        self._num_pieces += 1
         if len(self._held) < len(self._prefill) and self._prefill.startswith(self._held):
             return ""
-        return self._settle(self._held.removeprefix(self._prefill))
+        return self._settle()
 
     def finish(self) -> str:
-        return self._settle(self._held.removeprefix(self._prefill) if not self.is_settled else "")
+        return "" if self.is_settled else self._settle()
 
-    def _settle(self, text: str) -> str:
-        self.is_settled, self._held = True, ""
-        return text
+    def _settle(self) -> str:
+        held, self._held, self.is_settled = self._held, "", True
+        if held.startswith(self._prefill):
+            is_word_for_word = self._num_pieces > _ECHO_PIECES and len(self._prefill) >= SHORTEST_REPEAT
+            self.starts_over = is_word_for_word and not self._echoes
+            new = held[len(self._prefill) :]
+        else:
+            self.starts_over = _count_shared(held, self._prefill) >= SHORTEST_REPEAT or self._is_new_turn(held)
+            new = held
+        self.has_continued = not self.starts_over and self._goes_on(new)
+        return "" if self.starts_over else new
+
+    def _is_new_turn(self, text: str) -> bool:
+        return self._is_new and self._prefill[-1].islower() and text[:1].isupper()
+
+    def _goes_on(self, text: str) -> bool:
+        """Whether this can only be the next words: a new turn begins neither with a space nor in a word's middle."""
+        return bool(text) and not self._prefill[-1].isspace() and (text[0].isspace() or text[0].islower())
+
+
+def _count_shared(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 class QuoteSeam:
@@ -71,11 +108,12 @@ class QuoteSeam:
     scripts that are written without spaces.
     """
 
-    __slots__ = ("_held", "_sent", "is_settled")
+    __slots__ = ("_held", "_sent", "has_continued", "is_settled", "starts_over")
 
     def __init__(self, sent: str) -> None:
         self._sent = sent
         self._held = ""
+        self.starts_over = self.has_continued = False
         self.is_settled = not sent
 
     def feed(self, text: str) -> str:
