@@ -95,6 +95,9 @@ def retention_command(
         list[str] | None,
         option("LAYOUT", "insert, grouped, quoted or rounds; may be repeated. The first two without it."),
     ] = None,
+    late: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How much later the first proposer's first token comes.")
+    ] = 0.0,
     dtype: Annotated[str, option("TYPE", "float32 or bfloat16.")] = "bfloat16",
     threads: ThreadsOption = None,
     out: OutOption = None,
@@ -113,6 +116,7 @@ def retention_command(
         dtype=dtype,
         threads=threads,
         out=out,
+        late_s=late,
     )
     eval_retention(choices, as_json=as_json)
 

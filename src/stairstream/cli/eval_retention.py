@@ -52,6 +52,7 @@ class Choices:
     dtype: str
     threads: int | None
     out: Path | None
+    late_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,7 @@ class Report:
     model: str
     num_prompts: int
     cut_tokens: int | None
+    late_s: float
     rows: tuple[Row, ...]
 
 
@@ -73,7 +75,14 @@ def eval_retention(choices: Choices, *, as_json: bool) -> None:
 
     file = find_torch_model(choices.model)
     dtype = _read_dtype(choices.dtype)
-    plan = Plan(prompts=prompts, setups=setups, most_tokens=choices.cut or None, model=name_model(file), dtype=dtype)
+    plan = Plan(
+        prompts=prompts,
+        setups=setups,
+        most_tokens=choices.cut or None,
+        model=name_model(file),
+        dtype=dtype,
+        late_s=choices.late_s,
+    )
     folder = choices.out or results_folder()
     kept = Kept(folder / "retention.jsonl", Score)
     try:
@@ -83,9 +92,16 @@ def eval_retention(choices: Choices, *, as_json: bool) -> None:
         if len(kept):
             tell(f"what was computed so far is kept in {folder}; the same command goes on from there")
         raise
-    title = f"Retention over {len(prompts)} prompts, {_say_cut(choices.cut)}"
+    late = f", one proposer {choices.late_s:g} s late" if choices.late_s else ""
+    title = f"Retention over {len(prompts)} prompts, {_say_cut(choices.cut)}{late}"
     tables = [make_table(rows, title)]
-    report = Report(model=choices.model, num_prompts=len(prompts), cut_tokens=choices.cut or None, rows=rows)
+    report = Report(
+        model=choices.model,
+        num_prompts=len(prompts),
+        cut_tokens=choices.cut or None,
+        late_s=choices.late_s,
+        rows=rows,
+    )
     write_report(folder, "retention", "Retention", tables, report)
     if not draw(rows, folder / "retention.svg"):
         tell("no picture: it needs matplotlib; install it with: pip install 'stairstream[eval]'")

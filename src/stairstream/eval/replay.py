@@ -33,7 +33,7 @@ from stairstream.sim.clock import VirtualTimeLoop
 AGGREGATOR = "aggregator"
 """The model's name in the configuration that replays take, and the agent's."""
 
-VERSION = 2
+VERSION = 3
 """Of what a replay means; another one lets what was kept go."""
 
 DTYPE: Literal["bfloat16"] = "bfloat16"

@@ -1,7 +1,7 @@
 """Every prompt under every setup, and under the two that all are measured by; what was computed once is kept."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stairstream.backends.torch.load import Dtype, Loaded
 from stairstream.core.graph import Agent
@@ -13,7 +13,7 @@ from stairstream.eval.retention.scores import WAIT, Row, Score, Setup, make_rows
 from stairstream.eval.retention.spelled import spell
 from stairstream.eval.retention.timetable import Speed, Timetable, make_timetable
 
-VERSION = 1
+VERSION = 2
 """Of what a score means; another one lets kept scores go."""
 
 _WAIT = Setup(name=WAIT, policy=PRESETS["wait"], layout="grouped")
@@ -21,7 +21,10 @@ _WAIT = Setup(name=WAIT, policy=PRESETS["wait"], layout="grouped")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to score: prompts and setups; texts are cut behind `most_tokens`, None: never. `model` names the file."""
+    """What to score: prompts and setups; texts are cut after `most_tokens`, None: never. `model` names the file.
+
+    With `late_s` the first proposer's first token comes so many seconds later than those of the others.
+    """
 
     prompts: Sequence[RecordedPrompt]
     setups: Sequence[Setup]
@@ -29,6 +32,13 @@ class Plan:
     model: str
     dtype: Dtype
     speed: Speed = field(default_factory=Speed)
+    late_s: float = 0.0
+
+    @property
+    def upstream_speeds(self) -> tuple[Speed, ...]:
+        """How fast each proposer is."""
+        late = replace(self.speed, first_token_s=self.speed.first_token_s + self.late_s)
+        return (late, *[self.speed] * (len(PROPOSERS) - 1))
 
     @property
     def num_scores(self) -> int:
@@ -71,7 +81,8 @@ class _Scorer:
         plan, prompt = self._plan, self._prompt
         texts = [prompt.instruction, *(prompt.outputs[name] for name in (*PROPOSERS, REFERENCE))]
         how = (setup.policy, setup.layout) if setup else None
-        key = key_of(VERSION, plan.model, plan.dtype, plan.most_tokens, plan.speed, self._agent.wording, texts, how)
+        times = (plan.speed, plan.late_s)
+        key = key_of(VERSION, plan.model, plan.dtype, plan.most_tokens, times, self._agent.wording, texts, how)
         found = self._kept.get(key)
         if found is None:
             found = self._compute(setup)
@@ -85,8 +96,9 @@ class _Scorer:
         if setup is None:
             alone = make_timetable(None, (), whole_answer, speed)
             return _make_score(case.force_alone(), alone, alone)
-        shown = make_timetable(setup.policy, case.upstream_tokens, case.answer_tokens, speed)
-        timed = make_timetable(setup.policy, whole, whole_answer, speed)
+        speeds = self._plan.upstream_speeds
+        shown = make_timetable(setup.policy, case.upstream_tokens, case.answer_tokens, speed, speeds)
+        timed = make_timetable(setup.policy, whole, whole_answer, speed, speeds)
         return _make_score(case.force(shown.steps, setup.layout), shown, timed)
 
     def _open_case(self) -> Case:

@@ -14,7 +14,7 @@ from stairstream.eval.retention.timetable import Speed, make_timetable
 from stairstream.eval.robustness.plan import Plan, Wrong, changed_by, cut, proposals_of, speeds_of, spoil, wrong_place
 from stairstream.eval.robustness.scores import ForcedRow, Nats, make_row
 
-VERSION = 1
+VERSION = 2
 
 
 def run_forced(
