@@ -20,7 +20,7 @@ from stairstream.engine.run import open_run
 from stairstream.sim.clock import run as run_in_virtual_time
 
 PAGE = Path(__file__).parent.parent / "docs" / "policies.md"
-MARKS = "<!-- bench.adaptive -->", "<!-- end -->"
+MARK, END = "<!-- bench.adaptive -->", "<!-- end -->"
 TOKENS = 300
 PROPOSERS = ("p1", "p2", "p3")
 READER_TOKENS_PER_S = 10
@@ -126,11 +126,11 @@ def _prompt_tokens(events: Sequence[Event]) -> int:
     return next(one.usage.prompt_tokens for one in summarize(events).agents if one.name == "agg")
 
 
-def renew(page: str, tables: str) -> str:
-    """The page with these tables between its marks."""
-    head, _, rest = page.partition(MARKS[0])
-    _, _, tail = rest.partition(MARKS[1])
-    return f"{head}{MARKS[0]}\n\n{tables}\n\n{MARKS[1]}{tail}"
+def renew(page: str, tables: str, mark: str = MARK) -> str:
+    """The page with these tables between a mark and the next end."""
+    head, _, rest = page.partition(mark)
+    _, _, tail = rest.partition(END)
+    return f"{head}{mark}\n\n{tables}\n\n{END}{tail}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

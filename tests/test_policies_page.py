@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from bench import silence
 from bench.adaptive import PAGE, make_tables, renew
 from stairstream.config.policies import NUMBERS
 from stairstream.core.adaptive import HEAD_TOKENS, Goals
+from stairstream.core.decisions import SILENCE_FACTOR, SILENCE_S
 from stairstream.core.policy import PRESETS
 
 TEXT = Path(PAGE).read_text()
@@ -32,3 +34,13 @@ def test_goals_are_as_the_page_says() -> None:
 @pytest.mark.slow
 def test_tables_are_current() -> None:
     assert renew(TEXT, make_tables()) == TEXT, "run: python -m bench.adaptive --write"
+
+
+@pytest.mark.slow
+def test_table_of_silence_is_current() -> None:
+    table = silence.make_table()
+    assert renew(TEXT, table, silence.MARK) == TEXT, "run: python -m bench.silence --write"
+
+
+def test_silence_is_as_the_page_says() -> None:
+    assert f"{SILENCE_S:g} s + patience_s + {SILENCE_FACTOR:g} * (time of the first one to the first mark)" in TEXT
