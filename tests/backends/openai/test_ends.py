@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stairstream.backends.scripted import Script, numbered_words
+from stairstream.backends.scripted import Manner, Script, numbered_words
 from stairstream.core.errors import (
     StreamCut,
 )
@@ -119,7 +119,7 @@ def test_continuous_usage_gives_exact_counts_and_cached_tokens(tmp_path: Path) -
 
 def test_without_usage_counts_are_estimates_and_cached_tokens_unknown(tmp_path: Path) -> None:
     async def main() -> None:
-        model = FakeModel(name="m", script=Script(words=WORDS), says_usage=False, says_continuous_usage=False)
+        model = FakeModel(name="m", script=Script(words=WORDS, manner=Manner(usage="none")))
         async with fake(tmp_path, model) as endpoint:
             items = await write(await open_session(endpoint.backend()), 100)
             deltas = [item for item in items if isinstance(item, Delta)]

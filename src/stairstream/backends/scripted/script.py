@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stairstream.backends.scripted.faults import Fault
+from stairstream.backends.scripted.manner import ONE_BY_ONE, Manner
 from stairstream.core.messages import ToolCall
 
 
@@ -21,6 +22,9 @@ class Script:
     have its next prompt computed beside a write, by a call for one token.
     Where a request has tools, and no result of theirs has just come, the answer is `before_calls` and then
     `tool_calls`, piece by piece as `pieces_of` cuts them.
+    `manner` says how the tokens come: a batch of them at the instant of its last. With `ignores_prefill` a session
+    begins its words anew with every write, as an endpoint does that takes an assistant message to be continued for one
+    that has ended; in the layout `quoted` it continues. A fake model has `continues` for that.
     """
 
     words: Sequence[str]
@@ -33,3 +37,5 @@ class Script:
     fault: Fault | None = None
     tool_calls: Sequence[ToolCall] = ()
     before_calls: Sequence[str] = ()
+    manner: Manner = ONE_BY_ONE
+    ignores_prefill: bool = False

@@ -2,17 +2,19 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from stairstream.backends.scripted.faults import SILENT_FAULTS, Fault, error_of, raise_at_start
+from stairstream.backends.scripted.manner import Cue, make_cues
 from stairstream.backends.scripted.words import next_word, pieces_of, words_of
 from stairstream.core.context import Context
 from stairstream.core.prompts import Prompt, render
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Usage, WriteItem
 from stairstream.core.stops import StopFinder
+from stairstream.core.tokens import estimate_delta
 
 if TYPE_CHECKING:
     from stairstream.backends.scripted.backend import ScriptedBackend
@@ -76,58 +78,80 @@ class ScriptedSession:
         script, fault, call = self._backend.script, self._fault(), self._record_call(self._context, layout, limit)
         cached = self._count_cached(call.prompt)
         first_s = call.at_s + script.first_token_s + (call.prompt_tokens - (cached or 0)) / script.prefill_tokens_per_s
-        remaining = () if fault and fault.kind in SILENT_FAULTS else self._words[self._next_word :]
+        if script.ignores_prefill and layout != "quoted":
+            self._next_word = 0
+        first_word = self._next_word
+        remaining = () if fault and fault.kind in SILENT_FAULTS else self._words[first_word:]
         stop = self._context.agent.sampling.stop
         stops = StopFinder(stop, self._context.own) if stop else None
-        is_at_stop, count = False, 0
+        is_at_stop, has_called, count, untold = False, False, 0, 0
         self._backend.num_writing += 1
         try:
             yield Began(layout=layout, why="a script takes any", prompt_tokens=call.prompt_tokens, is_estimate=False)
             raise_at_start(self._backend.model, fault)
             if not remaining:
                 await self._wait_until(first_s)
-            for place, thought in enumerate(script.thoughts):
-                await self._wait_until(first_s + place * script.token_s)
-                if not self._is_stopped:
-                    yield Delta(thought, is_thinking=True)
-            first_s += len(script.thoughts) * script.token_s
-            for word in remaining[:limit]:
-                await self._wait_until(first_s + count * script.token_s)
-                if fault and count == fault.after_tokens and fault.kind != "no_done":
+            for cue in self._make_cues(remaining, limit, fault):
+                await self._wait_until(first_s + cue.last * script.token_s)
+                if fault and cue.kind != "thoughts" and cue.start == fault.after_tokens and fault.kind != "no_done":
                     await self._break_off(fault)
                 if self._is_stopped:
                     break
-                count += 1
-                self._next_word += 1
-                self._context.wrote(word)
-                is_at_stop = stops is not None and stops.sees(word)
-                yield Delta(word)
+                if cue.kind == "thoughts":
+                    yield self._delta("".join(cue.words), len(cue.tokens), is_thinking=True)
+                    continue
+                count = cue.end
+                if cue.kind == "calls":
+                    has_called = True
+                    for piece in cue.pieces:
+                        yield piece
+                    continue
+                words, untold = cue.words, untold + len(cue.tokens)
+                if not words:
+                    continue
+                self._next_word += len(words)
+                text = "".join(words)
+                self._context.wrote(text)
+                is_at_stop = stops is not None and stops.sees(text)
+                yield self._delta(text, untold)
+                untold = 0
                 if is_at_stop:
                     break
-            is_over = (count == len(remaining) and not self._is_stopped) or is_at_stop
-            has_called = False
-            if is_over and not is_at_stop:
-                for piece in pieces_of(self._calls):
-                    await self._wait_until(first_s + count * script.token_s)
-                    if fault and count == fault.after_tokens and fault.kind != "no_done":
-                        await self._break_off(fault)
-                    if self._is_stopped:
-                        break
-                    count, has_called = count + 1, True
-                    yield piece
+            is_over = (self._next_word - first_word == len(remaining) and not self._is_stopped) or is_at_stop
             if fault and (fault.kind == "no_done" or (is_over and count == fault.after_tokens)):
                 await self._break_off(fault)
             reason: EndReason = "stopped" if self._is_stopped else "limit"
-            if is_over:
+            if is_over or has_called:
                 reason = "tool_calls" if has_called else "stop_string" if is_at_stop else "stop"
             if fault and fault.kind == "length_at_once":
                 reason = "length"
             usage = Usage(prompt_tokens=call.prompt_tokens, cached_tokens=cached, completion_tokens=count)
             prefetched, self._prefetched = self._prefetched, Usage(cached_tokens=0)
-            yield Ended(reason=reason, usage=usage + prefetched, stop_string=stops.found if stops else None)
+            reported = script.manner.report(usage + prefetched)
+            yield Ended(reason=reason, usage=reported, stop_string=stops.found if stops else None)
         finally:
             self._backend.num_writing -= 1
-            self._seen = [*self._seen[-1:], words_of(call.prompt) + [word.strip() for word in remaining[:count]]]
+            said = self._words[first_word : self._next_word]
+            self._seen = [*self._seen[-1:], words_of(call.prompt) + [word.strip() for word in said]]
+
+    def _make_cues(self, remaining: Sequence[str], limit: int, fault: Fault | None) -> Iterator[Cue]:
+        """The tokens of a call as they come: calls of tools only where the limit leaves room for every word."""
+        script = self._backend.script
+        tokens = script.manner.spell(remaining[:limit])[:limit]
+        is_whole = len(remaining) <= limit and sum(token is not None for token in tokens) == len(remaining)
+        return make_cues(
+            script.manner.sizes(len(self._backend.calls)),
+            script.thoughts,
+            tokens,
+            list(pieces_of(self._calls)) if is_whole else (),
+            fault.after_tokens if fault else None,
+        )
+
+    def _delta(self, text: str, num_tokens: int, *, is_thinking: bool = False) -> Delta:
+        """New text with its number of tokens, or with an estimate of it where that is not said."""
+        if self._backend.script.manner.usage == "exact":
+            return Delta(text, num_tokens, is_thinking=is_thinking)
+        return Delta(text, estimate_delta(text), is_estimate=True, is_thinking=is_thinking)
 
     def stop(self) -> None:
         """End the write under way now, even between two words."""
