@@ -18,6 +18,8 @@ from stairstream.server.fake.model import FakeThinking
 from stairstream.server.fake.server import FakeModel
 from tests.backends.endpoints import Endpoint, canned, end_of, fake, open_session, text_of, write
 
+pytestmark = pytest.mark.manners
+
 WORDS = numbered_words("w", 12)
 THINKER = Script(words=WORDS, thoughts=("Hm, ", "well", "."))
 
@@ -52,6 +54,7 @@ def said_of(items: list[WriteItem]) -> list[str]:
     return [item.text for item in items if isinstance(item, Note) and item.kind == "reasoning"]
 
 
+@pytest.mark.one_by_one
 @pytest.mark.parametrize("thinking", ["reasoning_content", "reasoning", "inline"])
 @pytest.mark.parametrize("ignores_stream", [False, True])
 def test_thoughts_are_no_words_wherever_the_server_puts_them(
@@ -136,6 +139,7 @@ def test_an_endpoint_that_takes_no_switch_thinks_anew_and_that_is_said(
     run(main())
 
 
+@pytest.mark.one_by_one
 @pytest.mark.parametrize("usage", ["exact", "at_end"])
 def test_thoughts_do_not_eat_the_limit_of_a_step(usage: Reported, tmp_path: Path) -> None:
     async def main() -> None:

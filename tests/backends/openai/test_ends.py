@@ -25,6 +25,8 @@ from tests.backends.endpoints import (
     write,
 )
 
+pytestmark = pytest.mark.manners
+
 WORDS = numbered_words("w", 12)
 
 
@@ -79,6 +81,7 @@ def test_length_without_a_word_is_length(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.one_by_one
 def test_a_server_that_does_not_stream_is_read_whole(tmp_path: Path) -> None:
     async def main() -> None:
         async with fake(tmp_path, FakeModel(name="m", script=Script(words=WORDS), ignores_stream=True)) as endpoint:
@@ -89,6 +92,7 @@ def test_a_server_that_does_not_stream_is_read_whole(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.one_by_one
 def test_a_server_that_ignores_max_tokens_is_stopped_at_the_limit(tmp_path: Path) -> None:
     async def main() -> None:
         script = Script(words=WORDS, token_s=0.002)
@@ -101,6 +105,7 @@ def test_a_server_that_ignores_max_tokens_is_stopped_at_the_limit(tmp_path: Path
     asyncio.run(main())
 
 
+@pytest.mark.one_by_one
 def test_continuous_usage_gives_exact_counts_and_cached_tokens(tmp_path: Path) -> None:
     async def main() -> None:
         script = Script(words=WORDS, caches_prefix=True, token_s=0.001)
@@ -153,6 +158,7 @@ def test_cached_tokens_are_found_where_servers_put_them(
     asyncio.run(main())
 
 
+@pytest.mark.one_by_one
 def test_a_stop_string_ends_the_call_also_where_it_began_in_an_earlier_one(tmp_path: Path) -> None:
     async def main() -> None:
         async with fake(tmp_path, FakeModel(name="m", script=Script(words=WORDS, token_s=0.001))) as endpoint:
