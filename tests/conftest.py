@@ -1,7 +1,12 @@
 """What holds for every test: how long it may take before it has failed, and that a busy machine is no failure."""
 
+from collections.abc import Iterator
+
 import hypothesis
 import pytest
+
+from stairstream.backends.scripted import ONE_BY_ONE, Manner
+from tests.manners import ODD, odd_one_for, using
 
 SLOW_S = 900
 """For slow tests; for others `timeout` in pyproject.toml says it."""
@@ -10,6 +15,24 @@ hypothesis.settings.register_profile(
     "any_machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any_machine")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    test = metafunc.definition
+    if test.get_closest_marker("manners") and not test.get_closest_marker("one_by_one"):
+        odd = odd_one_for(test.name)
+        fails = test.get_closest_marker("fails_when_odd")
+        marks = [pytest.mark.xfail(strict=False, run=False, reason=fails.args[0])] if fails else []
+        manners = [pytest.param(ONE_BY_ONE, id="one by one"), pytest.param(ODD[odd], id=odd, marks=marks)]
+        metafunc.parametrize("manner", manners, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def manner(request: pytest.FixtureRequest) -> Iterator[Manner]:
+    """How scripted models send their tokens in this test; see `tests/manners.py`."""
+    chosen: Manner = getattr(request, "param", ONE_BY_ONE)
+    with using(chosen):
+        yield chosen
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

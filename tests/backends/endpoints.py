@@ -19,6 +19,7 @@ from stairstream.core.messages import question
 from stairstream.core.session import Chunk, Delta, Ended, Layout, Note, WriteItem
 from stairstream.core.sse import encode_event
 from stairstream.server.fake.server import FakeCall, FakeModel, serve_fake
+from tests.manners import models_in_manner
 
 KEY = "sk-very-secret-0123"
 ASK = question("Why is the sky blue?")
@@ -49,7 +50,7 @@ class Endpoint:
 async def fake(folder: Path, *models: FakeModel) -> AsyncIterator[Endpoint]:
     """The fake server with these models."""
     capabilities = Capabilities(path=folder / "capabilities.json")
-    async with aclosing(HttpPool()) as pool, serve_fake(models) as serving:
+    async with aclosing(HttpPool()) as pool, serve_fake(models_in_manner(models)) as serving:
         yield Endpoint(base_url=serving.base_url, pool=pool, capabilities=capabilities, calls=serving.calls)
 
 

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +21,7 @@ from stairstream.backends.scripted import Fault, Script, ScriptedBackend, number
 from stairstream.core.seams import EDGE_TOKENS
 from stairstream.server.fake.server import FakeContinues, FakeModel, serve_fake
 from tests.backends.local_model import llamacpp_model
+from tests.manners import ODD, in_manner, models_in_manner, using
 
 if TYPE_CHECKING:
     from stairstream.backends.vllm.engine import Engine
@@ -31,12 +33,16 @@ FLAKY = replace(SCRIPT, fault=Fault(kind="status_500", calls=1))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """`text` is all that the model would say, None if unknown; `extra_tokens` what a write may add to its limit."""
+    """`text` is all that the model would say, None if unknown; `extra_tokens` what a write may add to its limit.
+
+    `is_counted`: every delta says how many tokens it has, but for those at the limit that spell nothing.
+    """
 
     backend: Backend
     flaky: Backend | None = None
     text: str | None = None
     extra_tokens: int = 0
+    is_counted: bool = True
 
 
 OpenPlace = Callable[[], AbstractAsyncContextManager[Place]]
@@ -44,7 +50,9 @@ OpenPlace = Callable[[], AbstractAsyncContextManager[Place]]
 
 @asynccontextmanager
 async def scripted_place() -> AsyncIterator[Place]:
-    yield Place(backend=ScriptedBackend(SCRIPT), flaky=ScriptedBackend(FLAKY), text="".join(WORDS))
+    yield Place(
+        backend=ScriptedBackend(in_manner(SCRIPT)), flaky=ScriptedBackend(in_manner(FLAKY)), text="".join(WORDS)
+    )
 
 
 def openai_place(fake: FakeContinues, continues: Continues | None = None, echoes: bool = False) -> OpenPlace:
@@ -58,7 +66,7 @@ def openai_place(fake: FakeContinues, continues: Continues | None = None, echoes
         ]
         with tempfile.TemporaryDirectory() as folder:
             capabilities = Capabilities(path=Path(folder) / "capabilities.json")
-            async with aclosing(HttpPool()) as pool, serve_fake(models) as serving:
+            async with aclosing(HttpPool()) as pool, serve_fake(models_in_manner(models)) as serving:
                 good, flaky = (
                     OpenAIBackend(
                         base_url=serving.base_url,
@@ -118,7 +126,7 @@ async def vllm_place() -> AsyncIterator[Place]:
         yield Place(backend=VllmBackend(vllm, "fake"), extra_tokens=VLLM_QUANTUM_TOKENS)
 
 
-PLACES: dict[str, OpenPlace] = {
+ENDPOINTS: dict[str, OpenPlace] = {
     "scripted": scripted_place,
     "openai-flag": openai_place("flag"),
     "openai-prefill": openai_place("prefill"),
@@ -126,6 +134,28 @@ PLACES: dict[str, OpenPlace] = {
     "openai-prefix": openai_place("prefix", "prefix"),
     "openai-quoted": openai_place("none"),
     "openai-reject": openai_place("reject"),
+}
+"""Those that may send their tokens in any manner."""
+
+
+def in_odd_manner(open_place: OpenPlace, odd: str) -> OpenPlace:
+    """The same place, which sends its tokens in one of the odd manners."""
+
+    @asynccontextmanager
+    async def place() -> AsyncIterator[Place]:
+        with using(ODD[odd]):
+            async with open_place() as one:
+                yield replace(one, is_counted=ODD[odd].usage == "exact")
+
+    return place
+
+
+PLACES: dict[str, OpenPlace] = {
+    **ENDPOINTS,
+    **{
+        f"{name}, {odd}": in_odd_manner(place, odd)
+        for (name, place), odd in zip(ENDPOINTS.items(), cycle(ODD), strict=False)
+    },
     "torch": torch_place,
     "vllm": vllm_place,
     "llamacpp": llamacpp_place,

@@ -21,6 +21,8 @@ from stairstream.core.errors import RequestRejected, ServerFailed
 from stairstream.server.fake.server import FakeContinues, FakeModel
 from tests.backends.endpoints import fake, open_session
 
+pytestmark = pytest.mark.manners
+
 SCRIPT = Script(words=numbered_words("w", 5))
 ABLE = Capability(continues="flag", why="tried", echoes=False)
 

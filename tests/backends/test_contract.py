@@ -80,7 +80,8 @@ def test_a_write_keeps_to_its_limit_and_says_so(open_place: OpenPlace) -> None:
         session = await open_session(place.backend)
         items = await write(session, 5)
         count = sum(item.num_tokens for item in items if isinstance(item, Delta))
-        assert 5 <= count <= 5 + place.extra_tokens
+        assert not place.is_counted or 5 <= count <= 5 + place.extra_tokens
+        assert place.text is None or len(text_of(items).split()) <= 5 + place.extra_tokens
         assert reason_of(items) == "limit"
         await session.aclose()
 
@@ -93,7 +94,7 @@ def test_usage_counts_the_call(open_place: OpenPlace) -> None:
         ended = (await write(session, 5))[-1]
         assert isinstance(ended, Ended)
         assert ended.usage is not None
-        assert ended.usage.completion_tokens >= 5
+        assert ended.usage.completion_tokens >= 5 or ended.usage.is_estimate
         assert ended.usage.prompt_tokens > 0
         await session.aclose()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,15 @@ import msgspec
 import pytest
 
 from stairstream.backends.openai import OpenAIBackend, Reasoning
-from stairstream.backends.scripted import Script, numbered_words
+from stairstream.backends.scripted import Manner, Reported, Script, numbered_words
 from stairstream.core.errors import MalformedAnswer
 from stairstream.core.session import Delta, Note, WriteItem
 from stairstream.core.sse import encode_event
 from stairstream.server.fake.model import FakeThinking
 from stairstream.server.fake.server import FakeModel
 from tests.backends.endpoints import Endpoint, canned, end_of, fake, open_session, text_of, write
+
+pytestmark = pytest.mark.manners
 
 WORDS = numbered_words("w", 12)
 THINKER = Script(words=WORDS, thoughts=("Hm, ", "well", "."))
@@ -51,6 +54,7 @@ def said_of(items: list[WriteItem]) -> list[str]:
     return [item.text for item in items if isinstance(item, Note) and item.kind == "reasoning"]
 
 
+@pytest.mark.one_by_one
 @pytest.mark.parametrize("thinking", ["reasoning_content", "reasoning", "inline"])
 @pytest.mark.parametrize("ignores_stream", [False, True])
 def test_thoughts_are_no_words_wherever_the_server_puts_them(
@@ -135,10 +139,11 @@ def test_an_endpoint_that_takes_no_switch_thinks_anew_and_that_is_said(
     run(main())
 
 
-@pytest.mark.parametrize("says_continuous_usage", [True, False])
-def test_thoughts_do_not_eat_the_limit_of_a_step(says_continuous_usage: bool, tmp_path: Path) -> None:
+@pytest.mark.one_by_one
+@pytest.mark.parametrize("usage", ["exact", "at_end"])
+def test_thoughts_do_not_eat_the_limit_of_a_step(usage: Reported, tmp_path: Path) -> None:
     async def main() -> None:
-        model = FakeModel(name="m", script=THINKER, says_continuous_usage=says_continuous_usage)
+        model = FakeModel(name="m", script=replace(THINKER, manner=Manner(usage=usage)))
         async with fake(tmp_path, model) as endpoint:
             session = await open_session(reasoning_backend(endpoint, "always", thinking_tokens=6))
             steps = [await write(session, 4) for _ in range(3)]

@@ -25,6 +25,8 @@ from stairstream.engine.run import open_run
 from stairstream.sim.clock import run
 from tests.engine.staircase import ASK, mixture, play, scripted
 
+pytestmark = pytest.mark.manners
+
 QUICK = Policy(first_chunk=4, growth=2, quorum="all", patience_s=0)
 
 
@@ -80,6 +82,7 @@ def test_first_try_wins_if_it_speaks_first_after_all() -> None:
     assert moody.num_sessions == 0
 
 
+@pytest.mark.one_by_one
 def test_quick_call_is_never_hedged() -> None:
     backends = scripted()
     play(mixture(QUICK), {**backends, "agg": Hedged(backends["agg"], hedge_after_s=1)})
@@ -150,6 +153,7 @@ def test_permits_are_served_by_rank_and_survive_a_leaver() -> None:
     assert run(main()) == ["first", "upstream", "downstream"]
 
 
+@pytest.mark.one_by_one
 def test_requests_per_minute_space_the_calls() -> None:
     backends = scripted()
     slow = {name: Limited(backend, requests_per_minute=60) for name, backend in backends.items()}
@@ -179,6 +183,7 @@ def test_rate_lets_a_second_s_worth_go_at_once_and_spaces_the_rest(
     assert run(main()) == pytest.approx(due_s)
 
 
+@pytest.mark.one_by_one
 def test_waiting_for_a_permit_is_no_breach_of_the_first_token_deadline() -> None:
     shared = ScriptedBackend(Script(words=numbered_words("w", 8), first_token_s=0.5, token_s=0.25), "m")
     graph = mixture(PRESETS["wait"])

@@ -10,6 +10,7 @@ from stairstream.core.messages import question
 from stairstream.core.policy import Policy
 from stairstream.engine.run import Run, open_run
 from stairstream.sim.clock import run
+from tests.manners import adopt, in_manner
 
 ASK = question("why?")
 
@@ -30,11 +31,12 @@ def scripted(
         name: Script(words=numbered_words(name, length), first_token_s=first_token_s, token_s=token_s)
         for name in ("p1", "p2", "p3", "agg")
     }
-    return {name: ScriptedBackend(script, name) for name, script in {**plain, **others}.items()}
+    return {name: ScriptedBackend(in_manner(script), name) for name, script in {**plain, **others}.items()}
 
 
 def play(graph: Graph, backends: Mapping[str, Backend], deadline_s: float | None = None) -> tuple[Run, Sequence[Event]]:
     """The whole run in virtual time: the run, and its events."""
+    adopt(backends.values())
 
     async def main() -> tuple[Run, list[Event]]:
         async with open_run(graph, ASK, backends, deadline_s=deadline_s) as one:

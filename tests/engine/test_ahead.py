@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+import pytest
+
 from stairstream.backends.base import Session
 from stairstream.backends.scripted import Script, ScriptedBackend, ScriptedSession, numbered_words
 from stairstream.core.events import StepStarted
@@ -13,6 +15,8 @@ from stairstream.core.messages import Conversation
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Chunk
 from tests.engine.staircase import mixture, play, scripted
+
+pytestmark = pytest.mark.manners
 
 WAIT = PRESETS["wait"]
 FIRST_32 = Policy(first_chunk=32, growth=1, quorum="all", patience_s=0, lead=math.inf)
@@ -42,6 +46,7 @@ def backends(length: int) -> tuple[Foreseeing, Mapping[str, ScriptedBackend]]:
     return agg, {**found, "agg": agg}
 
 
+@pytest.mark.one_by_one
 def test_under_wait_each_16_tokens_and_each_end_are_shown_before_the_first_step() -> None:
     agg, models = backends(length=40)
     run, events = play(mixture(WAIT, num_proposers=2), models)

@@ -21,6 +21,8 @@ from stairstream.engine.run import Run, open_run
 from stairstream.sim.clock import run
 from tests.engine.staircase import ASK, mixture, play, scripted
 
+pytestmark = pytest.mark.manners
+
 CALLS = (
     ToolCall(id="c1", name="weather", arguments='{"place": "Rome"}'),
     ToolCall(id="c2", name="time", arguments="{}"),
@@ -49,6 +51,7 @@ def play_on(graph: Graph, conversation: Conversation, backends: dict[str, Script
 TOOLS = ask_of(mixture(PRESETS["paper"]), Asked(tools=b"[]"))
 
 
+@pytest.mark.one_by_one
 def test_calls_come_whole_and_end_the_run_as_such() -> None:
     ran, events = play(TOOLS, with_tools())
     assert calls_of(events, "agg") == CALLS

@@ -25,6 +25,8 @@ from stairstream.sim.clock import run
 from tests.engine.staircase import ASK, mixture, play, scripted
 from tests.engine.test_reading import with_agent
 
+pytestmark = pytest.mark.manners
+
 QUICK = Policy(first_chunk=4, growth=2, quorum="all", patience_s=0, lead=math.inf)
 WORDS = numbered_words("x", 16)
 
@@ -35,6 +37,7 @@ def with_spare(fault: Fault) -> tuple[dict[str, ScriptedBackend], ScriptedBacken
     return {**scripted(agg=broken), "spare": spare}, spare
 
 
+@pytest.mark.one_by_one
 @pytest.mark.parametrize("fault", [Fault(kind="status_500"), Fault(kind="cut", after_tokens=3)])
 @pytest.mark.parametrize("changes", [{"one_call": True}, {"context_tokens": 230}])
 def test_a_fallback_reads_the_references_even_where_there_are_no_more_updates(
@@ -105,6 +108,7 @@ def test_a_deadline_ends_a_paced_run() -> None:
     assert events[-1].at_s == 10
 
 
+@pytest.mark.one_by_one
 @pytest.mark.parametrize("start", [0.1, 1 / 3, 1e5 + 0.7])
 def test_a_paced_run_ends_wherever_the_clock_stands(start: float) -> None:
     async def main() -> float:

@@ -23,6 +23,8 @@ from stairstream.engine.run import open_run
 from stairstream.sim.clock import Deadlock, run
 from tests.engine.staircase import ASK, mixture, play, scripted
 
+pytestmark = pytest.mark.manners
+
 QUICK = Policy(first_chunk=4, growth=2, quorum="all", patience_s=0)
 
 
@@ -233,6 +235,7 @@ def test_first_token_and_gap_deadlines_count_as_failures() -> None:
     assert run_.answer.endswith("agg16")
 
 
+@pytest.mark.one_by_one
 def test_run_that_reaches_its_budget_ends_with_what_it_has() -> None:
     prices = {name: Price(prompt=0, completion=1e6) for name in ("p1", "p2", "p3", "agg")}
 

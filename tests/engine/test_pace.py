@@ -13,6 +13,8 @@ from stairstream.engine.run import Run, open_run
 from stairstream.sim.clock import run
 from tests.engine.staircase import ASK, mixture, scripted
 
+pytestmark = pytest.mark.manners
+
 QUICK = Policy(first_chunk=4, growth=2, quorum="all", patience_s=0, lead=math.inf)
 
 
@@ -25,6 +27,7 @@ def play(pace: Pace | None, deadline_s: float | None = None) -> tuple[Run, Seque
     return run(main())
 
 
+@pytest.mark.one_by_one
 def test_a_little_of_the_first_token_buys_an_answer_without_gaps() -> None:
     _, plain = play(None)
     assert first_token_s(plain, "agg") == 1.75
@@ -36,6 +39,7 @@ def test_a_little_of_the_first_token_buys_an_answer_without_gaps() -> None:
     assert "".join(words) == paced_run.answer
 
 
+@pytest.mark.one_by_one
 def test_a_slower_pace_spreads_the_words_and_the_run_ends_after_the_last() -> None:
     _, paced = play(Pace(tokens_per_s=2))
     assert set(gaps_s(paced, "agg")) == {0.5}

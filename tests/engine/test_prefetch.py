@@ -11,6 +11,8 @@ from stairstream.core.metrics import summarize
 from stairstream.core.policy import Policy
 from tests.engine.staircase import mixture, play, scripted
 
+pytestmark = pytest.mark.manners
+
 CHUNKS = Policy(first_chunk=16, growth=2, quorum="all", patience_s=0)
 AGG = Script(
     words=numbered_words("agg", 160), first_token_s=0.25, token_s=0.25, prefill_tokens_per_s=32, caches_prefix=True

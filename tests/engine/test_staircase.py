@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from stairstream.backends.scripted import Script, numbered_words
+from stairstream.backends.scripted import ONE_BY_ONE, Manner, Script, numbered_words
 from stairstream.core.events import AgentEnded, RunEnded, StepEnded, StepStarted, Wrote
 from stairstream.core.metrics import summarize
 from stairstream.core.policy import PRESETS, Policy
@@ -14,9 +14,12 @@ from stairstream.engine.run import open_run
 from stairstream.sim.clock import run
 from tests.engine.staircase import ASK, mixture, play, scripted
 
+pytestmark = pytest.mark.manners
+
 ALL = Policy(first_chunk=4, growth=2, quorum="all", patience_s=0, lead=math.inf)
 
 
+@pytest.mark.one_by_one
 def test_aggregator_starts_after_first_chunk() -> None:
     run, events = play(mixture(ALL), scripted())
     # token i of a proposer at 0.5 + 0.25 i: the fourth at 1.25, then half a second for the aggregator's own first token
@@ -27,6 +30,7 @@ def test_aggregator_starts_after_first_chunk() -> None:
     assert run.answer == " ".join(f"agg{i}" for i in range(1, 17))
 
 
+@pytest.mark.one_by_one
 def test_updates_follow_the_marks_and_the_last_one_completes() -> None:
     _, events = play(mixture(ALL), scripted(token_s=0.25, length=16))
     # marks 4 and 12; proposers end with their 16th token, before the third mark of 28
@@ -36,6 +40,7 @@ def test_updates_follow_the_marks_and_the_last_one_completes() -> None:
     assert all(reading.is_final for reading in finals.readings)
 
 
+@pytest.mark.one_by_one
 def test_wait_is_ordinary_mixture_of_agents() -> None:
     _, events = play(mixture(PRESETS["wait"]), scripted())
     summary = summarize(events)
@@ -43,6 +48,7 @@ def test_wait_is_ordinary_mixture_of_agents() -> None:
     assert (summary.updates, summary.seen_share, summary.tokens_again) == (0, 1.0, 0)
 
 
+@pytest.mark.one_by_one
 @pytest.mark.parametrize(
     ("numbers", "first_token_s", "total_s", "calls", "longest_gap_s"),
     [
@@ -68,12 +74,14 @@ def test_worked_example_of_the_design(
     assert summary.longest_gap_s == pytest.approx(longest_gap_s)
 
 
+@pytest.mark.one_by_one
 def test_quorum_starts_without_the_slow_one_after_patience() -> None:
     slow = Script(words=numbered_words("p3", 16), first_token_s=64)
     _, events = play(mixture(replace(ALL, quorum=2, patience_s=0.5)), scripted(p3=slow))
     assert summarize(events).first_token_s == 1.25 + 0.5 + 0.5
 
 
+@pytest.mark.one_by_one
 def test_patience_ends_early_when_the_others_come() -> None:
     late = Script(words=numbered_words("p3", 16), first_token_s=0.75, token_s=0.25)
     _, events = play(mixture(replace(ALL, quorum=2, patience_s=8)), scripted(p3=late))
@@ -88,6 +96,7 @@ def test_late_proposer_joins_at_a_later_update() -> None:
     assert last.readings[2].is_final
 
 
+@pytest.mark.one_by_one
 def test_lead_zero_writes_as_much_as_it_has_read() -> None:
     _, events = play(mixture(replace(ALL, lead=0, growth=1)), scripted(token_s=0.25))
     limits = [event.limit for event in events if isinstance(event, StepStarted) and event.agent == "agg"]
@@ -102,12 +111,14 @@ def test_negative_lead_looks_ahead() -> None:
     assert summarize(events).first_token_s == 0.5 + 5 * 0.25 + 0.5
 
 
+@pytest.mark.one_by_one
 def test_slope_writes_a_share_of_what_it_has_read_and_the_rest_when_all_have_ended() -> None:
     _, events = play(mixture(replace(ALL, lead=0, growth=1, slope=0.25)), scripted())
     steps = [event for event in events if isinstance(event, StepStarted) and event.agent == "agg"]
     assert [(event.at_s, event.limit) for event in steps] == [(1.25, 1), (2.25, 1), (3.25, 1), (4.25, 997)]
 
 
+@pytest.mark.one_by_one
 def test_update_that_completes_interrupts_a_call_before_its_first_token() -> None:
     slow_call = Script(words=numbered_words("agg", 16), first_token_s=4, token_s=0.25)
     _, events = play(mixture(ALL), scripted(agg=slow_call))
@@ -136,11 +147,14 @@ def test_proposers_nobody_reads_any_more_are_cancelled() -> None:
     assert all(backend.num_writing == backend.num_sessions == 0 for backend in backends.values())
 
 
-def test_max_tokens_is_an_end_of_length() -> None:
-    _, events = play(mixture(ALL, max_tokens=10), scripted())
+@pytest.mark.fails_when_odd("engine: never ends at max_tokens")
+def test_max_tokens_is_an_end_of_length(manner: Manner) -> None:
+    run, events = play(mixture(ALL, max_tokens=10), scripted())
     assert isinstance(events[-1], RunEnded)
     assert events[-1].reason == "length"
-    assert sum(event.num_tokens for event in events if isinstance(event, Wrote) and event.agent == "agg") == 10
+    assert 0 < len(run.answer.split()) <= 10
+    if manner == ONE_BY_ONE:
+        assert sum(event.num_tokens for event in events if isinstance(event, Wrote) and event.agent == "agg") == 10
 
 
 def test_words_come_once_and_in_order_under_every_preset() -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from stairstream.core.session import Delta
 from stairstream.engine.held_back import HeldBack
 from stairstream.engine.run import Run
 from tests.engine.staircase import mixture, play, scripted
+
+pytestmark = pytest.mark.manners
 
 STEPS_OF_2 = Policy(first_chunk=2, lead=0)
 """Words 1 and 2, then 3 and 4, and so on, each pair in a call of its own."""
@@ -90,12 +93,14 @@ def test_whatever_the_steps_the_answer_is_the_text_before_the_first_stop_string(
     assert run.answer == "".join(run.text(one) for one in events if isinstance(one, Wrote) and one.agent == "agg")
 
 
+@pytest.mark.one_by_one
 def test_a_stop_string_across_two_steps_is_not_shown() -> None:
     run, events = say(["one", " two", " EN", "D.", " more"], ["END"], Policy(first_chunk=3, lead=0))
     assert run.answer == "one two "
     assert ends(events) == [("limit", None), ("stop_string", "END")]
 
 
+@pytest.mark.one_by_one
 def test_what_becomes_no_stop_string_comes_with_the_word_that_decides() -> None:
     run, events = say(["one", " EN", "TER", " it", "."], ["END"])
     assert run.answer == "one ENTER it."
@@ -118,6 +123,7 @@ def test_an_answer_that_is_all_held_is_no_empty_one() -> None:
     assert isinstance(events[-1], RunEnded) and events[-1].reason == "stop"
 
 
+@pytest.mark.one_by_one
 def test_a_deadline_shows_what_was_held() -> None:
     script = Script(words=("one", " EN", "D"), first_token_s=0.5, token_s=4)
     graph = with_agg(mixture(Policy(first_chunk=math.inf)), ["END"])

@@ -26,6 +26,9 @@ from stairstream.core.policy import Policy
 from stairstream.engine.run import open_run
 from stairstream.server.fake.server import FakeCall, FakeContinues, FakeModel, serve_fake
 from tests.faults.situations import BY_NAME, NUM_WORDS, SITUATIONS, Situation
+from tests.manners import models_in_manner
+
+pytestmark = pytest.mark.manners
 
 ASK = question("Why is the sky blue?")
 POLICY = Policy(first_chunk=4, growth=2, quorum="all", patience_s=0)
@@ -115,7 +118,7 @@ async def play(plan: Plan, spare: FakeContinues | None = None, late_s: float = L
         for name in ("p1", "p2", "agg", "spare")
     ]
     with tempfile.TemporaryDirectory() as folder:
-        async with aclosing(HttpPool()) as pool, serve_fake(models) as serving, asyncio.timeout(10):
+        async with aclosing(HttpPool()) as pool, serve_fake(models_in_manner(models)) as serving, asyncio.timeout(10):
             backends = backends_at(serving.base_url, pool, folder, plan, spare or "flag")
             async with open_run(graph_of(plan, spare, late_s), ASK, backends) as run:
                 events = [event async for event in run.events()]
@@ -176,7 +179,11 @@ def check_proposer(name: str, situation: Situation | None, end: AgentEnded, outc
         # an answer that fails early takes healthy proposers with it
         assert end.reason in ("stop", "cancelled") and not lines
     elif end.reason != "cancelled":
-        said = f"{name} was dropped" if not situation.tokens else f"{name} broke off after {situation.tokens} tokens"
+        wrote = [event for event in outcome.events if isinstance(event, Wrote) and event.agent == name]
+        counted = sum(event.num_tokens for event in wrote)
+        assert counted == situation.tokens or any(event.is_estimate for event in wrote)
+        assert wrote == [] or wrote[-1].end == len("".join(WORDS[name][: situation.tokens]))
+        said = f"{name} broke off after {counted} tokens" if situation.tokens else f"{name} was dropped"
         assert end.reason == ("failed" if situation.tokens else "dropped")
         assert len(lines) == 1 and lines[0].startswith(said)
 

@@ -19,6 +19,9 @@ from stairstream.core.policy import Policy
 from stairstream.engine.run import open_run
 from stairstream.server.fake.server import FakeModel, serve_fake
 from tests.engine.staircase import mixture
+from tests.manners import models_in_manner
+
+pytestmark = pytest.mark.manners
 
 NAMES = ("p1", "p2", "p3", "agg")
 POLICY = Policy(first_chunk=4, growth=2, quorum="all", patience_s=0)
@@ -40,7 +43,7 @@ def test_leaving_closes_every_call_within_100_ms(
     async def main() -> None:
         script = Script(words=numbered_words("w", 1000), first_token_s=0.005, token_s=0.002)
         models = [FakeModel(name=name, script=script) for name in NAMES]
-        async with aclosing(HttpPool()) as pool, serve_fake(models) as serving:
+        async with aclosing(HttpPool()) as pool, serve_fake(models_in_manner(models)) as serving:
             capabilities = Capabilities(path=tmp_path / "capabilities.json")
             backends: dict[str, Backend] = {
                 name: OpenAIBackend(
@@ -67,7 +70,10 @@ def test_leaving_closes_every_call_within_100_ms(
 def test_cancelling_the_reader_closes_every_call_too(tmp_path: Path) -> None:
     async def main() -> None:
         script = Script(words=numbered_words("w", 1000), first_token_s=0.005, token_s=0.002)
-        async with aclosing(HttpPool()) as pool, serve_fake([FakeModel(name="m", script=script)]) as serving:
+        async with (
+            aclosing(HttpPool()) as pool,
+            serve_fake(models_in_manner([FakeModel(name="m", script=script)])) as serving,
+        ):
             backend = OpenAIBackend(
                 base_url=serving.base_url,
                 model="m",

@@ -15,6 +15,8 @@ from stairstream.core.metrics import first_token_s
 from stairstream.core.policy import PRESETS, Policy
 from tests.engine.staircase import mixture, play, scripted
 
+pytestmark = pytest.mark.manners
+
 QUICK = Policy(first_chunk=4, growth=2, quorum="all", patience_s=0)
 LENGTH = 16
 START_S = 0.5 + (LENGTH - 1) * 0.25
@@ -73,6 +75,7 @@ def end_of(events: Sequence[Event], agent: str) -> tuple[float, AgentEnd]:
     return end.at_s, end.reason
 
 
+@pytest.mark.one_by_one
 @pytest.mark.parametrize("failure", FAILURES, ids=str)
 def test_proposer_that_fails_holds_nobody_up_longer_than_it_lives(failure: Failure) -> None:
     backends = scripted(p2=failure.script())
@@ -89,6 +92,7 @@ def test_proposer_that_fails_holds_nobody_up_longer_than_it_lives(failure: Failu
     assert all(backend.num_writing == backend.num_sessions == 0 for backend in backends.values())
 
 
+@pytest.mark.one_by_one
 @pytest.mark.parametrize("failure", FAILURES, ids=str)
 def test_aggregator_that_fails_ends_honestly_with_what_it_said(failure: Failure) -> None:
     backends = scripted(agg=failure.script())
@@ -100,6 +104,7 @@ def test_aggregator_that_fails_ends_honestly_with_what_it_said(failure: Failure)
     assert all(backend.num_writing == backend.num_sessions == 0 for backend in backends.values())
 
 
+@pytest.mark.one_by_one
 @pytest.mark.parametrize("failure", FAILURES, ids=str)
 def test_fallback_takes_over_at_that_instant_and_says_every_word_once(failure: Failure) -> None:
     spare = ScriptedBackend(Script(words=WORDS, first_token_s=0.5, token_s=0.25), "spare")
@@ -150,6 +155,7 @@ def test_place_that_flaps_in_mid_answer_may_be_its_own_fallback() -> None:
     assert isinstance(events[-1], RunEnded) and events[-1].degraded[0].endswith("; agg goes on")
 
 
+@pytest.mark.one_by_one
 @pytest.mark.parametrize("kind", ["empty", "length_at_once"])
 def test_answer_that_is_empty_at_first_is_handed_over_before_the_next_update(kind: FaultKind) -> None:
     spare = ScriptedBackend(Script(words=WORDS, first_token_s=0.5, token_s=0.25), "spare")

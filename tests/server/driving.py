@@ -20,6 +20,7 @@ from stairstream.server.app import make_app
 from stairstream.server.http.exchange import AsgiMessage
 from stairstream.server.serve import open_pipelines
 from stairstream.server.service import BriefRuns, Observer, Service
+from tests.manners import adopt
 
 ASK: list[dict[str, object]] = [{"role": "user", "content": "Why is the sky blue?"}]
 
@@ -131,6 +132,7 @@ async def client_of(
     chosen = parse_config(config, "test.yaml", {}) if isinstance(config, str) else config
     async with open_pipelines(chosen) as (pipelines, opened):
         backends = {**opened, **(places or {})}
+        adopt(backends.values())
         pipelines = {name: Pipeline(one.settings, one.graph, backends, chosen) for name, one in pipelines.items()}
         yield Client(
             Service(

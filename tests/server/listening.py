@@ -14,6 +14,7 @@ from stairstream.server.runs.handlers import make_run_routes
 from stairstream.server.runs.live import LiveRuns
 from stairstream.server.serve import bind, make_server, open_pipelines, serving
 from stairstream.server.service import Service
+from tests.manners import models_in_manner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ pipelines:
 @asynccontextmanager
 async def listening_to(*models: FakeModel) -> AsyncIterator[Listening]:
     """Serve the pipelines `single` and `mix` on fake models p1, p2, p3 and m until the block is left."""
-    async with serve_fake(models) as fake:
+    async with serve_fake(models_in_manner(models)) as fake:
         config = parse_config(make_config(fake.base_url), "test.yaml", {})
         live, places = LiveRuns(), Places(1000)
         with bind("127.0.0.1", 0) as socket:

@@ -15,6 +15,8 @@ from stairstream.sim.clock import run
 from tests.server.driving import ASK, Client, Got, client_of
 from tests.server.test_chat import CONFIG, TEXT
 
+pytestmark = pytest.mark.manners
+
 BODIES: dict[str, dict[str, object]] = {
     "/v1/chat/completions": {"messages": ASK},
     "/v1/responses": {"input": "Why is the sky blue?"},

@@ -10,6 +10,8 @@ from stairstream.server.service import Finished
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, Client, Got, client_of
 
+pytestmark = pytest.mark.manners
+
 CONFIG = """
 models:
   p: {backend: scripted, length: 20, first_token_s: 0.5, token_s: 0.25, price: {prompt: 1, completion: 2}}
@@ -51,6 +53,7 @@ def chat(model: str, **fields: Any) -> Got:
 # Streams
 
 
+@pytest.mark.one_by_one
 def test_each_token_is_sent_at_its_instant() -> None:
     got = chat("single", stream=True)
     assert got.status == 200 and got.begun_s == 0.5 and got.is_complete
@@ -68,6 +71,7 @@ def test_each_token_is_sent_at_its_instant() -> None:
     }
 
 
+@pytest.mark.one_by_one
 def test_last_chunk_says_how_it_ended_and_what_the_run_was_like() -> None:
     got = chat("single", stream=True)
     *others, last = got.chunks()
@@ -98,6 +102,7 @@ def test_usage_comes_in_a_last_chunk_without_choices_where_asked_for() -> None:
     assert "prompt_tokens_details" not in usage, "unknown is not 0"
 
 
+@pytest.mark.one_by_one
 def test_mixture_starts_with_the_proposers_first_chunk_not_with_their_end() -> None:
     early, late = chat("mix", stream=True), chat("mix:wait", stream=True)
     assert early.text == late.text == TEXT
@@ -137,6 +142,7 @@ def test_what_is_asked_goes_to_the_answering_agent() -> None:
     assert {agent["usage"]["completion_tokens"] for agent in answer["stairstream"]["agents"][:3]} != {2}
 
 
+@pytest.mark.fails_when_odd("engine: counts its own tokens by estimate where usage says more")
 def test_whole_numbers_may_have_a_point() -> None:
     answer = chat("mix", max_tokens=2.0, seed=592.0, temperature=1.0, stairstream={"first_chunk": 4.0}).json()
     assert answer["usage"]["completion_tokens"] - answer["usage"]["completion_tokens_details"]["reasoning_tokens"] == 2
@@ -157,6 +163,7 @@ def test_trailing_assistant_message_is_gone_on_with() -> None:
     assert got.json()["choices"][0]["message"]["content"] == " scatters most."
 
 
+@pytest.mark.one_by_one
 def test_run_whose_time_is_up_ends_with_what_it_has_as_length() -> None:
     answer = chat("timed").json()
     assert answer["choices"][0]["finish_reason"] == "length"
@@ -167,6 +174,7 @@ def test_run_whose_time_is_up_ends_with_what_it_has_as_length() -> None:
 # What of the proposals is shown
 
 
+@pytest.mark.one_by_one
 def test_thinking_shows_one_proposal_and_only_before_the_first_word() -> None:
     got = chat("mix", stream=True, stairstream={"show": "thinking"})
     deltas = [chunk["choices"][0]["delta"] for chunk in got.chunks()[:-1]]
@@ -185,6 +193,7 @@ def test_thinking_of_a_single_model_are_its_own_thoughts() -> None:
     assert "reasoning_content" not in chat("thinker").json()["choices"][0]["message"]
 
 
+@pytest.mark.one_by_one
 def test_thoughts_are_reasoning_tokens() -> None:
     usage = chat("thinker").json()["usage"]
     assert usage["completion_tokens_details"]["reasoning_tokens"] == 2
@@ -224,6 +233,7 @@ def test_what_a_run_used_is_told_once_it_is_over() -> None:
     assert all(one.answer.summary.reason == "stop" for one in told)
 
 
+@pytest.mark.one_by_one
 def test_client_that_leaves_ends_its_run() -> None:
     told: list[Finished] = []
 

@@ -9,6 +9,8 @@ from stairstream.core.errors import ConfigError
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, Got, client_of
 
+pytestmark = pytest.mark.manners
+
 CONFIG = """
 models:
   p: {backend: scripted, length: 20, first_token_s: 0.5, token_s: 0.25}
@@ -243,6 +245,7 @@ def test_failure_behind_the_first_comment_is_an_event() -> None:
 # Failures behind it
 
 
+@pytest.mark.one_by_one
 def test_run_that_breaks_ends_with_an_error_and_never_with_stop_or_done() -> None:
     got = chat("cut", stream=True)
     *words, (at_s, last) = got.events()

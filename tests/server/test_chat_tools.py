@@ -2,11 +2,15 @@
 
 from typing import Any
 
+import pytest
+
 from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
 from stairstream.core.messages import ToolCall
 from stairstream.core.session import Takes
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, Got, client_of
+
+pytestmark = pytest.mark.manners
 
 CONFIG = """
 models:

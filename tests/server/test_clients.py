@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.manners]
 
 ANSWER = "Blue light scatters most, so the sky looks blue from below."
 CONFIG = f"""

@@ -16,6 +16,8 @@ from stairstream.server.http.leaving import leave_with_client
 from stairstream.sim.clock import run
 from tests.server.listening import Listening, listening_to
 
+pytestmark = pytest.mark.manners
+
 
 async def leaves_at_2() -> AsgiMessage:
     await asyncio.sleep(2)

@@ -10,6 +10,8 @@ from stairstream.server.access.limits import PerMinute, Places
 from stairstream.server.errors import ApiError
 from stairstream.sim.clock import run
 
+pytestmark = pytest.mark.manners
+
 
 def test_a_whole_minute_may_be_taken_at_once_and_refills_evenly() -> None:
     rate = PerMinute(4)

@@ -22,7 +22,10 @@ from stairstream.server.runs.live import LiveRuns
 from stairstream.server.serve import open_pipelines
 from stairstream.server.service import Service
 from stairstream.sim.clock import run
+from tests.manners import adopt
 from tests.server.driving import ASK, Client, Got
+
+pytestmark = pytest.mark.manners
 
 LENGTH, TOKEN_S = 16, 0.25
 WHOLE_S = 0.5 + (LENGTH - 1) * TOKEN_S
@@ -79,6 +82,7 @@ class RunsClient(Client):
 async def client_of() -> AsyncIterator[RunsClient]:
     config, live, places = parse_config(CONFIG, "test.yaml", {}), LiveRuns(), Places(100)
     async with open_pipelines(config) as (pipelines, backends), live.serve():
+        adopt(backends.values())
         service = Service(config=config, pipelines=pipelines, backends=backends, gate=NamesGate(places), runs=live)
         yield RunsClient(service, live, places)
 
@@ -153,6 +157,7 @@ def test_who_comes_back_gets_exactly_the_events_behind_the_last(leaves: list[int
     run(main())
 
 
+@pytest.mark.one_by_one
 def test_who_comes_back_without_an_id_gets_all_events_of_a_chat_completion_too() -> None:
     async def main() -> None:
         async with client_of() as client:
@@ -176,6 +181,7 @@ def test_a_run_that_nobody_asked_to_keep_ends_with_its_client() -> None:
     run(main())
 
 
+@pytest.mark.one_by_one
 def test_a_run_that_was_left_gives_its_place_back_when_it_is_over() -> None:
     async def main() -> None:
         async with client_of() as client:
@@ -226,6 +232,7 @@ def test_other_keys_do_not_see_a_run() -> None:
     run(main())
 
 
+@pytest.mark.one_by_one
 def test_a_run_can_be_looked_at_while_it_goes_on_and_afterwards() -> None:
     async def main() -> None:
         async with client_of() as client:

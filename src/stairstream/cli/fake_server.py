@@ -2,15 +2,16 @@
 
 import asyncio
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from stairstream.backends.scripted import Fault, Script, numbered_words
+from stairstream.backends.scripted import Fault, Manner, Reported, Script, numbered_words
 from stairstream.config.build import split_words
 from stairstream.config.models import FaultKeys
-from stairstream.config.reading import Bound, Seconds, Where, Whole, check_keys, mapping, read
+from stairstream.config.reading import Bound, Seconds, Where, Whole, check_keys, mapping, read, show
 from stairstream.config.yaml_file import load_yaml
 from stairstream.core.errors import ConfigError
 from stairstream.server.fake.server import FakeContinues, FakeModel, serve_fake
@@ -18,9 +19,32 @@ from stairstream.server.fake.server import FakeContinues, FakeModel, serve_fake
 _Rate = Annotated[float, Bound(least=0.001)]
 
 
+_Interval = Annotated[int, Bound(least=2)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchKey:
+    """Tokens that come in one chunk: from `least` to `most`."""
+
+    least: int
+    most: int
+
+    @classmethod
+    def from_raw(cls, raw: object, where: Where) -> "BatchKey":
+        """A number of tokens, or a range as text: 1-6."""
+        found = re.fullmatch(r"(\d+)(?:-(\d+))?", str(raw)) if isinstance(raw, str | int) else None
+        least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not 1 <= least <= most:
+            raise where.error(f"must be a number of tokens, as 4, or a range, as 1-6, not {show(raw)}")
+        return cls(least=least, most=most)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeKeys:
-    """What a fake model says and when: `text`, or `length` numbered words."""
+    """What a fake model says and when: `text`, or `length` numbered words, in chunks of `batch` tokens.
+
+    Every `silent_every`-th token has no text; `usage` is what is said of their number.
+    """
 
     text: str | None = None
     length: Whole | None = None
@@ -30,6 +54,9 @@ class FakeKeys:
     prefill_tokens_per_s: _Rate | None = None
     caches_prefix: bool = False
     continues: FakeContinues = "flag"
+    batch: BatchKey = BatchKey(least=1, most=1)
+    silent_every: _Interval | None = None
+    usage: Reported = "exact"
     fault: FaultKeys | None = None
 
 
@@ -76,6 +103,7 @@ def _make_model(name: str, keys: FakeKeys, where: Where) -> FakeModel:
         prefill_tokens_per_s=keys.prefill_tokens_per_s or math.inf,
         caches_prefix=keys.caches_prefix,
         fault=Fault(**asdict(keys.fault)) if keys.fault else None,
+        manner=Manner(batch=(keys.batch.least, keys.batch.most), silent_every=keys.silent_every, usage=keys.usage),
     )
     return FakeModel(name=name, script=script, continues=keys.continues)
 

@@ -182,6 +182,24 @@ def fake_server_command(
     tokens_per_s: Annotated[float | None, option("NUMBER", "Tokens per second, in place of --token-s.")] = None,
     length: Annotated[int | None, option("TOKENS", "How long an answer is; 300 without it.")] = None,
     prefill_tokens_per_s: Annotated[float | None, option("NUMBER", "Speed of reading; free without it.")] = None,
+    continues: Annotated[
+        str | None,
+        option(
+            "MODE",
+            "How it continues an assistant message: flag (without this), prefill, prefix; "
+            "reject answers 400; none ignores it and answers from the start.",
+        ),
+    ] = None,
+    batch: Annotated[
+        str | None, option("TOKENS", "Tokens in one chunk: 4, or drawn each time: 1-6. 1 without it.")
+    ] = None,
+    silent_every: Annotated[
+        int | None, option("TOKENS", "Every token of that number comes without text: 5 means one in five.")
+    ] = None,
+    usage: Annotated[
+        str | None,
+        option("KIND", "Usage: exact (without this, in every chunk if asked), at_end, rounded (to tens), none."),
+    ] = None,
     fault: Annotated[str | None, option("KIND", "What goes wrong: hang, cut, status_500, ...")] = None,
     after_tokens: Annotated[int | None, option("TOKENS", "Tokens of a call before its fault.")] = None,
     host: Annotated[str, typer.Option(metavar="NAME", help="Where to listen.")] = "127.0.0.1",
@@ -197,6 +215,10 @@ def fake_server_command(
         "tokens_per_s": tokens_per_s,
         "length": length,
         "prefill_tokens_per_s": prefill_tokens_per_s,
+        "continues": continues,
+        "batch": batch,
+        "silent_every": silent_every,
+        "usage": usage,
         "fault": {key: value for key, value in fault_keys.items() if value is not None} or None,
     }
     fake_server(config, model or [], {key: value for key, value in given.items() if value is not None}, host, port)

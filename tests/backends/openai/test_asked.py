@@ -14,6 +14,8 @@ from stairstream.core.session import Ended, ToolDelta, WriteItem
 from stairstream.server.fake.server import FakeContinues, FakeModel
 from tests.backends.endpoints import Endpoint, canned, ended, fake, notes_of, stream, text_of
 
+pytestmark = pytest.mark.manners
+
 CALLS = (
     ToolCall(id="c1", name="weather", arguments='{"place": "Rome"}'),
     ToolCall(id="c2", name="time", arguments="{}"),

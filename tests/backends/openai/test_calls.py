@@ -28,6 +28,8 @@ from tests.backends.endpoints import (
     write,
 )
 
+pytestmark = pytest.mark.manners
+
 WORDS = numbered_words("w", 12)
 
 

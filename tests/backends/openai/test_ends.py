@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stairstream.backends.scripted import Script, numbered_words
+from stairstream.backends.scripted import Manner, Script, numbered_words
 from stairstream.core.errors import (
     StreamCut,
 )
@@ -24,6 +24,8 @@ from tests.backends.endpoints import (
     text_of,
     write,
 )
+
+pytestmark = pytest.mark.manners
 
 WORDS = numbered_words("w", 12)
 
@@ -90,6 +92,7 @@ def test_length_without_a_word_is_length(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.one_by_one
 def test_a_server_that_does_not_stream_is_read_whole(tmp_path: Path) -> None:
     async def main() -> None:
         async with fake(tmp_path, FakeModel(name="m", script=Script(words=WORDS), ignores_stream=True)) as endpoint:
@@ -100,6 +103,7 @@ def test_a_server_that_does_not_stream_is_read_whole(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.one_by_one
 def test_a_server_that_ignores_max_tokens_is_stopped_at_the_limit(tmp_path: Path) -> None:
     async def main() -> None:
         script = Script(words=WORDS, token_s=0.002)
@@ -112,6 +116,7 @@ def test_a_server_that_ignores_max_tokens_is_stopped_at_the_limit(tmp_path: Path
     asyncio.run(main())
 
 
+@pytest.mark.one_by_one
 def test_continuous_usage_gives_exact_counts_and_cached_tokens(tmp_path: Path) -> None:
     async def main() -> None:
         script = Script(words=WORDS, caches_prefix=True, token_s=0.001)
@@ -130,7 +135,7 @@ def test_continuous_usage_gives_exact_counts_and_cached_tokens(tmp_path: Path) -
 
 def test_without_usage_counts_are_estimates_and_cached_tokens_unknown(tmp_path: Path) -> None:
     async def main() -> None:
-        model = FakeModel(name="m", script=Script(words=WORDS), says_usage=False, says_continuous_usage=False)
+        model = FakeModel(name="m", script=Script(words=WORDS, manner=Manner(usage="none")))
         async with fake(tmp_path, model) as endpoint:
             items = await write(await open_session(endpoint.backend()), 100)
             deltas = [item for item in items if isinstance(item, Delta)]
@@ -164,6 +169,7 @@ def test_cached_tokens_are_found_where_servers_put_them(
     asyncio.run(main())
 
 
+@pytest.mark.one_by_one
 def test_a_stop_string_ends_the_call_also_where_it_began_in_an_earlier_one(tmp_path: Path) -> None:
     async def main() -> None:
         async with fake(tmp_path, FakeModel(name="m", script=Script(words=WORDS, token_s=0.001))) as endpoint:

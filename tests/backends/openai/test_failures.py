@@ -39,6 +39,8 @@ from tests.backends.endpoints import (
     write,
 )
 
+pytestmark = pytest.mark.manners
+
 WORDS = numbered_words("w", 12)
 
 
@@ -66,6 +68,7 @@ def test_each_fault_becomes_its_error(kind: FaultKind, expected: type[BackendErr
     asyncio.run(main())
 
 
+@pytest.mark.one_by_one
 @pytest.mark.parametrize("kind", ["cut", "malformed", "error_event"])
 def test_words_before_a_fault_are_kept_and_the_next_write_goes_on(kind: FaultKind, tmp_path: Path) -> None:
     async def main() -> None:

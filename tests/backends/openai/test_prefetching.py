@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 
 from stairstream.backends.scripted import Fault, Script, numbered_words
@@ -20,11 +21,14 @@ from tests.backends.endpoints import (
     write,
 )
 
+pytestmark = pytest.mark.manners
+
 WORDS = numbered_words("w", 12)
 MORE = [Chunk(agent="p", text=" the sky", is_final=False)]
 CACHING = Script(words=numbered_words("w", 40), caches_prefix=True)
 
 
+@pytest.mark.one_by_one
 def test_what_is_prefetched_is_what_the_next_call_begins_with(tmp_path: Path) -> None:
     async def main() -> None:
         async with fake(tmp_path, FakeModel(name="m", script=CACHING, keeps_prompts=True)) as endpoint:

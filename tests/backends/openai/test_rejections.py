@@ -27,6 +27,8 @@ from tests.backends.endpoints import (
     write,
 )
 
+pytestmark = pytest.mark.manners
+
 WORDS = numbered_words("w", 12)
 
 
@@ -97,6 +99,7 @@ def test_a_layout_that_cannot_be_had_is_said(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.one_by_one
 def test_an_answer_that_is_rejected_is_quoted_at_once_and_from_then_on(tmp_path: Path) -> None:
     async def main() -> None:
         async with fake(tmp_path, FakeModel(name="m", script=Script(words=WORDS), continues="reject")) as endpoint:

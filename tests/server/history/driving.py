@@ -17,6 +17,7 @@ from stairstream.server.http.exchange import Receive, Scope, Send
 from stairstream.server.serve import open_pipelines
 from stairstream.server.service import BriefRuns, Service
 from stairstream.server.storage.sqlite import open_sqlite
+from tests.manners import adopt
 from tests.server.driving import Client, Got
 from tests.server.inline import Inline
 
@@ -86,6 +87,7 @@ async def client_of(folder: Path, **settings: Any) -> AsyncIterator[HistoryClien
     """A client of a server of CONFIG with its database in that folder, in virtual time."""
     client, config = HistoryClient(), parse_config(CONFIG, "test.yaml", {})
     async with open_sqlite(folder / "s.db", Inline()) as storage, open_pipelines(config) as (pipelines, backends):
+        adopt(backends.values())
         ledger = Ledger(storage)
         archive = Archive(storage, ledger, ServerConfig(history=True, **settings), lambda: client.now_s)
         service = Service(

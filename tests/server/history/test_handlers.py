@@ -20,6 +20,8 @@ from tests.server import driving
 from tests.server.driving import ASK
 from tests.server.history.driving import CONFIG, HistoryClient, client_of
 
+pytestmark = pytest.mark.manners
+
 Going = Callable[[HistoryClient], Awaitable[None]]
 
 
@@ -31,6 +33,7 @@ def drive(folder: Path, go: Going, **settings: object) -> None:
     run(main())
 
 
+@pytest.mark.one_by_one
 def test_run_is_listed_as_soon_as_its_answer_is_there(tmp_path: Path) -> None:
     async def go(client: HistoryClient) -> None:
         run_id = await client.ask("mix:wait")

@@ -9,6 +9,8 @@ pytest.importorskip("starlette")
 from stairstream.server.history.keeping import make_past_run
 from tests.server.finished import finish
 
+pytestmark = pytest.mark.manners
+
 
 def test_past_run_has_its_words_and_numbers() -> None:
     (finished,) = finish("mix")

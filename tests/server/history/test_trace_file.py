@@ -15,6 +15,8 @@ from stairstream.server.history.keeping import make_past_run
 from stairstream.server.history.trace_file import make_trace_file
 from tests.server.finished import finish
 
+pytestmark = pytest.mark.manners
+
 Json = dict[str, Any]
 
 
@@ -66,6 +68,7 @@ def test_trace_is_one_that_loads(model: str) -> None:
     check(trace_of(model))
 
 
+@pytest.mark.one_by_one
 def test_each_agent_has_a_track_with_its_steps_and_the_answer_is_the_first() -> None:
     trace = trace_of("mix")
     events = trace["traceEvents"]
@@ -89,6 +92,7 @@ def test_arrows_lead_from_what_was_read_to_the_step_that_read_it() -> None:
     assert {event["ts"] for event in arrows} == {step["ts"] for step in steps}
 
 
+@pytest.mark.one_by_one
 def test_tokens_are_counted_for_every_agent() -> None:
     events = trace_of("mix")["traceEvents"]
     counts = of("C", events)

@@ -11,6 +11,8 @@ from tests.server.driving import ASK, Got, client_of
 from tests.server.responses.test_answers import ALL
 from tests.server.test_chat import TEXT, chat
 
+pytestmark = pytest.mark.manners
+
 PATH = "/v1/messages"
 
 
@@ -61,6 +63,7 @@ def assemble(got: Got) -> dict[str, Any]:
 # Streams
 
 
+@pytest.mark.one_by_one
 def test_a_text_has_its_whole_set_of_events_and_each_token_its_instant() -> None:
     got = tell("single", stream=True)
     assert got.status == 200 and got.begun_s == 0.5 and got.is_complete
@@ -111,6 +114,7 @@ def test_usage_at_the_start_adds_nothing_to_that_of_the_end() -> None:
     assert (usage["input_tokens"], usage["output_tokens"]) == (0, 0)
 
 
+@pytest.mark.one_by_one
 def test_mixture_starts_with_the_proposers_first_chunk() -> None:
     early, late = tell("mix", stream=True), tell("mix:wait", stream=True)
     assert (early.begun_s, late.begun_s) == (0.5 + 3 * 0.25 + 0.5, 0.5 + 19 * 0.25 + 0.5)

@@ -15,6 +15,8 @@ from tests.server.driving import ASK, Got, client_of
 from tests.server.messages.test_answers import PATH, assemble, tell
 from tests.server.test_chat_tools import CALLS, CONFIG
 
+pytestmark = pytest.mark.manners
+
 TOOLS = [{"name": "weather", "description": "Of a place.", "input_schema": {"type": "object"}}]
 
 

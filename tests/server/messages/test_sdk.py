@@ -10,7 +10,7 @@ from tests.server.listening import Listening
 from tests.server.sdk import ANSWER, ASK, CALL, MISSING, serve_to
 
 anthropic = pytest.importorskip("anthropic", reason=MISSING)
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.manners]
 
 TURNS: list[Any] = [{"role": "user", "content": ASK}]
 TOOLS = [{"name": "weather", "input_schema": {"type": "object"}}]

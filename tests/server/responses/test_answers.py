@@ -8,6 +8,8 @@ from stairstream.sim.clock import run
 from tests.server.driving import ASK, Got, client_of
 from tests.server.test_chat import CONFIG, TEXT, chat
 
+pytestmark = pytest.mark.manners
+
 PATH = "/v1/responses"
 FAULTS = """
   cut: {backend: scripted, length: 5, attempts: 1, token_s: 0.25, fault: {kind: cut, after_tokens: 3}}
@@ -41,6 +43,7 @@ def told(got: Got) -> list[tuple[float, Any]]:
 # Streams
 
 
+@pytest.mark.one_by_one
 def test_a_text_has_its_whole_set_of_events_and_each_token_its_instant() -> None:
     got = respond("single", stream=True)
     assert got.status == 200 and got.begun_s == 0.5 and got.is_complete
@@ -81,6 +84,7 @@ def test_events_of_a_text_agree_on_its_item() -> None:
     assert events[-1]["response"]["output"] == [events[-2]["item"]]
 
 
+@pytest.mark.one_by_one
 def test_first_and_last_event_have_the_response() -> None:
     got = respond("single", stream=True, instructions="Be brief.", metadata={"for": "me"}, temperature=0.5)
     first, last = told(got)[0][1]["response"], told(got)[-1][1]["response"]
@@ -103,12 +107,14 @@ def test_usage_is_that_of_a_chat_completion() -> None:
     }
 
 
+@pytest.mark.one_by_one
 def test_mixture_starts_with_the_proposers_first_chunk() -> None:
     early, late = respond("mix", stream=True), respond("mix:wait", stream=True)
     assert (early.begun_s, late.begun_s) == (0.5 + 3 * 0.25 + 0.5, 0.5 + 19 * 0.25 + 0.5)
     assert told(late)[-1][1]["response"]["model"] == "mix:wait"
 
 
+@pytest.mark.one_by_one
 def test_proposal_is_reasoning_where_asked_for() -> None:
     got = respond("mix", stream=True, stairstream={"show": "thinking"})
     assert got.begun_s == 0.5, "the proposer's first word"

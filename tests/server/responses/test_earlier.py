@@ -16,6 +16,8 @@ from stairstream.sim.clock import run
 from tests.server.driving import Got
 from tests.server.history.driving import HistoryClient, client_of
 
+pytestmark = pytest.mark.manners
+
 ANSWER = "Blue light scatters most."
 
 

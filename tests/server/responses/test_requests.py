@@ -14,6 +14,8 @@ from tests.server.driving import Got, client_of
 from tests.server.responses.test_answers import PATH, respond, told
 from tests.server.test_chat_tools import CALLS, CONFIG
 
+pytestmark = pytest.mark.manners
+
 TOOLS = [{"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": None}]
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}}
 

@@ -11,7 +11,7 @@ from tests.server.sdk import ANSWER, ASK, CALL, MISSING, serve_to
 
 openai = pytest.importorskip("openai", reason=MISSING)
 pydantic = pytest.importorskip("pydantic", reason=MISSING)
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.manners]
 
 TOOLS = [{"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}]
 

@@ -21,6 +21,8 @@ FakeThinking = Literal["reasoning_content", "reasoning", "inline"]
 class FakeModel:
     """One model of the fake server: what it says and when (`script`), and how its endpoint behaves.
 
+    What the script's manner says of usage goes for the endpoint: with `at_end` and `none` it ignores that continuous
+    usage, or any, is asked for. A token without text that is not in a batch with others comes as empty content or none.
     `echoes` repeats the continued text at the start of the answer, as llama.cpp's server does. `rejects` names
     body fields that are answered with 400. `api_key` None lets everybody in. Thoughts of the script come as `thinking`
     says, count towards the limit as words do, and are left out where the request switches them off: by
@@ -34,8 +36,6 @@ class FakeModel:
     script: Script
     continues: FakeContinues = "flag"
     echoes: bool = False
-    says_usage: bool = True
-    says_continuous_usage: bool = True
     ignores_stream: bool = False
     ignores_max_tokens: bool = False
     rejects: tuple[str, ...] = ()
@@ -62,3 +62,8 @@ class FakeCall(msgspec.Struct, kw_only=True):
     fields: dict[str, object] | None = None
     ended: Literal["open", "done", "failed", "left"] = "open"
     ended_s: float | None = None
+
+    @property
+    def all_tokens(self) -> int:
+        """Tokens of thoughts and of the answer so far."""
+        return self.thought_tokens + self.written_tokens

@@ -128,28 +128,30 @@ class FakeServer:
             raise Refused(int(fault.kind[-3:]), "the script says so", fault.retry_after_s)
         thoughts = script.thoughts if thinks(model, request) else ()
         room = math.inf if limit is None or model.ignores_max_tokens else limit
+        tokens = script.manner.spell(words)
         pieces = list(pieces_of(script.tool_calls)) if calls_tools(model, request) else []
-        is_limited = room < len(thoughts) + len(words) + len(pieces)
+        is_limited = room < len(thoughts) + len(tokens) + len(pieces)
         if is_limited:
             thoughts = thoughts[: int(room)]
-            words = words[: int(room) - len(thoughts)]
-            pieces = pieces[: int(room) - len(thoughts) - len(words)]
+            tokens = tokens[: int(room) - len(thoughts)]
+            pieces = pieces[: int(room) - len(thoughts) - len(tokens)]
         prefill_s = (call.prompt_tokens - (call.cached_tokens or 0)) / script.prefill_tokens_per_s
         answer = FakeAnswer(
             model=model,
             call=call,
-            words=words,
+            number=served.num_calls,
+            tokens=tokens,
             echo=request.messages[-1].words if model.echoes and can_continue(model, request) else "",
             pieces=pieces,
             finish_reason="length" if is_limited else "tool_calls" if pieces else "stop",
-            first_s=start_s + script.first_token_s + prefill_s + len(thoughts) * script.token_s,
+            first_s=start_s + script.first_token_s + prefill_s,
             thoughts=thoughts,
             fault=fault,
-            wants_usage=model.says_usage and request.stream_options.include_usage,
-            wants_continuous_usage=model.says_continuous_usage and request.stream_options.continuous_usage_stats,
+            wants_usage=request.stream_options.include_usage,
+            wants_continuous_usage=request.stream_options.continuous_usage_stats,
         )
         if fault and fault.kind in SILENT_FAULTS:
-            answer.thoughts, answer.words, answer.pieces = (), (), ()
+            answer.thoughts, answer.tokens, answer.pieces = (), (), ()
             answer.finish_reason = "stop" if fault.kind == "empty" else "length"
         return answer, request.stream and not model.ignores_stream
 

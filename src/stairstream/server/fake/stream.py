@@ -1,13 +1,14 @@
-"""How the fake server sends one answer: token by token at exact times, or whole, and broken off where it should be."""
+"""How the fake server sends one answer: batch by batch at exact times, or whole, and broken off where it should be."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
 
-from stairstream.backends.scripted import Fault
+from stairstream.backends.scripted import Cue, Fault, make_cues
 from stairstream.core.session import ToolDelta
 from stairstream.core.sse import encode_event
 from stairstream.server.fake.model import FakeCall, FakeModel
@@ -15,26 +16,52 @@ from stairstream.server.fake.model import FakeCall, FakeModel
 
 @dataclass(slots=True, kw_only=True)
 class FakeAnswer:
-    """What one call will say."""
+    """What one call will say: thoughts, tokens of the answer (None for one that spells nothing), pieces of calls."""
 
     model: FakeModel
     call: FakeCall
-    words: Sequence[str]
+    number: int
+    thoughts: Sequence[str]
+    tokens: Sequence[str | None]
     pieces: Sequence[ToolDelta]
     echo: str
     finish_reason: str
     first_s: float
     fault: Fault | None
-    thoughts: Sequence[str]
     wants_usage: bool
     wants_continuous_usage: bool
 
+    @property
+    def says_usage(self) -> bool:
+        """Whether usage stands at its end."""
+        return self.wants_usage and self.model.script.manner.usage != "none"
+
+    @property
+    def says_continuous_usage(self) -> bool:
+        """Whether usage stands in every event."""
+        return self.wants_continuous_usage and self.model.script.manner.usage in ("exact", "rounded")
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the answer and of calls."""
+        return len(self.tokens) + len(self.pieces)
+
     def due_s(self, index: int) -> float:
-        """When a word is due; thoughts stand before the first."""
+        """When a token of the call is due."""
         return self.first_s + index * self.model.script.token_s
 
+    def make_cues(self) -> Iterator[Cue]:
+        """All that it says, in batches."""
+        thoughts = [*self.thoughts]
+        if thoughts and self.model.thinking == "inline":
+            thoughts[0] = f"<think>{thoughts[0]}"
+            thoughts[-1] += "</think>\n\n"
+        sizes = self.model.script.manner.sizes(self.number)
+        return make_cues(sizes, thoughts, self.tokens, self.pieces, self.fault.after_tokens if self.fault else None)
+
     def usage(self, count: int) -> dict[str, object]:
-        """Usage after that many tokens."""
+        """Usage after that many tokens, as it is said."""
+        count = self.model.script.manner.round(count)
         usage: dict[str, object] = {
             "prompt_tokens": self.call.prompt_tokens,
             "completion_tokens": count,
@@ -46,77 +73,69 @@ class FakeAnswer:
 
 
 async def send_stream(request: web.Request, answer: FakeAnswer) -> web.StreamResponse:
-    """The answer as events, one token each, each at its instant."""
+    """The answer as events: each batch of tokens in one, when its last is due."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     response.enable_chunked_encoding()
     await response.prepare(request)
-    fault, call, encode = answer.fault, answer.call, msgspec.json.encode
-    write, frame = response.write, _make_frame(answer, "content")
+    fault, call = answer.fault, answer.call
+    frame = _make_frame(answer, "content")
+    thought_frame = frame if answer.model.thinking == "inline" else _make_frame(answer, answer.model.thinking)
     if answer.echo:
-        await write(frame(encode(answer.echo), 0))
-    if answer.thoughts:
-        await _send_thoughts(response, answer)
-    for index, word in enumerate(answer.words):
-        await _sleep_until(answer.due_s(index))
-        if fault and index == fault.after_tokens and await _break_off(response, fault, frame):
+        await response.write(frame(msgspec.json.encode(answer.echo), 0))
+    for cue in answer.make_cues():
+        await _sleep_until(answer.due_s(cue.last))
+        is_thought = cue.kind == "thoughts"
+        if fault and not is_thought and cue.start == fault.after_tokens and await _break_off(response, fault, frame):
             return cut(request, response, call)
         # counted before it is written: a client that leaves meanwhile may have seen it
-        call.written_tokens = index + 1
-        await write(frame(encode(word), call.thought_tokens + index + 1))
-    if answer.pieces and await _send_calls(response, answer, frame):
-        return cut(request, response, call)
-    if not (answer.words or answer.pieces):
-        await _sleep_until(answer.first_s)
+        if is_thought:
+            call.thought_tokens = cue.end
+        else:
+            call.written_tokens = cue.end
+        if cue.kind == "calls":
+            await response.write(_make_calls(answer, cue))
+        else:
+            await response.write((thought_frame if is_thought else frame)(_content(answer, cue), call.all_tokens))
+    if not answer.num_tokens:
+        await _sleep_until(answer.due_s(len(answer.thoughts)))
     if fault and fault.kind == "no_done":
         call.ended = "failed"
         return response
-    if (
-        fault
-        and fault.after_tokens == len(answer.words) + len(answer.pieces)
-        and await _break_off(response, fault, frame)
-    ):
+    if fault and fault.after_tokens == answer.num_tokens and await _break_off(response, fault, frame):
         return cut(request, response, call)
     await response.write_eof(_make_end(answer))
     call.ended = "done"
     return response
 
 
+def _content(answer: FakeAnswer, cue: Cue) -> bytes:
+    """The text of a batch as JSON; where there is none, empty text and nothing by turns."""
+    words = cue.words
+    if not words:
+        turn = cue.end // (answer.model.script.manner.silent_every or 1)
+        return b'""' if turn % 2 else b"null"
+    return msgspec.json.encode(words[0] if len(words) == 1 else "".join(words))
+
+
 def _make_end(answer: FakeAnswer) -> bytes:
     """What stands behind the last word."""
     end = _event(answer, choices=[{"index": 0, "delta": {}, "finish_reason": answer.finish_reason}])
-    if answer.wants_usage:
-        total = answer.call.thought_tokens + answer.call.written_tokens
-        end += _event(answer, choices=[], usage=answer.usage(total))
+    if answer.says_usage:
+        end += _event(answer, choices=[], usage=answer.usage(answer.call.all_tokens))
     return end + encode_event(b"[DONE]")
 
 
-async def _send_thoughts(response: web.StreamResponse, answer: FakeAnswer) -> None:
-    is_inline = answer.model.thinking == "inline"
-    frame = _make_frame(answer, "content" if is_inline else answer.model.thinking)
-    last = len(answer.thoughts) - 1
-    for index, thought in enumerate(answer.thoughts):
-        await _sleep_until(answer.due_s(index - len(answer.thoughts)))
-        if is_inline:
-            thought = ("<think>" if index == 0 else "") + thought + ("</think>\n\n" if index == last else "")
-        answer.call.thought_tokens = index + 1
-        await response.write(frame(msgspec.json.encode(thought), index + 1))
-
-
-async def _send_calls(response: web.StreamResponse, answer: FakeAnswer, frame: "Frame") -> bool:
-    """Calls of tools piece by piece, behind the words; whether the connection is to be cut there."""
-    fault, call = answer.fault, answer.call
-    for index, piece in enumerate(answer.pieces, len(answer.words)):
-        await _sleep_until(answer.due_s(index))
-        if fault and index == fault.after_tokens and await _break_off(response, fault, frame):
-            return True
-        call.written_tokens = index + 1
+def _make_calls(answer: FakeAnswer, cue: Cue) -> bytes:
+    """Pieces of calls of tools as one event."""
+    raws: list[dict[str, object]] = []
+    for piece in cue.pieces:
         raw: dict[str, object] = {"index": piece.index, "function": {"arguments": piece.arguments}}
         if piece.id is not None:
-            raw = {**raw, "id": piece.id, "type": "function", "function": {"name": piece.name, "arguments": ""}}
-        choices = [{"index": 0, "delta": {"tool_calls": [raw]}, "finish_reason": None}]
-        usage = {"usage": answer.usage(call.thought_tokens + index + 1)} if answer.wants_continuous_usage else {}
-        await response.write(_event(answer, choices=choices, **usage))
-    return False
+            raw |= {"id": piece.id, "type": "function", "function": {"name": piece.name, "arguments": ""}}
+        raws.append(raw)
+    choices = [{"index": 0, "delta": {"tool_calls": raws}, "finish_reason": None}]
+    usage = {"usage": answer.usage(answer.call.all_tokens)} if answer.says_continuous_usage else {}
+    return _event(answer, choices=choices, **usage)
 
 
 Frame = Callable[[bytes, int], bytes]
@@ -126,13 +145,18 @@ Frame = Callable[[bytes, int], bytes]
 def _make_frame(answer: FakeAnswer, field: str) -> Frame:
     choices = [{"index": 0, "delta": {field: "@"}, "finish_reason": None}]
     head, tail = _event(answer, choices=choices).split(b'"@"')
-    if not answer.wants_continuous_usage:
+    if not answer.says_continuous_usage:
         return lambda text, count: head + text + tail
-    head, tail = _event(answer, choices=choices, usage=answer.usage(-1)).split(b'"@"')
-    before, after = tail.split(b"-1", 1)
-    total = b'"total_tokens":%d'
-    after = after.replace(total % (answer.call.prompt_tokens - 1), total)
-    return lambda text, count: b"%s%s%s%d%s" % (head, text, before, count, after % (answer.call.prompt_tokens + count))
+    usage = {**answer.usage(0), "completion_tokens": -1, "total_tokens": -2}
+    head, tail = _event(answer, choices=choices, usage=usage).split(b'"@"')
+    before, between, after = re.split(b"-1|-2", tail)
+    prompt_tokens, said = answer.call.prompt_tokens, answer.model.script.manner.round
+
+    def frame(text: bytes, count: int) -> bytes:
+        count = said(count)
+        return b"%s%s%s%d%s%d%s" % (head, text, before, count, between, prompt_tokens + count, after)
+
+    return frame
 
 
 def _event(answer: FakeAnswer, **fields: object) -> bytes:
@@ -143,8 +167,7 @@ def _event(answer: FakeAnswer, **fields: object) -> bytes:
 async def send_whole(request: web.Request, answer: FakeAnswer) -> web.StreamResponse:
     """The answer as one JSON body, when all its tokens are due."""
     fault, call = answer.fault, answer.call
-    num_tokens = len(answer.words) + len(answer.pieces)
-    await _sleep_until(answer.due_s(max(0, num_tokens - 1)))
+    await _sleep_until(answer.due_s(len(answer.thoughts) + max(0, answer.num_tokens - 1)))
     if fault and fault.kind == "hang":
         await asyncio.get_running_loop().create_future()
     if fault and fault.kind in ("cut", "cut_in_character", "no_done"):
@@ -155,8 +178,8 @@ async def send_whole(request: web.Request, answer: FakeAnswer) -> web.StreamResp
     if fault and fault.kind == "error_event":
         call.ended = "failed"
         return send_json({"error": {"message": "the script says so", "code": 500}}, 500)
-    call.written_tokens, call.thought_tokens, call.ended = num_tokens, len(answer.thoughts), "done"
-    message: dict[str, object] = {"role": "assistant", "content": answer.echo + "".join(answer.words)}
+    call.written_tokens, call.thought_tokens, call.ended = answer.num_tokens, len(answer.thoughts), "done"
+    message: dict[str, object] = {"role": "assistant", "content": answer.echo + "".join(filter(None, answer.tokens))}
     if answer.pieces:
         message |= {"content": message["content"] or None, "tool_calls": _join_calls(answer.pieces)}
     if thoughts := "".join(answer.thoughts):
@@ -165,8 +188,7 @@ async def send_whole(request: web.Request, answer: FakeAnswer) -> web.StreamResp
         else:
             message[answer.model.thinking] = thoughts
     choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
-    completion_tokens = call.thought_tokens + call.written_tokens
-    usage = {"usage": answer.usage(completion_tokens)} if answer.model.says_usage else {}
+    usage = {"usage": answer.usage(call.all_tokens)} if answer.model.script.manner.usage != "none" else {}
     return send_json({"object": "chat.completion", "model": call.model, "choices": [choice], **usage})
 
 

@@ -1,0 +1,222 @@
+"""A session on a script: each of its words at its instant."""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from stairstream.backends.scripted.faults import SILENT_FAULTS, Fault, error_of, raise_at_start
+from stairstream.backends.scripted.manner import Cue, make_cues
+from stairstream.backends.scripted.words import next_word, pieces_of, words_of
+from stairstream.core.context import Context
+from stairstream.core.prompts import Prompt, render
+from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Usage, WriteItem
+from stairstream.core.stops import StopFinder
+from stairstream.core.tokens import estimate_delta
+
+if TYPE_CHECKING:
+    from stairstream.backends.scripted.backend import ScriptedBackend
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a scripted backend was sent by one write."""
+
+    agent: str
+    at_s: float
+    prompt: Prompt
+    prompt_tokens: int
+    limit: int
+
+
+class ScriptedSession:
+    """A session on a script."""
+
+    def __init__(self, backend: "ScriptedBackend", context: Context) -> None:
+        self._backend = backend
+        self._context = context
+        has_result = bool(context.conversation) and context.conversation[-1].role == "tool"
+        may_call = context.agent.extras.tools is not None and not has_result
+        self._calls = backend.script.tool_calls if may_call else ()
+        self._words = backend.script.before_calls if self._calls else backend.script.words
+        self._next_word = next_word(self._words, context.written)
+        self._seen: list[list[str]] = []
+        self._prefetched = Usage(cached_tokens=0)
+        self.prefetch = self._prefetch if backend.script.prefetches else None
+        self._is_stopped = False
+        self._alarm: asyncio.Future[None] | None = None
+        self._is_closed = False
+
+    async def warm(self) -> None:
+        """Nothing to do early."""
+
+    async def read(self, chunks: Sequence[Chunk]) -> None:
+        """Let the references grow; their prefill is paid by the next write."""
+        self._context.read(chunks)
+
+    async def _prefetch(self, chunks: Sequence[Chunk]) -> bool:
+        """One call for one token, which nobody hears."""
+        script = self._backend.script
+        call = self._record_call(self._context.ahead(chunks), self._context.agent.layout or "grouped", 1)
+        cached = self._count_cached(call.prompt) or 0
+        await asyncio.sleep(script.first_token_s + (call.prompt_tokens - cached) / script.prefill_tokens_per_s)
+        self._seen.append(words_of(call.prompt))
+        self._prefetched += Usage(
+            prompt_tokens=call.prompt_tokens,
+            cached_tokens=cached,
+            completion_tokens=1,
+            early_tokens=call.prompt_tokens - cached,
+        )
+        return True
+
+    async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
+        """The script's next words, each at its instant; its last word ends the write as the model's own end."""
+        self._is_stopped = False
+        layout: Layout = self._context.agent.layout or "grouped"
+        script, fault, call = self._backend.script, self._fault(), self._record_call(self._context, layout, limit)
+        cached = self._count_cached(call.prompt)
+        first_s = call.at_s + script.first_token_s + (call.prompt_tokens - (cached or 0)) / script.prefill_tokens_per_s
+        if script.ignores_prefill and layout != "quoted":
+            self._next_word = 0
+        first_word = self._next_word
+        remaining = () if fault and fault.kind in SILENT_FAULTS else self._words[first_word:]
+        stop = self._context.agent.sampling.stop
+        stops = StopFinder(stop, self._context.own) if stop else None
+        is_at_stop, has_called, count, untold = False, False, 0, 0
+        self._backend.num_writing += 1
+        try:
+            yield Began(layout=layout, why="a script takes any", prompt_tokens=call.prompt_tokens, is_estimate=False)
+            raise_at_start(self._backend.model, fault)
+            if not remaining:
+                await self._wait_until(first_s)
+            for cue in self._make_cues(remaining, limit, fault):
+                await self._wait_until(first_s + cue.last * script.token_s)
+                if fault and cue.kind != "thoughts" and cue.start == fault.after_tokens and fault.kind != "no_done":
+                    await self._break_off(fault)
+                if self._is_stopped:
+                    break
+                if cue.kind == "thoughts":
+                    yield self._delta("".join(cue.words), len(cue.tokens), is_thinking=True)
+                    continue
+                count = cue.end
+                if cue.kind == "calls":
+                    has_called = True
+                    for piece in cue.pieces:
+                        yield piece
+                    continue
+                words, untold = cue.words, untold + len(cue.tokens)
+                if not words:
+                    continue
+                self._next_word += len(words)
+                text = "".join(words)
+                self._context.wrote(text)
+                is_at_stop = stops is not None and stops.sees(text)
+                yield self._delta(text, untold)
+                untold = 0
+                if is_at_stop:
+                    break
+            is_over = (self._next_word - first_word == len(remaining) and not self._is_stopped) or is_at_stop
+            if fault and (fault.kind == "no_done" or (is_over and count == fault.after_tokens)):
+                await self._break_off(fault)
+            reason: EndReason = "stopped" if self._is_stopped else "limit"
+            if is_over or has_called:
+                reason = "tool_calls" if has_called else "stop_string" if is_at_stop else "stop"
+            if fault and fault.kind == "length_at_once":
+                reason = "length"
+            usage = Usage(prompt_tokens=call.prompt_tokens, cached_tokens=cached, completion_tokens=count)
+            prefetched, self._prefetched = self._prefetched, Usage(cached_tokens=0)
+            reported = script.manner.report(usage + prefetched)
+            yield Ended(reason=reason, usage=reported, stop_string=stops.found if stops else None)
+        finally:
+            self._backend.num_writing -= 1
+            said = self._words[first_word : self._next_word]
+            self._seen = [*self._seen[-1:], words_of(call.prompt) + [word.strip() for word in said]]
+
+    def _make_cues(self, remaining: Sequence[str], limit: int, fault: Fault | None) -> Iterator[Cue]:
+        """The tokens of a call as they come: calls of tools only where the limit leaves room for every word."""
+        script = self._backend.script
+        tokens = script.manner.spell(remaining[:limit])[:limit]
+        is_whole = len(remaining) <= limit and sum(token is not None for token in tokens) == len(remaining)
+        return make_cues(
+            script.manner.sizes(len(self._backend.calls)),
+            script.thoughts,
+            tokens,
+            list(pieces_of(self._calls)) if is_whole else (),
+            fault.after_tokens if fault else None,
+        )
+
+    def _delta(self, text: str, num_tokens: int, *, is_thinking: bool = False) -> Delta:
+        """New text with its number of tokens, or with an estimate of it where that is not said."""
+        if self._backend.script.manner.usage == "exact":
+            return Delta(text, num_tokens, is_thinking=is_thinking)
+        return Delta(text, estimate_delta(text), is_estimate=True, is_thinking=is_thinking)
+
+    def stop(self) -> None:
+        """End the write under way now, even between two words."""
+        self._is_stopped = True
+        if self._alarm and not self._alarm.done():
+            self._alarm.set_result(None)
+
+    async def aclose(self) -> None:
+        """Forget the session."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._backend.num_sessions -= 1
+        self.stop()
+
+    def _record_call(self, context: Context, layout: Layout, limit: int) -> Call:
+        prompt = render(context, layout)
+        at_s = asyncio.get_running_loop().time()
+        call = Call(
+            agent=context.agent.name, at_s=at_s, prompt=prompt, prompt_tokens=len(words_of(prompt)), limit=limit
+        )
+        self._backend.calls.append(call)
+        return call
+
+    def _count_cached(self, prompt: Prompt) -> int | None:
+        if not self._backend.script.caches_prefix:
+            return None
+        words = words_of(prompt)
+        return max((_count_shared(seen, words) for seen in self._seen), default=0)
+
+    def _fault(self) -> Fault | None:
+        fault = self._backend.script.fault
+        return fault if fault and fault.strikes(len(self._backend.calls)) else None
+
+    async def _wait_until(self, due_s: float) -> None:
+        """Until an instant or stop(); with the instant gone by, others get a turn."""
+        loop = asyncio.get_running_loop()
+        if self._is_stopped:
+            return
+        if due_s <= loop.time():
+            await asyncio.sleep(0)
+            return
+        self._alarm = loop.create_future()
+        timer = None if due_s == math.inf else loop.call_at(due_s, _wake, self._alarm)
+        try:
+            await self._alarm
+        finally:
+            self._alarm = None
+            if timer:
+                timer.cancel()
+
+    async def _break_off(self, fault: Fault) -> None:
+        """Let a fault happen in mid-answer, unless the write was asked to end before."""
+        if self._is_stopped:
+            return
+        if fault.kind == "hang":
+            await self._wait_until(math.inf)
+        if error := error_of(self._backend.model, fault):
+            raise error
+
+
+def _count_shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many words both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _wake(alarm: asyncio.Future[None]) -> None:
+    if not alarm.done():
+        alarm.set_result(None)

@@ -1,0 +1,41 @@
+"""The words of scripts: made, counted, and found again in what has been said."""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+from stairstream.core.messages import ToolCall
+from stairstream.core.prompts import Prompt
+from stairstream.core.session import ToolDelta
+
+_CALL_CHARACTERS = 4
+"""What one token of a call's arguments spells."""
+
+
+def numbered_words(prefix: str, count: int) -> tuple[str, ...]:
+    """Tokens `w1`, ` w2`, ... for the prefix `w`: their joined text is easy to check."""
+    return tuple(f"{' ' if i > 1 else ''}{prefix}{i}" for i in range(1, count + 1))
+
+
+def words_of(prompt: Prompt) -> list[str]:
+    """A prompt's tokens by the rule of scripts: what stands between white space."""
+    return [word for message in prompt.messages for word in message.content.split()]
+
+
+def pieces_of(calls: Sequence[ToolCall]) -> Iterator[ToolDelta]:
+    """Calls as they stream: the name first, then the arguments, a few characters a token."""
+    for index, call in enumerate(calls):
+        yield ToolDelta(index=index, id=call.id, name=call.name)
+        for start in range(0, len(call.arguments), _CALL_CHARACTERS):
+            yield ToolDelta(index=index, arguments=call.arguments[start : start + _CALL_CHARACTERS])
+
+
+def next_word(words: Sequence[str], written: str) -> int:
+    """Where a script goes on after a text: behind the words that it begins with, or behind as many words as it
+    has when it is not a script's own (an answer taken over from another model)."""
+    ends = list(accumulate(map(len, words), initial=0))
+    place = bisect_left(ends, len(written))
+    if place == len(ends):
+        return len(words) if written.startswith("".join(words)) else min(len(written.split()), len(words))
+    is_own = ends[place] == len(written) and "".join(words[:place]) == written
+    return place if is_own else min(len(written.split()), len(words))
