@@ -21,10 +21,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     test = metafunc.definition
     if test.get_closest_marker("manners") and not test.get_closest_marker("one_by_one"):
         odd = odd_one_for(test.name)
-        fails = test.get_closest_marker("fails_when_odd")
-        marks = [pytest.mark.xfail(strict=False, run=False, reason=fails.args[0])] if fails else []
-        manners = [pytest.param(ONE_BY_ONE, id="one by one"), pytest.param(ODD[odd], id=odd, marks=marks)]
-        metafunc.parametrize("manner", manners, indirect=True)
+        metafunc.parametrize("manner", [ONE_BY_ONE, ODD[odd]], ids=["one by one", odd], indirect=True)
 
 
 @pytest.fixture(autouse=True)

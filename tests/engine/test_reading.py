@@ -99,7 +99,6 @@ def test_full_context_stops_the_updates_and_the_answer_goes_on() -> None:
     assert max(call.prompt_tokens for call in backends["agg"].calls) < 240
 
 
-@pytest.mark.fails_when_odd("engine: room in the context by counts that are too low")
 @pytest.mark.parametrize("context_tokens", [180, 220, 260, 300, 340, 380])
 def test_prompt_and_what_is_still_to_be_said_never_exceed_the_context(context_tokens: int, manner: Manner) -> None:
     backends = scripted(length=96)

@@ -147,7 +147,6 @@ def test_proposers_nobody_reads_any_more_are_cancelled() -> None:
     assert all(backend.num_writing == backend.num_sessions == 0 for backend in backends.values())
 
 
-@pytest.mark.fails_when_odd("engine: never ends at max_tokens")
 def test_max_tokens_is_an_end_of_length(manner: Manner) -> None:
     run, events = play(mixture(ALL, max_tokens=10), scripted())
     assert isinstance(events[-1], RunEnded)
