@@ -2,11 +2,11 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Any, Literal, assert_never
+from typing import Literal, assert_never
 
 from stairstream.backends.base import Backend, Session
 from stairstream.core.errors import BackendError, MalformedAnswer, RequestRejected, TooSlow
@@ -20,13 +20,11 @@ from stairstream.engine.alarm import Alarm
 from stairstream.engine.log import Log
 from stairstream.engine.needs import fit, missing_of
 from stairstream.engine.output import Output
-from stairstream.engine.prefetch import Prefetch, can_prefetch
+from stairstream.engine.prefetch import Prefetch, Spawn, can_prefetch
 from stairstream.engine.reader import Reader
 from stairstream.engine.room import ContextRoom
 
 OwnEnd = Literal["stop", "length", "content_filter", "tool_calls"]
-Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-"""Starts what runs beside an agent's loop, in its run's block of tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,11 @@
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from stairstream.backends.base import Backend, Room
 from stairstream.core.asked import begin_with
@@ -279,7 +279,7 @@ class Run:
         error: str | None = None
         output = self._outputs[agent.name]
         try:
-            reason = await loop.run(tasks.create_task)
+            reason = await loop.run(partial(self._spawn, agent.name, tasks))
         except BackendError as exc:
             self._failures[agent.name] = exc
             reason, error = ("failed" if output.num_tokens or loop.has_called else "dropped"), str(exc)
@@ -291,6 +291,15 @@ class Run:
             for event in output.release(self._clock()):
                 self._emit(event)
             self._end_agent(agent, reason, error)
+
+    def _spawn(
+        self, agent: str, tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None]
+    ) -> asyncio.Task[None] | None:
+        """Start what runs beside an agent's loop; an agent that is being cancelled starts nothing more."""
+        if self._agents[agent].cancelling():
+            work.close()
+            return None
+        return tasks.create_task(work)
 
     def _end_agent(self, agent: Agent, reason: AgentEnd, error: str | None) -> None:
         """Its log is closed, its readers know, and whoever only it has read is cancelled."""
