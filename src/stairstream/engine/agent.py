@@ -66,6 +66,7 @@ class AgentLoop:
         self._num_steps = 0
         self._has_read = False
         self._had_ended = False
+        self._was_full = False
         self._session: Session | None = None
         self._layout: tuple[Layout, str] | None = None
         self._step_tokens = 0
@@ -185,13 +186,19 @@ class AgentLoop:
         decision = decide(self._policy, upstream, own, now)
         is_update = isinstance(decision, Write) and decision.reads and self._has_read
         if is_update and self._reader.num_unread > self._room_to_read():
-            self._note("full", "the context is nearly full: no more updates, the answer goes on with what it has read")
+            self._note_full("the context is nearly full: no more updates, the answer goes on with what it has read")
             self._own = replace(own, is_full=True)
             return decide(self._policy, upstream, self._own, now)
         return decision
 
     def _room_to_read(self) -> float:
         return self._room.for_references(self._output.num_tokens, self._step_tokens)
+
+    def _note_full(self, text: str) -> None:
+        """Once, though a fallback reads under the same lack of room."""
+        if not self._was_full:
+            self._was_full = True
+            self._note("full", text)
 
     def _note(self, kind: NoteKind, text: str) -> None:
         self._emit(Noted(at_s=self._clock(), agent=self._agent.name, note=Note(kind=kind, text=text)))
@@ -267,7 +274,7 @@ class AgentLoop:
         self._has_read = True
         room = self._room_to_read()
         if self._reader.num_unread > room:
-            self._note("full", "the references are longer than the context: only their beginnings were read")
+            self._note_full("the references are longer than the context: only their beginnings were read")
             self._own = replace(self._own, is_full=True)
         return self._reader.take(room)
 
