@@ -251,9 +251,8 @@ class Run:
                 self._end_agent(agent, self._cancelled_for.get(agent.name, "cancelled"), None)
         if self._pacer is not None:
             self._pacer.flush()
-        self._publish(
-            end_of_run(self._clock(), self.graph.answer, self._ends, self._outputs, self._events, is_left=is_left)
-        )
+        answer = self.graph.agent(self.graph.answer)
+        self._publish(end_of_run(self._clock(), answer, self._ends, self._outputs, self._events, is_left=is_left))
         self._is_over = True
         self._ended.set_result(None)
         self._wake()
