@@ -75,6 +75,7 @@ class AgentLoop:
         self._waking: asyncio.Future[None] | None = None
         self._began: Began | None = None
         self._call_tokens = 0
+        self._thinking_tokens = 0
         self.has_called = False
 
     async def run(self, spawn: Spawn) -> OwnEnd:
@@ -241,7 +242,8 @@ class AgentLoop:
             quorum_since=None,
             is_full=self._own.is_full or self._agent.one_call,
         )
-        self._step_tokens, self._call_tokens, self._began, self._is_stopping = 0, 0, None, False
+        self._step_tokens, self._call_tokens, self._thinking_tokens = 0, 0, 0
+        self._began, self._is_stopping = None, False
         name = self._agent.name
         self._emit(StepStarted(at_s=self._clock(), agent=name, step=step, limit=write.limit, readings=readings))
         ended: Ended | None = None
@@ -324,10 +326,19 @@ class AgentLoop:
     def _append(self, delta: Delta) -> None:
         for event in self._output.append(delta, self._clock()):
             self._emit(event)
-        if not delta.is_thinking:
+        if delta.is_thinking:
+            self._think(delta.num_tokens)
+        else:
             self._step_tokens += delta.num_tokens
         if self._step_tokens >= self._look_at_tokens:
             self._look()
+
+    def _think(self, num_tokens: int) -> None:
+        """Count thoughts: a call that thinks without end is a failure of its model."""
+        self._thinking_tokens += num_tokens
+        most = self._agent.most_thoughts
+        if self._thinking_tokens > most:
+            raise MalformedAnswer(f"{self._backend.model}: its thoughts took all {most} tokens; raise thinking_tokens")
 
     def _call(self, delta: ToolDelta) -> None:
         for event in self._output.release(self._clock()):  # words come before calls
@@ -389,9 +400,8 @@ class AgentLoop:
         if ended is not None and ended.usage is not None:
             return ended.usage
         prompt_tokens = self._began.prompt_tokens if self._began else 0
-        return Usage(
-            prompt_tokens=prompt_tokens, completion_tokens=self._step_tokens + self._call_tokens, is_estimate=True
-        )
+        completion_tokens = self._step_tokens + self._call_tokens + self._thinking_tokens
+        return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, is_estimate=True)
 
 
 def _after(delay_s: float | None) -> float | None:
