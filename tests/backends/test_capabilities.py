@@ -24,7 +24,7 @@ from tests.backends.endpoints import fake, open_session
 pytestmark = pytest.mark.manners
 
 SCRIPT = Script(words=numbered_words("w", 5))
-ABLE = Capability(continues="flag", why="tried", echoes=False)
+ABLE = Capability(continues="flag", why="tried", echoes=False, is_seen=True)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,11 @@ import pytest
 from stairstream.backends.openai import OpenAIBackend, Reasoning
 from stairstream.backends.scripted import Manner, Reported, Script, numbered_words
 from stairstream.core.errors import MalformedAnswer
+from stairstream.core.graph import Agent, Graph, Sampling
+from stairstream.core.messages import question
 from stairstream.core.session import Delta, Note, WriteItem
 from stairstream.core.sse import encode_event
+from stairstream.engine.run import open_run
 from stairstream.server.fake.model import FakeThinking
 from stairstream.server.fake.server import FakeModel
 from tests.backends.endpoints import Endpoint, canned, end_of, fake, open_session, text_of, write
@@ -175,5 +178,21 @@ def test_the_probe_of_a_thinking_model_asks_it_not_to_think(tmp_path: Path) -> N
             )
             assert (await backend.settle()).continues == "flag"
             assert text_of(await write(await open_session(backend, written="w1"))) == "".join(WORDS[1:])
+
+    run(main())
+
+
+def test_a_call_that_thinks_without_end_is_ended_at_the_bound(tmp_path: Path) -> None:
+    async def main() -> None:
+        script = Script(words=WORDS, thoughts=("hm ",) * 10_000, token_s=0.001)
+        async with fake(tmp_path, FakeModel(name="m", script=script)) as endpoint:
+            agent = Agent(name="a", model="m", thinking_tokens=50, sampling=Sampling(max_tokens=100_000))
+            graph = Graph(agents=(agent,), answer="a")
+            async with open_run(graph, question("why?"), {"m": reasoning_backend(endpoint)}) as one:
+                await one.wait_ended()
+            assert str(one.failure) == "m: its thoughts took all 50 tokens; raise thinking_tokens"
+            assert 50 < one.thinking("a").num_tokens < 1000
+            await asyncio.sleep(0.05)
+            assert [call.ended for call in endpoint.calls] == ["left"]
 
     run(main())

@@ -2,9 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import TypeVar
 
 import pytest
 
@@ -71,6 +72,8 @@ def test_second_try_wins_when_the_first_token_is_late() -> None:
     assert first_token_s(events, "agg") == 1.25 + 1 + 0.5
     assert [event.note.kind for event in events if isinstance(event, Noted)] == ["hedge"]
     assert moody.num_sessions == 0
+    (usage,) = (agent.usage for agent in summarize(events).agents if agent.name == "agg")
+    assert usage.prompt_tokens == sum(call.prompt_tokens for call in moody.calls)
 
 
 def test_first_try_wins_if_it_speaks_first_after_all() -> None:
@@ -270,9 +273,6 @@ def test_a_stop_in_the_moment_of_the_permit_counts() -> None:
         session.stop()
         return await items
 
-    async def write_all(session: Session) -> list[WriteItem]:
-        return [item async for item in session.write(100)]
-
     assert run(main()) == [Ended(reason="stopped")]
 
 
@@ -332,3 +332,132 @@ def test_a_second_try_that_cannot_begin_leaves_the_first_alone(when: str) -> Non
 
     assert run(main()) == "a b"
     assert inner.num_sessions == 0
+
+
+def test_a_stop_that_is_said_twice_is_one() -> None:
+    async def main() -> list[WriteItem]:
+        limited = Limited(ScriptedBackend(Script(words=("a",)), "m"), max_concurrency=1)
+        session = await limited.open(Agent(name="a", model="m"), ASK)
+        async with limited.hold(0):
+            items = asyncio.create_task(write_all(session))
+            await asyncio.sleep(1)
+            for turns in range(3):  # at whatever turn of the loop the second comes
+                asyncio.get_running_loop().call_later(0, _after_turns, turns, session.stop)
+            return await items
+
+    def _after_turns(turns: int, call: Callable[[], None]) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(_after_turns, turns - 1, call)
+        else:
+            call()
+
+    assert run(quietly(main())) == [Ended(reason="stopped")]
+
+
+def test_whoever_leaves_in_the_moment_of_its_turn_by_the_rate_leaves_quietly() -> None:
+    async def main() -> float:
+        limited = Limited(ScriptedBackend(Script(words=("a",)), "m"), requests_per_minute=60)
+        async with limited.hold(0):
+            pass
+        leaver = asyncio.create_task(write_all(await limited.open(Agent(name="a", model="m"), ASK)))
+        asyncio.get_running_loop().call_at(1, leaver.cancel)  # its turn comes at 1, too
+        await asyncio.wait([leaver])
+        assert leaver.cancelled()
+        return asyncio.get_running_loop().time()
+
+    assert run(quietly(main())) == 1
+
+
+async def write_all(session: Session) -> list[WriteItem]:
+    return [item async for item in session.write(100)]
+
+
+T = TypeVar("T")
+
+
+async def quietly(main: Coroutine[None, None, T]) -> T:
+    """Nothing goes wrong that only the loop would hear of."""
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    result = await main
+    assert problems == []
+    return result
+
+
+async def hedge(moody: Moody, permits: int | None = None) -> tuple[Limited, Session]:
+    limited = Limited(moody, max_concurrency=permits)
+    return limited, await Hedged(limited, hedge_after_s=1).open(Agent(name="a", model="m"), ASK)
+
+
+def test_a_second_try_that_fails_first_is_closed_when_the_race_is_left() -> None:
+    broken = Fault(kind="status_500")
+    moody = Moody(lambda opened: Script(words=("x",), first_token_s=64, fault=broken if opened else None), "m")
+
+    async def main() -> None:
+        _, session = await hedge(moody)
+        writing = asyncio.create_task(write_all(session))
+        await asyncio.sleep(8)
+        writing.cancel()
+        await asyncio.wait([writing])
+        await session.aclose()
+
+    run(main())
+    assert moody.num_sessions == 0
+
+
+def test_leaving_before_the_first_word_of_the_second_try_gives_its_permit_back() -> None:
+    moody = Moody(late_then_quick(("x", " y"), 64), "m")
+
+    async def main() -> None:
+        limited, session = await hedge(moody, permits=2)
+        items = session.write(100)
+        while not isinstance(await anext(items), Note):
+            pass
+        await items.aclose()
+        async with asyncio.timeout(0), limited.hold(0), limited.hold(0):  # both are free, at once
+            pass
+        await session.aclose()
+
+    run(main())
+    assert moody.num_sessions == 0
+
+
+class Sluggish(Moody):
+    """The first session hears no stop; the second takes 2 s to open, or to begin its write."""
+
+    def __init__(self, slow: str) -> None:
+        super().__init__(lambda opened: Script(words=("x",) * 9, first_token_s=1 if opened else 8, token_s=1), "m")
+        self._slow = slow
+
+    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> ScriptedSession:
+        is_second = self._opened == 1
+        if is_second and self._slow == "open":
+            await asyncio.sleep(2)
+        session = await super().open(agent, conversation, written)
+        if not is_second:
+            session.stop = lambda: None  # type: ignore[method-assign]
+        elif self._slow == "write":
+            session.write = _late(session.write)  # type: ignore[method-assign, assignment]
+        return session
+
+
+def _late(write: Callable[[int], AsyncGenerator[WriteItem, None]]) -> Callable[[int], AsyncGenerator[WriteItem, None]]:
+    async def late(limit: int) -> AsyncGenerator[WriteItem, None]:
+        await asyncio.sleep(2)
+        async for item in write(limit):
+            yield item
+
+    return late
+
+
+@pytest.mark.parametrize(("slow", "num_calls", "num_words"), [("open", 1, 9), ("write", 2, 0)])
+def test_a_stop_holds_for_a_second_try_that_has_not_begun(slow: str, num_calls: int, num_words: int) -> None:
+    moody = Sluggish(slow)
+
+    async def main() -> list[WriteItem]:
+        _, session = await hedge(moody)
+        asyncio.get_running_loop().call_at(2, session.stop)
+        return await write_all(session)
+
+    assert sum(isinstance(item, Delta) for item in run(main())) == num_words
+    assert len(moody.calls) == num_calls

@@ -10,6 +10,7 @@ import pytest
 from stairstream.backends.base import Backend
 from stairstream.backends.hedge import Hedged
 from stairstream.backends.limits import Limited
+from stairstream.backends.openai import OpenAIBackend
 from stairstream.backends.retry import Retrying
 from stairstream.backends.scripted import ScriptedBackend
 from stairstream.config.build import open_backends, open_engines, split_words
@@ -131,6 +132,23 @@ def test_script_of_a_model_says_what_the_file_says() -> None:
 
     script = asyncio.run(main()).script
     assert (script.words, script.first_token_s, script.fault and script.fault.kind) == (("x", "y"), 0.25, "hang")
+
+
+@pytest.mark.parametrize(("said", "bound", "room"), [("", None, 0), (", thinking_tokens: 2048", 2048, 2048)])
+def test_thinking_tokens_bound_an_agent_s_thoughts_and_are_room_for_them(
+    said: str, bound: int | None, room: int
+) -> None:
+    models = f'models: {{m: {{backend: openai, base_url: "http://127.0.0.1:9/v1", model: m{said}}}}}'
+    config = parse_config(f"{models}\npipelines: {{one: {{topology: single, model: m}}}}", "c.yaml", {})
+
+    async def main() -> int:
+        async with open_engines(config, ()) as engines:
+            backend = await engines.make_backend(config.models["m"])
+            assert isinstance(backend, OpenAIBackend)
+            return backend.thinking_tokens
+
+    assert asyncio.run(main()) == room
+    assert build_graph(config.models, config.pipeline()).agent("m").thinking_tokens == bound
 
 
 def test_embedded_model_that_is_not_there_is_a_config_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from stairstream.core.errors import GraphError
-from stairstream.core.graph import Agent, Graph
+from stairstream.core.graph import THINKING_TOKENS, Agent, Graph, Sampling
 
 
 def agents(**reads: tuple[str, ...]) -> tuple[Agent, ...]:
@@ -34,3 +34,13 @@ def test_two_agents_of_one_name_are_refused() -> None:
 def test_readers_are_found() -> None:
     graph = Graph(agents=agents(a=(), b=("a",), c=("a", "b")), answer="c")
     assert graph.readers("a") == ("b", "c")
+
+
+@pytest.mark.parametrize(
+    ("thinking_tokens", "max_tokens", "most"), [(7, 5000, 7), (None, 1000, THINKING_TOKENS), (None, 5000, 5000)]
+)
+def test_thoughts_are_bounded_where_nobody_says_how_many(
+    thinking_tokens: int | None, max_tokens: int, most: int
+) -> None:
+    agent = Agent(name="a", model="m", thinking_tokens=thinking_tokens, sampling=Sampling(max_tokens=max_tokens))
+    assert agent.most_thoughts == most

@@ -111,6 +111,7 @@ def test_answer_survives_a_failing_update_without_a_word_twice() -> None:
     assert run_.answer == " ".join(f"agg{i}" for i in range(1, 41))
 
 
+@pytest.mark.one_by_one
 def test_hanging_proposer_holds_only_who_waits_for_every_end() -> None:
     _, events = play(mixture(QUICK), scripted(p2=failing("hang", after_tokens=1)))
     # silent from 0.5 s on, for 1 s and twice the 1.25 s that the first one needed to its mark

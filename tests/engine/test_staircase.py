@@ -126,6 +126,7 @@ def test_update_that_completes_interrupts_a_call_before_its_first_token() -> Non
     assert [(event.at_s, event.reason) for event in ends] == [(4.25, "stopped"), (4.25 + 4 + 15 * 0.25, "stop")]
 
 
+@pytest.mark.one_by_one
 @pytest.mark.parametrize(("token_s", "starts"), [(0.25, [1.25]), (2, [1.25, 3.75])])
 def test_model_that_ends_early_reads_what_is_worth_it_and_its_end_is_confirmed(
     token_s: float, starts: list[float]

@@ -365,3 +365,32 @@ def test_of_too_many_runs_that_are_over_the_oldest_go() -> None:
             assert [server.live.find(ANN, run_id).run.id for run_id in ids[2:]] == ids[2:]
 
     run(main())
+
+
+def test_a_client_that_leaves_in_the_moment_of_its_run_s_beginning_leaves_quietly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class SlowPlace(Place):
+        async def __aenter__(self) -> Place:
+            await asyncio.sleep(1)
+            return await super().__aenter__()
+
+    async def main() -> None:
+        async with served() as server:
+            place = SlowPlace()
+
+            async def ask() -> None:
+                async with server.open(place=place):
+                    raise AssertionError("it has left")
+
+            client = asyncio.create_task(ask())
+            await asyncio.sleep(0.5)
+            asyncio.get_running_loop().call_at(1, client.cancel)
+            await asyncio.wait([client])
+            await asyncio.sleep(0.25)
+            assert client.cancelled() and now() == 1.25
+            assert place.until_s == 1
+            assert server.live.num_running == server.num_sessions == 0
+
+    run(main())
+    assert caplog.records == []

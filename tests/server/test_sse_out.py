@@ -85,3 +85,18 @@ def test_a_client_that_reads_slowly_is_waited_for_and_gets_no_comments_meanwhile
 
     run(main())
     assert client.got == [(0, 200), (0, b"data: 1\n\n"), (29, b"data: 2\n\n")]
+
+
+def test_whoever_stops_tending_in_the_moment_of_a_keep_alive_stops_quietly() -> None:
+    problems: list[object] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: problems.append(context))
+        tending = asyncio.create_task(Client().open().tend())
+        loop.call_at(15, tending.cancel)
+        await asyncio.wait([tending])
+        assert tending.cancelled() and loop.time() == 15
+
+    run(main())
+    assert problems == []

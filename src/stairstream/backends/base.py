@@ -48,6 +48,10 @@ class Session(Protocol):
 class Room(Protocol):
     """Places for sessions in an engine that has only so many."""
 
+    @property
+    def serial(self) -> int:
+        """Its own number: who needs several rooms reserves the one with the lowest first, so that no two block."""
+
     def reserve(self, num_sessions: int) -> AbstractAsyncContextManager[None]:
         """Hold that many places while in the block, so that a run can't starve half-way; waits its turn.
 

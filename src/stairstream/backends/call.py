@@ -74,8 +74,9 @@ class Call:
 
     def num_tokens(self) -> int | None:
         """The server's own count of the answer's words; None where it does not say, or counts more than them."""
+        is_cut = self.is_stopped or self.continuation.reason is not None  # by us: it has said more than was taken
         has_more = self.has_thought or self.reader.call_tokens or self.continuation.has_trimmed
-        return None if has_more or self.is_stopped else self.reader.completion_tokens
+        return None if is_cut or has_more else self.reader.completion_tokens
 
     def usage(self) -> Usage:
         """What the server counted, or else what we did."""

@@ -41,26 +41,31 @@ class Hedged:
 
 @dataclass(slots=True)
 class _Try:
-    """One of the two calls: what came of it up to its first word."""
+    """One of the two calls: what came of it up to its first word. The second is empty until its session is open."""
 
-    session: Session
-    items: AsyncGenerator[WriteItem, None]
+    session: Session | None = None
+    items: AsyncGenerator[WriteItem, None] | None = None
     head: list[WriteItem] = field(default_factory=list)
     error: BackendError | None = None
 
-    async def run_to_first_word(self) -> None:
-        """Up to the first Delta or the end; an error is kept, not raised."""
-        try:
-            async for item in self.items:
-                self.head.append(item)
-                if isinstance(item, Delta | ToolDelta | Ended):
-                    return
-        except BackendError as exc:
-            self.error = exc
+    @property
+    def was_made(self) -> bool:
+        """Whether the call has begun."""
+        return any(isinstance(item, Began) for item in self.head)
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether its first word or its end has come."""
+        return bool(self.head) and isinstance(self.head[-1], Delta | ToolDelta | Ended)
 
     async def close(self) -> None:
-        await self.items.aclose()
-        await self.session.aclose()
+        """Let go of all that is open of it."""
+        try:
+            if self.items is not None:
+                await self.items.aclose()
+        finally:
+            if self.session is not None:
+                await self.session.aclose()
 
     def spent(self) -> Usage:
         """The prompt that was sent for nothing."""
@@ -79,7 +84,8 @@ class _HedgedSession:
         hedge_after_s: float,
     ) -> None:
         self._session = session
-        self._spare: Session | None = None
+        self._second: _Try | None = None
+        self._is_stopped = False
         self._backend = backend
         self._agent = agent
         self._conversation = conversation
@@ -95,27 +101,32 @@ class _HedgedSession:
         await self._session.read(chunks)
 
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
-        first = _Try(self._session, self._session.write(limit))
-        async with aclosing(first.items):
-            began = await anext(first.items)
+        self._is_stopped = False
+        items = self._session.write(limit)
+        async with AsyncExitStack() as unless_over:
+            await unless_over.enter_async_context(aclosing(items))
+            began = await anext(items)
             yield began
+            first = _Try(self._session, items, [began])
             winner, loser = await self._race(first, limit)
+            assert winner.items is not None
+            rest = await unless_over.enter_async_context(aclosing(winner.items))
             if loser is not None:
                 text = f"no word in {self._hedge_after_s:g} s, asked a second time"
                 yield Note(kind="hedge", text=f"{self._backend.model}: {text}")
-            async with aclosing(winner.items):
-                for item in winner.head:
-                    if not isinstance(item, Began):
-                        yield self._take(item, loser)
-                if winner.error:
-                    raise winner.error
-                async for item in winner.items:
+            for item in winner.head:
+                if item is not began and (winner is first or not isinstance(item, Began)):
                     yield self._take(item, loser)
+            if winner.error:
+                raise winner.error
+            async for item in rest:
+                yield self._take(item, loser)
 
     def stop(self) -> None:
+        self._is_stopped = True
         self._session.stop()
-        if self._spare is not None:
-            self._spare.stop()
+        if self._second is not None and self._second.session is not None:
+            self._second.session.stop()
 
     async def aclose(self) -> None:
         await self._session.aclose()
@@ -129,46 +140,59 @@ class _HedgedSession:
         return item
 
     async def _race(self, first: _Try, limit: int) -> tuple[_Try, _Try | None]:
-        """The try that speaks first, and the one that lost, closed; None if there was no second one."""
-        second: _Try | None = None
-        loser: _Try | None = None
+        """The try that speaks first, and the one that lost, closed; None if no second call was made."""
+        second = lost = self._second = _Try()  # until it has won, nobody else closes it
         try:
-            async with asyncio.TaskGroup() as tasks:
-                running = tasks.create_task(first.run_to_first_word())
-                await asyncio.wait([running], timeout=self._hedge_after_s)
-                if running.done():
-                    return first, None
-                try:
-                    second = await self._ask_again(limit)
-                except BackendError:
-                    # no room for a second one, perhaps: the first is as good as it was
-                    await asyncio.wait([running])
-                    return first, None
-                other = tasks.create_task(second.run_to_first_word())
-                done, _ = await asyncio.wait([running, other], return_when=asyncio.FIRST_COMPLETED)
-                winner, loser = (first, second) if running in done else (second, first)
-                if winner.error:
-                    await asyncio.wait([running, other])
-                    winner, loser = loser, winner
-                running.cancel()
-                other.cancel()
-            self._session = winner.session
-            return winner, loser
+            await self._run_both(first, second, limit)
+            if second.has_spoken and not first.has_spoken:
+                assert second.session is not None
+                self._session, lost = second.session, first
+                return second, first
+            return first, second if second.was_made else None
         finally:
-            self._spare = None
-            # left in mid-race: the first try is closed by its session, the second by nobody else
-            if over := loser or second:
-                await over.close()
+            self._second = None
+            await lost.close()
 
-    async def _ask_again(self, limit: int) -> _Try:
-        spare = await self._backend.open(self._agent, self._conversation, self._written)
-        async with AsyncExitStack() as unless_ready:
-            unless_ready.push_async_callback(spare.aclose)
+    async def _run_both(self, first: _Try, second: _Try, limit: int) -> None:
+        """Until one has spoken, or neither will; the second begins when the first is late."""
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(self._run_to_first_word(first))]
+            try:
+                await asyncio.wait(running, timeout=self._hedge_after_s)
+                if not running[0].done():
+                    running.append(tasks.create_task(self._ask_again(second, limit)))
+                    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                if not (first.has_spoken or second.has_spoken):
+                    await asyncio.wait(running)
+            finally:
+                for task in running:  # here, as the block would cancel them in the order of a set
+                    task.cancel()
+
+    async def _run_to_first_word(self, one: _Try) -> None:
+        """Up to the first Delta or the end; an error is kept, not raised."""
+        assert one.session is not None and one.items is not None
+        try:
+            async for item in one.items:
+                one.head.append(item)
+                if isinstance(item, Began) and self._is_stopped:
+                    one.session.stop()  # what was asked before it began is lost
+                if one.has_spoken:
+                    return
+        except BackendError as exc:
+            one.error = exc
+
+    async def _ask_again(self, second: _Try, limit: int) -> None:
+        """The second try, unless there is no room for it: the first is as good as it was."""
+        try:
+            second.session = await self._backend.open(self._agent, self._conversation, self._written)
             if self._chunks:
-                await spare.read(_join(self._chunks))
-            unless_ready.pop_all()
-        self._spare = spare
-        return _Try(spare, spare.write(limit))
+                await second.session.read(_join(self._chunks))
+        except BackendError as exc:
+            second.error = exc
+        else:
+            if not self._is_stopped:
+                second.items = second.session.write(limit)
+                await self._run_to_first_word(second)
 
 
 def _join(chunks: Sequence[Chunk]) -> list[Chunk]:

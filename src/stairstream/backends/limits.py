@@ -67,11 +67,17 @@ class Rate:
         self._next_s = due_s + self._every_s
         if due_s - self._at_once_s > loop.time():
             turn = loop.create_future()
-            timer = loop.call_at(due_s - self._at_once_s, turn.set_result, None)
+            timer = loop.call_at(due_s - self._at_once_s, _come, turn)
             try:
                 await turn
             finally:
                 timer.cancel()
+
+
+def _come(turn: asyncio.Future[None]) -> None:
+    """It is this one's turn, unless it has left in this very moment."""
+    if not turn.done():
+        turn.set_result(None)
 
 
 class Limited:
@@ -138,7 +144,7 @@ class _LimitedSession:
     def stop(self) -> None:
         if self._waiting is None:
             self._inner.stop()
-        else:
+        elif not self._is_stopped:
             self._is_stopped = True
             self._waiting.reschedule(asyncio.get_running_loop().time())
 

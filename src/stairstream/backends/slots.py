@@ -5,8 +5,11 @@ import heapq
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import count
 
 from stairstream.core.errors import ConfigError, ServerFailed
+
+_SERIALS = count()
 
 
 class Slots:
@@ -15,6 +18,7 @@ class Slots:
     def __init__(self, count: int, engine: str = "llama.cpp") -> None:
         """`engine` is what errors call the place."""
         self.count = count
+        self.serial = next(_SERIALS)
         self._engine = engine
         self._num_unreserved = count
         self._unused = list(range(count))

@@ -98,7 +98,7 @@ class Engines:
             case ScriptedKeys() as keys:
                 return ScriptedBackend(_make_script(model.name, keys), model=model.name, takes=keys.takes)
             case OpenAIKeys() as keys:
-                return self._make_openai(keys)
+                return self._make_openai(keys, model.common.thinking_tokens or 0)
             case LlamaCppKeys() as keys:
                 return await self._make_llamacpp(model.name, keys)
             case TorchKeys() as keys:
@@ -108,7 +108,7 @@ class Engines:
             case never:
                 assert_never(never)
 
-    def _make_openai(self, keys: OpenAIKeys) -> Backend:
+    def _make_openai(self, keys: OpenAIKeys, thinking_tokens: int) -> Backend:
         from stairstream.backends.capabilities import Capabilities
         from stairstream.backends.http import HttpPool
         from stairstream.backends.models import models_folder
@@ -126,7 +126,7 @@ class Engines:
             api_key=keys.api_key,
             continues=None if keys.continues == "auto" else keys.continues,
             reasoning=keys.reasoning,
-            thinking_tokens=keys.thinking_tokens,
+            thinking_tokens=thinking_tokens,
             cache_salt=keys.cache_salt,
             session_header=keys.session_header,
             prefetches=keys.prefetch,

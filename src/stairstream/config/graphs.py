@@ -54,6 +54,7 @@ def _complete(agent: Agent, models: Mapping[str, ModelConfig], pipeline: Pipelin
         forward=own.forward if own and own.forward else forward,
         first_token_s=first_token_s if agent.first_token_s is None else agent.first_token_s,
         gap_s=gap_s if agent.gap_s is None else agent.gap_s,
+        thinking_tokens=agent.thinking_tokens or model.common.thinking_tokens,
         fallbacks=fallbacks,
         context_tokens=agent.context_tokens or model.keys.context_tokens,
         one_call=agent.one_call or (model.thinks_anew and bool(agent.reads)),

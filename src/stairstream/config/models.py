@@ -86,6 +86,7 @@ class CommonKeys:
 
     `attempts`: calls in all where one fails before its first token. `fallbacks`: other models that go on, in this
     order, when it fails for good. `hedge_after_s`: a call whose first token takes longer is made a second time.
+    `thinking_tokens`: a call whose thoughts take more has failed; None: as `Agent.most_thoughts`.
     """
 
     attempts: Whole = 3
@@ -95,6 +96,7 @@ class CommonKeys:
     max_concurrency: Whole | None = None
     requests_per_minute: Positive | None = None
     forward: Forward = "answer"
+    thinking_tokens: Whole | None = None
     price: Price | None = None
 
 
@@ -112,7 +114,6 @@ class OpenAIKeys:
     api_key: Annotated[str, Secret()] | None = field(default=None, repr=False)
     continues: Literal["auto", "flag", "prefill", "prefix", "none"] = "auto"
     reasoning: Reasoning | None = None
-    thinking_tokens: _Count = 0
     cache_salt: Annotated[str, Secret()] | None = field(default=None, repr=False)
     session_header: str | None = None
     prefetch: bool = False

@@ -69,16 +69,21 @@ class Agreement:
             raise ValueError(f"similarity must be a number above 0 and up to 1, not {self.similarity:g}")
 
 
+THINKING_TOKENS = 4096
+"""Tokens of thoughts that a call may have where nobody says otherwise; as many as `max_tokens` if that is more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
     """A model with a role, sampling limits, and the agents that it reads.
 
     `model` is a name among the run's backends. `layout` None takes the best that the backend can do. A call whose
-    first token takes longer than `first_token_s`, or that pauses for longer than `gap_s`, counts as failed; None
-    waits for ever. When the model fails for good, the next of `fallbacks` goes on from the words already there.
-    `forward` is what its readers get to see; `edges` (with `delimiter` for sections) where the chunks that it reads may
-    end; `context_tokens` what its model's context holds; `agreement` when its upstream may stop early. With `one_call`
-    it answers once its quorum has ended, and never updates: for a model that would think anew at every update.
+    first token takes longer than `first_token_s`, or that pauses for longer than `gap_s`, counts as failed (None waits
+    for ever), and one that thinks for more than `thinking_tokens`. When the model fails for good, the next of
+    `fallbacks` goes on from the words already there. `forward` is what its readers get to see; `edges` (with
+    `delimiter` for sections) where the chunks that it reads may end; `context_tokens` what its model's context holds;
+    `agreement` when its upstream may stop early. With `one_call` it answers once its quorum has ended, and never
+    updates: for a model that would think anew at every update.
     `extras` are what a request wants of it; `begun` are words of the client that its answer goes on from: they are
     part of its context, and not of what it writes.
     `depth` is set by the graph: how far the agent is from those that read nobody.
@@ -94,6 +99,7 @@ class Agent:
     wording: Wording = field(default_factory=Wording)
     first_token_s: float | None = None
     gap_s: float | None = None
+    thinking_tokens: int | None = None
     fallbacks: tuple[str, ...] = ()
     forward: Forward = "answer"
     edges: Edges = "token"
@@ -104,6 +110,13 @@ class Agent:
     extras: Extras = field(default_factory=Extras)
     begun: str = field(default="", repr=False)
     depth: int = 0
+
+    @property
+    def most_thoughts(self) -> int:
+        """Tokens of thoughts that one call may have."""
+        if self.thinking_tokens is not None:
+            return self.thinking_tokens
+        return max(THINKING_TOKENS, self.sampling.max_tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,11 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Any, Literal, assert_never
+from typing import Literal, assert_never
 
 from stairstream.backends.base import Backend, Session
 from stairstream.core.decisions import Decision, Finish, Own, Wait, Write, decide, observe
@@ -21,14 +21,12 @@ from stairstream.engine.alarm import Alarm
 from stairstream.engine.log import Log
 from stairstream.engine.needs import fit, missing_of
 from stairstream.engine.output import Output
-from stairstream.engine.prefetch import Prefetch, can_prefetch
+from stairstream.engine.prefetch import Prefetch, Spawn, can_prefetch
 from stairstream.engine.reader import Reader
 from stairstream.engine.room import ContextRoom
 from stairstream.engine.standstill import Standstills
 
 OwnEnd = Literal["stop", "length", "content_filter", "tool_calls"]
-Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-"""Starts what runs beside an agent's loop, in its run's block of tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +70,7 @@ class AgentLoop:
         self._num_steps = 0
         self._has_read = False
         self._had_ended = False
+        self._was_full = False
         self._session: Session | None = None
         self._layout: tuple[Layout, str] | None = None
         self._step_tokens = 0
@@ -81,6 +80,7 @@ class AgentLoop:
         self._waking: asyncio.Future[None] | None = None
         self._began: Began | None = None
         self._call_tokens = 0
+        self._thinking_tokens = 0
         self.has_called = False
 
     async def run(self, spawn: Spawn) -> OwnEnd:
@@ -192,13 +192,19 @@ class AgentLoop:
         decision = decide(self._policy, upstream, own, now)
         is_update = isinstance(decision, Write) and decision.reads and self._has_read
         if is_update and self._reader.num_unread > self._room_to_read():
-            self._note("full", "the context is nearly full: no more updates, the answer goes on with what it has read")
+            self._note_full("the context is nearly full: no more updates, the answer goes on with what it has read")
             self._own = replace(own, is_full=True)
             return decide(self._policy, upstream, self._own, now)
         return decision
 
     def _room_to_read(self) -> float:
         return self._room.for_references(self._output.num_tokens, self._step_tokens)
+
+    def _note_full(self, text: str) -> None:
+        """Once, though a fallback reads under the same lack of room."""
+        if not self._was_full:
+            self._was_full = True
+            self._note("full", text)
 
     def _note(self, kind: NoteKind, text: str) -> None:
         self._emit(Noted(at_s=self._clock(), agent=self._agent.name, note=Note(kind=kind, text=text)))
@@ -278,7 +284,8 @@ class AgentLoop:
             is_full=own.is_full or self._agent.one_call,
             limit=own.num_written + write.limit,
         )
-        self._step_tokens, self._call_tokens, self._began, self._is_stopping = 0, 0, None, False
+        self._step_tokens, self._call_tokens, self._thinking_tokens = 0, 0, 0
+        self._began, self._is_stopping = None, False
         self._step_start = self._output.size
         self._output.ask(self._clock())
 
@@ -295,7 +302,7 @@ class AgentLoop:
         self._has_read = True
         room = self._room_to_read()
         if self._reader.num_unread > room:
-            self._note("full", "the references are longer than the context: only their beginnings were read")
+            self._note_full("the references are longer than the context: only their beginnings were read")
             self._own = replace(self._own, is_full=True)
         return self._reader.take(room)
 
@@ -345,10 +352,19 @@ class AgentLoop:
     def _append(self, delta: Delta) -> None:
         for event in self._output.append(delta, self._clock()):
             self._emit(event)
-        if not delta.is_thinking:
+        if delta.is_thinking:
+            self._think(delta.num_tokens)
+        else:
             self._step_tokens += delta.num_tokens
         if self._step_tokens >= self._look_at_tokens:
             self._look()
+
+    def _think(self, num_tokens: int) -> None:
+        """Count thoughts: a call that thinks without end is a failure of its model."""
+        self._thinking_tokens += num_tokens
+        most = self._agent.most_thoughts
+        if self._thinking_tokens > most:
+            raise MalformedAnswer(f"{self._backend.model}: its thoughts took all {most} tokens; raise thinking_tokens")
 
     def _call(self, delta: ToolDelta) -> None:
         for event in self._output.release(self._clock()):  # words come before calls
@@ -410,9 +426,8 @@ class AgentLoop:
         if ended is not None and ended.usage is not None:
             return ended.usage
         prompt_tokens = self._began.prompt_tokens if self._began else 0
-        return Usage(
-            prompt_tokens=prompt_tokens, completion_tokens=self._step_tokens + self._call_tokens, is_estimate=True
-        )
+        completion_tokens = self._step_tokens + self._call_tokens + self._thinking_tokens
+        return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, is_estimate=True)
 
 
 def _after(delay_s: float | None) -> float | None:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from stairstream.core.events import AgentEnded, Called, Event, Noted, RunEnded
+from stairstream.core.graph import Agent
 from stairstream.engine.output import Output
 
 
 def end_of_run(
     at_s: float,
-    answer: str,
+    answer: Agent,
     ends: Mapping[str, AgentEnded],
     outputs: Mapping[str, Output],
     events: Sequence[Event],
@@ -16,10 +17,10 @@ def end_of_run(
     is_left: bool,
 ) -> RunEnded:
     """The last event of a run. One left by its caller is `cancelled`, unless its answer had ended by then."""
-    end = ends.get(answer)
+    end = ends.get(answer.name)
     degraded = _degraded(answer, ends, outputs, events)
-    has_words = len(outputs[answer].answer) > 0 or any(
-        isinstance(event, Called) and event.agent == answer for event in events
+    has_words = len(outputs[answer.name].answer) > 0 or any(
+        isinstance(event, Called) and event.agent == answer.name for event in events
     )
     match end.reason if end else "cancelled":
         case "stop" | "length" | "content_filter" | "tool_calls" as reason:
@@ -40,20 +41,34 @@ def end_of_run(
 
 
 def _degraded(
-    answer: str, ends: Mapping[str, AgentEnded], outputs: Mapping[str, Output], events: Sequence[Event]
+    answer: Agent, ends: Mapping[str, AgentEnded], outputs: Mapping[str, Output], events: Sequence[Event]
 ) -> tuple[str, ...]:
-    """What the answer had to do without, a line each."""
+    """What the answer had to do without, a line each; of one that was broken off itself only what had failed."""
     found = []
-    upstream = [end for name, end in ends.items() if name != answer]
-    for end in upstream:
+    is_whole = answer.name in ends and ends[answer.name].reason not in ("failed", "dropped", "cancelled", "shutdown")
+    gave_nothing = {name for name, output in outputs.items() if not len(output.forwarded)}
+    for name, end in ends.items():
+        if name == answer.name:
+            continue
         if end.reason == "dropped":
-            found.append(f"{end.agent} was dropped: {end.error}")
+            found.append(f"{name} was dropped: {end.error}")
         elif end.reason == "failed":
-            tokens = outputs[end.agent].answer.num_tokens
-            found.append(f"{end.agent} broke off after {tokens} tokens: {end.error}")
+            found.append(f"{name} broke off after {outputs[name].answer.num_tokens} tokens: {end.error}")
+        elif is_whole and name in gave_nothing:
+            found.append(f"{name} {_said_nothing(end)}")
     for event in events:
         if isinstance(event, Noted) and event.note.kind in ("failover", "full", "unread"):
             found.append(f"{event.agent}: {event.note.text}")
-    if upstream and all(end.reason == "dropped" for end in upstream):
-        found.append(f"{answer} answered alone")
+    if is_whole and answer.reads and gave_nothing.issuperset(answer.reads):
+        found.append(f"{answer.name} answered alone")
     return tuple(found)
+
+
+def _said_nothing(end: AgentEnded) -> str:
+    match end.reason:
+        case "cancelled":
+            return "had said nothing when its last reader ended"
+        case "deadline" | "budget" as reason:
+            return f"had said nothing when the run's {reason} was reached"
+        case _:
+            return "gave nothing to read"

@@ -6,6 +6,9 @@ from typing import Any, Protocol, TypeGuard
 
 from stairstream.core.session import Chunk
 
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None] | None]
+"""Starts what runs beside an agent's loop, in its run's block of tasks; None where the agent is being cancelled."""
+
 
 class Prefetches(Protocol):
     """A session at a place that caches prefixes: what it has computed once for one call it finds for the next."""
@@ -26,7 +29,7 @@ def can_prefetch(session: object) -> TypeGuard[Prefetches]:
 class Prefetch:
     """At most one at a time: from `begin` until `end`."""
 
-    def __init__(self, session: Prefetches, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]) -> None:
+    def __init__(self, session: Prefetches, spawn: Spawn) -> None:
         self._session = session
         self._spawn = spawn
         self._task: asyncio.Task[None] | None = None

@@ -14,6 +14,7 @@ class Reader:
     def __init__(self, logs: Sequence[Log]) -> None:
         self._logs = tuple(logs)
         self._positions = [0] * len(logs)
+        self._shown = [0] * len(logs)
         self._offsets = [0] * len(logs)
         self._tokens = [0] * len(logs)
         self._end_is_read = [False] * len(logs)
@@ -72,8 +73,9 @@ class Reader:
         self._held = None
 
     def rewind(self) -> None:
-        """Read everything again: another session takes over."""
+        """Read everything again, and no less than before: another session takes over."""
         self._held = None
+        self._shown = [max(pair) for pair in zip(self._shown, self._positions, strict=True)]
         self._positions = [0] * len(self._logs)
         self._tokens = [0] * len(self._logs)
         self._end_is_read = [False] * len(self._logs)
@@ -81,16 +83,16 @@ class Reader:
     def take(self, most_tokens: float = float("inf")) -> tuple[list[Chunk], tuple[Reading, ...]]:
         """Everything that is unread, or was when it was held, as chunks; and what each reference looks like now.
 
-        Where that is more than `most_tokens`, each log gives the beginning of it, within its equal share.
+        Where that is more than `most_tokens`, each log gives the beginning of it, within its equal share; but all that
+        a session before this one was shown.
         """
-        is_cut = self.num_unread > most_tokens
+        cut = self._cut(most_tokens) if self.num_unread > most_tokens else None
         held, self._held = self._held, None
         chunks, readings = [], []
         for i, log in enumerate(self._logs):
             end, is_closed = held[i] if held else (log.position, log.is_closed)
-            if is_cut:
-                share = self._tokens[i] + max(0.0, most_tokens) / len(self._logs)
-                end = max(self._positions[i], log.position_at(share))
+            if cut:
+                end = cut[i]
             is_final = is_closed and end == log.position
             if end > self._positions[i] or (is_final and not self._end_is_read[i]):
                 text, ids = log.between(self._positions[i], end)
@@ -99,3 +101,12 @@ class Reader:
             readings.append(Reading(agent=log.agent, start=self._offsets[i], end=length, is_final=is_final))
             self._positions[i], self._offsets[i], self._end_is_read[i] = end, length, is_final
         return chunks, tuple(readings)
+
+    def _cut(self, most_tokens: float) -> list[int]:
+        """Where each log is cut."""
+        ends = [max(pair) for pair in zip(self._positions, self._shown, strict=True)]
+        tokens = [log.size_of(end)[1] for log, end in zip(self._logs, ends, strict=True)]
+        share = max(0.0, most_tokens - sum(tokens) + sum(self._tokens)) / len(self._logs)
+        return [
+            max(end, log.position_at(size + share)) for log, end, size in zip(self._logs, ends, tokens, strict=True)
+        ]

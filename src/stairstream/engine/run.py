@@ -3,11 +3,11 @@
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from stairstream.backends.base import Backend, Room
 from stairstream.core.asked import begin_with
@@ -84,15 +84,11 @@ def _check(graph: Graph, conversation: Conversation, backends: Mapping[str, Back
 
 def _rooms(graph: Graph, backends: Mapping[str, Backend]) -> list[tuple[Room, int]]:
     """How many sessions each limited engine must hold at once; in one order for all runs, so that none can deadlock."""
-    wanted: Counter[int] = Counter()
-    rooms: dict[int, Room] = {}
+    wanted: Counter[Room] = Counter()
     for agent in graph.agents:
-        for room in {
-            id(room): room for model in (agent.model, *agent.fallbacks) if (room := backends[model].room)
-        }.values():
-            rooms[id(room)] = room
-            wanted[id(room)] += 1
-    return [(rooms[key], wanted[key]) for key in sorted(rooms)]
+        models = (agent.model, *agent.fallbacks)
+        wanted.update({room for model in models if (room := backends[model].room) is not None})
+    return sorted(wanted.items(), key=lambda one: one[0].serial)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +115,7 @@ class Run:
         self._outputs = {agent.name: Output(agent.name, agent.forward, agent.sampling.stop) for agent in graph.agents}
         self._events: list[Event] = []
         self._is_over = False
+        self._is_left = False
         self._waiting: list[asyncio.Future[None]] = []
         self._agents: dict[str, asyncio.Task[None]] = {}
         self._readers = {agent.name: set(graph.readers(agent.name)) for agent in graph.agents}
@@ -216,7 +213,6 @@ class Run:
         timer = None
         if self._limits.deadline_s is not None:
             timer = self._loop.call_at(self._start + self._limits.deadline_s, self._end_early, "deadline")
-        is_left = True
         try:
             async with asyncio.TaskGroup() as tasks:
                 # every log has its followers before the first word is written
@@ -225,16 +221,30 @@ class Run:
                     self._standstills.begin(agent.name, agent.depth)
                 for agent, loop in loops:
                     self._agents[agent.name] = tasks.create_task(self._run_agent(agent, loop, tasks))
-            if self._pacer is not None and not self._cancelled_for.get(self.graph.answer):
+                await self._wait_agents()
+            if self._pacer is not None and not (self._is_left or self._cancelled_for.get(self.graph.answer)):
                 await self._pacer.drain()
-            is_left = False
         except asyncio.CancelledError as exc:
+            self._is_left = True
             # the last act of its task; TaskGroup's frame holds it (https://github.com/python/cpython/issues/124958)
             exc.__traceback__ = None
         finally:
             if timer is not None:
                 timer.cancel()
-            self._finish(is_left=is_left)
+            self._finish(is_left=self._is_left)
+
+    async def _wait_agents(self) -> None:
+        """Until every agent has ended.
+
+        If the run is left they are cancelled here, and by no block of tasks, whose order is that of a set's hashes.
+        """
+        tasks = tuple(self._agents.values())
+        while not all(task.done() for task in tasks):
+            try:
+                await asyncio.wait(tasks)
+            except asyncio.CancelledError:
+                self._is_left = True
+                self._cancel_all("cancelled")
 
     def _finish(self, *, is_left: bool) -> None:
         """Say the end, once: also of agents, and of a run, that were left before they had begun."""
@@ -245,9 +255,8 @@ class Run:
                 self._end_agent(agent, self._cancelled_for.get(agent.name, "cancelled"), None)
         if self._pacer is not None:
             self._pacer.flush()
-        self._publish(
-            end_of_run(self._clock(), self.graph.answer, self._ends, self._outputs, self._events, is_left=is_left)
-        )
+        answer = self.graph.agent(self.graph.answer)
+        self._publish(end_of_run(self._clock(), answer, self._ends, self._outputs, self._events, is_left=is_left))
         self._is_over = True
         self._ended.set_result(None)
         self._wake()
@@ -283,7 +292,7 @@ class Run:
         error: str | None = None
         output = self._outputs[agent.name]
         try:
-            reason = await loop.run(tasks.create_task)
+            reason = await loop.run(partial(self._spawn, agent.name, tasks))
         except (BackendError, Standstill) as exc:
             self._failures[agent.name] = exc
             if isinstance(exc, Standstill):
@@ -297,6 +306,15 @@ class Run:
             for event in output.release(self._clock()):
                 self._emit(event)
             self._end_agent(agent, reason, error)
+
+    def _spawn(
+        self, agent: str, tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None]
+    ) -> asyncio.Task[None] | None:
+        """Start what runs beside an agent's loop; an agent that is being cancelled starts nothing more."""
+        if self._agents[agent].cancelling():
+            work.close()
+            return None
+        return tasks.create_task(work)
 
     def _end_agent(self, agent: Agent, reason: AgentEnd, error: str | None) -> None:
         """Its log is closed, its readers know, and whoever only it has read is cancelled."""
@@ -339,10 +357,14 @@ class Run:
 
     def _end_early(self, reason: Literal["deadline", "budget", "shutdown"]) -> None:
         """The run's time or money is up, or its server stops: it ends with what it has."""
-        for name in list(self._agents):
-            self._cancel(name, reason)
+        self._cancel_all(reason)
         if self._pacer is not None:
             self._pacer.flush()
+
+    def _cancel_all(self, reason: AgentEnd) -> None:
+        """Stop all agents, each before those that it reads: it is to take nothing of theirs for news."""
+        for agent in sorted(self.graph.agents, key=lambda one: one.depth, reverse=True):
+            self._cancel(agent.name, reason)
 
     def _cancel(self, agent: str, reason: AgentEnd) -> None:
         """Stop an agent that is under way."""

@@ -59,6 +59,11 @@ class LlamaCpp:
         self._wanted_tokens = context_tokens
 
     @property
+    def serial(self) -> int:
+        """Its number among the engines of this process."""
+        return self.slots.serial
+
+    @property
     def context_tokens(self) -> int:
         """What one session's context holds; exact once the model is loaded."""
         return self.server.context_tokens

@@ -64,6 +64,11 @@ class Vllm:
         self._loading = asyncio.Lock()
         self._engine: Engine | None = None
 
+    @property
+    def serial(self) -> int:
+        """Its number among the engines of this process."""
+        return self._slots.serial
+
     async def start(self) -> None:
         """Load the model, in a thread; returns at once if it is loaded. Raises MissingExtra, ModelUnusable."""
         async with self._loading:

@@ -156,9 +156,9 @@ class Request:
 
     def break_off(self) -> None:
         """End the turn under way now; nothing more comes, and the request is to be closed."""
-        self._is_broken_off = True
-        if self._waiting is not None:
+        if self._waiting is not None and not self._is_broken_off:
             self._waiting.reschedule(asyncio.get_running_loop().time())
+        self._is_broken_off = True
 
     def give_up(self) -> None:
         """Between two turns: let the engine forget it, without waiting."""

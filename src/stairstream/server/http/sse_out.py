@@ -74,8 +74,14 @@ async def _sleep_until(due_s: float) -> None:
     """As asyncio.sleep, but to the very instant."""
     loop = asyncio.get_running_loop()
     alarm = loop.create_future()
-    timer = loop.call_at(due_s, alarm.set_result, None)
+    timer = loop.call_at(due_s, _ring, alarm)
     try:
         await alarm
     finally:
         timer.cancel()
+
+
+def _ring(alarm: asyncio.Future[None]) -> None:
+    """It is time, unless whoever waited has left in this very moment."""
+    if not alarm.done():
+        alarm.set_result(None)

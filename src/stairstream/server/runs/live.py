@@ -125,7 +125,8 @@ class LiveRuns:
         try:
             async with self._brief.open(asking, caller, admission) as run:
                 live = self._live[run.id] = LiveRun(run=run, asking=asking, caller=caller, host=host)
-                opened.set_result(live)
+                if not opened.done():  # whoever asked may have left in this very moment
+                    opened.set_result(live)
                 await run.wait_ended()
         except asyncio.CancelledError:  # the last act of its task, which would hold this frame if it were raised
             if not opened.done():
