@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from stairstream.server.access.budgets import FLUSH_S, Ledger, first_day
-from stairstream.server.access.gate import Caller, OpenGate, Used, Wanted
+from stairstream.server.access.gate import Caller, OpenGate, Wanted
 from stairstream.server.access.keyed_gate import KeyedGate
-from stairstream.server.access.keys import Key, KeyLimits, KeyRing, make_key
+from stairstream.server.access.keys import KeyRing, make_key
 from stairstream.server.access.limits import Places
 from stairstream.server.errors import ApiError
-from stairstream.server.storage.base import Batch, StorageFailed
+from stairstream.server.storage.contract import StorageFailed
 from stairstream.server.storage.sqlite import SqliteStorage, open_sqlite
+from stairstream.server.storage.values import Batch, Key, KeyLimits, Used
 from stairstream.sim.clock import run
 from tests.server.inline import Inline
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from stairstream.core.errors import ConfigError
-from stairstream.server.access.gate import Used
-from stairstream.server.access.keys import Key, KeyLimits, make_key
-from stairstream.server.storage.base import Batch, Reservation, Spent, StorageFailed
+from stairstream.server.access.keys import make_key
+from stairstream.server.storage.contract import StorageFailed
 from stairstream.server.storage.sqlite import MIGRATIONS, open_sqlite
+from stairstream.server.storage.values import Batch, Key, KeyLimits, Reservation, Spent, Used
 
 LIMITS = KeyLimits(requests_per_minute=60, tokens_per_minute=1000, concurrent_runs=2, budget=5, period="month")
 USED = Used(prompt_tokens=10, completion_tokens=5, cost=0.1)
@@ -154,9 +154,9 @@ def test_database_that_fails_says_so(tmp_path: Path) -> None:
 SPENDER = """
 import asyncio, sys
 from pathlib import Path
-from stairstream.server.access.gate import Used
+from stairstream.server.storage.values import Used
 from stairstream.server.storage.sqlite import open_sqlite
-from stairstream.server.storage.base import Batch, Reservation, Spent
+from stairstream.server.storage.values import Batch, Reservation, Spent
 
 async def main(file, name):
     made = 0

@@ -12,10 +12,11 @@ from stairstream.config.schema import Config
 from stairstream.core.events import Event
 from stairstream.core.graph import Graph
 from stairstream.engine.run import Run
-from stairstream.server.access.gate import Caller, Gate, Grant, Used
+from stairstream.server.access.gate import Caller, Gate, Grant
 from stairstream.server.asking.asking import Asking
 from stairstream.server.history.archive import Archive
 from stairstream.server.runs.event_json import TextOf
+from stairstream.server.storage.values import Used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import assert_never
 
-from stairstream.server.access.gate import Used, Wanted
-from stairstream.server.access.keys import Key, Period
+from stairstream.server.access.gate import Wanted
 from stairstream.server.beside import working_beside
 from stairstream.server.errors import ApiError
-from stairstream.server.storage.base import LOST_AFTER_S, Batch, PastRun, Reservation, Spent, Storage, StorageFailed
+from stairstream.server.storage.contract import LOST_AFTER_S, Storage, StorageFailed
+from stairstream.server.storage.values import Batch, Key, PastRun, Period, Reservation, Spent, Used
 
 FLUSH_S = 0.2
 """How long what was used may wait for more of it, to be written together."""

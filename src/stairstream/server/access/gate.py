@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stairstream.server.access.limits import Places
+from stairstream.server.storage.values import Used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,15 +23,6 @@ class Wanted:
 
     pipeline: str
     tokens: int
-    cost: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Used:
-    """What it did use."""
-
-    prompt_tokens: int
-    completion_tokens: int
     cost: float | None
 
 

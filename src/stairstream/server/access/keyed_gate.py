@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from stairstream.server.access.budgets import Account, Ledger
-from stairstream.server.access.gate import Caller, Grant, Used, Wanted
-from stairstream.server.access.keys import KeyLimits, KeyRing
+from stairstream.server.access.gate import Caller, Grant, Wanted
+from stairstream.server.access.keys import KeyRing
 from stairstream.server.access.limits import BUSY_RETRY_S, PerMinute, Places
 from stairstream.server.errors import ApiError
+from stairstream.server.storage.values import KeyLimits, Used
 
 NO_KEY = "no API key was given; send one as the header Authorization: Bearer sk-stair-..., or x-api-key"
 WRONG_KEY = "the API key is unknown or has been revoked"

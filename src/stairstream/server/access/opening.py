@@ -14,7 +14,7 @@ from stairstream.server.access.keys import KeyRing
 from stairstream.server.access.limits import Places
 from stairstream.server.beside import working_beside
 from stairstream.server.history.archive import Archive
-from stairstream.server.storage.base import Storage, StorageFailed
+from stairstream.server.storage.contract import Storage, StorageFailed
 from stairstream.server.storage.sqlite import open_sqlite
 
 FOLLOW_S = 1.0

@@ -13,7 +13,7 @@ from stairstream.server.history.wire import Forgotten, PastRunLine, PastRunList,
 from stairstream.server.http.exchange import JSON, Exchange, Handler
 from stairstream.server.http.routes import route
 from stairstream.server.service import Service
-from stairstream.server.storage.base import PastLine, PastRun
+from stairstream.server.storage.values import PastLine, PastRun
 
 JSONL = "application/x-ndjson"
 

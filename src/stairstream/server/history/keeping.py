@@ -10,7 +10,7 @@ from stairstream.server.history.archive import Archive
 from stairstream.server.runs.answer import make_result
 from stairstream.server.runs.event_json import encode_event_line
 from stairstream.server.service import Finished, Observer, used_of
-from stairstream.server.storage.base import PastRun
+from stairstream.server.storage.values import PastRun
 
 QUESTION_LENGTH = 200
 """So much of its question stands for a run in a list."""

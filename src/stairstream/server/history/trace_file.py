@@ -27,7 +27,7 @@ from stairstream.core.events import (
 )
 from stairstream.server.history.wire import TraceOut
 from stairstream.server.runs.event_json import decode_event_json
-from stairstream.server.storage.base import PastRun
+from stairstream.server.storage.values import PastRun
 
 Json = dict[str, Any]
 _PROCESS = 1

@@ -9,7 +9,7 @@ from stairstream.server.access.gate import Caller
 from stairstream.server.asking.turns import read_turns
 from stairstream.server.errors import ApiError, bad
 from stairstream.server.service import Service
-from stairstream.server.storage.base import PastRun
+from stairstream.server.storage.values import PastRun
 from stairstream.server.wire.conversation import ChatMessage
 
 _NAME = "previous_response_id"

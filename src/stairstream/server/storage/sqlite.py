@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stairstream.core.errors import ConfigError
-from stairstream.server.access.keys import Key, KeyLimits
-from stairstream.server.storage.base import (
-    LOST_AFTER_S,
+from stairstream.server.storage.contract import LOST_AFTER_S, StorageFailed
+from stairstream.server.storage.past import PAST_TABLES, add_past, find_past, forget_past, list_past, prune_past
+from stairstream.server.storage.values import (
     Batch,
+    Key,
+    KeyLimits,
     KeyUsage,
     PastLine,
     PastPlace,
     PastRun,
     Reservation,
     Spent,
-    StorageFailed,
 )
-from stairstream.server.storage.past import PAST_TABLES, add_past, find_past, forget_past, list_past, prune_past
 
 T = TypeVar("T")
 

@@ -1,19 +1,43 @@
-"""What the server keeps, behind one seam: keys, what they used, what runs under way may still use, and past runs.
-
-Everything that is written goes through one method, in batches, so that no request waits for more than one commit.
-"""
+"""What the server keeps: keys, what they used, what runs under way may still use, and past runs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal
 
-from stairstream.core.errors import StairstreamError
-from stairstream.server.access.gate import Used
-from stairstream.server.access.keys import Key
+Period = Literal["total", "month", "day"]
+"""What a budget is for: all time, or a calendar month or day (UTC)."""
 
 
-class StorageFailed(StairstreamError):
-    """The database can't be read or written: which, and why."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLimits:
+    """What a key may use; None: as much as it likes. `budget` is money, in the currency of the models' prices."""
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    concurrent_runs: int | None = None
+    budget: float | None = None
+    period: Period = "total"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What is kept of a key. Times are in seconds since 1970."""
+
+    id: str
+    name: str
+    digest: bytes = field(repr=False)
+    created_at_s: float
+    revoked_at_s: float | None = None
+    limits: KeyLimits = field(default_factory=KeyLimits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """What a run did use, all its agents together."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,46 +125,3 @@ class KeyUsage:
     prompt_tokens: int
     completion_tokens: int
     cost: float
-
-
-class Storage(Protocol):
-    """A database. Every method raises StorageFailed. Several processes may use one at once."""
-
-    async def add_key(self, key: Key) -> None:
-        """Keep a new key."""
-
-    async def revoke_key(self, key_id: str, at_s: float) -> bool:
-        """Mark a key as not to be used any more; False if there is none of that id that could be."""
-
-    async def keys(self) -> list[Key]:
-        """All keys, oldest first."""
-
-    async def has_changed(self) -> bool:
-        """Whether somebody else has written since this was last asked."""
-
-    async def commit(self, batch: Batch) -> list[float | None]:
-        """Write all of it or nothing. For each reservation: None if it was made, else the money that is left.
-
-        Reservations of a holder that has written nothing for LOST_AFTER_S are given up: its process has died.
-        """
-
-    async def usage(self) -> list[KeyUsage]:
-        """Everything that was used, by key, day and pipeline."""
-
-    async def past_runs(
-        self, key_id: str | None, *, pipeline: str | None, behind: PastPlace | None, most: int
-    ) -> list[PastLine]:
-        """The runs of that key (None: of no key), the newest first; only those of one pipeline, if it is given."""
-
-    async def past_run(self, key_id: str | None, run_id: str) -> PastRun | None:
-        """A run of that key, whole; None if there is none."""
-
-    async def forget_runs(self, key_id: str | None, run_id: str | None) -> int:
-        """Delete a run of that key, or all of its runs; returns how many there were."""
-
-    async def prune_runs(self, before_s: float, most_bytes: int) -> int:
-        """Delete runs of all keys that began before then, and the oldest beyond that size; returns how many."""
-
-
-LOST_AFTER_S = 60.0
-"""Several signs of life of a process that holds reservations."""
