@@ -16,11 +16,11 @@ from stairstream.server.access.gate import Caller, Grant, OpenGate, Wanted
 from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
 from stairstream.server.http.exchange import Receive, Scope, Send
-from stairstream.server.runs.event_json import decode_event_json
 from stairstream.server.runs.handlers import make_run_routes
 from stairstream.server.runs.live import LiveRuns
 from stairstream.server.serve import open_pipelines
 from stairstream.server.service import Service
+from stairstream.server.wire.events import decode_event_json
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, Client, Got
 

@@ -15,8 +15,8 @@ from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller, Gate, Grant
 from stairstream.server.asking.asking import Asking
 from stairstream.server.history.archive import Archive
-from stairstream.server.runs.event_json import TextOf
 from stairstream.server.storage.values import Used
+from stairstream.server.wire.events import TextOf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ pytest.importorskip("starlette")
 from stairstream.core.events import RunEnded, RunStarted, Wrote
 from stairstream.server.beside import working_beside
 from stairstream.server.history.archive import PRUNE_RUNS, PRUNE_S
-from stairstream.server.runs.event_json import decode_event_json
+from stairstream.server.wire.events import decode_event_json
 from stairstream.sim.clock import run
 from tests.server import driving
 from tests.server.driving import ASK

@@ -11,8 +11,8 @@ from stairstream.server.chat.showing import FirstProposal
 from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.http.sse_out import DONE
 from stairstream.server.runs.answer import make_finish_reason, make_result, make_usage
-from stairstream.server.runs.event_json import encode_event_json
 from stairstream.server.wire.answer import ChatCompletionChunk, FunctionDelta, ToolCallDelta
+from stairstream.server.wire.events import encode_event_json
 
 encode = msgspec.json.Encoder().encode
 _CHOICE = b'[{"index":0,"delta":{'
@@ -61,7 +61,7 @@ class ChunkStream:
         if self._tells_events:
             if isinstance(event, Wrote | Thought) and not self._has_begun:
                 parts += (self._begin(), b'"content":""', _TAIL)
-            told = b',"stairstream":{"event":%s}' % encode_event_json(event, self._run)
+            told = b',"stairstream":{"event":%s}' % encode_event_json(event, self._run.text)
             parts.append(self._chunk(b"[]", told))
         if self._proposal is not None and (words := self._proposal.tell(event)):
             parts += (self._begin(), b'"reasoning_content":', encode(words), _TAIL)

@@ -8,9 +8,9 @@ import msgspec
 from stairstream.core.messages import Conversation, as_dicts
 from stairstream.server.history.archive import Archive
 from stairstream.server.runs.answer import make_result
-from stairstream.server.runs.event_json import encode_event_line
 from stairstream.server.service import Finished, Observer, used_of
 from stairstream.server.storage.values import PastRun
+from stairstream.server.wire.events import encode_event_line
 
 QUESTION_LENGTH = 200
 """So much of its question stands for a run in a list."""

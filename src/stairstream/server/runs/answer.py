@@ -10,8 +10,8 @@ from stairstream.core.session import Usage
 from stairstream.engine.run import Run
 from stairstream.server.asking.asking import Asking
 from stairstream.server.chat.showing import FirstProposal
-from stairstream.server.runs.event_json import encode_event_json
 from stairstream.server.wire.answer import ChatCompletion, Choice, FinishReason, FunctionOut, MessageOut, ToolCallOut
+from stairstream.server.wire.events import encode_event_json
 from stairstream.server.wire.outcome import (
     AgentOut,
     AgentUsage,
@@ -97,7 +97,9 @@ def _make_agent_usage(usage: Usage) -> AgentUsage:
 def make_completion(asking: Asking, run: Run, created: int) -> ChatCompletion:
     """The whole answer of a run that has ended."""
     answer = asking.answer_of(run)
-    events = [msgspec.Raw(encode_event_json(event, run)) for event in run.past] if asking.show == "events" else UNSET
+    events = (
+        [msgspec.Raw(encode_event_json(event, run.text)) for event in run.past] if asking.show == "events" else UNSET
+    )
     choice = Choice(
         index=0, message=_make_message(asking, run), finish_reason=make_finish_reason(answer.summary.reason, asking)
     )

@@ -17,10 +17,10 @@ from stairstream.server.http.leaving import leave_with_client
 from stairstream.server.http.routes import route
 from stairstream.server.http.sse_out import SseOut
 from stairstream.server.runs.answer import make_result, make_usage
-from stairstream.server.runs.event_json import encode_event_json
 from stairstream.server.runs.headers import make_headers
 from stairstream.server.runs.live import LiveRun, LiveRuns
 from stairstream.server.service import Service
+from stairstream.server.wire.events import encode_event_json
 from stairstream.server.wire.listings import RunOut
 
 LAST_ID = "last-event-id"
@@ -108,7 +108,9 @@ async def _send_events(out: SseOut, run: Run, position: int) -> None:
 
 def _encode(batch: Sequence[Event], run: Run, position: int) -> bytes:
     numbered = enumerate(batch, position)
-    return b"".join(b"id: %d\ndata: %s\n\n" % (number, encode_event_json(event, run)) for number, event in numbered)
+    return b"".join(
+        b"id: %d\ndata: %s\n\n" % (number, encode_event_json(event, run.text)) for number, event in numbered
+    )
 
 
 def _read_last_id(exchange: Exchange, run: Run) -> int:
