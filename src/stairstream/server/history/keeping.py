@@ -7,7 +7,7 @@ import msgspec
 
 from stairstream.core.messages import Conversation, as_dicts
 from stairstream.server.history.archive import Archive
-from stairstream.server.runs.answer import make_result
+from stairstream.server.runs.outcome import make_result
 from stairstream.server.service import Finished, Observer, used_of
 from stairstream.server.storage.values import PastRun
 from stairstream.server.wire.events import encode_event_line

@@ -10,10 +10,10 @@ from stairstream.core.events import Called, Event, StepEnded, Wrote, calls_of
 from stairstream.core.messages import ToolCall
 from stairstream.engine.run import Run
 from stairstream.server.asking.asking import Asking
-from stairstream.server.chat.showing import FirstProposal
 from stairstream.server.errors import ApiError
 from stairstream.server.messages import wire
-from stairstream.server.runs.answer import make_result, make_usage
+from stairstream.server.runs.outcome import make_result, make_usage
+from stairstream.server.runs.showing import FirstProposal
 
 _decode_input = msgspec.json.Decoder(dict[str, Any]).decode
 

@@ -8,12 +8,12 @@ import msgspec
 from stairstream.core.events import BROKEN_OFF, Called, Event, RunEnded, Wrote, calls_of
 from stairstream.engine.run import Run
 from stairstream.server.asking.asking import Asking
-from stairstream.server.chat.showing import FirstProposal
 from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.messages import wire
 from stairstream.server.messages.answer import make_message_usage, make_stop, message_id
 from stairstream.server.messages.errors import make_error
-from stairstream.server.runs.answer import make_result
+from stairstream.server.runs.outcome import make_result
+from stairstream.server.runs.showing import FirstProposal
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _encode = msgspec.json.Encoder().encode

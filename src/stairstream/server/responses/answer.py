@@ -4,11 +4,11 @@ from stairstream.api import Answer
 from stairstream.core.events import Called, RunEnd, Wrote, calls_of
 from stairstream.core.messages import ToolCall
 from stairstream.engine.run import Run
-from stairstream.server.chat.showing import FirstProposal
 from stairstream.server.errors import ApiError
 from stairstream.server.responses import wire
 from stairstream.server.responses.request import ResponseAsked
-from stairstream.server.runs.answer import make_result, make_usage
+from stairstream.server.runs.outcome import make_result, make_usage
+from stairstream.server.runs.showing import FirstProposal
 
 
 def make_response(asked: ResponseAsked, run: Run, created: int, error: ApiError | None = None) -> wire.ResponseOut:

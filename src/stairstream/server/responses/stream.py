@@ -6,7 +6,6 @@ import msgspec
 
 from stairstream.core.events import BROKEN_OFF, Called, Event, RunEnded, Wrote
 from stairstream.engine.run import Run
-from stairstream.server.chat.showing import FirstProposal
 from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.responses import wire
 from stairstream.server.responses.answer import (
@@ -17,6 +16,7 @@ from stairstream.server.responses.answer import (
     reasoning_id,
 )
 from stairstream.server.responses.request import ResponseAsked
+from stairstream.server.runs.showing import FirstProposal
 
 _encode = msgspec.json.Encoder().encode
 _DELTA = (

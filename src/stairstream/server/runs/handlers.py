@@ -16,9 +16,9 @@ from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
 from stairstream.server.http.routes import route
 from stairstream.server.http.sse_out import SseOut
-from stairstream.server.runs.answer import make_result, make_usage
 from stairstream.server.runs.headers import make_headers
 from stairstream.server.runs.live import LiveRun, LiveRuns
+from stairstream.server.runs.outcome import make_result, make_usage
 from stairstream.server.service import Service
 from stairstream.server.wire.events import encode_event_json
 from stairstream.server.wire.listings import RunOut
