@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from stairstream.server.chat import wire as chat_wire
 from stairstream.server.history import wire as history_wire
 from stairstream.server.messages import wire as messages_wire
 from stairstream.server.openapi import OPERATIONS
 from stairstream.server.responses import wire as responses_wire
-from stairstream.server.wire import answer, conversation, listings, options, outcome, request
+from stairstream.server.wire import conversation, formats, listings, options, outcome
 
 SHAPES = (
-    *(answer, conversation, listings, options, outcome, request),
-    *(history_wire, messages_wire, responses_wire),
+    *(conversation, formats, listings, options, outcome),
+    *(chat_wire, history_wire, messages_wire, responses_wire),
 )
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "api.md").read_text()

@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
+from stairstream.server.chat.wire import ChatCompletion, ChatCompletionChunk, EventChunk
 from stairstream.server.observing.health import make_health_routes
 from stairstream.server.openapi import OPERATIONS
 from stairstream.server.runs.handlers import make_run_routes
 from stairstream.server.runs.live import LiveRuns
-from stairstream.server.wire.answer import ChatCompletion, ChatCompletionChunk, EventChunk
 from stairstream.sim.clock import run
 from tests.server.driving import client_of
 from tests.server.test_chat import CONFIG, chat

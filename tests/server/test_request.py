@@ -14,12 +14,12 @@ from stairstream.core.messages import question
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.server.asking.request import read_chat
 from stairstream.server.asking.wanted import most_wanted
+from stairstream.server.chat.wire import ChatRequest
 from stairstream.server.errors import ApiError
 from stairstream.server.runs.headers import list_names, quote_name
 from stairstream.server.service import Service
 from stairstream.server.wire.listings import ErrorBody
 from stairstream.server.wire.options import StairstreamOptions
-from stairstream.server.wire.request import ChatRequest
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, client_of
 

@@ -10,6 +10,7 @@ from starlette.routing import Route
 import stairstream
 from stairstream.config.policies import NAMES
 from stairstream.server.access.gate import OpenGate
+from stairstream.server.chat.wire import ChatCompletion, ChatCompletionChunk, ChatRequest, EventChunk
 from stairstream.server.history import wire as history
 from stairstream.server.history.handlers import JSONL
 from stairstream.server.history.reading import LISTED, MOST_LISTED, Format
@@ -17,9 +18,7 @@ from stairstream.server.http.exchange import JSON, Exchange, Handler
 from stairstream.server.messages import wire as messages
 from stairstream.server.responses import wire as responses
 from stairstream.server.service import Service
-from stairstream.server.wire.answer import ChatCompletion, ChatCompletionChunk, EventChunk
 from stairstream.server.wire.listings import ErrorBody, ModelList, ModelOut, RunEvent, RunOut, Status
-from stairstream.server.wire.request import ChatRequest
 
 Json = dict[str, Any]
 _REF = "#/components/schemas/{name}"

@@ -19,11 +19,12 @@ from stairstream.server.asking.fusion import FUSION, fuse
 from stairstream.server.asking.single import SINGLE, single_of
 from stairstream.server.asking.takes import check_takes
 from stairstream.server.asking.turns import read_turns
+from stairstream.server.chat.wire import ChatRequest
 from stairstream.server.errors import ApiError, bad
 from stairstream.server.http.bodies import Fields, Shape
 from stairstream.server.service import Service
+from stairstream.server.wire.formats import TextFormat
 from stairstream.server.wire.options import Plugin, PolicyNumbers, StairstreamOptions
-from stairstream.server.wire.request import ChatRequest, TextFormat
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _CHAT = Shape(ChatRequest, passed=("stairstream", "tools", "tool_choice", "response_format"))

@@ -6,9 +6,9 @@ from msgspec import UNSET
 from stairstream.core.events import RunEnd, calls_of
 from stairstream.engine.run import Run
 from stairstream.server.asking.asking import Asking
+from stairstream.server.chat.wire import ChatCompletion, Choice, FinishReason, FunctionOut, MessageOut, ToolCallOut
 from stairstream.server.runs.outcome import make_result, make_usage
 from stairstream.server.runs.showing import FirstProposal
-from stairstream.server.wire.answer import ChatCompletion, Choice, FinishReason, FunctionOut, MessageOut, ToolCallOut
 from stairstream.server.wire.events import encode_event_json
 
 

@@ -8,11 +8,11 @@ from stairstream.server.asking.asking import Asking
 from stairstream.server.asking.request import read_chat
 from stairstream.server.chat.answer import make_completion
 from stairstream.server.chat.stream import ChunkStream
+from stairstream.server.chat.wire import ChatCompletion
 from stairstream.server.http.exchange import Handler
 from stairstream.server.http.sse_out import COMMENT
 from stairstream.server.runs.answering import answer_by_run
 from stairstream.server.service import Service
-from stairstream.server.wire.answer import ChatCompletion
 
 
 def complete_chats(service: Service) -> Handler:

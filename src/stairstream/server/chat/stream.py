@@ -8,11 +8,11 @@ from stairstream.core.events import BROKEN_OFF, Called, Event, RunEnded, Thought
 from stairstream.engine.run import Run
 from stairstream.server.asking.asking import Asking
 from stairstream.server.chat.answer import make_finish_reason
+from stairstream.server.chat.wire import ChatCompletionChunk, FunctionDelta, ToolCallDelta
 from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.http.sse_out import DONE
 from stairstream.server.runs.outcome import make_result, make_usage
 from stairstream.server.runs.showing import FirstProposal
-from stairstream.server.wire.answer import ChatCompletionChunk, FunctionDelta, ToolCallDelta
 from stairstream.server.wire.events import encode_event_json
 
 encode = msgspec.json.Encoder().encode

@@ -17,7 +17,7 @@ from stairstream.server.responses import wire
 from stairstream.server.responses.earlier import read_earlier
 from stairstream.server.responses.items import read_input
 from stairstream.server.service import Service
-from stairstream.server.wire.request import JsonObjectFormat
+from stairstream.server.wire.formats import JsonObjectFormat
 
 _OF_OUTPUT = (
     "input[].id",
