@@ -18,8 +18,11 @@ from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
 from stairstream.server.http.exchange import AsgiMessage
+from stairstream.server.runs.answering import Service
+from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.finished import Observer
+from stairstream.server.runs.live import LiveRuns
 from stairstream.server.serve import open_pipelines
-from stairstream.server.service import BriefRuns, Observer, Service
 
 ASK: list[dict[str, object]] = [{"role": "user", "content": "Why is the sky blue?"}]
 
@@ -132,14 +135,13 @@ async def client_of(
     async with open_pipelines(chosen) as (pipelines, opened):
         backends = {**opened, **(places or {})}
         pipelines = {name: Pipeline(one.settings, one.graph, backends, chosen) for name, one in pipelines.items()}
-        yield Client(
-            Service(
-                config=chosen,
-                pipelines=pipelines,
-                backends=backends,
-                gate=OpenGate(Places(100)),
-                runs=BriefRuns(observers),
-                wall_clock=lambda: 1000.5,
-                **more,
+        live = LiveRuns(observers)
+        async with live.serve():
+            yield Client(
+                Service(
+                    catalog=Catalog(config=chosen, pipelines=pipelines, backends=backends, **more),
+                    gate=OpenGate(Places(100)),
+                    runs=live,
+                    wall_clock=lambda: 1000.5,
+                )
             )
-        )

@@ -10,7 +10,7 @@ import pytest
 from stairstream.server.access.gate import Caller, OpenGate
 from stairstream.server.access.limits import Places
 from stairstream.server.errors import ApiError
-from stairstream.server.service import Finished
+from stairstream.server.runs.finished import Finished
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, Client, Got, client_of
 from tests.server.test_chat import CONFIG, TEXT

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stairstream.server.access.budgets import FLUSH_S, Ledger, first_day
-from stairstream.server.access.gate import Caller, OpenGate, Wanted
+from stairstream.server.access.gate import Caller, OpenGate, Reservation
 from stairstream.server.access.keyed_gate import KeyedGate
 from stairstream.server.access.keys import KeyRing, make_key
 from stairstream.server.access.limits import Places
@@ -21,7 +21,7 @@ from stairstream.server.storage.values import Batch, Key, KeyLimits, Used
 from stairstream.sim.clock import run
 from tests.server.inline import Inline
 
-WANTED = Wanted(pipeline="mix", tokens=100, cost=0.5)
+WANTED = Reservation(pipeline="mix", tokens=100, cost=0.5)
 USED = Used(prompt_tokens=10, completion_tokens=20, cost=0.25)
 NOON = 1_795_521_600.0  # 2026-11-24 12:00 UTC
 
@@ -59,7 +59,7 @@ async def gated(folder: Path, limits: KeyLimits | None = None, most_runs: int = 
             )
 
 
-async def refused(one: Set, wanted: Wanted = WANTED) -> ApiError:
+async def refused(one: Set, wanted: Reservation = WANTED) -> ApiError:
     with pytest.raises(ApiError) as caught:
         async with one.gate.admit(one.caller, wanted):
             pass
@@ -183,7 +183,7 @@ async def test_budget_is_reserved_while_a_run_lasts_and_settled_after(tmp_path: 
 @in_virtual_time
 async def test_budget_can_not_be_kept_where_a_price_is_missing(tmp_path: Path) -> None:
     async with gated(tmp_path, KeyLimits(budget=1.0)) as one:
-        error = await refused(one, Wanted(pipeline="mix", tokens=1, cost=None))
+        error = await refused(one, Reservation(pipeline="mix", tokens=1, cost=None))
         assert (error.status, error.code) == (402, "no_price")
         assert "'mix'" in error.message
 

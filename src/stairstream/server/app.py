@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, Router
 
-from stairstream.server.chat.handler import complete_chats
+from stairstream.server.chat.handler import make_chat_routes
 from stairstream.server.errors import ApiError
+from stairstream.server.history.archive import Archive
 from stairstream.server.history.handlers import make_history_routes
 from stairstream.server.http.exchange import AsgiApp, Exchange, Receive, Scope, Send
 from stairstream.server.http.routes import route as route
@@ -15,19 +16,19 @@ from stairstream.server.models import list_models, show_model
 from stairstream.server.openapi import make_document, show_document
 from stairstream.server.page import load_page, show_page
 from stairstream.server.responses.handler import make_response_routes
-from stairstream.server.service import Service
+from stairstream.server.runs.answering import Service
 
 
-def make_app(service: Service, *, more_routes: Sequence[BaseRoute] = ()) -> AsgiApp:
-    """The API of a service; `more_routes` are made by `route`."""
+def make_app(service: Service, *, archive: Archive | None = None, more_routes: Sequence[BaseRoute] = ()) -> AsgiApp:
+    """The API of a service; `archive` is None where no history is kept, `more_routes` are made by `route`."""
     page = show_page(load_page())
     routes = [
-        route("POST", "/v1/chat/completions", complete_chats(service)),
-        *make_response_routes(service),
+        *make_chat_routes(service),
+        *make_response_routes(service, archive),
         *make_message_routes(service),
-        route("GET", "/v1/models", list_models(service)),
+        route("GET", "/v1/models", list_models(service, has_history=archive is not None)),
         route("GET", "/v1/models/{model:path}", show_model(service)),
-        *make_history_routes(service),
+        *make_history_routes(service.gate, archive),
         route("GET", "/", page),
         route("GET", "/page/{file}", page),
         *more_routes,

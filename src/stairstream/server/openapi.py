@@ -17,7 +17,7 @@ from stairstream.server.history.reading import LISTED, MOST_LISTED, Format
 from stairstream.server.http.exchange import JSON, Exchange, Handler
 from stairstream.server.messages import wire as messages
 from stairstream.server.responses import wire as responses
-from stairstream.server.service import Service
+from stairstream.server.runs.answering import Service
 from stairstream.server.wire.listings import ErrorBody, ModelList, ModelOut, RunEvent, RunOut, Status
 
 Json = dict[str, Any]
@@ -325,9 +325,9 @@ def _tighten(schemas: Json, service: Service) -> None:
     policy["anyOf"] = [{"enum": list(NAMES)} if kind.get("type") == "string" else kind for kind in policy["anyOf"]]
     for kind in options["properties"]["keep_s"]["anyOf"]:
         if kind.get("type") == "number":
-            kind["maximum"] = service.limits.keep_s
+            kind["maximum"] = service.catalog.limits.keep_s
     for name in ("ChatRequest", "MessagesRequest", "MessagesQuestion"):
-        schemas[name]["properties"]["messages"]["maxItems"] = service.limits.messages
+        schemas[name]["properties"]["messages"]["maxItems"] = service.catalog.limits.messages
     for kind in schemas["ResponsesRequest"]["properties"]["input"]["anyOf"]:
         if kind.get("type") == "array":
-            kind["maxItems"] = service.limits.messages
+            kind["maxItems"] = service.catalog.limits.messages

@@ -35,9 +35,11 @@ from stairstream.server.observing.logs import log_request, log_runs, logging_to
 from stairstream.server.observing.metrics import Metrics, make_metrics_route
 from stairstream.server.observing.reaching import find_unreachable
 from stairstream.server.observing.traces import Parented, open_tracer, trace_runs
+from stairstream.server.runs.answering import Service
+from stairstream.server.runs.catalog import ApiLimits, Catalog
+from stairstream.server.runs.finished import Observer
 from stairstream.server.runs.handlers import make_run_routes
 from stairstream.server.runs.live import LiveRuns
-from stairstream.server.service import ApiLimits, Observer, Service
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -68,22 +70,17 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
         pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading))
         metrics = Metrics(lambda: places.taken)
         live = LiveRuns(_observers(settings, access, metrics, tracer))
-        service = Service(
-            config=config,
-            pipelines=pipelines,
-            backends=backends,
-            gate=access.gate,
-            runs=live,
-            limits=ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s),
-            archive=access.archive,
-        )
+        limits = ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s)
+        catalog = Catalog(config=config, pipelines=pipelines, backends=backends, limits=limits)
+        service = Service(catalog=catalog, gate=access.gate, runs=live)
         find = (lambda: find_unreachable(pipelines.values())) if settings.ready_reaches_models else find_nothing
         routes = [*make_health_routes(lambda: places.is_closed, find), *make_run_routes(service, live)]
         if settings.metrics_port is None:
             routes.append(make_metrics_route(metrics, access.gate))
         else:
             await stack.enter_async_context(_serving_metrics(settings, metrics, places))
-        app = guard(make_app(service, more_routes=routes), settings, needs_key=access.needs_key)
+        app = make_app(service, archive=access.archive, more_routes=routes)
+        app = guard(app, settings, needs_key=access.needs_key)
         app = Watched(Parented(app) if tracer else app, [metrics.count_request, log_request])
         stack.enter_context(collecting_young())
         await stack.enter_async_context(working_beside(collect_at_rest(places)))

@@ -188,7 +188,7 @@ def test_server_without_history_says_how_to_have_one() -> None:
 
 def test_runs_that_are_too_old_are_forgotten_and_so_are_the_oldest_beyond_the_size(tmp_path: Path) -> None:
     async def go(client: HistoryClient) -> None:
-        archive = client.service.archive
+        archive = client.archive
         assert archive is not None
         made = []
         for day in range(4):
@@ -204,7 +204,7 @@ def test_runs_that_are_too_old_are_forgotten_and_so_are_the_oldest_beyond_the_si
 
 def test_history_stays_within_its_size(tmp_path: Path) -> None:
     async def go(client: HistoryClient) -> None:
-        archive = client.service.archive
+        archive = client.archive
         assert archive is not None
         async with working_beside(archive.tend()):
             for number in range(2 * PRUNE_RUNS):

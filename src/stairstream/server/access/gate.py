@@ -18,8 +18,8 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What a run may use at most, known before it starts; `cost` None where a price is unknown."""
+class Reservation:
+    """The most that a run may use, known before it starts; `cost` None where a price is unknown."""
 
     pipeline: str
     tokens: int
@@ -39,7 +39,7 @@ class Gate(Protocol):
     def identify(self, headers: Mapping[str, str]) -> Caller:
         """Who sent these headers (names in lower case); ApiError 401 for a key that is missing, unknown or revoked."""
 
-    def admit(self, caller: Caller, wanted: Wanted) -> AbstractAsyncContextManager[Grant]:
+    def admit(self, caller: Caller, reservation: Reservation) -> AbstractAsyncContextManager[Grant]:
         """A place for one run; ApiError 429 beyond the key's limits, 402 beyond its budget, 503 when all are taken."""
 
 
@@ -54,7 +54,7 @@ class OpenGate:
         return Caller()
 
     @asynccontextmanager
-    async def admit(self, caller: Caller, wanted: Wanted) -> AsyncIterator[Grant]:
+    async def admit(self, caller: Caller, reservation: Reservation) -> AsyncIterator[Grant]:
         """As in Gate."""
         self._places.take()
         try:

@@ -2,12 +2,12 @@
 
 from stairstream.core.messages import estimate_size
 from stairstream.core.tokens import estimate_tokens
-from stairstream.server.asking.request import choose_pipeline, read_options
 from stairstream.server.http.bodies import Shape
 from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.messages.request import make_tools, read_conversation
 from stairstream.server.messages.wire import MessagesQuestion, TokenCount
-from stairstream.server.service import Service
+from stairstream.server.runs.answering import Service
+from stairstream.server.runs.choosing import choose_pipeline, read_options
 
 _QUESTION = Shape(MessagesQuestion)
 
@@ -18,8 +18,8 @@ def count_message_tokens(service: Service) -> Handler:
     async def count(exchange: Exchange) -> None:
         service.gate.identify(exchange.headers)
         question, fields = _QUESTION.decode(await exchange.read_body())
-        choose_pipeline(question.model, read_options(None, fields), service)
-        tokens = sum(map(estimate_size, read_conversation(question, service)))
+        choose_pipeline(question.model, read_options(None, fields), service.catalog)
+        tokens = sum(map(estimate_size, read_conversation(question, service.catalog)))
         tokens += estimate_tokens((make_tools(question) or b"").decode())
         note = {"x-stairstream-note": "an estimate: the models' own tokenizers are not asked"}
         await exchange.answer_json(TokenCount(input_tokens=tokens), headers=note)

@@ -7,13 +7,13 @@ import msgspec
 
 from stairstream.core.asked import Asked
 from stairstream.core.messages import Conversation
-from stairstream.server.asking.asking import Asking
-from stairstream.server.asking.request import choose_pipeline, make_asking, read_options, refuse_choice
 from stairstream.server.errors import ApiError, bad
 from stairstream.server.http.bodies import Fields, Shape
 from stairstream.server.messages import wire
 from stairstream.server.messages.turns import read_turns
-from stairstream.server.service import Service
+from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.choosing import choose_pipeline, read_options
+from stairstream.server.runs.request import RunRequest, make_request, refuse_choice
 from stairstream.server.wire.options import StairstreamOptions
 
 _REQUEST = Shape(wire.MessagesRequest, passed=("stairstream",))
@@ -25,7 +25,7 @@ _REFUSED: Mapping[str, str] = {
 }
 
 
-def read_message(body: bytes, service: Service) -> Asking:
+def read_message(body: bytes, catalog: Catalog) -> RunRequest:
     """What the body asks for. Raises ApiError, which names the parameter."""
     request, fields = _REQUEST.decode(body)
     for name, problem in _REFUSED.items():
@@ -34,11 +34,11 @@ def read_message(body: bytes, service: Service) -> Asking:
     refuse_choice(isinstance(request.tool_choice, wire.ToolChoiceAny | wire.ToolChoiceTool), request.tools)
     options = _read_options(request, fields)
     try:
-        return make_asking(
-            service,
-            pipeline=choose_pipeline(request.model, options, service),
+        return make_request(
+            catalog,
+            pipeline=choose_pipeline(request.model, options, catalog),
             model=request.model,
-            conversation=read_conversation(request, service),
+            conversation=read_conversation(request, catalog),
             asked=_read_asked(request),
             options=options,
             is_stream=bool(request.stream),
@@ -49,9 +49,9 @@ def read_message(body: bytes, service: Service) -> Asking:
         raise _renamed(exc) from None
 
 
-def read_conversation(question: wire.MessagesQuestion, service: Service) -> Conversation:
+def read_conversation(question: wire.MessagesQuestion, catalog: Catalog) -> Conversation:
     """The conversation of a request; ApiError for one that is longer than this server takes."""
-    most = service.limits.messages
+    most = catalog.limits.messages
     if len(question.messages) > most:
         raise bad("messages", f"{len(question.messages)} of them are more than this server takes ({most})")
     return read_turns(question.messages, question.system)

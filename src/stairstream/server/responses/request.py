@@ -9,14 +9,15 @@ import msgspec
 from stairstream.core.asked import Asked
 from stairstream.core.messages import Conversation
 from stairstream.server.access.gate import Caller
-from stairstream.server.asking.asking import Asking
-from stairstream.server.asking.request import choose_pipeline, make_asking, read_options, refuse_choice
 from stairstream.server.errors import ApiError, bad
+from stairstream.server.history.archive import Archive
 from stairstream.server.http.bodies import Fields, Shape
 from stairstream.server.responses import wire
 from stairstream.server.responses.earlier import read_earlier
 from stairstream.server.responses.items import read_input
-from stairstream.server.service import Service
+from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.choosing import choose_pipeline, read_options
+from stairstream.server.runs.request import RunRequest, make_request, refuse_choice
 from stairstream.server.wire.formats import JsonObjectFormat
 
 _OF_OUTPUT = (
@@ -38,17 +39,17 @@ _REFUSED: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResponseAsked:
+class ResponseRequest:
     """A request that has been read: what is to be run, and the request itself, which its answer repeats."""
 
-    asking: Asking
-    request: wire.ResponsesRequest
+    run: RunRequest
+    given: wire.ResponsesRequest
     tools: msgspec.Raw
     tool_choice: msgspec.Raw
     text: msgspec.Raw
 
 
-async def read_response(body: bytes, service: Service, caller: Caller) -> ResponseAsked:
+async def read_response(body: bytes, catalog: Catalog, caller: Caller, archive: Archive | None) -> ResponseRequest:
     """What the body asks for. Raises ApiError, which names the parameter."""
     request, fields = _REQUEST.decode(body)
     _refuse(request, fields)
@@ -56,13 +57,13 @@ async def read_response(body: bytes, service: Service, caller: Caller) -> Respon
     if options.show == "events":
         raise bad("stairstream.show", "events are shown by POST /v1/runs, and in chat completions")
     notes: list[str] = []
-    earlier = await read_earlier(request.previous_response_id, service, caller)
+    earlier = await read_earlier(request.previous_response_id, caller, archive)
     try:
-        asking = make_asking(
-            service,
-            pipeline=choose_pipeline(request.model, options, service),
+        run = make_request(
+            catalog,
+            pipeline=choose_pipeline(request.model, options, catalog),
             model=request.model,
-            conversation=_read_conversation(request, service, earlier),
+            conversation=_read_conversation(request, catalog, earlier),
             asked=_read_asked(request),
             options=options,
             is_stream=bool(request.stream),
@@ -71,9 +72,9 @@ async def read_response(body: bytes, service: Service, caller: Caller) -> Respon
         )
     except ApiError as exc:
         raise _renamed(exc) from None
-    return ResponseAsked(
-        asking=replace(asking, num_passing=1) if request.instructions else asking,
-        request=request,
+    return ResponseRequest(
+        run=replace(run, num_passing=1) if request.instructions else run,
+        given=request,
         tools=_given(fields, "tools", b"[]"),
         tool_choice=_given(fields, "tool_choice", b'"auto"'),
         text=_given(fields, "text", b'{"format":{"type":"text"}}'),
@@ -97,8 +98,8 @@ def _refuse(request: wire.ResponsesRequest, fields: Fields) -> None:
     refuse_choice(request.tool_choice not in (None, "none", "auto"), request.tools)
 
 
-def _read_conversation(request: wire.ResponsesRequest, service: Service, earlier: Conversation) -> Conversation:
-    most = service.limits.messages
+def _read_conversation(request: wire.ResponsesRequest, catalog: Catalog, earlier: Conversation) -> Conversation:
+    most = catalog.limits.messages
     num_items = len(earlier) + (1 if isinstance(request.input, str) else len(request.input))
     if num_items > most:
         raise bad("input", f"{num_items} items are more than this server takes ({most})")

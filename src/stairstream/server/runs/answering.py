@@ -1,25 +1,28 @@
 """A POST that a run answers, in whatever protocol: who asks what; then the answer as it comes, or whole.
 
-Protocols are translations at this edge: each reads a body as an `Asking`, and puts what came of the run in its own
+Protocols are translations at this edge: each reads a body as a `RunRequest`, and puts what came of the run in its own
 words. How a run is admitted, started, left and counted is here, once.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
 from stairstream.core.events import BROKEN_OFF, Event, RunEnded
 from stairstream.engine.run import Run
-from stairstream.server.access.gate import Caller, Grant
-from stairstream.server.asking.asking import Asking
+from stairstream.server.access.gate import Caller, Gate, Grant
 from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.http.exchange import JSON, Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
-from stairstream.server.http.sse_out import SseOut
+from stairstream.server.http.sse_out import COMMENT, SseOut
+from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.headers import make_headers
-from stairstream.server.service import Service
+from stairstream.server.runs.live import LiveRuns
+from stairstream.server.runs.request import RunRequest
 
 _encode = msgspec.json.Encoder().encode
 
@@ -39,26 +42,33 @@ class Telling(Protocol):
         """The bytes for these events; none before the first word of anybody, so that a failure can be a status."""
 
 
-class Reply(Protocol):
-    """A request that has been read, and how its protocol answers it. `created` is a date, in seconds."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A request that has been read, and how its protocol answers it.
 
-    @property
-    def asking(self) -> Asking:
-        """What is to be run."""
+    `stream` gives the answer as it comes; `whole` that of a run that has ended well, to be encoded as JSON. Both are
+    given the date of the answer, in seconds. `keep_alive` is sent when nothing has been for a while: a comment, or an
+    event that says nothing.
+    """
 
-    @property
-    def keep_alive(self) -> bytes:
-        """What is sent when nothing has been for a while: a comment, or an event that says nothing."""
-
-    def stream(self, run: Run, created: int) -> Telling:
-        """The answer as it comes."""
-
-    def whole(self, run: Run, created: int) -> object:
-        """The answer of a run that has ended well, to be encoded as JSON."""
+    request: RunRequest
+    stream: Callable[[Run, int], Telling]
+    whole: Callable[[Run, int], object]
+    keep_alive: bytes = COMMENT
 
 
-ReadReply = Callable[[bytes, Service, Caller], Awaitable[Reply]]
+ReadReply = Callable[[bytes, Catalog, Caller], Awaitable[Reply]]
 """Reads a body of that caller's; raises ApiError, which names the parameter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """All that protocols share. `wall_clock` is only for the dates in answers."""
+
+    catalog: Catalog
+    gate: Gate
+    runs: LiveRuns
+    wall_clock: Callable[[], float] = time.time
 
 
 def answer_by_run(service: Service, read: ReadReply) -> Handler:
@@ -66,9 +76,9 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
 
     async def answer(exchange: Exchange) -> None:
         caller = service.gate.identify(exchange.headers)
-        reply = await read(await exchange.read_body(), service, caller)
-        admission = service.gate.admit(caller, reply.asking.wanted)
-        give = _stream if reply.asking.is_stream else _give_whole
+        reply = await read(await exchange.read_body(), service.catalog, caller)
+        admission = service.gate.admit(caller, reply.request.reserve())
+        give = _stream if reply.request.is_stream else _give_whole
         await give(service, exchange, reply, caller, admission)
 
     return answer
@@ -84,9 +94,9 @@ async def _stream(
     """The answer as it comes. Until something is there to be sent, a failure is still a status."""
     async with (
         leave_with_client(exchange.receive) as start_beside,
-        service.runs.open(reply.asking, caller, admission) as run,
+        service.runs.open(reply.request, caller, admission) as run,
     ):
-        out = SseOut(exchange, make_headers(reply.asking, run), keep_alive=reply.keep_alive)
+        out = SseOut(exchange, make_headers(reply.request, run), keep_alive=reply.keep_alive)
         start_beside(out.tend())
         telling = reply.stream(run, int(service.wall_clock()))
         async for batch in run.batches():
@@ -105,11 +115,11 @@ async def _give_whole(
     admission: AbstractAsyncContextManager[Grant],
 ) -> None:
     """The answer once it is complete; one that broke off is an error."""
-    async with leave_with_client(exchange.receive), service.runs.open(reply.asking, caller, admission) as run:
+    async with leave_with_client(exchange.receive), service.runs.open(reply.request, caller, admission) as run:
         created = int(service.wall_clock())
         await run.wait_ended()
         end = run.past[-1]
         assert isinstance(end, RunEnded)
         if end.reason in BROKEN_OFF:
             raise error_of_run(run, end)
-        await exchange.answer(200, _encode(reply.whole(run, created)), [JSON, *make_headers(reply.asking, run)])
+        await exchange.answer(200, _encode(reply.whole(run, created)), [JSON, *make_headers(reply.request, run)])

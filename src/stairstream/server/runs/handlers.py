@@ -10,16 +10,16 @@ from starlette.routing import Route
 
 from stairstream.core.events import Event, RunEnded
 from stairstream.engine.run import Run
-from stairstream.server.asking.request import read_chat
+from stairstream.server.chat.request import read_chat
 from stairstream.server.errors import ApiError
 from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
 from stairstream.server.http.routes import route
 from stairstream.server.http.sse_out import SseOut
+from stairstream.server.runs.answering import Service
 from stairstream.server.runs.headers import make_headers
 from stairstream.server.runs.live import LiveRun, LiveRuns
 from stairstream.server.runs.outcome import make_result, make_usage
-from stairstream.server.service import Service
 from stairstream.server.wire.events import encode_event_json
 from stairstream.server.wire.listings import RunOut
 
@@ -41,13 +41,13 @@ def begin_run(service: Service) -> Handler:
 
     async def begin(exchange: Exchange) -> None:
         caller = service.gate.identify(exchange.headers)
-        asking = read_chat(await exchange.read_body(), service)
-        admission = service.gate.admit(caller, asking.wanted)
+        request = read_chat(await exchange.read_body(), service.catalog)
+        admission = service.gate.admit(caller, request.reserve())
         async with (
             leave_with_client(exchange.receive) as start_beside,
-            service.runs.open(asking, caller, admission) as run,
+            service.runs.open(request, caller, admission) as run,
         ):
-            out = SseOut(exchange, make_headers(asking, run))
+            out = SseOut(exchange, make_headers(request, run))
             start_beside(out.tend())
             await _send_events(out, run, 0)
 
@@ -70,7 +70,7 @@ def attach_to_run(service: Service, live: LiveRuns) -> Handler:
                 await exchange.write(b"", is_last=True)
                 return
             async with leave_with_client(exchange.receive) as start_beside:
-                out = SseOut(exchange, make_headers(one.asking, one.run))
+                out = SseOut(exchange, make_headers(one.request, one.run))
                 start_beside(out.tend())
                 await _send_events(out, one.run, start)
 
@@ -126,16 +126,16 @@ def _read_last_id(exchange: Exchange, run: Run) -> int:
 
 
 def _describe(one: LiveRun) -> RunOut:
-    run, asking = one.run, one.asking
+    run, request = one.run, one.request
     events = run.past
-    answer = asking.pipeline.make_answer(run, events)
+    answer = request.pipeline.make_answer(run, events)
     return RunOut(
         id=run.id,
         object="run",
-        model=asking.model,
+        model=request.model,
         status="over" if run.is_over else "running",
         answer=run.answer,
         num_events=len(events),
         usage=make_usage(answer),
-        stairstream=make_result(asking, run.id, answer),
+        stairstream=make_result(request, run.id, answer),
     )

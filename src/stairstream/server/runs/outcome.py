@@ -6,7 +6,7 @@ from msgspec import UNSET, UnsetType
 from stairstream.api import Answer
 from stairstream.core.metrics import AgentSummary
 from stairstream.core.session import Usage
-from stairstream.server.asking.asking import Asking
+from stairstream.server.runs.request import RunRequest
 from stairstream.server.wire.outcome import (
     AgentOut,
     AgentUsage,
@@ -36,14 +36,14 @@ def make_usage(answer: Answer) -> UsageOut:
 
 
 def make_result(
-    asking: Asking, run_id: str, answer: Answer, events: list[msgspec.Raw] | UnsetType = UNSET
+    request: RunRequest, run_id: str, answer: Answer, events: list[msgspec.Raw] | UnsetType = UNSET
 ) -> StairstreamOut:
     """What the run was like."""
     summary = answer.summary
     return StairstreamOut(
         run=run_id,
         pipeline=answer.pipeline.name,
-        policy=asking.policy_name,
+        policy=request.policy_name,
         ended=summary.reason,
         layout=answer.layout,
         first_token_s=_round(summary.first_token_s),
@@ -54,7 +54,7 @@ def make_result(
         cost=answer.cost,
         tokens_saved=answer.tokens_saved,
         degraded=list(summary.degraded),
-        notes=[*asking.notes, *answer.notes],
+        notes=[*request.notes, *answer.notes],
         agents=[_make_agent(one, answer) for one in summary.agents],
         events=events,
     )

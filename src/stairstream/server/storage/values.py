@@ -41,7 +41,7 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
+class BudgetHold:
     """Money that a run may use, kept from others until it has ended; `budget` is for the days from `since` on."""
 
     id: str
@@ -110,7 +110,7 @@ class Batch:
     at_s: float
     spent: Sequence[Spent] = ()
     past: Sequence[Callable[[], PastRun]] = ()
-    reserve: Sequence[Reservation] = ()
+    reserve: Sequence[BudgetHold] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
