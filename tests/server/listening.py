@@ -12,7 +12,6 @@ from stairstream.server.fake.model import FakeCall, FakeModel
 from stairstream.server.fake.server import serve_fake
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.catalog import Catalog
-from stairstream.server.runs.handlers import make_run_routes
 from stairstream.server.runs.live import LiveRuns
 from stairstream.server.serve import bind, make_server, open_pipelines, serving
 
@@ -55,7 +54,7 @@ async def listening_to(*models: FakeModel) -> AsyncIterator[Listening]:
             async with open_pipelines(config) as (pipelines, backends):
                 catalog = Catalog(config=config, pipelines=pipelines, backends=backends)
                 service = Service(catalog=catalog, gate=OpenGate(places), runs=live)
-                app = make_app(service, more_routes=make_run_routes(service, live))
+                app = make_app(service)
                 async with serving(make_server(app, config.server.limits), socket), live.serve():
                     host, port = socket.getsockname()[:2]
                     yield Listening(host=host, port=port, calls=fake.calls, live=live, places=places)

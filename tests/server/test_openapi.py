@@ -8,8 +8,6 @@ import msgspec
 from stairstream.server.chat.wire import ChatCompletion, ChatCompletionChunk, EventChunk
 from stairstream.server.observing.health import make_health_routes
 from stairstream.server.openapi import OPERATIONS
-from stairstream.server.runs.handlers import make_run_routes
-from stairstream.server.runs.live import LiveRuns
 from stairstream.sim.clock import run
 from tests.server.driving import client_of
 from tests.server.test_chat import CONFIG, chat
@@ -18,7 +16,7 @@ from tests.server.test_chat import CONFIG, chat
 def document() -> Any:
     async def go() -> Any:
         async with client_of(CONFIG) as client:
-            client.use_routes([*make_run_routes(client.service, LiveRuns()), *make_health_routes(lambda: False)])
+            client.use_routes(make_health_routes(lambda: False))
             return (await client.get("/openapi.json")).json()
 
     return run(go())
@@ -59,6 +57,9 @@ def test_what_is_not_served_is_not_described() -> None:
         "/v1/messages/count_tokens",
         "/v1/models",
         "/v1/models/{model}",
+        "/v1/runs",
+        "/v1/runs/{run}",
+        "/v1/runs/{run}/events",
         "/v1/history",
         "/v1/history/{run}",
     ]

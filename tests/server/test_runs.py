@@ -18,7 +18,6 @@ from stairstream.server.app import make_app
 from stairstream.server.http.exchange import Receive, Scope, Send
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.catalog import Catalog
-from stairstream.server.runs.handlers import make_run_routes
 from stairstream.server.runs.live import LiveRuns
 from stairstream.server.serve import open_pipelines
 from stairstream.server.wire.events import decode_event_json
@@ -56,7 +55,7 @@ class RunsClient(Client):
         super().__init__(service)
         self.live, self.places = live, places
         self.headers: dict[str, str] = {"x-name": "ann"}
-        app = make_app(service, more_routes=make_run_routes(service, live))
+        app = make_app(service)
 
         async def with_headers(scope: Scope, receive: Receive, send: Send) -> None:
             scope["headers"] += [(name.encode(), value.encode()) for name, value in self.headers.items()]

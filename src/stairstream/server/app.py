@@ -7,6 +7,7 @@ from starlette.routing import BaseRoute, Route, Router
 
 from stairstream.server.chat.handler import make_chat_routes
 from stairstream.server.errors import ApiError
+from stairstream.server.events.handler import make_event_routes
 from stairstream.server.history.archive import Archive
 from stairstream.server.history.handlers import make_history_routes
 from stairstream.server.http.exchange import AsgiApp, Exchange, Receive, Scope, Send
@@ -26,6 +27,7 @@ def make_app(service: Service, *, archive: Archive | None = None, more_routes: S
         *make_chat_routes(service),
         *make_response_routes(service, archive),
         *make_message_routes(service),
+        *make_event_routes(service),
         route("GET", "/v1/models", list_models(service, has_history=archive is not None)),
         route("GET", "/v1/models/{model:path}", show_model(service)),
         *make_history_routes(service.gate, archive),

@@ -38,7 +38,6 @@ from stairstream.server.observing.traces import Parented, open_tracer, trace_run
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.catalog import ApiLimits, Catalog
 from stairstream.server.runs.finished import Observer
-from stairstream.server.runs.handlers import make_run_routes
 from stairstream.server.runs.live import LiveRuns
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
         catalog = Catalog(config=config, pipelines=pipelines, backends=backends, limits=limits)
         service = Service(catalog=catalog, gate=access.gate, runs=live)
         find = (lambda: find_unreachable(pipelines.values())) if settings.ready_reaches_models else find_nothing
-        routes = [*make_health_routes(lambda: places.is_closed, find), *make_run_routes(service, live)]
+        routes = make_health_routes(lambda: places.is_closed, find)
         if settings.metrics_port is None:
             routes.append(make_metrics_route(metrics, access.gate))
         else:

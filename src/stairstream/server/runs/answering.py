@@ -6,7 +6,6 @@ words. How a run is admitted, started, left and counted is here, once.
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +13,7 @@ import msgspec
 
 from stairstream.core.events import BROKEN_OFF, Event, RunEnded
 from stairstream.engine.run import Run
-from stairstream.server.access.gate import Caller, Gate, Grant
+from stairstream.server.access.gate import Caller, Gate
 from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.http.exchange import JSON, Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
@@ -46,14 +45,14 @@ class Telling(Protocol):
 class Reply:
     """A request that has been read, and how its protocol answers it.
 
-    `stream` gives the answer as it comes; `whole` that of a run that has ended well, to be encoded as JSON. Both are
-    given the date of the answer, in seconds. `keep_alive` is sent when nothing has been for a while: a comment, or an
-    event that says nothing.
+    `stream` gives the answer as it comes; `whole` that of a run that has ended well, to be encoded as JSON, None where
+    every answer is a stream. Both are given the date of the answer, in seconds. `keep_alive` is sent when nothing has
+    been for a while: a comment, or an event that says nothing.
     """
 
     request: RunRequest
     stream: Callable[[Run, int], Telling]
-    whole: Callable[[Run, int], object]
+    whole: Callable[[Run, int], object] | None = None
     keep_alive: bytes = COMMENT
 
 
@@ -78,48 +77,37 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
         caller = service.gate.identify(exchange.headers)
         reply = await read(await exchange.read_body(), service.catalog, caller)
         admission = service.gate.admit(caller, reply.request.reserve())
-        give = _stream if reply.request.is_stream else _give_whole
-        await give(service, exchange, reply, caller, admission)
+        async with (
+            leave_with_client(exchange.receive) as start_beside,
+            service.runs.open(reply.request, caller, admission) as run,
+        ):
+            created = int(service.wall_clock())
+            if reply.whole is None or reply.request.is_stream:
+                out = SseOut(exchange, make_headers(reply.request, run), keep_alive=reply.keep_alive)
+                start_beside(out.tend())
+                await tell_run(out, run, reply.stream(run, created))
+            else:
+                await run.wait_ended()
+                _check_ended_well(run)
+                body = _encode(reply.whole(run, created))
+                await exchange.answer(200, body, [JSON, *make_headers(reply.request, run)])
 
     return answer
 
 
-async def _stream(
-    service: Service,
-    exchange: Exchange,
-    reply: Reply,
-    caller: Caller,
-    admission: AbstractAsyncContextManager[Grant],
-) -> None:
-    """The answer as it comes. Until something is there to be sent, a failure is still a status."""
-    async with (
-        leave_with_client(exchange.receive) as start_beside,
-        service.runs.open(reply.request, caller, admission) as run,
-    ):
-        out = SseOut(exchange, make_headers(reply.request, run), keep_alive=reply.keep_alive)
-        start_beside(out.tend())
-        telling = reply.stream(run, int(service.wall_clock()))
-        async for batch in run.batches():
-            told = telling.tell(batch)
-            if telling.error is not None and not out.is_begun:
-                raise telling.error
-            if told:
-                await out.write(told, is_last=telling.is_over)
+async def tell_run(out: SseOut, run: Run, telling: Telling, position: int = 0) -> None:
+    """The events of a run from that number on, to its end. Until something is sent, its failure is an ApiError."""
+    async for batch in run.batches(position):
+        told = telling.tell(batch)
+        if telling.error is not None and not out.is_begun:
+            raise telling.error
+        if told:
+            await out.write(told, is_last=telling.is_over)
 
 
-async def _give_whole(
-    service: Service,
-    exchange: Exchange,
-    reply: Reply,
-    caller: Caller,
-    admission: AbstractAsyncContextManager[Grant],
-) -> None:
-    """The answer once it is complete; one that broke off is an error."""
-    async with leave_with_client(exchange.receive), service.runs.open(reply.request, caller, admission) as run:
-        created = int(service.wall_clock())
-        await run.wait_ended()
-        end = run.past[-1]
-        assert isinstance(end, RunEnded)
-        if end.reason in BROKEN_OFF:
-            raise error_of_run(run, end)
-        await exchange.answer(200, _encode(reply.whole(run, created)), [JSON, *make_headers(reply.request, run)])
+def _check_ended_well(run: Run) -> None:
+    """ApiError for a run that is over and broke off."""
+    end = run.past[-1]
+    assert isinstance(end, RunEnded)
+    if end.reason in BROKEN_OFF:
+        raise error_of_run(run, end)

@@ -10,15 +10,17 @@ from starlette.routing import Route
 
 from stairstream.core.events import Event, RunEnded
 from stairstream.engine.run import Run
+from stairstream.server.access.gate import Caller
 from stairstream.server.chat.request import read_chat
 from stairstream.server.errors import ApiError
 from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
 from stairstream.server.http.routes import route
 from stairstream.server.http.sse_out import SseOut
-from stairstream.server.runs.answering import Service
+from stairstream.server.runs.answering import Reply, Service, answer_by_run, tell_run
+from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.headers import make_headers
-from stairstream.server.runs.live import LiveRun, LiveRuns
+from stairstream.server.runs.live import LiveRun
 from stairstream.server.runs.outcome import make_result, make_usage
 from stairstream.server.wire.events import encode_event_json
 from stairstream.server.wire.listings import RunOut
@@ -26,35 +28,44 @@ from stairstream.server.wire.listings import RunOut
 LAST_ID = "last-event-id"
 
 
-def make_run_routes(service: Service, live: LiveRuns) -> list[Route]:
-    """The routes of runs; `live` is where those of the service live."""
+def make_event_routes(service: Service) -> list[Route]:
+    """The routes of runs and their events."""
     return [
-        route("POST", "/v1/runs", begin_run(service)),
-        route("GET", "/v1/runs/{run}", show_run(service, live)),
-        route("DELETE", "/v1/runs/{run}", cancel_run(service, live)),
-        route("GET", "/v1/runs/{run}/events", attach_to_run(service, live)),
+        route("POST", "/v1/runs", answer_by_run(service, read_reply)),
+        route("GET", "/v1/runs/{run}", show_run(service)),
+        route("DELETE", "/v1/runs/{run}", cancel_run(service)),
+        route("GET", "/v1/runs/{run}/events", attach_to_run(service)),
     ]
 
 
-def begin_run(service: Service) -> Handler:
-    """The handler that starts a run, of the body of a chat completion, and streams its events."""
-
-    async def begin(exchange: Exchange) -> None:
-        caller = service.gate.identify(exchange.headers)
-        request = read_chat(await exchange.read_body(), service.catalog)
-        admission = service.gate.admit(caller, request.reserve())
-        async with (
-            leave_with_client(exchange.receive) as start_beside,
-            service.runs.open(request, caller, admission) as run,
-        ):
-            out = SseOut(exchange, make_headers(request, run))
-            start_beside(out.tend())
-            await _send_events(out, run, 0)
-
-    return begin
+async def read_reply(body: bytes, catalog: Catalog, caller: Caller) -> Reply:
+    """The body of a chat completion; its answer is always a stream, of events."""
+    return Reply(request=read_chat(body, catalog), stream=lambda run, created: EventStream(run))
 
 
-def attach_to_run(service: Service, live: LiveRuns) -> Handler:
+class EventStream:
+    """Every event from a number on, with its number."""
+
+    error: ApiError | None = None
+    """None: that a run failed is an event too."""
+
+    def __init__(self, run: Run, position: int = 0) -> None:
+        self._run = run
+        self._position = position
+        self.is_over = False
+
+    def tell(self, batch: Sequence[Event]) -> bytes:
+        """The bytes for these events."""
+        numbered = enumerate(batch, self._position)
+        self._position += len(batch)
+        self.is_over = isinstance(batch[-1], RunEnded)
+        text = self._run.text
+        return b"".join(
+            b"id: %d\ndata: %s\n\n" % (number, encode_event_json(event, text)) for number, event in numbered
+        )
+
+
+def attach_to_run(service: Service) -> Handler:
     """The handler that streams the events behind the one that the header `last-event-id` names.
 
     204 if there are none and never will be: then a browser does not come back.
@@ -63,7 +74,7 @@ def attach_to_run(service: Service, live: LiveRuns) -> Handler:
     async def attach(exchange: Exchange) -> None:
         caller = service.gate.identify(exchange.headers)
         await exchange.read_body()
-        with live.attach(caller, exchange.path_params["run"]) as one:
+        with service.runs.attach(caller, exchange.path_params["run"]) as one:
             start = _read_last_id(exchange, one.run)
             if one.run.is_over and start == len(one.run.past):
                 await exchange.begin(204, [])
@@ -72,45 +83,31 @@ def attach_to_run(service: Service, live: LiveRuns) -> Handler:
             async with leave_with_client(exchange.receive) as start_beside:
                 out = SseOut(exchange, make_headers(one.request, one.run))
                 start_beside(out.tend())
-                await _send_events(out, one.run, start)
+                await tell_run(out, one.run, EventStream(one.run, start), start)
 
     return attach
 
 
-def show_run(service: Service, live: LiveRuns) -> Handler:
+def show_run(service: Service) -> Handler:
     """The handler that tells how a run stands."""
 
     async def show(exchange: Exchange) -> None:
         caller = service.gate.identify(exchange.headers)
-        await exchange.answer_json(_describe(live.find(caller, exchange.path_params["run"])))
+        await exchange.answer_json(_describe(service.runs.find(caller, exchange.path_params["run"])))
 
     return show
 
 
-def cancel_run(service: Service, live: LiveRuns) -> Handler:
+def cancel_run(service: Service) -> Handler:
     """The handler that ends a run, if it is not over, and tells how it stood."""
 
     async def cancel(exchange: Exchange) -> None:
         caller = service.gate.identify(exchange.headers)
-        one = live.find(caller, exchange.path_params["run"])
-        await live.cancel(one)
+        one = service.runs.find(caller, exchange.path_params["run"])
+        await service.runs.cancel(one)
         await exchange.answer_json(_describe(one))
 
     return cancel
-
-
-async def _send_events(out: SseOut, run: Run, position: int) -> None:
-    """Every event from that number on, to the end of the run."""
-    async for batch in run.batches(position):
-        await out.write(_encode(batch, run, position), is_last=isinstance(batch[-1], RunEnded))
-        position += len(batch)
-
-
-def _encode(batch: Sequence[Event], run: Run, position: int) -> bytes:
-    numbered = enumerate(batch, position)
-    return b"".join(
-        b"id: %d\ndata: %s\n\n" % (number, encode_event_json(event, run.text)) for number, event in numbered
-    )
 
 
 def _read_last_id(exchange: Exchange, run: Run) -> int:
