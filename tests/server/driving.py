@@ -17,7 +17,7 @@ from stairstream.core.sse import SseDecoder
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
-from stairstream.server.http.exchange import AsgiMessage
+from stairstream.server.http.exchange import AsgiApp, AsgiMessage
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.finished import Observer
@@ -71,7 +71,7 @@ class Client:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._app = make_app(service)
+        self._app: AsgiApp = make_app(service)
 
     def use_routes(self, routes: Sequence[BaseRoute]) -> None:
         """Serve these beside the API."""

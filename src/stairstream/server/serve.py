@@ -22,13 +22,14 @@ from stairstream.core.topologies import single
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import Places
 from stairstream.server.access.opening import Access, open_access
-from stairstream.server.app import Api, make_app
+from stairstream.server.app import make_app
 from stairstream.server.beside import working_beside
 from stairstream.server.garbage import collect_at_rest, collecting_young
 from stairstream.server.history.keeping import keep_history
 from stairstream.server.http.connection import make_connection
 from stairstream.server.http.exchange import AsgiApp
 from stairstream.server.http.guards import guard, is_loopback
+from stairstream.server.http.routes import Api
 from stairstream.server.http.watching import Watched
 from stairstream.server.observing.health import find_nothing, make_health_routes
 from stairstream.server.observing.logs import log_request, log_runs, logging_to
@@ -78,8 +79,8 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
             routes.append(make_metrics_route(metrics, access.gate))
         else:
             await stack.enter_async_context(_serving_metrics(settings, metrics, places))
-        app = make_app(service, archive=access.archive, more_routes=routes)
-        app = guard(app, settings, needs_key=access.needs_key)
+        api = make_app(service, archive=access.archive, more_routes=routes)
+        app = guard(api, settings, needs_key=access.needs_key)
         app = Watched(Parented(app) if tracer else app, [metrics.count_request, log_request])
         stack.enter_context(collecting_young())
         await stack.enter_async_context(working_beside(collect_at_rest(places)))

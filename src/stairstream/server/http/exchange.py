@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 
 from stairstream.server.errors import ApiError
-from stairstream.server.messages.errors import make_error
 
 Scope = MutableMapping[str, Any]
 AsgiMessage = MutableMapping[str, Any]
@@ -14,10 +13,10 @@ Receive = Callable[[], Awaitable[AsgiMessage]]
 Send = Callable[[AsgiMessage], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MESSAGES = "/v1/messages"
-"""Where Anthropic's protocol is spoken, errors included, also those of what guards the API."""
-
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
+
+ErrorShape = Callable[[ApiError], object]
+"""An error as a protocol has it, to be encoded as JSON."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -87,10 +86,9 @@ class Exchange:
         more = [(name.encode("latin-1"), text.encode("latin-1")) for name, text in (headers or {}).items()]
         await self.answer(status, _encode(value), [JSON, *more])
 
-    async def answer_error(self, error: ApiError) -> None:
-        """Send an error as the answer, in the shape of the path's protocol."""
-        body = make_error(error) if self.scope["path"].startswith(MESSAGES) else error.body()
-        await self.answer_json(body, error.status, error.headers)
+    async def answer_error(self, error: ApiError, shape: ErrorShape) -> None:
+        """Send an error as the answer."""
+        await self.answer_json(shape(error), error.status, error.headers)
 
 
 Handler = Callable[[Exchange], Awaitable[None]]

@@ -3,10 +3,10 @@
 from starlette.routing import Route
 
 from stairstream.server.access.gate import Caller
-from stairstream.server.http.exchange import MESSAGES
 from stairstream.server.http.routes import route
 from stairstream.server.messages.answer import make_message
 from stairstream.server.messages.count import count_message_tokens
+from stairstream.server.messages.errors import make_error
 from stairstream.server.messages.request import read_message
 from stairstream.server.messages.stream import PING, MessageStream
 from stairstream.server.runs.answering import Reply, Service, answer_by_run
@@ -16,8 +16,8 @@ from stairstream.server.runs.catalog import Catalog
 def make_message_routes(service: Service) -> list[Route]:
     """POST /v1/messages, and what counts beside it."""
     return [
-        route("POST", MESSAGES, answer_by_run(service, read_reply)),
-        route("POST", f"{MESSAGES}/count_tokens", count_message_tokens(service)),
+        route("POST", "/v1/messages", answer_by_run(service, read_reply), make_error),
+        route("POST", "/v1/messages/count_tokens", count_message_tokens(service), make_error),
     ]
 
 
