@@ -11,11 +11,12 @@ StairstreamError
 │   ├── UnknownModel       the endpoint has no such model
 │   ├── RateLimited        429, with `retry_after_s` where it was said
 │   ├── ServerFailed       5xx, or an error as an event of the stream
+│   ├── ContextTooLong     the prompt does not fit into the model's context window
 │   ├── RequestRejected    any other 4xx
 │   ├── MalformedAnswer    HTML, broken JSON, an event that is not a chunk
 │   ├── StreamCut          the stream ended before it said that it had ended
 │   ├── TooSlow            a deadline for the first token, a gap or the run passed
-│   └── ModelUnusable      a model file that is not one, a context that is too small
+│   └── ModelUnusable      a model file that is not one, a context that can't be had
 └── RunFailed              the run ended without an answer, or its answer broke off
 
 The text of an error is one line, fit to be shown; it never holds a key and never enters a prompt.
@@ -79,6 +80,10 @@ class ServerFailed(BackendError):
     is_retryable = True
 
 
+class ContextTooLong(BackendError):
+    """The prompt does not fit into the model's context window."""
+
+
 class RequestRejected(BackendError):
     """A 4xx that no other class names."""
 
@@ -102,7 +107,7 @@ class TooSlow(BackendError):
 
 
 class ModelUnusable(BackendError):
-    """A model file that is not one, or a context that is too small."""
+    """A model file that is not one, or a context that can't be had."""
 
 
 class RunFailed(StairstreamError):
