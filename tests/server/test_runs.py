@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stairstream.config.schema import parse_config
 from stairstream.core.events import Event, RunEnded, RunStarted, Wrote
-from stairstream.server.access.gate import Caller, Grant, OpenGate, Reservation
+from stairstream.server.access.gate import Caller, Grant, OpenGate, Reserve
 from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
 from stairstream.server.http.exchange import Receive, Scope, Send
@@ -44,8 +44,8 @@ class NamesGate:
     def identify(self, headers: Mapping[str, str]) -> Caller:
         return Caller(key_id=headers.get("x-name"))
 
-    def admit(self, caller: Caller, wanted: Reservation) -> AbstractAsyncContextManager[Grant]:
-        return self._open.admit(caller, wanted)
+    def admit(self, caller: Caller, reserve: Reserve) -> AbstractAsyncContextManager[Grant]:
+        return self._open.admit(caller, reserve)
 
 
 class RunsClient(Client):

@@ -4,6 +4,7 @@ StairstreamError
 ├── ConfigError            the configuration or an option is wrong: what, where, what to do
 ├── GraphError             the agents do not make a runnable graph: names the culprit
 ├── RequestError           the question itself cannot be asked (empty, no user message)
+│   └── NotTaken           it asks a model for what that does not take: tools, a format, images
 ├── MissingExtra           an engine that is not installed: the command that installs it
 ├── BackendError           the world's fault: a model's place did not answer as it should
 │   ├── ConnectionFailed   refused, unresolved, reset before the first byte
@@ -37,6 +38,18 @@ class GraphError(StairstreamError):
 
 class RequestError(StairstreamError):
     """The question itself cannot be asked."""
+
+
+class NotTaken(RequestError):
+    """A model does not take what is asked of it: `what` is `tools`, `response_format` or `images`.
+
+    `model` is the one that answers, None where no model of the graph takes it.
+    """
+
+    def __init__(self, text: str, what: str, model: str | None = None) -> None:
+        super().__init__(text)
+        self.what = what
+        self.model = model
 
 
 class MissingExtra(StairstreamError):

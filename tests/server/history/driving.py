@@ -8,7 +8,7 @@ from typing import Any
 from stairstream.config.schema import parse_config
 from stairstream.config.server import ServerConfig
 from stairstream.server.access.budgets import Ledger
-from stairstream.server.access.gate import Caller, Grant, OpenGate, Reservation
+from stairstream.server.access.gate import Caller, Grant, OpenGate, Reserve
 from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
 from stairstream.server.history.archive import Archive
@@ -43,8 +43,8 @@ class NamesGate:
     def identify(self, headers: Mapping[str, str]) -> Caller:
         return Caller(key_id=headers.get("x-name"))
 
-    def admit(self, caller: Caller, wanted: Reservation) -> AbstractAsyncContextManager[Grant]:
-        return self._open.admit(caller, wanted)
+    def admit(self, caller: Caller, reserve: Reserve) -> AbstractAsyncContextManager[Grant]:
+        return self._open.admit(caller, reserve)
 
 
 class HistoryClient(Client):

@@ -1,6 +1,6 @@
 """Who may start a run, and what it may cost: the seam between the API's handlers and keys, limits and budgets."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,6 +26,9 @@ class Reservation:
     cost: float | None
 
 
+Reserve = Callable[[], Reservation]
+
+
 class Grant(Protocol):
     """A place for one run, held while its block is open."""
 
@@ -39,8 +42,11 @@ class Gate(Protocol):
     def identify(self, headers: Mapping[str, str]) -> Caller:
         """Who sent these headers (names in lower case); ApiError 401 for a key that is missing, unknown or revoked."""
 
-    def admit(self, caller: Caller, reservation: Reservation) -> AbstractAsyncContextManager[Grant]:
-        """A place for one run; ApiError 429 beyond the key's limits, 402 beyond its budget, 503 when all are taken."""
+    def admit(self, caller: Caller, reserve: Reserve) -> AbstractAsyncContextManager[Grant]:
+        """A place for one run; ApiError 429 beyond the key's limits, 402 beyond its budget, 503 when all are taken.
+
+        `reserve` says the most that the run may use; only a gate that limits it asks.
+        """
 
 
 class OpenGate:
@@ -54,7 +60,7 @@ class OpenGate:
         return Caller()
 
     @asynccontextmanager
-    async def admit(self, caller: Caller, reservation: Reservation) -> AsyncIterator[Grant]:
+    async def admit(self, caller: Caller, reserve: Reserve) -> AsyncIterator[Grant]:
         """As in Gate."""
         self._places.take()
         try:

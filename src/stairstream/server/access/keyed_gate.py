@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from stairstream.server.access.budgets import Account, Ledger
-from stairstream.server.access.gate import Caller, Grant, Reservation
+from stairstream.server.access.gate import Caller, Grant, Reservation, Reserve
 from stairstream.server.access.keys import KeyRing
 from stairstream.server.access.limits import BUSY_RETRY_S, PerMinute, Places
 from stairstream.server.errors import ApiError
@@ -40,13 +40,13 @@ class KeyedGate:
         return Caller(key_id=key.id, name=key.name)
 
     @asynccontextmanager
-    async def admit(self, caller: Caller, reservation: Reservation) -> AsyncIterator[Grant]:
+    async def admit(self, caller: Caller, reserve: Reserve) -> AsyncIterator[Grant]:
         """As in Gate. A run counts as a request even if its budget then refuses it."""
         key = self._ring.get(caller.key_id or "")
         if key is None:
             raise _unauthorized(WRONG_KEY)
         meters = self._meters.setdefault(key.id, _Meters.of(key.limits))
-        now_s = asyncio.get_running_loop().time()
+        reservation, now_s = reserve(), asyncio.get_running_loop().time()
         _check(key.limits, meters, reservation, now_s)
         self._places.take()
         meters.begin(reservation, now_s)

@@ -29,4 +29,5 @@ async def read_reply(body: bytes, catalog: Catalog, caller: Caller) -> Reply:
         stream=lambda run, created: MessageStream(request, run),
         whole=lambda run, created: make_message(request, run),
         keep_alive=PING,
+        names={"images": "messages", "response_format": "output_config.format"},
     )

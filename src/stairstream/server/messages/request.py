@@ -7,7 +7,7 @@ import msgspec
 
 from stairstream.core.asked import Asked
 from stairstream.core.messages import Conversation
-from stairstream.server.errors import ApiError, bad
+from stairstream.server.errors import bad
 from stairstream.server.http.bodies import Fields, Shape
 from stairstream.server.messages import wire
 from stairstream.server.messages.turns import read_turns
@@ -33,20 +33,17 @@ def read_message(body: bytes, catalog: Catalog) -> RunRequest:
             raise bad(name, problem, "unsupported_parameter")
     refuse_choice(isinstance(request.tool_choice, wire.ToolChoiceAny | wire.ToolChoiceTool), request.tools)
     options = _read_options(request, fields)
-    try:
-        return make_request(
-            catalog,
-            pipeline=choose_pipeline(request.model, options, catalog),
-            model=request.model,
-            conversation=read_conversation(request, catalog),
-            asked=_read_asked(request),
-            options=options,
-            is_stream=bool(request.stream),
-            ignored=(*_REQUEST.list_unknown(body), *_list_ignored(request)),
-            notes=[],
-        )
-    except ApiError as exc:
-        raise _renamed(exc) from None
+    return make_request(
+        catalog,
+        pipeline=choose_pipeline(request.model, options, catalog),
+        model=request.model,
+        conversation=read_conversation(request, catalog),
+        asked=_read_asked(request),
+        options=options,
+        is_stream=bool(request.stream),
+        ignored=(*_REQUEST.list_unknown(body), *_list_ignored(request)),
+        notes=[],
+    )
 
 
 def read_conversation(question: wire.MessagesQuestion, catalog: Catalog) -> Conversation:
@@ -123,14 +120,3 @@ def _read_format(request: wire.MessagesRequest) -> bytes | None:
         return None
     schema = {"name": "answer", "schema": given.schema, "strict": True}
     return _encode({"type": "json_schema", "json_schema": schema})
-
-
-def _renamed(error: ApiError) -> ApiError:
-    """The same error, with the parameter as it is called here."""
-    if error.param == "response_format":
-        error.param = "output_config.format"
-        error.message = error.message.replace("response_format", "output_config.format", 1)
-    elif error.param is not None and error.param.startswith("messages["):
-        # places are counted in the conversation, which is cut otherwise
-        error.param, error.message = "messages", error.message.replace(error.param, "messages", 1)
-    return error

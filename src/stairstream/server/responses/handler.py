@@ -20,7 +20,10 @@ def make_response_routes(service: Service, archive: Archive | None) -> list[Rout
     async def read_reply(body: bytes, catalog: Catalog, caller: Caller) -> Reply:
         request = await read_response(body, catalog, caller, archive)
         return Reply(
-            request=request.run, stream=partial(ResponseStream, request), whole=partial(make_response, request)
+            request=request.run,
+            stream=partial(ResponseStream, request),
+            whole=partial(make_response, request),
+            names={"images": "input", "response_format": "text.format"},
         )
 
     return [route("POST", "/v1/responses", answer_by_run(service, read_reply))]

@@ -9,7 +9,7 @@ import msgspec
 from stairstream.core.asked import Asked
 from stairstream.core.messages import Conversation
 from stairstream.server.access.gate import Caller
-from stairstream.server.errors import ApiError, bad
+from stairstream.server.errors import bad
 from stairstream.server.history.archive import Archive
 from stairstream.server.http.bodies import Fields, Shape
 from stairstream.server.responses import wire
@@ -58,20 +58,17 @@ async def read_response(body: bytes, catalog: Catalog, caller: Caller, archive: 
         raise bad("stairstream.show", "events are shown by POST /v1/runs, and in chat completions")
     notes: list[str] = []
     earlier = await read_earlier(request.previous_response_id, caller, archive)
-    try:
-        run = make_request(
-            catalog,
-            pipeline=choose_pipeline(request.model, options, catalog),
-            model=request.model,
-            conversation=_read_conversation(request, catalog, earlier),
-            asked=_read_asked(request),
-            options=options,
-            is_stream=bool(request.stream),
-            ignored=_REQUEST.list_unknown(body),
-            notes=notes,
-        )
-    except ApiError as exc:
-        raise _renamed(exc) from None
+    run = make_request(
+        catalog,
+        pipeline=choose_pipeline(request.model, options, catalog),
+        model=request.model,
+        conversation=_read_conversation(request, catalog, earlier),
+        asked=_read_asked(request),
+        options=options,
+        is_stream=bool(request.stream),
+        ignored=_REQUEST.list_unknown(body),
+        notes=notes,
+    )
     return ResponseRequest(
         run=replace(run, num_passing=1) if request.instructions else run,
         given=request,
@@ -147,12 +144,3 @@ def _read_format(request: wire.ResponsesRequest) -> bytes | None:
             return _encode({"type": "json_schema", "json_schema": schema})
         case _:
             return None
-
-
-def _renamed(error: ApiError) -> ApiError:
-    """The same error, with the parameter as it is called here."""
-    old = error.param or ""
-    new = "input" if old.startswith("messages") else {"response_format": "text.format"}.get(old, old)
-    if new != old:
-        error.param, error.message = new, error.message.replace(old, new, 1)
-    return error

@@ -5,12 +5,13 @@ words. How a run is admitted, started, left and counted is here, once.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 
+from stairstream.core.errors import NotTaken
 from stairstream.core.events import BROKEN_OFF, Event, RunEnded
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller, Gate
@@ -22,6 +23,7 @@ from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.headers import make_headers
 from stairstream.server.runs.live import LiveRuns
 from stairstream.server.runs.request import RunRequest
+from stairstream.server.runs.takes import refuse
 
 _encode = msgspec.json.Encoder().encode
 
@@ -47,13 +49,14 @@ class Reply:
 
     `stream` gives the answer as it comes; `whole` that of a run that has ended well, to be encoded as JSON, None where
     every answer is a stream. Both are given the date of the answer, in seconds. `keep_alive` is sent when nothing has
-    been for a while: a comment, or an event that says nothing.
+    been for a while: a comment, or an event that says nothing. `names` are those of fields that chats call otherwise.
     """
 
     request: RunRequest
     stream: Callable[[Run, int], Telling]
     whole: Callable[[Run, int], object] | None = None
     keep_alive: bytes = COMMENT
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 ReadReply = Callable[[bytes, Catalog, Caller], Awaitable[Reply]]
@@ -76,21 +79,25 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
     async def answer(exchange: Exchange) -> None:
         caller = service.gate.identify(exchange.headers)
         reply = await read(await exchange.read_body(), service.catalog, caller)
-        admission = service.gate.admit(caller, reply.request.reserve())
-        async with (
-            leave_with_client(exchange.receive) as start_beside,
-            service.runs.open(reply.request, caller, admission) as run,
-        ):
-            created = int(service.wall_clock())
-            if reply.whole is None or reply.request.is_stream:
-                out = SseOut(exchange, make_headers(reply.request, run), keep_alive=reply.keep_alive)
-                start_beside(out.tend())
-                await tell_run(out, run, reply.stream(run, created))
-            else:
-                await run.wait_ended()
-                _check_ended_well(run)
-                body = _encode(reply.whole(run, created))
-                await exchange.answer(200, body, [JSON, *make_headers(reply.request, run)])
+        request = reply.request
+        admission = service.gate.admit(caller, request.reserve)
+        try:
+            async with (
+                leave_with_client(exchange.receive) as start_beside,
+                service.runs.open(request, caller, admission) as run,
+            ):
+                created = int(service.wall_clock())
+                if reply.whole is None or request.is_stream:
+                    out = SseOut(exchange, make_headers(request, run), keep_alive=reply.keep_alive)
+                    start_beside(out.tend())
+                    await tell_run(out, run, reply.stream(run, created))
+                else:
+                    await run.wait_ended()
+                    _check_ended_well(run)
+                    body = _encode(reply.whole(run, created))
+                    await exchange.answer(200, body, [JSON, *make_headers(request, run)])
+        except NotTaken as exc:
+            raise refuse(exc, request.pipeline, request.conversation, reply.names) from None
 
     return answer
 

@@ -126,9 +126,10 @@ class LiveRuns:
         host = asyncio.current_task()
         assert host is not None
         try:
-            async with admission as grant:
+            opening = request.pipeline.open_run(request.conversation, asked=request.asked)
+            async with admission as grant:  # not for what its models do not take: that is refused by now
                 try:
-                    async with request.pipeline.open_run(request.conversation, asked=request.asked) as run:
+                    async with opening as run:
                         live = self._live[run.id] = LiveRun(run=run, request=request, caller=caller, host=host)
                         opened.set_result(live)
                         await run.wait_ended()

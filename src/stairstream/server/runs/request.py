@@ -11,7 +11,7 @@ from stairstream.server.access.gate import Reservation
 from stairstream.server.errors import bad
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.reservation import most_used
-from stairstream.server.runs.takes import check_takes
+from stairstream.server.runs.takes import check_choice, list_blind
 from stairstream.server.wire.options import Show, StairstreamOptions
 
 
@@ -63,8 +63,9 @@ def make_request(
     notes: list[str],
     wants_usage: bool = False,
 ) -> RunRequest:
-    """What has been read, once it is known that the models take it."""
-    check_takes(pipeline, conversation, asked, notes)
+    """What has been read. That the models take it is checked once, where its run is opened."""
+    check_choice(asked)
+    notes += list_blind(pipeline, conversation)
     return RunRequest(
         pipeline=pipeline,
         model=model,
