@@ -219,5 +219,9 @@ def test_tokens_are_counted_without_a_run() -> None:
     assert "x-stairstream-run" not in plain.headers
 
 
+def test_counting_looks_at_no_options_of_a_run() -> None:
+    assert count(stairstream=5).status == 200
+
+
 def test_counting_refuses_what_a_run_would_refuse() -> None:
     assert (count(model="singel").status, count(messages=[]).status) == (404, 400)

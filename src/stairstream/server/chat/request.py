@@ -1,46 +1,51 @@
 """The body of a chat completion's request becomes what is to be run."""
 
+from collections.abc import Mapping
+
 from stairstream.core.asked import Asked
 from stairstream.core.messages import Conversation
 from stairstream.server.chat.wire import ChatRequest
 from stairstream.server.errors import bad
-from stairstream.server.http.bodies import Fields, Shape
+from stairstream.server.http.bodies import Fields, Shape, refuse_fields
 from stairstream.server.runs.catalog import Catalog
-from stairstream.server.runs.choosing import choose_pipeline, read_options
 from stairstream.server.runs.fusion import FUSION
-from stairstream.server.runs.request import RunRequest, make_request, refuse_choice
+from stairstream.server.runs.request import RunRequest, make_request
 from stairstream.server.wire.formats import TextFormat
 from stairstream.server.wire.turns import read_turns
 
 _CHAT = Shape(ChatRequest, passed=("stairstream", "tools", "tool_choice", "response_format"))
-_NULL = b"null"
+_REFUSED: Mapping[str, str] = {
+    "functions": "is not supported; use tools",
+    "function_call": "is not supported; use tools",
+}
 
 
 def read_chat(body: bytes, catalog: Catalog) -> RunRequest:
     """What the body of a chat completion asks for. Raises ApiError, which names the parameter."""
     request, fields = _CHAT.decode(body)
-    _refuse(request, fields)
+    ignored = _CHAT.list_unknown(body)
+    refuse_fields(fields, _REFUSED)
+    _refuse(request)
     notes: list[str] = []
-    asked = _read_asked(request, fields, notes)
-    options = read_options(request.stairstream, fields)
-    pipeline = choose_pipeline(request.model, options, catalog, request.plugins or ())
-    conversation = _read_conversation(request, catalog)
-    plugins = [f"plugins.{plugin.id}" for plugin in request.plugins or () if plugin.id != FUSION]
+    plugins = request.plugins or ()
     return make_request(
         catalog,
-        pipeline=pipeline,
         model=request.model,
-        conversation=conversation,
-        asked=asked,
-        options=options,
+        asked=_read_asked(request, fields, notes),
+        conversation=_read_conversation(request, catalog),
+        given=request.stairstream,
+        fields=fields,
+        plugins=plugins,
+        must_call=request.tool_choice not in (None, "none", "auto"),
         is_stream=bool(request.stream),
         wants_usage=bool(request.stream_options and request.stream_options.include_usage),
-        ignored=(*_CHAT.list_unknown(body), *plugins),
+        shows_events=True,
+        ignored=(*ignored, *(f"plugins.{plugin.id}" for plugin in plugins if plugin.id != FUSION)),
         notes=notes,
     )
 
 
-def _refuse(request: ChatRequest, fields: Fields) -> None:
+def _refuse(request: ChatRequest) -> None:
     """What can't be had here, and must not be ignored: the answer would not be what was asked for."""
     if request.n is not None and request.n > 1:
         raise bad("n", "only one answer is given; ask again for another", "unsupported_parameter")
@@ -48,10 +53,6 @@ def _refuse(request: ChatRequest, fields: Fields) -> None:
         raise bad("logprobs", "an answer of several models has no log probabilities", "unsupported_parameter")
     if request.top_logprobs is not None:
         raise bad("top_logprobs", "an answer of several models has no log probabilities", "unsupported_parameter")
-    for name in ("functions", "function_call"):
-        if name in fields and bytes(fields[name]) != _NULL:
-            raise bad(name, "is not supported; use tools", "unsupported_parameter")
-    refuse_choice(request.tool_choice not in (None, "none", "auto"), request.tools)
 
 
 def _read_asked(request: ChatRequest, fields: Fields, notes: list[str]) -> Asked:

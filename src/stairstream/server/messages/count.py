@@ -7,7 +7,8 @@ from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.messages.request import make_tools, read_conversation
 from stairstream.server.messages.wire import MessagesQuestion, TokenCount
 from stairstream.server.runs.answering import Service
-from stairstream.server.runs.choosing import choose_pipeline, read_options
+from stairstream.server.runs.choosing import choose_pipeline
+from stairstream.server.wire.options import StairstreamOptions
 
 _QUESTION = Shape(MessagesQuestion)
 
@@ -17,8 +18,8 @@ def count_message_tokens(service: Service) -> Handler:
 
     async def count(exchange: Exchange) -> None:
         service.gate.identify(exchange.headers)
-        question, fields = _QUESTION.decode(await exchange.read_body())
-        choose_pipeline(question.model, read_options(None, fields), service.catalog)
+        question, _ = _QUESTION.decode(await exchange.read_body())
+        choose_pipeline(question.model, StairstreamOptions(), service.catalog)
         tokens = sum(map(estimate_size, read_conversation(question, service.catalog)))
         tokens += estimate_tokens((make_tools(question) or b"").decode())
         note = {"x-stairstream-note": "an estimate: the models' own tokenizers are not asked"}

@@ -24,17 +24,16 @@ SINGLE = "single"
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _OPTIONS = StairstreamOptions.__struct_fields__
 _NO_OPTIONS = StairstreamOptions()
-_NULL = b"null"
 
 
 def read_options(given: StairstreamOptions | None, fields: Fields) -> StairstreamOptions:
     """What is said in `stairstream`; ApiError for a key that is not known there."""
     raw = fields.get("stairstream")
-    if raw is not None and bytes(raw) != _NULL:
+    if raw is not None:
         try:
             options = _decode_fields(raw)
             check_keys(options, _OPTIONS, Where(file=""))
-            if bytes(options.get("policy", _NULL)).startswith(b"{"):
+            if isinstance(given and given.policy, PolicyNumbers):
                 check_keys(_decode_fields(options["policy"]), NUMBERS, Where(file="", path="policy"))
         except ConfigError as exc:
             raise _as_api_error(exc) from None

@@ -9,10 +9,12 @@ from stairstream.core.messages import Conversation, split_begun
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Reservation
 from stairstream.server.errors import bad
+from stairstream.server.http.bodies import Fields
 from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.choosing import choose_pipeline, read_options
 from stairstream.server.runs.reservation import most_used
 from stairstream.server.runs.takes import check_choice, list_blind
-from stairstream.server.wire.options import Show, StairstreamOptions
+from stairstream.server.wire.options import Plugin, Show, StairstreamOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,53 +55,58 @@ class RunRequest:
 def make_request(
     catalog: Catalog,
     *,
-    pipeline: Pipeline,
     model: str,
     conversation: Conversation,
     asked: Asked,
-    options: StairstreamOptions,
+    given: StairstreamOptions | None,
+    fields: Fields,
+    plugins: Sequence[Plugin] = (),
+    must_call: bool,
     is_stream: bool,
-    ignored: tuple[str, ...],
-    notes: list[str],
     wants_usage: bool = False,
+    show: Show = "none",
+    shows_events: bool = False,
+    ignored: tuple[str, ...],
+    notes: Sequence[str] = (),
 ) -> RunRequest:
-    """What has been read. That the models take it is checked once, where its run is opened."""
-    check_choice(asked)
-    notes += list_blind(pipeline, conversation)
+    """What a protocol has read from a body, with the pipeline that it names; ApiError names the parameter.
+
+    `given` is the object `stairstream`; where that says nothing, `show` is what the client gets to see of proposals.
+    That the models take what is asked is checked once, where the run is opened.
+    """
+    options = read_options(given, fields)
+    if options.show == "events" and not shows_events:
+        raise bad("stairstream.show", "events are shown by POST /v1/runs, and in chat completions")
+    pipeline = choose_pipeline(model, options, catalog, plugins)
+    check_choice(asked, must_call=must_call)
+    policy_name, forced = _name_policy(pipeline, conversation, asked)
     return RunRequest(
         pipeline=pipeline,
         model=model,
         conversation=conversation,
-        policy_name=_name_policy(pipeline, conversation, asked, notes),
+        policy_name=policy_name,
         asked=asked,
         is_stream=is_stream,
         wants_usage=wants_usage,
-        show=options.show or "none",
+        show=options.show or show,
         keep_s=_read_keep_s(options, catalog),
         ignored=ignored,
-        notes=tuple(notes),
+        notes=(*notes, *list_blind(pipeline, conversation), *forced),
     )
 
 
-def refuse_choice(must_call: bool, tools: Sequence[object] | None) -> None:
-    """ApiError where some tool must be called and none is there."""
-    if must_call and not tools:
-        raise bad("tool_choice", "asks for a call, and there are no tools")
-
-
-def _name_policy(pipeline: Pipeline, conversation: Conversation, asked: Asked, notes: list[str]) -> str:
-    """What the answering agent reads by; what forces it is noted."""
-    answering = pipeline.graph.agent(pipeline.graph.answer)
+def _name_policy(pipeline: Pipeline, conversation: Conversation, asked: Asked) -> tuple[str, list[str]]:
+    """What the answering agent reads by, and a note where the request forces it."""
+    answering, name = pipeline.graph.agent(pipeline.graph.answer), pipeline.settings.policy_name
     if not answering.reads:
-        return "none"
+        return "none", []
     turns, _ = split_begun(conversation)
     if turns and turns[-1].role == "tool":
-        notes.append("the result of a tool: only the answering agent goes on, proposers answer once per user turn")
-        return "none"
-    if asked.waits and pipeline.settings.policy_name != "wait":
-        what = "tools" if asked.tools is not None else "response_format"
-        notes.append(f"{what}: the answering agent waits until all that it reads is complete")
-    return "wait" if asked.waits else pipeline.settings.policy_name
+        return "none", ["the result of a tool: only the answering agent goes on, proposers answer once per user turn"]
+    if not asked.waits or name == "wait":
+        return name, []
+    what = "tools" if asked.tools is not None else "response_format"
+    return "wait", [f"{what}: the answering agent waits until all that it reads is complete"]
 
 
 def _read_keep_s(options: StairstreamOptions, catalog: Catalog) -> float:

@@ -20,9 +20,13 @@ class _Tool(msgspec.Struct):
     function: _Function
 
 
-def check_choice(asked: Asked) -> None:
+def check_choice(asked: Asked, *, must_call: bool) -> None:
     """ApiError where a tool must be called that is not there."""
-    if asked.tools is None or not asked.names_tool:
+    if asked.tools is None:
+        if must_call:
+            raise bad("tool_choice", "asks for a call, and there are no tools")
+        return
+    if not asked.names_tool:
         return
     named = msgspec.json.decode(asked.tool_choice or b"", type=_Tool).function.name
     names = [tool.function.name for tool in msgspec.json.decode(asked.tools, type=list[_Tool])]
