@@ -15,7 +15,7 @@ _WORDS: Mapping[Takes, str] = {"images": "images", "tools": "tools", "response_f
 def check_needs(graph: Graph, conversation: Conversation, backends: Mapping[str, Backend]) -> None:
     """Raises NotTaken where the answering model, or for images every model, does not take what is asked."""
     answer = graph.agent(graph.answer)
-    if missing := missing_of(answer, backends[answer.model]):
+    if answer.extras.needs and (missing := missing_of(answer, backends[answer.model])):
         text = f"{missing} can't be asked for here: model {answer.model!r}, which answers, does not take it"
         raise NotTaken(text, max(answer.extras.needs - backends[answer.model].takes), answer.model)
     if any(message.has_images for message in conversation) and not any(

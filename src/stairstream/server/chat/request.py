@@ -8,7 +8,6 @@ from stairstream.server.chat.wire import ChatRequest
 from stairstream.server.errors import bad
 from stairstream.server.http.bodies import Fields, Shape, refuse_fields
 from stairstream.server.runs.catalog import Catalog
-from stairstream.server.runs.fusion import FUSION
 from stairstream.server.runs.request import RunRequest, make_request
 from stairstream.server.wire.formats import TextFormat
 from stairstream.server.wire.turns import read_turns
@@ -27,7 +26,6 @@ def read_chat(body: bytes, catalog: Catalog) -> RunRequest:
     refuse_fields(fields, _REFUSED)
     _refuse(request)
     notes: list[str] = []
-    plugins = request.plugins or ()
     return make_request(
         catalog,
         model=request.model,
@@ -35,12 +33,12 @@ def read_chat(body: bytes, catalog: Catalog) -> RunRequest:
         conversation=_read_conversation(request, catalog),
         given=request.stairstream,
         fields=fields,
-        plugins=plugins,
+        plugins=request.plugins or (),
         must_call=request.tool_choice not in (None, "none", "auto"),
         is_stream=bool(request.stream),
         wants_usage=bool(request.stream_options and request.stream_options.include_usage),
         shows_events=True,
-        ignored=(*ignored, *(f"plugins.{plugin.id}" for plugin in plugins if plugin.id != FUSION)),
+        ignored=ignored,
         notes=notes,
     )
 

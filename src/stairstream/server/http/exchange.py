@@ -26,23 +26,20 @@ class ClientLeft(Exception):
 
 
 class Exchange:
-    """A request, and its answer in parts. `status` is None until the answer has begun."""
+    """A request, and its answer in parts. `status` is None until the answer has begun.
 
-    __slots__ = ("_headers", "receive", "scope", "send", "status")
+    `headers` are the request's, names in lower case.
+    """
+
+    __slots__ = ("headers", "receive", "scope", "send", "status")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.receive = receive
         self.send = send
         self.status: int | None = None
-        self._headers: Mapping[str, str] | None = None
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The request's headers, names in lower case."""
-        if self._headers is None:
-            self._headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
-        return self._headers
+        given = scope.get("headers", ())
+        self.headers: Mapping[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in given}
 
     @property
     def path_params(self) -> Mapping[str, str]:

@@ -55,7 +55,11 @@ class Guarded:
                 raise self._too_long()
         except ApiError as exc:
             await self._app.refuse(scope, receive, send, exc)
-            return
+        else:  # a body is never longer than it says
+            counted = receive if b"content-length" in headers else self._count(receive)
+            await self._app(scope, counted, send)
+
+    def _count(self, receive: Receive) -> Receive:
         num_received = 0
 
         async def receive_counted() -> AsgiMessage:
@@ -67,7 +71,7 @@ class Guarded:
                     raise self._too_long()
             return message
 
-        await self._app(scope, receive_counted, send)
+        return receive_counted
 
     def _check_page(self, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")

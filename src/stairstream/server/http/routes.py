@@ -30,7 +30,7 @@ class Handling:
         exchange = Exchange(scope, receive, send)
         try:
             if scope["method"] == "POST" and scope.get(WANTS_JSON):
-                _check_json(scope)
+                _check_json(exchange)
             await self._handler(exchange)
         except ClientLeft:
             return
@@ -72,9 +72,8 @@ class Api:
         return self._shapes[max(fitting)[1]][1] if fitting else ApiError.body
 
 
-def _check_json(scope: Scope) -> None:
-    given = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
-    kind = given.partition(";")[0].strip().lower()
+def _check_json(exchange: Exchange) -> None:
+    kind = exchange.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         message = f"the content type must be application/json, not {kind or 'left out'}"
         raise ApiError(status=415, message=message, code="wrong_content_type")

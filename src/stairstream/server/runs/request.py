@@ -12,8 +12,9 @@ from stairstream.server.errors import bad
 from stairstream.server.http.bodies import Fields
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.choosing import choose_pipeline, read_options
+from stairstream.server.runs.fusion import FUSION
 from stairstream.server.runs.reservation import most_used
-from stairstream.server.runs.takes import check_choice, list_blind
+from stairstream.server.runs.takes import check_tools, note_images
 from stairstream.server.wire.options import Plugin, Show, StairstreamOptions
 
 
@@ -78,7 +79,10 @@ def make_request(
     if options.show == "events" and not shows_events:
         raise bad("stairstream.show", "events are shown by POST /v1/runs, and in chat completions")
     pipeline = choose_pipeline(model, options, catalog, plugins)
-    check_choice(asked, must_call=must_call)
+    check_tools(asked, must_call=must_call)
+    notes = (*notes, *note_images(pipeline, conversation))
+    ignored = (*ignored, *(f"plugins.{plugin.id}" for plugin in plugins if plugin.id != FUSION))
+    keep_s = _read_keep_s(options, catalog)
     policy_name, forced = _name_policy(pipeline, conversation, asked)
     return RunRequest(
         pipeline=pipeline,
@@ -89,9 +93,9 @@ def make_request(
         is_stream=is_stream,
         wants_usage=wants_usage,
         show=options.show or show,
-        keep_s=_read_keep_s(options, catalog),
+        keep_s=keep_s,
         ignored=ignored,
-        notes=(*notes, *list_blind(pipeline, conversation), *forced),
+        notes=(*notes, *forced),
     )
 
 

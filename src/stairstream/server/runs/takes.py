@@ -20,21 +20,19 @@ class _Tool(msgspec.Struct):
     function: _Function
 
 
-def check_choice(asked: Asked, *, must_call: bool) -> None:
+def check_tools(asked: Asked, *, must_call: bool) -> None:
     """ApiError where a tool must be called that is not there."""
     if asked.tools is None:
         if must_call:
             raise bad("tool_choice", "asks for a call, and there are no tools")
-        return
-    if not asked.names_tool:
-        return
-    named = msgspec.json.decode(asked.tool_choice or b"", type=_Tool).function.name
-    names = [tool.function.name for tool in msgspec.json.decode(asked.tools, type=list[_Tool])]
-    if named not in names:
-        raise bad("tool_choice", f"{named[:80]!r} is none of the tools{nearest(named, names)}")
+    elif asked.names_tool:
+        named = msgspec.json.decode(asked.tool_choice or b"", type=_Tool).function.name
+        names = [tool.function.name for tool in msgspec.json.decode(asked.tools, type=list[_Tool])]
+        if named not in names:
+            raise bad("tool_choice", f"{named[:80]!r} is none of the tools{nearest(named, names)}")
 
 
-def list_blind(pipeline: Pipeline, conversation: Conversation) -> list[str]:
+def note_images(pipeline: Pipeline, conversation: Conversation) -> list[str]:
     """A note where only some agents are shown the images."""
     if not any(message.parts for message in conversation):
         return []
