@@ -22,10 +22,10 @@ from stairstream.server.app import make_app
 from stairstream.server.chat.request import read_chat
 from stairstream.server.chat.stream import ChunkStream
 from stairstream.server.http.exchange import AsgiMessage
+from stairstream.server.opening import open_pipelines
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.live import LiveRuns
-from stairstream.server.serve import open_pipelines
 
 CONFIG = """
 models: {m: {backend: scripted, length: 400}}

@@ -18,11 +18,11 @@ from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
 from stairstream.server.http.exchange import AsgiApp, AsgiMessage
+from stairstream.server.opening import open_pipelines
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.finished import Observer
 from stairstream.server.runs.live import LiveRuns
-from stairstream.server.serve import open_pipelines
 
 ASK: list[dict[str, object]] = [{"role": "user", "content": "Why is the sky blue?"}]
 

@@ -10,10 +10,11 @@ from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
 from stairstream.server.fake.model import FakeCall, FakeModel
 from stairstream.server.fake.server import serve_fake
+from stairstream.server.opening import open_pipelines
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.live import LiveRuns
-from stairstream.server.serve import bind, make_server, open_pipelines, serving
+from stairstream.server.serve import bind, make_server, serving
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,10 +16,10 @@ from stairstream.server.access.gate import Caller, Grant, OpenGate, Reserve
 from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
 from stairstream.server.http.exchange import Receive, Scope, Send
+from stairstream.server.opening import open_pipelines
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.live import LiveRuns
-from stairstream.server.serve import open_pipelines
 from stairstream.server.wire.events import decode_event_json
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, Client, Got

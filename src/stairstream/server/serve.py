@@ -3,25 +3,19 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import uvicorn
 
-from stairstream.api import Pipeline
-from stairstream.backends.base import Backend
 from stairstream.backends.open_files import check_open_files
-from stairstream.config.build import Loading, open_backends
-from stairstream.config.graphs import build_graph
-from stairstream.config.models import OpenAIKeys, ScriptedKeys
+from stairstream.config.build import Loading
 from stairstream.config.schema import Config
 from stairstream.config.server import LimitKeys, ServerConfig
 from stairstream.core.errors import ConfigError
-from stairstream.core.topologies import single
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import Places
-from stairstream.server.access.opening import Access, open_access
 from stairstream.server.app import make_app
 from stairstream.server.beside import working_beside
 from stairstream.server.garbage import collect_at_rest, collecting_young
@@ -36,6 +30,7 @@ from stairstream.server.observing.logs import log_request, log_runs, logging_to
 from stairstream.server.observing.metrics import Metrics, make_metrics_route
 from stairstream.server.observing.reaching import find_unreachable
 from stairstream.server.observing.traces import Parented, open_tracer, trace_runs
+from stairstream.server.opening import Access, open_access, open_pipelines
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.catalog import ApiLimits, Catalog
 from stairstream.server.runs.finished import Observer
@@ -131,20 +126,6 @@ def _introduce(config: Config, listening: socket.socket, access: Access, tell: T
         tell("every request needs a key, as in Authorization: Bearer sk-stair-...")
     else:
         tell("no key is set, so only this machine may call; to make one: stairstream keys create NAME")
-
-
-@asynccontextmanager
-async def open_pipelines(
-    config: Config, loading: Loading = nullcontext
-) -> AsyncIterator[tuple[Mapping[str, Pipeline], Mapping[str, Backend]]]:
-    """Every pipeline of a configuration by name, on backends that they share, and these; open for the block.
-
-    Models that no pipeline names have a backend too if that loads nothing: a request may make a mixture of them.
-    """
-    graphs = {name: build_graph(config.models, pipeline) for name, pipeline in config.pipelines.items()}
-    more = [single(name) for name, model in config.models.items() if isinstance(model.keys, OpenAIKeys | ScriptedKeys)]
-    async with open_backends(config, [*graphs.values(), *more], loading) as backends:
-        yield {name: Pipeline(config.pipelines[name], graphs[name], backends, config) for name in graphs}, backends
 
 
 @contextmanager

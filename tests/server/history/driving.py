@@ -14,10 +14,10 @@ from stairstream.server.app import make_app
 from stairstream.server.history.archive import Archive
 from stairstream.server.history.keeping import keep_history
 from stairstream.server.http.exchange import Receive, Scope, Send
+from stairstream.server.opening import open_pipelines
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.live import LiveRuns
-from stairstream.server.serve import open_pipelines
 from stairstream.server.storage.sqlite import open_sqlite
 from tests.server.driving import Client, Got
 from tests.server.inline import Inline
