@@ -14,12 +14,12 @@ from stairstream.config.models import OpenAIKeys, ScriptedKeys
 from stairstream.config.schema import Config
 from stairstream.config.server import ServerConfig
 from stairstream.core.topologies import single
+from stairstream.engine.tasks import working_beside
 from stairstream.server.access.budgets import Ledger
 from stairstream.server.access.gate import Gate, OpenGate
 from stairstream.server.access.keyed_gate import KeyedGate
 from stairstream.server.access.keys import KeyRing
 from stairstream.server.access.limits import Places
-from stairstream.server.beside import working_beside
 from stairstream.server.history.archive import Archive
 from stairstream.server.storage.contract import Storage, StorageFailed
 from stairstream.server.storage.sqlite import open_sqlite

@@ -14,10 +14,10 @@ from stairstream.config.build import Loading
 from stairstream.config.schema import Config
 from stairstream.config.server import LimitKeys, ServerConfig
 from stairstream.core.errors import ConfigError
+from stairstream.engine.tasks import task_block, working_beside
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
-from stairstream.server.beside import working_beside
 from stairstream.server.garbage import collect_at_rest, collecting_young
 from stairstream.server.history.keeping import keep_history
 from stairstream.server.http.connection import make_connection
@@ -206,19 +206,13 @@ def make_server(app: AsgiApp, limits: LimitKeys) -> Server:
 async def serving(server: Server, listening: socket.socket) -> AsyncIterator[None]:
     """The server answers while the block is open; what is still on its way then has LAST_WORDS_S."""
     listening.listen(server.config.backlog)  # who calls from now on is answered, once the server has begun
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(server.serve(sockets=[listening]))
-            try:
-                await server.has_started.wait()
-                yield
-            finally:
-                server.stop()
-    except BaseExceptionGroup as group:
-        # what the caller raised in the block comes out as it was, not wrapped by our block of tasks
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None
-        raise
+    async with task_block() as tasks:
+        tasks.create_task(server.serve(sockets=[listening]))
+        try:
+            await server.has_started.wait()
+            yield
+        finally:
+            server.stop()
     requests = server.server_state.tasks
     if requests:  # uvicorn has cancelled them: let them clean up before their backends close
         await asyncio.wait(requests, timeout=LAST_WORDS_S)

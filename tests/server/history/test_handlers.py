@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("starlette")
 
 from stairstream.core.events import RunEnded, RunStarted, Wrote
-from stairstream.server.beside import working_beside
+from stairstream.engine.tasks import working_beside
 from stairstream.server.history.archive import PRUNE_RUNS, PRUNE_S
 from stairstream.server.wire.events import decode_event_json
 from stairstream.sim.clock import run

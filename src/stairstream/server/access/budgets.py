@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import assert_never
 
+from stairstream.engine.tasks import working_beside
 from stairstream.server.access.gate import Reservation
-from stairstream.server.beside import working_beside
 from stairstream.server.errors import ApiError
 from stairstream.server.storage.contract import LOST_AFTER_S, Storage, StorageFailed
 from stairstream.server.storage.values import Batch, BudgetHold, Key, PastRun, Period, Spent, Used

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass
 
 from stairstream.engine.run import Run
+from stairstream.engine.tasks import task_block
 from stairstream.server.access.gate import Caller, Grant
 from stairstream.server.errors import ApiError
 from stairstream.server.runs.finished import Finished, Observer, used_of
@@ -52,7 +53,7 @@ class LiveRuns:
     async def serve(self) -> AsyncIterator[None]:
         """Runs may be opened in this block; leaving it ends them all, and they say so."""
         try:
-            async with asyncio.TaskGroup() as self._tasks:
+            async with task_block() as self._tasks:
                 try:
                     yield
                 finally:
@@ -61,11 +62,6 @@ class LiveRuns:
                         live.run.shut_down()
                     for host in self._hosts:
                         host.cancel()
-        except BaseExceptionGroup as group:
-            # hosts hand over what they fail of: this is what was raised in the block, and comes out as it was
-            if len(group.exceptions) == 1:
-                raise group.exceptions[0] from None
-            raise
         finally:
             for live in [*self._live.values()]:
                 self._forget(live)
