@@ -10,7 +10,7 @@ from stairstream.server.history.archive import Archive
 from stairstream.server.history.handlers import make_history_routes
 from stairstream.server.http.routes import Api, route
 from stairstream.server.messages.handler import make_message_routes
-from stairstream.server.models import list_models, show_model
+from stairstream.server.models import make_model_routes
 from stairstream.server.openapi import make_document, show_document
 from stairstream.server.page import load_page, show_page
 from stairstream.server.responses.handler import make_response_routes
@@ -24,9 +24,8 @@ def make_app(service: Service, *, archive: Archive | None = None, more_routes: S
         *make_chat_routes(service),
         *make_response_routes(service, archive),
         *make_message_routes(service),
+        *make_model_routes(service, has_history=archive is not None),
         *make_event_routes(service),
-        route("GET", "/v1/models", list_models(service, has_history=archive is not None)),
-        route("GET", "/v1/models/{model:path}", show_model(service)),
         *make_history_routes(service.gate, archive),
         route("GET", "/", page),
         route("GET", "/page/{file}", page),

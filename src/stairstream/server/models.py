@@ -1,13 +1,34 @@
 """GET /v1/models: to a client every pipeline is a model."""
 
+from starlette.routing import Route
+
 from stairstream.api import Pipeline
 from stairstream.config.topologies import TOPOLOGIES
 from stairstream.server.errors import ApiError
 from stairstream.server.http.exchange import Exchange, Handler
+from stairstream.server.http.operations import Operation, in_path
+from stairstream.server.http.routes import route
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.choosing import choose_pipeline
 from stairstream.server.wire.listings import ModelAgent, ModelDetails, ModelList, ModelOut, ServerOut
 from stairstream.server.wire.options import StairstreamOptions
+
+_LIST_MODELS = Operation(id="listModels", summary="Every pipeline, as a model.", gives=ModelList)
+_SHOW_MODEL = Operation(
+    id="showModel",
+    summary="One pipeline, as a model.",
+    gives=ModelOut,
+    parameters=(in_path("model", "The pipeline's name, or `pipeline:policy`."),),
+    errors=(404,),
+)
+
+
+def make_model_routes(service: Service, *, has_history: bool) -> list[Route]:
+    """The routes of models."""
+    return [
+        route("GET", "/v1/models", list_models(service, has_history=has_history), _LIST_MODELS),
+        route("GET", "/v1/models/{model:path}", show_model(service), _SHOW_MODEL),
+    ]
 
 
 def list_models(service: Service, *, has_history: bool) -> Handler:

@@ -8,14 +8,27 @@ from stairstream.server.access.gate import Caller
 from stairstream.server.chat.answer import make_completion
 from stairstream.server.chat.request import read_chat
 from stairstream.server.chat.stream import ChunkStream
+from stairstream.server.chat.wire import ChatCompletion, ChatCompletionChunk, ChatRequest, EventChunk
+from stairstream.server.http.operations import RUN_ERRORS, Operation
 from stairstream.server.http.routes import route
 from stairstream.server.runs.answering import Reply, Service, answer_by_run
 from stairstream.server.runs.catalog import Catalog
+from stairstream.server.wire.listings import ErrorBody
+
+_COMPLETE_CHAT = Operation(
+    id="completeChat",
+    summary="An answer, streamed or whole. The status waits for the first token, or for the failure.",
+    takes=ChatRequest,
+    gives=ChatCompletion,
+    streams=(ChatCompletionChunk, EventChunk, ErrorBody),
+    errors=RUN_ERRORS,
+    has_run=True,
+)
 
 
 def make_chat_routes(service: Service) -> list[Route]:
     """The route of chat completions."""
-    return [route("POST", "/v1/chat/completions", answer_by_run(service, read_reply))]
+    return [route("POST", "/v1/chat/completions", answer_by_run(service, read_reply), _COMPLETE_CHAT)]
 
 
 async def read_reply(body: bytes, catalog: Catalog, caller: Caller) -> Reply:

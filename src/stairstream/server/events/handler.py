@@ -12,9 +12,11 @@ from stairstream.core.events import Event, RunEnded
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller
 from stairstream.server.chat.request import read_chat
+from stairstream.server.chat.wire import ChatRequest
 from stairstream.server.errors import ApiError
 from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
+from stairstream.server.http.operations import RUN_ERRORS, Operation, in_header, in_path
 from stairstream.server.http.routes import route
 from stairstream.server.http.sse_out import SseOut
 from stairstream.server.runs.answering import Reply, Service, answer_by_run, tell_run
@@ -23,18 +25,57 @@ from stairstream.server.runs.headers import make_headers
 from stairstream.server.runs.live import LiveRun
 from stairstream.server.runs.outcome import make_result, make_usage
 from stairstream.server.wire.events import encode_event_json
-from stairstream.server.wire.listings import RunOut
+from stairstream.server.wire.listings import RunEvent, RunOut
 
 LAST_ID = "last-event-id"
+
+_BEGIN_RUN = Operation(
+    id="beginRun",
+    summary="Every event of a run as it happens; an event's id is its number.",
+    takes=ChatRequest,
+    streams=(RunEvent,),
+    errors=RUN_ERRORS,
+    has_run=True,
+)
+_SHOW_RUN = Operation(
+    id="showRun",
+    summary="How a run stands.",
+    gives=RunOut,
+    parameters=(in_path("run", "The run's id."),),
+    errors=(404,),
+)
+_CANCEL_RUN = Operation(
+    id="cancelRun",
+    summary="End a run, if it is not over.",
+    gives=RunOut,
+    parameters=(in_path("run", "The run's id."),),
+    errors=(404,),
+)
+_ATTACH_TO_RUN = Operation(
+    id="attachToRun",
+    summary="The events behind the one that `Last-Event-ID` names; 204 if there are none and never will be.",
+    or_nothing="The run is over, and all its events were received.",
+    streams=(RunEvent,),
+    parameters=(
+        in_path("run", "The run's id."),
+        in_header(
+            "Last-Event-ID",
+            "The number of the last event that was received.",
+            {"type": "string", "pattern": "^[0-9]{1,15}$"},
+        ),
+    ),
+    errors=(400, 404),
+    has_run=True,
+)
 
 
 def make_event_routes(service: Service) -> list[Route]:
     """The routes of runs and their events."""
     return [
-        route("POST", "/v1/runs", answer_by_run(service, read_reply)),
-        route("GET", "/v1/runs/{run}", show_run(service)),
-        route("DELETE", "/v1/runs/{run}", cancel_run(service)),
-        route("GET", "/v1/runs/{run}/events", attach_to_run(service)),
+        route("POST", "/v1/runs", answer_by_run(service, read_reply), _BEGIN_RUN),
+        route("GET", "/v1/runs/{run}", show_run(service), _SHOW_RUN),
+        route("DELETE", "/v1/runs/{run}", cancel_run(service), _CANCEL_RUN),
+        route("GET", "/v1/runs/{run}/events", attach_to_run(service), _ATTACH_TO_RUN),
     ]
 
 

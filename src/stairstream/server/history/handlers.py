@@ -1,6 +1,7 @@
 """/v1/history: past runs of whoever asks, listed, opened, exported and deleted."""
 
 import asyncio
+from typing import get_args
 
 import msgspec
 from starlette.routing import Route
@@ -8,23 +9,62 @@ from starlette.routing import Route
 from stairstream.server.access.gate import Gate
 from stairstream.server.errors import ApiError
 from stairstream.server.history.archive import Archive
-from stairstream.server.history.reading import read_format, read_list, write_place
+from stairstream.server.history.reading import LISTED, MOST_LISTED, Format, read_format, read_list, write_place
 from stairstream.server.history.trace_file import make_trace_file
-from stairstream.server.history.wire import Forgotten, PastRunLine, PastRunList, PastRunOut
+from stairstream.server.history.wire import Forgotten, PastRunLine, PastRunList, PastRunOut, TraceOut
 from stairstream.server.http.exchange import JSON, Exchange, Handler
+from stairstream.server.http.operations import Operation, in_path, in_query
 from stairstream.server.http.routes import route
 from stairstream.server.storage.values import PastLine, PastRun
 
 JSONL = "application/x-ndjson"
 
+_LIST_HISTORY = Operation(
+    id="listHistory",
+    summary="Past runs of this key, the newest first, where history is kept.",
+    gives=PastRunList,
+    parameters=(
+        in_query(
+            "limit",
+            "How many.",
+            {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": LISTED},
+        ),
+        in_query("after", "What an earlier page has as `next`.", {"type": "string"}),
+        in_query("pipeline", "Only runs of this pipeline.", {"type": "string"}),
+    ),
+    errors=(400, 404),
+)
+_FORGET_HISTORY = Operation(
+    id="forgetHistory", summary="Delete all past runs of this key.", gives=Forgotten, errors=(404,)
+)
+_SHOW_PAST_RUN = Operation(
+    id="showPastRun",
+    summary="A past run: whole, its events as JSON lines, or a trace for Perfetto and Chrome.",
+    gives=PastRunOut,
+    or_gives=(TraceOut,),
+    files=(JSONL,),
+    parameters=(
+        in_path("run", "The run's id."),
+        in_query("format", "What of it.", {"enum": list(get_args(Format)), "default": "json"}),
+    ),
+    errors=(400, 404),
+)
+_FORGET_PAST_RUN = Operation(
+    id="forgetPastRun",
+    summary="Delete a past run.",
+    gives=Forgotten,
+    parameters=(in_path("run", "The run's id."),),
+    errors=(404,),
+)
+
 
 def make_history_routes(gate: Gate, archive: Archive | None) -> list[Route]:
     """The routes of history; where it is off they say so."""
     return [
-        route("GET", "/v1/history", list_runs(gate, archive)),
-        route("DELETE", "/v1/history", forget_runs(gate, archive)),
-        route("GET", "/v1/history/{run}", show_past_run(gate, archive)),
-        route("DELETE", "/v1/history/{run}", forget_runs(gate, archive)),
+        route("GET", "/v1/history", list_runs(gate, archive), _LIST_HISTORY),
+        route("DELETE", "/v1/history", forget_runs(gate, archive), _FORGET_HISTORY),
+        route("GET", "/v1/history/{run}", show_past_run(gate, archive), _SHOW_PAST_RUN),
+        route("DELETE", "/v1/history/{run}", forget_runs(gate, archive), _FORGET_PAST_RUN),
     ]
 
 

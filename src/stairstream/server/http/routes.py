@@ -8,22 +8,34 @@ from starlette.routing import BaseRoute, Route, Router
 from stairstream.core.errors import StairstreamError
 from stairstream.server.errors import ApiError, error_of
 from stairstream.server.http.exchange import ClientLeft, ErrorShape, Exchange, Handler, Receive, Scope, Send
+from stairstream.server.http.operations import Operation
 
 WANTS_JSON = "stairstream.wants_json"
 """A key of the scope: whoever POSTs must say that it is JSON, for which a browser asks first. It is looked at only once
 it is known that there is something to POST to."""
 
 
-def route(method: str, path: str, handler: Handler, errors: ErrorShape = ApiError.body) -> Route:
-    """A route to a handler. `errors` is the shape that its protocol has for them, at all paths that begin so."""
-    return Route(path, Handling(handler, errors), methods=[method])
+def route(
+    method: str,
+    path: str,
+    handler: Handler,
+    operation: Operation | None = None,
+    *,
+    errors: ErrorShape = ApiError.body,
+) -> Route:
+    """A route to a handler. `operation` says in the OpenAPI document what it does, None: it is no part of the API.
+
+    `errors` is the shape that its protocol has for them, at all paths that begin so.
+    """
+    return Route(path, Handling(handler, operation, errors), methods=[method])
 
 
 class Handling:
     """A handler as an ASGI app: an error that comes before the answer has begun becomes the answer."""
 
-    def __init__(self, handler: Handler, errors: ErrorShape) -> None:
+    def __init__(self, handler: Handler, operation: Operation | None, errors: ErrorShape) -> None:
         self._handler = handler
+        self.operation = operation
         self.errors = errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,7 +3,9 @@
 from starlette.routing import Route
 
 from stairstream.server.access.gate import Caller
+from stairstream.server.http.operations import RUN_ERRORS, Operation
 from stairstream.server.http.routes import route
+from stairstream.server.messages import wire
 from stairstream.server.messages.answer import make_message
 from stairstream.server.messages.count import count_message_tokens
 from stairstream.server.messages.errors import make_error
@@ -12,12 +14,43 @@ from stairstream.server.messages.stream import PING, MessageStream
 from stairstream.server.runs.answering import Reply, Service, answer_by_run
 from stairstream.server.runs.catalog import Catalog
 
+_CREATE_MESSAGE = Operation(
+    id="createMessage",
+    summary="An answer in the shape of Anthropic's Messages, streamed or whole.",
+    takes=wire.MessagesRequest,
+    gives=wire.MessagesAnswer,
+    streams=(wire.MessagesEvent, wire.MessagesError),
+    fails=wire.MessagesError,
+    errors=RUN_ERRORS,
+    has_run=True,
+)
+_COUNT_TOKENS = Operation(
+    id="countTokens",
+    summary="How long a message's request is; an estimate.",
+    takes=wire.MessagesQuestion,
+    gives=wire.TokenCount,
+    fails=wire.MessagesError,
+    errors=(400, 404, 413, 415),
+)
+
 
 def make_message_routes(service: Service) -> list[Route]:
     """POST /v1/messages, and what counts beside it."""
     return [
-        route("POST", "/v1/messages", answer_by_run(service, read_reply), make_error),
-        route("POST", "/v1/messages/count_tokens", count_message_tokens(service), make_error),
+        route(
+            "POST",
+            "/v1/messages",
+            answer_by_run(service, read_reply),
+            _CREATE_MESSAGE,
+            errors=make_error,
+        ),
+        route(
+            "POST",
+            "/v1/messages/count_tokens",
+            count_message_tokens(service),
+            _COUNT_TOKENS,
+            errors=make_error,
+        ),
     ]
 
 

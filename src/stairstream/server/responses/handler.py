@@ -6,12 +6,24 @@ from starlette.routing import Route
 
 from stairstream.server.access.gate import Caller
 from stairstream.server.history.archive import Archive
+from stairstream.server.http.operations import RUN_ERRORS, Operation
 from stairstream.server.http.routes import route
+from stairstream.server.responses import wire
 from stairstream.server.responses.answer import make_response
 from stairstream.server.responses.request import read_response
 from stairstream.server.responses.stream import ResponseStream
 from stairstream.server.runs.answering import Reply, Service, answer_by_run
 from stairstream.server.runs.catalog import Catalog
+
+_CREATE_RESPONSE = Operation(
+    id="createResponse",
+    summary="An answer in the shape of OpenAI's Responses, streamed or whole.",
+    takes=wire.ResponsesRequest,
+    gives=wire.ResponseOut,
+    streams=(wire.ResponseEvent,),
+    errors=RUN_ERRORS,
+    has_run=True,
+)
 
 
 def make_response_routes(service: Service, archive: Archive | None) -> list[Route]:
@@ -26,4 +38,4 @@ def make_response_routes(service: Service, archive: Archive | None) -> list[Rout
             names={"images": "input", "response_format": "text.format"},
         )
 
-    return [route("POST", "/v1/responses", answer_by_run(service, read_reply))]
+    return [route("POST", "/v1/responses", answer_by_run(service, read_reply), _CREATE_RESPONSE)]
