@@ -2,17 +2,22 @@
 
 from starlette.routing import Route
 
+from stairstream.core.messages import estimate_size
+from stairstream.core.tokens import estimate_tokens
 from stairstream.server.access.gate import Caller
+from stairstream.server.http.bodies import Shape
+from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.http.operations import RUN_ERRORS, Operation
 from stairstream.server.http.routes import route
 from stairstream.server.messages import wire
 from stairstream.server.messages.answer import make_message
-from stairstream.server.messages.count import count_message_tokens
 from stairstream.server.messages.errors import make_error
-from stairstream.server.messages.request import read_message
+from stairstream.server.messages.request import make_tools, read_conversation, read_message
 from stairstream.server.messages.stream import PING, MessageStream
 from stairstream.server.runs.answering import Reply, Service, answer_by_run
 from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.choosing import choose_pipeline
+from stairstream.server.wire.options import StairstreamOptions
 
 _CREATE_MESSAGE = Operation(
     id="createMessage",
@@ -33,24 +38,14 @@ _COUNT_TOKENS = Operation(
     errors=(400, 404, 413, 415),
 )
 
+_QUESTION = Shape(wire.MessagesQuestion)
+
 
 def make_message_routes(service: Service) -> list[Route]:
     """POST /v1/messages, and what counts beside it."""
     return [
-        route(
-            "POST",
-            "/v1/messages",
-            answer_by_run(service, read_reply),
-            _CREATE_MESSAGE,
-            errors=make_error,
-        ),
-        route(
-            "POST",
-            "/v1/messages/count_tokens",
-            count_message_tokens(service),
-            _COUNT_TOKENS,
-            errors=make_error,
-        ),
+        route("POST", "/v1/messages", answer_by_run(service, read_reply), _CREATE_MESSAGE, errors=make_error),
+        route("POST", "/v1/messages/count_tokens", count_message_tokens(service), _COUNT_TOKENS, errors=make_error),
     ]
 
 
@@ -64,3 +59,18 @@ async def read_reply(body: bytes, catalog: Catalog, caller: Caller) -> Reply:
         keep_alive=PING,
         names={"images": "messages", "response_format": "output_config.format"},
     )
+
+
+def count_message_tokens(service: Service) -> Handler:
+    """The handler. What one agent is asked is counted, once; a run reads it once per agent and update."""
+
+    async def count(exchange: Exchange) -> None:
+        service.gate.identify(exchange.headers)
+        question, _ = _QUESTION.decode(await exchange.read_body())
+        choose_pipeline(question.model, StairstreamOptions(), service.catalog)
+        tokens = sum(map(estimate_size, read_conversation(question, service.catalog)))
+        tokens += estimate_tokens((make_tools(question) or b"").decode())
+        note = {"x-stairstream-note": "an estimate: the models' own tokenizers are not asked"}
+        await exchange.answer_json(wire.TokenCount(input_tokens=tokens), headers=note)
+
+    return count
