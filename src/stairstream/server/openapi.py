@@ -150,7 +150,7 @@ def _make_schemas(operations: Iterable[Operation], service: Service) -> Json:
 
 
 def _tighten(schemas: Json, service: Service) -> None:
-    """What is checked behind the shapes, because the configuration says it, or to say more than that it is wrong."""
+    """Checks that the schema cannot express: they depend on the configuration, or need a better message."""
     options, numbers = schemas["StairstreamOptions"], schemas["PolicyNumbers"]
     for closed in (options, numbers):
         closed["additionalProperties"] = False

@@ -50,7 +50,7 @@ class Gate(Protocol):
 
 
 class OpenGate:
-    """Where no keys are set: everybody is nobody, and only the server's own places are limited."""
+    """Without keys every caller is anonymous, and only the runs of the whole server are limited."""
 
     def __init__(self, places: Places) -> None:
         self._places = places

@@ -40,7 +40,7 @@ def in_path(name: str, what: str) -> Json:
 
 
 def in_query(name: str, what: str, schema: Json) -> Json:
-    """A parameter behind the path."""
+    """A parameter of the query."""
     return {"name": name, "in": "query", "description": what, "schema": schema}
 
 
