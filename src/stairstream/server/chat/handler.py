@@ -9,9 +9,9 @@ from stairstream.server.chat.answer import make_completion
 from stairstream.server.chat.request import read_chat
 from stairstream.server.chat.stream import ChunkStream
 from stairstream.server.chat.wire import ChatCompletion, ChatCompletionChunk, ChatRequest, EventChunk
-from stairstream.server.http.operations import RUN_ERRORS, Operation
+from stairstream.server.http.operations import Operation
 from stairstream.server.http.routes import route
-from stairstream.server.runs.answering import Reply, Service, answer_by_run
+from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.wire.listings import ErrorBody
 

@@ -1,6 +1,6 @@
 """/v1/runs: every event of a run as it happens, and coming back to a run that was left.
 
-An event's id is its number, from 0 on; whoever says which one came last gets exactly those behind it. The same goes for
+An event's id is its number, from 0 on; whoever says which one came last gets exactly those after it. The same goes for
 the run of a chat completion: its id is in the header `x-stairstream-run`.
 """
 
@@ -16,10 +16,10 @@ from stairstream.server.chat.wire import ChatRequest
 from stairstream.server.errors import ApiError
 from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
-from stairstream.server.http.operations import RUN_ERRORS, Operation, in_header, in_path
+from stairstream.server.http.operations import Operation, in_header, in_path
 from stairstream.server.http.routes import route
 from stairstream.server.http.sse_out import SseOut
-from stairstream.server.runs.answering import Reply, Service, answer_by_run, tell_run
+from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run, tell_run
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.headers import make_headers
 from stairstream.server.runs.live import LiveRun
@@ -107,7 +107,7 @@ class EventStream:
 
 
 def attach_to_run(service: Service) -> Handler:
-    """The handler that streams the events behind the one that the header `last-event-id` names.
+    """The handler that streams the events after the one that the header `last-event-id` names.
 
     204 if there are none and never will be: then a browser does not come back.
     """

@@ -6,8 +6,6 @@ from typing import Any
 from stairstream.server.wire.listings import ErrorBody
 
 Json = dict[str, Any]
-RUN_ERRORS = (400, 402, 404, 413, 415, 429, 502, 503, 504)
-"""What a request that begins a run may get."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,14 +7,14 @@ from stairstream.core.tokens import estimate_tokens
 from stairstream.server.access.gate import Caller
 from stairstream.server.http.bodies import Shape
 from stairstream.server.http.exchange import Exchange, Handler
-from stairstream.server.http.operations import RUN_ERRORS, Operation
+from stairstream.server.http.operations import Operation
 from stairstream.server.http.routes import route
 from stairstream.server.messages import wire
 from stairstream.server.messages.answer import make_message
 from stairstream.server.messages.errors import make_error
 from stairstream.server.messages.request import make_tools, read_conversation, read_message
 from stairstream.server.messages.stream import PING, MessageStream
-from stairstream.server.runs.answering import Reply, Service, answer_by_run
+from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.choosing import choose_pipeline
 from stairstream.server.wire.options import StairstreamOptions

@@ -6,13 +6,13 @@ from starlette.routing import Route
 
 from stairstream.server.access.gate import Caller
 from stairstream.server.history.archive import Archive
-from stairstream.server.http.operations import RUN_ERRORS, Operation
+from stairstream.server.http.operations import Operation
 from stairstream.server.http.routes import route
 from stairstream.server.responses import wire
 from stairstream.server.responses.answer import make_response
 from stairstream.server.responses.request import read_response
 from stairstream.server.responses.stream import ResponseStream
-from stairstream.server.runs.answering import Reply, Service, answer_by_run
+from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run
 from stairstream.server.runs.catalog import Catalog
 
 _CREATE_RESPONSE = Operation(

@@ -25,6 +25,9 @@ from stairstream.server.runs.live import LiveRuns
 from stairstream.server.runs.request import RunRequest
 from stairstream.server.runs.takes import refuse
 
+RUN_ERRORS = (400, 402, 404, 413, 415, 429, 502, 503, 504)
+"""Statuses that a request which begins a run may get."""
+
 _encode = msgspec.json.Encoder().encode
 
 

@@ -19,7 +19,7 @@ from stairstream.server.runs.fusion import FUSION, fuse
 from stairstream.server.wire.options import Plugin, PolicyNumbers, StairstreamOptions
 
 SINGLE = "single"
-"""Behind a pipeline's name, where else a policy's stands: `mix:single`."""
+"""What may follow a pipeline's name in place of a policy: `mix:single`."""
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _OPTIONS = StairstreamOptions.__struct_fields__
@@ -78,7 +78,7 @@ def _single_of(pipeline: Pipeline, catalog: Catalog) -> Pipeline:
 
 
 def _with_preset(pipeline: Pipeline, preset: str, options: StairstreamOptions) -> Pipeline:
-    """The pipeline with the policy that stands behind its name."""
+    """The pipeline with the policy that follows its name."""
     if options.policy is not None:
         raise bad("stairstream.policy", f"model already says {preset[:80]!r}; leave one of the two out")
     try:
