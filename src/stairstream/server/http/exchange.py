@@ -47,6 +47,13 @@ class Exchange:
         found: Mapping[str, str] = self.scope.get("path_params", {})
         return found
 
+    def check_json(self) -> None:
+        """ApiError 415 for a request that does not say that its body is JSON."""
+        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            message = f"the content type must be application/json, not {kind or 'left out'}"
+            raise ApiError(status=415, message=message, code="wrong_content_type")
+
     async def read_body(self) -> bytes:
         """The whole body; ClientLeft if it never came."""
         message = await self.receive()

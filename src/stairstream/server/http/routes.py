@@ -42,7 +42,7 @@ class Handling:
         exchange = Exchange(scope, receive, send)
         try:
             if scope["method"] == "POST" and scope.get(WANTS_JSON):
-                _check_json(exchange)
+                exchange.check_json()
             await self._handler(exchange)
         except ClientLeft:
             return
@@ -82,10 +82,3 @@ class Api:
         """Of the routes whose paths it begins with, the longest one's."""
         fitting = [(len(start), number) for number, (start, _) in enumerate(self._shapes) if path.startswith(start)]
         return self._shapes[max(fitting)[1]][1] if fitting else ApiError.body
-
-
-def _check_json(exchange: Exchange) -> None:
-    kind = exchange.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        message = f"the content type must be application/json, not {kind or 'left out'}"
-        raise ApiError(status=415, message=message, code="wrong_content_type")
