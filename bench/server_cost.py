@@ -9,6 +9,7 @@ several repeats, so that whatever else runs on the machine counts as little as i
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import msgspec
 
@@ -18,11 +19,13 @@ from stairstream.core.asked import Asked
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
-from stairstream.server.asking.request import read_chat
+from stairstream.server.chat.request import read_chat
 from stairstream.server.chat.stream import ChunkStream
 from stairstream.server.http.exchange import AsgiMessage
-from stairstream.server.serve import open_pipelines
-from stairstream.server.service import BriefRuns, Service
+from stairstream.server.opening import open_pipelines
+from stairstream.server.runs.answering import Service
+from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.live import LiveRuns
 
 CONFIG = """
 models: {m: {backend: scripted, length: 400}}
@@ -64,9 +67,13 @@ async def time_async_us(count: int, action: Callable[[], Awaitable[None]]) -> fl
 async def measure() -> None:
     """All of it, as a table."""
     config = parse_config(CONFIG, "bench", {})
-    async with open_pipelines(config) as (pipelines, backends):
+    async with AsyncExitStack() as stack:
+        pipelines, backends = await stack.enter_async_context(open_pipelines(config))
         gate = OpenGate(Places(8))
-        service = Service(config=config, pipelines=pipelines, backends=backends, gate=gate, runs=BriefRuns())
+        catalog = Catalog(config=config, pipelines=pipelines, backends=backends)
+        live = LiveRuns()
+        await stack.enter_async_context(live.serve())
+        service = Service(catalog=catalog, gate=gate, runs=live)
         app, pipeline = make_app(service), pipelines["single"]
 
         async def ask(max_tokens: int) -> None:
@@ -90,19 +97,19 @@ async def measure() -> None:
                 async for _ in run.events():
                     pass
 
-        rows = {"reading a request": time_us(2000, lambda: read_chat(body_of(20), service).wanted)}
-        asking = read_chat(body_of(400), service)
-        async with asking.open_run() as run:
+        rows = {"reading a request": time_us(2000, lambda: read_chat(body_of(20), catalog).reserve())}
+        request = read_chat(body_of(400), catalog)
+        async with pipeline.open_run(request.conversation, asked=request.asked) as run:
             await run.wait_ended()
             started, words, ended = run.past[:3], run.past[3:-3], run.past[-1:]
 
             def tell() -> None:
-                stream = ChunkStream(asking, run, 0)
+                stream = ChunkStream(request, run, 0)
                 for word in words:
                     stream.tell((word,))
 
             rows["telling a token"] = time_us(20, tell) / len(words)
-            rows["telling the end of 400 tokens"] = time_us(20, lambda: ChunkStream(asking, run, 0).tell(ended))
+            rows["telling the end of 400 tokens"] = time_us(20, lambda: ChunkStream(request, run, 0).tell(ended))
             assert started and ended
         for tokens in (1, 20, 200):
             served = await time_async_us(100, lambda tokens=tokens: ask(tokens))  # type: ignore[misc]

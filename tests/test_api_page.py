@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from stairstream.server.chat import wire as chat_wire
 from stairstream.server.history import wire as history_wire
 from stairstream.server.messages import wire as messages_wire
-from stairstream.server.openapi import OPERATIONS
 from stairstream.server.responses import wire as responses_wire
-from stairstream.server.wire import answer, conversation, listings, options, outcome, request
+from stairstream.server.wire import conversation, formats, listings, options, outcome
+from tests.server.test_openapi import document
 
 SHAPES = (
-    *(answer, conversation, listings, options, outcome, request),
-    *(history_wire, messages_wire, responses_wire),
+    *(conversation, formats, listings, options, outcome),
+    *(chat_wire, history_wire, messages_wire, responses_wire),
 )
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "api.md").read_text()
@@ -28,7 +29,7 @@ def test_table_has_every_field(name: str, table: str) -> None:
 
 
 def test_every_path_is_named() -> None:
-    assert all(f"`{method} {path}`" in PAGE for method, path in OPERATIONS)
+    assert all(f"`{method.upper()} {path}`" in PAGE for path, one in document()["paths"].items() for method in one)
 
 
 def test_every_code_of_an_error_is_named() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -112,20 +112,19 @@ class Pipeline:
         # what may be long is not kept
         is_short = not (asked.tools or asked.tool_choice or asked.response_format or asked.stop or asked.user)
         graph = (self._asked_graph if is_short else self._make_asked_graph)(asked, has_results)
-        return begin_with(graph, written)
+        return begin_with(graph, written) if written else graph
 
     def _make_asked_graph(self, asked: Asked, has_results: bool) -> Graph:
         return ask_of(leave_alone(self.graph) if has_results else self.graph, asked)
 
-    @asynccontextmanager
-    async def open_run(
+    def open_run(
         self, conversation: Conversation | str, *, asked: Asked = NOTHING_ASKED, written: str = ""
-    ) -> AsyncIterator[Run]:
+    ) -> AbstractAsyncContextManager[Run]:
         """A run on a conversation, or on a question; leaving the block cancels what still runs.
 
         `asked` is what one request wants of it. The answering agent goes on from `written`, or from the assistant's
         message that the conversation ends with; these words are no part of the answer that the run gives.
-        Raises RequestError for what the models do not take.
+        Raises RequestError, before the block is entered, for what the models do not take.
         """
         if isinstance(conversation, str):
             conversation = question(conversation)
@@ -135,16 +134,25 @@ class Pipeline:
         limits = self.settings.limits
         goals = self._goals_in(graph, asked)
         rates = self._rates.load(self._models) if goals else {}
-        async with open_run(
-            adapt_agents(graph, rates, goals),
+        unadapted = why_unadapted(graph, rates, goals) if goals else ()
+        opening = open_run(
+            adapt_agents(graph, rates, goals) if goals else graph,
             conversation,
             self.backends,
             deadline_s=limits.deadline_s,
             prices=self._prices,
             max_cost=limits.max_cost,
             pace=limits.pace,
-        ) as run:
-            self._notes[run.id] = (*_one_calls(graph), *why_unadapted(graph, rates, goals), *self._why_alone(graph))
+        )
+        return self._noting(opening, (*_one_calls(graph), *unadapted, *self._why_alone(graph)), goals)
+
+    @asynccontextmanager
+    async def _noting(
+        self, opening: AbstractAsyncContextManager[Run], notes: tuple[str, ...], goals: Mapping[str, Goals]
+    ) -> AsyncIterator[Run]:
+        """The run, with what is to be said of it besides; the speed of its models is kept where a policy has goals."""
+        async with opening as run:
+            self._notes[run.id] = notes
             try:
                 yield run
             finally:

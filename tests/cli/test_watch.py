@@ -20,7 +20,7 @@ from stairstream.core.errors import RequestError
 from stairstream.core.events import Thought, Wrote
 from stairstream.core.policy import Policy
 from stairstream.core.topologies import chain
-from stairstream.server.runs.event_json import encode_event_line
+from stairstream.server.wire.events import encode_event_line
 from stairstream.sim.clock import run
 from tests.engine.staircase import mixture, play, scripted
 from tests.page.serving import served

@@ -17,9 +17,12 @@ from stairstream.core.sse import SseDecoder
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
-from stairstream.server.http.exchange import AsgiMessage
-from stairstream.server.serve import open_pipelines
-from stairstream.server.service import BriefRuns, Observer, Service
+from stairstream.server.http.exchange import AsgiApp, AsgiMessage
+from stairstream.server.opening import open_pipelines
+from stairstream.server.runs.answering import Service
+from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.finished import Observer
+from stairstream.server.runs.live import LiveRuns
 from tests.manners import adopt
 
 ASK: list[dict[str, object]] = [{"role": "user", "content": "Why is the sky blue?"}]
@@ -69,7 +72,7 @@ class Client:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._app = make_app(service)
+        self._app: AsgiApp = make_app(service)
 
     def use_routes(self, routes: Sequence[BaseRoute]) -> None:
         """Serve these beside the API."""
@@ -134,14 +137,13 @@ async def client_of(
         backends = {**opened, **(places or {})}
         adopt(backends.values())
         pipelines = {name: Pipeline(one.settings, one.graph, backends, chosen) for name, one in pipelines.items()}
-        yield Client(
-            Service(
-                config=chosen,
-                pipelines=pipelines,
-                backends=backends,
-                gate=OpenGate(Places(100)),
-                runs=BriefRuns(observers),
-                wall_clock=lambda: 1000.5,
-                **more,
+        live = LiveRuns(observers)
+        async with live.serve():
+            yield Client(
+                Service(
+                    catalog=Catalog(config=chosen, pipelines=pipelines, backends=backends, **more),
+                    gate=OpenGate(Places(100)),
+                    runs=live,
+                    wall_clock=lambda: 1000.5,
+                )
             )
-        )

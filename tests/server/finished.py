@@ -1,6 +1,6 @@
 """Runs that are over, made by asking a server in virtual time."""
 
-from stairstream.server.service import Finished
+from stairstream.server.runs.finished import Finished
 from stairstream.sim.clock import run
 from tests.server.driving import client_of
 

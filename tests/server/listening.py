@@ -10,10 +10,11 @@ from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
 from stairstream.server.fake.model import FakeCall, FakeModel
 from stairstream.server.fake.server import serve_fake
-from stairstream.server.runs.handlers import make_run_routes
+from stairstream.server.opening import open_pipelines
+from stairstream.server.runs.answering import Service
+from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.live import LiveRuns
-from stairstream.server.serve import bind, make_server, open_pipelines, serving
-from stairstream.server.service import Service
+from stairstream.server.serve import bind, make_server, serving
 from tests.manners import models_in_manner
 
 
@@ -53,10 +54,9 @@ async def listening_to(*models: FakeModel) -> AsyncIterator[Listening]:
         live, places = LiveRuns(), Places(1000)
         with bind("127.0.0.1", 0) as socket:
             async with open_pipelines(config) as (pipelines, backends):
-                service = Service(
-                    config=config, pipelines=pipelines, backends=backends, gate=OpenGate(places), runs=live
-                )
-                app = make_app(service, more_routes=make_run_routes(service, live))
+                catalog = Catalog(config=config, pipelines=pipelines, backends=backends)
+                service = Service(catalog=catalog, gate=OpenGate(places), runs=live)
+                app = make_app(service)
                 async with serving(make_server(app, config.server.limits), socket), live.serve():
                     host, port = socket.getsockname()[:2]
                     yield Listening(host=host, port=port, calls=fake.calls, live=live, places=places)

@@ -7,11 +7,12 @@ import pytest
 
 from stairstream.config.server import ServerConfig
 from stairstream.server.access.gate import Caller
-from stairstream.server.access.keys import KeyLimits, KeyRing, make_key
+from stairstream.server.access.keys import KeyRing, make_key
 from stairstream.server.access.limits import Places
-from stairstream.server.access.opening import FOLLOW_S, follow_keys, open_access
 from stairstream.server.errors import ApiError
+from stairstream.server.opening import FOLLOW_S, follow_keys, open_access
 from stairstream.server.storage.sqlite import open_sqlite
+from stairstream.server.storage.values import KeyLimits
 from stairstream.sim.clock import run
 from tests.server.inline import Inline
 

@@ -10,7 +10,7 @@ import pytest
 from stairstream.server.access.gate import Caller, OpenGate
 from stairstream.server.access.limits import Places
 from stairstream.server.errors import ApiError
-from stairstream.server.service import Finished
+from stairstream.server.runs.finished import Finished
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, Client, Got, client_of
 from tests.server.test_chat import CONFIG, TEXT
@@ -85,6 +85,25 @@ def test_whoever_is_not_let_in_is_told_in_the_protocols_words(path: str) -> None
     assert (full.status, full.headers["retry-after"]) == (503, "1")
     assert (closed.status, kind_of(closed)) == (401, "authentication_error")
     assert kind_of(full) == ("overloaded_error" if path == "/v1/messages" else "server_error")
+
+
+@every_protocol
+def test_what_no_model_takes_is_refused_whether_or_not_there_is_a_place(path: str) -> None:
+    function = {"name": "f", "parameters": {}}
+    tool = {
+        "/v1/chat/completions": {"type": "function", "function": function},
+        "/v1/responses": {"type": "function", **function},
+        "/v1/messages": {"name": "f", "input_schema": {}},
+    }[path]
+
+    async def go() -> Got:
+        async with client_of(CONFIG) as client:
+            full = Client(replace(client.service, gate=OpenGate(Places(0))))
+            return await full.post(path, body_of(path, "single", tools=[tool]))
+
+    got = run(go())
+    assert got.status == 400
+    assert got.json()["error"]["message"] == "tools: model 'a', which answers, does not take it"
 
 
 @every_protocol

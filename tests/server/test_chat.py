@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stairstream.server.service import Finished
+from stairstream.server.runs.finished import Finished
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, Client, Got, client_of
 
@@ -228,7 +228,7 @@ def test_what_a_run_used_is_told_once_it_is_over() -> None:
             await client.chat("single")
 
     run(go())
-    assert [one.asking.pipeline.settings.name for one in told] == ["mix", "single"]
+    assert [one.request.pipeline.settings.name for one in told] == ["mix", "single"]
     assert all(one.answer.summary.reason == "stop" for one in told)
 
 

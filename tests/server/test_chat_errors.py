@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from stairstream.config.schema import parse_config
-from stairstream.core.errors import ConfigError
+from stairstream.core.errors import ConfigError, ContextTooLong
+from stairstream.server.errors import error_of as error_of_any
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, Got, client_of
 
@@ -227,6 +228,11 @@ def test_failure_before_the_first_token_is_a_status(
     got = chat(model, stream=stream)
     assert error_of(got) == (status, None, code)
     assert got.begun_s == at_s and len(got.headers["x-stairstream-run"]) == 32
+
+
+def test_a_prompt_that_does_not_fit_is_the_clients_to_mend() -> None:
+    error = error_of_any(ContextTooLong("m: the request was rejected (400): maximum context length is 8 tokens"))
+    assert (error.status, error.kind, error.code) == (400, "invalid_request_error", "context_length_exceeded")
 
 
 def test_time_that_upstream_asked_for_is_passed_on() -> None:

@@ -14,9 +14,9 @@ pytest.importorskip("uvicorn")
 from starlette.routing import Route
 
 from stairstream.config.server import LimitKeys
-from stairstream.server.app import Api, route
 from stairstream.server.http.exchange import ClientLeft, Exchange
 from stairstream.server.http.leaving import leave_with_client
+from stairstream.server.http.routes import Api, route
 from stairstream.server.serve import bind, make_server, serving
 from stairstream.sim.clock import run
 from tests.server.lines import UNREAD_BYTES, connect

@@ -10,17 +10,24 @@ from typing import Any
 import pytest
 
 from stairstream.server.access.budgets import FLUSH_S, Ledger, first_day
-from stairstream.server.access.gate import Caller, OpenGate, Used, Wanted
+from stairstream.server.access.gate import Caller, OpenGate, Reservation, Reserve
 from stairstream.server.access.keyed_gate import KeyedGate
-from stairstream.server.access.keys import Key, KeyLimits, KeyRing, make_key
+from stairstream.server.access.keys import KeyRing, make_key
 from stairstream.server.access.limits import Places
 from stairstream.server.errors import ApiError
-from stairstream.server.storage.base import Batch, StorageFailed
+from stairstream.server.storage.contract import StorageFailed
 from stairstream.server.storage.sqlite import SqliteStorage, open_sqlite
+from stairstream.server.storage.values import Batch, Key, KeyLimits, Used
 from stairstream.sim.clock import run
 from tests.server.inline import Inline
 
-WANTED = Wanted(pipeline="mix", tokens=100, cost=0.5)
+WANTED = Reservation(pipeline="mix", tokens=100, cost=0.5)
+
+
+def wanted() -> Reservation:
+    return WANTED
+
+
 USED = Used(prompt_tokens=10, completion_tokens=20, cost=0.25)
 NOON = 1_795_521_600.0  # 2026-11-24 12:00 UTC
 
@@ -58,9 +65,9 @@ async def gated(folder: Path, limits: KeyLimits | None = None, most_runs: int = 
             )
 
 
-async def refused(one: Set, wanted: Wanted = WANTED) -> ApiError:
+async def refused(one: Set, reserve: Reserve = wanted) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        async with one.gate.admit(one.caller, wanted):
+        async with one.gate.admit(one.caller, reserve):
             pass
     return caught.value
 
@@ -75,17 +82,29 @@ def in_virtual_time(main: Callable[[Path], Coroutine[Any, Any, None]]) -> Callab
     return test
 
 
+def test_open_gate_does_not_ask_what_a_run_may_use() -> None:
+    async def main() -> None:
+        async with OpenGate(Places(1)).admit(Caller(), never):
+            pass
+
+    run(main())
+
+
+def never() -> Reservation:
+    raise AssertionError("nobody limits it")
+
+
 def test_open_gate_lets_everybody_in_while_there_are_places() -> None:
     async def main() -> None:
         gate = OpenGate(Places(1))
         caller = gate.identify({})
         assert caller == Caller()
-        async with gate.admit(caller, WANTED) as grant:
+        async with gate.admit(caller, wanted) as grant:
             grant.settle(USED)
             with pytest.raises(ApiError, match="busy"):
-                async with gate.admit(caller, WANTED):
+                async with gate.admit(caller, wanted):
                     pass
-        async with gate.admit(caller, WANTED):
+        async with gate.admit(caller, wanted):
             pass
 
     run(main())
@@ -123,10 +142,10 @@ async def test_key_that_is_revoked_between_two_steps_gets_no_run(tmp_path: Path)
 @in_virtual_time
 async def test_runs_of_a_key_at_once_are_limited(tmp_path: Path) -> None:
     async with gated(tmp_path, KeyLimits(concurrent_runs=1)) as one:
-        async with one.gate.admit(one.caller, WANTED):
+        async with one.gate.admit(one.caller, wanted):
             error = await refused(one)
             assert (error.status, error.code, error.headers) == (429, "concurrent_runs", {"retry-after": "1"})
-        async with one.gate.admit(one.caller, WANTED):
+        async with one.gate.admit(one.caller, wanted):
             pass
 
 
@@ -134,33 +153,33 @@ async def test_runs_of_a_key_at_once_are_limited(tmp_path: Path) -> None:
 async def test_requests_per_minute_say_when_to_come_back(tmp_path: Path) -> None:
     async with gated(tmp_path, KeyLimits(requests_per_minute=2)) as one:
         for _ in range(2):
-            async with one.gate.admit(one.caller, WANTED):
+            async with one.gate.admit(one.caller, wanted):
                 pass
         error = await refused(one)
         assert (error.status, error.code, error.headers) == (429, "requests_per_minute", {"retry-after": "30"})
         await asyncio.sleep(30)
-        async with one.gate.admit(one.caller, WANTED):
+        async with one.gate.admit(one.caller, wanted):
             pass
 
 
 @in_virtual_time
 async def test_tokens_that_a_run_did_not_use_are_given_back(tmp_path: Path) -> None:
     async with gated(tmp_path, KeyLimits(tokens_per_minute=120)) as one:
-        async with one.gate.admit(one.caller, WANTED) as grant:
+        async with one.gate.admit(one.caller, wanted) as grant:
             error = await refused(one)  # 100 of 120 are taken: 80 more are there in 40 seconds
             assert (error.code, error.headers) == ("tokens_per_minute", {"retry-after": "40"})
             grant.settle(USED)
         error = await refused(one)  # 30 were used: 10 are missing
         assert error.headers == {"retry-after": "5"}
         await asyncio.sleep(5)
-        async with one.gate.admit(one.caller, WANTED):
+        async with one.gate.admit(one.caller, wanted):
             pass
 
 
 @in_virtual_time
 async def test_tokens_beyond_what_was_wanted_count_too(tmp_path: Path) -> None:
     async with gated(tmp_path, KeyLimits(tokens_per_minute=120)) as one:
-        async with one.gate.admit(one.caller, WANTED) as grant:
+        async with one.gate.admit(one.caller, wanted) as grant:
             grant.settle(Used(prompt_tokens=200, completion_tokens=40, cost=None))
         assert (await refused(one)).headers == {"retry-after": "110"}  # 120 too many, then the 100 wanted
 
@@ -168,21 +187,21 @@ async def test_tokens_beyond_what_was_wanted_count_too(tmp_path: Path) -> None:
 @in_virtual_time
 async def test_budget_is_reserved_while_a_run_lasts_and_settled_after(tmp_path: Path) -> None:
     async with gated(tmp_path, KeyLimits(budget=1.0)) as one:
-        async with one.gate.admit(one.caller, WANTED) as grant:
-            async with one.gate.admit(one.caller, WANTED):
+        async with one.gate.admit(one.caller, wanted) as grant:
+            async with one.gate.admit(one.caller, wanted):
                 error = await refused(one)
                 assert (error.status, error.kind) == (402, "insufficient_quota")
                 assert "has 0 left, and this may cost up to 0.5" in error.message
             grant.settle(USED)
         # 0.25 of 1 is spent, the other run settled nothing; no time has passed, nothing was written yet
-        async with one.gate.admit(one.caller, WANTED):
+        async with one.gate.admit(one.caller, wanted):
             assert (await refused(one)).status == 402
 
 
 @in_virtual_time
 async def test_budget_can_not_be_kept_where_a_price_is_missing(tmp_path: Path) -> None:
     async with gated(tmp_path, KeyLimits(budget=1.0)) as one:
-        error = await refused(one, Wanted(pipeline="mix", tokens=1, cost=None))
+        error = await refused(one, lambda: Reservation(pipeline="mix", tokens=1, cost=None))
         assert (error.status, error.code) == (402, "no_price")
         assert "'mix'" in error.message
 
@@ -193,11 +212,11 @@ async def test_two_servers_on_one_database_share_a_budget(tmp_path: Path) -> Non
         ledger = Ledger(storage, clock=lambda: NOON)
         async with ledger.open():
             other = KeyedGate(Places(9), one.ring, ledger)
-            async with one.gate.admit(one.caller, WANTED), other.admit(one.caller, WANTED) as grant:
+            async with one.gate.admit(one.caller, wanted), other.admit(one.caller, wanted) as grant:
                 assert (await refused(one)).status == 402
                 grant.settle(USED)
             await asyncio.sleep(0.001)  # the other writes what is over at once
-            async with one.gate.admit(one.caller, replace(WANTED, cost=0.75)):
+            async with one.gate.admit(one.caller, lambda: replace(WANTED, cost=0.75)):
                 pass
 
 
@@ -205,7 +224,7 @@ async def test_two_servers_on_one_database_share_a_budget(tmp_path: Path) -> Non
 async def test_run_without_budget_writes_a_moment_later_and_all_at_once(tmp_path: Path) -> None:
     async with gated(tmp_path) as one:
         for _ in range(3):
-            async with one.gate.admit(one.caller, WANTED) as grant:
+            async with one.gate.admit(one.caller, wanted) as grant:
                 grant.settle(USED)
         assert await one.storage.usage() == []
         await asyncio.sleep(FLUSH_S)
@@ -217,7 +236,7 @@ async def test_run_without_budget_writes_a_moment_later_and_all_at_once(tmp_path
 @in_virtual_time
 async def test_what_was_used_is_written_when_the_server_stops(tmp_path: Path) -> None:
     async with gated(tmp_path) as one:
-        async with one.gate.admit(one.caller, WANTED) as grant:
+        async with one.gate.admit(one.caller, wanted) as grant:
             grant.settle(USED)
     async with open_sqlite(tmp_path / "s.db", Inline()) as storage:
         assert [usage.runs for usage in await storage.usage()] == [1]
@@ -234,12 +253,12 @@ async def test_client_that_leaves_while_its_budget_is_checked_reserves_nothing(t
             await asyncio.wait([asking])
             await asyncio.sleep(1)
             assert one.places.taken == 0
-        async with one.gate.admit(one.caller, WANTED):
+        async with one.gate.admit(one.caller, wanted):
             pass
 
 
 async def enter(one: Set) -> None:
-    async with one.gate.admit(one.caller, WANTED):
+    async with one.gate.admit(one.caller, wanted):
         await asyncio.sleep(100)
 
 
@@ -269,10 +288,10 @@ async def test_while_the_database_fails_budgets_are_refused_and_the_rest_goes_on
         gate = KeyedGate(Places(9), KeyRing([poor, rich]), ledger)
         async with ledger.open():
             with pytest.raises(ApiError) as caught:
-                async with gate.admit(Caller(key_id=poor.id), WANTED):
+                async with gate.admit(Caller(key_id=poor.id), wanted):
                     pass
             assert (caught.value.status, caught.value.headers) == (503, {"retry-after": "1"})
-            async with gate.admit(Caller(key_id=rich.id), WANTED) as grant:
+            async with gate.admit(Caller(key_id=rich.id), wanted) as grant:
                 grant.settle(USED)
             await asyncio.sleep(10)
             broken.is_broken = False
@@ -287,10 +306,10 @@ async def test_long_run_keeps_its_reservation_by_signs_of_life(tmp_path: Path) -
         ledger = Ledger(storage, clock=lambda: NOON + loop.time())
         key, _ = make_key("me", KeyLimits(budget=0.75), at_s=0.0)
         gate = KeyedGate(Places(9), KeyRing([key]), ledger)
-        async with ledger.open(), gate.admit(Caller(key_id=key.id), WANTED):
+        async with ledger.open(), gate.admit(Caller(key_id=key.id), wanted):
             await asyncio.sleep(600)
             with pytest.raises(ApiError):
-                async with gate.admit(Caller(key_id=key.id), WANTED):
+                async with gate.admit(Caller(key_id=key.id), wanted):
                     pass
 
 

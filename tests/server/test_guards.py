@@ -8,10 +8,9 @@ import pytest
 pytest.importorskip("starlette")
 
 from stairstream.config.server import LimitKeys, ServerConfig
-from stairstream.server.app import Api
 from stairstream.server.http.exchange import AsgiMessage, Exchange
 from stairstream.server.http.guards import guard, is_loopback
-from stairstream.server.http.routes import route
+from stairstream.server.http.routes import Api, route
 
 JSON = {"content-type": "application/json"}
 HOME = {"host": "localhost:8080"}

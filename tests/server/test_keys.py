@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from stairstream.server.access.keys import Key, KeyLimits, KeyRing, make_key
+from stairstream.server.access.keys import KeyRing, make_key
+from stairstream.server.storage.values import Key, KeyLimits
 
 
 def made(name: str = "me") -> tuple[Key, str]:

@@ -17,11 +17,12 @@ from stairstream.config.schema import load_config
 from stairstream.core.events import Event, RunEnded, RunStarted
 from stairstream.core.messages import question
 from stairstream.engine.run import Run
-from stairstream.server.access.gate import Caller, Used
-from stairstream.server.asking.asking import Asking
+from stairstream.server.access.gate import Caller
 from stairstream.server.errors import ApiError
+from stairstream.server.runs.finished import Finished, Observer
 from stairstream.server.runs.live import LiveRuns
-from stairstream.server.service import Finished, Observer
+from stairstream.server.runs.request import RunRequest
+from stairstream.server.storage.values import Used
 from stairstream.sim.clock import run
 
 ANN, BOB = Caller(key_id="a", name="ann"), Caller(key_id="b", name="bob")
@@ -59,7 +60,7 @@ class Served:
 
     @asynccontextmanager
     async def open(self, keep_s: float = 0, place: Place | None = None, caller: Caller = ANN) -> AsyncIterator[Run]:
-        asking = Asking(pipeline=self.pipeline, model="single", conversation=question("why?"), keep_s=keep_s)
+        asking = RunRequest(pipeline=self.pipeline, model="single", conversation=question("why?"), keep_s=keep_s)
         async with self.live.open(asking, caller, place or Place()) as one:
             yield one
 

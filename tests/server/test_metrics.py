@@ -13,7 +13,7 @@ from stairstream.core.events import Noted
 from stairstream.core.session import Note, Usage
 from stairstream.server.http.watching import Answered
 from stairstream.server.observing.metrics import Metrics, errors_by_model, tokens_by_kind, used_by_model
-from stairstream.server.service import Finished
+from stairstream.server.runs.finished import Finished
 from tests.server.finished import finish
 
 

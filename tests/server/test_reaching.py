@@ -29,7 +29,7 @@ def ready(more: str = "") -> Got:
     async def go(up: int, down: int) -> Got:
         async with client_of(CONFIG.format(up=up, down=down, more=more)) as client:
             service = client.service
-            routes = make_health_routes(lambda: False, lambda: find_unreachable(service.pipelines.values()))
+            routes = make_health_routes(lambda: False, lambda: find_unreachable(service.catalog.pipelines.values()))
             client.use_routes(routes)
             return await client.get("/readyz")
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from stairstream.core.asked import Asked
 from stairstream.core.messages import question
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.server.asking.request import read_chat
-from stairstream.server.asking.wanted import most_wanted
+from stairstream.server.chat.request import read_chat
+from stairstream.server.chat.wire import ChatRequest
 from stairstream.server.errors import ApiError
+from stairstream.server.runs.answering import Service
 from stairstream.server.runs.headers import list_names, quote_name
-from stairstream.server.service import Service
+from stairstream.server.runs.reservation import most_used
 from stairstream.server.wire.listings import ErrorBody
 from stairstream.server.wire.options import StairstreamOptions
-from stairstream.server.wire.request import ChatRequest
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, client_of
 
@@ -65,7 +65,7 @@ def told_of(error: ApiError) -> str:
 def test_any_object_is_read_or_refused(fields: dict[str, Any]) -> None:
     body = msgspec.json.encode({"model": "mix", "messages": ASK, **fields})
     try:
-        asking = read_chat(body, SERVICE)
+        asking = read_chat(body, SERVICE.catalog)
     except ApiError as error:
         assert error.status in (400, 404) and len(told_of(error).splitlines()) == 1
     else:
@@ -78,7 +78,7 @@ def test_any_object_is_read_or_refused(fields: dict[str, Any]) -> None:
 def test_any_options_are_read_or_refused(options: dict[str, Any]) -> None:
     body = msgspec.json.encode({"model": "mix", "messages": ASK, "stairstream": options})
     try:
-        read_chat(body, SERVICE)
+        read_chat(body, SERVICE.catalog)
     except ApiError as error:
         assert error.status == 400 and (error.param or "").startswith("stairstream")
 
@@ -86,7 +86,7 @@ def test_any_options_are_read_or_refused(options: dict[str, Any]) -> None:
 @given(body=st.binary(max_size=40))
 def test_any_bytes_are_refused(body: bytes) -> None:
     with pytest.raises(ApiError) as caught:
-        read_chat(body, SERVICE)
+        read_chat(body, SERVICE.catalog)
     assert caught.value.status == 400
 
 
@@ -104,8 +104,8 @@ POLICIES = [*PRESETS.values(), Policy(first_chunk=1, growth=1.5), Policy(first_c
 def test_no_run_uses_more_than_was_wanted(policy: Policy) -> None:
     async def go() -> None:
         async with client_of(CONFIG) as client:
-            pipeline = client.service.pipelines["mix"].with_policy(policy)
-            wanted = most_wanted(pipeline, question("why?"), Asked())
+            pipeline = client.service.catalog.pipelines["mix"].with_policy(policy)
+            wanted = most_used(pipeline, question("why?"), Asked())
             answer = await pipeline.ask("why?")
             used = [one.usage for one in answer.summary.agents]
             tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in used)
@@ -116,11 +116,11 @@ def test_no_run_uses_more_than_was_wanted(policy: Policy) -> None:
 
 
 def test_what_is_wanted_is_known_at_once_for_any_numbers() -> None:
-    slow = SERVICE.pipelines["mix"].with_policy(Policy(first_chunk=1, growth=math.nextafter(1, 2)))
-    most = most_wanted(slow, question("why?"), Asked(max_tokens=10**9))
+    slow = SERVICE.catalog.pipelines["mix"].with_policy(Policy(first_chunk=1, growth=math.nextafter(1, 2)))
+    most = most_used(slow, question("why?"), Asked(max_tokens=10**9))
     assert most.tokens >= 10**9
 
 
 def test_cost_of_a_model_without_a_price_is_unknown_unless_it_runs_here() -> None:
-    assert most_wanted(SERVICE.pipelines["dear"], question("why?"), Asked()).cost is None
-    assert most_wanted(SERVICE.pipelines["single"], question("why?"), Asked(max_tokens=10)).tokens < 310
+    assert most_used(SERVICE.catalog.pipelines["dear"], question("why?"), Asked()).cost is None
+    assert most_used(SERVICE.catalog.pipelines["single"], question("why?"), Asked(max_tokens=10)).tokens < 310

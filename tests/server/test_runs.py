@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from stairstream.config.schema import parse_config
 from stairstream.core.events import Event, RunEnded, RunStarted, Wrote
-from stairstream.server.access.gate import Caller, Grant, OpenGate, Wanted
+from stairstream.server.access.gate import Caller, Grant, OpenGate, Reserve
 from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
 from stairstream.server.http.exchange import Receive, Scope, Send
-from stairstream.server.runs.event_json import decode_event_json
-from stairstream.server.runs.handlers import make_run_routes
+from stairstream.server.opening import open_pipelines
+from stairstream.server.runs.answering import Service
+from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.live import LiveRuns
-from stairstream.server.serve import open_pipelines
-from stairstream.server.service import Service
+from stairstream.server.wire.events import decode_event_json
 from stairstream.sim.clock import run
 from tests.manners import adopt
 from tests.server.driving import ASK, Client, Got
@@ -47,8 +47,8 @@ class NamesGate:
     def identify(self, headers: Mapping[str, str]) -> Caller:
         return Caller(key_id=headers.get("x-name"))
 
-    def admit(self, caller: Caller, wanted: Wanted) -> AbstractAsyncContextManager[Grant]:
-        return self._open.admit(caller, wanted)
+    def admit(self, caller: Caller, reserve: Reserve) -> AbstractAsyncContextManager[Grant]:
+        return self._open.admit(caller, reserve)
 
 
 class RunsClient(Client):
@@ -58,7 +58,7 @@ class RunsClient(Client):
         super().__init__(service)
         self.live, self.places = live, places
         self.headers: dict[str, str] = {"x-name": "ann"}
-        app = make_app(service, more_routes=make_run_routes(service, live))
+        app = make_app(service)
 
         async def with_headers(scope: Scope, receive: Receive, send: Send) -> None:
             scope["headers"] += [(name.encode(), value.encode()) for name, value in self.headers.items()]
@@ -83,7 +83,8 @@ async def client_of() -> AsyncIterator[RunsClient]:
     config, live, places = parse_config(CONFIG, "test.yaml", {}), LiveRuns(), Places(100)
     async with open_pipelines(config) as (pipelines, backends), live.serve():
         adopt(backends.values())
-        service = Service(config=config, pipelines=pipelines, backends=backends, gate=NamesGate(places), runs=live)
+        catalog = Catalog(config=config, pipelines=pipelines, backends=backends)
+        service = Service(catalog=catalog, gate=NamesGate(places), runs=live)
         yield RunsClient(service, live, places)
 
 

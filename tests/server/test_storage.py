@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from stairstream.core.errors import ConfigError
-from stairstream.server.access.gate import Used
-from stairstream.server.access.keys import Key, KeyLimits, make_key
-from stairstream.server.storage.base import Batch, Reservation, Spent, StorageFailed
+from stairstream.server.access.keys import make_key
+from stairstream.server.storage.contract import StorageFailed
 from stairstream.server.storage.sqlite import MIGRATIONS, open_sqlite
+from stairstream.server.storage.values import Batch, BudgetHold, Key, KeyLimits, Spent, Used
 
 LIMITS = KeyLimits(requests_per_minute=60, tokens_per_minute=1000, concurrent_runs=2, budget=5, period="month")
 USED = Used(prompt_tokens=10, completion_tokens=5, cost=0.1)
@@ -25,12 +25,12 @@ def key(name: str = "me", at_s: float = 1.0) -> Key:
     return make_key(name, LIMITS, at_s)[0]
 
 
-def reserve(key_id: str, cost: float, number: int = 0, since: str = "") -> Reservation:
-    return Reservation(id=f"r{number}", key_id=key_id, cost=cost, budget=1.0, since=since)
+def reserve(key_id: str, cost: float, number: int = 0, since: str = "") -> BudgetHold:
+    return BudgetHold(id=f"r{number}", key_id=key_id, cost=cost, budget=1.0, since=since)
 
 
 def batch(
-    reserve: Sequence[Reservation] = (), spent: Sequence[Spent] = (), *, holder: str = "h", at_s: float = 0.0
+    reserve: Sequence[BudgetHold] = (), spent: Sequence[Spent] = (), *, holder: str = "h", at_s: float = 0.0
 ) -> Batch:
     return Batch(holder=holder, at_s=at_s, reserve=reserve, spent=spent)
 
@@ -154,15 +154,15 @@ def test_database_that_fails_says_so(tmp_path: Path) -> None:
 SPENDER = """
 import asyncio, sys
 from pathlib import Path
-from stairstream.server.access.gate import Used
+from stairstream.server.storage.values import Used
 from stairstream.server.storage.sqlite import open_sqlite
-from stairstream.server.storage.base import Batch, Reservation, Spent
+from stairstream.server.storage.values import Batch, BudgetHold, Spent
 
 async def main(file, name):
     made = 0
     async with open_sqlite(Path(file)) as storage:
         for number in range(60):
-            wish = Reservation(id=f"{name}{number}", key_id="k", cost=0.02, budget=1.0, since="")
+            wish = BudgetHold(id=f"{name}{number}", key_id="k", cost=0.02, budget=1.0, since="")
             (left,) = await storage.commit(Batch(holder=name, at_s=0.0, reserve=[wish]))
             if left is None:
                 made += 1

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from stairstream.server.http.exchange import AsgiMessage, Receive, Scope, Send
 from stairstream.server.observing.traces import Parented, make_trace, trace_runs
-from stairstream.server.service import Finished
+from stairstream.server.runs.finished import Finished
 from tests.server.finished import finish
 
 START_S = 1000.0

@@ -1,15 +1,25 @@
-"""What engines with a context of fixed size say when it is full."""
+"""A context window that is full: what we say of it, and how others put it."""
 
-from stairstream.core.errors import ModelUnusable
+import re
+
+from stairstream.core.errors import ContextTooLong
 from stairstream.core.session import Note
 
 LEAST_ROOM_TOKENS = 64
 """An update that would leave fewer tokens of the context than this is not taken."""
 
+_TOO_LONG = re.compile(r"context (?:length|size|window)|prompt is too long|maximum.{0,20}tokens", re.I)
+"""As llama.cpp, vLLM, SGLang, OpenAI and Anthropic say it."""
 
-def refuse_prompt(agent: str, prompt_tokens: int, context_tokens: int) -> ModelUnusable:
+
+def says_too_long(message: str) -> bool:
+    """Whether the text of a rejection is about a prompt that does not fit into the context window."""
+    return _TOO_LONG.search(message) is not None
+
+
+def refuse_prompt(agent: str, prompt_tokens: int, context_tokens: int) -> ContextTooLong:
     """The error of a first prompt that leaves no room for a word."""
-    return ModelUnusable(
+    return ContextTooLong(
         f"the prompt of {agent!r} has {prompt_tokens} tokens, and the model's context only {context_tokens}; "
         "give it more context_tokens, or shorter references"
     )

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
+from stairstream.backends.full import says_too_long
 from stairstream.core.errors import (
     BackendError,
     ConfigError,
     ConnectionFailed,
+    ContextTooLong,
     NotAuthorized,
     RateLimited,
     RequestRejected,
@@ -180,6 +182,8 @@ def status_error(status: int, message: str, where: str, headers: Mapping[str, st
             return error
         case _ if says_unknown_model(message):
             return UnknownModel(f"{where}: no such model ({status}){said}")
+        case _ if says_too_long(message):
+            return ContextTooLong(f"{where}: the request was rejected ({status}){said}")
         case _:
             return RequestRejected(f"{where}: the request was rejected ({status}){said}")
 

@@ -23,6 +23,7 @@ from stairstream.core.errors import RunFailed
 from stairstream.core.events import AgentEnded, Event, RunEnded, RunStarted, StepStarted, Thought, Wrote
 from stairstream.core.metrics import Summary, summarize
 from stairstream.engine.run import Run
+from stairstream.engine.tasks import working_beside
 
 Told = tuple[Event, str]
 """An event, and the words that it brings."""
@@ -136,16 +137,10 @@ async def _draw_live(console: Console, view: View, told: AsyncIterator[Told]) ->
 
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         try:
-            async with asyncio.TaskGroup() as tasks:
-                drawing = tasks.create_task(redraw(live))
+            async with working_beside(redraw(live)):
                 async for event, text in told:
                     view.add(event, text)
                     start_s = min(start_s, loop.time() - event.at_s)  # of a run that began before we came
-                drawing.cancel()
-        except BaseExceptionGroup as group:
-            if len(group.exceptions) == 1:
-                raise group.exceptions[0] from None
-            raise
         finally:
             live.update(view.draw(view.until_s, None), refresh=True)
 

@@ -17,9 +17,10 @@ from stairstream.config.reading import Where, read
 from stairstream.config.schema import load_config
 from stairstream.core.errors import ConfigError
 from stairstream.server.access.budgets import first_day
-from stairstream.server.access.keys import Key, KeyLimits, make_key
-from stairstream.server.storage.base import KeyUsage, Storage
+from stairstream.server.access.keys import make_key
+from stairstream.server.storage.contract import Storage
 from stairstream.server.storage.sqlite import open_sqlite
+from stairstream.server.storage.values import Key, KeyLimits, KeyUsage
 
 
 def create_key(name: str, limits: Mapping[str, object], config: Path | None, database: Path | None) -> None:

@@ -5,7 +5,7 @@ import msgspec
 from stairstream.cli.live import Told
 from stairstream.core.errors import RequestError
 from stairstream.core.events import RunEnded, RunStarted
-from stairstream.server.runs.event_json import decode_event_json
+from stairstream.server.wire.events import decode_event_json
 
 
 class Teller:

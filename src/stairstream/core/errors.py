@@ -4,6 +4,7 @@ StairstreamError
 ├── ConfigError            the configuration or an option is wrong: what, where, what to do
 ├── GraphError             the agents do not make a runnable graph: names the culprit
 ├── RequestError           the question itself cannot be asked (empty, no user message)
+│   └── NotTaken           it asks a model for what that does not take: tools, a format, images
 ├── MissingExtra           an engine that is not installed: the command that installs it
 ├── BackendError           the world's fault: a model's place did not answer as it should
 │   ├── ConnectionFailed   refused, unresolved, reset before the first byte
@@ -11,11 +12,12 @@ StairstreamError
 │   ├── UnknownModel       the endpoint has no such model
 │   ├── RateLimited        429, with `retry_after_s` where it was said
 │   ├── ServerFailed       5xx, or an error as an event of the stream
+│   ├── ContextTooLong     the prompt does not fit into the model's context window
 │   ├── RequestRejected    any other 4xx
 │   ├── MalformedAnswer    HTML, broken JSON, an event that is not a chunk
 │   ├── StreamCut          the stream ended before it said that it had ended
 │   ├── TooSlow            a deadline for the first token, a gap or the run passed
-│   └── ModelUnusable      a model file that is not one, a context that is too small
+│   └── ModelUnusable      a model file that is not one, a context that can't be had
 ├── Standstill             no agent of a run can go on: a fault of ours
 └── RunFailed              the run ended without an answer, or its answer broke off
 
@@ -37,6 +39,18 @@ class GraphError(StairstreamError):
 
 class RequestError(StairstreamError):
     """The question itself cannot be asked."""
+
+
+class NotTaken(RequestError):
+    """A model does not take what is asked of it: `what` is `tools`, `response_format` or `images`.
+
+    `model` is the one that answers, None where no model of the graph takes it.
+    """
+
+    def __init__(self, text: str, what: str, model: str | None = None) -> None:
+        super().__init__(text)
+        self.what = what
+        self.model = model
 
 
 class MissingExtra(StairstreamError):
@@ -80,6 +94,10 @@ class ServerFailed(BackendError):
     is_retryable = True
 
 
+class ContextTooLong(BackendError):
+    """The prompt does not fit into the model's context window."""
+
+
 class RequestRejected(BackendError):
     """A 4xx that no other class names."""
 
@@ -103,7 +121,7 @@ class TooSlow(BackendError):
 
 
 class ModelUnusable(BackendError):
-    """A model file that is not one, or a context that is too small."""
+    """A model file that is not one, or a context that can't be had."""
 
 
 class Standstill(StairstreamError):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from stairstream.backends.base import Backend
-from stairstream.core.errors import RequestError
+from stairstream.core.errors import NotTaken
 from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import Conversation
 from stairstream.core.plain import plain
@@ -13,16 +13,15 @@ _WORDS: Mapping[Takes, str] = {"images": "images", "tools": "tools", "response_f
 
 
 def check_needs(graph: Graph, conversation: Conversation, backends: Mapping[str, Backend]) -> None:
-    """Raises RequestError where the answering model, or for images every model, does not take what is asked."""
+    """Raises NotTaken where the answering model, or for images every model, does not take what is asked."""
     answer = graph.agent(graph.answer)
-    if missing := missing_of(answer, backends[answer.model]):
-        raise RequestError(
-            f"{missing} can't be asked for here: model {answer.model!r}, which answers, does not take it"
-        )
+    if answer.extras.needs and (missing := missing_of(answer, backends[answer.model])):
+        text = f"{missing} can't be asked for here: model {answer.model!r}, which answers, does not take it"
+        raise NotTaken(text, max(answer.extras.needs - backends[answer.model].takes), answer.model)
     if any(message.has_images for message in conversation) and not any(
         "images" in backends[agent.model].takes for agent in graph.agents
     ):
-        raise RequestError("images can't be shown here: no model of this pipeline is said to take them")
+        raise NotTaken("images can't be shown here: no model of this pipeline is said to take them", "images")
 
 
 def missing_of(agent: Agent, backend: Backend) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -28,8 +28,7 @@ from stairstream.engine.pace import Pace, Pacer
 from stairstream.engine.standstill import Standstills
 
 
-@asynccontextmanager
-async def open_run(
+def open_run(
     graph: Graph,
     conversation: Conversation,
     backends: Mapping[str, Backend],
@@ -39,21 +38,30 @@ async def open_run(
     max_cost: float | None = None,
     pace: Pace | None = None,
     written: str = "",
-) -> AsyncIterator["Run"]:
+) -> AbstractAsyncContextManager["Run"]:
     """Start every agent of the graph; leaving the block cancels what still runs and closes every call.
 
     `backends` maps model names to their places; they stay the caller's to close. Past `deadline_s`, or once it has cost
     `max_cost` by `prices` (by model; in their currency), the run ends with what it has. `pace` releases the answer
-    evenly. The answering agent goes on from `written`, which is not repeated. Raises ConfigError for a model without a
-    backend, RequestError for a conversation without a question, or for what the answering model does not take.
+    evenly. The answering agent goes on from `written`, which is not repeated. Raises, before the block is entered,
+    ConfigError for a model without a backend, RequestError for a conversation without a question, or for what the
+    answering model does not take.
     """
-    graph = begin_with(graph, written)
+    if written:
+        graph = begin_with(graph, written)
     _check(graph, conversation, backends)
+    limits = RunLimits(deadline_s=deadline_s, max_cost=max_cost, prices=prices or {}, pace=pace)
+    return _running(graph, conversation, backends, limits)
+
+
+@asynccontextmanager
+async def _running(
+    graph: Graph, conversation: Conversation, backends: Mapping[str, Backend], limits: "RunLimits"
+) -> AsyncIterator["Run"]:
     try:
         async with AsyncExitStack() as stack:
             for room, num_sessions in _rooms(graph, backends):
                 await stack.enter_async_context(room.reserve(num_sessions))
-            limits = RunLimits(deadline_s=deadline_s, max_cost=max_cost, prices=prices or {}, pace=pace)
             run = Run(graph, conversation, backends, limits)
             stack.callback(run._finish, is_left=True)
             async with asyncio.TaskGroup() as tasks:  # not on the stack, whose frame would hold what it raises

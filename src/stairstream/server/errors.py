@@ -1,15 +1,14 @@
 """What the server refuses, as values: one tree of ours becomes one shape on the wire here and nowhere else."""
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stairstream.core.errors import (
     BackendError,
     ConfigError,
+    ContextTooLong,
     GraphError,
-    ModelUnusable,
     NotAuthorized,
     RateLimited,
     RequestError,
@@ -20,9 +19,6 @@ from stairstream.core.errors import (
 )
 from stairstream.core.events import AgentEnded, RunEnded
 from stairstream.engine.run import Run
-
-# how llama.cpp, vLLM, SGLang, OpenAI, Anthropic and our own engines put it
-_TOO_LONG = re.compile(r"context (?:length|size|window)|context only|prompt is too long|maximum.{0,20}tokens", re.I)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,7 +64,7 @@ def error_of(exc: ApiError | StairstreamError) -> ApiError:
             return _upstream(429, exc, "upstream_rate_limited")
         case TooSlow():
             return _upstream(504, exc, "upstream_timeout")
-        case RequestRejected() | ModelUnusable() if _TOO_LONG.search(str(exc)):
+        case ContextTooLong():
             return _upstream(400, exc, "context_length_exceeded")
         case RequestRejected():
             return _upstream(400, exc, "upstream_rejected")

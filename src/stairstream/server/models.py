@@ -1,23 +1,44 @@
 """GET /v1/models: to a client every pipeline is a model."""
 
+from starlette.routing import Route
+
 from stairstream.api import Pipeline
 from stairstream.config.topologies import TOPOLOGIES
-from stairstream.server.asking.request import choose_pipeline
 from stairstream.server.errors import ApiError
 from stairstream.server.http.exchange import Exchange, Handler
-from stairstream.server.service import Service
+from stairstream.server.http.operations import Operation, in_path
+from stairstream.server.http.routes import route
+from stairstream.server.runs.answering import Service
+from stairstream.server.runs.choosing import choose_pipeline
 from stairstream.server.wire.listings import ModelAgent, ModelDetails, ModelList, ModelOut, ServerOut
 from stairstream.server.wire.options import StairstreamOptions
 
+_LIST_MODELS = Operation(id="listModels", summary="Every pipeline, as a model.", gives=ModelList)
+_SHOW_MODEL = Operation(
+    id="showModel",
+    summary="One pipeline, as a model.",
+    gives=ModelOut,
+    parameters=(in_path("model", "The pipeline's name, or `pipeline:policy`."),),
+    errors=(404,),
+)
 
-def list_models(service: Service) -> Handler:
+
+def make_model_routes(service: Service, *, has_history: bool) -> list[Route]:
+    """The routes of models."""
+    return [
+        route("GET", "/v1/models", list_models(service, has_history=has_history), _LIST_MODELS),
+        route("GET", "/v1/models/{model:path}", show_model(service), _SHOW_MODEL),
+    ]
+
+
+def list_models(service: Service, *, has_history: bool) -> Handler:
     """The handler for all of them."""
     since = int(service.wall_clock())
 
     async def answer(exchange: Exchange) -> None:
         service.gate.identify(exchange.headers)
-        data = [_describe(name, pipeline, since) for name, pipeline in service.pipelines.items()]
-        has = ServerOut(history=service.archive is not None)
+        data = [_describe(name, pipeline, since) for name, pipeline in service.catalog.pipelines.items()]
+        has = ServerOut(history=has_history)
         await exchange.answer_json(ModelList(object="list", data=data, stairstream=has))
 
     return answer
@@ -31,7 +52,7 @@ def show_model(service: Service) -> Handler:
         service.gate.identify(exchange.headers)
         name = exchange.path_params["model"]
         try:
-            pipeline = choose_pipeline(name, StairstreamOptions(), service)
+            pipeline = choose_pipeline(name, StairstreamOptions(), service.catalog)
         except ApiError as exc:
             raise ApiError(status=404, message=exc.message, param="model", code="model_not_found") from None
         await exchange.answer_json(_describe(name, pipeline, since))

@@ -1,8 +1,7 @@
-"""The OpenAPI document: made of the wire's shapes and of the routes that are really served."""
+"""The OpenAPI document: made of the routes that are really served, and the shapes that their operations name."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, get_args
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 from starlette.routing import Route
@@ -10,41 +9,14 @@ from starlette.routing import Route
 import stairstream
 from stairstream.config.policies import NAMES
 from stairstream.server.access.gate import OpenGate
-from stairstream.server.history import wire as history
-from stairstream.server.history.handlers import JSONL
-from stairstream.server.history.reading import LISTED, MOST_LISTED, Format
 from stairstream.server.http.exchange import JSON, Exchange, Handler
-from stairstream.server.messages import wire as messages
-from stairstream.server.responses import wire as responses
-from stairstream.server.service import Service
-from stairstream.server.wire.answer import ChatCompletion, ChatCompletionChunk, EventChunk
-from stairstream.server.wire.listings import ErrorBody, ModelList, ModelOut, RunEvent, RunOut, Status
-from stairstream.server.wire.request import ChatRequest
+from stairstream.server.http.operations import Json, Operation
+from stairstream.server.http.routes import Handling
+from stairstream.server.runs.answering import Service
+from stairstream.server.wire.listings import ErrorBody
 
-Json = dict[str, Any]
 _REF = "#/components/schemas/{name}"
 _NAMELESS = "; a name that is not plain ASCII is in percent encoding"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """What can be done at a path. `streams` are the shapes that the data of its events may have, `errors` statuses.
-
-    `fails` is the shape of its errors. `or_gives` is what it gives in JSON besides, `files` are other types of content.
-    """
-
-    id: str
-    summary: str
-    gives: Any
-    takes: Any = None
-    or_gives: tuple[Any, ...] = ()
-    files: tuple[str, ...] = ()
-    streams: tuple[Any, ...] = ()
-    fails: Any = ErrorBody
-    parameters: tuple[Json, ...] = ()
-    errors: tuple[int, ...] = ()
-    has_run: bool = False
-    is_open: bool = False
 
 
 _ERRORS = {
@@ -61,7 +33,6 @@ _ERRORS = {
     504: "A deadline passed before the first token.",
 }
 _ANY_CALL = (401, 403)
-_RUN_ERRORS = (400, 402, 404, 413, 415, 429, 502, 503, 504)
 _RUN_HEADERS = {
     "x-stairstream-run": "The run's id.",
     "x-stairstream-pipeline": f"The pipeline{_NAMELESS}.",
@@ -71,155 +42,16 @@ _RUN_HEADERS = {
 }
 
 
-def _in_path(name: str, what: str) -> Json:
-    return {
-        "name": name,
-        "in": "path",
-        "required": True,
-        "description": what,
-        "schema": {"type": "string", "minLength": 1},
-    }
-
-
-def _in_query(name: str, what: str, schema: Json) -> Json:
-    return {"name": name, "in": "query", "description": what, "schema": schema}
-
-
-OPERATIONS: Mapping[tuple[str, str], Operation] = {
-    ("POST", "/v1/chat/completions"): Operation(
-        id="completeChat",
-        summary="An answer, streamed or whole. The status waits for the first token, or for the failure.",
-        takes=ChatRequest,
-        gives=ChatCompletion,
-        streams=(ChatCompletionChunk, EventChunk, ErrorBody),
-        errors=_RUN_ERRORS,
-        has_run=True,
-    ),
-    ("POST", "/v1/responses"): Operation(
-        id="createResponse",
-        summary="An answer in the shape of OpenAI's Responses, streamed or whole.",
-        takes=responses.ResponsesRequest,
-        gives=responses.ResponseOut,
-        streams=(responses.ResponseEvent,),
-        errors=_RUN_ERRORS,
-        has_run=True,
-    ),
-    ("POST", "/v1/messages"): Operation(
-        id="createMessage",
-        summary="An answer in the shape of Anthropic's Messages, streamed or whole.",
-        takes=messages.MessagesRequest,
-        gives=messages.MessagesAnswer,
-        streams=(messages.MessagesEvent, messages.MessagesError),
-        fails=messages.MessagesError,
-        errors=_RUN_ERRORS,
-        has_run=True,
-    ),
-    ("POST", "/v1/messages/count_tokens"): Operation(
-        id="countTokens",
-        summary="How long a message's request is; an estimate.",
-        takes=messages.MessagesQuestion,
-        gives=messages.TokenCount,
-        fails=messages.MessagesError,
-        errors=(400, 404, 413, 415),
-    ),
-    ("GET", "/v1/models"): Operation(id="listModels", summary="Every pipeline, as a model.", gives=ModelList),
-    ("GET", "/v1/models/{model}"): Operation(
-        id="showModel",
-        summary="One pipeline, as a model.",
-        gives=ModelOut,
-        parameters=(_in_path("model", "The pipeline's name, or `pipeline:policy`."),),
-        errors=(404,),
-    ),
-    ("POST", "/v1/runs"): Operation(
-        id="beginRun",
-        summary="Every event of a run as it happens; an event's id is its number.",
-        takes=ChatRequest,
-        gives=None,
-        streams=(RunEvent,),
-        errors=_RUN_ERRORS,
-        has_run=True,
-    ),
-    ("GET", "/v1/runs/{run}"): Operation(
-        id="showRun",
-        summary="How a run stands.",
-        gives=RunOut,
-        parameters=(_in_path("run", "The run's id."),),
-        errors=(404,),
-    ),
-    ("DELETE", "/v1/runs/{run}"): Operation(
-        id="cancelRun",
-        summary="End a run, if it is not over.",
-        gives=RunOut,
-        parameters=(_in_path("run", "The run's id."),),
-        errors=(404,),
-    ),
-    ("GET", "/v1/runs/{run}/events"): Operation(
-        id="attachToRun",
-        summary="The events behind the one that `Last-Event-ID` names; 204 if there are none and never will be.",
-        gives=None,
-        streams=(RunEvent,),
-        parameters=(
-            _in_path("run", "The run's id."),
-            {
-                "name": "Last-Event-ID",
-                "in": "header",
-                "description": "The number of the last event that was received.",
-                "schema": {"type": "string", "pattern": "^[0-9]{1,15}$"},
-            },
-        ),
-        errors=(400, 404),
-        has_run=True,
-    ),
-    ("GET", "/v1/history"): Operation(
-        id="listHistory",
-        summary="Past runs of this key, the newest first, where history is kept.",
-        gives=history.PastRunList,
-        parameters=(
-            _in_query(
-                "limit", "How many.", {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": LISTED}
-            ),
-            _in_query("after", "What an earlier page has as `next`.", {"type": "string"}),
-            _in_query("pipeline", "Only runs of this pipeline.", {"type": "string"}),
-        ),
-        errors=(400, 404),
-    ),
-    ("DELETE", "/v1/history"): Operation(
-        id="forgetHistory", summary="Delete all past runs of this key.", gives=history.Forgotten, errors=(404,)
-    ),
-    ("GET", "/v1/history/{run}"): Operation(
-        id="showPastRun",
-        summary="A past run: whole, its events as JSON lines, or a trace for Perfetto and Chrome.",
-        gives=history.PastRunOut,
-        or_gives=(history.TraceOut,),
-        files=(JSONL,),
-        parameters=(
-            _in_path("run", "The run's id."),
-            _in_query("format", "What of it.", {"enum": list(get_args(Format)), "default": "json"}),
-        ),
-        errors=(400, 404),
-    ),
-    ("DELETE", "/v1/history/{run}"): Operation(
-        id="forgetPastRun",
-        summary="Delete a past run.",
-        gives=history.Forgotten,
-        parameters=(_in_path("run", "The run's id."),),
-        errors=(404,),
-    ),
-    ("GET", "/healthz"): Operation(id="live", summary="The process lives.", gives=Status, is_open=True),
-    ("GET", "/readyz"): Operation(
-        id="ready", summary="The server takes requests.", gives=Status, errors=(503,), is_open=True
-    ),
-}
-
-
 def make_document(service: Service, routes: Iterable[Route]) -> Json:
     """The document for the operations that these routes serve."""
-    served = {(method, route.path_format) for route in routes for method in route.methods or ()}
-    described = {key: one for key, one in OPERATIONS.items() if key in served}
     has_keys = not isinstance(service.gate, OpenGate)
     paths: dict[str, Json] = {}
-    for (method, path), one in described.items():
-        paths.setdefault(path, {})[method.lower()] = _describe(one, has_keys)
+    described: list[Operation] = []
+    for one in routes:
+        if isinstance(one.app, Handling) and (operation := one.app.operation):
+            described.append(operation)
+            (method,) = (one.methods or set()) - {"HEAD"}
+            paths.setdefault(one.path_format, {})[method.lower()] = _describe(operation, has_keys)
     return {
         "openapi": "3.2.0",
         "info": {
@@ -229,7 +61,7 @@ def make_document(service: Service, routes: Iterable[Route]) -> Json:
         },
         "paths": paths,
         "components": {
-            "schemas": _make_schemas(described.values(), service),
+            "schemas": _make_schemas(described, service),
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "An API key."},
                 "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same key."},
@@ -283,8 +115,8 @@ def _describe_answers(one: Operation) -> Json:
             name: {"description": what, "schema": {"type": "string"}} for name, what in _RUN_HEADERS.items()
         }
     answers = {"200": good}
-    if one.id == "attachToRun":
-        answers["204"] = {"description": "The run is over, and all its events were received."}
+    if one.or_nothing:
+        answers["204"] = {"description": one.or_nothing}
     statuses = sorted({*one.errors, *(() if one.is_open else _ANY_CALL)})
     return answers | {str(status): _describe_error(status, one.fails) for status in statuses}
 
@@ -318,7 +150,7 @@ def _make_schemas(operations: Iterable[Operation], service: Service) -> Json:
 
 
 def _tighten(schemas: Json, service: Service) -> None:
-    """What is checked behind the shapes, because the configuration says it, or to say more than that it is wrong."""
+    """Checks that the schema cannot express: they depend on the configuration, or need a better message."""
     options, numbers = schemas["StairstreamOptions"], schemas["PolicyNumbers"]
     for closed in (options, numbers):
         closed["additionalProperties"] = False
@@ -326,9 +158,9 @@ def _tighten(schemas: Json, service: Service) -> None:
     policy["anyOf"] = [{"enum": list(NAMES)} if kind.get("type") == "string" else kind for kind in policy["anyOf"]]
     for kind in options["properties"]["keep_s"]["anyOf"]:
         if kind.get("type") == "number":
-            kind["maximum"] = service.limits.keep_s
+            kind["maximum"] = service.catalog.limits.keep_s
     for name in ("ChatRequest", "MessagesRequest", "MessagesQuestion"):
-        schemas[name]["properties"]["messages"]["maxItems"] = service.limits.messages
+        schemas[name]["properties"]["messages"]["maxItems"] = service.catalog.limits.messages
     for kind in schemas["ResponsesRequest"]["properties"]["input"]["anyOf"]:
         if kind.get("type") == "array":
-            kind["maxItems"] = service.limits.messages
+            kind["maxItems"] = service.catalog.limits.messages

@@ -3,41 +3,38 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import uvicorn
 
-from stairstream.api import Pipeline
-from stairstream.backends.base import Backend
 from stairstream.backends.open_files import check_open_files
-from stairstream.config.build import Loading, open_backends
-from stairstream.config.graphs import build_graph
-from stairstream.config.models import OpenAIKeys, ScriptedKeys
+from stairstream.config.build import Loading
 from stairstream.config.schema import Config
 from stairstream.config.server import LimitKeys, ServerConfig
 from stairstream.core.errors import ConfigError
-from stairstream.core.topologies import single
+from stairstream.engine.tasks import task_block, working_beside
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import Places
-from stairstream.server.access.opening import Access, open_access
-from stairstream.server.app import Api, make_app
-from stairstream.server.beside import working_beside
+from stairstream.server.app import make_app
 from stairstream.server.garbage import collect_at_rest, collecting_young
 from stairstream.server.history.keeping import keep_history
 from stairstream.server.http.connection import make_connection
 from stairstream.server.http.exchange import AsgiApp
 from stairstream.server.http.guards import guard, is_loopback
+from stairstream.server.http.routes import Api
 from stairstream.server.http.watching import Watched
 from stairstream.server.observing.health import find_nothing, make_health_routes
 from stairstream.server.observing.logs import log_request, log_runs, logging_to
 from stairstream.server.observing.metrics import Metrics, make_metrics_route
 from stairstream.server.observing.reaching import find_unreachable
 from stairstream.server.observing.traces import Parented, open_tracer, trace_runs
-from stairstream.server.runs.handlers import make_run_routes
+from stairstream.server.opening import Access, open_access, open_pipelines
+from stairstream.server.runs.answering import Service
+from stairstream.server.runs.catalog import ApiLimits, Catalog
+from stairstream.server.runs.finished import Observer
 from stairstream.server.runs.live import LiveRuns
-from stairstream.server.service import ApiLimits, Observer, Service
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -68,22 +65,17 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
         pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading))
         metrics = Metrics(lambda: places.taken)
         live = LiveRuns(_observers(settings, access, metrics, tracer))
-        service = Service(
-            config=config,
-            pipelines=pipelines,
-            backends=backends,
-            gate=access.gate,
-            runs=live,
-            limits=ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s),
-            archive=access.archive,
-        )
+        limits = ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s)
+        catalog = Catalog(config=config, pipelines=pipelines, backends=backends, limits=limits)
+        service = Service(catalog=catalog, gate=access.gate, runs=live)
         find = (lambda: find_unreachable(pipelines.values())) if settings.ready_reaches_models else find_nothing
-        routes = [*make_health_routes(lambda: places.is_closed, find), *make_run_routes(service, live)]
+        routes = make_health_routes(lambda: places.is_closed, find)
         if settings.metrics_port is None:
             routes.append(make_metrics_route(metrics, access.gate))
         else:
             await stack.enter_async_context(_serving_metrics(settings, metrics, places))
-        app = guard(make_app(service, more_routes=routes), settings, needs_key=access.needs_key)
+        api = make_app(service, archive=access.archive, more_routes=routes)
+        app = guard(api, settings, needs_key=access.needs_key)
         app = Watched(Parented(app) if tracer else app, [metrics.count_request, log_request])
         stack.enter_context(collecting_young())
         await stack.enter_async_context(working_beside(collect_at_rest(places)))
@@ -134,20 +126,6 @@ def _introduce(config: Config, listening: socket.socket, access: Access, tell: T
         tell("every request needs a key, as in Authorization: Bearer sk-stair-...")
     else:
         tell("no key is set, so only this machine may call; to make one: stairstream keys create NAME")
-
-
-@asynccontextmanager
-async def open_pipelines(
-    config: Config, loading: Loading = nullcontext
-) -> AsyncIterator[tuple[Mapping[str, Pipeline], Mapping[str, Backend]]]:
-    """Every pipeline of a configuration by name, on backends that they share, and these; open for the block.
-
-    Models that no pipeline names have a backend too if that loads nothing: a request may make a mixture of them.
-    """
-    graphs = {name: build_graph(config.models, pipeline) for name, pipeline in config.pipelines.items()}
-    more = [single(name) for name, model in config.models.items() if isinstance(model.keys, OpenAIKeys | ScriptedKeys)]
-    async with open_backends(config, [*graphs.values(), *more], loading) as backends:
-        yield {name: Pipeline(config.pipelines[name], graphs[name], backends, config) for name in graphs}, backends
 
 
 @contextmanager
@@ -228,19 +206,13 @@ def make_server(app: AsgiApp, limits: LimitKeys) -> Server:
 async def serving(server: Server, listening: socket.socket) -> AsyncIterator[None]:
     """The server answers while the block is open; what is still on its way then has LAST_WORDS_S."""
     listening.listen(server.config.backlog)  # who calls from now on is answered, once the server has begun
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(server.serve(sockets=[listening]))
-            try:
-                await server.has_started.wait()
-                yield
-            finally:
-                server.stop()
-    except BaseExceptionGroup as group:
-        # what the caller raised in the block comes out as it was, not wrapped by our block of tasks
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None
-        raise
+    async with task_block() as tasks:
+        tasks.create_task(server.serve(sockets=[listening]))
+        try:
+            await server.has_started.wait()
+            yield
+        finally:
+            server.stop()
     requests = server.server_state.tasks
     if requests:  # uvicorn has cancelled them: let them clean up before their backends close
         await asyncio.wait(requests, timeout=LAST_WORDS_S)

@@ -15,7 +15,7 @@ from stairstream.backends.llamacpp import LlamaCpp, LlamaCppBackend
 from stairstream.backends.llamacpp.prompt import PromptBuilder
 from stairstream.backends.words import OwnWords
 from stairstream.core.context import Context
-from stairstream.core.errors import ConfigError, ModelUnusable, ServerFailed
+from stairstream.core.errors import ConfigError, ContextTooLong, ModelUnusable, ServerFailed
 from stairstream.core.graph import Agent, Extras, Sampling
 from stairstream.core.messages import question
 from stairstream.core.session import Began, Chunk, Delta, Ended, Note, WriteItem
@@ -203,7 +203,7 @@ def test_full_context_ends_the_answer_and_an_update_that_does_not_fit_is_not_tak
         assert began(update).prompt_tokens == began(first).prompt_tokens + 4
         await session.aclose()
         too_long = await backend.open(AGENT, question("word " * 600))
-        with pytest.raises(ModelUnusable, match="context only 256"):
+        with pytest.raises(ContextTooLong, match="context only 256"):
             await anext(too_long.write(4))
         await too_long.aclose()
 

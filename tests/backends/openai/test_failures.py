@@ -17,6 +17,7 @@ from stairstream.core.errors import (
     BackendError,
     ConfigError,
     ConnectionFailed,
+    ContextTooLong,
     MalformedAnswer,
     NotAuthorized,
     RateLimited,
@@ -119,7 +120,9 @@ def test_a_missing_model_is_named(tmp_path: Path) -> None:
     ("status", "message", "expected"),
     [
         (400, "The model `m` does not exist", UnknownModel),
-        (400, "maximum context length is 8 tokens", RequestRejected),
+        (400, "maximum context length is 8 tokens", ContextTooLong),
+        (400, "prompt is too long: 9 tokens > 8 maximum", ContextTooLong),
+        (400, "`user` is not taken", RequestRejected),
         (403, "no", NotAuthorized),
         (503, "overloaded " * 100, ServerFailed),
     ],

@@ -8,9 +8,7 @@ import pytest
 from aiohttp import web
 
 from stairstream.backends.scripted import Script, numbered_words
-from stairstream.core.errors import (
-    RequestRejected,
-)
+from stairstream.core.errors import ContextTooLong, RequestRejected
 from stairstream.core.graph import Sampling
 from stairstream.core.session import Began
 from stairstream.server.fake.server import FakeModel
@@ -118,12 +116,29 @@ def test_an_answer_that_is_rejected_is_quoted_at_once_and_from_then_on(tmp_path:
 
 def test_a_request_that_is_rejected_either_way_is_an_error_and_changes_nothing(tmp_path: Path) -> None:
     async def main() -> None:
-        body = msgspec.json.encode({"error": {"message": "maximum context length is 8 tokens"}})
+        body = msgspec.json.encode({"error": {"message": "not today"}})
         async with canned(tmp_path, body, "application/json", 400) as endpoint:
             backend = endpoint.backend(continues="flag")
-            with pytest.raises(RequestRejected, match="context length"):
+            with pytest.raises(RequestRejected, match="not today"):
                 await write(await open_session(backend, written="w1 w2"))
             assert backend.capability.continues == "flag"
+
+    asyncio.run(main())
+
+
+def test_a_prompt_that_is_too_long_is_not_asked_again_in_another_layout(tmp_path: Path) -> None:
+    async def main() -> None:
+        calls = []
+
+        async def answer(request: web.Request) -> web.Response:
+            calls.append(await request.json())
+            return web.json_response({"error": {"message": "maximum context length is 8 tokens"}}, status=400)
+
+        async with answering(tmp_path, answer) as endpoint:
+            backend = endpoint.backend(continues="flag")
+            with pytest.raises(ContextTooLong, match="context length"):
+                await write(await open_session(backend, written="w1 w2"))
+            assert len(calls) == 1 and backend.capability.continues == "flag"
 
     asyncio.run(main())
 

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from stairstream.backends.torch.backend import TorchBackend, TorchModel  # noqa: E402
-from stairstream.core.errors import ConfigError, ModelUnusable  # noqa: E402
+from stairstream.core.errors import ConfigError, ContextTooLong  # noqa: E402
 from stairstream.core.messages import question  # noqa: E402
 from stairstream.core.session import Layout, Note  # noqa: E402
 from tests.backends.torch.driving import (  # noqa: E402
@@ -50,7 +50,7 @@ def test_a_full_context_is_said_and_the_answer_goes_on_without(layout: Layout) -
 def test_a_prompt_that_never_fits_is_refused_in_words() -> None:
     async def act(backend: TorchBackend) -> None:
         session = await backend.open(WRITER, question("why " * 300))
-        with pytest.raises(ModelUnusable, match="context_tokens"):
+        with pytest.raises(ContextTooLong, match="context_tokens"):
             await write(session, 4)
 
     on_model(act, context_tokens=600)

@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 from stairstream.backends.torch.pieces import join
 from stairstream.backends.torch.prompting import Prompter
 from stairstream.backends.vllm.session import VllmSession
-from stairstream.core.errors import ModelUnusable
+from stairstream.core.errors import ContextTooLong
 from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import question
 from stairstream.core.session import Began, Chunk, Delta, Ended, Layout, Note, WriteItem
@@ -262,7 +262,7 @@ def test_a_prompt_that_does_not_fit_is_an_error() -> None:
     async def act() -> None:
         session = make_session(make_engine(context_tokens=20), AGENT)
         await session.read(CHUNKS[0])
-        with pytest.raises(ModelUnusable, match="context_tokens"):
+        with pytest.raises(ContextTooLong, match="context_tokens"):
             await write(session, 8)
 
     run(act)

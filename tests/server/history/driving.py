@@ -8,14 +8,16 @@ from typing import Any
 from stairstream.config.schema import parse_config
 from stairstream.config.server import ServerConfig
 from stairstream.server.access.budgets import Ledger
-from stairstream.server.access.gate import Caller, Grant, OpenGate, Wanted
+from stairstream.server.access.gate import Caller, Grant, OpenGate, Reserve
 from stairstream.server.access.limits import Places
 from stairstream.server.app import make_app
 from stairstream.server.history.archive import Archive
 from stairstream.server.history.keeping import keep_history
 from stairstream.server.http.exchange import Receive, Scope, Send
-from stairstream.server.serve import open_pipelines
-from stairstream.server.service import BriefRuns, Service
+from stairstream.server.opening import open_pipelines
+from stairstream.server.runs.answering import Service
+from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.live import LiveRuns
 from stairstream.server.storage.sqlite import open_sqlite
 from tests.manners import adopt
 from tests.server.driving import Client, Got
@@ -42,8 +44,8 @@ class NamesGate:
     def identify(self, headers: Mapping[str, str]) -> Caller:
         return Caller(key_id=headers.get("x-name"))
 
-    def admit(self, caller: Caller, wanted: Wanted) -> AbstractAsyncContextManager[Grant]:
-        return self._open.admit(caller, wanted)
+    def admit(self, caller: Caller, reserve: Reserve) -> AbstractAsyncContextManager[Grant]:
+        return self._open.admit(caller, reserve)
 
 
 class HistoryClient(Client):
@@ -53,9 +55,10 @@ class HistoryClient(Client):
         self.name: str | None = None
         self.now_s = 1000.0
 
-    def serve(self, service: Service) -> None:
+    def serve(self, service: Service, archive: Archive | None) -> None:
         super().__init__(service)
-        app = make_app(service)
+        self.archive = archive
+        app = make_app(service, archive=archive)
 
         async def with_name(scope: Scope, receive: Receive, send: Send) -> None:
             if self.name is not None:
@@ -90,14 +93,8 @@ async def client_of(folder: Path, **settings: Any) -> AsyncIterator[HistoryClien
         adopt(backends.values())
         ledger = Ledger(storage)
         archive = Archive(storage, ledger, ServerConfig(history=True, **settings), lambda: client.now_s)
-        service = Service(
-            config=config,
-            pipelines=pipelines,
-            backends=backends,
-            gate=NamesGate(),
-            runs=BriefRuns([keep_history(archive, lambda: client.now_s)]),
-            archive=archive,
-        )
-        client.serve(service)
-        async with ledger.open():
+        live = LiveRuns([keep_history(archive, lambda: client.now_s)])
+        catalog = Catalog(config=config, pipelines=pipelines, backends=backends)
+        client.serve(Service(catalog=catalog, gate=NamesGate(), runs=live), archive)
+        async with ledger.open(), live.serve():
             yield client

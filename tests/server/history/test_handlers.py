@@ -12,9 +12,9 @@ import pytest
 pytest.importorskip("starlette")
 
 from stairstream.core.events import RunEnded, RunStarted, Wrote
-from stairstream.server.beside import working_beside
+from stairstream.engine.tasks import working_beside
 from stairstream.server.history.archive import PRUNE_RUNS, PRUNE_S
-from stairstream.server.runs.event_json import decode_event_json
+from stairstream.server.wire.events import decode_event_json
 from stairstream.sim.clock import run
 from tests.server import driving
 from tests.server.driving import ASK
@@ -191,7 +191,7 @@ def test_server_without_history_says_how_to_have_one() -> None:
 
 def test_runs_that_are_too_old_are_forgotten_and_so_are_the_oldest_beyond_the_size(tmp_path: Path) -> None:
     async def go(client: HistoryClient) -> None:
-        archive = client.service.archive
+        archive = client.archive
         assert archive is not None
         made = []
         for day in range(4):
@@ -207,7 +207,7 @@ def test_runs_that_are_too_old_are_forgotten_and_so_are_the_oldest_beyond_the_si
 
 def test_history_stays_within_its_size(tmp_path: Path) -> None:
     async def go(client: HistoryClient) -> None:
-        archive = client.service.archive
+        archive = client.archive
         assert archive is not None
         async with working_beside(archive.tend()):
             for number in range(2 * PRUNE_RUNS):

@@ -9,7 +9,7 @@ from stairstream.backends.scripted import Script, ScriptedBackend, numbered_word
 from stairstream.core.asked import Asked
 from stairstream.core.messages import ToolCall, estimate_size, question
 from stairstream.core.session import Takes
-from stairstream.server.service import Finished, Observer
+from stairstream.server.runs.finished import Finished, Observer
 from stairstream.sim.clock import run
 from tests.server.driving import ASK, Got, client_of
 from tests.server.messages.test_answers import PATH, assemble, tell
@@ -46,7 +46,7 @@ def ask_for(**fields: Any) -> tuple[Got, Asked]:
     """The answer, and what was asked of the model."""
     told: list[Finished] = []
     got, _ = ask(told.append, **fields)
-    return got, told[0].asking.asked
+    return got, told[0].request.asked
 
 
 def test_system_and_turns_reach_the_model_without_old_thoughts() -> None:
@@ -155,7 +155,7 @@ def test_images_go_to_models_that_take_them(source: dict[str, str], url: str) ->
     told: list[Finished] = []
     got, _ = ask(told.append, takes=("images",), messages=turns)
     assert got.status == 200
-    assert [getattr(part, "url", None) for part in told[0].asking.conversation[0].parts] == [None, url]
+    assert [getattr(part, "url", None) for part in told[0].request.conversation[0].parts] == [None, url]
     refused, _ = ask(takes=(), messages=turns)
     assert (refused.status, refused.json()["error"]["message"].partition(":")[0]) == (400, "messages")
 
@@ -219,6 +219,10 @@ def test_tokens_are_counted_without_a_run() -> None:
     assert more.json()["input_tokens"] > plain.json()["input_tokens"] + 2
     assert plain.headers["x-stairstream-note"].startswith("an estimate")
     assert "x-stairstream-run" not in plain.headers
+
+
+def test_counting_looks_at_no_options_of_a_run() -> None:
+    assert count(stairstream=5).status == 200
 
 
 def test_counting_refuses_what_a_run_would_refuse() -> None:

@@ -9,9 +9,8 @@ import pytest
 pytest.importorskip("starlette")
 
 from stairstream.core.messages import Message, ToolCall
-from stairstream.server.access.gate import Used
 from stairstream.server.responses.earlier import tell_past
-from stairstream.server.storage.base import PastRun
+from stairstream.server.storage.values import PastRun, Used
 from stairstream.sim.clock import run
 from tests.server.driving import Got
 from tests.server.history.driving import HistoryClient, client_of

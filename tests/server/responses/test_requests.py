@@ -8,7 +8,7 @@ from stairstream.backends.scripted import Script, ScriptedBackend, numbered_word
 from stairstream.core.asked import Asked
 from stairstream.core.messages import ToolCall
 from stairstream.core.session import Takes
-from stairstream.server.service import Finished, Observer
+from stairstream.server.runs.finished import Finished, Observer
 from stairstream.sim.clock import run
 from tests.server.driving import Got, client_of
 from tests.server.responses.test_answers import PATH, respond, told
@@ -46,7 +46,7 @@ def ask_for(**fields: Any) -> tuple[Got, Asked]:
     """The answer, and what was asked of the model."""
     told: list[Finished] = []
     got, _ = ask(told.append, **fields)
-    return got, told[0].asking.asked
+    return got, told[0].request.asked
 
 
 def test_input_items_reach_the_model_in_order() -> None:

@@ -21,7 +21,15 @@ from typing import IO, Any
 import aiohttp
 import msgspec
 
-from stairstream.core.errors import MissingExtra, ModelUnusable, RequestRejected, ServerFailed, StreamCut
+from stairstream.backends.full import says_too_long
+from stairstream.core.errors import (
+    ContextTooLong,
+    MissingExtra,
+    ModelUnusable,
+    RequestRejected,
+    ServerFailed,
+    StreamCut,
+)
 from stairstream.core.messages import Message, as_dicts
 from stairstream.core.sse import SseDecoder
 
@@ -273,7 +281,9 @@ async def _check(response: aiohttp.ClientResponse) -> None:
     except msgspec.DecodeError:
         text = None
     what = f"llama.cpp answered {response.status}: {text.message if text else body[:200]!r}"
-    raise RequestRejected(what) if response.status < 500 else ServerFailed(what)
+    if response.status >= 500:
+        raise ServerFailed(what)
+    raise ContextTooLong(what) if says_too_long(what) else RequestRejected(what)
 
 
 def _as_dict(settings: ServerSettings, key: str) -> dict[str, str | int | bool]:

@@ -24,9 +24,10 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+from stairstream.backends.full import says_too_long
 from stairstream.backends.torch.tokens import Tokens
 from stairstream.backends.vllm.turns import Output
-from stairstream.core.errors import ConfigError, ModelUnusable, RequestRejected, ServerFailed
+from stairstream.core.errors import ConfigError, ContextTooLong, ModelUnusable, RequestRejected, ServerFailed
 from stairstream.core.graph import Sampling
 
 _TEMPERATURE = 0.8
@@ -143,7 +144,8 @@ class Request:
         except StopAsyncIteration:
             raise ServerFailed("vllm ended a request before its last word") from None
         except (VLLMClientError, ValueError) as exc:
-            raise RequestRejected(f"vllm rejects the request: {_line(exc)}") from exc
+            what = f"vllm rejects the request: {_line(exc)}"
+            raise (ContextTooLong(what) if says_too_long(what) else RequestRejected(what)) from exc
         except (EngineDeadError, EngineGenerateError) as exc:
             raise ServerFailed(f"vllm has failed: {_line(exc)}") from exc
         finally:

@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import assert_never
 
-from stairstream.server.access.gate import Used, Wanted
-from stairstream.server.access.keys import Key, Period
-from stairstream.server.beside import working_beside
+from stairstream.engine.tasks import working_beside
+from stairstream.server.access.gate import Reservation
 from stairstream.server.errors import ApiError
-from stairstream.server.storage.base import LOST_AFTER_S, Batch, PastRun, Reservation, Spent, Storage, StorageFailed
+from stairstream.server.storage.contract import LOST_AFTER_S, Storage, StorageFailed
+from stairstream.server.storage.values import Batch, BudgetHold, Key, PastRun, Period, Spent, Used
 
 FLUSH_S = 0.2
 """How long what was used may wait for more of it, to be written together."""
@@ -35,7 +35,7 @@ class Ledger:
         self._holder = uuid.uuid4().hex
         self._spent: list[Spent] = []
         self._past: list[Callable[[], PastRun]] = []
-        self._asked: list[tuple[Reservation, asyncio.Future[float | None]]] = []
+        self._asked: list[tuple[BudgetHold, asyncio.Future[float | None]]] = []
         self._held: set[str] = set()
         self._more = asyncio.Event()
         self._flushing: asyncio.TimerHandle | None = None
@@ -51,19 +51,19 @@ class Ledger:
             self._stop_timer()
 
     @asynccontextmanager
-    async def reserve(self, key: Key, wanted: Wanted) -> AsyncIterator["Account"]:
+    async def reserve(self, key: Key, reservation: Reservation) -> AsyncIterator["Account"]:
         """Reserve what a run may cost and settle what it did; ApiError 402 if the key's budget has not that much left.
 
         Only for keys with a budget anything is reserved, and only for these it may take a moment.
         """
-        reservation = self._new_reservation(key, wanted)
-        if reservation is not None:
-            await self._make(reservation, wanted)
+        hold = self._new_hold(key, reservation)
+        if hold is not None:
+            await self._make(hold, reservation)
         account = Account()
         try:
             yield account
         finally:
-            self._settle(key.id, wanted.pipeline, account.used, reservation)
+            self._settle(key.id, reservation.pipeline, account.used, hold)
 
     def keep(self, make: Callable[[], PastRun]) -> None:
         """Write a past run to the history; it is made where it is written."""
@@ -76,19 +76,21 @@ class Ledger:
 
     # Reserving
 
-    def _new_reservation(self, key: Key, wanted: Wanted) -> Reservation | None:
+    def _new_hold(self, key: Key, reservation: Reservation) -> BudgetHold | None:
         """What a key with a budget must reserve."""
         if key.limits.budget is None:
             return None
-        if wanted.cost is None:
-            message = f"the key has a budget, and what {wanted.pipeline!r} costs is unknown: a model of it has no price"
+        if reservation.cost is None:
+            unknown = f"what {reservation.pipeline!r} costs is unknown: a model of it has no price"
+            message = f"the key has a budget, and {unknown}"
             raise ApiError(status=402, message=message, kind="insufficient_quota", code="no_price")
         since = first_day(key.limits.period, self._clock())
-        return Reservation(id=uuid.uuid4().hex, key_id=key.id, cost=wanted.cost, budget=key.limits.budget, since=since)
+        most = key.limits.budget
+        return BudgetHold(id=uuid.uuid4().hex, key_id=key.id, cost=reservation.cost, budget=most, since=since)
 
-    async def _make(self, reservation: Reservation, wanted: Wanted) -> None:
+    async def _make(self, hold: BudgetHold, reservation: Reservation) -> None:
         answer: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
-        self._asked.append((reservation, answer))
+        self._asked.append((hold, answer))
         self._more.set()
         try:
             left = await answer
@@ -96,24 +98,25 @@ class Ledger:
             message, headers = "the key's budget can't be checked now; try again", {"retry-after": "1"}
             raise ApiError(status=503, message=message, kind="server_error", code="busy", headers=headers) from exc
         except asyncio.CancelledError:
-            if reservation.id in self._held:  # it was made as we were cancelled
-                self._settle(reservation.key_id, wanted.pipeline, None, reservation)
+            if hold.id in self._held:  # it was made as we were cancelled
+                self._settle(hold.key_id, reservation.pipeline, None, hold)
             raise
         if left is not None:
-            message = f"the key's budget has {left:.6g} left, and this may cost up to {wanted.cost:.6g}: ask for less"
+            most = f"this may cost up to {reservation.cost:.6g}"
+            message = f"the key's budget has {left:.6g} left, and {most}: ask for less"
             raise ApiError(status=402, message=message, kind="insufficient_quota", code="insufficient_quota")
 
     # Writing
 
-    def _settle(self, key_id: str, pipeline: str, used: Used | None, reservation: Reservation | None) -> None:
-        if reservation is not None:
-            self._held.discard(reservation.id)
-        if used is not None or reservation is not None:
+    def _settle(self, key_id: str, pipeline: str, used: Used | None, hold: BudgetHold | None) -> None:
+        if hold is not None:
+            self._held.discard(hold.id)
+        if used is not None or hold is not None:
             day = _day(self._clock())
-            over = None if reservation is None else reservation.id
+            over = None if hold is None else hold.id
             self._spent.append(Spent(key_id=key_id, pipeline=pipeline, day=day, used=used, reservation=over))
             # what a run did not use of its budget is there again at once, for other processes too
-            self._flush_in(FLUSH_S if reservation is None else 0.0)
+            self._flush_in(FLUSH_S if hold is None else 0.0)
 
     def _flush_in(self, delay_s: float) -> None:
         if not delay_s:
@@ -144,7 +147,7 @@ class Ledger:
         self._spent, self._past, self._asked = [], [], []
         if not (spent or past or asked or self._held):
             return
-        reserve = [reservation for reservation, _ in asked]
+        reserve = [hold for hold, _ in asked]
         batch = Batch(holder=self._holder, at_s=self._clock(), spent=spent, past=past, reserve=reserve)
         writing = asyncio.ensure_future(self._storage.commit(batch))
         try:
@@ -169,13 +172,13 @@ class Ledger:
                 if not answer.done():
                     answer.set_exception(failure)
             return
-        for reservation, answer, left in zip(batch.reserve, answers, writing.result(), strict=True):
+        for hold, answer, left in zip(batch.reserve, answers, writing.result(), strict=True):
             if left is None:
-                self._held.add(reservation.id)
+                self._held.add(hold.id)
             if not answer.done():
                 answer.set_result(left)
             elif left is None:  # its client has left meanwhile
-                self._settle(reservation.key_id, "", None, reservation)
+                self._settle(hold.key_id, "", None, hold)
 
 
 class Account:

@@ -1,11 +1,12 @@
 """Who may start a run, and what it may cost: the seam between the API's handlers and keys, limits and budgets."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from stairstream.server.access.limits import Places
+from stairstream.server.storage.values import Used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,21 +18,15 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What a run may use at most, known before it starts; `cost` None where a price is unknown."""
+class Reservation:
+    """The most that a run may use, known before it starts; `cost` None where a price is unknown."""
 
     pipeline: str
     tokens: int
     cost: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Used:
-    """What it did use."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float | None
+Reserve = Callable[[], Reservation]
 
 
 class Grant(Protocol):
@@ -47,12 +42,15 @@ class Gate(Protocol):
     def identify(self, headers: Mapping[str, str]) -> Caller:
         """Who sent these headers (names in lower case); ApiError 401 for a key that is missing, unknown or revoked."""
 
-    def admit(self, caller: Caller, wanted: Wanted) -> AbstractAsyncContextManager[Grant]:
-        """A place for one run; ApiError 429 beyond the key's limits, 402 beyond its budget, 503 when all are taken."""
+    def admit(self, caller: Caller, reserve: Reserve) -> AbstractAsyncContextManager[Grant]:
+        """A place for one run; ApiError 429 beyond the key's limits, 402 beyond its budget, 503 when all are taken.
+
+        `reserve` says the most that the run may use; only a gate that limits it asks.
+        """
 
 
 class OpenGate:
-    """Where no keys are set: everybody is nobody, and only the server's own places are limited."""
+    """Without keys every caller is anonymous, and only the runs of the whole server are limited."""
 
     def __init__(self, places: Places) -> None:
         self._places = places
@@ -62,7 +60,7 @@ class OpenGate:
         return Caller()
 
     @asynccontextmanager
-    async def admit(self, caller: Caller, wanted: Wanted) -> AsyncIterator[Grant]:
+    async def admit(self, caller: Caller, reserve: Reserve) -> AsyncIterator[Grant]:
         """As in Gate."""
         self._places.take()
         try:

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from stairstream.server.access.budgets import Account, Ledger
-from stairstream.server.access.gate import Caller, Grant, Used, Wanted
-from stairstream.server.access.keys import KeyLimits, KeyRing
+from stairstream.server.access.gate import Caller, Grant, Reservation, Reserve
+from stairstream.server.access.keys import KeyRing
 from stairstream.server.access.limits import BUSY_RETRY_S, PerMinute, Places
 from stairstream.server.errors import ApiError
+from stairstream.server.storage.values import KeyLimits, Used
 
 NO_KEY = "no API key was given; send one as the header Authorization: Bearer sk-stair-..., or x-api-key"
 WRONG_KEY = "the API key is unknown or has been revoked"
@@ -39,25 +40,25 @@ class KeyedGate:
         return Caller(key_id=key.id, name=key.name)
 
     @asynccontextmanager
-    async def admit(self, caller: Caller, wanted: Wanted) -> AsyncIterator[Grant]:
+    async def admit(self, caller: Caller, reserve: Reserve) -> AsyncIterator[Grant]:
         """As in Gate. A run counts as a request even if its budget then refuses it."""
         key = self._ring.get(caller.key_id or "")
         if key is None:
             raise _unauthorized(WRONG_KEY)
         meters = self._meters.setdefault(key.id, _Meters.of(key.limits))
-        now_s = asyncio.get_running_loop().time()
-        _check(key.limits, meters, wanted, now_s)
+        reservation, now_s = reserve(), asyncio.get_running_loop().time()
+        _check(key.limits, meters, reservation, now_s)
         self._places.take()
-        meters.begin(wanted, now_s)
+        meters.begin(reservation, now_s)
         used: Used | None = None
         try:
-            async with self._ledger.reserve(key, wanted) as account:
+            async with self._ledger.reserve(key, reservation) as account:
                 try:
                     yield KeyGrant(account)
                 finally:
                     used = account.used
         finally:
-            meters.end(wanted, used, asyncio.get_running_loop().time())
+            meters.end(reservation, used, asyncio.get_running_loop().time())
             self._places.leave()
 
 
@@ -85,32 +86,32 @@ class _Meters:
         requests, tokens = limits.requests_per_minute, limits.tokens_per_minute
         return cls(requests=PerMinute(requests) if requests else None, tokens=PerMinute(tokens) if tokens else None)
 
-    def begin(self, wanted: Wanted, now_s: float) -> None:
+    def begin(self, reservation: Reservation, now_s: float) -> None:
         self.num_runs += 1
         if self.requests:
             self.requests.take(1, now_s)
         if self.tokens:
-            self.tokens.take(wanted.tokens, now_s)
+            self.tokens.take(reservation.tokens, now_s)
 
-    def end(self, wanted: Wanted, used: Used | None, now_s: float) -> None:
+    def end(self, reservation: Reservation, used: Used | None, now_s: float) -> None:
         """Tokens that were not used are given back; a run that used more than it said takes those too."""
         self.num_runs -= 1
-        unused = wanted.tokens - (used.prompt_tokens + used.completion_tokens if used else 0)
+        unused = reservation.tokens - (used.prompt_tokens + used.completion_tokens if used else 0)
         if self.tokens and unused >= 0:
             self.tokens.give_back(unused)
         elif self.tokens:
             self.tokens.take(-unused, now_s)
 
 
-def _check(limits: KeyLimits, meters: _Meters, wanted: Wanted, now_s: float) -> None:
+def _check(limits: KeyLimits, meters: _Meters, reservation: Reservation, now_s: float) -> None:
     """ApiError 429 for the first limit that the key has reached."""
     if limits.concurrent_runs is not None and meters.num_runs >= limits.concurrent_runs:
         raise _too_many(f"the key may have {limits.concurrent_runs} runs at once", "concurrent_runs", BUSY_RETRY_S)
     if meters.requests and (wait_s := meters.requests.wait_s(1, now_s)):
         rate = f"{limits.requests_per_minute:g} requests per minute"
         raise _too_many(f"the key may make {rate}", "requests_per_minute", wait_s)
-    if meters.tokens and (wait_s := meters.tokens.wait_s(wanted.tokens, now_s)):
-        rate = f"{limits.tokens_per_minute:g} tokens per minute, and this may use {wanted.tokens}"
+    if meters.tokens and (wait_s := meters.tokens.wait_s(reservation.tokens, now_s)):
+        rate = f"{limits.tokens_per_minute:g} tokens per minute, and this may use {reservation.tokens}"
         raise _too_many(f"the key may use {rate}", "tokens_per_minute", wait_s)
 
 

@@ -8,36 +8,10 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Literal
 
-Period = Literal["total", "month", "day"]
-"""What a budget is for: all time, or a calendar month or day (UTC)."""
+from stairstream.server.storage.values import Key, KeyLimits
 
 _PREFIX = "sk-stair-"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyLimits:
-    """What a key may use; None: as much as it likes. `budget` is money, in the currency of the models' prices."""
-
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    concurrent_runs: int | None = None
-    budget: float | None = None
-    period: Period = "total"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """What is kept of a key. Times are in seconds since 1970."""
-
-    id: str
-    name: str
-    digest: bytes = field(repr=False)
-    created_at_s: float
-    revoked_at_s: float | None = None
-    limits: KeyLimits = field(default_factory=KeyLimits)
 
 
 def make_key(

@@ -1,41 +1,37 @@
 """POST /v1/chat/completions: the protocol that all else here is named after."""
 
-from dataclasses import dataclass
+from functools import partial
 
-from stairstream.engine.run import Run
+from starlette.routing import Route
+
 from stairstream.server.access.gate import Caller
-from stairstream.server.asking.asking import Asking
-from stairstream.server.asking.request import read_chat
+from stairstream.server.chat.answer import make_completion
+from stairstream.server.chat.request import read_chat
 from stairstream.server.chat.stream import ChunkStream
-from stairstream.server.http.exchange import Handler
-from stairstream.server.http.sse_out import COMMENT
-from stairstream.server.runs.answer import make_completion
-from stairstream.server.runs.answering import answer_by_run
-from stairstream.server.service import Service
-from stairstream.server.wire.answer import ChatCompletion
+from stairstream.server.chat.wire import ChatCompletion, ChatCompletionChunk, ChatRequest, EventChunk
+from stairstream.server.http.operations import Operation
+from stairstream.server.http.routes import route
+from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run
+from stairstream.server.runs.catalog import Catalog
+from stairstream.server.wire.listings import ErrorBody
+
+_COMPLETE_CHAT = Operation(
+    id="completeChat",
+    summary="An answer, streamed or whole. The status waits for the first token, or for the failure.",
+    takes=ChatRequest,
+    gives=ChatCompletion,
+    streams=(ChatCompletionChunk, EventChunk, ErrorBody),
+    errors=RUN_ERRORS,
+    has_run=True,
+)
 
 
-def complete_chats(service: Service) -> Handler:
-    """The handler."""
-    return answer_by_run(service, read_reply)
+def make_chat_routes(service: Service) -> list[Route]:
+    """The route of chat completions."""
+    return [route("POST", "/v1/chat/completions", answer_by_run(service, read_reply), _COMPLETE_CHAT)]
 
 
-async def read_reply(body: bytes, service: Service, caller: Caller) -> "ChatReply":
-    """The body, as what `answering` wants of it."""
-    return ChatReply(asking=read_chat(body, service))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatReply:
+async def read_reply(body: bytes, catalog: Catalog, caller: Caller) -> Reply:
     """Chunks, or a chat completion."""
-
-    asking: Asking
-    keep_alive: bytes = COMMENT
-
-    def stream(self, run: Run, created: int) -> ChunkStream:
-        """As in Reply."""
-        return ChunkStream(self.asking, run, created)
-
-    def whole(self, run: Run, created: int) -> ChatCompletion:
-        """As in Reply."""
-        return make_completion(self.asking, run, created)
+    request = read_chat(body, catalog)
+    return Reply(request=request, stream=partial(ChunkStream, request), whole=partial(make_completion, request))

@@ -6,13 +6,14 @@ import msgspec
 
 from stairstream.core.events import BROKEN_OFF, Called, Event, RunEnded, Thought, Wrote
 from stairstream.engine.run import Run
-from stairstream.server.asking.asking import Asking
-from stairstream.server.chat.showing import FirstProposal
+from stairstream.server.chat.answer import make_finish_reason
+from stairstream.server.chat.wire import ChatCompletionChunk, FunctionDelta, ToolCallDelta
 from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.http.sse_out import DONE
-from stairstream.server.runs.answer import make_finish_reason, make_result, make_usage
-from stairstream.server.runs.event_json import encode_event_json
-from stairstream.server.wire.answer import ChatCompletionChunk, FunctionDelta, ToolCallDelta
+from stairstream.server.runs.outcome import make_result, make_usage
+from stairstream.server.runs.request import RunRequest
+from stairstream.server.runs.showing import FirstProposal
+from stairstream.server.wire.events import encode_event_json
 
 encode = msgspec.json.Encoder().encode
 _CHOICE = b'[{"index":0,"delta":{'
@@ -23,19 +24,19 @@ _TAIL = b'},"finish_reason":null}]}\n\n'
 class ChunkStream:
     """Gives the bytes for each batch of events. `error` is what the run failed of, None while it has not."""
 
-    def __init__(self, asking: Asking, run: Run, created: int) -> None:
-        self._asking = asking
+    def __init__(self, request: RunRequest, run: Run, created: int) -> None:
+        self._request = request
         self._run = run
         self._answer = run.graph.answer
         head = ChatCompletionChunk(
-            id=f"chatcmpl-{run.id}", object="chat.completion.chunk", created=created, model=asking.model, choices=[]
+            id=f"chatcmpl-{run.id}", object="chat.completion.chunk", created=created, model=request.model, choices=[]
         )
         self._head = b"data: " + encode(head)[: -len(b"[]}")]
         self._next = self._head + _CHOICE + b'"content":'
         self._has_begun = False
         self._held: list[bytes] = []
-        self._proposal = FirstProposal(run) if asking.show == "thinking" else None
-        self._tells_events = asking.show == "events"
+        self._proposal = FirstProposal(run) if request.show == "thinking" else None
+        self._tells_events = request.show == "events"
         self.is_over = False
         self.error: ApiError | None = None
 
@@ -61,7 +62,7 @@ class ChunkStream:
         if self._tells_events:
             if isinstance(event, Wrote | Thought) and not self._has_begun:
                 parts += (self._begin(), b'"content":""', _TAIL)
-            told = b',"stairstream":{"event":%s}' % encode_event_json(event, self._run)
+            told = b',"stairstream":{"event":%s}' % encode_event_json(event, self._run.text)
             parts.append(self._chunk(b"[]", told))
         if self._proposal is not None and (words := self._proposal.tell(event)):
             parts += (self._begin(), b'"reasoning_content":', encode(words), _TAIL)
@@ -78,15 +79,15 @@ class ChunkStream:
 
     def _end(self, event: RunEnded) -> bytes:
         self.is_over = True
-        answer = self._asking.answer_of(self._run)
-        result = encode(make_result(self._asking, self._run.id, answer))
+        answer = self._request.answer_of(self._run)
+        result = encode(make_result(self._request, self._run.id, answer))
         if event.reason in BROKEN_OFF:
             self.error = error_of_run(self._run, event)
             return b'data: %s,"stairstream":%s}\n\n' % (encode(self.error.body())[:-1], result)
-        finish = b'},"finish_reason":%s}]' % encode(make_finish_reason(event.reason, self._asking))
+        finish = b'},"finish_reason":%s}]' % encode(make_finish_reason(event.reason, self._request))
         begin = _CHOICE if self._has_begun else _CHOICE + _ROLE + b'"content":""'
         told = b',"stairstream":' + result
-        if not self._asking.wants_usage:
+        if not self._request.wants_usage:
             return self._chunk(begin + finish, told) + DONE
         usage = b',"usage":' + encode(make_usage(answer))
         return self._chunk(begin + finish) + self._chunk(b"[]", usage + told) + DONE

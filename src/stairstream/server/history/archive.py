@@ -8,7 +8,8 @@ from contextlib import suppress
 
 from stairstream.config.server import ServerConfig
 from stairstream.server.access.budgets import Ledger
-from stairstream.server.storage.base import PastLine, PastPlace, PastRun, Storage, StorageFailed
+from stairstream.server.storage.contract import Storage, StorageFailed
+from stairstream.server.storage.values import PastLine, PastPlace, PastRun
 
 PRUNE_S = 3600.0
 """How often what is too old is looked for."""

@@ -1,40 +1,80 @@
 """/v1/history: past runs of whoever asks, listed, opened, exported and deleted."""
 
 import asyncio
+from typing import get_args
 
 import msgspec
 from starlette.routing import Route
 
+from stairstream.server.access.gate import Gate
 from stairstream.server.errors import ApiError
 from stairstream.server.history.archive import Archive
-from stairstream.server.history.reading import read_format, read_list, write_place
+from stairstream.server.history.reading import LISTED, MOST_LISTED, Format, read_format, read_list, write_place
 from stairstream.server.history.trace_file import make_trace_file
-from stairstream.server.history.wire import Forgotten, PastRunLine, PastRunList, PastRunOut
+from stairstream.server.history.wire import Forgotten, PastRunLine, PastRunList, PastRunOut, TraceOut
 from stairstream.server.http.exchange import JSON, Exchange, Handler
+from stairstream.server.http.operations import Operation, in_path, in_query
 from stairstream.server.http.routes import route
-from stairstream.server.service import Service
-from stairstream.server.storage.base import PastLine, PastRun
+from stairstream.server.storage.values import PastLine, PastRun
 
 JSONL = "application/x-ndjson"
 
+_LIST_HISTORY = Operation(
+    id="listHistory",
+    summary="Past runs of this key, the newest first, where history is kept.",
+    gives=PastRunList,
+    parameters=(
+        in_query(
+            "limit",
+            "How many.",
+            {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": LISTED},
+        ),
+        in_query("after", "What an earlier page has as `next`.", {"type": "string"}),
+        in_query("pipeline", "Only runs of this pipeline.", {"type": "string"}),
+    ),
+    errors=(400, 404),
+)
+_FORGET_HISTORY = Operation(
+    id="forgetHistory", summary="Delete all past runs of this key.", gives=Forgotten, errors=(404,)
+)
+_SHOW_PAST_RUN = Operation(
+    id="showPastRun",
+    summary="A past run: whole, its events as JSON lines, or a trace for Perfetto and Chrome.",
+    gives=PastRunOut,
+    or_gives=(TraceOut,),
+    files=(JSONL,),
+    parameters=(
+        in_path("run", "The run's id."),
+        in_query("format", "What of it.", {"enum": list(get_args(Format)), "default": "json"}),
+    ),
+    errors=(400, 404),
+)
+_FORGET_PAST_RUN = Operation(
+    id="forgetPastRun",
+    summary="Delete a past run.",
+    gives=Forgotten,
+    parameters=(in_path("run", "The run's id."),),
+    errors=(404,),
+)
 
-def make_history_routes(service: Service) -> list[Route]:
+
+def make_history_routes(gate: Gate, archive: Archive | None) -> list[Route]:
     """The routes of history; where it is off they say so."""
     return [
-        route("GET", "/v1/history", list_runs(service)),
-        route("DELETE", "/v1/history", forget_runs(service)),
-        route("GET", "/v1/history/{run}", show_past_run(service)),
-        route("DELETE", "/v1/history/{run}", forget_runs(service)),
+        route("GET", "/v1/history", list_runs(gate, archive), _LIST_HISTORY),
+        route("DELETE", "/v1/history", forget_runs(gate, archive), _FORGET_HISTORY),
+        route("GET", "/v1/history/{run}", show_past_run(gate, archive), _SHOW_PAST_RUN),
+        route("DELETE", "/v1/history/{run}", forget_runs(gate, archive), _FORGET_PAST_RUN),
     ]
 
 
-def list_runs(service: Service) -> Handler:
+def list_runs(gate: Gate, archive: Archive | None) -> Handler:
     """The handler of the list, the newest first."""
 
     async def list_them(exchange: Exchange) -> None:
-        caller = service.gate.identify(exchange.headers)
-        archive, asked = _archive_of(service), read_list(exchange)
-        found = await archive.list(caller.key_id, pipeline=asked.pipeline, behind=asked.behind, most=asked.most + 1)
+        caller = gate.identify(exchange.headers)
+        kept, asked = _check_kept(archive), read_list(exchange)
+        found = await kept.list(caller.key_id, pipeline=asked.pipeline, behind=asked.behind, most=asked.most + 1)
         shown, has_more = found[: asked.most], len(found) > asked.most
         page = PastRunList(
             data=[_describe(line) for line in shown],
@@ -46,14 +86,14 @@ def list_runs(service: Service) -> Handler:
     return list_them
 
 
-def show_past_run(service: Service) -> Handler:
+def show_past_run(gate: Gate, archive: Archive | None) -> Handler:
     """The handler of one run: as an object, its events as a file, or a trace of it."""
 
     async def show(exchange: Exchange) -> None:
-        caller = service.gate.identify(exchange.headers)
-        archive, wanted = _archive_of(service), read_format(exchange)
+        caller = gate.identify(exchange.headers)
+        kept, wanted = _check_kept(archive), read_format(exchange)
         run_id = exchange.path_params["run"]
-        past = await archive.find(caller.key_id, run_id)
+        past = await kept.find(caller.key_id, run_id)
         if past is None:
             raise _missing(run_id)
         match wanted:
@@ -68,13 +108,13 @@ def show_past_run(service: Service) -> Handler:
     return show
 
 
-def forget_runs(service: Service) -> Handler:
+def forget_runs(gate: Gate, archive: Archive | None) -> Handler:
     """The handler that deletes one run, or all of whoever asks."""
 
     async def forget(exchange: Exchange) -> None:
-        caller = service.gate.identify(exchange.headers)
-        archive, run_id = _archive_of(service), exchange.path_params.get("run")
-        deleted = await archive.forget(caller.key_id, run_id)
+        caller = gate.identify(exchange.headers)
+        kept, run_id = _check_kept(archive), exchange.path_params.get("run")
+        deleted = await kept.forget(caller.key_id, run_id)
         if run_id is not None and not deleted:
             raise _missing(run_id)
         await exchange.answer_json(Forgotten(deleted=deleted))
@@ -87,11 +127,11 @@ async def _give_file(exchange: Exchange, body: bytes, kind: str, name: str) -> N
     await exchange.answer(200, body, [(b"content-type", kind.encode()), (b"content-disposition", disposition.encode())])
 
 
-def _archive_of(service: Service) -> Archive:
-    if service.archive is None:
+def _check_kept(archive: Archive | None) -> Archive:
+    if archive is None:
         message = "this server keeps no history; `history: true` in the section `server` of its configuration would"
         raise ApiError(status=404, message=message, code="history_off")
-    return service.archive
+    return archive
 
 
 def _missing(run_id: str) -> ApiError:

@@ -7,10 +7,10 @@ import msgspec
 
 from stairstream.core.messages import Conversation, as_dicts
 from stairstream.server.history.archive import Archive
-from stairstream.server.runs.answer import make_result
-from stairstream.server.runs.event_json import encode_event_line
-from stairstream.server.service import Finished, Observer, used_of
-from stairstream.server.storage.base import PastRun
+from stairstream.server.runs.finished import Finished, Observer, used_of
+from stairstream.server.runs.outcome import make_result
+from stairstream.server.storage.values import PastRun
+from stairstream.server.wire.events import encode_event_line
 
 QUESTION_LENGTH = 200
 """So much of its question stands for a run in a list."""
@@ -30,23 +30,23 @@ def keep_history(archive: Archive, clock: Callable[[], float] = time.time) -> Ob
 
 def make_past_run(finished: Finished, now_s: float) -> PastRun:
     """All that is kept. It takes milliseconds for each thousand tokens, so it has no place in the event loop."""
-    asking, answer = finished.asking, finished.answer
+    request, answer = finished.request, finished.answer
     return PastRun(
         id=finished.run_id,
         key_id=finished.caller.key_id,
         pipeline=answer.pipeline.name,
-        model=asking.model,
-        question=_shorten_question(asking.conversation),
+        model=request.model,
+        question=_shorten_question(request.conversation),
         started_at_s=now_s - answer.summary.total_s,
         first_token_s=answer.summary.first_token_s,
         total_s=answer.summary.total_s,
         reason=answer.summary.reason or "cancelled",
         used=used_of(answer),
-        conversation=_encode(as_dicts(asking.conversation)).decode(),
-        num_passing=asking.num_passing,
+        conversation=_encode(as_dicts(request.conversation)).decode(),
+        num_passing=request.num_passing,
         answer=answer.text,
         tool_calls=_encode(answer.tool_calls).decode(),
-        result=_encode(make_result(asking, finished.run_id, answer)).decode(),
+        result=_encode(make_result(request, finished.run_id, answer)).decode(),
         events=b"".join(encode_event_line(event, finished.text) for event in finished.events),
     )
 

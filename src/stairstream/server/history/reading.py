@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from stairstream.server.errors import bad
 from stairstream.server.http.exchange import Exchange
-from stairstream.server.storage.base import PastLine, PastPlace
+from stairstream.server.storage.values import PastLine, PastPlace
 
 Format = Literal["json", "jsonl", "trace"]
 MOST_LISTED = 100

@@ -26,8 +26,8 @@ from stairstream.core.events import (
     Wrote,
 )
 from stairstream.server.history.wire import TraceOut
-from stairstream.server.runs.event_json import decode_event_json
-from stairstream.server.storage.base import PastRun
+from stairstream.server.storage.values import PastRun
+from stairstream.server.wire.events import decode_event_json
 
 Json = dict[str, Any]
 _PROCESS = 1

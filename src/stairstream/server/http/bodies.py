@@ -9,15 +9,30 @@ import msgspec
 from msgspec import inspect
 
 from stairstream.config.reading import nearest
-from stairstream.server.errors import ApiError
+from stairstream.server.errors import ApiError, bad
 
 Fields = Mapping[str, msgspec.Raw]
+"""The fields of a body as they came, by name; null counts as not given."""
+
 Request = TypeVar("Request", bound=msgspec.Struct)
 
+_NULL = msgspec.Raw(b"null")
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _MISSING = re.compile(r"Object missing required field (.+)")
 _NOT_THERE = re.compile(r"Invalid (?:enum )?value '(.*)'", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+
+
+def read_fields(data: bytes | msgspec.Raw) -> Fields:
+    """The fields of a JSON object. Raises msgspec.DecodeError for anything else."""
+    return {name: raw for name, raw in _decode_fields(data).items() if raw != _NULL}
+
+
+def refuse_fields(fields: Fields, problems: Mapping[str, str]) -> None:
+    """ApiError for a field that can't be had here, and must not be ignored: the answer would not be what was asked."""
+    for name, problem in problems.items():
+        if name in fields:
+            raise bad(name, problem, "unsupported_parameter")
 
 
 class Shape(Generic[Request]):
@@ -29,11 +44,11 @@ class Shape(Generic[Request]):
         self._passed = frozenset(passed)
 
     def decode(self, body: bytes) -> tuple[Request, Fields]:
-        """The body, and each of its fields as it came. Raises ApiError, which names the parameter."""
+        """The body, and its fields as they came. Raises ApiError, which names the parameter."""
         if not body:
             raise _no_json("the body is empty; it must be a JSON object")
         try:
-            return self._decode(body), _decode_fields(body)
+            return self._decode(body), read_fields(body)
         except msgspec.ValidationError as exc:
             raise self._explain(str(exc), body) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:

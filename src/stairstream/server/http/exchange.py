@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 
 from stairstream.server.errors import ApiError
-from stairstream.server.messages.errors import make_error
 
 Scope = MutableMapping[str, Any]
 AsgiMessage = MutableMapping[str, Any]
@@ -14,10 +13,10 @@ Receive = Callable[[], Awaitable[AsgiMessage]]
 Send = Callable[[AsgiMessage], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MESSAGES = "/v1/messages"
-"""Where Anthropic's protocol is spoken, errors included, also those of what guards the API."""
-
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
+
+ErrorShape = Callable[[ApiError], object]
+"""An error as a protocol has it, to be encoded as JSON."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -27,29 +26,33 @@ class ClientLeft(Exception):
 
 
 class Exchange:
-    """A request, and its answer in parts. `status` is None until the answer has begun."""
+    """A request, and its answer in parts. `status` is None until the answer has begun.
 
-    __slots__ = ("_headers", "receive", "scope", "send", "status")
+    `headers` are the request's, names in lower case.
+    """
+
+    __slots__ = ("headers", "receive", "scope", "send", "status")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.receive = receive
         self.send = send
         self.status: int | None = None
-        self._headers: Mapping[str, str] | None = None
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The request's headers, names in lower case."""
-        if self._headers is None:
-            self._headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
-        return self._headers
+        given = scope.get("headers", ())
+        self.headers: Mapping[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in given}
 
     @property
     def path_params(self) -> Mapping[str, str]:
         """What stood in the places of the route's path."""
         found: Mapping[str, str] = self.scope.get("path_params", {})
         return found
+
+    def check_json(self) -> None:
+        """ApiError 415 for a request that does not say that its body is JSON."""
+        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            message = f"the content type must be application/json, not {kind or 'left out'}"
+            raise ApiError(status=415, message=message, code="wrong_content_type")
 
     async def read_body(self) -> bytes:
         """The whole body; ClientLeft if it never came."""
@@ -87,10 +90,9 @@ class Exchange:
         more = [(name.encode("latin-1"), text.encode("latin-1")) for name, text in (headers or {}).items()]
         await self.answer(status, _encode(value), [JSON, *more])
 
-    async def answer_error(self, error: ApiError) -> None:
-        """Send an error as the answer, in the shape of the path's protocol."""
-        body = make_error(error) if self.scope["path"].startswith(MESSAGES) else error.body()
-        await self.answer_json(body, error.status, error.headers)
+    async def answer_error(self, error: ApiError, shape: ErrorShape) -> None:
+        """Send an error as the answer."""
+        await self.answer_json(shape(error), error.status, error.headers)
 
 
 Handler = Callable[[Exchange], Awaitable[None]]

@@ -6,90 +6,86 @@ must not be able to. So the server then wants its own name (`Host`: no page that
 """
 
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from starlette.middleware.cors import CORSMiddleware
 
 from stairstream.config.server import ServerConfig
 from stairstream.server.errors import ApiError
-from stairstream.server.http.exchange import AsgiApp, AsgiMessage, Exchange, Receive, Scope, Send
-from stairstream.server.http.routes import WANTS_JSON
+from stairstream.server.http.exchange import AsgiApp, AsgiMessage, Receive, Scope, Send
+from stairstream.server.http.routes import WANTS_JSON, Api
 
 
-def guard(app: AsgiApp, settings: ServerConfig, *, needs_key: bool) -> AsgiApp:
+def guard(app: Api, settings: ServerConfig, *, needs_key: bool) -> AsgiApp:
     """The app behind all its guards."""
-    app = BodyLimit(app, int(settings.limits.body_mb * 1e6))
-    if not needs_key:
-        app = OwnPagesOnly(app, settings.hosts, settings.cors_origins)
+    guarded: AsgiApp = Guarded(app, settings, needs_key=needs_key)
     if settings.cors_origins:
-        app = CORSMiddleware(
-            app,
+        guarded = CORSMiddleware(
+            guarded,
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "POST", "DELETE"),
             allow_headers=("*",),
             expose_headers=("*",),
         )
-    return app
+    return guarded
 
 
-class BodyLimit:
-    """A request whose body is too long gets 413: at once where it says so, else as soon as it has become too long."""
+class Guarded:
+    """An app that sees only what it should.
 
-    def __init__(self, app: AsgiApp, most_bytes: int) -> None:
+    A request whose body is too long gets 413: at once where it says so, else as soon as it has become too long. Without
+    keys what a web page from elsewhere can make a browser send gets 403; routes refuse the rest, see WANTS_JSON.
+    """
+
+    def __init__(self, app: Api, settings: ServerConfig, *, needs_key: bool) -> None:
         self._app = app
-        self._most = most_bytes
+        self._most_bytes = int(settings.limits.body_mb * 1e6)
+        self._own_pages_only = not needs_key
+        self._hosts = frozenset(host.lower() for host in settings.hosts)
+        self._origins = frozenset(settings.cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        said = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if int(said) > self._most:
-            await Exchange(scope, receive, send).answer_error(self._error())
-            return
-        received = 0
+        headers = dict(scope["headers"])
+        try:
+            if self._own_pages_only:
+                self._check_page(headers)
+                scope[WANTS_JSON] = True
+            if int(headers.get(b"content-length", b"0")) > self._most_bytes:
+                raise self._too_long()
+        except ApiError as exc:
+            await self._app.refuse(scope, receive, send, exc)
+        else:  # a body is never longer than it says
+            counted = receive if b"content-length" in headers else self._count(receive)
+            await self._app(scope, counted, send)
+
+    def _count(self, receive: Receive) -> Receive:
+        num_received = 0
 
         async def receive_counted() -> AsgiMessage:
-            nonlocal received
+            nonlocal num_received
             message = await receive()
             if message["type"] == "http.request":
-                received += len(message.get("body", b""))
-                if received > self._most:
-                    raise self._error()
+                num_received += len(message.get("body", b""))
+                if num_received > self._most_bytes:
+                    raise self._too_long()
             return message
 
-        await self._app(scope, receive_counted, send)
+        return receive_counted
 
-    def _error(self) -> ApiError:
-        message = f"the request is larger than {self._most / 1e6:g} million bytes, the most that is taken here"
-        return ApiError(status=413, message=message, code="request_too_large")
-
-
-class OwnPagesOnly:
-    """Refuses what a web page from elsewhere can make a browser send; routes refuse the rest, see WANTS_JSON."""
-
-    def __init__(self, app: AsgiApp, hosts: Collection[str], origins: Collection[str]) -> None:
-        self._app = app
-        self._hosts = frozenset(host.lower() for host in hosts)
-        self._origins = frozenset(origins)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send)
-        problem = self._find_problem(exchange)
-        if problem is None:
-            scope[WANTS_JSON] = True
-            await self._app(scope, receive, send)
-        else:
-            await exchange.answer_error(problem)
-
-    def _find_problem(self, exchange: Exchange) -> ApiError | None:
-        headers = exchange.headers
-        host, origin = headers.get("host", ""), headers.get("origin")
+    def _check_page(self, headers: Mapping[bytes, bytes]) -> None:
+        host = headers.get(b"host", b"").decode("latin-1")
         if not (is_loopback(_name(host)) or _name(host) in self._hosts):
             message = f"this server is not {host!r}: it is called localhost, or what `hosts` in its configuration says"
-            return ApiError(status=403, message=message, code="wrong_host")
+            raise ApiError(status=403, message=message, code="wrong_host")
+        origin = headers[b"origin"].decode("latin-1") if b"origin" in headers else None
         if origin is not None and origin not in self._origins and urlsplit(origin).netloc != host:
             message = f"web pages of {origin!r} may not call this server; `cors_origins` in its configuration says who"
-            return ApiError(status=403, message=message, code="wrong_origin")
-        return None
+            raise ApiError(status=403, message=message, code="wrong_origin")
+
+    def _too_long(self) -> ApiError:
+        message = f"the request is larger than {self._most_bytes / 1e6:g} million bytes, the most that is taken here"
+        return ApiError(status=413, message=message, code="request_too_large")
 
 
 def is_loopback(name: str) -> bool:

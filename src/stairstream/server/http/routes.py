@@ -1,43 +1,84 @@
-"""Handlers as ASGI apps at their paths, and what becomes of their errors."""
+"""Handlers at their paths, and what becomes of errors: theirs, and those of requests that reach none."""
 
-from starlette.routing import Route
+from collections.abc import Sequence
+
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route, Router
 
 from stairstream.core.errors import StairstreamError
 from stairstream.server.errors import ApiError, error_of
-from stairstream.server.http.exchange import ClientLeft, Exchange, Handler, Receive, Scope, Send
+from stairstream.server.http.exchange import ClientLeft, ErrorShape, Exchange, Handler, Receive, Scope, Send
+from stairstream.server.http.operations import Operation
 
 WANTS_JSON = "stairstream.wants_json"
 """A key of the scope: whoever POSTs must say that it is JSON, for which a browser asks first. It is looked at only once
 it is known that there is something to POST to."""
 
 
-def route(method: str, path: str, handler: Handler) -> Route:
-    """A route to a handler."""
-    return Route(path, Handling(handler), methods=[method])
+def route(
+    method: str,
+    path: str,
+    handler: Handler,
+    operation: Operation | None = None,
+    *,
+    errors: ErrorShape = ApiError.body,
+) -> Route:
+    """A route to a handler. `operation` says in the OpenAPI document what it does, None: it is no part of the API.
+
+    `errors` is the shape that its protocol has for them, at all paths that begin so.
+    """
+    return Route(path, Handling(handler, operation, errors), methods=[method])
 
 
 class Handling:
     """A handler as an ASGI app: an error that comes before the answer has begun becomes the answer."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, operation: Operation | None, errors: ErrorShape) -> None:
         self._handler = handler
+        self.operation = operation
+        self.errors = errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
         try:
             if scope["method"] == "POST" and scope.get(WANTS_JSON):
-                _check_json(exchange)
+                exchange.check_json()
             await self._handler(exchange)
         except ClientLeft:
             return
         except (ApiError, StairstreamError) as exc:
             if exchange.status is not None:
                 raise
-            await exchange.answer_error(error_of(exc))
+            await exchange.answer_error(error_of(exc), self.errors)
 
 
-def _check_json(exchange: Exchange) -> None:
-    kind = exchange.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        message = f"the content type must be application/json, not {kind or 'left out'}"
-        raise ApiError(status=415, message=message, code="wrong_content_type")
+class Api:
+    """Starlette's router with our errors."""
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._router = Router(routes, redirect_slashes=False)
+        handled = [(one.path, one.app) for one in routes if isinstance(one, Route)]
+        self._shapes = [(path, app.errors) for path, app in handled if isinstance(app, Handling)]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self  # then the router raises what it would else answer as plain text
+        try:
+            await self._router(scope, receive, send)
+        except HTTPException as exc:
+            headers = {name.lower(): value for name, value in (exc.headers or {}).items()}
+            hint = (
+                f"this path takes {allowed}"
+                if (allowed := headers.get("allow"))
+                else "nothing is at this path; the API is under /v1, and /openapi.json lists it"
+            )
+            message = f"{scope['method']} {scope['path'][:80]}: {hint}"
+            await self.refuse(scope, receive, send, ApiError(status=exc.status_code, message=message, headers=headers))
+
+    async def refuse(self, scope: Scope, receive: Receive, send: Send, error: ApiError) -> None:
+        """Answer a request that reaches no handler, in the shape of the protocol that its path belongs to."""
+        await Exchange(scope, receive, send).answer_error(error, self._shape_at(scope["path"]))
+
+    def _shape_at(self, path: str) -> ErrorShape:
+        """Of the routes whose paths it begins with, the longest one's."""
+        fitting = [(len(start), number) for number, (start, _) in enumerate(self._shapes) if path.startswith(start)]
+        return self._shapes[max(fitting)[1]][1] if fitting else ApiError.body

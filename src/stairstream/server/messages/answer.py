@@ -9,27 +9,27 @@ from stairstream.api import Answer
 from stairstream.core.events import Called, Event, StepEnded, Wrote, calls_of
 from stairstream.core.messages import ToolCall
 from stairstream.engine.run import Run
-from stairstream.server.asking.asking import Asking
-from stairstream.server.chat.showing import FirstProposal
 from stairstream.server.errors import ApiError
 from stairstream.server.messages import wire
-from stairstream.server.runs.answer import make_result, make_usage
+from stairstream.server.runs.outcome import make_result, make_usage
+from stairstream.server.runs.request import RunRequest
+from stairstream.server.runs.showing import FirstProposal
 
 _decode_input = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def make_message(asking: Asking, run: Run) -> wire.MessagesAnswer:
+def make_message(request: RunRequest, run: Run) -> wire.MessagesAnswer:
     """The message of a run that has ended well."""
-    answer = asking.answer_of(run)
-    reason, sequence = make_stop(asking, run, answer)
+    answer = request.answer_of(run)
+    reason, sequence = make_stop(request, run, answer)
     return wire.MessagesAnswer(
         id=message_id(run),
-        model=asking.model,
-        content=_make_blocks(asking, run),
+        model=request.model,
+        content=_make_blocks(request, run),
         stop_reason=reason,
         stop_sequence=sequence,
         usage=make_message_usage(answer),
-        stairstream=make_result(asking, run.id, answer),
+        stairstream=make_result(request, run.id, answer),
     )
 
 
@@ -50,12 +50,12 @@ def make_message_usage(answer: Answer) -> wire.MessageUsage:
     )
 
 
-def make_stop(asking: Asking, run: Run, answer: Answer) -> tuple[wire.StopReason, str | None]:
+def make_stop(request: RunRequest, run: Run, answer: Answer) -> tuple[wire.StopReason, str | None]:
     """Why the answer ended, and at which of the client's stop sequences."""
     match answer.summary.reason:
         case "stop":
             stop = _find_stop(run)
-            return ("stop_sequence", stop) if stop in asking.asked.stop else ("end_turn", None)
+            return ("stop_sequence", stop) if stop in request.asked.stop else ("end_turn", None)
         case "tool_calls":
             return "tool_use", None
         case "content_filter":
@@ -75,16 +75,16 @@ def split_words(run: Run) -> tuple[str, str]:
     return run.answer, ""
 
 
-def _make_blocks(asking: Asking, run: Run) -> list[wire.BlockOut]:
+def _make_blocks(request: RunRequest, run: Run) -> list[wire.BlockOut]:
     """Blocks in the order of a stream."""
     blocks: list[wire.BlockOut] = []
-    if asking.show == "thinking" and (thoughts := FirstProposal(run).tell_all(run.past)):
+    if request.show == "thinking" and (thoughts := FirstProposal(run).tell_all(run.past)):
         blocks.append(wire.ThinkingOut(thoughts))
     before, behind = split_words(run)
     calls = calls_of(run.past, run.graph.answer)
     if before or not (calls or behind):
         blocks.append(wire.TextOut(before))
-    is_whole = asking.answer_of(run).summary.reason == "tool_calls"
+    is_whole = request.answer_of(run).summary.reason == "tool_calls"
     for call in calls:
         arguments = _read_arguments(call)
         if arguments is not None:

@@ -1,47 +1,76 @@
 """The routes of messages."""
 
-from dataclasses import dataclass
-
 from starlette.routing import Route
 
-from stairstream.engine.run import Run
+from stairstream.core.messages import estimate_size
+from stairstream.core.tokens import estimate_tokens
 from stairstream.server.access.gate import Caller
-from stairstream.server.asking.asking import Asking
-from stairstream.server.http.exchange import MESSAGES
+from stairstream.server.http.bodies import Shape
+from stairstream.server.http.exchange import Exchange, Handler
+from stairstream.server.http.operations import Operation
 from stairstream.server.http.routes import route
+from stairstream.server.messages import wire
 from stairstream.server.messages.answer import make_message
-from stairstream.server.messages.count import count_message_tokens
-from stairstream.server.messages.request import read_message
+from stairstream.server.messages.errors import make_error
+from stairstream.server.messages.request import make_tools, read_conversation, read_message
 from stairstream.server.messages.stream import PING, MessageStream
-from stairstream.server.messages.wire import MessagesAnswer
-from stairstream.server.runs.answering import answer_by_run
-from stairstream.server.service import Service
+from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run
+from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.choosing import choose_pipeline
+from stairstream.server.wire.options import StairstreamOptions
+
+_CREATE_MESSAGE = Operation(
+    id="createMessage",
+    summary="An answer in the shape of Anthropic's Messages, streamed or whole.",
+    takes=wire.MessagesRequest,
+    gives=wire.MessagesAnswer,
+    streams=(wire.MessagesEvent, wire.MessagesError),
+    fails=wire.MessagesError,
+    errors=RUN_ERRORS,
+    has_run=True,
+)
+_COUNT_TOKENS = Operation(
+    id="countTokens",
+    summary="How long a message's request is; an estimate.",
+    takes=wire.MessagesQuestion,
+    gives=wire.TokenCount,
+    fails=wire.MessagesError,
+    errors=(400, 404, 413, 415),
+)
+
+_QUESTION = Shape(wire.MessagesQuestion)
 
 
 def make_message_routes(service: Service) -> list[Route]:
     """POST /v1/messages, and what counts beside it."""
     return [
-        route("POST", MESSAGES, answer_by_run(service, read_reply)),
-        route("POST", f"{MESSAGES}/count_tokens", count_message_tokens(service)),
+        route("POST", "/v1/messages", answer_by_run(service, read_reply), _CREATE_MESSAGE, errors=make_error),
+        route("POST", "/v1/messages/count_tokens", count_message_tokens(service), _COUNT_TOKENS, errors=make_error),
     ]
 
 
-async def read_reply(body: bytes, service: Service, caller: Caller) -> "MessageReply":
-    """The body, as what `answering` wants of it."""
-    return MessageReply(asking=read_message(body, service))
+async def read_reply(body: bytes, catalog: Catalog, caller: Caller) -> Reply:
+    """A message and its events; a message has no date."""
+    request = read_message(body, catalog)
+    return Reply(
+        request=request,
+        stream=lambda run, created: MessageStream(request, run),
+        whole=lambda run, created: make_message(request, run),
+        keep_alive=PING,
+        names={"images": "messages", "response_format": "output_config.format"},
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageReply:
-    """A message and its events."""
+def count_message_tokens(service: Service) -> Handler:
+    """The handler. What one agent is asked is counted, once; a run reads it once per agent and update."""
 
-    asking: Asking
-    keep_alive: bytes = PING
+    async def count(exchange: Exchange) -> None:
+        service.gate.identify(exchange.headers)
+        question, _ = _QUESTION.decode(await exchange.read_body())
+        choose_pipeline(question.model, StairstreamOptions(), service.catalog)
+        tokens = sum(map(estimate_size, read_conversation(question, service.catalog)))
+        tokens += estimate_tokens((make_tools(question) or b"").decode())
+        note = {"x-stairstream-note": "an estimate: the models' own tokenizers are not asked"}
+        await exchange.answer_json(wire.TokenCount(input_tokens=tokens), headers=note)
 
-    def stream(self, run: Run, created: int) -> MessageStream:
-        """As in Reply; a message has no date."""
-        return MessageStream(self.asking, run)
-
-    def whole(self, run: Run, created: int) -> MessagesAnswer:
-        """As in Reply."""
-        return make_message(self.asking, run)
+    return count

@@ -1,57 +1,49 @@
 """The body of a message's request becomes what is to be run."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
 from stairstream.core.asked import Asked
 from stairstream.core.messages import Conversation
-from stairstream.server.asking.asking import Asking
-from stairstream.server.asking.request import choose_pipeline, make_asking, read_options, refuse_choice
-from stairstream.server.errors import ApiError, bad
-from stairstream.server.http.bodies import Fields, Shape
+from stairstream.server.errors import bad
+from stairstream.server.http.bodies import Shape, refuse_fields
 from stairstream.server.messages import wire
 from stairstream.server.messages.turns import read_turns
-from stairstream.server.service import Service
-from stairstream.server.wire.options import StairstreamOptions
+from stairstream.server.runs.as_chat import as_chat_choice, as_chat_format, as_chat_tool
+from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.request import RunRequest, make_request
 
 _REQUEST = Shape(wire.MessagesRequest, passed=("stairstream",))
 _encode = msgspec.json.Encoder().encode
-_NULL = b"null"
 _REFUSED: Mapping[str, str] = {
     "container": "nothing is executed here; leave it out",
     "mcp_servers": "this server calls no other servers; give their tools as tools, and call them yourself",
 }
 
 
-def read_message(body: bytes, service: Service) -> Asking:
+def read_message(body: bytes, catalog: Catalog) -> RunRequest:
     """What the body asks for. Raises ApiError, which names the parameter."""
     request, fields = _REQUEST.decode(body)
-    for name, problem in _REFUSED.items():
-        if bytes(fields.get(name, _NULL)) != _NULL:
-            raise bad(name, problem, "unsupported_parameter")
-    refuse_choice(isinstance(request.tool_choice, wire.ToolChoiceAny | wire.ToolChoiceTool), request.tools)
-    options = _read_options(request, fields)
-    try:
-        return make_asking(
-            service,
-            pipeline=choose_pipeline(request.model, options, service),
-            model=request.model,
-            conversation=read_conversation(request, service),
-            asked=_read_asked(request),
-            options=options,
-            is_stream=bool(request.stream),
-            ignored=(*_REQUEST.list_unknown(body), *_list_ignored(request)),
-            notes=[],
-        )
-    except ApiError as exc:
-        raise _renamed(exc) from None
+    ignored = _REQUEST.list_unknown(body)
+    refuse_fields(fields, _REFUSED)
+    return make_request(
+        catalog,
+        model=request.model,
+        conversation=read_conversation(request, catalog),
+        asked=_read_asked(request),
+        given=request.stairstream,
+        fields=fields,
+        must_call=isinstance(request.tool_choice, wire.ToolChoiceAny | wire.ToolChoiceTool),
+        is_stream=bool(request.stream),
+        show="thinking" if _wants_thoughts(request.thinking) else "none",
+        ignored=(*ignored, *_list_ignored(request)),
+    )
 
 
-def read_conversation(question: wire.MessagesQuestion, service: Service) -> Conversation:
+def read_conversation(question: wire.MessagesQuestion, catalog: Catalog) -> Conversation:
     """The conversation of a request; ApiError for one that is longer than this server takes."""
-    most = service.limits.messages
+    most = catalog.limits.messages
     if len(question.messages) > most:
         raise bad("messages", f"{len(question.messages)} of them are more than this server takes ({most})")
     return read_turns(question.messages, question.system)
@@ -59,18 +51,18 @@ def read_conversation(question: wire.MessagesQuestion, service: Service) -> Conv
 
 def make_tools(question: wire.MessagesQuestion) -> bytes | None:
     """The tools as chat completions have them."""
-    return _encode([_as_chat_tool(tool) for tool in question.tools]) if question.tools else None
+    if not question.tools:
+        return None
+    tools = [
+        as_chat_tool(tool.name, parameters=tool.input_schema, description=tool.description, strict=tool.strict)
+        for tool in question.tools
+    ]
+    return _encode(tools)
 
 
-def _read_options(request: wire.MessagesRequest, fields: Fields) -> StairstreamOptions:
+def _wants_thoughts(thinking: wire.ThinkingConfig | None) -> bool:
     """A client that wants thoughts, and does not say of whom, is shown a proposal."""
-    options = read_options(request.stairstream, fields)
-    if options.show == "events":
-        raise bad("stairstream.show", "events are shown by POST /v1/runs, and in chat completions")
-    thinking = request.thinking
-    if options.show is None and thinking and thinking.type != "disabled" and thinking.display != "omitted":
-        return msgspec.structs.replace(options, show="thinking")
-    return options
+    return thinking is not None and thinking.type != "disabled" and thinking.display != "omitted"
 
 
 def _list_ignored(request: wire.MessagesRequest) -> list[str]:
@@ -96,12 +88,6 @@ def _read_asked(request: wire.MessagesRequest) -> Asked:
     )
 
 
-def _as_chat_tool(tool: wire.MessagesTool) -> dict[str, Any]:
-    given = {"description": tool.description, "strict": tool.strict}
-    more = {name: value for name, value in given.items() if value is not None}
-    return {"type": "function", "function": {"name": tool.name, "parameters": tool.input_schema, **more}}
-
-
 def _read_tool_choice(request: wire.MessagesRequest) -> tuple[bytes | None, bool | None]:
     """The choice as chat completions have it, and whether there may be several calls."""
     match request.tool_choice:
@@ -114,23 +100,9 @@ def _read_tool_choice(request: wire.MessagesRequest) -> tuple[bytes | None, bool
         case wire.ToolChoiceAny(disable_parallel_tool_use=is_single):
             return b'"required"', False if is_single else None
         case wire.ToolChoiceTool(name=name, disable_parallel_tool_use=is_single):
-            return _encode({"type": "function", "function": {"name": name}}), False if is_single else None
+            return as_chat_choice(name), False if is_single else None
 
 
 def _read_format(request: wire.MessagesRequest) -> bytes | None:
     given = request.output_config.format if request.output_config else None
-    if given is None:
-        return None
-    schema = {"name": "answer", "schema": given.schema, "strict": True}
-    return _encode({"type": "json_schema", "json_schema": schema})
-
-
-def _renamed(error: ApiError) -> ApiError:
-    """The same error, with the parameter as it is called here."""
-    if error.param == "response_format":
-        error.param = "output_config.format"
-        error.message = error.message.replace("response_format", "output_config.format", 1)
-    elif error.param is not None and error.param.startswith("messages["):
-        # places are counted in the conversation, which is cut otherwise
-        error.param, error.message = "messages", error.message.replace(error.param, "messages", 1)
-    return error
+    return None if given is None else as_chat_format("answer", given.schema, strict=True)

@@ -7,13 +7,13 @@ import msgspec
 
 from stairstream.core.events import BROKEN_OFF, Called, Event, RunEnded, Wrote, calls_of
 from stairstream.engine.run import Run
-from stairstream.server.asking.asking import Asking
-from stairstream.server.chat.showing import FirstProposal
 from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.messages import wire
 from stairstream.server.messages.answer import make_message_usage, make_stop, message_id
 from stairstream.server.messages.errors import make_error
-from stairstream.server.runs.answer import make_result
+from stairstream.server.runs.outcome import make_result
+from stairstream.server.runs.request import RunRequest
+from stairstream.server.runs.showing import FirstProposal
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _encode = msgspec.json.Encoder().encode
@@ -30,8 +30,8 @@ class MessageStream:
     end of the run.
     """
 
-    def __init__(self, asking: Asking, run: Run) -> None:
-        self._asking = asking
+    def __init__(self, request: RunRequest, run: Run) -> None:
+        self._request = request
         self._run = run
         self._answer = run.graph.answer
         self._parts: list[bytes] = []
@@ -40,7 +40,7 @@ class MessageStream:
         self._open: Literal["text", "thinking", "tool_use"] | None = None
         self._calling: int | None = None
         self._held_words: list[str] = []
-        self._proposal = FirstProposal(run) if asking.show == "thinking" else None
+        self._proposal = FirstProposal(run) if request.show == "thinking" else None
         self.is_over = False
         self.error: ApiError | None = None
 
@@ -91,13 +91,13 @@ class MessageStream:
         if self._index < 0:  # an answer without a word
             self._begin_block("text", wire.TextOut(""))
         self._end_block()
-        answer = self._asking.answer_of(self._run)
-        reason, sequence = make_stop(self._asking, self._run, answer)
+        answer = self._request.answer_of(self._run)
+        reason, sequence = make_stop(self._request, self._run, answer)
         self._add_fields(
             "message_delta",
             delta={"stop_reason": reason, "stop_sequence": sequence},
             usage=make_message_usage(answer),
-            stairstream=make_result(self._asking, self._run.id, answer),
+            stairstream=make_result(self._request, self._run.id, answer),
         )
         self._add_fields("message_stop")
 
@@ -119,7 +119,7 @@ class MessageStream:
         self._has_begun = True
         message = wire.MessagesAnswer(
             id=message_id(self._run),
-            model=self._asking.model,
+            model=self._request.model,
             content=[],
             stop_reason=None,
             stop_sequence=None,

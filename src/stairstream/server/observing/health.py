@@ -6,7 +6,12 @@ from starlette.routing import Route
 
 from stairstream.server.errors import ApiError
 from stairstream.server.http.exchange import Exchange
+from stairstream.server.http.operations import Operation
 from stairstream.server.http.routes import route
+from stairstream.server.wire.listings import Status
+
+_LIVE = Operation(id="live", summary="The process lives.", gives=Status, is_open=True)
+_READY = Operation(id="ready", summary="The server takes requests.", gives=Status, errors=(503,), is_open=True)
 
 
 async def find_nothing() -> list[str]:
@@ -35,4 +40,7 @@ def make_health_routes(
             raise ApiError(status=503, message=message, kind="server_error", code="unreachable")
         await exchange.answer_json({"status": "ready"})
 
-    return [route("GET", "/healthz", live), route("GET", "/readyz", ready)]
+    return [
+        route("GET", "/healthz", live, _LIVE),
+        route("GET", "/readyz", ready, _READY),
+    ]

@@ -18,7 +18,7 @@ import msgspec
 
 from stairstream.core.messages import as_dicts
 from stairstream.server.http.watching import Answered
-from stairstream.server.service import Finished, Observer, used_of
+from stairstream.server.runs.finished import Finished, Observer, used_of
 
 MOST_WAITING = 4096
 """Lines that may wait for whoever reads the log."""
@@ -162,7 +162,7 @@ def describe_run(finished: Finished, *, with_prompts: bool) -> Mapping[str, obje
         "failed_of": summary.error,
     }
     if with_prompts:
-        fields |= {"conversation": as_dicts(finished.asking.conversation), "answer": answer.text}
+        fields |= {"conversation": as_dicts(finished.request.conversation), "answer": answer.text}
     return fields
 
 

@@ -17,7 +17,7 @@ from stairstream.server.access.gate import Gate
 from stairstream.server.http.exchange import Exchange
 from stairstream.server.http.routes import route
 from stairstream.server.http.watching import Answered
-from stairstream.server.service import Finished
+from stairstream.server.runs.finished import Finished
 
 SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
 NO_ROUTE = "none"
@@ -75,7 +75,7 @@ class Metrics:
         for model, usage in used_by_model(finished).items():
             for kind, number in tokens_by_kind(usage).items():
                 self._tokens.labels(pipeline, model, kind).inc(number)
-            price = finished.asking.pipeline.models[model].common.price
+            price = finished.request.pipeline.models[model].common.price
             if price is not None:
                 self._cost.labels(pipeline, model).inc(cost_of(usage, price))
         for (model, kind), number in errors_by_model(finished).items():

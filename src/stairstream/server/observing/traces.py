@@ -17,7 +17,7 @@ from stairstream.core.events import AgentEnded, Event, LayoutChosen, Noted, Step
 from stairstream.core.graph import Agent
 from stairstream.core.session import Note
 from stairstream.server.http.exchange import AsgiApp, Exchange, Receive, Scope, Send
-from stairstream.server.service import Finished, Observer
+from stairstream.server.runs.finished import Finished, Observer
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -47,7 +47,7 @@ def make_trace(finished: Finished) -> Traced:
     """A run as a tree of spans: workflow, agents, steps."""
     answer, summary = finished.answer, finished.answer.summary
     name = answer.pipeline.name
-    models = finished.asking.pipeline.models
+    models = finished.request.pipeline.models
     return Traced(
         name=f"invoke_workflow {name}",
         operation="invoke_workflow",

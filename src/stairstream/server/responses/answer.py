@@ -4,31 +4,31 @@ from stairstream.api import Answer
 from stairstream.core.events import Called, RunEnd, Wrote, calls_of
 from stairstream.core.messages import ToolCall
 from stairstream.engine.run import Run
-from stairstream.server.chat.showing import FirstProposal
 from stairstream.server.errors import ApiError
 from stairstream.server.responses import wire
-from stairstream.server.responses.request import ResponseAsked
-from stairstream.server.runs.answer import make_result, make_usage
+from stairstream.server.responses.request import ResponseRequest
+from stairstream.server.runs.outcome import make_result, make_usage
+from stairstream.server.runs.showing import FirstProposal
 
 
-def make_response(asked: ResponseAsked, run: Run, created: int, error: ApiError | None = None) -> wire.ResponseOut:
+def make_response(request: ResponseRequest, run: Run, created: int, error: ApiError | None = None) -> wire.ResponseOut:
     """The response of a run that has ended, well or not."""
-    answer = asked.asking.answer_of(run)
+    answer = request.run.answer_of(run)
     status = "failed" if error else make_status(answer.summary.reason)
     return _fill(
-        asked,
+        request,
         run,
         created,
         status=status,
-        output=_make_output(asked, run, "completed" if status == "completed" else "incomplete"),
+        output=_make_output(request, run, "completed" if status == "completed" else "incomplete"),
         answer=answer,
         error=_make_error(error) if error else None,
     )
 
 
-def begin_response(asked: ResponseAsked, run: Run, created: int) -> wire.ResponseOut:
+def begin_response(request: ResponseRequest, run: Run, created: int) -> wire.ResponseOut:
     """The response of which nothing has been said yet."""
-    return _fill(asked, run, created, status="in_progress", output=[])
+    return _fill(request, run, created, status="in_progress", output=[])
 
 
 def make_status(reason: RunEnd | None) -> wire.ResponseStatus:
@@ -52,7 +52,7 @@ def call_item_id(run: Run, index: int) -> str:
 
 
 def _fill(
-    asked: ResponseAsked,
+    request: ResponseRequest,
     run: Run,
     created: int,
     *,
@@ -61,36 +61,36 @@ def _fill(
     answer: Answer | None = None,
     error: wire.ResponseError | None = None,
 ) -> wire.ResponseOut:
-    request, sampling = asked.request, run.graph.agent(run.graph.answer).sampling
+    given, sampling = request.given, run.graph.agent(run.graph.answer).sampling
     return wire.ResponseOut(
         id=f"resp_{run.id}",
         created_at=created,
         status=status,
-        model=asked.asking.model,
+        model=request.run.model,
         output=output,
         usage=_make_usage(answer) if answer else None,
         error=error,
         incomplete_details=_make_details(answer) if answer and status == "incomplete" else None,
         completed_at=created + round(answer.summary.total_s) if answer and status == "completed" else None,
-        instructions=request.instructions,
-        max_output_tokens=request.max_output_tokens,
-        metadata=request.metadata or {},
-        previous_response_id=request.previous_response_id,
-        parallel_tool_calls=request.parallel_tool_calls is not False,
+        instructions=given.instructions,
+        max_output_tokens=given.max_output_tokens,
+        metadata=given.metadata or {},
+        previous_response_id=given.previous_response_id,
+        parallel_tool_calls=given.parallel_tool_calls is not False,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
-        text=asked.text,
-        tool_choice=asked.tool_choice,
-        tools=asked.tools,
-        user=request.user,
-        stairstream=make_result(asked.asking, run.id, answer) if answer else None,
+        text=request.text,
+        tool_choice=request.tool_choice,
+        tools=request.tools,
+        user=given.user,
+        stairstream=make_result(request.run, run.id, answer) if answer else None,
     )
 
 
-def _make_output(asked: ResponseAsked, run: Run, status: wire.ItemStatus) -> list[wire.OutputItem]:
+def _make_output(request: ResponseRequest, run: Run, status: wire.ItemStatus) -> list[wire.OutputItem]:
     """Items in the order in which each began, which is that of a stream."""
     output: list[wire.OutputItem] = []
-    if asked.asking.show == "thinking" and (thoughts := FirstProposal(run).tell_all(run.past)):
+    if request.run.show == "thinking" and (thoughts := FirstProposal(run).tell_all(run.past)):
         item = wire.OutputReasoning(id=reasoning_id(run), status="completed", content=[wire.ReasoningText(thoughts)])
         output.append(item)
     order = _list_spoken(run)

@@ -6,25 +6,25 @@ import msgspec
 
 from stairstream.core.messages import Conversation, Message, ToolCall
 from stairstream.server.access.gate import Caller
-from stairstream.server.asking.turns import read_turns
 from stairstream.server.errors import ApiError, bad
-from stairstream.server.service import Service
-from stairstream.server.storage.base import PastRun
+from stairstream.server.history.archive import Archive
+from stairstream.server.storage.values import PastRun
 from stairstream.server.wire.conversation import ChatMessage
+from stairstream.server.wire.turns import read_turns
 
 _NAME = "previous_response_id"
 _decode_turns = msgspec.json.Decoder(list[ChatMessage]).decode
 _decode_calls = msgspec.json.Decoder(list[ToolCall]).decode
 
 
-async def read_earlier(response_id: str | None, service: Service, caller: Caller) -> Conversation:
+async def read_earlier(response_id: str | None, caller: Caller, archive: Archive | None) -> Conversation:
     """All turns of an earlier response, its answer the last; none without an id. ApiError if it is not there."""
     if response_id is None:
         return ()
-    if service.archive is None:
+    if archive is None:
         problem = "this server keeps no history, so it does not know earlier responses; send the whole conversation"
         raise bad(_NAME, problem, "unsupported_parameter")
-    past = await service.archive.find(caller.key_id, response_id.removeprefix("resp_"))
+    past = await archive.find(caller.key_id, response_id.removeprefix("resp_"))
     if past is None:
         message = f"{_NAME}: there is no response {response_id[:80]!r}, or not any more; send the whole conversation"
         raise ApiError(status=400, message=message, param=_NAME, code="previous_response_not_found")

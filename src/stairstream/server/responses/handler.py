@@ -1,48 +1,41 @@
 """The route of responses."""
 
-from dataclasses import dataclass
+from functools import partial
 
 from starlette.routing import Route
 
-from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller
-from stairstream.server.asking.asking import Asking
+from stairstream.server.history.archive import Archive
+from stairstream.server.http.operations import Operation
 from stairstream.server.http.routes import route
-from stairstream.server.http.sse_out import COMMENT
+from stairstream.server.responses import wire
 from stairstream.server.responses.answer import make_response
-from stairstream.server.responses.request import ResponseAsked, read_response
+from stairstream.server.responses.request import read_response
 from stairstream.server.responses.stream import ResponseStream
-from stairstream.server.responses.wire import ResponseOut
-from stairstream.server.runs.answering import answer_by_run
-from stairstream.server.service import Service
+from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run
+from stairstream.server.runs.catalog import Catalog
+
+_CREATE_RESPONSE = Operation(
+    id="createResponse",
+    summary="An answer in the shape of OpenAI's Responses, streamed or whole.",
+    takes=wire.ResponsesRequest,
+    gives=wire.ResponseOut,
+    streams=(wire.ResponseEvent,),
+    errors=RUN_ERRORS,
+    has_run=True,
+)
 
 
-def make_response_routes(service: Service) -> list[Route]:
-    """POST /v1/responses."""
-    return [route("POST", "/v1/responses", answer_by_run(service, read_reply))]
+def make_response_routes(service: Service, archive: Archive | None) -> list[Route]:
+    """POST /v1/responses; `archive` has earlier ones, None where no history is kept."""
 
+    async def read_reply(body: bytes, catalog: Catalog, caller: Caller) -> Reply:
+        request = await read_response(body, catalog, caller, archive)
+        return Reply(
+            request=request.run,
+            stream=partial(ResponseStream, request),
+            whole=partial(make_response, request),
+            names={"images": "input", "response_format": "text.format"},
+        )
 
-async def read_reply(body: bytes, service: Service, caller: Caller) -> "ResponseReply":
-    """The body, as what `answering` wants of it."""
-    return ResponseReply(asked=await read_response(body, service, caller))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResponseReply:
-    """A response and its events."""
-
-    asked: ResponseAsked
-    keep_alive: bytes = COMMENT
-
-    @property
-    def asking(self) -> Asking:
-        """As in Reply."""
-        return self.asked.asking
-
-    def stream(self, run: Run, created: int) -> ResponseStream:
-        """As in Reply."""
-        return ResponseStream(self.asked, run, created)
-
-    def whole(self, run: Run, created: int) -> ResponseOut:
-        """As in Reply."""
-        return make_response(self.asked, run, created)
+    return [route("POST", "/v1/responses", answer_by_run(service, read_reply), _CREATE_RESPONSE)]

@@ -2,22 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import msgspec
 
 from stairstream.core.asked import Asked
 from stairstream.core.messages import Conversation
 from stairstream.server.access.gate import Caller
-from stairstream.server.asking.asking import Asking
-from stairstream.server.asking.request import choose_pipeline, make_asking, read_options, refuse_choice
-from stairstream.server.errors import ApiError, bad
-from stairstream.server.http.bodies import Fields, Shape
+from stairstream.server.errors import bad
+from stairstream.server.history.archive import Archive
+from stairstream.server.http.bodies import Shape, refuse_fields
 from stairstream.server.responses import wire
 from stairstream.server.responses.earlier import read_earlier
 from stairstream.server.responses.items import read_input
-from stairstream.server.service import Service
-from stairstream.server.wire.request import JsonObjectFormat
+from stairstream.server.runs.as_chat import as_chat_choice, as_chat_format, as_chat_tool
+from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.request import RunRequest, make_request
+from stairstream.server.wire.formats import JsonObjectFormat
 
 _OF_OUTPUT = (
     "input[].id",
@@ -29,7 +29,9 @@ _OF_OUTPUT = (
 """What items of an answer have besides, which may be put into the next input as they are."""
 _REQUEST = Shape(wire.ResponsesRequest, passed=("stairstream", "metadata", *_OF_OUTPUT))
 _encode = msgspec.json.Encoder().encode
-_NULL = b"null"
+_NO_TOOLS = msgspec.Raw(b"[]")
+_ANY_CHOICE = msgspec.Raw(b'"auto"')
+_PLAIN_TEXT = msgspec.Raw(b'{"format":{"type":"text"}}')
 _REFUSED: Mapping[str, str] = {
     "conversation": "this server keeps no conversations; send the whole conversation as input",
     "prompt": "this server keeps no prompts; send the text as instructions and input",
@@ -38,67 +40,53 @@ _REFUSED: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResponseAsked:
+class ResponseRequest:
     """A request that has been read: what is to be run, and the request itself, which its answer repeats."""
 
-    asking: Asking
-    request: wire.ResponsesRequest
+    run: RunRequest
+    given: wire.ResponsesRequest
     tools: msgspec.Raw
     tool_choice: msgspec.Raw
     text: msgspec.Raw
 
 
-async def read_response(body: bytes, service: Service, caller: Caller) -> ResponseAsked:
+async def read_response(body: bytes, catalog: Catalog, caller: Caller, archive: Archive | None) -> ResponseRequest:
     """What the body asks for. Raises ApiError, which names the parameter."""
     request, fields = _REQUEST.decode(body)
-    _refuse(request, fields)
-    options = read_options(request.stairstream, fields)
-    if options.show == "events":
-        raise bad("stairstream.show", "events are shown by POST /v1/runs, and in chat completions")
-    notes: list[str] = []
-    earlier = await read_earlier(request.previous_response_id, service, caller)
-    try:
-        asking = make_asking(
-            service,
-            pipeline=choose_pipeline(request.model, options, service),
-            model=request.model,
-            conversation=_read_conversation(request, service, earlier),
-            asked=_read_asked(request),
-            options=options,
-            is_stream=bool(request.stream),
-            ignored=_REQUEST.list_unknown(body),
-            notes=notes,
-        )
-    except ApiError as exc:
-        raise _renamed(exc) from None
-    return ResponseAsked(
-        asking=replace(asking, num_passing=1) if request.instructions else asking,
-        request=request,
-        tools=_given(fields, "tools", b"[]"),
-        tool_choice=_given(fields, "tool_choice", b'"auto"'),
-        text=_given(fields, "text", b'{"format":{"type":"text"}}'),
+    ignored = _REQUEST.list_unknown(body)
+    refuse_fields(fields, _REFUSED)
+    _refuse(request)
+    earlier = await read_earlier(request.previous_response_id, caller, archive)
+    run = make_request(
+        catalog,
+        model=request.model,
+        conversation=_read_conversation(request, catalog, earlier),
+        asked=_read_asked(request),
+        given=request.stairstream,
+        fields=fields,
+        must_call=request.tool_choice not in (None, "none", "auto"),
+        is_stream=bool(request.stream),
+        ignored=ignored,
+    )
+    return ResponseRequest(
+        run=replace(run, num_passing=1) if request.instructions else run,
+        given=request,
+        tools=fields.get("tools", _NO_TOOLS),
+        tool_choice=fields.get("tool_choice", _ANY_CHOICE),
+        text=fields.get("text", _PLAIN_TEXT),
     )
 
 
-def _given(fields: Fields, name: str, default: bytes) -> msgspec.Raw:
-    raw = fields.get(name)
-    return msgspec.Raw(default) if raw is None or bytes(raw) == _NULL else raw
-
-
-def _refuse(request: wire.ResponsesRequest, fields: Fields) -> None:
+def _refuse(request: wire.ResponsesRequest) -> None:
     """What can't be had here, and must not be ignored: the answer would not be what was asked for."""
-    for name, problem in _REFUSED.items():
-        if bytes(fields.get(name, _NULL)) != _NULL:
-            raise bad(name, problem, "unsupported_parameter")
     if request.background:
         raise bad("background", "an answer is given while the client waits; see stairstream.keep_s")
     if request.top_logprobs:
         raise bad("top_logprobs", "an answer of several models has no log probabilities", "unsupported_parameter")
-    refuse_choice(request.tool_choice not in (None, "none", "auto"), request.tools)
 
 
-def _read_conversation(request: wire.ResponsesRequest, service: Service, earlier: Conversation) -> Conversation:
-    most = service.limits.messages
+def _read_conversation(request: wire.ResponsesRequest, catalog: Catalog, earlier: Conversation) -> Conversation:
+    most = catalog.limits.messages
     num_items = len(earlier) + (1 if isinstance(request.input, str) else len(request.input))
     if num_items > most:
         raise bad("input", f"{num_items} items are more than this server takes ({most})")
@@ -106,7 +94,10 @@ def _read_conversation(request: wire.ResponsesRequest, service: Service, earlier
 
 
 def _read_asked(request: wire.ResponsesRequest) -> Asked:
-    tools = [_as_chat_tool(tool) for tool in request.tools or ()]
+    tools = [
+        as_chat_tool(tool.name, description=tool.description, parameters=tool.parameters, strict=tool.strict)
+        for tool in request.tools or ()
+    ]
     return Asked(
         max_tokens=request.max_output_tokens,
         temperature=request.temperature,
@@ -119,18 +110,12 @@ def _read_asked(request: wire.ResponsesRequest) -> Asked:
     )
 
 
-def _as_chat_tool(tool: wire.ResponseTool) -> dict[str, Any]:
-    given = {"description": tool.description, "parameters": tool.parameters, "strict": tool.strict}
-    function = {"name": tool.name, **{name: value for name, value in given.items() if value is not None}}
-    return {"type": "function", "function": function}
-
-
 def _read_tool_choice(request: wire.ResponsesRequest) -> bytes | None:
     match request.tool_choice:
         case None:
             return None
         case wire.ResponseNamedTool(name=name):
-            return _encode({"type": "function", "function": {"name": name}})
+            return as_chat_choice(name)
         case word:
             return _encode(word)
 
@@ -140,18 +125,6 @@ def _read_format(request: wire.ResponsesRequest) -> bytes | None:
         case JsonObjectFormat():
             return b'{"type":"json_object"}'
         case wire.ResponseSchemaFormat() as given:
-            parts = {"description": given.description, "strict": given.strict}
-            more = {name: value for name, value in parts.items() if value is not None}
-            schema = {"name": given.name, "schema": given.schema, **more}
-            return _encode({"type": "json_schema", "json_schema": schema})
+            return as_chat_format(given.name, given.schema, description=given.description, strict=given.strict)
         case _:
             return None
-
-
-def _renamed(error: ApiError) -> ApiError:
-    """The same error, with the parameter as it is called here."""
-    old = error.param or ""
-    new = "input" if old.startswith("messages") else {"response_format": "text.format"}.get(old, old)
-    if new != old:
-        error.param, error.message = new, error.message.replace(old, new, 1)
-    return error

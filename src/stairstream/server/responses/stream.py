@@ -6,7 +6,6 @@ import msgspec
 
 from stairstream.core.events import BROKEN_OFF, Called, Event, RunEnded, Wrote
 from stairstream.engine.run import Run
-from stairstream.server.chat.showing import FirstProposal
 from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.responses import wire
 from stairstream.server.responses.answer import (
@@ -16,7 +15,8 @@ from stairstream.server.responses.answer import (
     message_id,
     reasoning_id,
 )
-from stairstream.server.responses.request import ResponseAsked
+from stairstream.server.responses.request import ResponseRequest
+from stairstream.server.runs.showing import FirstProposal
 
 _encode = msgspec.json.Encoder().encode
 _DELTA = (
@@ -32,8 +32,8 @@ class ResponseStream:
     Items stay open until the run ends, for pieces of calls may be mixed with words; only reasoning ends before.
     """
 
-    def __init__(self, asked: ResponseAsked, run: Run, created: int) -> None:
-        self._asked = asked
+    def __init__(self, request: ResponseRequest, run: Run, created: int) -> None:
+        self._request = request
         self._run = run
         self._created = created
         self._answer = run.graph.answer
@@ -43,7 +43,7 @@ class ResponseStream:
         self._places: dict[int | None, int] = {}
         self._has_begun = False
         self._thoughts: list[str] = []
-        self._proposal = FirstProposal(run) if asked.asking.show == "thinking" else None
+        self._proposal = FirstProposal(run) if request.run.show == "thinking" else None
         self._message_id = message_id(run).encode()
         self.is_over = False
         self.error: ApiError | None = None
@@ -105,7 +105,7 @@ class ResponseStream:
         self._end_thinking()
         failed = event.reason in BROKEN_OFF
         self.error = error_of_run(self._run, event) if failed else None
-        response = make_response(self._asked, self._run, self._created, self.error)
+        response = make_response(self._request, self._run, self._created, self.error)
         self._begin()
         for place, item in enumerate(response.output):
             if place == self._num_items:  # an answer without a word
@@ -120,7 +120,7 @@ class ResponseStream:
     def _begin(self) -> None:
         if not self._has_begun:
             self._has_begun = True
-            response = begin_response(self._asked, self._run, self._created)
+            response = begin_response(self._request, self._run, self._created)
             self._add("response.created", response=response)
             self._add("response.in_progress", response=response)
 

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Raw, Struct
 
 from stairstream.server.wire.conversation import Name
+from stairstream.server.wire.formats import JsonObjectFormat, TextFormat
 from stairstream.server.wire.options import StairstreamOptions
 from stairstream.server.wire.outcome import StairstreamOut
-from stairstream.server.wire.request import JsonObjectFormat, TextFormat
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]

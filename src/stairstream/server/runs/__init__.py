@@ -1,1 +1,1 @@
-"""Runs of the server, and how a protocol answers by one."""
+"""What all protocols share: a request, the pipeline that it gets, its run, and how that is answered."""

@@ -1,25 +1,32 @@
 """A POST that a run answers, in whatever protocol: who asks what; then the answer as it comes, or whole.
 
-Protocols are translations at this edge: each reads a body as an `Asking`, and puts what came of the run in its own
+Protocols are translations at this edge: each reads a body as a `RunRequest`, and puts what came of the run in its own
 words. How a run is admitted, started, left and counted is here, once.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 
+from stairstream.core.errors import NotTaken
 from stairstream.core.events import BROKEN_OFF, Event, RunEnded
 from stairstream.engine.run import Run
-from stairstream.server.access.gate import Caller, Grant
-from stairstream.server.asking.asking import Asking
+from stairstream.server.access.gate import Caller, Gate
 from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.http.exchange import JSON, Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
-from stairstream.server.http.sse_out import SseOut
+from stairstream.server.http.sse_out import COMMENT, SseOut
+from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.headers import make_headers
-from stairstream.server.service import Service
+from stairstream.server.runs.live import LiveRuns
+from stairstream.server.runs.request import RunRequest
+from stairstream.server.runs.takes import refuse
+
+RUN_ERRORS = (400, 402, 404, 413, 415, 429, 502, 503, 504)
+"""Statuses that a request which begins a run may get."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -39,26 +46,34 @@ class Telling(Protocol):
         """The bytes for these events; none before the first word of anybody, so that a failure can be a status."""
 
 
-class Reply(Protocol):
-    """A request that has been read, and how its protocol answers it. `created` is a date, in seconds."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A request that has been read, and how its protocol answers it.
 
-    @property
-    def asking(self) -> Asking:
-        """What is to be run."""
+    `stream` gives the answer as it comes; `whole` that of a run that has ended well, to be encoded as JSON, None where
+    every answer is a stream. Both are given the date of the answer, in seconds. `keep_alive` is sent when nothing has
+    been for a while: a comment, or an event that says nothing. `names` are those of fields that chats call otherwise.
+    """
 
-    @property
-    def keep_alive(self) -> bytes:
-        """What is sent when nothing has been for a while: a comment, or an event that says nothing."""
-
-    def stream(self, run: Run, created: int) -> Telling:
-        """The answer as it comes."""
-
-    def whole(self, run: Run, created: int) -> object:
-        """The answer of a run that has ended well, to be encoded as JSON."""
+    request: RunRequest
+    stream: Callable[[Run, int], Telling]
+    whole: Callable[[Run, int], object] | None = None
+    keep_alive: bytes = COMMENT
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
-ReadReply = Callable[[bytes, Service, Caller], Awaitable[Reply]]
+ReadReply = Callable[[bytes, Catalog, Caller], Awaitable[Reply]]
 """Reads a body of that caller's; raises ApiError, which names the parameter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """All that protocols share. `wall_clock` is only for the dates in answers."""
+
+    catalog: Catalog
+    gate: Gate
+    runs: LiveRuns
+    wall_clock: Callable[[], float] = time.time
 
 
 def answer_by_run(service: Service, read: ReadReply) -> Handler:
@@ -66,50 +81,43 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
 
     async def answer(exchange: Exchange) -> None:
         caller = service.gate.identify(exchange.headers)
-        reply = await read(await exchange.read_body(), service, caller)
-        admission = service.gate.admit(caller, reply.asking.wanted)
-        give = _stream if reply.asking.is_stream else _give_whole
-        await give(service, exchange, reply, caller, admission)
+        reply = await read(await exchange.read_body(), service.catalog, caller)
+        request = reply.request
+        admission = service.gate.admit(caller, request.reserve)
+        try:
+            async with (
+                leave_with_client(exchange.receive) as start_beside,
+                service.runs.open(request, caller, admission) as run,
+            ):
+                created = int(service.wall_clock())
+                if reply.whole is None or request.is_stream:
+                    out = SseOut(exchange, make_headers(request, run), keep_alive=reply.keep_alive)
+                    start_beside(out.tend())
+                    await tell_run(out, run, reply.stream(run, created))
+                else:
+                    await run.wait_ended()
+                    _check_ended_well(run)
+                    body = _encode(reply.whole(run, created))
+                    await exchange.answer(200, body, [JSON, *make_headers(request, run)])
+        except NotTaken as exc:
+            raise refuse(exc, request.pipeline, request.conversation, reply.names) from None
 
     return answer
 
 
-async def _stream(
-    service: Service,
-    exchange: Exchange,
-    reply: Reply,
-    caller: Caller,
-    admission: AbstractAsyncContextManager[Grant],
-) -> None:
-    """The answer as it comes. Until something is there to be sent, a failure is still a status."""
-    async with (
-        leave_with_client(exchange.receive) as start_beside,
-        service.runs.open(reply.asking, caller, admission) as run,
-    ):
-        out = SseOut(exchange, make_headers(reply.asking, run), keep_alive=reply.keep_alive)
-        start_beside(out.tend())
-        telling = reply.stream(run, int(service.wall_clock()))
-        async for batch in run.batches():
-            told = telling.tell(batch)
-            if telling.error is not None and not out.is_begun:
-                raise telling.error
-            if told:
-                await out.write(told, is_last=telling.is_over)
+async def tell_run(out: SseOut, run: Run, telling: Telling, position: int = 0) -> None:
+    """The events of a run from that number on, to its end. Until something is sent, its failure is an ApiError."""
+    async for batch in run.batches(position):
+        told = telling.tell(batch)
+        if telling.error is not None and not out.is_begun:
+            raise telling.error
+        if told:
+            await out.write(told, is_last=telling.is_over)
 
 
-async def _give_whole(
-    service: Service,
-    exchange: Exchange,
-    reply: Reply,
-    caller: Caller,
-    admission: AbstractAsyncContextManager[Grant],
-) -> None:
-    """The answer once it is complete; one that broke off is an error."""
-    async with leave_with_client(exchange.receive), service.runs.open(reply.asking, caller, admission) as run:
-        created = int(service.wall_clock())
-        await run.wait_ended()
-        end = run.past[-1]
-        assert isinstance(end, RunEnded)
-        if end.reason in BROKEN_OFF:
-            raise error_of_run(run, end)
-        await exchange.answer(200, _encode(reply.whole(run, created)), [JSON, *make_headers(reply.asking, run)])
+def _check_ended_well(run: Run) -> None:
+    """ApiError for a run that is over and broke off."""
+    end = run.past[-1]
+    assert isinstance(end, RunEnded)
+    if end.reason in BROKEN_OFF:
+        raise error_of_run(run, end)

@@ -4,23 +4,23 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 from stairstream.engine.run import Run
-from stairstream.server.asking.asking import Asking
+from stairstream.server.runs.request import RunRequest
 
 MOST_LISTED = 32
 _LONGEST = 64
 
 
-def make_headers(asking: Asking, run: Run) -> list[tuple[bytes, bytes]]:
+def make_headers(request: RunRequest, run: Run) -> list[tuple[bytes, bytes]]:
     """The headers of an answer."""
     headers = [
         (b"x-stairstream-run", run.id.encode()),
-        (b"x-stairstream-pipeline", quote_name(asking.pipeline.settings.name)),
-        (b"x-stairstream-policy", quote_name(asking.policy_name)),
+        (b"x-stairstream-pipeline", quote_name(request.pipeline.settings.name)),
+        (b"x-stairstream-policy", quote_name(request.policy_name)),
     ]
-    if asking.ignored:
-        headers.append((b"x-stairstream-ignored", list_names(asking.ignored)))
-    if asking.notes:
-        headers.append((b"x-stairstream-note", b"; ".join(quote(note, safe=_SAFE).encode() for note in asking.notes)))
+    if request.ignored:
+        headers.append((b"x-stairstream-ignored", list_names(request.ignored)))
+    if request.notes:
+        headers.append((b"x-stairstream-note", b"; ".join(quote(note, safe=_SAFE).encode() for note in request.notes)))
     return headers
 
 

@@ -11,10 +11,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass
 
 from stairstream.engine.run import Run
+from stairstream.engine.tasks import task_block
 from stairstream.server.access.gate import Caller, Grant
-from stairstream.server.asking.asking import Asking
 from stairstream.server.errors import ApiError
-from stairstream.server.service import BriefRuns, Observer
+from stairstream.server.runs.finished import Finished, Observer, used_of
+from stairstream.server.runs.request import RunRequest
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class LiveRun:
     """A run with those who listen to it. `error` is a failure of ours that broke it off."""
 
     run: Run
-    asking: Asking
+    request: RunRequest
     caller: Caller
     host: asyncio.Task[None]
     error: BaseException | None = None
@@ -33,11 +34,11 @@ class LiveRun:
 
 
 class LiveRuns:
-    """The runs of a server, while `serve()` is open: what `service.Runs` asks for, and re-attaching to them."""
+    """The runs of a server, while `serve()` is open."""
 
     def __init__(self, observers: Sequence[Observer] = (), *, most_kept: int = 256) -> None:
         """Of runs that are over at most `most_kept` are kept: beyond that the oldest go first."""
-        self._brief = BriefRuns(observers)
+        self._observers = tuple(observers)
         self._most_kept = most_kept
         self._tasks: asyncio.TaskGroup | None = None
         self._hosts: set[asyncio.Task[None]] = set()
@@ -52,7 +53,7 @@ class LiveRuns:
     async def serve(self) -> AsyncIterator[None]:
         """Runs may be opened in this block; leaving it ends them all, and they say so."""
         try:
-            async with asyncio.TaskGroup() as self._tasks:
+            async with task_block() as self._tasks:
                 try:
                     yield
                 finally:
@@ -61,24 +62,22 @@ class LiveRuns:
                         live.run.shut_down()
                     for host in self._hosts:
                         host.cancel()
-        except BaseExceptionGroup as group:
-            # hosts hand over what they fail of: this is what was raised in the block, and comes out as it was
-            if len(group.exceptions) == 1:
-                raise group.exceptions[0] from None
-            raise
         finally:
             for live in [*self._live.values()]:
                 self._forget(live)
 
     @asynccontextmanager
     async def open(
-        self, asking: Asking, caller: Caller, admission: AbstractAsyncContextManager[Grant]
+        self, request: RunRequest, caller: Caller, admission: AbstractAsyncContextManager[Grant]
     ) -> AsyncIterator[Run]:
-        """A run, as in `service.Runs`: without `keep_s` leaving the block ends it, unless others listen."""
+        """Enter the admission and start the run; without `keep_s` leaving the block ends it, unless others listen.
+
+        When it is over, whoever still listens, the grant is settled and the observers are told.
+        """
         if self._tasks is None:
             raise _stopping()
         opened: asyncio.Future[LiveRun] = asyncio.get_running_loop().create_future()
-        host = self._tasks.create_task(self._host(asking, caller, admission, opened))
+        host = self._tasks.create_task(self._host(request, caller, admission, opened))
         self._hosts.add(host)
         host.add_done_callback(self._hosts.discard)
         try:
@@ -113,7 +112,7 @@ class LiveRuns:
 
     async def _host(
         self,
-        asking: Asking,
+        request: RunRequest,
         caller: Caller,
         admission: AbstractAsyncContextManager[Grant],
         opened: asyncio.Future[LiveRun],
@@ -123,11 +122,18 @@ class LiveRuns:
         host = asyncio.current_task()
         assert host is not None
         try:
-            async with self._brief.open(asking, caller, admission) as run:
-                live = self._live[run.id] = LiveRun(run=run, asking=asking, caller=caller, host=host)
-                if not opened.done():  # whoever asked may have left in this very moment
-                    opened.set_result(live)
-                await run.wait_ended()
+            opening = request.pipeline.open_run(request.conversation, asked=request.asked)
+            async with admission as grant:  # not for what its models do not take: that is refused by now
+                try:
+                    async with opening as run:
+                        live = self._live[run.id] = LiveRun(run=run, request=request, caller=caller, host=host)
+                        if not opened.done():  # whoever asked may have left in this very moment
+                            opened.set_result(live)
+                        await run.wait_ended()
+                        request.answer_of(run)  # while the block is open: some notes go with it
+                finally:
+                    if live is not None:
+                        self._settle(live, grant)
         except asyncio.CancelledError:  # the last act of its task, which would hold this frame if it were raised
             if not opened.done():
                 opened.set_exception(_stopping())
@@ -138,6 +144,23 @@ class LiveRuns:
             if live is not None:
                 self._let_go(live)
                 self._forget_oldest()
+
+    def _settle(self, live: LiveRun, grant: Grant) -> None:
+        """Say what the run used, and tell the observers."""
+        run, request = live.run, live.request
+        answer = request.answer_of(run)
+        grant.settle(used_of(answer))
+        finished = Finished(
+            caller=live.caller,
+            request=request,
+            run_id=run.id,
+            graph=run.graph,
+            events=run.past,
+            text=run.text,
+            answer=answer,
+        )
+        for observe in self._observers:
+            observe(finished)
 
     def _hand_over(self, exc: Exception, live: LiveRun | None, opened: asyncio.Future[LiveRun]) -> None:
         if live is None and not opened.done():
@@ -164,9 +187,9 @@ class LiveRuns:
         if live.num_listeners or self._live.get(live.run.id) is not live:
             return
         _stop_timer(live)
-        if live.asking.keep_s > 0 and self._tasks is not None:
+        if live.request.keep_s > 0 and self._tasks is not None:
             loop = asyncio.get_running_loop()
-            live.forgetting = loop.call_later(live.asking.keep_s, self._forget, live)
+            live.forgetting = loop.call_later(live.request.keep_s, self._forget, live)
         else:
             self._forget(live)
 

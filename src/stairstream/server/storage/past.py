@@ -4,8 +4,7 @@ import sqlite3
 import zlib
 from typing import Any
 
-from stairstream.server.access.gate import Used
-from stairstream.server.storage.base import PastLine, PastPlace, PastRun
+from stairstream.server.storage.values import PastLine, PastPlace, PastRun, Used
 
 PAST_TABLES = """
     DROP TABLE past_runs;

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stairstream.core.errors import ConfigError
-from stairstream.server.access.keys import Key, KeyLimits
-from stairstream.server.storage.base import (
-    LOST_AFTER_S,
+from stairstream.server.storage.contract import LOST_AFTER_S, StorageFailed
+from stairstream.server.storage.past import PAST_TABLES, add_past, find_past, forget_past, list_past, prune_past
+from stairstream.server.storage.values import (
     Batch,
+    BudgetHold,
+    Key,
+    KeyLimits,
     KeyUsage,
     PastLine,
     PastPlace,
     PastRun,
-    Reservation,
     Spent,
-    StorageFailed,
 )
-from stairstream.server.storage.past import PAST_TABLES, add_past, find_past, forget_past, list_past, prune_past
 
 T = TypeVar("T")
 
@@ -239,19 +239,19 @@ class SqliteStorage:
             ),
         )
 
-    def _reserve(self, wanted: Reservation, holder: str) -> float | None:
+    def _reserve(self, hold: BudgetHold, holder: str) -> float | None:
         """None if there was enough, else what is left."""
         (spent,) = self._database.execute(
-            "SELECT coalesce(sum(cost_nano), 0) FROM usage WHERE key_id = ? AND day >= ?", (wanted.key_id, wanted.since)
+            "SELECT coalesce(sum(cost_nano), 0) FROM usage WHERE key_id = ? AND day >= ?", (hold.key_id, hold.since)
         ).fetchone()
         (reserved,) = self._database.execute(
-            "SELECT coalesce(sum(cost_nano), 0) FROM reservations WHERE key_id = ?", (wanted.key_id,)
+            "SELECT coalesce(sum(cost_nano), 0) FROM reservations WHERE key_id = ?", (hold.key_id,)
         ).fetchone()
-        cost = math.ceil(wanted.cost * _NANO)
-        left: int = round(wanted.budget * _NANO) - spent - reserved
+        cost = math.ceil(hold.cost * _NANO)
+        left: int = round(hold.budget * _NANO) - spent - reserved
         if cost > left:
             return max(0, left) / _NANO
-        self._database.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (wanted.id, wanted.key_id, holder, cost))
+        self._database.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (hold.id, hold.key_id, holder, cost))
         return None
 
 

@@ -1,4 +1,4 @@
-"""What a run may use at most, before it starts: what a limit or a budget must set aside for it."""
+"""The most that a run may use, before it starts: what a limit or a budget must set aside for it."""
 
 import math
 
@@ -11,13 +11,13 @@ from stairstream.core.messages import Conversation, estimate_size
 from stairstream.core.policy import Policy
 from stairstream.core.session import Usage
 from stairstream.engine.room import ContextRoom
-from stairstream.server.access.gate import Wanted
+from stairstream.server.access.gate import Reservation
 
 FRAME_TOKENS = 16
 """What a chat template puts around a message, at most."""
 
 
-def most_wanted(pipeline: Pipeline, conversation: Conversation, asked: Asked) -> Wanted:
+def most_used(pipeline: Pipeline, conversation: Conversation, asked: Asked) -> Reservation:
     """Every agent writes as much as it may and updates as often as it may; nothing is cached, and no call fails."""
     graph = pipeline.graph
     asked_tokens = sum(estimate_size(message) + FRAME_TOKENS for message in conversation)
@@ -29,7 +29,8 @@ def most_wanted(pipeline: Pipeline, conversation: Conversation, asked: Asked) ->
         tokens += usage.prompt_tokens + usage.completion_tokens
         costs += [_cost(usage, pipeline.models[name]) for name in (agent.model, *agent.fallbacks)]
     known = [cost for cost in costs if cost is not None]
-    return Wanted(pipeline=pipeline.settings.name, tokens=tokens, cost=sum(known) if len(known) == len(costs) else None)
+    cost = sum(known) if len(known) == len(costs) else None
+    return Reservation(pipeline=pipeline.settings.name, tokens=tokens, cost=cost)
 
 
 def most_usage(agent: Agent, asked_tokens: int, upstream_tokens: list[int], own_tokens: int) -> Usage:

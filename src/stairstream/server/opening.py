@@ -1,26 +1,47 @@
-"""Who may call the server: the gate for what the database holds, and what is kept beside it."""
+"""What is open while a server lives: its pipelines, and the gate for what its database holds."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
+from stairstream.api import Pipeline
+from stairstream.backends.base import Backend
+from stairstream.config.build import Loading, open_backends
+from stairstream.config.graphs import build_graph
+from stairstream.config.models import OpenAIKeys, ScriptedKeys
+from stairstream.config.schema import Config
 from stairstream.config.server import ServerConfig
+from stairstream.core.topologies import single
+from stairstream.engine.tasks import working_beside
 from stairstream.server.access.budgets import Ledger
 from stairstream.server.access.gate import Gate, OpenGate
 from stairstream.server.access.keyed_gate import KeyedGate
 from stairstream.server.access.keys import KeyRing
 from stairstream.server.access.limits import Places
-from stairstream.server.beside import working_beside
 from stairstream.server.history.archive import Archive
-from stairstream.server.storage.base import Storage, StorageFailed
+from stairstream.server.storage.contract import Storage, StorageFailed
 from stairstream.server.storage.sqlite import open_sqlite
 
 FOLLOW_S = 1.0
 """How soon a key that was made or revoked elsewhere is known here. SQLite tells nobody, so it must be asked."""
 
 _log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_pipelines(
+    config: Config, loading: Loading = nullcontext
+) -> AsyncIterator[tuple[Mapping[str, Pipeline], Mapping[str, Backend]]]:
+    """Every pipeline of a configuration by name, on backends that they share, and these; open for the block.
+
+    Models that no pipeline names have a backend too if that loads nothing: a request may make a mixture of them.
+    """
+    graphs = {name: build_graph(config.models, pipeline) for name, pipeline in config.pipelines.items()}
+    more = [single(name) for name, model in config.models.items() if isinstance(model.keys, OpenAIKeys | ScriptedKeys)]
+    async with open_backends(config, [*graphs.values(), *more], loading) as backends:
+        yield {name: Pipeline(config.pipelines[name], graphs[name], backends, config) for name in graphs}, backends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ from typing import Any, get_args
 import msgspec
 
 from stairstream.core.events import Event, Thought, Wrote
-from stairstream.engine.run import Run
 
 TextOf = Callable[[Wrote | Thought], str]
 """Gives the words that an event is about."""
@@ -33,14 +32,14 @@ def event_fields(event: Event, text: TextOf) -> dict[str, Any]:
     return fields
 
 
-def encode_event_json(event: Event, run: Run) -> bytes:
+def encode_event_json(event: Event, text: TextOf) -> bytes:
     """An event as JSON in one line."""
-    return _encode(event_fields(event, run.text))
+    return _encode(event_fields(event, text))
 
 
 def encode_event_line(event: Event, text: TextOf) -> bytes:
     """An event as a line of a JSONL file."""
-    return _encode(event_fields(event, text)) + b"\n"
+    return encode_event_json(event, text) + b"\n"
 
 
 def decode_event_json(data: bytes) -> tuple[Event, str]:

@@ -1,1 +1,0 @@
-"""From a request's body to what is to be run, whatever the protocol."""

@@ -1,0 +1,1 @@
+"""/v1/runs: the protocol of our own, every event of a run as it happens."""

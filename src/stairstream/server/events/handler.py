@@ -1,0 +1,179 @@
+"""/v1/runs: every event of a run as it happens, and coming back to a run that was left.
+
+An event's id is its number, from 0 on; whoever says which one came last gets exactly those after it. The same goes for
+the run of a chat completion: its id is in the header `x-stairstream-run`.
+"""
+
+from collections.abc import Sequence
+
+from starlette.routing import Route
+
+from stairstream.core.events import Event, RunEnded
+from stairstream.engine.run import Run
+from stairstream.server.access.gate import Caller
+from stairstream.server.chat.request import read_chat
+from stairstream.server.chat.wire import ChatRequest
+from stairstream.server.errors import ApiError
+from stairstream.server.http.exchange import Exchange, Handler
+from stairstream.server.http.leaving import leave_with_client
+from stairstream.server.http.operations import Operation, in_header, in_path
+from stairstream.server.http.routes import route
+from stairstream.server.http.sse_out import SseOut
+from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run, tell_run
+from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.headers import make_headers
+from stairstream.server.runs.live import LiveRun
+from stairstream.server.runs.outcome import make_result, make_usage
+from stairstream.server.wire.events import encode_event_json
+from stairstream.server.wire.listings import RunEvent, RunOut
+
+LAST_ID = "last-event-id"
+
+_BEGIN_RUN = Operation(
+    id="beginRun",
+    summary="Every event of a run as it happens; an event's id is its number.",
+    takes=ChatRequest,
+    streams=(RunEvent,),
+    errors=RUN_ERRORS,
+    has_run=True,
+)
+_SHOW_RUN = Operation(
+    id="showRun",
+    summary="How a run stands.",
+    gives=RunOut,
+    parameters=(in_path("run", "The run's id."),),
+    errors=(404,),
+)
+_CANCEL_RUN = Operation(
+    id="cancelRun",
+    summary="End a run, if it is not over.",
+    gives=RunOut,
+    parameters=(in_path("run", "The run's id."),),
+    errors=(404,),
+)
+_ATTACH_TO_RUN = Operation(
+    id="attachToRun",
+    summary="The events behind the one that `Last-Event-ID` names; 204 if there are none and never will be.",
+    or_nothing="The run is over, and all its events were received.",
+    streams=(RunEvent,),
+    parameters=(
+        in_path("run", "The run's id."),
+        in_header(
+            "Last-Event-ID",
+            "The number of the last event that was received.",
+            {"type": "string", "pattern": "^[0-9]{1,15}$"},
+        ),
+    ),
+    errors=(400, 404),
+    has_run=True,
+)
+
+
+def make_event_routes(service: Service) -> list[Route]:
+    """The routes of runs and their events."""
+    return [
+        route("POST", "/v1/runs", answer_by_run(service, read_reply), _BEGIN_RUN),
+        route("GET", "/v1/runs/{run}", show_run(service), _SHOW_RUN),
+        route("DELETE", "/v1/runs/{run}", cancel_run(service), _CANCEL_RUN),
+        route("GET", "/v1/runs/{run}/events", attach_to_run(service), _ATTACH_TO_RUN),
+    ]
+
+
+async def read_reply(body: bytes, catalog: Catalog, caller: Caller) -> Reply:
+    """The body of a chat completion; its answer is always a stream, of events."""
+    return Reply(request=read_chat(body, catalog), stream=lambda run, created: EventStream(run))
+
+
+class EventStream:
+    """Every event from a number on, with its number."""
+
+    error: ApiError | None = None
+    """None: that a run failed is an event too."""
+
+    def __init__(self, run: Run, position: int = 0) -> None:
+        self._run = run
+        self._position = position
+        self.is_over = False
+
+    def tell(self, batch: Sequence[Event]) -> bytes:
+        """The bytes for these events."""
+        numbered = enumerate(batch, self._position)
+        self._position += len(batch)
+        self.is_over = isinstance(batch[-1], RunEnded)
+        text = self._run.text
+        return b"".join(
+            b"id: %d\ndata: %s\n\n" % (number, encode_event_json(event, text)) for number, event in numbered
+        )
+
+
+def attach_to_run(service: Service) -> Handler:
+    """The handler that streams the events after the one that the header `last-event-id` names.
+
+    204 if there are none and never will be: then a browser does not come back.
+    """
+
+    async def attach(exchange: Exchange) -> None:
+        caller = service.gate.identify(exchange.headers)
+        await exchange.read_body()
+        with service.runs.attach(caller, exchange.path_params["run"]) as one:
+            start = _read_last_id(exchange, one.run)
+            if one.run.is_over and start == len(one.run.past):
+                await exchange.begin(204, [])
+                await exchange.write(b"", is_last=True)
+                return
+            async with leave_with_client(exchange.receive) as start_beside:
+                out = SseOut(exchange, make_headers(one.request, one.run))
+                start_beside(out.tend())
+                await tell_run(out, one.run, EventStream(one.run, start), start)
+
+    return attach
+
+
+def show_run(service: Service) -> Handler:
+    """The handler that tells how a run stands."""
+
+    async def show(exchange: Exchange) -> None:
+        caller = service.gate.identify(exchange.headers)
+        await exchange.answer_json(_describe(service.runs.find(caller, exchange.path_params["run"])))
+
+    return show
+
+
+def cancel_run(service: Service) -> Handler:
+    """The handler that ends a run, if it is not over, and tells how it stood."""
+
+    async def cancel(exchange: Exchange) -> None:
+        caller = service.gate.identify(exchange.headers)
+        one = service.runs.find(caller, exchange.path_params["run"])
+        await service.runs.cancel(one)
+        await exchange.answer_json(_describe(one))
+
+    return cancel
+
+
+def _read_last_id(exchange: Exchange, run: Run) -> int:
+    """The number of the first event that is to be sent."""
+    last = exchange.headers.get(LAST_ID, "")
+    if not last:
+        return 0
+    num_events = len(run.past)
+    if not (last.isascii() and last.isdigit() and len(last) < 16 and int(last) < num_events):
+        message = f"{LAST_ID}: {last[:40]!r} is no event of this run; its events are 0 to {num_events - 1} so far"
+        raise ApiError(status=400, message=message, param=LAST_ID)
+    return int(last) + 1
+
+
+def _describe(one: LiveRun) -> RunOut:
+    run, request = one.run, one.request
+    events = run.past
+    answer = request.pipeline.make_answer(run, events)
+    return RunOut(
+        id=run.id,
+        object="run",
+        model=request.model,
+        status="over" if run.is_over else "running",
+        answer=run.answer,
+        num_events=len(events),
+        usage=make_usage(answer),
+        stairstream=make_result(request, run.id, answer),
+    )

@@ -1,0 +1,38 @@
+"""A run that is over, and who is told of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from stairstream.api import Answer
+from stairstream.core.events import Event
+from stairstream.core.graph import Graph
+from stairstream.server.access.gate import Caller
+from stairstream.server.runs.request import RunRequest
+from stairstream.server.storage.values import Used
+from stairstream.server.wire.events import TextOf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A run that is over, for whoever counts, traces, logs or keeps it: its events and their words, what came of it."""
+
+    caller: Caller
+    request: RunRequest
+    run_id: str
+    graph: Graph
+    events: Sequence[Event]
+    text: TextOf = field(repr=False)
+    answer: Answer
+
+
+Observer = Callable[[Finished], None]
+
+
+def used_of(answer: Answer) -> Used:
+    """What a run used, all agents together."""
+    usages = [one.usage for one in answer.summary.agents]
+    return Used(
+        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
+        completion_tokens=sum(usage.completion_tokens for usage in usages),
+        cost=answer.cost,
+    )

@@ -1,0 +1,60 @@
+"""What models take besides text: images, tools, formats. Who asks for more than that gets a clear no."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from stairstream.api import Pipeline
+from stairstream.config.reading import nearest
+from stairstream.core.asked import Asked
+from stairstream.core.errors import NotTaken
+from stairstream.core.messages import Conversation, ImagePart
+from stairstream.server.errors import ApiError, bad
+
+
+class _Function(msgspec.Struct):
+    name: str
+
+
+class _Tool(msgspec.Struct):
+    function: _Function
+
+
+def check_tools(asked: Asked, *, must_call: bool) -> None:
+    """ApiError where a tool must be called that is not there."""
+    if asked.tools is None:
+        if must_call:
+            raise bad("tool_choice", "asks for a call, and there are no tools")
+    elif asked.names_tool:
+        named = msgspec.json.decode(asked.tool_choice or b"", type=_Tool).function.name
+        names = [tool.function.name for tool in msgspec.json.decode(asked.tools, type=list[_Tool])]
+        if named not in names:
+            raise bad("tool_choice", f"{named[:80]!r} is none of the tools{nearest(named, names)}")
+
+
+def note_images(pipeline: Pipeline, conversation: Conversation) -> list[str]:
+    """A note where only some agents are shown the images."""
+    if not any(message.parts for message in conversation):
+        return []
+    agents = pipeline.graph.agents
+    seeing = [agent.name for agent in agents if "images" in pipeline.backends[agent.model].takes]
+    return [f"images are shown to {', '.join(seeing)} only"] if 0 < len(seeing) < len(agents) else []
+
+
+def refuse(exc: NotTaken, pipeline: Pipeline, conversation: Conversation, names: Mapping[str, str]) -> ApiError:
+    """The engine's no, with the parameter as the protocol calls it: `names` has those that chats call otherwise."""
+    if exc.model is not None:
+        problem = f"model {exc.model!r}, which answers, does not take it"
+        return bad(names.get(exc.what, exc.what), problem, "unsupported_parameter")
+    problem = f"no model of {pipeline.settings.name!r} takes images"
+    return bad(names.get(exc.what) or _first_image(conversation), problem, "unsupported_parameter")
+
+
+def _first_image(conversation: Conversation) -> str:
+    """Where the first image is in a chat's request."""
+    return next(
+        f"messages[{number}].content[{position}].image_url"
+        for number, message in enumerate(conversation)
+        for position, part in enumerate(message.parts)
+        if isinstance(part, ImagePart)
+    )
