@@ -91,6 +91,9 @@ def test_a_trimmed_repeat_does_not_count() -> None:
         ("天空是", "蓝色的", "天空是蓝色的"),
         ("空は", "あおい", "空はあおい"),
         ("하늘은", "파랗다", "하늘은 파랗다"),
+        ("café", "😀 yes", "café 😀 yes"),
+        ("30", "°C", "30°C"),
+        ("one", ", two", "one, two"),
     ],
 )
 def test_a_space_parts_only_what_are_two_words(sent: str, new: str, joined: str) -> None:

@@ -4,6 +4,7 @@ Text is held back only while it can still be a repeat; whatever the pieces, the 
 """
 
 import re
+import unicodedata
 from typing import Protocol
 
 SHORTEST_REPEAT = 12
@@ -19,6 +20,9 @@ _UNSPACED = re.compile(
     "[\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
 )
 """Ideographs and kana; hangul has spaces."""
+
+_FIRST_SYMBOL = "\u2190"
+"""Symbols before the arrows, as the degree sign, follow a word without a space."""
 
 _JOINING = frozenset("-/\u2010\u2011([{<\u201c\u2018\u00ab\u00bf\u00a1@#$\\")
 """Marks that the next word follows without a space. All others stood in front of one: a step ends at a word edge."""
@@ -140,7 +144,8 @@ class QuoteSeam:
 
 def _needs_space(before: str, after: str) -> bool:
     """Whether these two characters belong to two words that a space parts."""
-    if not after.isalnum() or _UNSPACED.match(after) or _UNSPACED.match(before):
+    is_emoji = after >= _FIRST_SYMBOL and unicodedata.category(after) == "So"
+    if not (after.isalnum() or is_emoji) or _UNSPACED.match(after) or _UNSPACED.match(before):
         return False
     return not before.isspace() and before not in _JOINING
 
