@@ -10,7 +10,8 @@ StairstreamError
 │   ├── NotAuthorized      401, 403
 │   ├── UnknownModel       the endpoint has no such model
 │   ├── RateLimited        429, with `retry_after_s` where it was said
-│   ├── ServerFailed       5xx, or an error as an event of the stream
+│   ├── ServerFailed       5xx and what passes like it (408, 409, 424, 425, 499), or an error as an event of the stream
+│   ├── NotServed          402, a redirect, a method or a place that is not there: neither the request's fault
 │   ├── RequestRejected    any other 4xx
 │   ├── MalformedAnswer    HTML, broken JSON, an event that is not a chunk
 │   ├── StreamCut          the stream ended before it said that it had ended
@@ -79,6 +80,10 @@ class ServerFailed(BackendError):
     is_retryable = True
 
 
+class NotServed(BackendError):
+    """The account, the address or the law stands between: 402, a redirect, 405, 407, 410, 426, 451."""
+
+
 class RequestRejected(BackendError):
     """A 4xx that no other class names."""
 
@@ -103,6 +108,16 @@ class TooSlow(BackendError):
 
 class ModelUnusable(BackendError):
     """A model file that is not one, or a context that is too small."""
+
+
+def as_failure(exc: Exception, model: str) -> BackendError:
+    """What a model's place raised that is none of our errors, as one: it ends no more than that model's answer."""
+    if isinstance(exc, BackendError):
+        return exc
+    said = " ".join(str(exc).split())[:200]
+    failure = MalformedAnswer(f"{model}: {type(exc).__name__}{f': {said}' if said else ''}")
+    failure.__cause__ = exc
+    return failure
 
 
 class RunFailed(StairstreamError):

@@ -92,7 +92,7 @@ class ToolDelta:
     is_estimate: bool = False
 
 
-NoteKind = Literal["retry", "hedge", "failover", "ignored", "reasoning", "full", "unread", "agreed"]
+NoteKind = Literal["retry", "hedge", "failover", "ignored", "reasoning", "full", "unread", "agreed", "odd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

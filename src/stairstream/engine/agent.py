@@ -9,7 +9,14 @@ from itertools import zip_longest
 from typing import Any, Literal, assert_never
 
 from stairstream.backends.base import Backend, Session
-from stairstream.core.errors import BackendError, MalformedAnswer, RequestRejected, TooSlow
+from stairstream.core.errors import (
+    ConfigError,
+    MalformedAnswer,
+    RequestError,
+    RequestRejected,
+    TooSlow,
+    as_failure,
+)
 from stairstream.core.events import Called, Event, LayoutChosen, Noted, Reading, StepEnded, StepStarted
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
@@ -84,7 +91,10 @@ class AgentLoop:
             self._backend = backend
             try:
                 return await self._run_on(backend, spawn)
-            except BackendError as exc:
+            except (AssertionError, ConfigError, RequestError):  # ours, or the user's
+                raise
+            except Exception as foreign:
+                exc = as_failure(foreign, backend.model)
                 if self._output.stop_string is not None:  # there is nothing more to say
                     return "stop"
                 has_answered = self._had_ended and not self._step_tokens and self._output.num_tokens
@@ -92,7 +102,7 @@ class AgentLoop:
                     self._note("unread", f"{exc}; its answer had ended, and ends without what it had still to read")
                     return "stop"
                 if successor is None or self.has_called:  # nobody can go on from half a call
-                    raise
+                    raise exc from exc.__cause__
                 self._note("failover", f"{exc}; {successor.model} goes on")
                 self._hand_over()
         raise AssertionError("an agent has at least one backend")
