@@ -111,13 +111,14 @@ class ModelUnusable(BackendError):
 
 
 def as_failure(exc: Exception, model: str) -> BackendError:
-    """What a model's place raised that is none of our errors, as one: it ends no more than that model's answer."""
-    if isinstance(exc, BackendError):
-        return exc
+    """What was raised while a model's answer was read and is no error of ours: it ends no more than that answer.
+
+    Failed assertions are raised again.
+    """
+    if isinstance(exc, AssertionError):
+        raise exc
     said = " ".join(str(exc).split())[:200]
-    failure = MalformedAnswer(f"{model}: {type(exc).__name__}{f': {said}' if said else ''}")
-    failure.__cause__ = exc
-    return failure
+    return MalformedAnswer(f"{model}: {type(exc).__name__}{f': {said}' if said else ''}")
 
 
 class RunFailed(StairstreamError):

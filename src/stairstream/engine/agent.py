@@ -10,10 +10,10 @@ from typing import Any, Literal, assert_never
 
 from stairstream.backends.base import Backend, Session
 from stairstream.core.errors import (
-    ConfigError,
+    BackendError,
     MalformedAnswer,
-    RequestError,
     RequestRejected,
+    StairstreamError,
     TooSlow,
     as_failure,
 )
@@ -91,10 +91,7 @@ class AgentLoop:
             self._backend = backend
             try:
                 return await self._run_on(backend, spawn)
-            except (AssertionError, ConfigError, RequestError):  # ours, or the user's
-                raise
-            except Exception as foreign:
-                exc = as_failure(foreign, backend.model)
+            except BackendError as exc:
                 if self._output.stop_string is not None:  # there is nothing more to say
                     return "stop"
                 has_answered = self._had_ended and not self._step_tokens and self._output.num_tokens
@@ -102,7 +99,7 @@ class AgentLoop:
                     self._note("unread", f"{exc}; its answer had ended, and ends without what it had still to read")
                     return "stop"
                 if successor is None or self.has_called:  # nobody can go on from half a call
-                    raise exc from exc.__cause__
+                    raise
                 self._note("failover", f"{exc}; {successor.model} goes on")
                 self._hand_over()
         raise AssertionError("an agent has at least one backend")
@@ -321,6 +318,10 @@ class AgentLoop:
         except TimeoutError:
             where = " in mid-answer" if self._step_tokens or self.has_called else ""
             raise TooSlow(f"{self._backend.model} said nothing for {allowed_s:g} s{where}") from None
+        except StairstreamError:
+            raise
+        except Exception as exc:
+            raise as_failure(exc, self._backend.model) from exc
         assert ended is not None, "a session ends each write with Ended"
         if (stop := self._output.stop_string) is not None:
             return replace(ended, reason="stop_string", stop_string=stop)
