@@ -98,9 +98,12 @@ def pipelines(endpoint: Process) -> dict[str, object]:
 
 
 @contextmanager
-def our_server(endpoint: Process, program: Sequence[str] = ("stairstream", "serve", "-c")) -> Iterator[Process]:
-    """`stairstream serve` on the pipelines `single` and `mix`; or another module that says where it listens."""
-    config = {**pipelines(endpoint), "server": {"port": 0}}
+def our_server(
+    endpoint: Process | Mapping[str, object], program: Sequence[str] = ("stairstream", "serve", "-c")
+) -> Iterator[Process]:
+    """`stairstream serve` on the pipelines `single` and `mix`, or on a configuration; or another module that says
+    where it listens."""
+    config = {**(pipelines(endpoint) if isinstance(endpoint, Process) else endpoint), "server": {"port": 0}}
     with written(config) as file, (file.parent / "log").open("w") as log:
         command = [sys.executable, "-m", *program, str(file)]
         with subprocess.Popen(command, stdout=log, stderr=log) as process:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stairstream.core.sse import SseDecoder, encode_event
+from stairstream.core.sse import MAX_EVENT_BYTES, ErrorData, SseDecoder, encode_event
 
 STREAM = (
     b'\xef\xbb\xbfdata: {"a": "\xc3\xa9"}\n\n'
@@ -73,3 +73,23 @@ def test_a_last_event_without_its_blank_line_is_left_for_the_end(rest: bytes) ->
     assert decoder.feed(rest) == []
     assert decoder.finish() == [b"[DONE]"]
     assert decoder.finish() == []
+
+
+@pytest.mark.parametrize("event", [b"event: error\ndata: x\n\n", b"data: x\nevent:Error\n\n", b"error: x\n\n"])
+def test_an_error_is_known_by_the_name_of_its_event_or_its_field(event: bytes) -> None:
+    (found,) = decode([event])
+    assert found == b"x" and isinstance(found, ErrorData)
+
+
+def test_other_names_are_no_errors() -> None:
+    (found,) = decode([b"event: errors.none\ndata: x\n\n"])
+    assert not isinstance(found, ErrorData)
+
+
+def test_an_event_without_an_end_is_given_up() -> None:
+    decoder = SseDecoder()
+    for _ in range(MAX_EVENT_BYTES // 65536):
+        assert decoder.feed(b"x" * 65536) == [] and not decoder.is_too_long
+    assert decoder.feed(b"x") == []
+    assert decoder.is_too_long
+    assert decoder.feed(b"\n\ndata: late\n\n") == [] and decoder.finish() == []

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stairstream.core.thinking import ThoughtFinder
+from stairstream.core.thinking import TAGS, ThoughtFinder, split_at_close
 
 
 def sort(*pieces: str) -> tuple[str, str]:
@@ -26,6 +26,12 @@ def sort(*pieces: str) -> tuple[str, str]:
         ("<think>all", "all", ""),
         ("<thin", "", "<thin"),
         ("<thinking aloud>", "", "<thinking aloud>"),
+        ("<thinking>Hm.</thinking>\nHello", "Hm.", "Hello"),
+        ("<reasoning>a </think> b</reasoning>Hello", "a </think> b", "Hello"),
+        ("<thought>Hm.</thought>Hello", "Hm.", "Hello"),
+        ("[THINK]Hm.[/THINK]Hello", "Hm.", "Hello"),
+        ("[THIN]", "", "[THIN]"),
+        ("<reason>", "", "<reason>"),
         ("A <think>b</think>", "", "A <think>b</think>"),
     ],
 )
@@ -46,5 +52,16 @@ def test_any_split_gives_the_same(text: str, data: st.DataObject) -> None:
 
 @given(parts.map("".join))
 def test_without_the_opening_tag_nothing_is_touched(text: str) -> None:
-    if not text.lstrip().startswith("<think>"):
+    if not text.lstrip().startswith(tuple(TAGS)):
         assert sort(*text) == ("", text)
+
+
+def test_white_space_without_an_end_is_not_waited_for() -> None:
+    finder = ThoughtFinder()
+    assert finder.feed(" " * 5000) == ("", " " * 5000)
+    assert finder.is_settled
+
+
+def test_a_text_is_split_at_its_first_closing_tag() -> None:
+    assert split_at_close("Hm.</reasoning> A </think> B") == ("Hm.", " A </think> B")
+    assert split_at_close("Hm. </thin k>") is None

@@ -1,14 +1,18 @@
 """One request to an OpenAI-compatible endpoint while it is under way: why it ends, what it used, how it is let go."""
 
 import asyncio
+import math
 from dataclasses import dataclass
 
 import aiohttp
 
+from stairstream.backends.bodies import BodyReader
 from stairstream.backends.continuation import Continuation
 from stairstream.backends.endpoint import Fields
 from stairstream.backends.http import NETWORK_ERRORS, hang_up
+from stairstream.backends.sorting import Piece
 from stairstream.backends.wire import AnswerReader
+from stairstream.core.errors import BackendError
 from stairstream.core.session import Began, EndReason, Note, Usage
 
 _END_OF_STREAM_S = 0.05
@@ -17,7 +21,11 @@ _FAR_TOKENS = 32
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """One request under way."""
+    """One request under way.
+
+    `early` is what came while it was seen that a continued answer is not rejected. `end_due_s` and `hold_due_s` are
+    when waiting ends: for what may follow an end, and for a tag. `failure` is raised behind what came before it.
+    """
 
     began: Began
     notes: tuple[Note, ...]
@@ -27,9 +35,15 @@ class Call:
     is_continued: bool
     reader: AnswerReader
     response: aiohttp.ClientResponse | None = None
+    received: BodyReader | None = None
+    early: list[Piece] | None = None
     sending: asyncio.Timeout | None = None
     closing: asyncio.TimerHandle | None = None
-    is_stream: bool = True
+    gap_s: float = math.inf
+    end_due_s: float | None = None
+    hold_due_s: float | None = None
+    failure: BackendError | None = None
+    withholds: bool = False
     has_thought: bool = False
     is_stopped: bool = False
 
@@ -93,9 +107,9 @@ class Call:
 
     def stop_now(self) -> None:
         """End it wherever it is: while it is being sent, or between two reads."""
-        self.is_stopped = True
-        if self.sending is not None:
+        if self.sending is not None and not self.is_stopped:  # twice would be too late for the second time
             self.sending.reschedule(asyncio.get_running_loop().time())
+        self.is_stopped = True
         self.let_go()
 
     def let_go(self) -> None:
@@ -109,10 +123,11 @@ class Call:
 async def finish_response(call: Call) -> None:
     """Read the end of a complete stream, so that its connection goes back to the pool."""
     response = call.response
-    if response is None or not call.reader.is_done or response.content.at_eof():
+    if response is None or not call.reader.is_done:
         return
     try:
         async with asyncio.timeout(_END_OF_STREAM_S):
-            await response.content.readany()
+            while await response.content.readany():
+                continue
     except NETWORK_ERRORS:
         return

@@ -17,11 +17,9 @@ from stairstream.backends.http import (
     connection_error,
     hang_up,
     host_of,
-    read_message,
-    says_unknown_model,
-    status_error,
     tidy,
 )
+from stairstream.backends.statuses import read_message, says_unknown_model, status_error
 from stairstream.backends.wire import AnswerReader
 from stairstream.core.errors import ConfigError, MalformedAnswer, ServerFailed, UnknownModel
 from stairstream.core.graph import Extras, Sampling
@@ -61,6 +59,8 @@ class Endpoint:
         self._fixed: Fields = {"cache_salt": cache_salt} if cache_salt else {}
         self._secrets = [secret for secret in (self._key, cache_salt) if secret]
         self._left_out: set[str] = set()
+        self.lone_tag: bool | None = None
+        """Whether its thoughts end in a tag that nobody opened; None before its first answer."""
         self._effort = EFFORTS[0]
         self._limit_field = "max_tokens"
 
@@ -116,7 +116,7 @@ class Endpoint:
                     # the server had closed a kept connection; each one fails once, then a new one is made
                     continue
                 raise connection_error(exc, self.where) from exc
-            if response.status == 200:
+            if 200 <= response.status < 300:
                 return response, self._notes(body)
             message = await read_message(response)
             hang_up(response)
@@ -145,13 +145,16 @@ class Endpoint:
 
     def check(self, reader: AnswerReader) -> None:
         """Raise what an answer's bytes have shown to be wrong."""
-        if reader.error is not None:
-            message = tidy(reader.error, self._secrets)
+        if reader.problem is not None:
+            message = tidy(reader.problem.message, self._secrets)
+            if reader.problem.status is not None:  # inside a 200, and meant as what it says
+                raise status_error(reader.problem.status, message, self.where, {})
             kind = UnknownModel if says_unknown_model(message) else ServerFailed
-            raise kind(f"{self.where}: the server sent an error: {message}")
+            raise kind(f"{self.where}: the server sent an error{f': {message}' if message else ''}")
         if reader.broken is not None:
             message = tidy(reader.broken, self._secrets)
-            raise MalformedAnswer(f"{self.where}: the answer is not a chat completion ({message}); check base_url")
+            hint = "check base_url (it often ends in /v1)"
+            raise MalformedAnswer(f"{self.where}: the answer is not a chat completion ({message}); {hint}")
 
     async def _post(self, body: Fields, headers: Mapping[str, str], attempt: Attempt) -> aiohttp.ClientResponse:
         return await self._pool.client().post(

@@ -1,32 +1,17 @@
 """The process's one pooled HTTP client, and foreign failures as errors of ours. No error text ever holds a key."""
 
 import asyncio
-import email.utils
 import ssl
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import aiohttp
-import msgspec
 
-from stairstream.backends.full import says_too_long
-from stairstream.core.errors import (
-    BackendError,
-    ConfigError,
-    ConnectionFailed,
-    ContextTooLong,
-    NotAuthorized,
-    RateLimited,
-    RequestRejected,
-    ServerFailed,
-    UnknownModel,
-)
+from stairstream.core.errors import BackendError, ConfigError, ConnectionFailed
 
 CONNECT_TIMEOUT_S = 10.0
 _MESSAGE_LENGTH = 200
-_ERROR_BODY_BYTES = 65536
 _SHORTEST_SECRET = 4
 
 
@@ -68,6 +53,7 @@ class HttpPool:
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
                 headers={"Accept-Encoding": "identity", "User-Agent": "stairstream"},
                 trace_configs=[tracing],
+                auto_decompress=False,  # `bodies` does it, in bounds
             )
             self._loop = loop
         return self._client
@@ -137,79 +123,3 @@ def connection_error(exc: BaseException, where: str) -> BackendError:
         case _:
             reason = f"the answer is not HTTP ({type(exc).__name__})"
     return ConnectionFailed(f"{where}: {reason}")
-
-
-class _Problem(msgspec.Struct):
-    message: str | None = None
-    code: int | str | None = None
-
-
-class _ProblemBody(msgspec.Struct):
-    error: _Problem | str | None = None
-    message: str | None = None
-    detail: msgspec.Raw | str | None = None
-
-
-async def read_message(response: aiohttp.ClientResponse) -> str:
-    """What an error response says, as the server put it: still to be tidied."""
-    try:
-        body = await response.content.read(_ERROR_BODY_BYTES)
-    except aiohttp.ClientError:
-        return ""
-    try:
-        problem = msgspec.json.decode(body, type=_ProblemBody)
-    except msgspec.DecodeError:
-        return body.decode(errors="replace")
-    if isinstance(problem.error, _Problem) and problem.error.message:
-        return problem.error.message
-    found = problem.error if isinstance(problem.error, str) else problem.message or problem.detail
-    return found if isinstance(found, str) else body.decode(errors="replace")
-
-
-def status_error(status: int, message: str, where: str, headers: Mapping[str, str]) -> BackendError:
-    """An error status with its tidied message, as ours."""
-    said = f": {message}" if message else ""
-    match status:
-        case 401 | 403:
-            return NotAuthorized(f"{where}: the key was not accepted ({status}){said}; check api_key")
-        case 429:
-            return RateLimited(f"{where}: too many requests (429){said}", _retry_after_s(headers))
-        case 404:
-            return UnknownModel(f"{where}: not found (404){said}; check the model's name and base_url (often .../v1)")
-        case _ if status >= 500:
-            error: BackendError = ServerFailed(f"{where}: the server failed ({status}){said}")
-            error.retry_after_s = _retry_after_s(headers)
-            return error
-        case _ if says_unknown_model(message):
-            return UnknownModel(f"{where}: no such model ({status}){said}")
-        case _ if says_too_long(message):
-            return ContextTooLong(f"{where}: the request was rejected ({status}){said}")
-        case _:
-            return RequestRejected(f"{where}: the request was rejected ({status}){said}")
-
-
-def says_unknown_model(message: str) -> bool:
-    """Whether an error's text is about a model that is not there."""
-    low = message.lower()
-    return "model" in low and any(
-        words in low for words in ("not exist", "not found", "unknown model", "not a valid model")
-    )
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After header, which may also hold a date."""
-    value = headers.get("Retry-After", "").strip()
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        until = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)  # no zone, or -0000, which says the same
-    # a date is the world's clock, not the loop's
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())

@@ -5,12 +5,14 @@ way in `call`, what its bytes mean in `wire`, its failures in `http`.
 """
 
 import asyncio
+import math
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
 
+from stairstream.backends.bodies import BodyReader, read_body
 from stairstream.backends.call import Call, finish_response
 from stairstream.backends.capabilities import (
     PROBE,
@@ -26,7 +28,8 @@ from stairstream.backends.continuation import Continuation
 from stairstream.backends.endpoint import EFFORTS, Endpoint, Fields
 from stairstream.backends.http import NETWORK_ERRORS, HttpPool, connection_error
 from stairstream.backends.layouts import choose_layout, choose_seam
-from stairstream.backends.wire import AnswerReader, Piece
+from stairstream.backends.receiving import receive
+from stairstream.backends.wire import AnswerReader
 from stairstream.core.context import Context
 from stairstream.core.errors import BackendError, MalformedAnswer, RequestRejected, StreamCut
 from stairstream.core.graph import Agent, Sampling
@@ -34,7 +37,9 @@ from stairstream.core.messages import Conversation, estimate_size
 from stairstream.core.prompts import Prompt, render
 from stairstream.core.seams import EDGE_TOKENS
 from stairstream.core.session import Began, Chunk, Ended, Note, Takes, Usage, WriteItem
+from stairstream.core.sse import MAX_EVENT_BYTES
 from stairstream.core.stops import StopFinder
+from stairstream.core.thinking import LATE_TAG
 from stairstream.core.tokens import estimate_tokens
 
 Reasoning = Literal["template", "effort", "always"]
@@ -44,9 +49,6 @@ _LESS_THINKING: Mapping[Reasoning | None, Fields] = {
     "template": {"chat_template_kwargs": {"enable_thinking": False}},
     "effort": {"reasoning_effort": EFFORTS[0]},
 }
-
-_ENDS = (None, "stop", "tool_calls", "function_call", "eos", "eos_token", "end_turn", "stop_sequence")
-"""What places call the model's own end; None is one that only [DONE] told."""
 
 _WORD_EDGE_S = 1.0
 _REPEAT_TOKENS = 64
@@ -152,7 +154,7 @@ class OpenAIBackend:
         response, _ = await self.endpoint.send({**body, **less_thinking, "stream": False})
         reader = AnswerReader()
         try:
-            pieces = reader.feed_whole(await response.read())
+            pieces = reader.feed_whole(await read_body(response, MAX_EVENT_BYTES))
         except NETWORK_ERRORS as exc:
             raise connection_error(exc, self.endpoint.where) from exc
         self.endpoint.check(reader)
@@ -207,7 +209,7 @@ class OpenAISession:
             response, _ = await self._backend.endpoint.send(
                 {**call.body, "max_tokens": 1, "stream": False}, self._headers
             )
-            call.reader.feed_whole(await response.read())
+            call.reader.feed_whole(await read_body(response, MAX_EVENT_BYTES))
             self._backend.endpoint.check(call.reader)
             usage = call.usage()
             self._to_be_found = usage.prompt_tokens
@@ -251,15 +253,17 @@ class OpenAISession:
                 self._backend.note_rejection(unable)
             for note in self._unsaid(notes):
                 yield note
-            spent = Usage(cached_tokens=0)
+            spent, begun_at = Usage(cached_tokens=0), len(self._context.written)
             while True:
-                reader, continuation = call.reader, call.continuation
-                while not call.is_over:
-                    pieces = await self._receive(call)
-                    if reader.thoughts and (thought := reader.take_thoughts()):
+                reader, continuation, text = call.reader, call.continuation, call.reader.text
+                while call.early is not None or not call.is_over:
+                    pieces, call.early = call.early, None
+                    if pieces is None:
+                        pieces = await receive(call, self._backend.endpoint)
+                    if text.thoughts and (thought := text.take_thoughts()):
                         call.has_thought = True
                         yield thought
-                    delta = continuation.take(pieces, reader.is_exact)
+                    delta = continuation.take(pieces, text.is_exact)
                     if delta is not None:
                         self._context.written += delta.text
                         yield delta
@@ -269,7 +273,9 @@ class OpenAISession:
                             yield held
                         for one in reader.take_calls() if continuation.reason is None else ():
                             yield one
-                    if reader.broken is not None or reader.error is not None:
+                    if call.failure is not None:
+                        raise call.failure
+                    if reader.is_over and reader.is_off:
                         self._backend.endpoint.check(reader)
                 if not (call.is_stopped or continuation.reason) and (delta := continuation.finish()):
                     self._context.written += delta.text
@@ -284,6 +290,9 @@ class OpenAISession:
             if continuation.has_continued:
                 self._backend.note_continued()
             self._thinks_inline = self._thinks_inline or reader.thinks_inline
+            for note in self._unsaid(self._odd_notes(call, self._context.written[begun_at:])):
+                yield note
+            call.has_thought = call.has_thought or reader.hides_thoughts
             self._check_thoughts(call)
             await finish_response(call)
             for note in self._unsaid(self._look_for_prefetched(call, wanted)):
@@ -304,6 +313,11 @@ class OpenAISession:
         """End the call: at once, or at the next word edge where the endpoint can't go on inside a word."""
         call = self._call
         if call is None:
+            return
+        if call.reader.has_ended:  # there is nothing to stop but waiting
+            call.end_due_s = 0.0
+            call.reader.is_done = True
+            call.let_go()
             return
         call.continuation.end_soon()
         if call.continuation.reason:
@@ -329,7 +343,9 @@ class OpenAISession:
         is_off = "chat_template_kwargs" in less_thinking and self._backend.endpoint.takes("chat_template_kwargs")
         thinking_tokens = 0 if is_off else self._backend.thinking_tokens
         room += thinking_tokens
-        body = self._backend.endpoint.body(prompt, sampling, limit + room, capability.continues, context.agent.extras)
+        endpoint = self._backend.endpoint
+        withholds = not (prompt.continues_last or is_off) and endpoint.lone_tag is not False
+        body = endpoint.body(prompt, sampling, limit + room, capability.continues, context.agent.extras)
         prompt_tokens = sum(estimate_size(one) + _TOKENS_PER_MESSAGE for one in prompt.messages)
         return Call(
             began=Began(layout=layout, why=why, prompt_tokens=prompt_tokens, is_estimate=True),
@@ -339,7 +355,13 @@ class OpenAISession:
             continuation=Continuation(limit, seam, stops, ends_at_word=is_quoted, is_told=not thinking_tokens),
             is_continued=prompt.continues_last,
             # in a message that is continued, a tag may be a word like any other
-            reader=AnswerReader(finds_thoughts=not prompt.continues_last or self._thinks_inline),
+            reader=AnswerReader(
+                finds_thoughts=not prompt.continues_last or self._thinks_inline,
+                withholds=withholds,
+                is_sure=endpoint.lone_tag is True,
+            ),
+            withholds=withholds,
+            gap_s=context.agent.gap_s or math.inf,
         )
 
     def _quote_instead(self, call: Call, limit: int) -> Call:
@@ -364,10 +386,22 @@ class OpenAISession:
             raise MalformedAnswer(f"{where}: its thoughts took all {tokens} tokens of the call; raise thinking_tokens")
 
     def _check_end(self, call: Call) -> None:
-        """An end that nobody knows is the place's own trouble, and no end of the answer."""
-        said = call.reader.finish_reason
-        if not (call.is_stopped or call.continuation.reason or said in (*_ENDS, "length", "content_filter")):
+        """What the endpoint calls its own trouble is no end of the answer."""
+        said = call.reader.cut
+        if said is not None and not (call.is_stopped or call.continuation.reason):
             raise StreamCut(self._backend.endpoint.describe(f"the answer broke off, with finish_reason {said}"))
+
+    def _odd_notes(self, call: Call, words: str) -> list[Note]:
+        """What was odd about an answer, and what its endpoint is now known to do with thoughts."""
+        endpoint, text = self._backend.endpoint, call.reader.text
+        notes = [Note(kind="odd", text=endpoint.describe(said)) for said in call.reader.oddities]
+        if call.withholds and text.has_said:
+            was_late = not text.found_lone_tag and LATE_TAG.search(words) is not None
+            endpoint.lone_tag = text.found_lone_tag or was_late
+            if was_late:
+                late = "its words before the closing tag were thoughts: from the next answer on they are kept apart"
+                notes.append(Note(kind="reasoning", text=endpoint.describe(late)))
+        return notes
 
     def _unsaid(self, notes: Sequence[Note]) -> list[Note]:
         """The notes that this session has not given yet."""
@@ -387,32 +421,9 @@ class OpenAISession:
             return []
         finally:
             call.sending = None
-        content_type = call.response.content_type
-        if content_type == "text/html":
-            where = self._backend.endpoint.where
-            raise MalformedAnswer(f"{where}: the answer is a web page; check base_url (it often ends in /v1)")
-        call.is_stream = content_type == "text/event-stream"
+        call.received = BodyReader(call.response)
+        if call.is_continued and not call.is_stopped:
+            call.early = await receive(call, self._backend.endpoint)
+            if call.reader.problem is not None:  # it may be a rejection that came late
+                self._backend.endpoint.check(call.reader)
         return notes
-
-    async def _receive(self, call: Call) -> list[Piece]:
-        """The pieces of what the network has next; at the end of the stream, see that it was a real one."""
-        response, reader = call.response, call.reader
-        assert response is not None
-        try:
-            if not call.is_stream:
-                return reader.feed_whole(await response.read())
-            data = await response.content.readany()
-        except NETWORK_ERRORS as exc:
-            if call.is_stopped:
-                exc.__traceback__ = None  # the response holds it, and would by it hold this frame, which holds it too
-                return []
-            where = self._backend.endpoint.where
-            raise StreamCut(f"{where}: the connection was lost in the middle of the answer") from exc
-        if data:
-            return reader.feed(data)
-        pieces = reader.finish()
-        if not (call.is_stopped or reader.is_done or reader.finish_reason or reader.error):
-            where = self._backend.endpoint.where
-            raise StreamCut(f"{where}: the stream ended without saying that the answer has ended")
-        reader.is_done = True
-        return pieces

@@ -1,123 +1,149 @@
-"""The bytes of a chat completion, streamed or whole, read into pieces of text with their token counts."""
+"""The bytes of a chat completion, streamed or whole, read into pieces of text with their token counts.
 
-from typing import NamedTuple
+Liberal in what is read, strict in what is believed: what the fast decoder does not take is looked at in `odd_chunks`.
+"""
 
 import msgspec
 
-from stairstream.backends.tool_calls import CallFinder, RawCall
+from stairstream.backends.chunks import (
+    CANNOT_DECODE,
+    MOST_OBJECTS,
+    MOST_VALUES,
+    SMALL_BYTES,
+    Choice,
+    Chunk,
+    Content,
+    Unreadable,
+    decode_strictly,
+)
+from stairstream.backends.counts import MAX_TOKENS, RawUsage, believe
+from stairstream.backends.finish_reasons import end_of, worse_of
+from stairstream.backends.odd_chunks import read_oddly
+from stairstream.backends.problems import Problem, read_problem
+from stairstream.backends.sorting import Piece as Piece
+from stairstream.backends.sorting import Sorter
+from stairstream.backends.tool_calls import CallFinder
 from stairstream.core.session import Delta, ToolDelta
-from stairstream.core.sse import SseDecoder
-from stairstream.core.thinking import ThoughtFinder
-from stairstream.core.tokens import estimate_delta
+from stairstream.core.sse import MAX_EVENT_BYTES, ErrorData, SseDecoder
+from stairstream.core.surrogates import scrub
 
-
-class _PromptDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    prompt_cache_hit_tokens: int | None = None
-
-
-class _Timings(msgspec.Struct):
-    cache_n: int | None = None
-
-
-class _Content(msgspec.Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[RawCall] | None = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Content | None = None
-    message: _Content | None = None
-    finish_reason: str | None = None
-
-
-class _Problem(msgspec.Struct):
-    message: str | None = None
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    timings: _Timings | None = None
-    error: _Problem | str | None = None
-
-
-class Piece(NamedTuple):
-    """Text of one event with the number of its tokens, at least 1."""
-
-    text: str
-    num_tokens: int
-
-
-_decode = msgspec.json.Decoder(_Chunk).decode
+_BLANK = b" \t\r\n\xef\xbb\xbf"
+_NO_ERRORS = (b'""', b"{}", b"[]", b"false", b"0")
+_TROUBLE_WORDS = (b"error", b"Error", b"code", b"status", b"detail")
+_MOST_BESIDE = 8 * 1024 * 1024
+"""Characters of thoughts and of calls: words are limited by who asked for them."""
 
 
 class AnswerReader:
     """Reads one answer's bytes; what it has learned so far is in its attributes.
 
-    Tokens are counted from continuous usage where the server gives it (`is_exact`), else estimated per event.
-    Thinking is no text of the answer: it gathers in `thoughts`; with `finds_thoughts` also what stands between <think>
-    tags at the answer's start. Calls of tools gather in `calls`, piece by piece. After `error` (the server's own) or
-    `broken` (something that is no chunk) nothing more is read.
+    Whether they are events or one JSON body is seen from their beginning, whatever the Content-Type. Thinking is no
+    text of the answer: it gathers in `thoughts`. Calls of tools gather in `calls`, piece by piece. `finish_reason` is
+    one of OpenAI's four words, or `cut` what the endpoint called an end that is none. Once an end is said (`has_ended`)
+    nothing can undo it; before, after a `problem` (the server's own) or `broken` (something that is no chunk) nothing
+    more is read. `oddities` are what readers of the result should know.
     """
 
     __slots__ = (
+        "_beside",
+        "_body",
+        "_body_bytes",
+        "_cached_tokens",
         "_call_finder",
-        "_finder",
-        "_handed_tokens",
         "_has_choices",
-        "_held_tokens",
+        "_has_message",
+        "_is_form_known",
+        "_message",
+        "_message_length",
+        "_prompt_said",
         "_sse",
         "broken",
-        "cached_tokens",
         "calls",
         "completion_tokens",
-        "error",
+        "cut",
         "finish_reason",
+        "has_ended",
         "is_done",
-        "is_exact",
+        "is_over",
+        "oddities",
+        "problem",
         "prompt_tokens",
-        "thinks_inline",
-        "thoughts",
+        "text",
     )
 
-    def __init__(self, *, finds_thoughts: bool = False) -> None:
+    def __init__(self, *, finds_thoughts: bool = False, withholds: bool = False, is_sure: bool = False) -> None:
+        """As for `Sorter`."""
+        self.text = Sorter(finds_thoughts=finds_thoughts, withholds=withholds, is_sure=is_sure)
         self._sse = SseDecoder()
-        self._finder = ThoughtFinder() if finds_thoughts else None
-        self._handed_tokens = self._held_tokens = 0
-        self._has_choices = self.thinks_inline = False
+        self._body: list[bytes] | None = None
+        self._body_bytes = self._beside = 0
+        self._is_form_known = self._has_choices = self._has_message = False
+        self._message: list[str] = []
+        self._message_length = 0
         self._call_finder: CallFinder | None = None
-        self.thoughts: list[Piece] = []
         self.calls: list[ToolDelta] = []
         self.finish_reason: str | None = None
-        self.is_done = False
-        self.is_exact = False
-        self.error: str | None = None
+        self.cut: str | None = None
+        self.has_ended = False
+        self.is_done = self.is_over = False
+        self.problem: Problem | None = None
         self.broken: str | None = None
+        self.oddities: list[str] = []
         self.prompt_tokens: int | None = None
-        self.cached_tokens: int | None = None
+        self._prompt_said: int | None = -1
+        self._cached_tokens: int | None = None
         self.completion_tokens: int | None = None
 
-    def take_thoughts(self) -> Delta | None:
+    @property
+    def thoughts(self) -> list[Piece]:
         """The thoughts that have gathered."""
-        if not self.thoughts:
+        return self.text.thoughts
+
+    def take_thoughts(self) -> Delta | None:
+        """The thoughts that have gathered, once."""
+        return self.text.take_thoughts()
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Tokens of the prompt that were cached; never more than it has, and unknown like its size."""
+        if self.prompt_tokens is None or self._cached_tokens is None:
             return None
-        thoughts, self.thoughts = self.thoughts, []
-        text, count = "".join(piece.text for piece in thoughts), sum(piece.num_tokens for piece in thoughts)
-        return Delta(text, count, is_estimate=not self.is_exact, is_thinking=True)
+        return min(self._cached_tokens, self.prompt_tokens)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether silence would mean something: an end was said, a body has no end of its own, a tag may come."""
+        return self.has_ended or self._body is not None or bool(self.text.withheld)
+
+    @property
+    def is_off(self) -> bool:
+        """Whether what came last is not to be read on."""
+        return self.problem is not None or self.broken is not None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the last count was the endpoint's own."""
+        return self.text.is_exact
+
+    @property
+    def thinks_inline(self) -> bool:
+        """Whether its thoughts stood between tags of its own."""
+        return self.text.thinks_inline
+
+    @property
+    def hides_thoughts(self) -> bool:
+        """Whether the endpoint counts many more tokens than its words can have."""
+        return self.text.is_too_short_for(self.completion_tokens)
 
     @property
     def call_tokens(self) -> int:
         """Tokens of calls of tools so far, an estimate; 0 as long as there are none."""
         return self._call_finder.num_tokens if self._call_finder else 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it comes as one body."""
+        return self._body is not None
 
     def take_calls(self) -> list[ToolDelta]:
         """The pieces of calls that have gathered."""
@@ -125,107 +151,293 @@ class AnswerReader:
         return calls
 
     def feed(self, data: bytes) -> list[Piece]:
-        """The pieces of text that these bytes of an event stream complete."""
-        return self._read(self._sse.feed(data))
+        """The pieces of text that these bytes complete."""
+        if not self._is_form_known:
+            self._find_form(data)
+        if self._body is not None:
+            self._keep(data, self._body)
+            return []
+        pieces = self._read(self._sse.feed(data))
+        if self._sse.is_too_long:
+            self._break(f"an event of more than {MAX_EVENT_BYTES} bytes")
+        return pieces
 
     def finish(self) -> list[Piece]:
         """What the end of the stream completes; a broken rest is only a stream that was cut."""
+        if self._body is not None:
+            return self._read_body(b"".join(self._body))
+        was_broken = self.broken
         pieces = self._read(self._sse.finish())
+        self.broken = was_broken
         self._release(pieces)
-        self.broken = None
+        return pieces
+
+    def let_go(self) -> list[Piece]:
+        """What was withheld, as words."""
+        pieces: list[Piece] = []
+        self.text.let_go(pieces)
+        return pieces
+
+    def flush(self) -> list[Piece]:
+        """What was held back, as nothing more is read."""
+        pieces: list[Piece] = []
+        self._release(pieces)
         return pieces
 
     def feed_whole(self, body: bytes) -> list[Piece]:
-        """The text of an answer that came as one JSON body, by a server that does not stream."""
-        pieces = self._read([body])
-        self._release(pieces)
+        """The text of an answer to a request that did not ask for a stream."""
+        pieces = self.feed(body) + self.finish()
         self.is_done = True
-        if not (self._has_choices or self.error or self.broken):
-            self.broken = "it has no choices"
+        if not (self._has_choices or self.problem or self.broken):
+            self._break("it has no choices")
+        return pieces
+
+    def try_whole(self) -> list[Piece]:
+        """The text of a body whose end nobody says: once it is JSON, it is whole."""
+        assert self._body is not None
+        body = b"".join(self._body)
+        try:
+            msgspec.json.decode(body, type=msgspec.Raw)
+        except CANNOT_DECODE:
+            return []
+        return self._read_body(body)
+
+    def learn(self, usage: RawUsage) -> None:
+        """Take counts, as far as they are believed."""
+        completion = usage.completion_tokens
+        if (
+            completion is not None
+            and 0 <= completion <= MAX_TOKENS
+            and self._prompt_said == usage.prompt_tokens
+            and usage.prompt_tokens_details is None
+            and usage.prompt_cache_hit_tokens is None
+            and usage.cache_read_input_tokens is None
+        ):  # as with every token of a server that counts as it goes
+            self.completion_tokens = completion
+            return
+        self._prompt_said = usage.prompt_tokens
+        counts = believe(usage)
+        if counts.prompt_tokens is not None:
+            self.prompt_tokens = counts.prompt_tokens
+        if counts.completion_tokens is not None:
+            self.completion_tokens = counts.completion_tokens
+        self._learn_cached(counts.cached_tokens)
+
+    # Events and bodies
+
+    def _find_form(self, data: bytes) -> None:
+        first = data.lstrip(_BLANK)[:1]
+        if not first:
+            return
+        self._is_form_known = True
+        if first in b"{[":
+            self._body = []
+        elif first == b"<":
+            self._break("a web page")
+
+    def _keep(self, data: bytes, body: list[bytes]) -> None:
+        body.append(data)
+        self._body_bytes += len(data)
+        if self._body_bytes > MAX_EVENT_BYTES:
+            self._body = []
+            self._break(f"a body of more than {MAX_EVENT_BYTES} bytes")
+
+    def _read_body(self, body: bytes) -> list[Piece]:
+        self._body = []
+        pieces = self._read([body.strip(_BLANK)])
+        self._release(pieces)
+        # a message is whole; deltas, one on each line, must have said their end
+        self.is_done = self.has_ended or self._has_message or not self._has_choices
+        if not (self._has_choices or self.problem or self.broken):
+            self._break("it has no choices")
         return pieces
 
     def _read(self, events: list[bytes]) -> list[Piece]:
         pieces: list[Piece] = []
         for event in events:
-            if event == b"[DONE]":
-                self._release(pieces)
-                self.is_done = True
+            if self.is_over:
+                break
+            if len(event) > SMALL_BYTES and (event.count(b"{") > MOST_OBJECTS or event.count(b",") > MOST_VALUES):
+                self._break(f"an event of more than {MOST_OBJECTS} objects or {MOST_VALUES} values")
                 break
             try:
-                chunk = _decode(event)
-            except msgspec.DecodeError as exc:
-                self.broken = str(exc)
-                break
-            if chunk.error is not None:
-                self.error = (chunk.error if isinstance(chunk.error, str) else chunk.error.message) or "an error"
-                break
-            if chunk.usage is not None:
-                self._learn(chunk.usage)
+                chunk = decode_strictly(event)
+            except CANNOT_DECODE:
+                self._read_oddly(event, pieces)
+                continue
             if chunk.choices:
-                self._has_choices = True
-                self._read_choice(chunk.choices[0], chunk.usage, pieces)
-            if chunk.timings is not None and chunk.timings.cache_n is not None:
-                self.cached_tokens = chunk.timings.cache_n
+                choice = chunk.choices[0]
+                if len(chunk.choices) > 1 or choice.index or chunk.error or choice.error or chunk.timings is not None:
+                    self._take(chunk, pieces, is_odd=False)
+                    continue
+                if chunk.usage is not None:
+                    self.learn(chunk.usage)
+                self._read_choice(choice, chunk.usage, pieces, False)
+            elif chunk.usage is not None and not chunk.error:
+                self.learn(chunk.usage)
+                # OpenAI's last event; an odd server may send its usage before
+                if self.has_ended:
+                    self._end(pieces)
+            elif isinstance(event, ErrorData) or any(word in event for word in _TROUBLE_WORDS):
+                self._read_oddly(event, pieces)
         return pieces
 
-    def _read_choice(self, choice: _Choice, usage: _Usage | None, pieces: list[Piece]) -> None:
-        content = choice.delta or choice.message
-        if content is not None:
-            if thought := content.reasoning_content or content.reasoning:
-                self.thoughts.append(Piece(thought, self._count(thought, usage if not content.content else None)))
-            if content.content:
-                piece = Piece(content.content, self._count(content.content, usage))
-                if self._finder is None:
-                    pieces.append(piece)
-                else:
-                    self._sort(piece, self._finder, pieces)
-            if content.tool_calls:
-                self._call_finder = self._call_finder or CallFinder()
-                self.calls += self._call_finder.take(content.tool_calls)
-        if choice.finish_reason:
-            self.finish_reason = choice.finish_reason
+    def _read_oddly(self, event: bytes, pieces: list[Piece]) -> None:
+        if event == b"[DONE]":
+            self._end(pieces)
+            return
+        if isinstance(event, ErrorData):
+            self._fail(read_problem(event))
+            return
+        try:
+            chunks = read_oddly(event)
+        except Unreadable as exc:
+            self._break(str(exc))
+            return
+        for chunk in chunks:
+            if isinstance(chunk, str):
+                self._end(pieces)
+            else:
+                self._take(chunk, pieces, is_odd=True)
 
-    def _sort(self, piece: Piece, finder: ThoughtFinder, pieces: list[Piece]) -> None:
-        """Thoughts to the thoughts, words to the pieces; tokens of what is held back go with what comes out next."""
-        self._held_tokens += piece.num_tokens
-        self._hand_out(*finder.feed(piece.text), pieces)
-        self.thinks_inline = finder.has_found
-        if finder.is_settled:
-            self._finder = None
+    def _end(self, pieces: list[Piece]) -> None:
+        """Nothing more will come that anybody needs."""
+        self._release(pieces)
+        self.is_done = self.is_over = True
+
+    def _take(self, chunk: Chunk, pieces: list[Piece], *, is_odd: bool) -> None:
+        had_ended, usage, error = self.has_ended, chunk.usage, chunk.error
+        if usage is not None:
+            self.learn(usage)
+        for choice in chunk.choices or ():
+            if not choice.index:  # another would be an answer that was not asked for
+                self._read_choice(choice, usage, pieces, is_odd)
+                error = error or choice.error
+        if chunk.timings is not None:
+            self._learn_cached(chunk.timings.cache_n)
+        if error and not _is_nothing(bytes(error), is_alone=not chunk.choices):
+            self._fail(read_problem(bytes(error)), had_ended=had_ended)
+
+    def _read_choice(self, choice: Choice, usage: RawUsage | None, pieces: list[Piece], is_odd: bool) -> None:
+        self._has_choices = True
+        content = choice.delta if choice.message is None else self._merge(choice.message, choice.delta)
+        if choice.usage is not None:  # Moonshot's
+            usage = choice.usage
+            self.learn(usage)
+        total = usage.completion_tokens if usage is not None else None
+        if content is None:
+            if choice.text:
+                self._write(choice.text, total, pieces, is_odd)
+        else:
+            text = content.content
+            if content.reasoning_content or content.reasoning or content.refusal:
+                self._read_more(content, total, pieces)
+            if text and not is_odd and not choice.finish_reason:
+                self.text.take(text, total, pieces)
+            elif text and not (choice.finish_reason and self.text.repeats(text)):
+                self._write(text, total, pieces, is_odd)
+            if content.tool_calls:
+                self._call(content, pieces)
+        if choice.finish_reason:
+            self._see_end(choice.finish_reason, choice.native_finish_reason)
+
+    def _read_more(self, content: Content, total: int | None, pieces: list[Piece]) -> None:
+        """What only some models send."""
+        if thought := content.reasoning_content or content.reasoning:
+            self._think(thought, total if not content.content else None, pieces)
+        if content.refusal:
+            self._refuse(content.refusal, total, pieces)
+
+    def _write(self, text: str, total: int | None, pieces: list[Piece], is_odd: bool) -> None:
+        if is_odd:
+            self.text.take_odd(text, total, pieces)
+        else:
+            self.text.take(text, total, pieces)
+
+    def _think(self, thought: str, total: int | None, pieces: list[Piece]) -> None:
+        self.text.think(scrub(thought), total, pieces)
+        self._add_beside(len(thought))
+
+    def _refuse(self, text: str, total: int | None, pieces: list[Piece]) -> None:
+        """A refusal is the answer's text, said as such."""
+        self.text.let_go(pieces)
+        self.text.take_odd(text, total, pieces)
+        note = "the model refuses to answer: its text is the refusal"
+        if note not in self.oddities:
+            self.oddities.append(note)
+
+    def _call(self, content: Content, pieces: list[Piece]) -> None:
+        self.text.let_go(pieces)
+        self._call_finder = self._call_finder or CallFinder()
+        found = self._call_finder.take(content.tool_calls or ())
+        self.calls += found
+        self._add_beside(sum(len(call.arguments) for call in found))
+
+    def _merge(self, message: Content, delta: Content | None) -> Content | None:
+        """A whole message: nothing new behind deltas; else what it has beyond the messages before it."""
+        self._has_message = True
+        if (self.text.has_said and not self._message) or self._call_finder is not None:
+            return delta
+        if delta is not None and (delta.content or delta.tool_calls):
+            return delta
+        text, length = message.content or "", self._message_length
+        if length and len(text) >= length and text.startswith(said := "".join(self._message)):
+            message.content = text[len(said) :]
+        if message.content:
+            self._message.append(message.content)
+            self._message_length += len(message.content)
+        return message
+
+    def _add_beside(self, length: int) -> None:
+        self._beside += length
+        if self._beside > _MOST_BESIDE:
+            self._break("thoughts and calls without an end")
+
+    # Ends, failures, counts
+
+    def _see_end(self, said: str, native: str | None) -> None:
+        end = end_of(said)
+        if end is None:
+            return
+        has_said = self.text.has_said or self._call_finder is not None
+        end = worse_of(end, end_of(native) if native else None)
+        self.has_ended = True
+        if end == "broken" or (end == "unknown" and not has_said):
+            self.cut = native if native and end_of(said) != "broken" and end == "broken" else said
+        elif end == "unknown":
+            self.oddities.append(f"finish_reason {said!r} is not known: taken as the answer's own end")
+            self.finish_reason = "stop"
+        else:
+            self.finish_reason = end
+
+    def _fail(self, problem: Problem, *, had_ended: bool | None = None) -> None:
+        self.is_over = True
+        if self.has_ended if had_ended is None else had_ended:
+            self.is_done = True
+            self.oddities.append(f"an error behind the answer's end: {problem.message or 'an error'}")
+        else:
+            self.problem = problem
+
+    def _break(self, why: str) -> None:
+        self.is_over = True
+        if self.has_ended:
+            self.is_done = True
+        else:
+            self.broken = why
 
     def _release(self, pieces: list[Piece]) -> None:
-        """What was held back when the stream ended."""
-        if self._finder is not None:
-            self._hand_out(*self._finder.finish(), pieces)
-            self._finder = None
+        """What was held back when the answer ended."""
+        self.text.finish(pieces, is_cut=self.finish_reason == "length")
+        if self._call_finder is not None:
+            self.calls += self._call_finder.finish()
+            if self._call_finder.is_nameless:
+                self.broken, self.is_over = "a call of a tool without a name", True
 
-    def _hand_out(self, thought: str, words: str, pieces: list[Piece]) -> None:
-        if not thought and not words:
-            return
-        tokens, self._held_tokens = max(1, self._held_tokens), 0
-        of_thought = round(tokens * len(thought) / (len(thought) + len(words)))
-        if thought:
-            of_thought = max(1, of_thought)
-            self.thoughts.append(Piece(thought, of_thought))
-        if words:
-            pieces.append(Piece(words, max(1, tokens - of_thought)))
+    def _learn_cached(self, cached: int | None) -> None:
+        if cached is not None and cached >= 0:
+            self._cached_tokens = cached
 
-    def _learn(self, usage: _Usage) -> None:
-        if usage.prompt_tokens is not None:
-            self.prompt_tokens = usage.prompt_tokens
-        if usage.completion_tokens is not None:
-            self.completion_tokens = usage.completion_tokens
-        if usage.prompt_tokens_details is not None and usage.prompt_tokens_details.cached_tokens is not None:
-            self.cached_tokens = usage.prompt_tokens_details.cached_tokens
-        elif usage.prompt_cache_hit_tokens is not None:
-            self.cached_tokens = usage.prompt_cache_hit_tokens
 
-    def _count(self, text: str, usage: _Usage | None) -> int:
-        """Tokens of one event's text; events without text leave theirs to the next."""
-        total = usage.completion_tokens if usage is not None else None
-        if total is not None and total > self._handed_tokens:
-            count, self.is_exact = total - self._handed_tokens, True
-        else:
-            count, self.is_exact = estimate_delta(text), False
-        self._handed_tokens += count
-        return count
+def _is_nothing(error: bytes, *, is_alone: bool) -> bool:
+    """Whether an error says that there is none; an empty one says so only beside a choice."""
+    return error == b"null" or (error in _NO_ERRORS and not is_alone)

@@ -9,7 +9,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 
-from stairstream.backends.http import NETWORK_ERRORS, read_message, tidy
+from stairstream.backends.http import NETWORK_ERRORS, tidy
+from stairstream.backends.statuses import read_message
 from stairstream.cli.live import Told
 from stairstream.cli.telling import Teller
 from stairstream.core.errors import (

@@ -11,8 +11,9 @@ StairstreamError
 │   ├── NotAuthorized      401, 403
 │   ├── UnknownModel       the endpoint has no such model
 │   ├── RateLimited        429, with `retry_after_s` where it was said
-│   ├── ServerFailed       5xx, or an error as an event of the stream
+│   ├── ServerFailed       5xx and what passes like it (408, 409, 424, 425, 499), or an error as an event of the stream
 │   ├── ContextTooLong     the prompt does not fit into the model's context window
+│   ├── NotServed          402, a redirect, a method or a place that is not there: neither the request's fault
 │   ├── RequestRejected    any other 4xx
 │   ├── MalformedAnswer    HTML, broken JSON, an event that is not a chunk
 │   ├── StreamCut          the stream ended before it said that it had ended
@@ -98,6 +99,10 @@ class ContextTooLong(BackendError):
     """The prompt does not fit into the model's context window."""
 
 
+class NotServed(BackendError):
+    """The account, the address or the law stands between: 402, a redirect, 405, 407, 410, 426, 451."""
+
+
 class RequestRejected(BackendError):
     """A 4xx that no other class names."""
 
@@ -126,6 +131,17 @@ class ModelUnusable(BackendError):
 
 class Standstill(StairstreamError):
     """No agent of a run can go on, and none is in a call: a fault of ours."""
+
+
+def as_failure(exc: Exception, model: str) -> BackendError:
+    """What was raised while a model's answer was read and is no error of ours: it ends no more than that answer.
+
+    Failed assertions are raised again.
+    """
+    if isinstance(exc, AssertionError):
+        raise exc
+    said = " ".join(str(exc).split())[:200]
+    return MalformedAnswer(f"{model}: {type(exc).__name__}{f': {said}' if said else ''}")
 
 
 class RunFailed(StairstreamError):

@@ -92,7 +92,9 @@ class ToolDelta:
     is_estimate: bool = False
 
 
-NoteKind = Literal["retry", "hedge", "failover", "ignored", "reasoning", "full", "unread", "agreed", "standstill"]
+NoteKind = Literal[
+    "retry", "hedge", "failover", "ignored", "reasoning", "full", "unread", "agreed", "standstill", "odd"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

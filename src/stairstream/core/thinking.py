@@ -1,6 +1,15 @@
-"""Thoughts that a model puts in front of its answer, between <think> and </think>: told apart while they stream."""
+"""Thoughts that a model puts in front of its answer, between tags: told apart while they stream."""
 
-OPEN, CLOSE = "<think>", "</think>"
+import re
+
+_NAMES = ("think", "thinking", "reasoning", "thought")
+TAGS = {f"<{name}>": f"</{name}>" for name in _NAMES} | {"[THINK]": "[/THINK]"}
+"""Opening tags with their closing ones: of most models, of Gemini behind its OpenAI layer, of Mistral's."""
+
+LATE_TAG = re.compile(rf"(?:{'|'.join(map(re.escape, TAGS.values()))})\n")
+"""A closing tag that ends a line, as models write it that think: in an answer about tags it rarely does."""
+
+_LONGEST_MARGIN = 4096
 
 
 class ThoughtFinder:
@@ -8,15 +17,15 @@ class ThoughtFinder:
 
     Tags count only at the very start, behind white space at most, and are neither, nor is the white space before the
     first and behind the last. Without a closing tag all the rest is thoughts. Once `is_settled`, everything is words,
-    and the finder can be dropped.
+    and the finder can be dropped. One that `has_found` from the beginning stands behind a closing tag.
     """
 
-    __slots__ = ("_held", "_is_closed", "has_found", "is_settled")
+    __slots__ = ("_close", "_held", "_is_closed", "has_found", "is_settled")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_closed: bool = False) -> None:
         self._held = ""
-        self._is_closed = False
-        self.has_found = False
+        self._close = ""
+        self._is_closed = self.has_found = is_closed
         self.is_settled = False
 
     def feed(self, text: str) -> tuple[str, str]:
@@ -38,18 +47,20 @@ class ThoughtFinder:
     def _find_open(self) -> bool:
         """Whether the opening tag is there; settles it where none can come any more."""
         start = self._held.lstrip()
-        self.has_found = start.startswith(OPEN)
-        self.is_settled = not self.has_found and not OPEN.startswith(start)
-        if self.has_found:
-            self._held = start.removeprefix(OPEN)
-        return self.has_found
+        for tag, close in TAGS.items():
+            if start.startswith(tag):
+                self._held, self._close, self.has_found = start.removeprefix(tag), close, True
+                return True
+        may_come = len(self._held) < _LONGEST_MARGIN and any(tag.startswith(start) for tag in TAGS)
+        self.is_settled = not may_come
+        return False
 
     def _take_thought(self) -> str:
-        thought, tag, rest = self._held.partition(CLOSE)
+        thought, tag, rest = self._held.partition(self._close)
         if tag:
             self._is_closed, self._held = True, rest
             return thought
-        kept = next(size for size in range(len(CLOSE) - 1, -1, -1) if self._held.endswith(CLOSE[:size]))
+        kept = next(size for size in range(len(self._close) - 1, -1, -1) if self._held.endswith(self._close[:size]))
         thought, self._held = self._held[: len(self._held) - kept], self._held[len(self._held) - kept :]
         return thought
 
@@ -61,3 +72,16 @@ class ThoughtFinder:
     def _pass_on(self) -> str:
         held, self._held = self._held, ""
         return held
+
+
+def split_at_close(text: str) -> tuple[str, str] | None:
+    """What stands before the first closing tag, and behind it; None without one."""
+    places = [(place, tag) for tag in TAGS.values() if (place := text.find(tag)) >= 0]
+    if not places:
+        return None
+    place, tag = min(places)
+    return text[:place], text[place + len(tag) :]
+
+
+LONGEST_CLOSE = max(map(len, TAGS.values()))
+"""Of so many characters a closing tag has at most."""

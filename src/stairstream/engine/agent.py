@@ -10,7 +10,14 @@ from typing import Literal, assert_never
 
 from stairstream.backends.base import Backend, Session
 from stairstream.core.decisions import Decision, Finish, Own, Wait, Write, decide, observe
-from stairstream.core.errors import BackendError, MalformedAnswer, RequestRejected, TooSlow
+from stairstream.core.errors import (
+    BackendError,
+    MalformedAnswer,
+    RequestRejected,
+    StairstreamError,
+    TooSlow,
+    as_failure,
+)
 from stairstream.core.events import Called, Event, LayoutChosen, Noted, Reading, StepEnded, StepStarted
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
@@ -344,6 +351,10 @@ class AgentLoop:
         except TimeoutError:
             where = " in mid-answer" if self._step_tokens or self.has_called else ""
             raise TooSlow(f"{self._backend.model} said nothing for {allowed_s:g} s{where}") from None
+        except StairstreamError:
+            raise
+        except Exception as exc:
+            raise as_failure(exc, self._backend.model) from exc
         assert ended is not None, "a session ends each write with Ended"
         if (stop := self._output.stop_string) is not None:
             return replace(ended, reason="stop_string", stop_string=stop)
