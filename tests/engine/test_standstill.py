@@ -9,7 +9,7 @@ from stairstream.core.decisions import Decision, Own, Upstream, Wait, decide
 from stairstream.core.events import AgentEnded, Noted, RunEnded
 from stairstream.core.graph import Agent, Graph
 from stairstream.core.policy import Policy
-from stairstream.engine import agent as agent_module
+from stairstream.engine import progress as progress_module
 from tests.engine.staircase import mixture, play, scripted
 
 QUICK = Policy(first_chunk=4, growth=2, quorum="all", patience_s=0)
@@ -27,7 +27,7 @@ def never_again(reader_of: int) -> object:
 
 
 def test_a_run_that_nothing_can_wake_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_module, "decide", never_again(3))
+    monkeypatch.setattr(progress_module, "decide", never_again(3))
     one, events = play(mixture(QUICK), scripted(length=16))
     end = events[-1]
     assert isinstance(end, RunEnded) and end.reason == "failed"
@@ -38,7 +38,7 @@ def test_a_run_that_nothing_can_wake_ends_with_an_error(monkeypatch: pytest.Monk
 
 
 def test_the_most_upstream_agent_that_stands_ends_and_wakes_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_module, "decide", never_again(2))
+    monkeypatch.setattr(progress_module, "decide", never_again(2))
     names = ("p1", "p2", "p3")
     agents = (
         *(Agent(name=name, model=name) for name in names),

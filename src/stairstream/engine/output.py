@@ -20,6 +20,8 @@ class Output:
         self.forwarded = {"answer": self.answer, "thinking": self.thinking, "both": Log(agent)}[forward]
         self._held = HeldBack(stops) if stops else None
         self._miscounted = 0
+        self.has_called = False
+        """Whether it has begun to call a tool."""
 
     @property
     def written(self) -> str:

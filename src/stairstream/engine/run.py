@@ -17,7 +17,7 @@ from stairstream.core.events import AgentEnd, AgentEnded, Event, Noted, RunStart
 from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Note
-from stairstream.engine.agent import AgentLoop, Surroundings
+from stairstream.engine.agent import AgentLoop
 from stairstream.engine.agreement import watch_agreement
 from stairstream.engine.edged import hold_to_edges
 from stairstream.engine.ending import end_of_run
@@ -26,6 +26,7 @@ from stairstream.engine.needs import check_needs
 from stairstream.engine.output import Output
 from stairstream.engine.pace import Pace, Pacer
 from stairstream.engine.standstill import Standstills
+from stairstream.engine.surroundings import Surroundings
 
 
 def open_run(
@@ -305,7 +306,7 @@ class Run:
             self._failures[agent.name] = exc
             if isinstance(exc, Standstill):
                 self._emit(Noted(at_s=self._clock(), agent=agent.name, note=Note(kind="standstill", text=str(exc))))
-            reason, error = ("failed" if output.num_tokens or loop.has_called else "dropped"), str(exc)
+            reason, error = ("failed" if output.num_tokens or output.has_called else "dropped"), str(exc)
         except asyncio.CancelledError as exc:
             reason = self._cancelled_for.get(agent.name, "cancelled")
             exc.__traceback__ = None  # its frames hold timeouts, and they this task

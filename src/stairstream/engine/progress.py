@@ -1,0 +1,127 @@
+"""The deciding half of an agent: how far it and its upstream are, and what follows from that by its policy."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from stairstream.core.decisions import Decision, Own, Write, decide, observe
+from stairstream.core.events import Noted, Reading
+from stairstream.core.graph import Agent
+from stairstream.core.messages import Conversation
+from stairstream.core.session import Chunk, Ended, Note
+from stairstream.engine.output import Output
+from stairstream.engine.reader import Reader
+from stairstream.engine.room import ContextRoom
+from stairstream.engine.surroundings import Surroundings
+
+
+class Progress:
+    """Keeps what `core.decisions` has to know of one agent, and asks it."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        conversation: Conversation,
+        output: Output,
+        reader: Reader,
+        now: Callable[[], float],
+        surroundings: Surroundings,
+    ) -> None:
+        """`now` is the time since the run began, and never less than that of a timer that has rung."""
+        self._agent = agent
+        self._policy = replace(agent.policy, first_chunk=math.inf) if agent.one_call else agent.policy
+        self._conversation = conversation
+        self._output = output
+        self._reader = reader
+        self._now = now
+        self._surroundings = surroundings
+        self._room = ContextRoom.of(agent, conversation)
+        self._own = Own(max_tokens=agent.sampling.max_tokens)
+        self._has_read = False
+        self._was_full = False
+        self.had_ended = False
+        """Whether the model had ended by itself before the last step."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a step has begun."""
+        return self._own.steps > 0
+
+    @property
+    def tokens_left(self) -> int:
+        """Tokens that the agent may still write in all, when it last decided."""
+        return self._own.max_tokens - self._own.num_written
+
+    def decide(self, step_tokens: int) -> Decision:
+        """What the agent does next; `step_tokens` are those that the step in flight, or the last one, has written."""
+        upstream, now = self._reader.progress(), self._now()
+        own = replace(self._own, step_written=step_tokens, num_written=self._output.num_tokens)
+        self._own = own = observe(self._policy, upstream, own, now)
+        decision = decide(self._policy, upstream, own, now)
+        is_update = isinstance(decision, Write) and decision.reads and self._has_read
+        if is_update and self._reader.num_unread > self._room_to_read(step_tokens):
+            self._be_full("the context is nearly full: no more updates, the answer goes on with what it has read")
+            return decide(self._policy, upstream, self._own, now)
+        return decision
+
+    def take(self, step_tokens: int) -> tuple[list[Chunk], tuple[Reading, ...]]:
+        """Everything that is unread; cut to the context window, which only the first step of a session can need."""
+        self._has_read = True
+        room = self._room_to_read(step_tokens)
+        if self._reader.num_unread > room:
+            self._be_full("the references are longer than the context: only their beginnings were read")
+        return self._reader.take(room)
+
+    def begin_step(self, limit: int) -> None:
+        """A step of up to `limit` tokens begins."""
+        own = self._own
+        self.had_ended = own.model_ended_at is not None
+        waited_s = self._now() - own.model_ended_at if own.model_ended_at is not None else 0.0
+        self._own = replace(
+            own,
+            steps=own.steps + 1,
+            is_writing=True,
+            model_ended_at=None,
+            is_confirmed=False,
+            waited_s=own.waited_s + waited_s,
+            quorum_since=None,
+            is_full=own.is_full or self._agent.one_call,
+            limit=own.num_written + limit,
+        )
+
+    def begin_call(self, prompt_tokens: int) -> None:
+        """The step's call has begun, with a prompt of this size."""
+        self._room.began(prompt_tokens)
+
+    def end_step(self, ended: Ended, at_s: float, *, adds_nothing: bool) -> None:
+        """A step is over; an update that adds nothing, and ends by its model, confirms the end before it."""
+        has_stopped = ended.reason == "stop"
+        self._own = replace(
+            self._own,
+            is_writing=False,
+            model_ended_at=at_s if has_stopped else None,
+            is_confirmed=has_stopped and adds_nothing,
+        )
+
+    def hand_over(self, step_tokens: int) -> None:
+        """Another model begins the step that failed again, with everything that had been read."""
+        self._reader.rewind()
+        is_undone = self._own.is_writing or not step_tokens
+        steps = max(0, self._own.steps - 1) if is_undone else self._own.steps
+        self._own = replace(
+            self._own, steps=steps, is_writing=False, model_ended_at=None, is_confirmed=False, is_full=False
+        )
+        self._has_read = False
+        self._room = ContextRoom.of(self._agent, self._conversation)
+        self._room.prompt_tokens += self._output.num_tokens
+
+    def _room_to_read(self, step_tokens: int) -> float:
+        return self._room.for_references(self._output.num_tokens, step_tokens)
+
+    def _be_full(self, text: str) -> None:
+        """Read no more; said once, though a fallback reads under the same lack of room."""
+        self._own = replace(self._own, is_full=True)
+        if not self._was_full:
+            self._was_full = True
+            note, at_s = Note(kind="full", text=text), self._surroundings.clock()
+            self._surroundings.emit(Noted(at_s=at_s, agent=self._agent.name, note=note))

@@ -1,0 +1,144 @@
+"""The doing and recording half of a step: one write of a session, its deadlines, and what comes of it as events."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from stairstream.backends.base import Session
+from stairstream.core.errors import MalformedAnswer, StairstreamError, TooSlow, as_failure
+from stairstream.core.events import Called, LayoutChosen, Noted
+from stairstream.core.graph import Agent
+from stairstream.core.session import Began, Delta, Ended, Layout, Note, ToolDelta, WriteItem
+from stairstream.engine.output import Output
+from stairstream.engine.step import Step
+from stairstream.engine.surroundings import Surroundings
+
+Look = Callable[[Began | None], None]
+"""Called when a call is in flight, with its first item, and when a step has its `look_at_tokens`, with None."""
+
+
+class Writer:
+    """Puts an agent's words into its output, and tells of them."""
+
+    def __init__(self, agent: Agent, output: Output, surroundings: Surroundings) -> None:
+        self._agent = agent
+        self._output = output
+        self._clock = surroundings.clock
+        self._emit = surroundings.emit
+        self._layout: tuple[Layout, str] | None = None
+
+    async def write(self, session: Session, step: Step, model: str, look: "Look") -> Ended:
+        """One write of the session to its end. Raises a BackendError that names the model.
+
+        `look` is held no longer than the call: an agent that its own parts held would be left to the garbage collector.
+        """
+        silence = _Silence()
+        try:
+            async with asyncio.timeout(None) as silence.timeout, aclosing(session.write(step.limit)) as items:
+                ended = await self._relay(items, session, step, silence, model, look)
+        except TimeoutError:
+            where = " in mid-answer" if step.tokens or self._output.has_called else ""
+            raise TooSlow(f"{model} said nothing for {silence.allowed_s:g} s{where}") from None
+        except StairstreamError:
+            raise
+        except Exception as exc:
+            raise as_failure(exc, model) from exc
+        if (stop := self._output.stop_string) is not None:
+            return replace(ended, reason="stop_string", stop_string=stop)
+        return ended
+
+    async def _relay(
+        self,
+        items: AsyncGenerator[WriteItem, None],
+        session: Session,
+        step: Step,
+        silence: "_Silence",
+        model: str,
+        look: "Look",
+    ) -> Ended:
+        agent, ended = self._agent, None
+        async for item in items:
+            if self._output.stop_string is not None and not isinstance(item, Ended):
+                continue
+            match item:
+                case Delta():
+                    self._append(item, step, model)
+                    if step.tokens >= step.look_at_tokens:
+                        look(None)
+                    if self._output.stop_string is not None:
+                        session.stop()
+                    if silence.allowed_s is not None or agent.gap_s is not None:
+                        silence.allow(agent.gap_s)
+                case ToolDelta():
+                    self._call(item, step)
+                    silence.allow(agent.gap_s)
+                case Began():
+                    # waiting for a permit is not the endpoint's fault: its time runs from here
+                    silence.allow(agent.first_token_s)
+                    self._begin(item, step)
+                    look(item)
+                case Note():
+                    if item.kind == "retry":
+                        silence.allow(None)
+                    self._emit(Noted(at_s=self._clock(), agent=agent.name, note=item))
+                case Ended():
+                    ended = item
+                case never:
+                    assert_never(never)
+        assert ended is not None, "a session ends each write with Ended"
+        return ended
+
+    def _append(self, delta: Delta, step: Step, model: str) -> None:
+        for event in self._output.append(delta, self._clock()):
+            self._emit(event)
+        if delta.is_thinking:
+            self._think(delta.num_tokens, step, model)
+        else:
+            step.tokens += delta.num_tokens
+
+    def _think(self, num_tokens: int, step: Step, model: str) -> None:
+        """Count thoughts: a call that thinks without end is a failure of its model."""
+        step.thinking_tokens += num_tokens
+        most = self._agent.most_thoughts
+        if step.thinking_tokens > most:
+            raise MalformedAnswer(f"{model}: its thoughts took all {most} tokens; raise thinking_tokens")
+
+    def _call(self, delta: ToolDelta, step: Step) -> None:
+        for event in self._output.release(self._clock()):  # words come before calls
+            self._emit(event)
+        self._output.has_called = True
+        step.call_tokens += delta.num_tokens
+        self._emit(
+            Called(
+                at_s=self._clock(),
+                agent=self._agent.name,
+                index=delta.index,
+                id=delta.id,
+                name=delta.name,
+                arguments=delta.arguments,
+                num_tokens=delta.num_tokens,
+                is_estimate=delta.is_estimate,
+            )
+        )
+
+    def _begin(self, began: Began, step: Step) -> None:
+        step.began = began
+        if (began.layout, began.why) != self._layout:
+            self._layout = began.layout, began.why
+            self._emit(LayoutChosen(at_s=self._clock(), agent=self._agent.name, layout=began.layout, why=began.why))
+
+
+@dataclass(slots=True)
+class _Silence:
+    """How long a call may be silent from now on, and the timer that ends it."""
+
+    timeout: asyncio.Timeout | None = None
+    allowed_s: float | None = None
+
+    def allow(self, allowed_s: float | None) -> None:
+        """Count from now; None: for ever."""
+        assert self.timeout is not None
+        self.allowed_s = allowed_s
+        self.timeout.reschedule(None if allowed_s is None else asyncio.get_running_loop().time() + allowed_s)
