@@ -16,6 +16,7 @@ from stairstream.train.memory.costs import ATTENTION, Bytes, Costs, Key, LayerCo
 from stairstream.train.memory.live import LiveBytes  # noqa: E402
 from stairstream.train.memory.planner import count_state, measure_costs  # noqa: E402
 from stairstream.train.memory.planning import Level, make_ladder  # noqa: E402
+from stairstream.train.memory.wrapping import is_wrapped, unwrap, wrap, wrapping  # noqa: E402
 from stairstream.train.step import cast, make_optimizer, nll_of, train_step  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
 from tests.train.tiny import ALONE, CPU, make_row, state_of  # noqa: E402
@@ -119,7 +120,7 @@ def test_a_budget_is_filled_and_not_more() -> None:
     assert levels[-1] == (len(make_ladder(costs)) - 1,) * 2
     planner = Planner(Memory("gib", 1), costs, 400_000)
     planner.prepare(network, row)
-    assert [layer.gradient_checkpointing for layer in network.model.layers] == [
+    assert [is_wrapped(layer) for layer in network.model.layers] == [
         planner.ladder[level].kept is not None for level in planner.levels(row)
     ]
 
@@ -128,14 +129,14 @@ def test_a_section_of_the_layers_keeps_its_share() -> None:
     planner = Planner(Memory("gib", 1), Costs(num_layers=4, layer=LayerCosts(entry=Bytes(token=1))), 1)
     network = make_network(1).train()
     planner.prepare(network, make_row(10))
-    assert [layer.gradient_checkpointing for layer in network.model.layers] == [True, True]
+    assert [is_wrapped(layer) for layer in network.model.layers] == [True, True]
 
 
 def test_a_budget_below_the_weights_is_refused() -> None:
     network = make_network(1).train()
     with pytest.raises(ConfigError, match=r"moments alone need .* GiB in each process"):
-        open_planner(Memory("gib", 1e-6), network, ALONE, run_on(network), most_tokens=64)
-    planner = open_planner(Memory("auto"), network, ALONE, run_on(network), most_tokens=64)
+        open_planner(Memory("gib", 1e-6), network, ALONE, run_on(network), print, most_tokens=64)
+    planner = open_planner(Memory("auto"), network, ALONE, run_on(network), print, most_tokens=64)
     assert {planner.ladder[level].kept for level in planner.levels(make_row(50))} == {None}
 
 
@@ -146,7 +147,7 @@ def test_a_step_that_runs_out_of_memory_is_repeated_with_more_computed_again() -
         return train_step(network, optimizer, batch, ALONE, planner, precision="float32", clip=1.0, lr=1e-2)
 
     def refuse(layer: Any, *_: Any) -> None:
-        if not layer.gradient_checkpointing and tight:
+        if not is_wrapped(layer) and tight:
             raise torch.OutOfMemoryError("no room")
 
     tight = True
@@ -163,10 +164,61 @@ def test_a_step_that_runs_out_of_memory_is_repeated_with_more_computed_again() -
         learn(network, with_room)
 
 
+@pytest.mark.parametrize("breaks", ["never run", "by name", "own error"])
+def test_layers_that_cant_be_measured_are_all_computed_again(breaks: str) -> None:
+    network, said = make_network(1).train(), list[str]()
+    layer = network.model.layers[0]
+    plain = layer.forward
+
+    def run(size: int) -> Any:
+        if breaks == "own error":
+            raise LookupError("no such thing\nat all")
+        if breaks == "by name":
+            return layer(hidden_states=torch.zeros(1, size, 32))
+        return torch.zeros(())
+
+    planner = open_planner(Memory("auto"), network, ALONE, run, said.append, most_tokens=64)
+    assert planner.levels(make_row(30)) == (0, 0)
+    problem = {
+        "never run": "the first layer is never run",
+        "by name": "the layers take no hidden states by position",
+        "own error": "LookupError: no such thing",
+    }[breaks]
+    assert said == [
+        f"memory: the layers can't be measured ({problem}); all of them are computed again, as with memory: full"
+    ]
+    assert layer.forward == plain
+
+
+def test_a_layer_runs_by_what_wrapped_it_last_and_then_as_before() -> None:
+    layer, seen = torch.nn.Linear(2, 2), list[str]()
+
+    def way(name: str) -> Any:
+        def run(forward: Any, *args: Any) -> Any:
+            seen.append(name)
+            return forward(*args)
+
+        return run
+
+    wrap(layer, way("one"))
+    wrap(layer, way("two"))
+    with wrapping(layer, way("three")):
+        layer(torch.zeros(2))
+    layer(torch.zeros(2))
+    assert (seen, is_wrapped(layer), "forward" in vars(layer)) == (["three"], False, False)
+    layer.forward = lambda hidden: hidden  # someone else's
+    theirs = layer.forward
+    wrap(layer, way("four"))
+    assert torch.equal(layer(torch.ones(2)), torch.ones(2))
+    unwrap(layer)
+    assert layer.forward is theirs
+    assert seen == ["three", "four"]
+
+
 def test_full_and_none_ask_nothing_of_the_row() -> None:
     network = make_network(1).train()
     for word, level in (("none", 1), ("full", 0)):
-        planner = open_planner(Memory(word), network, ALONE, run_on(network), most_tokens=64)  # type: ignore[arg-type]
+        planner = open_planner(Memory(word), network, ALONE, run_on(network), print, most_tokens=64)  # type: ignore[arg-type]
         assert planner.levels(Row(samples=make_row(500).samples)) == (level, level)
 
 

@@ -13,7 +13,7 @@ from stairstream.core.errors import ConfigError  # noqa: E402
 from stairstream.train.checkpoints import Checkpoints, Standing, hold_folder  # noqa: E402
 from stairstream.train.config import TrainConfig  # noqa: E402
 from stairstream.train.data import split_prompts  # noqa: E402
-from stairstream.train.meters import Metrics  # noqa: E402
+from stairstream.train.meters import Metrics, Report  # noqa: E402
 from stairstream.train.processes import open_processes  # noqa: E402
 from stairstream.train.run import train_from  # noqa: E402
 from tests.train.recorded import make_config, write_data  # noqa: E402
@@ -36,7 +36,7 @@ def run_until(config: TrainConfig, steps: int) -> list[Metrics]:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        train_from(start, config, split_prompts(config), ALONE, die)
+        train_from(start, config, split_prompts(config), ALONE, Report(step=die, say=print))
     return said
 
 

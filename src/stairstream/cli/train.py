@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
@@ -20,7 +20,7 @@ from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.train.config import TrainConfig, load_train_config
 
 if TYPE_CHECKING:
-    from stairstream.train.meters import Metrics
+    from stairstream.train.meters import Metrics, Report
 
 _NEEDED = ("torch", "transformers", "gguf")
 
@@ -45,11 +45,15 @@ def train(file: Path, *, dry_run: bool, num_samples: int) -> None:
 
 
 @contextmanager
-def open_report() -> "Iterator[Callable[[Metrics], None]]":
+def open_report() -> "Iterator[Report]":
     """A bar per stage on standard error; lines where there is no terminal to draw it in."""
+    from stairstream.train.meters import Report
+
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda metrics: tell(f"{metrics.stage} {metrics.progress:4.0%}  {say_metrics(metrics)}")
+        yield Report(
+            step=lambda metrics: tell(f"{metrics.stage} {metrics.progress:4.0%}  {say_metrics(metrics)}"), say=tell
+        )
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[said]}"))
     tasks: dict[str, TaskID] = {}
@@ -60,7 +64,7 @@ def open_report() -> "Iterator[Callable[[Metrics], None]]":
                 tasks[metrics.stage] = bars.add_task(metrics.stage, total=1.0, said="")
             bars.update(tasks[metrics.stage], completed=metrics.progress, said=say_metrics(metrics))
 
-        yield show
+        yield Report(step=show, say=lambda line: bars.console.print(Text(printable(line))))
 
 
 def say_metrics(metrics: "Metrics") -> str:

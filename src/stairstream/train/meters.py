@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,14 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     mfu: float
     memory_gib: float
     left_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Who is told of a run, in its first process: of every train step, and in lines of what a person should know."""
+
+    step: Callable[[Metrics], None]
+    say: Callable[[str], None]
 
 
 class MetricsFile:

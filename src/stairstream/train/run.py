@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +20,12 @@ from stairstream.train.data import Batch, Place, Row, Split, Stream, split_promp
 from stairstream.train.export import export_folder, export_gguf
 from stairstream.train.lora import add_adapters, export_adapter, identify_base, merge
 from stairstream.train.memory import Planner, open_planner
-from stairstream.train.meters import Metrics, MetricsFile, measure_peak, peak_memory_gib
+from stairstream.train.meters import Metrics, MetricsFile, Report, measure_peak, peak_memory_gib
 from stairstream.train.parallelize import parallelize
 from stairstream.train.pipeline import gather_weights
 from stairstream.train.processes import Processes, open_processes
 from stairstream.train.sequences import Sample
 from stairstream.train.step import Size, Stepped, cast, make_optimizer, nll_of, rate_at, train_step
-
-Report = Callable[[Metrics], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +75,7 @@ def train_from(start: Start, config: TrainConfig, split: Split, processes: Proce
     if processes.is_first:
         config.folder.mkdir(parents=True, exist_ok=True)
         write_held_out(config, split)
-    planner = _open_planner(network, config, processes)
+    planner = _open_planner(network, config, processes, report)
     parallelize(network, processes, config.precision, compiles=config.compile)
     teller = _Teller(config, processes, standing, report, size)
     with closing(teller), closing(checkpoints):
@@ -131,7 +128,7 @@ def _seed_of(config: TrainConfig, stage: int, step: int, processes: Processes) -
     return random.Random(f"{config.seed}/{stage}/{step}/{processes.share}").getrandbits(63)
 
 
-def _open_planner(network: Any, config: TrainConfig, processes: Processes) -> Planner:
+def _open_planner(network: Any, config: TrainConfig, processes: Processes, report: Report) -> Planner:
     alone = Processes(device=processes.device)  # the network is whole yet: nothing else casts its weights
 
     def run(num_tokens: int) -> Tensor:
@@ -141,7 +138,14 @@ def _open_planner(network: Any, config: TrainConfig, processes: Processes) -> Pl
             return nll_of(network, Row(samples=samples), processes.device)
 
     most_tokens = max(stage.sequence_tokens for stage in config.stages)
-    return open_planner(config.memory, network, processes, run, most_tokens=most_tokens, is_compiled=config.compile)
+    say = report.say if processes.is_first else _say_nothing
+    return open_planner(
+        config.memory, network, processes, run, say, most_tokens=most_tokens, is_compiled=config.compile
+    )
+
+
+def _say_nothing(_: str) -> None:
+    """The first process says it."""
 
 
 def _make_sample(num_tokens: int) -> Sample:
@@ -196,7 +200,7 @@ class _Teller:
             left_s=(now_s - self._start_s) * (1 - progress) / done if done > 0 else None,
         )
         self._file.add(metrics)
-        self._report(metrics)
+        self._report.step(metrics)
 
     def close(self) -> None:
         """No more steps."""

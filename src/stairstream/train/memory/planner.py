@@ -2,9 +2,9 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,10 +15,12 @@ from stairstream.train.data import Row
 from stairstream.train.memory.applying import set_levels
 from stairstream.train.memory.compiling import open_share, set_share
 from stairstream.train.memory.costs import Costs, HeadCosts
-from stairstream.train.memory.measuring import Run, measure_layer
+from stairstream.train.memory.measuring import CantMeasure, Run, measure_layer
 from stairstream.train.memory.planning import full_of, make_compiled_ladder, make_ladder, plan
 from stairstream.train.parallelize import is_split, layers_of
 from stairstream.train.processes import Processes
+
+T = TypeVar("T")
 
 _MOST_PROBED = 1024
 _STATE_BYTES = 16
@@ -83,6 +85,7 @@ def open_planner(
     network: Any,
     processes: Processes,
     run: Run,
+    say: Callable[[str], None],
     *,
     most_tokens: int,
     is_compiled: bool = False,
@@ -90,11 +93,15 @@ def open_planner(
     """Measure a network that is not compiled yet; `run` computes a row of so many tokens, as training does.
 
     `most_tokens` is the length of the longest row: bytes are foretold for any length, times for those like it.
+    A network that can't be measured has all its layers computed again; `say` gets the line that says so.
     Raises ConfigError if the weights alone need more than the budget.
     """
     if memory.wanted in ("none", "full"):
         return make_simple(memory, len(layers_of(network)), is_compiled=is_compiled)
-    costs = agree_on(measure_costs(network, processes, run, min(most_tokens, _MOST_PROBED)), processes)
+    costs = agree_on(try_measuring(network, processes, run, min(most_tokens, _MOST_PROBED)), processes)
+    if isinstance(costs, CantMeasure):
+        say(f"memory: the layers can't be measured ({costs}); all of them are computed again, as with memory: full")
+        return make_simple(Memory("full"), len(layers_of(network)), is_compiled=is_compiled)
     found = _find_memory(processes.device) * _SAFE_SHARE if memory.wanted == "auto" else memory.gib * _GIB
     budget = processes.least(found)
     if costs.fixed > budget:
@@ -105,8 +112,16 @@ def open_planner(
     return Planner(memory, costs, budget, is_compiled=is_compiled)
 
 
+def try_measuring(network: Any, processes: Processes, run: Run, probe_tokens: int) -> Costs | CantMeasure:
+    """As measure_costs; of a network that can't be measured, why."""
+    try:
+        return measure_costs(network, processes, run, probe_tokens)
+    except CantMeasure as exc:
+        return exc
+
+
 def measure_costs(network: Any, processes: Processes, run: Run, probe_tokens: int) -> Costs:
-    """What a network, which is whole yet, keeps for its backward pass."""
+    """What a network, which is whole yet, keeps for its backward pass. Raises CantMeasure."""
     config = network.config
     return Costs(
         num_layers=len(layers_of(network)),
@@ -128,8 +143,8 @@ def measure_costs(network: Any, processes: Processes, run: Run, probe_tokens: in
     )
 
 
-def agree_on(costs: Costs, processes: Processes) -> Costs:
-    """The first process's costs: processes that share a layer must compute the same of it again."""
+def agree_on(costs: T, processes: Processes) -> T:
+    """What the first process measured: processes that share a layer must compute the same of it again."""
     if processes.mesh is None:
         return costs
     found = [costs]
