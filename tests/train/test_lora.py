@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader  # noqa: E4
 
 from stairstream.cli.train import check_installed  # noqa: E402
 from stairstream.core.errors import ConfigError, MissingExtra  # noqa: E402
-from stairstream.train.checkpoints import Checkpoints, Standing  # noqa: E402
+from stairstream.train.checkpoints import Checkpoints, TrainState  # noqa: E402
 from stairstream.train.config import Lora  # noqa: E402
 from stairstream.train.lora import add_adapters, find_targets, identify_base, merge  # noqa: E402
 from stairstream.train.step import Size, make_optimizer  # noqa: E402
@@ -93,7 +93,7 @@ def test_checkpoints_hold_adapters_alone_also_where_weights_are_tied(tmp_path: P
     network, config = make_network(tie_word_embeddings=True), make_config(tmp_path)
     add_adapters(network, Lora(rank=4), "float32")
     with closing(Checkpoints(config, ALONE, "base")) as checkpoints:
-        checkpoints.save(network, make_optimizer(network, config.stages[0]), Standing(step=1))
+        checkpoints.save(network, make_optimizer(network, config.stages[0]), TrainState(step=1))
     folder = config.folder / "checkpoints" / "00-0000001" / "weights"
     names = set(FileSystemReader(folder).read_metadata().state_dict_metadata)
     assert names == {name for name, weight in network.named_parameters() if weight.requires_grad}

@@ -9,7 +9,7 @@ pytest.importorskip("transformers")
 
 from stairstream.core.errors import ConfigError  # noqa: E402
 from stairstream.train.config import Memory, Stage  # noqa: E402
-from stairstream.train.data import Batch, Place, Row  # noqa: E402
+from stairstream.train.data import Batch, Cursor, Row  # noqa: E402
 from stairstream.train.memory import Planner, make_simple, open_planner  # noqa: E402
 from stairstream.train.memory.applying import set_levels  # noqa: E402
 from stairstream.train.memory.costs import ATTENTION, Bytes, Costs, Key, LayerCosts  # noqa: E402
@@ -125,7 +125,7 @@ def test_a_budget_is_filled_and_not_more() -> None:
     ]
 
 
-def test_a_section_of_the_layers_keeps_its_share() -> None:
+def test_a_stage_of_the_layers_keeps_its_share() -> None:
     planner = Planner(Memory("gib", 1), Costs(num_layers=4, layer=LayerCosts(entry=Bytes(token=1))), 1)
     network = make_network(1).train()
     planner.prepare(network, make_row(10))
@@ -142,7 +142,7 @@ def test_a_budget_below_the_weights_is_refused() -> None:
 
 def test_a_step_that_runs_out_of_memory_is_repeated_with_more_computed_again() -> None:
     def learn(network: Any, planner: Planner) -> Any:
-        batch = Batch(rows=(make_row(20), make_row(30)), after=Place())
+        batch = Batch(rows=(make_row(20), make_row(30)), after=Cursor())
         optimizer = make_optimizer(network, Stage(name="s", steps=1))
         return train_step(network, optimizer, batch, ALONE, planner, precision="float32", clip=1.0, lr=1e-2)
 
@@ -229,12 +229,12 @@ def test_weights_are_counted_as_processes_share_them() -> None:
     layers = sum(one.numel() for one in network.base_model.layers.parameters())
     norms = sum(one.numel() for one in network.base_model.layers.parameters() if one.dim() == 1)
 
-    def count(num_shares: int = 1, num_sections: int = 1, num_parts: int = 1) -> float:
-        return count_state(network, num_shares=num_shares, num_sections=num_sections, num_parts=num_parts, on_cpu=False)
+    def count(dp_size: int = 1, pp_size: int = 1, tp_size: int = 1) -> float:
+        return count_state(network, dp_size=dp_size, pp_size=pp_size, tp_size=tp_size, on_cpu=False)
 
     assert count() == 16 * (layers + outside)
-    assert count(num_shares=2) == count() / 2
-    assert count(num_sections=2) == 16 * (layers / 2 + outside / 2)
-    assert count(num_parts=2) == 16 * ((layers - norms) / 2 + norms + outside)
+    assert count(dp_size=2) == count() / 2
+    assert count(pp_size=2) == 16 * (layers / 2 + outside / 2)
+    assert count(tp_size=2) == 16 * ((layers - norms) / 2 + norms + outside)
     network.config.tie_word_embeddings = True
-    assert count(num_sections=2) == 16 * (layers / 2 + outside)
+    assert count(pp_size=2) == 16 * (layers / 2 + outside)

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from stairstream.train.checkpoints import Standing  # noqa: E402
+from stairstream.train.checkpoints import TrainState  # noqa: E402
 from stairstream.train.meters import Metrics, MetricsFile  # noqa: E402
 
 
@@ -25,9 +25,9 @@ def make_metrics(step: int, loss: float) -> Metrics:
     return Metrics(stage="one", step=step, progress=0.0, loss=loss, left_s=None, **counts, **zeros)
 
 
-def write(folder: Path, standing: Standing, *losses: float) -> None:
-    file = MetricsFile(folder, standing)
-    for number, loss in enumerate(losses, standing.step + 1):
+def write(folder: Path, train_state: TrainState, *losses: float) -> None:
+    file = MetricsFile(folder, train_state)
+    for number, loss in enumerate(losses, train_state.step + 1):
         file.add(make_metrics(number, loss))
     file.close()
 
@@ -37,18 +37,18 @@ def read_losses(folder: Path) -> list[float]:
 
 
 def test_lines_behind_the_place_where_a_run_goes_on_are_taken_back(tmp_path: Path) -> None:
-    write(tmp_path, Standing(), 4.0, 3.5, 3.25)
+    write(tmp_path, TrainState(), 4.0, 3.5, 3.25)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "cut off by a ki')
-    write(tmp_path, Standing(step=2), 3.0, 2.5)
+    write(tmp_path, TrainState(step=2), 3.0, 2.5)
     assert read_losses(tmp_path) == [4.0, 3.5, 3.0, 2.5]
 
 
 @pytest.mark.slow
 def test_tensorboard_shows_the_same_numbers(tmp_path: Path) -> None:
     events: Any = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    write(tmp_path, Standing(), 4.0, 3.5, 3.25)
-    write(tmp_path, Standing(step=2), 3.0, 2.5)
+    write(tmp_path, TrainState(), 4.0, 3.5, 3.25)
+    write(tmp_path, TrainState(step=2), 3.0, 2.5)
     shown = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert set(shown.Tags()["scalars"]) == {"loss", "grad_norm", "lr", "tokens_per_s", "mfu", "memory_gib"}
     assert [(one.step, one.value) for one in shown.Scalars("loss")] == [(0, 4.0), (1, 3.5), (2, 3.0), (3, 2.5)]

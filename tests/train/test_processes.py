@@ -59,7 +59,7 @@ def norms(folder: Path) -> list[float]:
 def test_several_processes_learn_what_one_learns(tmp_path: Path, parallel: str) -> None:
     write_data(tmp_path)
     keys = {"tie_word_embeddings": "tied" in parallel, "num_hidden_layers": 4}
-    num_tokens = 1024 if "pp4" in parallel else 512  # fewer rows than sections, or enough
+    num_tokens = 1024 if "pp4" in parallel else 512  # fewer rows than stages, or enough
     stage = STAGE | {"sequence_tokens": num_tokens, "layouts": {"rounds": 1, "insert": 1}}
     _, said = run_alone(make_config(tmp_path, stage, output=str(tmp_path / "one")), **keys)
     sizes = {word[:2]: int(word[2:]) for word in parallel.split() if word != "tied"}

@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 
 from stairstream.backends.torch.load import load  # noqa: E402
 from stairstream.core.errors import ConfigError  # noqa: E402
-from stairstream.train.checkpoints import Checkpoints, Standing, hold_folder  # noqa: E402
+from stairstream.train.checkpoints import Checkpoints, TrainState, hold_folder  # noqa: E402
 from stairstream.train.config import TrainConfig  # noqa: E402
 from stairstream.train.data import split_prompts  # noqa: E402
 from stairstream.train.meters import Metrics, Report  # noqa: E402
@@ -114,7 +114,7 @@ def test_without_checkpoints_a_run_begins_at_the_beginning(tmp_path: Path) -> No
     config = make_config(tmp_path)
     unfinished = config.folder / "checkpoints" / "00-0000002.part"
     unfinished.mkdir(parents=True)
-    assert Checkpoints(config, ALONE).find() == Standing()
+    assert Checkpoints(config, ALONE).find() == TrainState()
 
 
 def test_only_one_run_writes_into_a_folder(tmp_path: Path) -> None:

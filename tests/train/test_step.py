@@ -8,7 +8,7 @@ pytest.importorskip("transformers")
 from typing import Any, Literal  # noqa: E402
 
 from stairstream.train.config import Memory, Stage  # noqa: E402
-from stairstream.train.data import EMPTY_ROW, Batch, Place, Row  # noqa: E402
+from stairstream.train.data import EMPTY_ROW, Batch, Cursor, Row  # noqa: E402
 from stairstream.train.memory import make_simple  # noqa: E402
 from stairstream.train.step import Size, clip_gradients, make_optimizer, nll_of, rate_at, train_step  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
@@ -21,7 +21,7 @@ def learn(*rows: Row, memory: Literal["none", "full"] = "none") -> tuple[list[An
     """Two steps on one batch; what came of each, and the weights."""
     network = make_network(1).train()
     optimizer = make_optimizer(network, STAGE)
-    batch, planner = Batch(rows=rows, after=Place()), make_simple(Memory(memory), 2)
+    batch, planner = Batch(rows=rows, after=Cursor()), make_simple(Memory(memory), 2)
     done = [
         train_step(network, optimizer, batch, ALONE, planner, precision="float32", clip=1.0, lr=1e-2) for _ in range(2)
     ]
@@ -91,5 +91,5 @@ def test_operations_are_counted_by_hand() -> None:
     layer = 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32
     assert size == Size(inner=2 * layer + 32, head=300 * 32, attention=2 * 32)
     row = make_row(3, 4)
-    batch = Batch(rows=(row,), after=Place())
+    batch = Batch(rows=(row,), after=Cursor())
     assert size.count_flops(batch) == 6 * (size.inner * 7 + size.head * row.num_trained + 64 * (9 + 16))

@@ -91,14 +91,14 @@ def check_installed(packages: Iterable[str]) -> None:
 def show_samples(config: TrainConfig, num_samples: int) -> None:
     """The first samples of every stage as text: what is learned is green, or between [[ and ]] where nothing shines."""
     from stairstream.backends.torch.load import read_tokens
-    from stairstream.train.data import Place, Stream, split_prompts
+    from stairstream.train.data import Cursor, Stream, split_prompts
 
     tokens = read_tokens(find_torch_model(config.model))
     split = split_prompts(config)
     console = Console(highlight=False, soft_wrap=True)
     tell(f"{len(split.trained)} prompts to train on, {len(split.held_out)} held out")
     for stage in config.stages:
-        for drawn in islice(Stream(config, stage, split, tokens).samples(Place()), num_samples):
+        for drawn in islice(Stream(config, stage, split, tokens).samples(Cursor()), num_samples):
             policy = drawn.reading.policy
             how = "alone" if policy is None else f"{drawn.reading.layout}, {_say(policy.first_chunk, policy.growth)}"
             head = f"{stage.name}: {drawn.prompt_id}, {how}, "

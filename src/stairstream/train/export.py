@@ -23,8 +23,8 @@ def export_folder(network: Any, tokenizer: Any, weights: Weights, folder: Path) 
     folder.parent.mkdir(parents=True, exist_ok=True)
     tied = (getattr(network, "_tied_weights_keys", None) or ()) if network.config.tie_word_embeddings else ()
     halves = {name: weight.to(torch.bfloat16) for name, weight in weights.items() if name not in tied}
-    with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as place:
-        made = Path(place) / folder.name
+    with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as room:
+        made = Path(room) / folder.name
         if hasattr(network.config, "quantization_config"):
             del network.config.quantization_config  # of the file that it was read from
         network.save_pretrained(made, state_dict=halves)

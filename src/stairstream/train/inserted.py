@@ -39,7 +39,7 @@ def lay_out_insertions(written: Sequence[tuple[Sequence[Piece], Ids]]) -> Sample
         num_here = len(said) if is_last else len(said) - 1
         first = end - num_here - 1  # the token before the first new word
         own.update(range(first + (not was_left_over), end))
-        learned += [(first + place, token) for place, token in enumerate(said)]
+        learned += [(first + index, token) for index, token in enumerate(said)]
         was_left_over = not is_last
         if not is_last:
             cache.append(said[-1])

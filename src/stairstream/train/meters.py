@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import torch
 
-from stairstream.train.checkpoints import Standing
+from stairstream.train.checkpoints import TrainState
 from stairstream.train.config import Precision
 
 _DENSE_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
@@ -52,12 +52,12 @@ class Report:
 
 
 class MetricsFile:
-    """The lines of a run; those behind the place where it goes on are taken back."""
+    """The lines of a run; those after the step from which it continues are taken back."""
 
-    def __init__(self, folder: Path, standing: Standing) -> None:
+    def __init__(self, folder: Path, train_state: TrainState) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "metrics.jsonl"
-        kept = [line for line in _read(self._file) if _is_before(line, standing)]
+        kept = [line for line in _read(self._file) if _is_before(line, train_state)]
         part = self._file.with_suffix(".part")
         part.write_text("".join(kept))
         part.replace(self._file)
@@ -85,9 +85,9 @@ def _read(file: Path) -> list[str]:
     return [line for line in lines if line.endswith("\n")]
 
 
-def _is_before(line: str, standing: Standing) -> bool:
+def _is_before(line: str, train_state: TrainState) -> bool:
     values = json.loads(line)
-    return (int(values["stage_number"]), int(values["step"])) <= (standing.stage, standing.step)
+    return (int(values["stage_number"]), int(values["step"])) <= (train_state.stage, train_state.step)
 
 
 def _open_board(folder: Path, num_steps: int) -> Any:

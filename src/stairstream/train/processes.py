@@ -27,36 +27,36 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether it is the one that writes what is written once."""
+        """Whether it is rank 0, which writes what is written once."""
         return self.rank == 0
 
     @property
-    def num_shares(self) -> int:
-        """In how many shares a batch is computed."""
+    def dp_size(self) -> int:
+        """The number of shards of a batch, and of the weights."""
         return 1 if self.mesh is None else self.mesh["dp"].size()
 
     @property
-    def share(self) -> int:
-        """Which of the shares of a batch is ours."""
+    def dp_rank(self) -> int:
+        """The shard that is ours."""
         return 0 if self.mesh is None else self.mesh.get_local_rank("dp")
 
     @property
-    def num_sections(self) -> int:
-        """In how many sections a network's layers are computed."""
+    def pp_size(self) -> int:
+        """The number of pipeline stages."""
         return 1 if self.mesh is None else self.mesh["pp"].size()
 
     @property
-    def section(self) -> int:
-        """Which of the sections is ours."""
+    def pp_rank(self) -> int:
+        """The pipeline stage that is ours."""
         return 0 if self.mesh is None else self.mesh.get_local_rank("pp")
 
     @property
-    def num_parts(self) -> int:
-        """In how many parts each layer is computed."""
+    def tp_size(self) -> int:
+        """The number of ranks that share each layer."""
         return 1 if self.mesh is None else self.mesh["tp"].size()
 
     def add_up(self, value: float, *over: Literal["pp", "dp"]) -> float:
-        """The sum of the values that sections, or shares, or both have."""
+        """The sum of the values that pipeline stages, or shards, or both have."""
         if self.mesh is None:
             return value
         found = torch.tensor(value, dtype=torch.float64, device=self.device)

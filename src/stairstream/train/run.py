@@ -14,9 +14,9 @@ from stairstream.backends.torch.load import find_ends, read_network
 from stairstream.backends.torch.tokens import Tokens
 from stairstream.train.ahead import run_ahead
 from stairstream.train.attention import use_insertions
-from stairstream.train.checkpoints import Checkpoints, Standing, hold_folder
+from stairstream.train.checkpoints import Checkpoints, TrainState, hold_folder
 from stairstream.train.config import Stage, TrainConfig
-from stairstream.train.data import Batch, Place, Row, Split, Stream, split_prompts, write_held_out
+from stairstream.train.data import Batch, Cursor, Row, Split, Stream, split_prompts, write_held_out
 from stairstream.train.export import export_folder, export_gguf
 from stairstream.train.lora import add_adapters, export_adapter, identify_base, merge
 from stairstream.train.memory import Planner, open_planner
@@ -65,7 +65,7 @@ def train_from(start: Start, config: TrainConfig, split: Split, processes: Proce
     network = start.network.train()
     base = identify_base(network) if config.lora is not None else None
     checkpoints = Checkpoints(config, processes, base)
-    standing = checkpoints.find()
+    train_state = checkpoints.find()
     if config.lora is not None:
         add_adapters(network, config.lora, config.precision)
     network = network.to(processes.device)
@@ -77,18 +77,18 @@ def train_from(start: Start, config: TrainConfig, split: Split, processes: Proce
         write_held_out(config, split)
     planner = _open_planner(network, config, processes, report)
     parallelize(network, processes, config.precision, compiles=config.compile)
-    teller = _Teller(config, processes, standing, report, size)
-    with closing(teller), closing(checkpoints):
+    recorder = _Recorder(config, processes, train_state, report, size)
+    with closing(recorder), closing(checkpoints):
         checkpoints.load_weights(network)
-        for number in range(standing.stage, len(config.stages)):
+        for number in range(train_state.stage, len(config.stages)):
             stage = config.stages[number]
             optimizer = make_optimizer(network, stage)
-            is_inside = number == standing.stage and standing.step > 0
+            is_inside = number == train_state.stage and train_state.step > 0
             if is_inside:
                 checkpoints.load_moments(network, optimizer)
-            here = standing if is_inside else Standing(stage=number)
+            here = train_state if is_inside else TrainState(stage=number)
             stream = Stream(config, stage, split, start.tokens)
-            _train_stage(network, optimizer, config, stream, here, checkpoints, planner, teller)
+            _train_stage(network, optimizer, config, stream, here, checkpoints, planner, recorder)
         checkpoints.wait()
     _export(network, start, config, processes)
 
@@ -98,34 +98,41 @@ def _train_stage(
     optimizer: torch.optim.Optimizer,
     config: TrainConfig,
     stream: Stream,
-    standing: Standing,
+    train_state: TrainState,
     checkpoints: Checkpoints,
     planner: Planner,
-    teller: "_Teller",
+    recorder: "_Recorder",
 ) -> None:
-    stage, step, place = config.stages[standing.stage], standing.step, standing.place
-    teller.begin(stream.progress(place, step))
-    with closing(run_ahead(stream.batches(place))) as batches:
+    stage, step, cursor = config.stages[train_state.stage], train_state.step, train_state.cursor
+    recorder.begin(stream.progress(cursor, step))
+    with closing(run_ahead(stream.batches(cursor))) as batches:
         for batch in batches:
-            progress = stream.progress(place, step)
+            progress = stream.progress(cursor, step)
             if progress >= 1:
                 break
             lr = rate_at(stage, step, progress)
-            torch.manual_seed(_seed_of(config, standing.stage, step, teller.processes))
+            torch.manual_seed(_seed_of(config, train_state.stage, step, recorder.processes))
             stepped = train_step(
-                network, optimizer, batch, teller.processes, planner, precision=config.precision, clip=stage.clip, lr=lr
+                network,
+                optimizer,
+                batch,
+                recorder.processes,
+                planner,
+                precision=config.precision,
+                clip=stage.clip,
+                lr=lr,
             )
-            step, place = step + 1, batch.after
-            here = Standing(stage=standing.stage, step=step, place=place)
-            teller.tell(stage, here, stream.progress(place, step), batch, stepped, lr)
+            step, cursor = step + 1, batch.after
+            here = TrainState(stage=train_state.stage, step=step, cursor=cursor)
+            recorder.tell(stage, here, stream.progress(cursor, step), batch, stepped, lr)
             if step % config.save_every == 0:
                 checkpoints.save(network, optimizer, here)
-    checkpoints.save(network, optimizer, Standing(stage=standing.stage + 1, step=0, place=Place()))
+    checkpoints.save(network, optimizer, TrainState(stage=train_state.stage + 1, step=0, cursor=Cursor()))
 
 
 def _seed_of(config: TrainConfig, stage: int, step: int, processes: Processes) -> int:
-    """For what a train step drops out: the same when it is done again, another one in every share."""
-    return random.Random(f"{config.seed}/{stage}/{step}/{processes.share}").getrandbits(63)
+    """For what a train step drops out: the same when it is done again, another one in every shard."""
+    return random.Random(f"{config.seed}/{stage}/{step}/{processes.dp_rank}").getrandbits(63)
 
 
 def _open_planner(network: Any, config: TrainConfig, processes: Processes, report: Report) -> Planner:
@@ -152,19 +159,19 @@ def _make_sample(num_tokens: int) -> Sample:
     return Sample(ids=(0,) * num_tokens, is_trained=(False,) * (num_tokens - 1) + (True,))
 
 
-class _Teller:
+class _Recorder:
     """Makes metrics of train steps."""
 
     def __init__(
         self,
         config: TrainConfig,
         processes: Processes,
-        standing: Standing,
+        train_state: TrainState,
         report: Report,
         size: Size,
     ) -> None:
         self.processes = processes
-        self._file = MetricsFile(config.folder, standing) if processes.is_first else None
+        self._file = MetricsFile(config.folder, train_state) if processes.is_first else None
         self._report = report
         self._size = size
         self._peak = measure_peak(processes.device, config.precision) * config.parallel.num_processes
@@ -176,7 +183,7 @@ class _Teller:
         self._before_s = self._start_s = time.perf_counter()
         self._start_progress = progress
 
-    def tell(self, stage: Stage, here: Standing, progress: float, batch: Batch, stepped: Stepped, lr: float) -> None:
+    def tell(self, stage: Stage, here: TrainState, progress: float, batch: Batch, stepped: Stepped, lr: float) -> None:
         """Of one step that is done."""
         now_s = time.perf_counter()
         step_s, self._before_s = now_s - self._before_s, now_s

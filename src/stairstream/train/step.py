@@ -18,7 +18,7 @@ from stairstream.train.attention import find_insertions
 from stairstream.train.config import Precision, Stage
 from stairstream.train.data import Batch, Row
 from stairstream.train.memory import Planner
-from stairstream.train.pipeline import add_up_tied, find_tied, make_even, run_sections
+from stairstream.train.pipeline import add_up_tied, find_tied, make_even, run_stages
 from stairstream.train.processes import Processes
 
 _BETAS = (0.9, 0.95)
@@ -76,7 +76,7 @@ def train_step(
                 raise
     if (tied := find_tied(network, processes)) is not None:
         add_up_tied(tied, processes)
-    grad_norm = clip_gradients(network.parameters(), clip, processes, tied if processes.section else None)
+    grad_norm = clip_gradients(network.parameters(), clip, processes, tied if processes.pp_rank else None)
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
@@ -86,13 +86,13 @@ def train_step(
 
 def _accumulate(network: Any, batch: Batch, processes: Processes, planner: Planner, precision: Precision) -> float:
     """Add up the gradients of our rows; they are only exchanged behind the last one. Returns the loss, summed."""
-    rows = batch.rows[processes.share :: processes.num_shares]
-    # FSDP takes the mean over the shares, and what is wanted is the sum
-    weight = processes.num_shares / max(1, batch.num_trained)
-    if processes.num_sections > 1:
+    rows = batch.rows[processes.dp_rank :: processes.dp_size]
+    # FSDP takes the mean over the shards, and what is wanted is the sum
+    weight = processes.dp_size / max(1, batch.num_trained)
+    if processes.pp_size > 1:
         rows = make_even(rows)
         planner.prepare(network, max(rows, key=lambda row: row.num_trained))
-        return run_sections(network, rows, weight, processes, precision)
+        return run_stages(network, rows, weight, processes, precision)
     total = 0.0
     for number, row in enumerate(rows):
         if processes.mesh is not None:
@@ -111,12 +111,12 @@ def nll_of(network: Any, row: Row, device: torch.device) -> Tensor:
 
     Positions begin anew with each sample, by which transformers knows that samples do not see each other.
     """
-    ids, positions, places, targets = row.lay()
+    ids, positions, kept, targets = row.lay()
     logits_NV = network(
         input_ids=torch.tensor([ids], device=device),
         position_ids=torch.tensor([positions], device=device),
         use_cache=False,
-        logits_to_keep=torch.tensor(places, dtype=torch.long, device=device),
+        logits_to_keep=torch.tensor(kept, dtype=torch.long, device=device),
         **find_insertions(network, row.samples, device),
     ).logits[0]
     targets_N = torch.tensor(targets, dtype=torch.long, device=device)

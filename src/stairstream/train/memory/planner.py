@@ -45,7 +45,7 @@ class Planner:
             open_share()
 
     def levels(self, row: Row) -> tuple[int, ...]:
-        """For this row, of each layer, its place on the ladder."""
+        """For this row, of each layer, its level on the ladder."""
         match self._memory.wanted:
             case "none":
                 return (len(self.ladder) - 1,) * self._costs.num_layers
@@ -57,7 +57,7 @@ class Planner:
     def prepare(self, network: Any, row: Row) -> None:
         """Let a network fit the row that comes next.
 
-        A section of a network has some of its layers, and as many rows at a time as there are sections: what is kept
+        A pipeline stage has some of the layers, and as many rows in flight as there are stages: what is kept
         comes to the same.
         """
         levels = self.levels(row)[:: self._costs.num_layers // len(layers_of(network))]
@@ -127,9 +127,9 @@ def measure_costs(network: Any, processes: Processes, run: Run, probe_tokens: in
         num_layers=len(layers_of(network)),
         fixed=count_state(
             network,
-            num_shares=processes.num_shares,
-            num_sections=processes.num_sections,
-            num_parts=processes.num_parts,
+            dp_size=processes.dp_size,
+            pp_size=processes.pp_size,
+            tp_size=processes.tp_size,
             on_cpu=processes.device.type == "cpu",
         ),
         layer=measure_layer(network, run, probe_tokens),
@@ -152,19 +152,19 @@ def agree_on(costs: T, processes: Processes) -> T:
     return found[0]
 
 
-def count_state(network: Any, *, num_shares: int, num_sections: int, num_parts: int, on_cpu: bool) -> float:
+def count_state(network: Any, *, dp_size: int, pp_size: int, tp_size: int, on_cpu: bool) -> float:
     """Bytes that a process has of the weights of a network which is whole yet, and of what is learned of them.
 
-    Sections share the layers; what stands outside them is in the first section or the last, in both where it is tied.
+    Pipeline stages share the layers; what stands outside them is in the first or the last, in both where it is tied.
     """
     learned = _STATE_BYTES + (_COPY_BYTES if on_cpu else 0)
     in_layers = {id(one) for one in layers_of(network).parameters()}
-    ends = 1 if num_sections == 1 or network.config.tie_word_embeddings else 2
+    ends = 1 if pp_size == 1 or network.config.tie_word_embeddings else 2
     count = 0.0
     for name, one in network.named_parameters():
-        shared = num_sections * (num_parts if is_split(name) else 1) if id(one) in in_layers else ends
+        shared = pp_size * (tp_size if is_split(name) else 1) if id(one) in in_layers else ends
         count += one.numel() * (learned if one.requires_grad else one.element_size()) / shared
-    return count / num_shares
+    return count / dp_size
 
 
 def _find_memory(device: torch.device) -> float:
