@@ -10,6 +10,7 @@ pytest.importorskip("transformers")
 from stairstream.core.errors import ConfigError  # noqa: E402
 from stairstream.train.config import Memory, Stage  # noqa: E402
 from stairstream.train.data import Batch, Cursor, Row  # noqa: E402
+from stairstream.train.failures import OutOfMemory  # noqa: E402
 from stairstream.train.memory import Planner, make_simple, open_planner  # noqa: E402
 from stairstream.train.memory.applying import set_levels  # noqa: E402
 from stairstream.train.memory.costs import ATTENTION, Bytes, Costs, Key, LayerCosts  # noqa: E402
@@ -160,7 +161,7 @@ def test_a_step_that_runs_out_of_memory_is_repeated_with_more_computed_again() -
     assert tight_budget.levels(make_row(30)) == (0, 1)
     weights, others = state_of(network), state_of(other)
     assert all(torch.equal(weights[name], others[name]) for name in weights)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(OutOfMemory, match=r"longest row has 30 tokens, .*: memory: full, or fewer GiB; a smaller"):
         learn(network, with_room)
 
 

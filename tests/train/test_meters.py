@@ -21,7 +21,7 @@ def make_metrics(step: int, loss: float) -> Metrics:
         "mfu": 0.125,
         "memory_gib": 2.0,
     }
-    counts: dict[str, Any] = {"stage_number": 0, "tokens": 64, "trained_tokens": 32}
+    counts: dict[str, Any] = {"stage_number": 0, "is_skipped": False, "tokens": 64, "trained_tokens": 32}
     return Metrics(stage="one", step=step, progress=0.0, loss=loss, left_s=None, **counts, **zeros)
 
 

@@ -17,7 +17,7 @@ from stairstream.train.config import TrainConfig  # noqa: E402
 from stairstream.train.parallelize import check_divides  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
 from tests.train.recorded import make_config, write_data  # noqa: E402
-from tests.train.tiny import join_group, run_alone  # noqa: E402
+from tests.train.tiny import join_group, losses_of, run_alone  # noqa: E402
 
 STAGE = {"steps": 4, "epochs": None}
 
@@ -27,7 +27,7 @@ def be_one_of_several(rank: int, world: int, folder: Path, config: TrainConfig, 
     join_group(rank, world, folder)
     _, said = run_alone(config, **keys)
     if rank == 0:
-        torch.save([one.loss for one in said], folder / "losses.pt")
+        torch.save(losses_of(said), folder / "losses.pt")
 
 
 def run_together(config: TrainConfig, folder: Path, **keys: Any) -> list[float]:
@@ -65,7 +65,7 @@ def test_several_processes_learn_what_one_learns(tmp_path: Path, parallel: str) 
     sizes = {word[:2]: int(word[2:]) for word in parallel.split() if word != "tied"}
     config = make_config(tmp_path, stage, output=str(tmp_path / "several"), parallel=sizes, memory="full")
     losses = run_together(config, tmp_path, **keys)
-    assert losses == pytest.approx([one.loss for one in said], rel=1e-5)
+    assert losses == pytest.approx(losses_of(said), rel=1e-5)
     assert norms(tmp_path / "several") == pytest.approx([one.grad_norm for one in said], rel=1e-4)
     one, several = exported(tmp_path / "one"), exported(tmp_path / "several")
     assert one.keys() == several.keys()
@@ -84,14 +84,14 @@ def test_a_run_goes_on_in_another_arrangement(tmp_path: Path, first: dict[str, i
     _, said = run_alone(make_config(tmp_path, *stages, output=str(tmp_path / "one")), tie_word_embeddings=True)
     config = make_config(tmp_path, *stages, parallel=first, save_every=3, keep=9)
     losses = run_together(config, tmp_path, tie_word_embeddings=True)
-    assert losses == pytest.approx([one.loss for one in said], rel=1e-5)
+    assert losses == pytest.approx(losses_of(said), rel=1e-5)
     (tmp_path / "out" / "checkpoints" / "latest").write_text("01-0000003")
     config = make_config(tmp_path, *stages, parallel=then)
     if config.parallel.num_processes == 1:
-        rest = [one.loss for one in run_alone(config, seed=7, tie_word_embeddings=True)[1]]
+        rest = losses_of(run_alone(config, seed=7, tie_word_embeddings=True)[1])
     else:
         rest = run_together(config, tmp_path, seed=7, tie_word_embeddings=True)
-    assert rest == pytest.approx([one.loss for one in said[-3:]], rel=1e-5)
+    assert rest == pytest.approx(losses_of(said[-3:]), rel=1e-5)
 
 
 def test_what_does_not_divide_is_named() -> None:

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.text import Text
@@ -36,11 +37,20 @@ def train(file: Path, *, dry_run: bool, num_samples: int) -> None:
         return
     if importlib.util.find_spec("fcntl") is None:
         raise ConfigError("train needs POSIX file locks, which this system lacks; run it on Linux, macOS or WSL")
+    from stairstream.train.failures import EXIT_AGAIN, HOW_TO_CONTINUE, PeerLost
     from stairstream.train.run import train_all
 
-    with open_report() as report:
-        is_first = train_all(config, find_torch_model(config.model), report)
-    if is_first:
+    try:
+        with open_report() as report:
+            outcome = train_all(config, find_torch_model(config.model), report)
+    except PeerLost as exc:
+        tell(f"stairstream: error: {exc}")
+        raise typer.Exit(EXIT_AGAIN) from exc
+    if outcome.stopped_by is not None:
+        if outcome.is_first:
+            tell(f"stopped by {outcome.stopped_by}, and saved; {HOW_TO_CONTINUE}")
+        raise typer.Exit(EXIT_AGAIN)
+    if outcome.is_first:
         tell(f"the trained model is in {config.folder / 'model'}")
 
 
@@ -71,7 +81,7 @@ def say_metrics(metrics: "Metrics") -> str:
     """The numbers of a train step in one line."""
     parts = [
         f"step {metrics.step}",
-        f"loss {metrics.loss:.4f}",
+        "skipped" if metrics.is_skipped else f"loss {metrics.loss:.4f}",
         f"{metrics.tokens_per_s:,.0f} tokens/s",
         f"MFU {metrics.mfu:.0%}",
         f"{metrics.memory_gib:.1f} GiB",

@@ -32,6 +32,7 @@ from torch.distributed.tensor import DTensor
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import TrainConfig
 from stairstream.train.data import Cursor
+from stairstream.train.failures import SAY_LOST, Diverged, PeerLost, is_peer_lost
 from stairstream.train.processes import Processes
 
 _LATEST, _STATE, _WEIGHTS, _MOMENTS = "latest", "state.json", "weights", "moments"
@@ -103,9 +104,17 @@ class Checkpoints:
             set_optimizer_state_dict(network, optimizer, moments, options=_BY_NAME)
 
     def save(self, network: Any, optimizer: torch.optim.Optimizer, train_state: TrainState) -> None:
-        """Copy everything to the CPU and write it beside the steps that follow; the save before is waited for."""
+        """Copy everything to the CPU and write it beside the steps that follow; the save before is waited for.
+
+        Raises Diverged for weights that are not finite: the good ones that were saved before are kept.
+        """
         self.wait()
         weights = self._weights(network)
+        if self._processes.any_of(not _are_finite(weights))[0]:
+            raise Diverged(
+                f"the weights are not finite after step {train_state.step} of stage {train_state.stage + 1}, and are "
+                f"not saved: {self._say_latest()}; lower its lr, or its clip, and start again"
+            )
         moments = get_optimizer_state_dict(network, optimizer, options=_BY_NAME)
         copies = {_WEIGHTS: self._copy(weights, _WEIGHTS), _MOMENTS: self._copy(moments, _MOMENTS)}
         self._writing = self._thread.submit(self._write, copies, train_state)
@@ -156,6 +165,8 @@ class Checkpoints:
                 _DCP.save(state, checkpoint_id=made / what, process_group=self._group, no_dist=self._group is None)
             self._in_first(lambda: self._finish(made, name, train_state))
         except (OSError, CheckpointException) as exc:
+            if isinstance(exc, CheckpointException) and any(is_peer_lost(one) for one, _ in exc.failures.values()):
+                raise PeerLost(SAY_LOST) from exc
             raise ConfigError(
                 f"the checkpoint {name} can't be written into {self._folder}: {_say_why(exc)}; mend that and start "
                 "again: the run goes on from the checkpoint before it"
@@ -199,6 +210,10 @@ class Checkpoints:
             return None
         return folder if (folder / _STATE).is_file() else None
 
+    def _say_latest(self) -> str:
+        folder = self._latest()
+        return f"the checkpoint before them, {folder.name}, is kept" if folder else "there is no checkpoint before them"
+
     def _drop_old(self, latest: str) -> None:
         names = sorted(
             one.name for one in self._folder.iterdir() if one.is_dir() and one.suffix != ".part" and one.name <= latest
@@ -226,6 +241,11 @@ def hold_folder(folder: Path) -> Iterator[None]:
                 f"another process trains into {folder}; wait for it, end it, or name another output"
             ) from None
         yield
+
+
+def _are_finite(weights: Mapping[str, Any]) -> bool:
+    """Whether no weight of ours is infinite or no number: a sum would not be one either."""
+    return all(bool(torch.isfinite(_own_part(one).sum(dtype=torch.float32))) for one in weights.values())
 
 
 def _own_part(tensor: Tensor) -> Tensor:

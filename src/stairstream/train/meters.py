@@ -24,6 +24,7 @@ _FLUSH_S = 10
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     """One train step. Tokens are those of all processes; `loss` is in nats per learned token.
 
+    A step whose loss or gradient norm is not finite is skipped: what is not finite is None, as JSON has no word for it.
     `mfu` is the share of what the machine's matrix products reach; `memory_gib` the most that one process used.
     """
 
@@ -31,8 +32,9 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     stage_number: int
     step: int
     progress: float
-    loss: float
-    grad_norm: float
+    loss: float | None
+    grad_norm: float | None
+    is_skipped: bool
     lr: float
     tokens: int
     trained_tokens: int
@@ -67,10 +69,11 @@ class MetricsFile:
     def add(self, metrics: Metrics) -> None:
         """One more line."""
         with self._file.open("a") as out:
-            out.write(json.dumps(msgspec.to_builtins(metrics)) + "\n")
+            out.write(json.dumps(msgspec.to_builtins(metrics), allow_nan=False) + "\n")
         if self._board is not None:
             for name in ("loss", "grad_norm", "lr", "tokens_per_s", "mfu", "memory_gib"):
-                self._board.add_scalar(name, getattr(metrics, name), self._num_steps)
+                if (value := getattr(metrics, name)) is not None:
+                    self._board.add_scalar(name, value, self._num_steps)
         self._num_steps += 1
 
     def close(self) -> None:

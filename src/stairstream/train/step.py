@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from stairstream.train.attention import find_insertions
 from stairstream.train.config import Precision, Stage
 from stairstream.train.data import Batch, Row
+from stairstream.train.failures import OutOfMemory, is_out_of_memory
 from stairstream.train.memory import Planner
 from stairstream.train.pipeline import add_up_tied, find_tied, make_even, run_stages
 from stairstream.train.processes import Processes
@@ -30,6 +31,11 @@ class Stepped:
 
     loss: float
     grad_norm: float
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether one of the two is not finite, so that nothing was learned."""
+        return not (math.isfinite(self.loss) and math.isfinite(self.grad_norm))
 
 
 def make_optimizer(network: Any, stage: Stage) -> torch.optim.Optimizer:
@@ -64,24 +70,41 @@ def train_step(
 ) -> Stepped:
     """Learn one batch. Every learned token counts alike, whichever row and process it is in.
 
+    A batch whose loss or gradient norm is not finite leaves weights and moments as they are, on all ranks alike.
     Where memory runs out in a process that is alone, the rows are computed anew with more layers computed twice.
+    Raises OutOfMemory where that does not help.
     """
     while True:
         try:
             total = _accumulate(network, batch, processes, planner, precision)
             break
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as exc:
+            if not is_out_of_memory(exc):
+                raise
             optimizer.zero_grad(set_to_none=True)
             if processes.mesh is not None or not planner.shrink(batch.rows):
-                raise
+                raise OutOfMemory(_say_what_to_change(batch, planner)) from exc
     if (tied := find_tied(network, processes)) is not None:
         add_up_tied(tied, processes)
     grad_norm = clip_gradients(network.parameters(), clip, processes, tied if processes.pp_rank else None)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.step()
+    loss = processes.add_up(total, "pp", "dp") / max(1, batch.num_trained)
+    stepped = Stepped(loss=loss, grad_norm=grad_norm)
+    if not stepped.is_skipped:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return Stepped(loss=processes.add_up(total, "pp", "dp") / max(1, batch.num_trained), grad_norm=grad_norm)
+    return stepped
+
+
+def _say_what_to_change(batch: Batch, planner: Planner) -> str:
+    longest = max(batch.rows, key=lambda row: row.num_tokens)
+    less = "" if planner.is_full else "memory: full, or fewer GiB; "
+    return (
+        f"memory ran out in a train step whose longest row has {longest.num_tokens} tokens, {longest.num_trained} of "
+        f"them learned; what needs less: {less}a smaller sequence_tokens; more processes, which share weights and "
+        "moments (parallel.dp); lora in place of all weights"
+    )
 
 
 def _accumulate(network: Any, batch: Batch, processes: Processes, planner: Planner, precision: Precision) -> float:
@@ -131,7 +154,7 @@ def clip_gradients(parameters: Any, most: float, processes: Processes, counted_e
         if one is not counted_elsewhere:
             by_mesh.setdefault(one.grad.device_mesh if isinstance(one.grad, DTensor) else None, []).append(one.grad)
     norm = math.sqrt(processes.add_up(sum(_norm(group) ** 2 for group in by_mesh.values()), "pp"))
-    if norm > most:
+    if math.isfinite(norm) and norm > most:
         for one in having:
             one.grad.mul_(most / norm)
     return norm

@@ -44,6 +44,11 @@ class Planner:
         if is_compiled:
             open_share()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether all layers are computed again whatever there is."""
+        return self._memory.wanted == "full"
+
     def levels(self, row: Row) -> tuple[int, ...]:
         """For this row, of each layer, its level on the ladder."""
         match self._memory.wanted:
