@@ -1,12 +1,9 @@
 """Plans row by row, by what was measured at the start, and with less when memory ran out."""
 
 import math
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 import torch.distributed as dist
 
 from stairstream.core.errors import ConfigError
@@ -15,6 +12,7 @@ from stairstream.train.data import Row
 from stairstream.train.memory.applying import set_levels
 from stairstream.train.memory.compiling import open_share, set_share
 from stairstream.train.memory.costs import Costs, HeadCosts
+from stairstream.train.memory.limits import find_memory
 from stairstream.train.memory.measuring import CantMeasure, Run, measure_layer
 from stairstream.train.memory.planning import full_of, make_compiled_ladder, make_ladder, plan
 from stairstream.train.parallelize import is_split, layers_of
@@ -107,7 +105,7 @@ def open_planner(
     if isinstance(costs, CantMeasure):
         say(f"memory: the layers can't be measured ({costs}); all of them are computed again, as with memory: full")
         return make_simple(Memory("full"), len(layers_of(network)), is_compiled=is_compiled)
-    found = _find_memory(processes.device) * _SAFE_SHARE if memory.wanted == "auto" else memory.gib * _GIB
+    found = find_memory(processes.device) * _SAFE_SHARE if memory.wanted == "auto" else memory.gib * _GIB
     budget = processes.least(found)
     if costs.fixed > budget:
         raise ConfigError(
@@ -170,18 +168,3 @@ def count_state(network: Any, *, dp_size: int, pp_size: int, tp_size: int, on_cp
         shared = pp_size * (tp_size if is_split(name) else 1) if id(one) in in_layers else ends
         count += one.numel() * (learned if one.requires_grad else one.element_size()) / shared
     return count / dp_size
-
-
-def _find_memory(device: torch.device) -> float:
-    """Bytes that this process may have in all, as far as can be known; processes of one machine share its memory."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return float(free + torch.cuda.memory_reserved(device))
-    page = os.sysconf("SC_PAGE_SIZE")
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return os.sysconf("SC_PHYS_PAGES") * page / 2
-    values = dict(line.split(":", 1) for line in lines)
-    ours = int(Path("/proc/self/statm").read_text().split()[1]) * page  # weights are there already, and count as fixed
-    return float(values["MemAvailable"].split()[0]) * 1024 / int(os.environ.get("LOCAL_WORLD_SIZE", "1")) + ours
