@@ -133,10 +133,16 @@ def test_a_stage_of_the_layers_keeps_its_share() -> None:
     assert [is_wrapped(layer) for layer in network.model.layers] == [True, True]
 
 
-def test_a_budget_below_the_weights_is_refused() -> None:
+def test_a_budget_that_cant_hold_is_refused_with_the_least_that_would_do() -> None:
     network = make_network(1).train()
-    with pytest.raises(ConfigError, match=r"moments alone need .* GiB in each process"):
-        open_planner(Memory("gib", 1e-6), network, ALONE, run_on(network), print, most_tokens=64)
+    tight = open_planner(Memory("gib", 1e-6), network, ALONE, run_on(network), print, most_tokens=64)
+    with pytest.raises(ConfigError, match=r"stage 'one' needs at least 0.00\d GiB .* 50 tokens, 20 of them learned"):
+        tight.check("one", 50, 20)
+    least = tight.least_bytes(50, 20)
+    enough = open_planner(Memory("gib", least / 2**30), network, ALONE, run_on(network), print, most_tokens=64)
+    enough.check("one", 50, 20)
+    with pytest.raises(ConfigError, match=r"in each process, .*; 0.00\d are allowed. What needs less: more processes"):
+        enough.check("one", 51, 20)
     planner = open_planner(Memory("auto"), network, ALONE, run_on(network), print, most_tokens=64)
     assert {planner.ladder[level].kept for level in planner.levels(make_row(50))} == {None}
 

@@ -19,6 +19,7 @@ from stairstream.train.failures import SAY_LOST, PeerLost, is_peer_lost
 from stairstream.train.lora import add_adapters, export_adapter, identify_base, merge
 from stairstream.train.memory import Planner, open_planner
 from stairstream.train.meters import Report
+from stairstream.train.outlook import look_ahead
 from stairstream.train.parallelize import parallelize
 from stairstream.train.pipeline import gather_weights
 from stairstream.train.processes import Processes, open_processes
@@ -102,6 +103,9 @@ def train_from(
         config.folder.mkdir(parents=True, exist_ok=True)
         write_held_out(config, split)
     planner = _open_planner(network, config, processes, report)
+    for stage in config.stages[train_state.stage :]:
+        seen = look_ahead(Stream(config, stage, split, start.tokens), stage)
+        planner.check(stage.name, seen.most_tokens, seen.most_trained)
     parallelize(network, processes, config.precision, compiles=config.compile)
     recorder = Recorder(config, processes, train_state, report, size)
     with closing(recorder), closing(checkpoints):

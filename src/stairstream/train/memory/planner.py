@@ -14,7 +14,7 @@ from stairstream.train.memory.compiling import open_share, set_share
 from stairstream.train.memory.costs import Costs, HeadCosts
 from stairstream.train.memory.limits import find_memory
 from stairstream.train.memory.measuring import CantMeasure, Run, measure_layer
-from stairstream.train.memory.planning import full_of, make_compiled_ladder, make_ladder, plan
+from stairstream.train.memory.planning import full_of, make_compiled_ladder, make_ladder, peak, plan
 from stairstream.train.parallelize import is_split, layers_of
 from stairstream.train.processes import Processes
 
@@ -49,13 +49,31 @@ class Planner:
 
     def levels(self, row: Row) -> tuple[int, ...]:
         """For this row, of each layer, its level on the ladder."""
-        match self._memory.wanted:
-            case "none":
-                return (len(self.ladder) - 1,) * self._costs.num_layers
-            case "full":
-                return (full_of(self.ladder),) * self._costs.num_layers
-            case _:
-                return plan(self._costs, self.ladder, row.num_tokens, row.num_trained, self.budget)
+        return self._plan(row.num_tokens, row.num_trained)
+
+    def least_bytes(self, tokens: int, learned: int) -> float:
+        """The most bytes at a time of a row of so many tokens, if its layers keep as little as they can."""
+        return self._peak((0,) * self._costs.num_layers, tokens, learned)
+
+    def foretell(self, tokens: int, learned: int) -> tuple[float, float]:
+        """The most bytes at a time of a row as it is planned, and the share of its layers that are computed again."""
+        levels = self._plan(tokens, learned)
+        again = sum(level < len(self.ladder) - 1 for level in levels)
+        return self._peak(levels, tokens, learned), again / len(levels)
+
+    def check(self, stage: str, tokens: int, learned: int) -> None:
+        """Raise ConfigError if rows of so many tokens, so many of them learned, can't be held within the budget."""
+        least = self.least_bytes(tokens, learned)
+        if least <= self.budget:
+            return
+        what = "are there" if self._memory.wanted == "auto" else "are allowed"
+        least_gib, fixed_gib = math.ceil(least / _GIB * 1000) / 1000, self._costs.fixed / _GIB
+        raise ConfigError(
+            f"memory: stage {stage!r} needs at least {least_gib:.3f} GiB in each process, of which weights, gradients "
+            f"and moments are {fixed_gib:.3f} and a row of {tokens} tokens, {learned} of them learned, the rest; "
+            f"{self.budget / _GIB:.3f} {what}. What needs less: more processes (parallel.dp), a smaller "
+            "sequence_tokens, lora"
+        )
 
     def prepare(self, network: Any, row: Row) -> None:
         """Let a network fit the row that comes next.
@@ -77,6 +95,18 @@ class Planner:
                 return True
         return False
 
+    def _plan(self, tokens: int, learned: int) -> tuple[int, ...]:
+        match self._memory.wanted:
+            case "none":
+                return (len(self.ladder) - 1,) * self._costs.num_layers
+            case "full":
+                return (full_of(self.ladder),) * self._costs.num_layers
+            case _:
+                return plan(self._costs, self.ladder, tokens, learned, self.budget)
+
+    def _peak(self, levels: Sequence[int], tokens: int, learned: int) -> float:
+        return peak(self._costs, [self.ladder[level].size.at(tokens) for level in levels], tokens, learned)
+
 
 def make_simple(memory: Memory, num_layers: int, *, is_compiled: bool = False) -> Planner:
     """For `none` and `full`, which need to know nothing."""
@@ -97,7 +127,6 @@ def open_planner(
 
     `most_tokens` is the length of the longest row: bytes are foretold for any length, times for those like it.
     A network that can't be measured has all its layers computed again; `say` gets the line that says so.
-    Raises ConfigError if the weights alone need more than the budget.
     """
     if memory.wanted in ("none", "full"):
         return make_simple(memory, len(layers_of(network)), is_compiled=is_compiled)
@@ -106,13 +135,7 @@ def open_planner(
         say(f"memory: the layers can't be measured ({costs}); all of them are computed again, as with memory: full")
         return make_simple(Memory("full"), len(layers_of(network)), is_compiled=is_compiled)
     found = find_memory(processes.device) * _SAFE_SHARE if memory.wanted == "auto" else memory.gib * _GIB
-    budget = processes.least(found)
-    if costs.fixed > budget:
-        raise ConfigError(
-            f"memory: weights, gradients and moments alone need {costs.fixed / _GIB:.1f} GiB in each process, and "
-            f"{budget / _GIB:.1f} are there; use more processes (parallel)"
-        )
-    return Planner(memory, costs, budget, is_compiled=is_compiled)
+    return Planner(memory, costs, processes.least(found), is_compiled=is_compiled)
 
 
 def try_measuring(network: Any, processes: Processes, run: Run, probe_tokens: int) -> Costs | CantMeasure:
