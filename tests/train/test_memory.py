@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from stairstream.core.errors import ConfigError  # noqa: E402
-from stairstream.train.config import Memory, Stage  # noqa: E402
+from stairstream.train.config import Memory, Parallel, Stage  # noqa: E402
 from stairstream.train.data import Batch, Cursor, Row  # noqa: E402
 from stairstream.train.failures import OutOfMemory  # noqa: E402
 from stairstream.train.memory import Planner, make_simple, open_planner  # noqa: E402
@@ -236,12 +236,12 @@ def test_weights_are_counted_as_processes_share_them() -> None:
     layers = sum(one.numel() for one in network.base_model.layers.parameters())
     norms = sum(one.numel() for one in network.base_model.layers.parameters() if one.dim() == 1)
 
-    def count(dp_size: int = 1, pp_size: int = 1, tp_size: int = 1) -> float:
-        return count_state(network, dp_size=dp_size, pp_size=pp_size, tp_size=tp_size, on_cpu=False)
+    def count(**sizes: int) -> float:
+        return count_state(network, Parallel(**sizes), on_cpu=False)
 
     assert count() == 16 * (layers + outside)
-    assert count(dp_size=2) == count() / 2
-    assert count(pp_size=2) == 16 * (layers / 2 + outside / 2)
-    assert count(tp_size=2) == 16 * ((layers - norms) / 2 + norms + outside)
+    assert count(dp=2) == count() / 2
+    assert count(pp=2) == 16 * (layers / 2 + outside / 2)
+    assert count(tp=2) == 16 * ((layers - norms) / 2 + norms + outside)
     network.config.tie_word_embeddings = True
-    assert count(pp_size=2) == 16 * (layers / 2 + outside)
+    assert count(pp=2) == 16 * (layers / 2 + outside)

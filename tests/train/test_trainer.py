@@ -117,6 +117,7 @@ def test_only_steps_in_a_row_are_counted() -> None:
         skips.count(BAD, "one", 20)
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_are_never_saved_over_good_ones(tmp_path: Path) -> None:
     network, config = make_network(), make_config(tmp_path)
     optimizer = make_optimizer(network, config.stages[0])

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from stairstream.backends.torch.load import find_ends, read_network
 from stairstream.backends.torch.tokens import Tokens
 from stairstream.train.attention import use_insertions
 from stairstream.train.checkpoints import Checkpoints, TrainState, hold_folder
 from stairstream.train.config import TrainConfig
-from stairstream.train.data import Row, Split, Stream, split_prompts, write_held_out
+from stairstream.train.data import Split, Stream, split_prompts, write_held_out
 from stairstream.train.export import export_folder, export_gguf
 from stairstream.train.failures import SAY_LOST, PeerLost, is_peer_lost
 from stairstream.train.lora import add_adapters, export_adapter, identify_base, merge
@@ -22,10 +21,10 @@ from stairstream.train.meters import Report
 from stairstream.train.outlook import look_ahead
 from stairstream.train.parallelize import parallelize
 from stairstream.train.pipeline import gather_weights
+from stairstream.train.probe import make_run
 from stairstream.train.processes import Processes, open_processes
 from stairstream.train.recording import Recorder
-from stairstream.train.sequences import Sample
-from stairstream.train.step import Size, cast, make_optimizer, nll_of
+from stairstream.train.step import Size, make_optimizer
 from stairstream.train.stopping import StopRequest, catching_signals
 from stairstream.train.trainer import SaveTimer, SkipCounter, Trainer
 
@@ -146,27 +145,19 @@ def _run_stages(trainer: Trainer, train_state: TrainState, split: Split, tokens:
 
 
 def _open_planner(network: Any, config: TrainConfig, processes: Processes, report: Report) -> Planner:
-    alone = Processes(device=processes.device)  # the network is whole yet: nothing else casts its weights
-
-    def run(num_tokens: int) -> Tensor:
-        half = num_tokens // 2
-        samples = (_make_sample(half), _make_sample(num_tokens - half))  # two need a mask, as in most rows
-        with cast(alone, config.precision):
-            return nll_of(network, Row(samples=samples), processes.device)
-
-    most_tokens = max(stage.sequence_tokens for stage in config.stages)
-    say = report.say if processes.is_first else _say_nothing
     return open_planner(
-        config.memory, network, processes, run, say, most_tokens=most_tokens, is_compiled=config.compile
+        config.memory,
+        network,
+        processes,
+        make_run(network, processes.device, config.precision),
+        report.say if processes.is_first else _say_nothing,
+        most_tokens=max(stage.sequence_tokens for stage in config.stages),
+        is_compiled=config.compile,
     )
 
 
 def _say_nothing(_: str) -> None:
     """The first process says it."""
-
-
-def _make_sample(num_tokens: int) -> Sample:
-    return Sample(ids=(0,) * num_tokens, is_trained=(False,) * (num_tokens - 1) + (True,))
 
 
 def _export(network: Any, start: Start, config: TrainConfig, processes: Processes) -> None:

@@ -4,14 +4,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 
 from stairstream.core.errors import ConfigError
-from stairstream.train.config import Memory
+from stairstream.train.config import Memory, Parallel
 from stairstream.train.data import Row
 from stairstream.train.memory.applying import set_levels
 from stairstream.train.memory.compiling import open_share, set_share
-from stairstream.train.memory.costs import Costs, HeadCosts
+from stairstream.train.memory.costs import Costs, HeadCosts, LayerCosts
 from stairstream.train.memory.limits import find_memory
 from stairstream.train.memory.measuring import CantMeasure, Run, measure_layer
 from stairstream.train.memory.planning import full_of, make_compiled_ladder, make_ladder, peak, plan
@@ -60,6 +61,11 @@ class Planner:
         levels = self._plan(tokens, learned)
         again = sum(level < len(self.ladder) - 1 for level in levels)
         return self._peak(levels, tokens, learned), again / len(levels)
+
+    def again_ms(self, row: Row) -> float:
+        """Milliseconds of a row that are computed twice, or moved."""
+        took = sum(self.ladder[level].ms for level in self.levels(row))
+        return took * row.num_tokens / self._costs.probed_tokens
 
     def check(self, stage: str, tokens: int, learned: int) -> None:
         """Raise ConfigError if rows of so many tokens, so many of them learned, can't be held within the budget."""
@@ -134,8 +140,8 @@ def open_planner(
     if isinstance(costs, CantMeasure):
         say(f"memory: the layers can't be measured ({costs}); all of them are computed again, as with memory: full")
         return make_simple(Memory("full"), len(layers_of(network)), is_compiled=is_compiled)
-    found = find_memory(processes.device) * _SAFE_SHARE if memory.wanted == "auto" else memory.gib * _GIB
-    return Planner(memory, costs, processes.least(found), is_compiled=is_compiled)
+    budget = processes.least(find_budget(memory, processes.device))
+    return Planner(memory, costs, budget, is_compiled=is_compiled)
 
 
 def try_measuring(network: Any, processes: Processes, run: Run, probe_tokens: int) -> Costs | CantMeasure:
@@ -148,24 +154,24 @@ def try_measuring(network: Any, processes: Processes, run: Run, probe_tokens: in
 
 def measure_costs(network: Any, processes: Processes, run: Run, probe_tokens: int) -> Costs:
     """What a network, which is whole yet, keeps for its backward pass. Raises CantMeasure."""
+    parallel = Parallel(dp=processes.dp_size, tp=processes.tp_size, pp=processes.pp_size)
+    return make_costs(network, measure_layer(network, run, probe_tokens), probe_tokens, parallel, processes.device)
+
+
+def make_costs(network: Any, layer: LayerCosts, probed_tokens: int, parallel: Parallel, device: torch.device) -> Costs:
+    """The costs of a network whose layers have these, in each of so many processes."""
     config = network.config
     return Costs(
         num_layers=len(layers_of(network)),
-        fixed=count_state(
-            network,
-            dp_size=processes.dp_size,
-            pp_size=processes.pp_size,
-            tp_size=processes.tp_size,
-            on_cpu=processes.device.type == "cpu",
-        ),
-        layer=measure_layer(network, run, probe_tokens),
+        fixed=count_state(network, parallel, on_cpu=device.type == "cpu"),
+        layer=layer,
         head=HeadCosts(
             weights=config.vocab_size * config.hidden_size,
             width=config.vocab_size,
             is_tied=config.tie_word_embeddings,
         ),
-        probed_tokens=probe_tokens,
-        can_offload=processes.device.type == "cuda",  # beside a CPU there is no other memory
+        probed_tokens=probed_tokens,
+        can_offload=device.type == "cuda",  # beside a CPU there is no other memory
     )
 
 
@@ -178,16 +184,34 @@ def agree_on(costs: T, processes: Processes) -> T:
     return found[0]
 
 
-def count_state(network: Any, *, dp_size: int, pp_size: int, tp_size: int, on_cpu: bool) -> float:
-    """Bytes that a process has of the weights of a network which is whole yet, and of what is learned of them.
+def count_state(network: Any, parallel: Parallel, *, on_cpu: bool) -> float:
+    """Bytes that a process has of the weights of a network which is whole yet, and of what is learned of them."""
+    learned = _STATE_BYTES + (_COPY_BYTES if on_cpu else 0)
+    return count_over(
+        network, parallel, lambda one: one.numel() * (learned if one.requires_grad else one.element_size())
+    )
+
+
+def count_over(network: Any, parallel: Parallel, weigh: Callable[[Any], float]) -> float:
+    """What the parameters of a network which is whole yet weigh in one process.
 
     Pipeline stages share the layers; what stands outside them is in the first or the last, in both where it is tied.
     """
-    learned = _STATE_BYTES + (_COPY_BYTES if on_cpu else 0)
     in_layers = {id(one) for one in layers_of(network).parameters()}
-    ends = 1 if pp_size == 1 or network.config.tie_word_embeddings else 2
+    ends = 1 if parallel.pp == 1 or network.config.tie_word_embeddings else 2
     count = 0.0
     for name, one in network.named_parameters():
-        shared = pp_size * (tp_size if is_split(name) else 1) if id(one) in in_layers else ends
-        count += one.numel() * (learned if one.requires_grad else one.element_size()) / shared
-    return count / dp_size
+        shared = parallel.pp * (parallel.tp if is_split(name) else 1) if id(one) in in_layers else ends
+        count += weigh(one) / shared
+    return count / parallel.dp
+
+
+def find_budget(memory: Memory, device: torch.device) -> float:
+    """Bytes that a process may use: as many as were said, or as there are; without end where nothing is planned."""
+    match memory.wanted:
+        case "auto":
+            return find_memory(device) * _SAFE_SHARE
+        case "gib":
+            return memory.gib * _GIB
+        case _:
+            return math.inf
