@@ -23,7 +23,9 @@ from tests.train.tiny import make_start  # noqa: E402
 STEPS = 8
 
 
-def write_config(folder: Path, output: str, num_processes: int, save_every: int = 1) -> Path:
+def write_config(
+    folder: Path, output: str, num_processes: int, save_every: int = 1, precision: str = "float32"
+) -> Path:
     """A configuration of a tiny model in a folder."""
     start = make_start()
     if not (folder / "tiny").exists():
@@ -35,7 +37,7 @@ def write_config(folder: Path, output: str, num_processes: int, save_every: int 
         "proposers": ["a", "b"],
         "reference": "mixed",
         "held_out": 2,
-        "precision": "float32",
+        "precision": precision,
         "save_every": save_every,
         "parallel": {"dp": num_processes},
         "stages": [{"name": "one", "steps": STEPS, "lr": 0.01, "sequence_tokens": 1024, "batch_tokens": 2048}],
@@ -79,14 +81,14 @@ def wait_for_steps(processes: Processes, folder: Path, count: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("num_processes", [1, 2])
-def test_a_killed_run_goes_on_with_the_same_losses(tmp_path: Path, num_processes: int) -> None:
+@pytest.mark.parametrize(("num_processes", "precision"), [(1, "float32"), (2, "float32"), (2, "bfloat16")])
+def test_a_killed_run_goes_on_with_the_same_losses(tmp_path: Path, num_processes: int, precision: str) -> None:
     write_data(tmp_path)
-    whole = start_training(write_config(tmp_path, "whole", num_processes), num_processes)
+    whole = start_training(write_config(tmp_path, "whole", num_processes, precision=precision), num_processes)
     assert [one.wait() for one in whole] == [0] * num_processes
     expected = read_losses(tmp_path / "whole")
     assert len(expected) == STEPS
-    file = write_config(tmp_path, "killed", num_processes)
+    file = write_config(tmp_path, "killed", num_processes, precision=precision)
     for count in (3, 6):
         processes = start_training(file, num_processes)
         wait_for_steps(processes, tmp_path / "killed", count)

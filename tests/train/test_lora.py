@@ -112,7 +112,7 @@ def test_peft_loads_the_adapter_and_the_merged_model_is_the_same(tmp_path: Path,
     merged, ours = loaded.merge_and_unload().state_dict(), exported(tmp_path / "out")
     assert merged.keys() == ours.keys()
     for name in ours:
-        torch.testing.assert_close(ours[name].float(), merged[name], atol=5e-3, rtol=2e-2)  # written in bfloat16
+        torch.testing.assert_close(ours[name].float(), merged[name], atol=5e-3, rtol=2e-2)
 
 
 @pytest.mark.slow
