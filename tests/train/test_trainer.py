@@ -199,6 +199,15 @@ def test_a_cpu_without_room_is_out_of_memory_too() -> None:
         train_step(network, optimizer, batch, ALONE, planner, precision="float32", clip=1.0, lr=1e-2)
 
 
+def test_moments_without_room_are_out_of_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = make_network(1).train()
+    batch, optimizer = Batch(rows=(make_row(20),), after=Cursor()), make_optimizer(network, Stage(name="s", steps=1))
+    monkeypatch.setattr(optimizer, "step", lambda: fail(torch.OutOfMemoryError("CUDA out of memory")))
+    planner = make_simple(make_config(Path(), memory="none").memory, 2)
+    with pytest.raises(OutOfMemory, match=r"what needs less: memory: full, or fewer GiB; a smaller seq"):
+        train_step(network, optimizer, batch, ALONE, planner, precision="float32", clip=1.0, lr=1e-2)
+
+
 def fail(exc: Exception) -> None:
     raise exc
 

@@ -4,8 +4,8 @@ Legend: T tokens of a row, N of them that are learned, V vocabulary.
 """
 
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,27 +74,49 @@ def train_step(
     Where memory runs out in a process that is alone, the rows are computed anew with more layers computed twice.
     Raises OutOfMemory where that does not help.
     """
+    with _saying_what_to_change(batch, planner):
+        total = _accumulate_within(network, optimizer, batch, processes, planner, precision)
+        tied = find_tied(network, processes)
+        if tied is not None:
+            add_up_tied(tied, processes)
+        grad_norm = clip_gradients(network.parameters(), clip, processes, tied if processes.pp_rank else None)
+        loss = processes.add_up(total, "pp", "dp") / max(1, batch.num_trained)
+        stepped = Stepped(loss=loss, grad_norm=grad_norm)
+        if not stepped.is_skipped:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return stepped
+
+
+def _accumulate_within(
+    network: Any,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    processes: Processes,
+    planner: Planner,
+    precision: Precision,
+) -> float:
+    """As _accumulate; where memory runs out in a process that is alone, once more by a smaller plan."""
     while True:
         try:
-            total = _accumulate(network, batch, processes, planner, precision)
-            break
+            return _accumulate(network, batch, processes, planner, precision)
         except (RuntimeError, MemoryError) as exc:
-            if not is_out_of_memory(exc):
-                raise
             optimizer.zero_grad(set_to_none=True)
-            if processes.mesh is not None or not planner.shrink(batch.rows):
-                raise OutOfMemory(_say_what_to_change(batch, planner)) from exc
-    if (tied := find_tied(network, processes)) is not None:
-        add_up_tied(tied, processes)
-    grad_norm = clip_gradients(network.parameters(), clip, processes, tied if processes.pp_rank else None)
-    loss = processes.add_up(total, "pp", "dp") / max(1, batch.num_trained)
-    stepped = Stepped(loss=loss, grad_norm=grad_norm)
-    if not stepped.is_skipped:
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return stepped
+            if not is_out_of_memory(exc) or processes.mesh is not None or not planner.shrink(batch.rows):
+                raise
+
+
+@contextmanager
+def _saying_what_to_change(batch: Batch, planner: Planner) -> Iterator[None]:
+    """Raises OutOfMemory where memory runs out."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as exc:
+        if is_out_of_memory(exc):
+            raise OutOfMemory(_say_what_to_change(batch, planner)) from exc
+        raise
 
 
 def _say_what_to_change(batch: Batch, planner: Planner) -> str:
