@@ -89,7 +89,7 @@ def _time(step: Callable[[], float], processes: Processes) -> tuple[float, float
 
 
 def _open_plain(args: argparse.Namespace, processes: Processes, *, checkpoints: bool) -> Callable[[], float]:
-    """As people write it: a micro-batch of one row, bfloat16 by autocast, gradients exchanged behind the last."""
+    """As people write it: a micro-batch of one row, bfloat16 by autocast, gradients exchanged after the last."""
     library: Any = importlib.import_module("accelerate").Accelerator(
         mixed_precision="bf16",
         gradient_accumulation_steps=args.rows // processes.dp_size,

@@ -70,7 +70,7 @@ def test_a_row_is_no_longer_than_it_may_be_and_loses_nothing(tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["rounds", "grouped", "insert"])
-def test_the_stream_goes_on_behind_any_batch(tmp_path: Path, layout: str) -> None:
+def test_the_stream_continues_after_any_batch(tmp_path: Path, layout: str) -> None:
     write_data(tmp_path, 5)
     config = make_config(tmp_path, {"layouts": layout, "updates": "all", "steps": 99, "epochs": None}, shuffle=2)
     whole = list(islice(open_stream(config).batches(Cursor()), 5))

@@ -36,7 +36,7 @@ def read_losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_lines_behind_the_place_where_a_run_goes_on_are_taken_back(tmp_path: Path) -> None:
+def test_lines_after_the_step_from_which_a_run_continues_are_taken_back(tmp_path: Path) -> None:
     write(tmp_path, TrainState(), 4.0, 3.5, 3.25)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "cut off by a ki')

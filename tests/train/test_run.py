@@ -28,7 +28,7 @@ class Interrupted(Exception):
 
 
 def run_until(config: TrainConfig, steps: int) -> list[Metrics]:
-    """As run_alone, but it dies behind so many train steps."""
+    """As run_alone, but it dies after this number of train steps."""
     start, said = make_start(), list[Metrics]()
 
     def die(metrics: Metrics) -> None:

@@ -1,4 +1,4 @@
-"""Where a run can go on: weights, moments and cursors on disk, each checkpoint there whole or not at all.
+"""From where a run can continue: weights, moments and cursors on disk, each checkpoint there whole or not at all.
 
 They are written in shards and may be read by any number of processes in any arrangement.
 """
@@ -38,13 +38,13 @@ from stairstream.train.processes import Processes
 _LATEST, _STATE, _WEIGHTS, _MOMENTS = "latest", "state.json", "weights", "moments"
 _DCP: Any = checkpoint
 _IGNORED = ("output", "memory", "compile", "save_every", "keep", "parallel")
-"""What may be another when a run goes on: it does not change what is learned."""
+"""What may be another when a run is continued: it does not change what is learned."""
 _BY_NAME = StateDictOptions(flatten_optimizer_state_dict=True)
 """Each weight's own moments and settings: pipeline stages have different ones."""
 
 
 class TrainState(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a run is: a stage, the train steps done in it, and where its stream goes on."""
+    """How far a run is: a stage, the train steps done in it, and where its stream continues."""
 
     stage: int = 0
     step: int = 0
@@ -68,7 +68,7 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future[None] | None = None
         self._copies: dict[str, Tensor] = {}
-        # what writes agrees with the others in a group of its own, while the steps go on
+        # what writes agrees with the others in a group of its own, while the steps continue
         self._group = None if processes.mesh is None else dist.new_group(backend="gloo")
         token = [secrets.token_hex(4)]  # processes of a run that was killed may still write
         if self._group is not None:
@@ -169,7 +169,7 @@ class Checkpoints:
                 raise PeerLost(SAY_LOST) from exc
             raise ConfigError(
                 f"the checkpoint {name} can't be written into {self._folder}: {_say_why(exc)}; mend that and start "
-                "again: the run goes on from the checkpoint before it"
+                "again: the run continues from the checkpoint before it"
             ) from exc
 
     def _make_room(self, made: Path) -> None:
@@ -187,7 +187,7 @@ class Checkpoints:
         self._drop_old(name)
 
     def _in_first(self, act: Callable[[], None]) -> None:
-        """Let the first process do something while the others wait. Raises OSError in all of them if it can't."""
+        """Let rank 0 do something while the others wait. Raises OSError in all of them if it can't."""
         problem: list[str | None] = [None]
         if self._processes.is_first:
             try:

@@ -100,7 +100,7 @@ class Mix:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a process may use: so many GiB, or what is there (`auto`). Layers are computed again until a row fits;
+    """What a process may use: a number of GiB, or what is there (`auto`). Layers are computed again until a row fits;
     `none` and `full` do so never and always."""
 
     wanted: Literal["auto", "none", "full", "gib"]
@@ -125,7 +125,7 @@ _AUTO = Memory("auto")
 
 @dataclass(frozen=True, slots=True)
 class SaveEvery:
-    """How often a checkpoint is written: after so many train steps, or so many minutes."""
+    """How often a checkpoint is written: in train steps, or in minutes."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -148,7 +148,7 @@ _TEN_MINUTES = SaveEvery(minutes=10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One part of a recipe; it goes on with the weights of the one before, with a schedule and moments of its own.
+    """One part of a recipe; it continues with the weights of the one before, with a schedule and moments of its own.
 
     `wait` is the share of samples that read everything at once, `alone` that of those that read nothing; the others get
     a policy drawn from the ranges. `updates` says which steps of a `grouped` sample are trained, each a sequence of its

@@ -1,4 +1,4 @@
-"""Recorded answers as a stream of packed rows: the same on every process, and to be gone on with from any row.
+"""Recorded answers as a stream of packed rows: the same on every rank, which can be continued from any row.
 
 Every process lays out every row and computes its share of them, so that what is learned at a train step does not depend
 on how many processes there are.
@@ -23,7 +23,7 @@ from stairstream.train.sequences import Sample
 
 
 class Cursor(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a stage's stream goes on: a pass over the prompts, a prompt of it, and one of that prompt's sequences."""
+    """Where a stage's stream continues: a pass over the prompts, a prompt of it, and one of that prompt's sequences."""
 
     epoch: int = 0
     prompt: int = 0
@@ -71,7 +71,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """The rows of a train step over all processes, and where the stream goes on behind them."""
+    """The rows of a train step over all ranks, and where the stream continues after them."""
 
     rows: tuple[Row, ...]
     after: Cursor
@@ -135,7 +135,7 @@ class Stream:
         self._epochs = stage.epochs
 
     def progress(self, cursor: Cursor, steps: int) -> float:
-        """How much of the stage is done at a cursor, after so many steps: 0 to 1."""
+        """How much of the stage is done at a cursor, after this number of steps: 0 to 1."""
         if self._stage.steps is not None:
             return min(1.0, steps / self._stage.steps)
         assert self._epochs is not None
@@ -156,7 +156,7 @@ class Stream:
     def samples(self, cursor: Cursor) -> Iterator[Drawn]:
         """Samples from a cursor on, cut where they are longer than a row; what then has nothing to learn is left out.
 
-        Raises ConfigError behind a pass that has left out everything: a stage that counts steps would never end.
+        Raises ConfigError after a pass that has left out everything: a stage that counts steps would never end.
         """
         while self._epochs is None or cursor.epoch < self._epochs:
             is_empty = cursor == Cursor(epoch=cursor.epoch)

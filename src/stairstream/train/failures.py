@@ -1,4 +1,4 @@
-"""Why a run stopped that could not go on, and how it is continued.
+"""Why a run ended before its time, and how it is continued.
 
 TrainError
 ├── Diverged       the loss, the gradients or the weights are not finite
@@ -23,7 +23,7 @@ _OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 class TrainError(StairstreamError):
-    """A run that could not go on."""
+    """A run that could not continue."""
 
 
 class Diverged(TrainError):

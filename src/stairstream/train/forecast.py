@@ -56,7 +56,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """A run on devices like the one here, each of which draws so many watts. Without `needs`, `why` not."""
+    """A run on devices like the one here, each of which draws this many watts. Without `needs`, `why` not."""
 
     parameters: Parameters
     device: str

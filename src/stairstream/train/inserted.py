@@ -24,7 +24,7 @@ def lay_out_insertions(written: Sequence[tuple[Sequence[Piece], Ids]]) -> Sample
     track = Track(sampler=Sampler(Sampling(), 0, None, None), can_insert=True)
     ids, positions, learned, passes = list[int](), list[int](), list[tuple[int, int]](), list[Pass]()
     own = set[int]()
-    was_left_over = False  # a step's last word is computed with the step behind it
+    was_left_over = False  # a step's last word is computed with the step after it
     for number, (pieces, said) in enumerate(written):
         track.arrange(cache, pieces, writes=True, most_tokens=sum(len(piece.ids) for piece in pieces))
         is_last = number == len(written) - 1

@@ -47,7 +47,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Who is told of a run, in its first process: of every train step, and in lines of what a person should know."""
+    """Who is told of a run, in rank 0: of every train step, and in lines what a person should know."""
 
     step: Callable[[Metrics], None]
     say: Callable[[str], None]
@@ -94,7 +94,7 @@ def _is_before(line: str, train_state: TrainState) -> bool:
 
 
 def _open_board(folder: Path, num_steps: int) -> Any:
-    """TensorBoard's file, if that is installed; it does not show what is there behind so many steps."""
+    """TensorBoard's file, if that is installed; it hides what an earlier run wrote after `num_steps` steps."""
     if importlib.util.find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter

@@ -74,7 +74,7 @@ def check_compiler(device: torch.device) -> None:
 
 
 def check_divides(network: Any, size: int) -> None:
-    """Raise ConfigError if a layer's parts can't be shared by so many processes."""
+    """Raise ConfigError if a layer's parts can't be shared by this number of ranks."""
     config = network.config
     counts = {
         "attention heads": config.num_attention_heads,

@@ -65,7 +65,7 @@ def make_even(rows: Sequence[Row]) -> tuple[Row, ...]:
 
 
 def run_stages(network: Any, rows: Sequence[Row], weight: float, processes: Processes, precision: Precision) -> float:
-    """Add up the gradients of even rows, each a micro-batch; they are exchanged behind the last one.
+    """Add up the gradients of even rows, each a micro-batch; they are exchanged after the last one.
 
     Returns the loss, summed, in the last stage, and 0 in the others.
     """
@@ -111,7 +111,7 @@ def add_up_tied(weight: Any, processes: Processes) -> None:
 
 
 def gather_weights(network: Any, processes: Processes) -> dict[str, Tensor]:
-    """The weights of all stages, whole and on the CPU, in the first process; in others not all of them, or none."""
+    """The weights of all stages, whole and on the CPU, in rank 0; in others not all of them, or none."""
     mesh, found = processes.mesh, dict[str, Tensor]()
     speaks = mesh is None or (mesh.get_local_rank("dp"), mesh.get_local_rank("tp")) == (0, 0)
     weights: dict[str, Any] = get_model_state_dict(network)

@@ -57,7 +57,7 @@ class Outcome:
 def train_all(config: TrainConfig, path: Path, report: Report) -> Outcome:
     """Train, or continue to train, what is at `path`; `report` is told of each train step, in rank 0.
 
-    Raises ConfigError for what can't be, TrainError where the run can't go on.
+    Raises ConfigError for what can't be, TrainError where the run can't continue.
     """
     split = split_prompts(config)
     try:
@@ -157,7 +157,7 @@ def _open_planner(network: Any, config: TrainConfig, processes: Processes, repor
 
 
 def _say_nothing(_: str) -> None:
-    """The first process says it."""
+    """Rank 0 says it."""
 
 
 def _export(network: Any, start: Start, config: TrainConfig, processes: Processes) -> None:

@@ -130,7 +130,7 @@ def _say_what_to_change(batch: Batch, planner: Planner) -> str:
 
 
 def _accumulate(network: Any, batch: Batch, processes: Processes, planner: Planner, precision: Precision) -> float:
-    """Add up the gradients of our rows; they are only exchanged behind the last one. Returns the loss, summed."""
+    """Add up the gradients of our rows; they are only exchanged after the last one. Returns the loss, summed."""
     rows = batch.rows[processes.dp_rank :: processes.dp_size]
     # FSDP takes the mean over the shards, and what is wanted is the sum
     weight = processes.dp_size / max(1, batch.num_trained)

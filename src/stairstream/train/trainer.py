@@ -33,7 +33,7 @@ class SaveTimer:
         self._last_s = clock()
 
     def is_due(self, step: int) -> bool:
-        """After so many steps of a stage."""
+        """After this number of steps of a stage."""
         if self._every.minutes is not None:
             return self._clock() - self._last_s >= 60 * self._every.minutes
         return step % (self._every.steps or 1) == 0

@@ -17,7 +17,7 @@ from stairstream.train.memory.wrapping import wrapping
 from stairstream.train.parallelize import layers_of
 
 Run = Callable[[int], Tensor]
-"""Computes a row of so many tokens as training does."""
+"""Computes a row of this number of tokens as training does."""
 _BREAKS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
 
 

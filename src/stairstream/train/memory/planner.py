@@ -53,7 +53,7 @@ class Planner:
         return self._plan(row.num_tokens, row.num_trained)
 
     def least_bytes(self, tokens: int, learned: int) -> float:
-        """The most bytes at a time of a row of so many tokens, if its layers keep as little as they can."""
+        """The most bytes at a time of a row of this length, if its layers keep as little as they can."""
         return self._peak((0,) * self._costs.num_layers, tokens, learned)
 
     def foretell(self, tokens: int, learned: int) -> tuple[float, float]:
@@ -68,7 +68,7 @@ class Planner:
         return took * row.num_tokens / self._costs.probed_tokens
 
     def check(self, stage: str, tokens: int, learned: int) -> None:
-        """Raise ConfigError if rows of so many tokens, so many of them learned, can't be held within the budget."""
+        """Raise ConfigError if rows with this many tokens and learned tokens can't be held within the budget."""
         least = self.least_bytes(tokens, learned)
         if least <= self.budget:
             return
@@ -129,7 +129,7 @@ def open_planner(
     most_tokens: int,
     is_compiled: bool = False,
 ) -> Planner:
-    """Measure a network that is not compiled yet; `run` computes a row of so many tokens, as training does.
+    """Measure a network that is not compiled yet; `run` computes a row of a number of tokens, as training does.
 
     `most_tokens` is the length of the longest row: bytes are foretold for any length, times for those like it.
     A network that can't be measured has all its layers computed again; `say` gets the line that says so.
@@ -159,7 +159,7 @@ def measure_costs(network: Any, processes: Processes, run: Run, probe_tokens: in
 
 
 def make_costs(network: Any, layer: LayerCosts, probed_tokens: int, parallel: Parallel, device: torch.device) -> Costs:
-    """The costs of a network whose layers have these, in each of so many processes."""
+    """The costs of a network whose layers have these, in each of the processes."""
     config = network.config
     return Costs(
         num_layers=len(layers_of(network)),
@@ -176,7 +176,7 @@ def make_costs(network: Any, layer: LayerCosts, probed_tokens: int, parallel: Pa
 
 
 def agree_on(costs: T, processes: Processes) -> T:
-    """What the first process measured: processes that share a layer must compute the same of it again."""
+    """What rank 0 measured: ranks that share a layer must compute the same of it again."""
     if processes.mesh is None:
         return costs
     found = [costs]
