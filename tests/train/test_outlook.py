@@ -24,6 +24,7 @@ def open_stream(folder: Path, count: int, **stage: Any) -> Stream:
     return Stream(config, config.stages[0], split_prompts(config), TOKENS)
 
 
+@pytest.mark.slow
 def test_steps_of_epochs_are_estimated_from_the_first_batches(tmp_path: Path) -> None:
     stream = open_stream(tmp_path, 42, epochs=2)
     seen, batches = look_ahead(stream, stream._stage), list(stream.batches(Cursor()))
@@ -42,6 +43,7 @@ def test_steps_are_exact_where_they_are_given_or_few(tmp_path: Path) -> None:
     assert (look_ahead(few, few._stage).steps, look_ahead(few, few._stage).is_exact) == (1, True)
 
 
+@pytest.mark.slow
 def test_a_run_whose_memory_cant_hold_ends_before_its_first_step(tmp_path: Path) -> None:
     write_data(tmp_path)
     with pytest.raises(ConfigError, match=r"memory: stage 'stairs' needs at least 0.\d+ GiB in each process"):
