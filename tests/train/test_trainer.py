@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import resource
 import signal
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +16,7 @@ pytest.importorskip("transformers")
 
 from stairstream.core.errors import ConfigError  # noqa: E402
 from stairstream.train.checkpoints import Checkpoints, TrainState  # noqa: E402
-from stairstream.train.config import SaveEvery, Stage, TrainConfig  # noqa: E402
+from stairstream.train.config import Memory, SaveEvery, Stage, TrainConfig  # noqa: E402
 from stairstream.train.data import Batch, Cursor, split_prompts  # noqa: E402
 from stairstream.train.failures import Diverged, OutOfMemory, is_out_of_memory, is_peer_lost  # noqa: E402
 from stairstream.train.memory import make_simple  # noqa: E402
@@ -206,6 +207,28 @@ def test_moments_without_room_are_out_of_memory_too(monkeypatch: pytest.MonkeyPa
     planner = make_simple(make_config(Path(), memory="none").memory, 2)
     with pytest.raises(OutOfMemory, match=r"what needs less: memory: full, or fewer GiB; a smaller seq"):
         train_step(network, optimizer, batch, ALONE, planner, precision="float32", clip=1.0, lr=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the size of a process is Linux's to tell")
+def test_a_row_that_a_cpu_has_no_room_for_says_what_to_change() -> None:
+    network = make_network(1).train()
+    optimizer, planner = make_optimizer(network, Stage(name="s", steps=1)), make_simple(Memory("none"), 2)
+
+    def step(count: int) -> Stepped:
+        batch = Batch(rows=(make_row(*[900] * count),), after=Cursor())
+        return train_step(network, optimizer, batch, ALONE, planner, precision="float32", clip=1.0, lr=1e-3)
+
+    step(1)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size + 100 * 2**20, limits[1]))
+    try:
+        with pytest.raises(OutOfMemory, match=r"whose longest row has 7200 tokens, .* what needs less: memory: full"):
+            step(8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert not step(1).is_skipped
 
 
 def fail(exc: Exception) -> None:
