@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 comma := ,
 
-.PHONY: demo train-demo test test-slow check format install clean
+.PHONY: demo train-demo test test-oldest test-slow check format install clean
 
 demo: install
 	$(BIN)/stairstream pull
@@ -25,6 +25,14 @@ train-demo:
 
 test: install
 	$(BIN)/pytest -m "not slow"
+
+# the tests of training with the oldest transformers that pyproject.toml allows, laid over the newest; torch stays
+OLDEST := $(shell sed -n 's/.*"transformers>=\([0-9.]*\)".*/\1/p' pyproject.toml | head -1)
+
+test-oldest: install
+	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/oldest 'transformers==$(OLDEST).*'
+	PYTHONPATH=$(abspath $(VENV)/oldest) $(BIN)/pytest tests/train -m "not slow"
+	PYTHONPATH=$(abspath $(VENV)/oldest) $(BIN)/pytest tests/train/test_run.py -k learns_and_leaves
 
 test-slow: install
 	$(BIN)/stairstream pull

@@ -28,7 +28,7 @@ from bench.endpoint import arguments
 from bench.random_model import SIZES
 from bench.train_memory import keep_products
 from stairstream.train.config import Memory, Parallel, Stage
-from stairstream.train.data import Batch, Place, Row
+from stairstream.train.data import Batch, Cursor, Row
 from stairstream.train.memory import Planner, make_simple
 from stairstream.train.memory.applying import set_levels
 from stairstream.train.memory.planner import agree_on, measure_costs
@@ -52,7 +52,7 @@ def main() -> None:
             **{name: lambda name=name: _open_ours(args, processes, name) for name in args.cases},  # type: ignore[misc]
         }
         if processes.is_first:
-            print(f"{args.rows} rows of {args.tokens} tokens, {processes.num_shares} processes on {_name(processes)}\n")
+            print(f"{args.rows} rows of {args.tokens} tokens, {processes.dp_size} processes on {_name(processes)}\n")
             print("| case | ms a train step | tokens/s | MFU | GiB | loss |\n|---|---|---|---|---|---|")
         for name, open_case in cases.items():
             _show(name, args, processes, open_case)
@@ -71,7 +71,7 @@ def _show(name: str, args: argparse.Namespace, processes: Processes, open_case: 
         print(f"| {name} | out of memory | | | | |", flush=True)
         return
     step_s = statistics.median(took[_WARM_STEPS:])
-    peak = measure_peak(processes.device, "bfloat16") * processes.num_shares
+    peak = measure_peak(processes.device, "bfloat16") * processes.dp_size
     if processes.is_first:
         print(
             f"| {name} | {1e3 * step_s:.1f} | {batch.num_tokens / step_s:,.0f} | "
@@ -89,17 +89,17 @@ def _time(step: Callable[[], float], processes: Processes) -> tuple[float, float
 
 
 def _open_plain(args: argparse.Namespace, processes: Processes, *, checkpoints: bool) -> Callable[[], float]:
-    """As people write it: a micro-batch of one row, bfloat16 by autocast, gradients exchanged behind the last."""
+    """As people write it: a micro-batch of one row, bfloat16 by autocast, gradients exchanged after the last."""
     library: Any = importlib.import_module("accelerate").Accelerator(
         mixed_precision="bf16",
-        gradient_accumulation_steps=args.rows // processes.num_shares,
+        gradient_accumulation_steps=args.rows // processes.dp_size,
         cpu=processes.device.type == "cpu",
     )
     network = _make_network(args, processes)
     if checkpoints:
         network.gradient_checkpointing_enable({"use_reentrant": False})
     network, optimizer = library.prepare(network, torch.optim.AdamW(network.parameters(), lr=args.lr))
-    rows = _make_batch(args).rows[processes.share :: processes.num_shares]
+    rows = _make_batch(args).rows[processes.dp_rank :: processes.dp_size]
     ids = [torch.tensor([row.samples[0].ids], device=processes.device) for row in rows]
 
     def step() -> float:
@@ -166,7 +166,7 @@ def _make_network(args: argparse.Namespace, processes: Processes) -> Any:
 
 def _make_batch(args: argparse.Namespace) -> Batch:
     vocabulary = SIZES[args.size]["vocab_size"]
-    return Batch(rows=tuple(_make_row(args.tokens, vocabulary, seed) for seed in range(args.rows)), after=Place())
+    return Batch(rows=tuple(_make_row(args.tokens, vocabulary, seed) for seed in range(args.rows)), after=Cursor())
 
 
 def _make_row(tokens: int, vocabulary: int, seed: int = 0) -> Row:

@@ -72,7 +72,7 @@ def draw(run: Path, file: Path) -> None:
         figure, axes = pyplot.subplots(figsize=(6.4, 3), layout="constrained")
         first = 0
         for stage in dict.fromkeys(one["stage"] for one in metrics):
-            losses = [one["loss"] for one in metrics if one["stage"] == stage]
+            losses = [one["loss"] for one in metrics if one["stage"] == stage and not one["is_skipped"]]
             steps = range(first, first + len(losses))
             line = axes.plot(steps, smooth(losses), label=stage)[0]
             axes.plot(steps, losses, ".", color=line.get_color(), alpha=0.3, markersize=3)

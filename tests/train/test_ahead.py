@@ -13,7 +13,7 @@ def test_everything_comes_in_order() -> None:
     assert list(run_ahead(range(20))) == list(range(20))
 
 
-def test_a_failure_comes_behind_what_was_made_before_it() -> None:
+def test_a_failure_comes_after_what_was_made_before_it() -> None:
     def fail() -> Iterator[int]:
         yield 1
         raise ValueError("no more")

@@ -85,7 +85,7 @@ def test_weights_of_another_model_are_not_written(tmp_path: Path) -> None:
 def test_tied_weights_are_in_a_folder_once(tmp_path: Path) -> None:
     start = make_start()
     network = make_network(3, vocab_size=len(start.tokens), tie_word_embeddings=True)
-    export_folder(network, start.tokenizer, network.state_dict(), tmp_path / "model")
+    export_folder(network, start.tokenizer, network.state_dict(), tmp_path / "model", "bfloat16")
     from safetensors.torch import load_file
 
     assert "lm_head.weight" not in load_file(tmp_path / "model" / "model.safetensors")

@@ -8,14 +8,16 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from stairstream.core.errors import ConfigError  # noqa: E402
-from stairstream.train.config import Memory, Stage  # noqa: E402
-from stairstream.train.data import Batch, Place, Row  # noqa: E402
+from stairstream.train.config import Memory, Parallel, Stage  # noqa: E402
+from stairstream.train.data import Batch, Cursor, Row  # noqa: E402
+from stairstream.train.failures import OutOfMemory  # noqa: E402
 from stairstream.train.memory import Planner, make_simple, open_planner  # noqa: E402
 from stairstream.train.memory.applying import set_levels  # noqa: E402
 from stairstream.train.memory.costs import ATTENTION, Bytes, Costs, Key, LayerCosts  # noqa: E402
 from stairstream.train.memory.live import LiveBytes  # noqa: E402
 from stairstream.train.memory.planner import count_state, measure_costs  # noqa: E402
 from stairstream.train.memory.planning import Level, make_ladder  # noqa: E402
+from stairstream.train.memory.wrapping import is_wrapped, unwrap, wrap, wrapping  # noqa: E402
 from stairstream.train.step import cast, make_optimizer, nll_of, train_step  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
 from tests.train.tiny import ALONE, CPU, make_row, state_of  # noqa: E402
@@ -119,34 +121,40 @@ def test_a_budget_is_filled_and_not_more() -> None:
     assert levels[-1] == (len(make_ladder(costs)) - 1,) * 2
     planner = Planner(Memory("gib", 1), costs, 400_000)
     planner.prepare(network, row)
-    assert [layer.gradient_checkpointing for layer in network.model.layers] == [
+    assert [is_wrapped(layer) for layer in network.model.layers] == [
         planner.ladder[level].kept is not None for level in planner.levels(row)
     ]
 
 
-def test_a_section_of_the_layers_keeps_its_share() -> None:
+def test_a_stage_of_the_layers_keeps_its_share() -> None:
     planner = Planner(Memory("gib", 1), Costs(num_layers=4, layer=LayerCosts(entry=Bytes(token=1))), 1)
     network = make_network(1).train()
     planner.prepare(network, make_row(10))
-    assert [layer.gradient_checkpointing for layer in network.model.layers] == [True, True]
+    assert [is_wrapped(layer) for layer in network.model.layers] == [True, True]
 
 
-def test_a_budget_below_the_weights_is_refused() -> None:
+def test_a_budget_that_cant_hold_is_refused_with_the_least_that_would_do() -> None:
     network = make_network(1).train()
-    with pytest.raises(ConfigError, match=r"moments alone need .* GiB in each process"):
-        open_planner(Memory("gib", 1e-6), network, ALONE, run_on(network), most_tokens=64)
-    planner = open_planner(Memory("auto"), network, ALONE, run_on(network), most_tokens=64)
+    tight = open_planner(Memory("gib", 1e-6), network, ALONE, run_on(network), print, most_tokens=64)
+    with pytest.raises(ConfigError, match=r"stage 'one' needs at least 0.00\d GiB .* 50 tokens, 20 of them learned"):
+        tight.check("one", 50, 20)
+    least = tight.least_bytes(50, 20)
+    enough = open_planner(Memory("gib", least / 2**30), network, ALONE, run_on(network), print, most_tokens=64)
+    enough.check("one", 50, 20)
+    with pytest.raises(ConfigError, match=r"in each process, .*; 0.00\d are allowed. What needs less: more processes"):
+        enough.check("one", 51, 20)
+    planner = open_planner(Memory("auto"), network, ALONE, run_on(network), print, most_tokens=64)
     assert {planner.ladder[level].kept for level in planner.levels(make_row(50))} == {None}
 
 
 def test_a_step_that_runs_out_of_memory_is_repeated_with_more_computed_again() -> None:
     def learn(network: Any, planner: Planner) -> Any:
-        batch = Batch(rows=(make_row(20), make_row(30)), after=Place())
+        batch = Batch(rows=(make_row(20), make_row(30)), after=Cursor())
         optimizer = make_optimizer(network, Stage(name="s", steps=1))
         return train_step(network, optimizer, batch, ALONE, planner, precision="float32", clip=1.0, lr=1e-2)
 
     def refuse(layer: Any, *_: Any) -> None:
-        if not layer.gradient_checkpointing and tight:
+        if not is_wrapped(layer) and tight:
             raise torch.OutOfMemoryError("no room")
 
     tight = True
@@ -159,14 +167,65 @@ def test_a_step_that_runs_out_of_memory_is_repeated_with_more_computed_again() -
     assert tight_budget.levels(make_row(30)) == (0, 1)
     weights, others = state_of(network), state_of(other)
     assert all(torch.equal(weights[name], others[name]) for name in weights)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(OutOfMemory, match=r"longest row has 30 tokens, .*: memory: full, or fewer GiB; a smaller"):
         learn(network, with_room)
+
+
+@pytest.mark.parametrize("breaks", ["never run", "by name", "own error"])
+def test_layers_that_cant_be_measured_are_all_computed_again(breaks: str) -> None:
+    network, said = make_network(1).train(), list[str]()
+    layer = network.model.layers[0]
+    plain = layer.forward
+
+    def run(size: int) -> Any:
+        if breaks == "own error":
+            raise LookupError("no such thing\nat all")
+        if breaks == "by name":
+            return layer(hidden_states=torch.zeros(1, size, 32))
+        return torch.zeros(())
+
+    planner = open_planner(Memory("auto"), network, ALONE, run, said.append, most_tokens=64)
+    assert planner.levels(make_row(30)) == (0, 0)
+    problem = {
+        "never run": "the first layer is never run",
+        "by name": "the layers take no hidden states by position",
+        "own error": "LookupError: no such thing",
+    }[breaks]
+    assert said == [
+        f"memory: the layers can't be measured ({problem}); all of them are computed again, as with memory: full"
+    ]
+    assert layer.forward == plain
+
+
+def test_a_layer_runs_by_what_wrapped_it_last_and_then_as_before() -> None:
+    layer, seen = torch.nn.Linear(2, 2), list[str]()
+
+    def way(name: str) -> Any:
+        def run(forward: Any, *args: Any) -> Any:
+            seen.append(name)
+            return forward(*args)
+
+        return run
+
+    wrap(layer, way("one"))
+    wrap(layer, way("two"))
+    with wrapping(layer, way("three")):
+        layer(torch.zeros(2))
+    layer(torch.zeros(2))
+    assert (seen, is_wrapped(layer), "forward" in vars(layer)) == (["three"], False, False)
+    layer.forward = lambda hidden: hidden  # someone else's
+    theirs = layer.forward
+    wrap(layer, way("four"))
+    assert torch.equal(layer(torch.ones(2)), torch.ones(2))
+    unwrap(layer)
+    assert layer.forward is theirs
+    assert seen == ["three", "four"]
 
 
 def test_full_and_none_ask_nothing_of_the_row() -> None:
     network = make_network(1).train()
     for word, level in (("none", 1), ("full", 0)):
-        planner = open_planner(Memory(word), network, ALONE, run_on(network), most_tokens=64)  # type: ignore[arg-type]
+        planner = open_planner(Memory(word), network, ALONE, run_on(network), print, most_tokens=64)  # type: ignore[arg-type]
         assert planner.levels(Row(samples=make_row(500).samples)) == (level, level)
 
 
@@ -177,12 +236,12 @@ def test_weights_are_counted_as_processes_share_them() -> None:
     layers = sum(one.numel() for one in network.base_model.layers.parameters())
     norms = sum(one.numel() for one in network.base_model.layers.parameters() if one.dim() == 1)
 
-    def count(num_shares: int = 1, num_sections: int = 1, num_parts: int = 1) -> float:
-        return count_state(network, num_shares=num_shares, num_sections=num_sections, num_parts=num_parts, on_cpu=False)
+    def count(**sizes: int) -> float:
+        return count_state(network, Parallel(**sizes), on_cpu=False)
 
     assert count() == 16 * (layers + outside)
-    assert count(num_shares=2) == count() / 2
-    assert count(num_sections=2) == 16 * (layers / 2 + outside / 2)
-    assert count(num_parts=2) == 16 * ((layers - norms) / 2 + norms + outside)
+    assert count(dp=2) == count() / 2
+    assert count(pp=2) == 16 * (layers / 2 + outside / 2)
+    assert count(tp=2) == 16 * ((layers - norms) / 2 + norms + outside)
     network.config.tie_word_embeddings = True
-    assert count(num_sections=2) == 16 * (layers / 2 + outside)
+    assert count(pp=2) == 16 * (layers / 2 + outside)

@@ -87,7 +87,7 @@ def test_a_compiler_may_keep_shares() -> None:
     assert [level.kept for level in ladder] == [None] * 5  # nothing of ours is between the compiler and the layer
 
 
-def test_the_peak_is_in_the_head_the_layers_or_behind_them() -> None:
+def test_the_peak_is_in_the_head_the_layers_or_after_them() -> None:
     costs = make_costs()
     head = 20 + 12 * 1000 * 5
     assert peak(costs, [1, 2, 3, 4], 100, 1000) == 1000 + 10 + head

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from stairstream.train.checkpoints import Standing  # noqa: E402
+from stairstream.train.checkpoints import TrainState  # noqa: E402
 from stairstream.train.meters import Metrics, MetricsFile  # noqa: E402
 
 
@@ -21,13 +21,13 @@ def make_metrics(step: int, loss: float) -> Metrics:
         "mfu": 0.125,
         "memory_gib": 2.0,
     }
-    counts: dict[str, Any] = {"stage_number": 0, "tokens": 64, "trained_tokens": 32}
+    counts: dict[str, Any] = {"stage_number": 0, "is_skipped": False, "tokens": 64, "trained_tokens": 32}
     return Metrics(stage="one", step=step, progress=0.0, loss=loss, left_s=None, **counts, **zeros)
 
 
-def write(folder: Path, standing: Standing, *losses: float) -> None:
-    file = MetricsFile(folder, standing)
-    for number, loss in enumerate(losses, standing.step + 1):
+def write(folder: Path, train_state: TrainState, *losses: float) -> None:
+    file = MetricsFile(folder, train_state)
+    for number, loss in enumerate(losses, train_state.step + 1):
         file.add(make_metrics(number, loss))
     file.close()
 
@@ -36,19 +36,19 @@ def read_losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_lines_behind_the_place_where_a_run_goes_on_are_taken_back(tmp_path: Path) -> None:
-    write(tmp_path, Standing(), 4.0, 3.5, 3.25)
+def test_lines_after_the_step_from_which_a_run_continues_are_taken_back(tmp_path: Path) -> None:
+    write(tmp_path, TrainState(), 4.0, 3.5, 3.25)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "cut off by a ki')
-    write(tmp_path, Standing(step=2), 3.0, 2.5)
+    write(tmp_path, TrainState(step=2), 3.0, 2.5)
     assert read_losses(tmp_path) == [4.0, 3.5, 3.0, 2.5]
 
 
 @pytest.mark.slow
 def test_tensorboard_shows_the_same_numbers(tmp_path: Path) -> None:
     events: Any = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    write(tmp_path, Standing(), 4.0, 3.5, 3.25)
-    write(tmp_path, Standing(step=2), 3.0, 2.5)
+    write(tmp_path, TrainState(), 4.0, 3.5, 3.25)
+    write(tmp_path, TrainState(step=2), 3.0, 2.5)
     shown = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert set(shown.Tags()["scalars"]) == {"loss", "grad_norm", "lr", "tokens_per_s", "mfu", "memory_gib"}
     assert [(one.step, one.value) for one in shown.Scalars("loss")] == [(0, 4.0), (1, 3.5), (2, 3.0), (3, 2.5)]

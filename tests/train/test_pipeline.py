@@ -1,4 +1,4 @@
-"""Sections of a network: together they are the whole one, under the same names."""
+"""Stages of a network: together they are the whole one, under the same names."""
 
 import copy
 import importlib
@@ -13,7 +13,7 @@ transformers = pytest.importorskip("transformers")
 from stairstream.core.errors import ConfigError  # noqa: E402
 from stairstream.train.data import EMPTY_ROW, Row  # noqa: E402
 from stairstream.train.parallelize import layers_of  # noqa: E402
-from stairstream.train.pipeline import keep_section, make_even, run_sections  # noqa: E402
+from stairstream.train.pipeline import keep_stage, make_even, run_stages  # noqa: E402
 from stairstream.train.processes import Processes  # noqa: E402
 from stairstream.train.step import nll_of  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
@@ -22,37 +22,37 @@ from tests.train.tiny import CPU, make_row  # noqa: E402
 
 
 def cut(network: Any, count: int) -> list[Any]:
-    sections = [copy.deepcopy(network) for _ in range(count)]
-    for number, section in enumerate(sections):
-        keep_section(section, number, count)
-    return sections
+    stages = [copy.deepcopy(network) for _ in range(count)]
+    for number, stage in enumerate(stages):
+        keep_stage(stage, number, count)
+    return stages
 
 
 @pytest.mark.parametrize("is_tied", [False, True])
 @pytest.mark.parametrize("count", [2, 4])
-def test_sections_compute_what_the_whole_network_does(count: int, is_tied: bool) -> None:
+def test_stages_compute_what_the_whole_network_does(count: int, is_tied: bool) -> None:
     network = make_network(1, num_hidden_layers=4, tie_word_embeddings=is_tied)
-    ids, positions, places, _ = make_row(5, 9).lay()
+    ids, positions, kept, _ = make_row(5, 9).lay()
     asked = {"position_ids": torch.tensor([positions]), "use_cache": False, "return_dict": False}
-    (expected,) = network(torch.tensor([ids]), **asked, logits_to_keep=torch.tensor([places]))
-    sections, found = cut(network, count), torch.tensor([ids])
-    for section in sections[:-1]:
-        (found,) = section(found, **asked)
-    (found,) = sections[-1](found, **asked, logits_to_keep=torch.tensor([places]))
+    (expected,) = network(torch.tensor([ids]), **asked, logits_to_keep=torch.tensor([kept]))
+    stages, found = cut(network, count), torch.tensor([ids])
+    for stage in stages[:-1]:
+        (found,) = stage(found, **asked)
+    (found,) = stages[-1](found, **asked, logits_to_keep=torch.tensor([kept]))
     assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("is_tied", [False, True])
-def test_sections_have_the_names_of_the_whole_network(is_tied: bool) -> None:
+def test_stages_have_the_names_of_the_whole_network(is_tied: bool) -> None:
     network = make_network(1, num_hidden_layers=4, tie_word_embeddings=is_tied)
-    sections = cut(network, 4)
-    names = [set(section.state_dict()) for section in sections]
+    stages = cut(network, 4)
+    names = [set(stage.state_dict()) for stage in stages]
     assert set.union(*names) == set(network.state_dict())
     embedding, head = "model.embed_tokens.weight", "lm_head.weight"
     assert [embedding in one for one in names] == [True, False, False, is_tied]
     assert [head in one for one in names] == [False, False, False, True]
-    assert [len(layers_of(section)) for section in sections] == [1, 1, 1, 1]
-    assert len(dict(sections[-1].named_parameters())) == len(names[-1]) - is_tied
+    assert [len(layers_of(stage)) for stage in stages] == [1, 1, 1, 1]
+    assert len(dict(stages[-1].named_parameters())) == len(names[-1]) - is_tied
 
 
 def test_rows_are_made_even_by_what_is_neither_seen_nor_learned() -> None:
@@ -67,7 +67,7 @@ def test_rows_are_made_even_by_what_is_neither_seen_nor_learned() -> None:
 
 
 @pytest.fixture
-def only_section() -> Iterator[Processes]:
+def only_stage() -> Iterator[Processes]:
     """A pipeline of one process."""
     dist: Any = importlib.import_module("torch.distributed")
     meshes: Any = importlib.import_module("torch.distributed.device_mesh")
@@ -76,20 +76,20 @@ def only_section() -> Iterator[Processes]:
     dist.destroy_process_group()
 
 
-def test_rows_teach_in_a_pipeline_what_they_teach_alone(only_section: Processes) -> None:
+def test_rows_teach_in_a_pipeline_what_they_teach_alone(only_stage: Processes) -> None:
     network, other = make_trainable(), make_trainable()
     rows = make_even([make_row(30, 17), Row(samples=(lay(), *make_row(9).samples)), EMPTY_ROW])
     total: Any = sum(nll_of(other, row, CPU) for row in rows)
     (total / 2).backward()
-    assert run_sections(network, rows, 0.5, only_section, "float32") == pytest.approx(float(total.detach()))
+    assert run_stages(network, rows, 0.5, only_stage, "float32") == pytest.approx(float(total.detach()))
     for one, expected in zip(network.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(one.grad, expected.grad)
 
 
 def test_layers_that_do_not_divide_are_named() -> None:
     for count in (3, 4):
-        with pytest.raises(ConfigError, match=f"parallel.pp: {count} sections can't share the model's 2 layers evenly"):
-            keep_section(make_network(), 0, count)
+        with pytest.raises(ConfigError, match=f"parallel.pp: {count} stages can't share the model's 2 layers evenly"):
+            keep_stage(make_network(), 0, count)
 
 
 def test_a_network_that_does_more_between_its_layers_is_refused() -> None:
@@ -98,4 +98,4 @@ def test_a_network_that_does_more_between_its_layers_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"parallel.pp: Gemma2ForCausalLM can't be cut here; those that can are llama"
     ):
-        keep_section(transformers.Gemma2ForCausalLM(config), 0, 2)
+        keep_stage(transformers.Gemma2ForCausalLM(config), 0, 2)

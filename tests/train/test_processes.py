@@ -17,7 +17,7 @@ from stairstream.train.config import TrainConfig  # noqa: E402
 from stairstream.train.parallelize import check_divides  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
 from tests.train.recorded import make_config, write_data  # noqa: E402
-from tests.train.tiny import join_group, run_alone  # noqa: E402
+from tests.train.tiny import join_group, losses_of, run_alone  # noqa: E402
 
 STAGE = {"steps": 4, "epochs": None}
 
@@ -27,7 +27,7 @@ def be_one_of_several(rank: int, world: int, folder: Path, config: TrainConfig, 
     join_group(rank, world, folder)
     _, said = run_alone(config, **keys)
     if rank == 0:
-        torch.save([one.loss for one in said], folder / "losses.pt")
+        torch.save(losses_of(said), folder / "losses.pt")
 
 
 def run_together(config: TrainConfig, folder: Path, **keys: Any) -> list[float]:
@@ -57,20 +57,44 @@ def norms(folder: Path) -> list[float]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("parallel", ["dp2", "tp2", "dp2 tp2", "pp2 tied", "dp2 pp2 tied", "tp2 pp2", "pp4 tied"])
 def test_several_processes_learn_what_one_learns(tmp_path: Path, parallel: str) -> None:
+    compare_with_one(tmp_path, parallel, "float32", loss_rel=1e-5, norm_rel=1e-4, weight_atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("parallel", ["dp2", "tp2", "pp2 tied"])
+def test_in_bfloat16_several_processes_are_as_near_as_their_rounding(tmp_path: Path, parallel: str) -> None:
+    """Gradient norms are those of the first step: with so large a rate, those after it drift apart."""
+    compare_with_one(tmp_path, parallel, "bfloat16", loss_rel=5e-2, norm_rel=5e-2, weight_atol=0.1, norm_steps=1)
+
+
+def compare_with_one(
+    tmp_path: Path,
+    parallel: str,
+    precision: str,
+    *,
+    loss_rel: float,
+    norm_rel: float,
+    weight_atol: float,
+    norm_steps: int = 4,
+) -> None:
+    """Losses, gradient norms and exported weights of several processes and of one, step by step."""
     write_data(tmp_path)
     keys = {"tie_word_embeddings": "tied" in parallel, "num_hidden_layers": 4}
-    num_tokens = 1024 if "pp4" in parallel else 512  # fewer rows than sections, or enough
+    num_tokens = 1024 if "pp4" in parallel else 512  # fewer rows than stages, or enough
     stage = STAGE | {"sequence_tokens": num_tokens, "layouts": {"rounds": 1, "insert": 1}}
-    _, said = run_alone(make_config(tmp_path, stage, output=str(tmp_path / "one")), **keys)
+    _, said = run_alone(make_config(tmp_path, stage, output=str(tmp_path / "one"), precision=precision), **keys)
     sizes = {word[:2]: int(word[2:]) for word in parallel.split() if word != "tied"}
-    config = make_config(tmp_path, stage, output=str(tmp_path / "several"), parallel=sizes, memory="full")
+    output = str(tmp_path / "several")
+    config = make_config(tmp_path, stage, output=output, parallel=sizes, memory="full", precision=precision)
     losses = run_together(config, tmp_path, **keys)
-    assert losses == pytest.approx([one.loss for one in said], rel=1e-5)
-    assert norms(tmp_path / "several") == pytest.approx([one.grad_norm for one in said], rel=1e-4)
+    assert losses == pytest.approx(losses_of(said), rel=loss_rel)
+    expected = [one.grad_norm for one in said[:norm_steps]]
+    assert norms(tmp_path / "several")[:norm_steps] == pytest.approx(expected, rel=norm_rel)
     one, several = exported(tmp_path / "one"), exported(tmp_path / "several")
     assert one.keys() == several.keys()
     for name in one:
-        torch.testing.assert_close(several[name], one[name], atol=2e-2, rtol=2e-2)  # they were written in bfloat16
+        torch.testing.assert_close(several[name], one[name], atol=weight_atol, rtol=1e-3)
 
 
 @pytest.mark.slow
@@ -84,14 +108,14 @@ def test_a_run_goes_on_in_another_arrangement(tmp_path: Path, first: dict[str, i
     _, said = run_alone(make_config(tmp_path, *stages, output=str(tmp_path / "one")), tie_word_embeddings=True)
     config = make_config(tmp_path, *stages, parallel=first, save_every=3, keep=9)
     losses = run_together(config, tmp_path, tie_word_embeddings=True)
-    assert losses == pytest.approx([one.loss for one in said], rel=1e-5)
+    assert losses == pytest.approx(losses_of(said), rel=1e-5)
     (tmp_path / "out" / "checkpoints" / "latest").write_text("01-0000003")
     config = make_config(tmp_path, *stages, parallel=then)
     if config.parallel.num_processes == 1:
-        rest = [one.loss for one in run_alone(config, seed=7, tie_word_embeddings=True)[1]]
+        rest = losses_of(run_alone(config, seed=7, tie_word_embeddings=True)[1])
     else:
         rest = run_together(config, tmp_path, seed=7, tie_word_embeddings=True)
-    assert rest == pytest.approx([one.loss for one in said[-3:]], rel=1e-5)
+    assert rest == pytest.approx(losses_of(said[-3:]), rel=1e-5)
 
 
 def test_what_does_not_divide_is_named() -> None:

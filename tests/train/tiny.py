@@ -11,10 +11,11 @@ pytest.importorskip("transformers")
 
 from stairstream.train.config import TrainConfig  # noqa: E402
 from stairstream.train.data import Row, split_prompts  # noqa: E402
-from stairstream.train.meters import Metrics  # noqa: E402
+from stairstream.train.meters import Metrics, Report  # noqa: E402
 from stairstream.train.processes import Processes, open_processes  # noqa: E402
 from stairstream.train.run import Start, train_from  # noqa: E402
 from stairstream.train.sequences import Sample  # noqa: E402
+from stairstream.train.stopping import StopRequest  # noqa: E402
 from tests.backends.torch.tiny import make_network, make_tokens  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -39,11 +40,23 @@ def make_row(*lengths: int, seed: int = 0) -> Row:
     return Row(samples=tuple(samples))
 
 
+def losses_of(said: list[Metrics]) -> list[float]:
+    """The losses of train steps, all of which are finite."""
+    losses = [one.loss for one in said]
+    assert None not in losses
+    return [loss for loss in losses if loss is not None]
+
+
+def report_to(said: list[Metrics], lines: list[str] | None = None) -> Report:
+    """A report that keeps what it is told."""
+    return Report(step=said.append, say=(lines if lines is not None else list[str]()).append)
+
+
 def run_alone(config: TrainConfig, seed: int = 0, **keys: Any) -> tuple[Start, list[Metrics]]:
     """A whole run in this process; the trained network, and what it said. `keys` are of the network."""
     start, said = make_start(seed, **keys), list[Metrics]()
     with open_processes(config.parallel) as processes:
-        train_from(start, config, split_prompts(config), processes, said.append)
+        train_from(start, config, split_prompts(config), processes, report_to(said), StopRequest())
     return start, said
 
 

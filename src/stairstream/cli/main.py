@@ -126,7 +126,10 @@ def watch_command(
 @app.command("train")
 def train_command(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file: model, data, stages.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show samples, and what of them is learned.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show samples and the plan (steps, memory, time, energy); train nothing."),
+    ] = False,
     samples: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many of each stage it shows.")] = 2,
 ) -> None:
     """Train an aggregator to read a staircase. Goes on where it was interrupted."""

@@ -1,14 +1,16 @@
 """`stairstream train`: a training run by its configuration, or a look at what it would learn."""
 
 import importlib.util
+import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.text import Text
@@ -20,7 +22,11 @@ from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.train.config import TrainConfig, load_train_config
 
 if TYPE_CHECKING:
-    from stairstream.train.meters import Metrics
+    from stairstream.backends.torch.tokens import Tokens
+    from stairstream.train.data import Stream
+    from stairstream.train.forecast import Forecast
+    from stairstream.train.meters import Metrics, Report
+    from stairstream.train.outlook import Outlook
 
 _NEEDED = ("torch", "transformers", "gguf")
 
@@ -32,24 +38,37 @@ def train(file: Path, *, dry_run: bool, num_samples: int) -> None:
     if config.lora is not None:
         check_installed(("peft",))
     if dry_run:
-        show_samples(config, num_samples)
+        show_plan(config, num_samples)
         return
     if importlib.util.find_spec("fcntl") is None:
         raise ConfigError("train needs POSIX file locks, which this system lacks; run it on Linux, macOS or WSL")
+    from stairstream.train.failures import EXIT_AGAIN, HOW_TO_CONTINUE, PeerLost
     from stairstream.train.run import train_all
 
-    with open_report() as report:
-        is_first = train_all(config, find_torch_model(config.model), report)
-    if is_first:
+    try:
+        with open_report() as report:
+            outcome = train_all(config, find_torch_model(config.model), report)
+    except PeerLost as exc:
+        tell(f"stairstream: error: {exc}")
+        raise typer.Exit(EXIT_AGAIN) from exc
+    if outcome.stopped_by is not None:
+        if outcome.is_first:
+            tell(f"stopped by {outcome.stopped_by}, and saved; {HOW_TO_CONTINUE}")
+        raise typer.Exit(EXIT_AGAIN)
+    if outcome.is_first:
         tell(f"the trained model is in {config.folder / 'model'}")
 
 
 @contextmanager
-def open_report() -> "Iterator[Callable[[Metrics], None]]":
+def open_report() -> "Iterator[Report]":
     """A bar per stage on standard error; lines where there is no terminal to draw it in."""
+    from stairstream.train.meters import Report
+
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda metrics: tell(f"{metrics.stage} {metrics.progress:4.0%}  {say_metrics(metrics)}")
+        yield Report(
+            step=lambda metrics: tell(f"{metrics.stage} {metrics.progress:4.0%}  {say_metrics(metrics)}"), say=tell
+        )
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[said]}"))
     tasks: dict[str, TaskID] = {}
@@ -60,14 +79,14 @@ def open_report() -> "Iterator[Callable[[Metrics], None]]":
                 tasks[metrics.stage] = bars.add_task(metrics.stage, total=1.0, said="")
             bars.update(tasks[metrics.stage], completed=metrics.progress, said=say_metrics(metrics))
 
-        yield show
+        yield Report(step=show, say=lambda line: bars.console.print(Text(printable(line))))
 
 
 def say_metrics(metrics: "Metrics") -> str:
     """The numbers of a train step in one line."""
     parts = [
         f"step {metrics.step}",
-        f"loss {metrics.loss:.4f}",
+        "skipped" if metrics.is_skipped else f"loss {metrics.loss:.4f}",
         f"{metrics.tokens_per_s:,.0f} tokens/s",
         f"MFU {metrics.mfu:.0%}",
         f"{metrics.memory_gib:.1f} GiB",
@@ -84,23 +103,67 @@ def check_installed(packages: Iterable[str]) -> None:
             raise MissingExtra(f"train needs {package}; install it with: pip install 'stairstream[train]'")
 
 
-def show_samples(config: TrainConfig, num_samples: int) -> None:
-    """The first samples of every stage as text: what is learned is green, or between [[ and ]] where nothing shines."""
+def show_plan(config: TrainConfig, num_samples: int) -> None:
+    """The first samples of every stage, and what the run will take."""
     from stairstream.backends.torch.load import read_tokens
-    from stairstream.train.data import Place, Stream, split_prompts
+    from stairstream.train.data import Stream, split_prompts
+    from stairstream.train.forecast import foretell
+    from stairstream.train.outlook import look_ahead
 
-    tokens = read_tokens(find_torch_model(config.model))
-    split = split_prompts(config)
-    console = Console(highlight=False, soft_wrap=True)
+    path = find_torch_model(config.model)
+    tokens, split = read_tokens(path), split_prompts(config)
     tell(f"{len(split.trained)} prompts to train on, {len(split.held_out)} held out")
-    for stage in config.stages:
-        for drawn in islice(Stream(config, stage, split, tokens).samples(Place()), num_samples):
+    streams = [Stream(config, stage, split, tokens) for stage in config.stages]
+    show_samples(config, streams, tokens, num_samples)
+    outlooks = [look_ahead(stream, stage) for stream, stage in zip(streams, config.stages, strict=True)]
+    for line in say_forecast(config, foretell(config, path, outlooks), outlooks):
+        print(line)
+
+
+def show_samples(config: TrainConfig, streams: "Sequence[Stream]", tokens: "Tokens", num_samples: int) -> None:
+    """Samples as text: what is learned is green, or between [[ and ]] where nothing shines."""
+    from stairstream.train.data import Cursor
+
+    console = Console(highlight=False, soft_wrap=True)
+    for stage, stream in zip(config.stages, streams, strict=True):
+        for drawn in islice(stream.samples(Cursor()), num_samples):
             policy = drawn.reading.policy
             how = "alone" if policy is None else f"{drawn.reading.layout}, {_say(policy.first_chunk, policy.growth)}"
             head = f"{stage.name}: {drawn.prompt_id}, {how}, "
             head += f"{len(drawn.sample.ids)} tokens, {len(drawn.sample.learned)} learned"
             console.print(Text(printable(head), style="bold"))
             console.print(_colour(tokens.spell_runs(drawn.sample.ids, drawn.sample.is_trained)))
+
+
+def say_forecast(config: TrainConfig, forecast: "Forecast", outlooks: "Sequence[Outlook]") -> list[str]:
+    """A forecast in lines."""
+    count, found, needs = config.parallel.num_processes, forecast.parameters, forecast.needs
+    lines = [
+        f"Plan for {count} process{'es' * (count > 1)}, each on: {forecast.device}",
+        f"parameters: {found.total / 1e6:,.1f} M, of which {found.learning / 1e6:,.1f} M learn; "
+        f"{found.per_process / 1e6:,.1f} M in each process",
+    ]
+    for number, one in enumerate(outlooks):
+        steps = f"{'' if one.is_exact else 'about '}{one.steps:,} train steps"
+        took = f", {_say_time(needs.stage_s[number])}" if needs else ""
+        lines.append(f"stage {one.stage.name}: {steps} of {one.tokens:,.0f} tokens, {one.trained:,.0f} learned{took}")
+    if needs is None:
+        return [*lines, f"memory, time and energy are not estimated: {forecast.why}"]
+    limit = f" of {needs.budget_bytes / 2**30:.1f}" if math.isfinite(needs.budget_bytes) else ""
+    total_s = sum(needs.stage_s)
+    return [
+        *lines,
+        f"memory: {needs.most_bytes / 2**30:.1f}{limit} GiB in each process at the largest row that was looked at, "
+        f"with {needs.share_again:.0%} of the layers computed again",
+        f"time: {_say_time(total_s)}, by the speed of one layer's passes, measured now; without the optimizer's work, "
+        "what processes exchange, and checkpoints",
+        f"energy: {total_s * count * forecast.watts / 3.6e6:.2g} kWh, if each process draws {forecast.watts:.0f} W "
+        "(a GPU: what its maker says; a CPU: 10 W for each thread) all that time; not measured",
+    ]
+
+
+def _say_time(seconds: float) -> str:
+    return f"about {timedelta(seconds=round(seconds))}"
 
 
 def _say(first_chunk: float, growth: float) -> str:

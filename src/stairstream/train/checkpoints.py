@@ -1,6 +1,6 @@
-"""Where a run can go on: weights, moments and places on disk, each checkpoint there whole or not at all.
+"""From where a run can continue: weights, moments and cursors on disk, each checkpoint there whole or not at all.
 
-They are written in shares and may be read by any number of processes in any arrangement.
+They are written in shards and may be read by any number of processes in any arrangement.
 """
 
 import fcntl
@@ -31,27 +31,28 @@ from torch.distributed.tensor import DTensor
 
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import TrainConfig
-from stairstream.train.data import Place
+from stairstream.train.data import Cursor
+from stairstream.train.failures import SAY_LOST, Diverged, PeerLost, is_peer_lost
 from stairstream.train.processes import Processes
 
 _LATEST, _STATE, _WEIGHTS, _MOMENTS = "latest", "state.json", "weights", "moments"
 _DCP: Any = checkpoint
 _IGNORED = ("output", "memory", "compile", "save_every", "keep", "parallel")
-"""What may be another when a run goes on: it does not change what is learned."""
+"""What may be another when a run is continued: it does not change what is learned."""
 _BY_NAME = StateDictOptions(flatten_optimizer_state_dict=True)
-"""Each weight's own moments and settings: sections of a network have different ones."""
+"""Each weight's own moments and settings: pipeline stages have different ones."""
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a run is: a stage, the train steps done in it, and where its stream goes on."""
+class TrainState(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a run is: a stage, the train steps done in it, and where its stream continues."""
 
     stage: int = 0
     step: int = 0
-    place: Place = Place()
+    cursor: Cursor = Cursor()
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True):
-    standing: Standing
+    train_state: TrainState
     config: dict[str, Any]
 
 
@@ -67,7 +68,7 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future[None] | None = None
         self._copies: dict[str, Tensor] = {}
-        # what writes agrees with the others in a group of its own, while the steps go on
+        # what writes agrees with the others in a group of its own, while the steps continue
         self._group = None if processes.mesh is None else dist.new_group(backend="gloo")
         token = [secrets.token_hex(4)]  # processes of a run that was killed may still write
         if self._group is not None:
@@ -75,18 +76,18 @@ class Checkpoints:
         self._token = token[0]
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
 
-    def find(self) -> Standing:
+    def find(self) -> TrainState:
         """Where the latest checkpoint stands, or the beginning. Raises ConfigError if it is another run's."""
         folder = self._latest()
         if folder is None:
-            return Standing()
+            return TrainState()
         state = msgspec.json.decode((folder / _STATE).read_bytes(), type=_State)
         for key, value in self._config.items():
             if state.config.get(key) != value:
                 raise ConfigError(
                     f"{self._folder} has checkpoints of a run with another {key}; name another output, or delete them"
                 )
-        return state.standing
+        return state.train_state
 
     def load_weights(self, network: Any) -> None:
         """Put the latest checkpoint's weights into a network; without one it stays as it is."""
@@ -102,13 +103,21 @@ class Checkpoints:
             self._read(moments, folder / _MOMENTS)
             set_optimizer_state_dict(network, optimizer, moments, options=_BY_NAME)
 
-    def save(self, network: Any, optimizer: torch.optim.Optimizer, standing: Standing) -> None:
-        """Copy everything to the CPU and write it beside the steps that follow; the save before is waited for."""
+    def save(self, network: Any, optimizer: torch.optim.Optimizer, train_state: TrainState) -> None:
+        """Copy everything to the CPU and write it beside the steps that follow; the save before is waited for.
+
+        Raises Diverged for weights that are not finite: the good ones that were saved before are kept.
+        """
         self.wait()
         weights = self._weights(network)
+        if self._processes.any_of(not _are_finite(weights))[0]:
+            raise Diverged(
+                f"the weights are not finite after step {train_state.step} of stage {train_state.stage + 1}, and are "
+                f"not saved: {self._say_latest()}; lower its lr, or its clip, and start again"
+            )
         moments = get_optimizer_state_dict(network, optimizer, options=_BY_NAME)
         copies = {_WEIGHTS: self._copy(weights, _WEIGHTS), _MOMENTS: self._copy(moments, _MOMENTS)}
-        self._writing = self._thread.submit(self._write, copies, standing)
+        self._writing = self._thread.submit(self._write, copies, train_state)
 
     def wait(self) -> None:
         """Return when everything that was saved is on disk. Raises ConfigError if it can't be."""
@@ -146,19 +155,21 @@ class Checkpoints:
             case _:
                 return state
 
-    def _write(self, copies: Mapping[str, Any], standing: Standing) -> None:
+    def _write(self, copies: Mapping[str, Any], train_state: TrainState) -> None:
         """Write a checkpoint beside the others, then point to it: a process that dies leaves the one before."""
-        name = f"{standing.stage:02}-{standing.step:07}"
+        name = f"{train_state.stage:02}-{train_state.step:07}"
         made = self._folder / f"{name}-{self._token}.part"
         try:
             self._in_first(lambda: self._make_room(made))
             for what, state in copies.items():
                 _DCP.save(state, checkpoint_id=made / what, process_group=self._group, no_dist=self._group is None)
-            self._in_first(lambda: self._finish(made, name, standing))
+            self._in_first(lambda: self._finish(made, name, train_state))
         except (OSError, CheckpointException) as exc:
+            if isinstance(exc, CheckpointException) and any(is_peer_lost(one) for one, _ in exc.failures.values()):
+                raise PeerLost(SAY_LOST) from exc
             raise ConfigError(
                 f"the checkpoint {name} can't be written into {self._folder}: {_say_why(exc)}; mend that and start "
-                "again: the run goes on from the checkpoint before it"
+                "again: the run continues from the checkpoint before it"
             ) from exc
 
     def _make_room(self, made: Path) -> None:
@@ -167,16 +178,16 @@ class Checkpoints:
             shutil.rmtree(left)
         made.mkdir()
 
-    def _finish(self, made: Path, name: str, standing: Standing) -> None:
+    def _finish(self, made: Path, name: str, train_state: TrainState) -> None:
         folder = self._folder / name
-        (made / _STATE).write_bytes(msgspec.json.encode(_State(standing=standing, config=self._config)))
+        (made / _STATE).write_bytes(msgspec.json.encode(_State(train_state=train_state, config=self._config)))
         shutil.rmtree(folder, ignore_errors=True)  # of a run that went on from an earlier one
         made.rename(folder)
         _write_whole(self._folder / _LATEST, name)
         self._drop_old(name)
 
     def _in_first(self, act: Callable[[], None]) -> None:
-        """Let the first process do something while the others wait. Raises OSError in all of them if it can't."""
+        """Let rank 0 do something while the others wait. Raises OSError in all of them if it can't."""
         problem: list[str | None] = [None]
         if self._processes.is_first:
             try:
@@ -198,6 +209,10 @@ class Checkpoints:
         except FileNotFoundError:
             return None
         return folder if (folder / _STATE).is_file() else None
+
+    def _say_latest(self) -> str:
+        folder = self._latest()
+        return f"the checkpoint before them, {folder.name}, is kept" if folder else "there is no checkpoint before them"
 
     def _drop_old(self, latest: str) -> None:
         names = sorted(
@@ -226,6 +241,11 @@ def hold_folder(folder: Path) -> Iterator[None]:
                 f"another process trains into {folder}; wait for it, end it, or name another output"
             ) from None
         yield
+
+
+def _are_finite(weights: Mapping[str, Any]) -> bool:
+    """Whether no weight of ours is infinite or no number: a sum would not be one either."""
+    return all(bool(torch.isfinite(_own_part(one).sum(dtype=torch.float32))) for one in weights.values())
 
 
 def _own_part(tensor: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """A training run as people write it: one YAML file with a model, data, and stages that follow one another."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +100,7 @@ class Mix:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a process may use: so many GiB, or what is there (`auto`). Layers are computed again until a row fits;
+    """What a process may use: a number of GiB, or what is there (`auto`). Layers are computed again until a row fits;
     `none` and `full` do so never and always."""
 
     wanted: Literal["auto", "none", "full", "gib"]
@@ -122,9 +123,32 @@ class Memory:
 _AUTO = Memory("auto")
 
 
+@dataclass(frozen=True, slots=True)
+class SaveEvery:
+    """How often a checkpoint is written: in train steps, or in minutes."""
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    @classmethod
+    def from_raw(cls, raw: object, where: Where) -> "SaveEvery":
+        """From a number of train steps, or a text such as `10 min`."""
+        if isinstance(raw, int) and not isinstance(raw, bool) and raw >= 1:
+            return cls(steps=raw)
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?min", raw.strip()) if isinstance(raw, str) else None
+        if found is None or not float(found[1]) > 0:
+            raise where.error(
+                f"must be a number of train steps of at least 1, or minutes as in '10 min', not {show(raw)}"
+            )
+        return cls(minutes=float(found[1]))
+
+
+_TEN_MINUTES = SaveEvery(minutes=10)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One part of a recipe; it goes on with the weights of the one before, with a schedule and moments of its own.
+    """One part of a recipe; it continues with the weights of the one before, with a schedule and moments of its own.
 
     `wait` is the share of samples that read everything at once, `alone` that of those that read nothing; the others get
     a policy drawn from the ranges. `updates` says which steps of a `grouped` sample are trained, each a sequence of its
@@ -217,7 +241,7 @@ class TrainConfig:
     precision: Precision = "bfloat16"
     memory: Memory = _AUTO
     compile: bool = False
-    save_every: Whole = 50
+    save_every: SaveEvery = _TEN_MINUTES
     keep: Whole = 2
     parallel: Parallel = Parallel()
     lora: Lora | None = None

@@ -1,4 +1,4 @@
-"""Recorded answers as a stream of packed rows: the same on every process, and to be gone on with from any row.
+"""Recorded answers as a stream of packed rows: the same on every rank, which can be continued from any row.
 
 Every process lays out every row and computes its share of them, so that what is learned at a train step does not depend
 on how many processes there are.
@@ -22,8 +22,8 @@ from stairstream.train.samples import Recorded, lay_out
 from stairstream.train.sequences import Sample
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a stage's stream goes on: a pass over the prompts, a prompt of it, and one of that prompt's sequences."""
+class Cursor(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a stage's stream continues: a pass over the prompts, a prompt of it, and one of that prompt's sequences."""
 
     epoch: int = 0
     prompt: int = 0
@@ -32,12 +32,12 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """A sample, whose it is and how it reads; `place` is its own."""
+    """A sample, whose it is and how it reads; `cursor` is its own."""
 
     sample: Sample
     prompt_id: str
     reading: Reading
-    place: Place
+    cursor: Cursor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,24 +57,24 @@ class Row:
         return sum(len(sample.learned) for sample in self.samples)
 
     def lay(self) -> tuple[list[int], list[int], list[int], list[int]]:
-        """Ids and positions of all tokens; the places before learned tokens, and these tokens."""
-        ids, positions, places, targets = list[int](), list[int](), list[int](), list[int]()
+        """Ids and positions of all tokens; the indices before learned tokens, and these tokens."""
+        ids, positions, kept, targets = list[int](), list[int](), list[int](), list[int]()
         for sample in self.samples:
             start = len(ids)
             ids += sample.ids
             positions += sample.positions
-            for place, target in sample.learned:
-                places.append(start + place)
+            for index, target in sample.learned:
+                kept.append(start + index)
                 targets.append(target)
-        return ids, positions, places, targets
+        return ids, positions, kept, targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """The rows of a train step over all processes, and where the stream goes on behind them."""
+    """The rows of a train step over all ranks, and where the stream continues after them."""
 
     rows: tuple[Row, ...]
-    after: Place
+    after: Cursor
 
     @property
     def num_tokens(self) -> int:
@@ -134,18 +134,18 @@ class Stream:
         self._tokens = tokens
         self._epochs = stage.epochs
 
-    def progress(self, place: Place, steps: int) -> float:
-        """How much of the stage is done at a place, after so many steps: 0 to 1."""
+    def progress(self, cursor: Cursor, steps: int) -> float:
+        """How much of the stage is done at a cursor, after this number of steps: 0 to 1."""
         if self._stage.steps is not None:
             return min(1.0, steps / self._stage.steps)
         assert self._epochs is not None
-        return min(1.0, (place.epoch + place.prompt / len(self._split.trained)) / self._epochs)
+        return min(1.0, (cursor.epoch + cursor.prompt / len(self._split.trained)) / self._epochs)
 
-    def batches(self, place: Place) -> Iterator[Batch]:
-        """Train steps from a place on, without end where the stage counts steps."""
+    def batches(self, cursor: Cursor) -> Iterator[Batch]:
+        """Train steps from a cursor on, without end where the stage counts steps."""
         rows: list[Row] = []
-        after = place
-        for row, after in pack(self.samples(place), self._stage.sequence_tokens):
+        after = cursor
+        for row, after in pack(self.samples(cursor), self._stage.sequence_tokens):
             rows.append(row)
             if len(rows) == self._stage.num_rows:
                 yield Batch(rows=tuple(rows), after=after)
@@ -153,14 +153,14 @@ class Stream:
         if rows:
             yield Batch(rows=(*rows, *[EMPTY_ROW] * (self._stage.num_rows - len(rows))), after=after)
 
-    def samples(self, place: Place) -> Iterator[Drawn]:
-        """Samples from a place on, cut where they are longer than a row; what then has nothing to learn is left out.
+    def samples(self, cursor: Cursor) -> Iterator[Drawn]:
+        """Samples from a cursor on, cut where they are longer than a row; what then has nothing to learn is left out.
 
-        Raises ConfigError behind a pass that has left out everything: a stage that counts steps would never end.
+        Raises ConfigError after a pass that has left out everything: a stage that counts steps would never end.
         """
-        while self._epochs is None or place.epoch < self._epochs:
-            is_empty = place == Place(epoch=place.epoch)
-            for drawn in self._draw_pass(place):
+        while self._epochs is None or cursor.epoch < self._epochs:
+            is_empty = cursor == Cursor(epoch=cursor.epoch)
+            for drawn in self._draw_pass(cursor):
                 is_empty = False
                 yield drawn
             if is_empty:
@@ -168,26 +168,26 @@ class Stream:
                     f"stage {self._stage.name!r}: no sample has a word to learn within sequence_tokens "
                     f"({self._stage.sequence_tokens}); give it more"
                 )
-            place = Place(epoch=place.epoch + 1)
+            cursor = Cursor(epoch=cursor.epoch + 1)
 
-    def _draw_pass(self, place: Place) -> Iterator[Drawn]:
+    def _draw_pass(self, cursor: Cursor) -> Iterator[Drawn]:
         """What is left of a pass over the prompts."""
-        for number, prompt in enumerate(self._shuffled(place.epoch)):
-            if self._epochs is not None and place.epoch + number / len(self._split.trained) >= self._epochs:
+        for number, prompt in enumerate(self._shuffled(cursor.epoch)):
+            if self._epochs is not None and cursor.epoch + number / len(self._split.trained) >= self._epochs:
                 return
-            if number >= place.prompt:
-                first = place.part if number == place.prompt else 0
-                yield from self._draw(prompt, Place(epoch=place.epoch, prompt=number), first)
+            if number >= cursor.prompt:
+                first = cursor.part if number == cursor.prompt else 0
+                yield from self._draw(prompt, Cursor(epoch=cursor.epoch, prompt=number), first)
 
-    def _draw(self, prompt: RecordedPrompt, place: Place, first_part: int) -> Iterator[Drawn]:
-        dice = random.Random(f"{self._config.seed}/{self._stage.name}/{place.epoch}/{prompt.id}")
+    def _draw(self, prompt: RecordedPrompt, cursor: Cursor, first_part: int) -> Iterator[Drawn]:
+        dice = random.Random(f"{self._config.seed}/{self._stage.name}/{cursor.epoch}/{prompt.id}")
         reading = draw_reading(self._stage, dice)
         recorded = record(self._config, self._tokens, prompt, self._stage.cut_tokens)
         for part, sample in enumerate(lay_out(self._tokens, recorded, reading, self._stage.updates, dice)):
             short = sample.cut(self._stage.sequence_tokens)
             if part >= first_part and short.learned:
-                where = Place(epoch=place.epoch, prompt=place.prompt, part=part)
-                yield Drawn(sample=short, prompt_id=prompt.id, reading=reading, place=where)
+                where = Cursor(epoch=cursor.epoch, prompt=cursor.prompt, part=part)
+                yield Drawn(sample=short, prompt_id=prompt.id, reading=reading, cursor=where)
 
     def _shuffled(self, epoch: int) -> Iterator[RecordedPrompt]:
         """The trained prompts in an order of their own in every epoch; only `shuffle` of them are in memory."""
@@ -215,15 +215,15 @@ def record(config: TrainConfig, tokens: Tokens, prompt: RecordedPrompt, cut_toke
     )
 
 
-def pack(drawn: Iterable[Drawn], row_tokens: int) -> Iterator[tuple[Row, Place]]:
-    """Samples in rows as they come; each row with the place where the next begins."""
-    held, size, place = list[Sample](), 0, Place()
+def pack(drawn: Iterable[Drawn], row_tokens: int) -> Iterator[tuple[Row, Cursor]]:
+    """Samples in rows as they come; each row with the cursor where the next begins."""
+    held, size, cursor = list[Sample](), 0, Cursor()
     for one in drawn:
         if held and size + len(one.sample.ids) > row_tokens:
-            yield Row(samples=tuple(held)), one.place
+            yield Row(samples=tuple(held)), one.cursor
             held, size = [], 0
         held.append(one.sample)
         size += len(one.sample.ids)
-        place = one.place
+        cursor = one.cursor
     if held:
-        yield Row(samples=tuple(held)), Place(epoch=place.epoch, prompt=place.prompt + 1)
+        yield Row(samples=tuple(held)), Cursor(epoch=cursor.epoch, prompt=cursor.prompt + 1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stairstream.core.errors import ConfigError, ModelUnusable
+from stairstream.train.config import Precision
 
 Weights = Mapping[str, Tensor]
 
@@ -18,26 +19,26 @@ _NUM_HEADS = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}
 _SHUFFLED, _PLAIN = ("llama",), ("qwen2", "qwen3")
 
 
-def export_folder(network: Any, tokenizer: Any, weights: Weights, folder: Path) -> None:
-    """A folder for transformers and vLLM, weights in bfloat16; there whole or as it was before."""
+def export_folder(network: Any, tokenizer: Any, weights: Weights, folder: Path, precision: Precision) -> None:
+    """A folder for transformers and vLLM, weights in a precision; there whole or as it was before."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     tied = (getattr(network, "_tied_weights_keys", None) or ()) if network.config.tie_word_embeddings else ()
-    halves = {name: weight.to(torch.bfloat16) for name, weight in weights.items() if name not in tied}
-    with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as place:
-        made = Path(place) / folder.name
+    rounded = {name: weight.to(getattr(torch, precision)) for name, weight in weights.items() if name not in tied}
+    with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as room:
+        made = Path(room) / folder.name
         if hasattr(network.config, "quantization_config"):
             del network.config.quantization_config  # of the file that it was read from
-        network.save_pretrained(made, state_dict=halves)
+        network.save_pretrained(made, state_dict=rounded)
         tokenizer.save_pretrained(made)
-        _say_type(made / "config.json")
+        _say_type(made / "config.json", precision)
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
 
 
-def _say_type(file: Path) -> None:
+def _say_type(file: Path, precision: Precision) -> None:
     """The network that was trained had weights of another type than those that were written."""
     text = file.read_text()
-    file.write_text(text.replace('"dtype": "float32"', '"dtype": "bfloat16"'))
+    file.write_text(text.replace('"dtype": "float32"', f'"dtype": "{precision}"'))
 
 
 def export_gguf(like: Path, config: Any, weights: Weights, file: Path) -> None:

@@ -24,7 +24,7 @@ def lay_out_insertions(written: Sequence[tuple[Sequence[Piece], Ids]]) -> Sample
     track = Track(sampler=Sampler(Sampling(), 0, None, None), can_insert=True)
     ids, positions, learned, passes = list[int](), list[int](), list[tuple[int, int]](), list[Pass]()
     own = set[int]()
-    was_left_over = False  # a step's last word is computed with the step behind it
+    was_left_over = False  # a step's last word is computed with the step after it
     for number, (pieces, said) in enumerate(written):
         track.arrange(cache, pieces, writes=True, most_tokens=sum(len(piece.ids) for piece in pieces))
         is_last = number == len(written) - 1
@@ -39,7 +39,7 @@ def lay_out_insertions(written: Sequence[tuple[Sequence[Piece], Ids]]) -> Sample
         num_here = len(said) if is_last else len(said) - 1
         first = end - num_here - 1  # the token before the first new word
         own.update(range(first + (not was_left_over), end))
-        learned += [(first + place, token) for place, token in enumerate(said)]
+        learned += [(first + index, token) for index, token in enumerate(said)]
         was_left_over = not is_last
         if not is_last:
             cache.append(said[-1])

@@ -87,8 +87,8 @@ def export_adapter(network: Any, weights: Weights, lora: Lora, base: str, folder
     described = _describe(peft, lora, list(lora.targets or names))
     described.base_model_name_or_path, described.inference_mode = base, True
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as place:
-        made = Path(place) / folder.name
+    with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as room:
+        made = Path(room) / folder.name
         described.save_pretrained(made)
         save_file(adapter, made / "adapter_model.safetensors", metadata={"format": "pt"})
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,13 +6,14 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
 
-from stairstream.train.checkpoints import Standing
+from stairstream.train.checkpoints import TrainState
 from stairstream.train.config import Precision
 
 _DENSE_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
@@ -23,6 +24,7 @@ _FLUSH_S = 10
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     """One train step. Tokens are those of all processes; `loss` is in nats per learned token.
 
+    A step whose loss or gradient norm is not finite is skipped: what is not finite is None, as JSON has no word for it.
     `mfu` is the share of what the machine's matrix products reach; `memory_gib` the most that one process used.
     """
 
@@ -30,8 +32,9 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     stage_number: int
     step: int
     progress: float
-    loss: float
-    grad_norm: float
+    loss: float | None
+    grad_norm: float | None
+    is_skipped: bool
     lr: float
     tokens: int
     trained_tokens: int
@@ -42,13 +45,21 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     left_s: float | None
 
 
-class MetricsFile:
-    """The lines of a run; those behind the place where it goes on are taken back."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Who is told of a run, in rank 0: of every train step, and in lines what a person should know."""
 
-    def __init__(self, folder: Path, standing: Standing) -> None:
+    step: Callable[[Metrics], None]
+    say: Callable[[str], None]
+
+
+class MetricsFile:
+    """The lines of a run; those after the step from which it continues are taken back."""
+
+    def __init__(self, folder: Path, train_state: TrainState) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "metrics.jsonl"
-        kept = [line for line in _read(self._file) if _is_before(line, standing)]
+        kept = [line for line in _read(self._file) if _is_before(line, train_state)]
         part = self._file.with_suffix(".part")
         part.write_text("".join(kept))
         part.replace(self._file)
@@ -58,10 +69,11 @@ class MetricsFile:
     def add(self, metrics: Metrics) -> None:
         """One more line."""
         with self._file.open("a") as out:
-            out.write(json.dumps(msgspec.to_builtins(metrics)) + "\n")
+            out.write(json.dumps(msgspec.to_builtins(metrics), allow_nan=False) + "\n")
         if self._board is not None:
             for name in ("loss", "grad_norm", "lr", "tokens_per_s", "mfu", "memory_gib"):
-                self._board.add_scalar(name, getattr(metrics, name), self._num_steps)
+                if (value := getattr(metrics, name)) is not None:
+                    self._board.add_scalar(name, value, self._num_steps)
         self._num_steps += 1
 
     def close(self) -> None:
@@ -76,13 +88,13 @@ def _read(file: Path) -> list[str]:
     return [line for line in lines if line.endswith("\n")]
 
 
-def _is_before(line: str, standing: Standing) -> bool:
+def _is_before(line: str, train_state: TrainState) -> bool:
     values = json.loads(line)
-    return (int(values["stage_number"]), int(values["step"])) <= (standing.stage, standing.step)
+    return (int(values["stage_number"]), int(values["step"])) <= (train_state.stage, train_state.step)
 
 
 def _open_board(folder: Path, num_steps: int) -> Any:
-    """TensorBoard's file, if that is installed; it does not show what is there behind so many steps."""
+    """TensorBoard's file, if that is installed; it hides what an earlier run wrote after `num_steps` steps."""
     if importlib.util.find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter

@@ -1,4 +1,4 @@
-"""A plain network over processes, in a fixed order: sections, tensor parallel, compile, FSDP.
+"""A plain network over processes, in a fixed order: pipeline stages, tensor parallel, compile, FSDP.
 
 The network's own code knows nothing of it. What is computed again is decided row by row (`memory`).
 """
@@ -13,7 +13,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import Precision
-from stairstream.train.pipeline import is_elsewhere, keep_section
+from stairstream.train.pipeline import is_elsewhere, keep_stage
 from stairstream.train.processes import Processes
 
 _PLAN: dict[str, Callable[[], ParallelStyle]] = {
@@ -29,11 +29,11 @@ _PLAN: dict[str, Callable[[], ParallelStyle]] = {
 
 def parallelize(network: Any, processes: Processes, precision: Precision, *, compiles: bool) -> None:
     """Arrange a network in place. Raises ConfigError for one that does not divide."""
-    if processes.num_sections > 1:
-        keep_section(network, processes.section, processes.num_sections)
+    if processes.pp_size > 1:
+        keep_stage(network, processes.pp_rank, processes.pp_size)
     layers, mesh = layers_of(network), processes.mesh
-    if mesh is not None and processes.num_parts > 1:
-        check_divides(network, processes.num_parts)
+    if mesh is not None and processes.tp_size > 1:
+        check_divides(network, processes.tp_size)
         for layer in layers:
             parallelize_module(layer, mesh["tp"], {name: style() for name, style in _PLAN.items()})
     if compiles:
@@ -43,7 +43,7 @@ def parallelize(network: Any, processes: Processes, precision: Precision, *, com
     if mesh is not None:
         types = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         policy = types if precision == "bfloat16" else MixedPrecisionPolicy()
-        once = processes.num_sections == 1  # or else weights are collected for each row of a train step
+        once = processes.pp_size == 1  # or else weights are collected for each row of a train step
         for layer in layers:
             fully_shard(layer, mesh=mesh["dp"], mp_policy=policy, reshard_after_forward=once)
         fully_shard(network, mesh=mesh["dp"], mp_policy=policy)
@@ -53,7 +53,7 @@ def layers_of(network: Any) -> Any:
     """Our layers of a decoder of transformers. Raises ConfigError if it has none where they are known to be."""
     layers = getattr(network.base_model, "layers", None)
     if layers is None:
-        raise ConfigError(f"{type(network).__name__} has its layers in a place that is not known here")
+        raise ConfigError(f"{type(network).__name__} has its layers where they are not known to be")
     ours = [layer for layer in layers if not is_elsewhere(layer)]
     return layers if len(ours) == len(layers) else torch.nn.ModuleList(ours)
 
@@ -74,7 +74,7 @@ def check_compiler(device: torch.device) -> None:
 
 
 def check_divides(network: Any, size: int) -> None:
-    """Raise ConfigError if a layer's parts can't be shared by so many processes."""
+    """Raise ConfigError if a layer's parts can't be shared by this number of ranks."""
     config = network.config
     counts = {
         "attention heads": config.num_attention_heads,

@@ -1,6 +1,6 @@
-"""A network's layers in sections, each with processes of its own, through which rows pass one behind the other.
+"""A network's layers in pipeline stages, each with ranks of its own; rows pass through them as micro-batches.
 
-A section has the whole network's names; where the layers of others were, it hands on what it gets.
+A stage has the whole network's names; where the layers of others were, it hands on what it gets.
 Legend: R rows, T tokens of each of them, N the most that one of them learns, V vocabulary.
 """
 
@@ -31,76 +31,76 @@ _NOTHING = -100
 """In place of a token that is to be learned."""
 
 
-def keep_section(network: Any, section: int, count: int) -> None:
-    """Take out of a network what other sections compute. Raises ConfigError for one that does not divide.
+def keep_stage(network: Any, stage: int, count: int) -> None:
+    """Take out of a network what other stages compute. Raises ConfigError for one that does not divide.
 
-    Where the head is tied to the embedding, the last section keeps both, so that their weight has one name everywhere.
+    Where the head is tied to the embedding, the last stage keeps both, so that their weight has one name everywhere.
     """
     _check_divides(network, count)
     base = network.base_model
     size = len(base.layers) // count
     for number in range(len(base.layers)):
-        if number // size != section:
+        if number // size != stage:
             base.layers[number] = _hand_on()
-    is_last = section == count - 1
+    is_last = stage == count - 1
     if not is_last:
         base.norm, network.lm_head = _hand_on(), _hand_on()
         # what it hands on is a view of all hidden states, which nobody changes in place
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
-    if section > 0:
+    if stage > 0:
         if not (is_last and network.config.tie_word_embeddings):
             base.embed_tokens = _hand_on()
         network.register_forward_pre_hook(_take_hidden, with_kwargs=True)
 
 
 def is_elsewhere(module: Any) -> bool:
-    """Whether it stands for what another section computes."""
+    """Whether it stands for what another stage computes."""
     return isinstance(module, torch.nn.Identity)
 
 
 def make_even(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Rows of one length: sections exchange tensors of one shape. What is added is seen by nobody and not learned."""
+    """Rows of one length: stages exchange tensors of one shape. What is added is seen by nobody and not learned."""
     most = max(row.num_tokens for row in rows)
     return tuple(_fill(row, most - row.num_tokens) for row in rows)
 
 
-def run_sections(network: Any, rows: Sequence[Row], weight: float, processes: Processes, precision: Precision) -> float:
-    """Add up the gradients of even rows, each a micro-batch; they are exchanged behind the last one.
+def run_stages(network: Any, rows: Sequence[Row], weight: float, processes: Processes, precision: Precision) -> float:
+    """Add up the gradients of even rows, each a micro-batch; they are exchanged after the last one.
 
-    Returns the loss, summed, in the last section, and 0 in the others.
+    Returns the loss, summed, in the last stage, and 0 in the others.
     """
 
     def weigh(output: tuple[Tensor], targets_1N: Tensor) -> Tensor:
         logits_NV = output[0].flatten(0, -2).float()
         return cross_entropy(logits_NV, targets_1N.flatten(), ignore_index=_NOTHING, reduction="sum") * weight
 
-    ids_RT, positions_RT, places_RN, targets_RN = _stack(rows, processes.device)
-    stage = _make_stage(network, rows[0].num_tokens, places_RN.shape[1], processes, precision)
-    # one forward, one backward needs a row for each section; with fewer of them GPipe is the same
-    schedule: Any = Schedule1F1B if len(rows) >= processes.num_sections else ScheduleGPipe
+    ids_RT, positions_RT, kept_RN, targets_RN = _stack(rows, processes.device)
+    stage = _make_stage(network, rows[0].num_tokens, kept_RN.shape[1], processes, precision)
+    # one forward, one backward needs a row for each stage; with fewer of them GPipe is the same
+    schedule: Any = Schedule1F1B if len(rows) >= processes.pp_size else ScheduleGPipe
     run = schedule(stage, len(rows), weigh, scale_grads=False)
     asked: dict[str, Any] = {"position_ids": positions_RT, "use_cache": False, "return_dict": False}
     losses: list[Tensor] = []
     if stage.is_last:
-        asked |= {"logits_to_keep": places_RN, "target": targets_RN, "losses": losses}
+        asked |= {"logits_to_keep": kept_RN, "target": targets_RN, "losses": losses}
     with _add_in_turn(network, (find_insertions(network, row.samples, processes.device) for row in rows)):
         run.step(*([ids_RT] if stage.is_first else []), return_outputs=False, **asked)
     return float(sum(loss.detach().double() for loss in losses)) / weight
 
 
 def find_tied(network: Any, processes: Processes) -> Any:
-    """The weight that the first section and the last both have, if there is one and this process is of these."""
-    if processes.num_sections == 1 or not network.config.tie_word_embeddings:
+    """The weight that the first stage and the last both have, if there is one and this process is of these."""
+    if processes.pp_size == 1 or not network.config.tie_word_embeddings:
         return None
     weight = getattr(network.base_model.embed_tokens, "weight", None)
     return weight if weight is not None and weight.grad is not None else None
 
 
 def add_up_tied(weight: Any, processes: Processes) -> None:
-    """Give a tied weight one gradient in both sections, the same to the bit."""
+    """Give a tied weight one gradient in both stages, the same to the bit."""
     assert processes.mesh is not None
     group = processes.mesh.get_group("pp")
-    peer = processes.num_sections - 1 if processes.section == 0 else 0
+    peer = processes.pp_size - 1 if processes.pp_rank == 0 else 0
     mine = weight.grad.to_local() if isinstance(weight.grad, DTensor) else weight.grad
     theirs = torch.empty_like(mine)
     send = dist.P2POp(dist.isend, mine.clone(), group=group, group_peer=peer)
@@ -111,7 +111,7 @@ def add_up_tied(weight: Any, processes: Processes) -> None:
 
 
 def gather_weights(network: Any, processes: Processes) -> dict[str, Tensor]:
-    """The weights of all sections, whole and on the CPU, in the first process; in others not all of them, or none."""
+    """The weights of all stages, whole and on the CPU, in rank 0; in others not all of them, or none."""
     mesh, found = processes.mesh, dict[str, Tensor]()
     speaks = mesh is None or (mesh.get_local_rank("dp"), mesh.get_local_rank("tp")) == (0, 0)
     weights: dict[str, Any] = get_model_state_dict(network)
@@ -120,11 +120,11 @@ def gather_weights(network: Any, processes: Processes) -> dict[str, Tensor]:
         if speaks:
             found[name] = whole.cpu()
     if mesh is not None and speaks:
-        if processes.section:
+        if processes.pp_rank:
             _send(found)
         else:
-            for section in range(1, processes.num_sections):
-                found |= _receive(int(mesh.mesh[section, 0, 0]))
+            for stage in range(1, processes.pp_size):
+                found |= _receive(int(mesh.mesh[stage, 0, 0]))
     return found
 
 
@@ -150,7 +150,7 @@ def _check_divides(network: Any, count: int) -> None:
             f"parallel.pp: {type(network).__name__} can't be cut here; those that can are {', '.join(_KNOWN)}"
         )
     if (layers := len(network.base_model.layers)) % count:
-        raise ConfigError(f"parallel.pp: {count} sections can't share the model's {layers} layers evenly")
+        raise ConfigError(f"parallel.pp: {count} stages can't share the model's {layers} layers evenly")
 
 
 def _hand_on() -> Any:
@@ -161,7 +161,7 @@ def _hand_on() -> Any:
 
 
 def _take_hidden(_: Any, args: tuple[Tensor], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
-    """What comes from the section before are not ids."""
+    """What comes from the stage before are not ids."""
     return (), {"inputs_embeds": args[0], **kwargs}
 
 
@@ -181,7 +181,10 @@ def _fill(row: Row, count: int) -> Row:
 
 
 def _stack(rows: Sequence[Row], device: torch.device) -> list[Tensor]:
-    """Ids and positions of all tokens, places and targets; a row that learns fewer has places without targets."""
+    """Ids and positions of all tokens, the indices of kept logits, and targets.
+
+    A row that learns fewer tokens has indices without targets.
+    """
     parts = [list(part) for part in zip(*(row.lay() for row in rows), strict=True)]
     most = max(1, *(len(targets) for targets in parts[3]))
     for part, filler in ((parts[2], 0), (parts[3], _NOTHING)):
@@ -192,19 +195,19 @@ def _stack(rows: Sequence[Row], device: torch.device) -> list[Tensor]:
 def _make_stage(
     network: Any, num_tokens: int, num_kept: int, processes: Processes, precision: Precision
 ) -> PipelineStage:
-    """Our section for rows of one shape. Shapes are told beforehand: else each train step would begin with a trial."""
+    """Our stage for rows of one shape. Shapes are told beforehand: else each train step would begin with a trial."""
     assert processes.mesh is not None
-    section, count, config = processes.section, processes.num_sections, network.config
+    rank, count, config = processes.pp_rank, processes.pp_size, network.config
     kind = getattr(torch, precision)
     hidden = torch.empty(1, num_tokens, config.hidden_size, dtype=kind, device="meta", requires_grad=True)
     ids = torch.empty(1, num_tokens, dtype=torch.long, device="meta")
     logits = torch.empty(1, num_kept, config.vocab_size, dtype=kind, device="meta", requires_grad=True)
     return PipelineStage(
         network,
-        section,
+        rank,
         count,
         processes.device,
-        input_args=ids if section == 0 else hidden,
-        output_args=logits if section == count - 1 else hidden,
+        input_args=ids if rank == 0 else hidden,
+        output_args=logits if rank == count - 1 else hidden,
         group=processes.mesh.get_group("pp"),
     )

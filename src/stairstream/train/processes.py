@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import Parallel
+from stairstream.train.watching import Moves, watching
 
 _PATIENCE = timedelta(minutes=10)
 
@@ -24,39 +25,40 @@ class Processes:
     device: torch.device
     rank: int = 0
     mesh: DeviceMesh | None = None
+    moves: Moves = field(default_factory=Moves)
 
     @property
     def is_first(self) -> bool:
-        """Whether it is the one that writes what is written once."""
+        """Whether it is rank 0, which writes what is written once."""
         return self.rank == 0
 
     @property
-    def num_shares(self) -> int:
-        """In how many shares a batch is computed."""
+    def dp_size(self) -> int:
+        """The number of shards of a batch, and of the weights."""
         return 1 if self.mesh is None else self.mesh["dp"].size()
 
     @property
-    def share(self) -> int:
-        """Which of the shares of a batch is ours."""
+    def dp_rank(self) -> int:
+        """The shard that is ours."""
         return 0 if self.mesh is None else self.mesh.get_local_rank("dp")
 
     @property
-    def num_sections(self) -> int:
-        """In how many sections a network's layers are computed."""
+    def pp_size(self) -> int:
+        """The number of pipeline stages."""
         return 1 if self.mesh is None else self.mesh["pp"].size()
 
     @property
-    def section(self) -> int:
-        """Which of the sections is ours."""
+    def pp_rank(self) -> int:
+        """The pipeline stage that is ours."""
         return 0 if self.mesh is None else self.mesh.get_local_rank("pp")
 
     @property
-    def num_parts(self) -> int:
-        """In how many parts each layer is computed."""
+    def tp_size(self) -> int:
+        """The number of ranks that share each layer."""
         return 1 if self.mesh is None else self.mesh["tp"].size()
 
     def add_up(self, value: float, *over: Literal["pp", "dp"]) -> float:
-        """The sum of the values that sections, or shares, or both have."""
+        """The sum of the values that pipeline stages, or shards, or both have."""
         if self.mesh is None:
             return value
         found = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -72,6 +74,14 @@ class Processes:
         dist.all_reduce(found, dist.ReduceOp.MIN)
         return float(found)
 
+    def any_of(self, *claims: bool) -> list[bool]:
+        """For each claim, whether any rank makes it: all ranks get the same answers."""
+        if self.mesh is None:
+            return list(claims)
+        found = torch.tensor(claims, dtype=torch.int32)  # on the CPU: a GPU need not wait for it
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return [bool(one) for one in found.tolist()]
+
     def wait_for_all(self) -> None:
         """Return when every process has come here."""
         if self.mesh is not None:
@@ -80,7 +90,10 @@ class Processes:
 
 @contextmanager
 def open_processes(parallel: Parallel) -> Iterator[Processes]:
-    """The processes that a launcher started. Raises ConfigError if they are not as many as were asked for."""
+    """The processes that a launcher started. Raises ConfigError if they are not as many as were asked for.
+
+    While the block lasts, a rank that hangs ends the others.
+    """
     world, wanted = int(os.environ.get("WORLD_SIZE", "1")), parallel.num_processes
     if world != wanted:
         raise ConfigError(
@@ -98,7 +111,9 @@ def open_processes(parallel: Parallel) -> Iterator[Processes]:
     dist.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo", timeout=_PATIENCE, **options)
     try:
         mesh = init_device_mesh(kind, (parallel.pp, parallel.dp, parallel.tp), mesh_dim_names=("pp", "dp", "tp"))
-        yield Processes(device=device, rank=dist.get_rank(), mesh=mesh)
-        dist.barrier()  # gloo aborts where one process leaves while another still talks
+        processes = Processes(device=device, rank=dist.get_rank(), mesh=mesh)
+        with watching(processes.rank, world, processes.moves):
+            yield processes
+            dist.barrier()  # gloo aborts where one process leaves while another still talks
     finally:
         dist.destroy_process_group()

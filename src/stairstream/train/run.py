@@ -1,34 +1,32 @@
 """A whole run: stage after stage, train step after train step, with checkpoints between, and an export at its end."""
 
-import random
-import time
-from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from stairstream.backends.torch.load import find_ends, read_network
 from stairstream.backends.torch.tokens import Tokens
-from stairstream.train.ahead import run_ahead
 from stairstream.train.attention import use_insertions
-from stairstream.train.checkpoints import Checkpoints, Standing, hold_folder
-from stairstream.train.config import Stage, TrainConfig
-from stairstream.train.data import Batch, Place, Row, Split, Stream, split_prompts, write_held_out
+from stairstream.train.checkpoints import Checkpoints, TrainState, hold_folder
+from stairstream.train.config import TrainConfig
+from stairstream.train.data import Split, Stream, split_prompts, write_held_out
 from stairstream.train.export import export_folder, export_gguf
+from stairstream.train.failures import SAY_LOST, PeerLost, is_peer_lost
 from stairstream.train.lora import add_adapters, export_adapter, identify_base, merge
 from stairstream.train.memory import Planner, open_planner
-from stairstream.train.meters import Metrics, MetricsFile, measure_peak, peak_memory_gib
+from stairstream.train.meters import Report
+from stairstream.train.outlook import look_ahead
 from stairstream.train.parallelize import parallelize
 from stairstream.train.pipeline import gather_weights
+from stairstream.train.probe import make_run
 from stairstream.train.processes import Processes, open_processes
-from stairstream.train.sequences import Sample
-from stairstream.train.step import Size, Stepped, cast, make_optimizer, nll_of, rate_at, train_step
-
-Report = Callable[[Metrics], None]
+from stairstream.train.recording import Recorder
+from stairstream.train.step import Size, make_optimizer
+from stairstream.train.stopping import StopRequest, catching_signals
+from stairstream.train.trainer import SaveTimer, SkipCounter, Trainer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,27 +46,52 @@ def open_start(path: Path) -> Start:
     return Start(network=network, tokenizer=tokenizer, tokens=tokens, gguf=None if path.is_dir() else path)
 
 
-def train_all(config: TrainConfig, path: Path, report: Report) -> bool:
-    """Train, or go on with training, what is at `path`; `report` is told of each train step, in the first process.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended in this process: whether it is rank 0, and the signal that stopped it early, if one did."""
 
-    Returns whether this is that process.
+    is_first: bool
+    stopped_by: str | None = None
+
+
+def train_all(config: TrainConfig, path: Path, report: Report) -> Outcome:
+    """Train, or continue to train, what is at `path`; `report` is told of each train step, in rank 0.
+
+    Raises ConfigError for what can't be, TrainError where the run can't continue.
     """
     split = split_prompts(config)
-    with (
-        open_processes(config.parallel) as processes,
-        hold_folder(config.folder) if processes.is_first else nullcontext(),
-    ):
-        train_from(open_start(path), config, split, processes, report)
-        return processes.is_first
+    try:
+        with (
+            open_processes(config.parallel) as processes,
+            hold_folder(config.folder) if processes.is_first else nullcontext(),
+            catching_signals(is_alone=config.parallel.num_processes == 1) as stop,
+        ):
+            is_done = train_from(open_start(path), config, split, processes, report, stop)
+            stopped_by = None if is_done else stop.signal or "a signal to another rank"
+            return Outcome(is_first=processes.is_first, stopped_by=stopped_by)
+    except RuntimeError as exc:
+        if config.parallel.num_processes > 1 and is_peer_lost(exc):
+            raise PeerLost(SAY_LOST) from exc
+        raise
 
 
-def train_from(start: Start, config: TrainConfig, split: Split, processes: Processes, report: Report) -> None:
-    """As train_all, with a network that is there; it is changed."""
+def train_from(
+    start: Start,
+    config: TrainConfig,
+    split: Split,
+    processes: Processes,
+    report: Report,
+    stop: StopRequest,
+) -> bool:
+    """As train_all, with a network that is there; it is changed.
+
+    Returns whether it came to its end; False if it was asked to stop before.
+    """
     torch.manual_seed(config.seed)
     network = start.network.train()
     base = identify_base(network) if config.lora is not None else None
     checkpoints = Checkpoints(config, processes, base)
-    standing = checkpoints.find()
+    train_state = checkpoints.find()
     if config.lora is not None:
         add_adapters(network, config.lora, config.precision)
     network = network.to(processes.device)
@@ -78,130 +101,63 @@ def train_from(start: Start, config: TrainConfig, split: Split, processes: Proce
     if processes.is_first:
         config.folder.mkdir(parents=True, exist_ok=True)
         write_held_out(config, split)
-    planner = _open_planner(network, config, processes)
+    planner = _open_planner(network, config, processes, report)
+    for stage in config.stages[train_state.stage :]:
+        seen = look_ahead(Stream(config, stage, split, start.tokens), stage)
+        planner.check(stage.name, seen.most_tokens, seen.most_trained)
     parallelize(network, processes, config.precision, compiles=config.compile)
-    teller = _Teller(config, processes, standing, report, size)
-    with closing(teller), closing(checkpoints):
+    recorder = Recorder(config, processes, train_state, report, size)
+    with closing(recorder), closing(checkpoints):
         checkpoints.load_weights(network)
-        for number in range(standing.stage, len(config.stages)):
-            stage = config.stages[number]
-            optimizer = make_optimizer(network, stage)
-            is_inside = number == standing.stage and standing.step > 0
-            if is_inside:
-                checkpoints.load_moments(network, optimizer)
-            here = standing if is_inside else Standing(stage=number)
-            stream = Stream(config, stage, split, start.tokens)
-            _train_stage(network, optimizer, config, stream, here, checkpoints, planner, teller)
-        checkpoints.wait()
-    _export(network, start, config, processes)
-
-
-def _train_stage(
-    network: Any,
-    optimizer: torch.optim.Optimizer,
-    config: TrainConfig,
-    stream: Stream,
-    standing: Standing,
-    checkpoints: Checkpoints,
-    planner: Planner,
-    teller: "_Teller",
-) -> None:
-    stage, step, place = config.stages[standing.stage], standing.step, standing.place
-    teller.begin(stream.progress(place, step))
-    with closing(run_ahead(stream.batches(place))) as batches:
-        for batch in batches:
-            progress = stream.progress(place, step)
-            if progress >= 1:
-                break
-            lr = rate_at(stage, step, progress)
-            torch.manual_seed(_seed_of(config, standing.stage, step, teller.processes))
-            stepped = train_step(
-                network, optimizer, batch, teller.processes, planner, precision=config.precision, clip=stage.clip, lr=lr
-            )
-            step, place = step + 1, batch.after
-            here = Standing(stage=standing.stage, step=step, place=place)
-            teller.tell(stage, here, stream.progress(place, step), batch, stepped, lr)
-            if step % config.save_every == 0:
-                checkpoints.save(network, optimizer, here)
-    checkpoints.save(network, optimizer, Standing(stage=standing.stage + 1, step=0, place=Place()))
-
-
-def _seed_of(config: TrainConfig, stage: int, step: int, processes: Processes) -> int:
-    """For what a train step drops out: the same when it is done again, another one in every share."""
-    return random.Random(f"{config.seed}/{stage}/{step}/{processes.share}").getrandbits(63)
-
-
-def _open_planner(network: Any, config: TrainConfig, processes: Processes) -> Planner:
-    alone = Processes(device=processes.device)  # the network is whole yet: nothing else casts its weights
-
-    def run(num_tokens: int) -> Tensor:
-        half = num_tokens // 2
-        samples = (_make_sample(half), _make_sample(num_tokens - half))  # two need a mask, as in most rows
-        with cast(alone, config.precision):
-            return nll_of(network, Row(samples=samples), processes.device)
-
-    most_tokens = max(stage.sequence_tokens for stage in config.stages)
-    return open_planner(config.memory, network, processes, run, most_tokens=most_tokens, is_compiled=config.compile)
-
-
-def _make_sample(num_tokens: int) -> Sample:
-    return Sample(ids=(0,) * num_tokens, is_trained=(False,) * (num_tokens - 1) + (True,))
-
-
-class _Teller:
-    """Makes metrics of train steps."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        processes: Processes,
-        standing: Standing,
-        report: Report,
-        size: Size,
-    ) -> None:
-        self.processes = processes
-        self._file = MetricsFile(config.folder, standing) if processes.is_first else None
-        self._report = report
-        self._size = size
-        self._peak = measure_peak(processes.device, config.precision) * config.parallel.num_processes
-        self._before_s = self._start_s = time.perf_counter()
-        self._start_progress = 0.0
-
-    def begin(self, progress: float) -> None:
-        """A stage begins, or goes on, with so much of it done."""
-        self._before_s = self._start_s = time.perf_counter()
-        self._start_progress = progress
-
-    def tell(self, stage: Stage, here: Standing, progress: float, batch: Batch, stepped: Stepped, lr: float) -> None:
-        """Of one step that is done."""
-        now_s = time.perf_counter()
-        step_s, self._before_s = now_s - self._before_s, now_s
-        done = progress - self._start_progress
-        if self._file is None:
-            return
-        metrics = Metrics(
-            stage=stage.name,
-            stage_number=here.stage,
-            step=here.step,
-            progress=progress,
-            loss=stepped.loss,
-            grad_norm=stepped.grad_norm,
-            lr=lr,
-            tokens=batch.num_tokens,
-            trained_tokens=batch.num_trained,
-            step_s=step_s,
-            tokens_per_s=batch.num_tokens / step_s,
-            mfu=self._size.count_flops(batch) / step_s / self._peak,
-            memory_gib=peak_memory_gib(self.processes.device),
-            left_s=(now_s - self._start_s) * (1 - progress) / done if done > 0 else None,
+        trainer = Trainer(
+            network=network,
+            config=config,
+            processes=processes,
+            planner=planner,
+            checkpoints=checkpoints,
+            recorder=recorder,
+            timer=SaveTimer(config.save_every),
+            skips=SkipCounter(),
+            stop=stop,
         )
-        self._file.add(metrics)
-        self._report(metrics)
+        is_done = _run_stages(trainer, train_state, split, start.tokens)
+        with processes.moves.rest():
+            checkpoints.wait()
+    if is_done:
+        with processes.moves.rest():
+            _export(network, start, config, processes)
+    return is_done
 
-    def close(self) -> None:
-        """No more steps."""
-        if self._file is not None:
-            self._file.close()
+
+def _run_stages(trainer: Trainer, train_state: TrainState, split: Split, tokens: Tokens) -> bool:
+    """Run the stages that are left. False if one of them was asked to stop."""
+    config, network = trainer.config, trainer.network
+    for number in range(train_state.stage, len(config.stages)):
+        optimizer = make_optimizer(network, config.stages[number])
+        is_inside = number == train_state.stage and train_state.step > 0
+        if is_inside:
+            trainer.checkpoints.load_moments(network, optimizer)
+        here = train_state if is_inside else TrainState(stage=number)
+        stream = Stream(config, config.stages[number], split, tokens)
+        if not trainer.run_stage(optimizer, stream, here):
+            return False
+    return True
+
+
+def _open_planner(network: Any, config: TrainConfig, processes: Processes, report: Report) -> Planner:
+    return open_planner(
+        config.memory,
+        network,
+        processes,
+        make_run(network, processes.device, config.precision),
+        report.say if processes.is_first else _say_nothing,
+        most_tokens=max(stage.sequence_tokens for stage in config.stages),
+        is_compiled=config.compile,
+    )
+
+
+def _say_nothing(_: str) -> None:
+    """Rank 0 says it."""
 
 
 def _export(network: Any, start: Start, config: TrainConfig, processes: Processes) -> None:
@@ -211,7 +167,7 @@ def _export(network: Any, start: Start, config: TrainConfig, processes: Processe
         if config.lora is not None:
             export_adapter(network, weights, config.lora, config.model, config.folder / "adapter")
             weights = merge(weights, config.lora)
-        export_folder(network, start.tokenizer, weights, config.folder / "model")
+        export_folder(network, start.tokenizer, weights, config.folder / "model", config.precision)
         if start.gguf is not None:
             export_gguf(start.gguf, network.config, weights, config.folder / "model.gguf")
     processes.wait_for_all()

@@ -79,9 +79,9 @@ def lay_out_steps(
 def find_end(tokens: Tokens) -> Ids:
     """The token that ends an answer in the model's template, or else any that ends one; none if there is none."""
     text = tokens.apply_template([Message(role="user", content="?"), Message(role="assistant", content=_MARK)])
-    behind = tokens.encode(text.rpartition(_MARK)[2], is_template=True)
-    if behind and behind[0] in tokens.end_ids:
-        return behind[:1]
+    after = tokens.encode(text.rpartition(_MARK)[2], is_template=True)
+    if after and after[0] in tokens.end_ids:
+        return after[:1]
     return (min(tokens.end_ids),) if tokens.end_ids else ()
 
 

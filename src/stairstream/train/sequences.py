@@ -32,7 +32,7 @@ class Pass:
 class Insertions:
     """A sequence in the order in which it was computed, which is not that in which it stands.
 
-    `positions` are those at which tokens were computed, `learned` pairs of a token and the one to say behind it.
+    `positions` are those at which tokens were computed, `learned` pairs of a token and the one to say after it.
     """
 
     positions: tuple[int, ...]
@@ -66,7 +66,7 @@ class Sample:
 
     @property
     def learned(self) -> tuple[tuple[int, int], ...]:
-        """Pairs of a token, by its number, and the id of the one to say behind it."""
+        """Pairs of a token, by its number, and the id of the one to say after it."""
         if self.insertions:
             return self.insertions.learned
         ends = range(1, len(self.ids))

@@ -4,8 +4,8 @@ Legend: T tokens of a row, N of them that are learned, V vocabulary.
 """
 
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,9 @@ from torch.nn.functional import cross_entropy
 from stairstream.train.attention import find_insertions
 from stairstream.train.config import Precision, Stage
 from stairstream.train.data import Batch, Row
+from stairstream.train.failures import OutOfMemory, is_out_of_memory
 from stairstream.train.memory import Planner
-from stairstream.train.pipeline import add_up_tied, find_tied, make_even, run_sections
+from stairstream.train.pipeline import add_up_tied, find_tied, make_even, run_stages
 from stairstream.train.processes import Processes
 
 _BETAS = (0.9, 0.95)
@@ -30,6 +31,11 @@ class Stepped:
 
     loss: float
     grad_norm: float
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether one of the two is not finite, so that nothing was learned."""
+        return not (math.isfinite(self.loss) and math.isfinite(self.grad_norm))
 
 
 def make_optimizer(network: Any, stage: Stage) -> torch.optim.Optimizer:
@@ -64,35 +70,74 @@ def train_step(
 ) -> Stepped:
     """Learn one batch. Every learned token counts alike, whichever row and process it is in.
 
+    A batch whose loss or gradient norm is not finite leaves weights and moments as they are, on all ranks alike.
     Where memory runs out in a process that is alone, the rows are computed anew with more layers computed twice.
+    Raises OutOfMemory where that does not help.
     """
+    with _saying_what_to_change(batch, planner):
+        total = _accumulate_within(network, optimizer, batch, processes, planner, precision)
+        tied = find_tied(network, processes)
+        if tied is not None:
+            add_up_tied(tied, processes)
+        grad_norm = clip_gradients(network.parameters(), clip, processes, tied if processes.pp_rank else None)
+        loss = processes.add_up(total, "pp", "dp") / max(1, batch.num_trained)
+        stepped = Stepped(loss=loss, grad_norm=grad_norm)
+        if not stepped.is_skipped:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return stepped
+
+
+def _accumulate_within(
+    network: Any,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    processes: Processes,
+    planner: Planner,
+    precision: Precision,
+) -> float:
+    """As _accumulate; where memory runs out in a process that is alone, once more by a smaller plan."""
     while True:
         try:
-            total = _accumulate(network, batch, processes, planner, precision)
-            break
-        except torch.OutOfMemoryError:
+            return _accumulate(network, batch, processes, planner, precision)
+        except (RuntimeError, MemoryError) as exc:
             optimizer.zero_grad(set_to_none=True)
-            if processes.mesh is not None or not planner.shrink(batch.rows):
+            if not is_out_of_memory(exc) or processes.mesh is not None or not planner.shrink(batch.rows):
                 raise
-    if (tied := find_tied(network, processes)) is not None:
-        add_up_tied(tied, processes)
-    grad_norm = clip_gradients(network.parameters(), clip, processes, tied if processes.section else None)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return Stepped(loss=processes.add_up(total, "pp", "dp") / max(1, batch.num_trained), grad_norm=grad_norm)
+
+
+@contextmanager
+def _saying_what_to_change(batch: Batch, planner: Planner) -> Iterator[None]:
+    """Raises OutOfMemory where memory runs out."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as exc:
+        if is_out_of_memory(exc):
+            raise OutOfMemory(_say_what_to_change(batch, planner)) from exc
+        raise
+
+
+def _say_what_to_change(batch: Batch, planner: Planner) -> str:
+    longest = max(batch.rows, key=lambda row: row.num_tokens)
+    less = "" if planner.is_full else "memory: full, or fewer GiB; "
+    return (
+        f"memory ran out in a train step whose longest row has {longest.num_tokens} tokens, {longest.num_trained} of "
+        f"them learned; what needs less: {less}a smaller sequence_tokens; more processes, which share weights and "
+        "moments (parallel.dp); lora in place of all weights"
+    )
 
 
 def _accumulate(network: Any, batch: Batch, processes: Processes, planner: Planner, precision: Precision) -> float:
-    """Add up the gradients of our rows; they are only exchanged behind the last one. Returns the loss, summed."""
-    rows = batch.rows[processes.share :: processes.num_shares]
-    # FSDP takes the mean over the shares, and what is wanted is the sum
-    weight = processes.num_shares / max(1, batch.num_trained)
-    if processes.num_sections > 1:
+    """Add up the gradients of our rows; they are only exchanged after the last one. Returns the loss, summed."""
+    rows = batch.rows[processes.dp_rank :: processes.dp_size]
+    # FSDP takes the mean over the shards, and what is wanted is the sum
+    weight = processes.dp_size / max(1, batch.num_trained)
+    if processes.pp_size > 1:
         rows = make_even(rows)
         planner.prepare(network, max(rows, key=lambda row: row.num_trained))
-        return run_sections(network, rows, weight, processes, precision)
+        return run_stages(network, rows, weight, processes, precision)
     total = 0.0
     for number, row in enumerate(rows):
         if processes.mesh is not None:
@@ -111,12 +156,12 @@ def nll_of(network: Any, row: Row, device: torch.device) -> Tensor:
 
     Positions begin anew with each sample, by which transformers knows that samples do not see each other.
     """
-    ids, positions, places, targets = row.lay()
+    ids, positions, kept, targets = row.lay()
     logits_NV = network(
         input_ids=torch.tensor([ids], device=device),
         position_ids=torch.tensor([positions], device=device),
         use_cache=False,
-        logits_to_keep=torch.tensor(places, dtype=torch.long, device=device),
+        logits_to_keep=torch.tensor(kept, dtype=torch.long, device=device),
         **find_insertions(network, row.samples, device),
     ).logits[0]
     targets_N = torch.tensor(targets, dtype=torch.long, device=device)
@@ -131,7 +176,7 @@ def clip_gradients(parameters: Any, most: float, processes: Processes, counted_e
         if one is not counted_elsewhere:
             by_mesh.setdefault(one.grad.device_mesh if isinstance(one.grad, DTensor) else None, []).append(one.grad)
     norm = math.sqrt(processes.add_up(sum(_norm(group) ** 2 for group in by_mesh.values()), "pp"))
-    if norm > most:
+    if math.isfinite(norm) and norm > most:
         for one in having:
             one.grad.mul_(most / norm)
     return norm

@@ -11,15 +11,18 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint
 
 from stairstream.train.memory.costs import Key, Numbering
 from stairstream.train.memory.planning import Level
+from stairstream.train.memory.wrapping import Way, unwrap, wrap
 from stairstream.train.parallelize import layers_of
 
 
 def set_levels(network: Any, levels: Sequence[Level]) -> None:
-    """Let each layer keep what its level says; transformers' layers look at it at each call."""
+    """Let each layer keep what its level says, from the next pass on."""
     is_random = drops_out(network)
     for layer, level in zip(layers_of(network), levels, strict=True):
-        layer.gradient_checkpointing = level.kept is not None
-        layer._gradient_checkpointing_func = _find_way(level, is_random)
+        if level.kept is None:
+            unwrap(layer)
+        else:
+            wrap(layer, _find_way(level, is_random))
 
 
 def drops_out(network: Any) -> bool:
@@ -30,7 +33,7 @@ def drops_out(network: Any) -> bool:
     )
 
 
-def _find_way(level: Level, is_random: bool) -> Any:
+def _find_way(level: Level, is_random: bool) -> Way:
     options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": is_random}
     if level.kept:
         options["context_fn"] = partial(_select, level.kept)

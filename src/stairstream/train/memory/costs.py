@@ -38,7 +38,7 @@ class Bytes:
     pair: float = 0.0
 
     def at(self, tokens: int) -> float:
-        """Of a row of so many tokens."""
+        """Of a row of this number of tokens."""
         return self.once + tokens * (self.token + tokens * self.pair)
 
     def __add__(self, other: "Bytes") -> "Bytes":
@@ -88,7 +88,7 @@ class HeadCosts:
 
     def pass_bytes(self, learned: int) -> float:
         """The most that loss and backward pass need: logits with their logarithms and gradients in float32, or the
-        weights' gradient behind them; the cast weights in any case."""
+        weights' gradient after them; the cast weights in any case."""
         return 2 * self.weights + max(12 * learned * self.width, 2 * learned * self.width + 6 * self.weights)
 
     @property

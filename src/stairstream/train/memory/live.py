@@ -25,19 +25,19 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unuse
         given = {storage.data_ptr() for storage in storages_of((args, kwargs))}
         out = func(*args, **(kwargs or {}))
         for storage in storages_of(out):
-            place = storage.data_ptr()
-            if place and place not in given and place not in self._known:
-                self._known.add(place)
+            pointer = storage.data_ptr()
+            if pointer and pointer not in given and pointer not in self._known:
+                self._known.add(pointer)
                 self._add(storage.nbytes())
-                weakref.finalize(storage, self._forget, place, storage.nbytes())
+                weakref.finalize(storage, self._forget, pointer, storage.nbytes())
         return out
 
     def _add(self, count: int) -> None:
         self.now += count
         self.most = max(self.most, self.now)
 
-    def _forget(self, place: int, count: int) -> None:
-        self._known.discard(place)
+    def _forget(self, pointer: int, count: int) -> None:
+        self._known.discard(pointer)
         self.now -= count
 
 

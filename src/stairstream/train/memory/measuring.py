@@ -13,10 +13,12 @@ from torch.utils.checkpoint import checkpoint
 
 from stairstream.train.memory.costs import Bytes, Key, LayerCosts, Numbering, Operation
 from stairstream.train.memory.live import LiveBytes, storages_of
+from stairstream.train.memory.wrapping import wrapping
 from stairstream.train.parallelize import layers_of
 
 Run = Callable[[int], Tensor]
-"""Computes a row of so many tokens as training does."""
+"""Computes a row of this number of tokens as training does."""
+_BREAKS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +31,22 @@ class _Seen:
     results: Mapping[Key, tuple[float, int]]
 
 
+class CantMeasure(Exception):
+    """A layer does not do what is needed to measure it."""
+
+
 def measure_layer(network: Any, run: Run, most_tokens: int) -> LayerCosts:
-    """The costs of a network's first layer, and so of all; operations are timed at the greatest length."""
+    """The costs of a network's first layer, and so of all; operations are timed at the greatest length.
+
+    Raises CantMeasure for layers that do anything else than those that are known here.
+    """
+    try:
+        return _measure_layer(network, run, most_tokens)
+    except _BREAKS as exc:  # code of others; nothing is lost if it breaks here
+        raise CantMeasure(f"{type(exc).__name__}: {str(exc).partition(chr(10))[0]}") from exc
+
+
+def _measure_layer(network: Any, run: Run, most_tokens: int) -> LayerCosts:
     lengths = (most_tokens // 4, most_tokens // 2, most_tokens)
     low, mid, high, again = (_see_layer(network, run, tokens) for tokens in (*lengths, most_tokens))
 
@@ -64,15 +80,16 @@ def _see_layer(network: Any, run: Run, tokens: int) -> _Seen:
             found.append(_see(layer, function, args))
         return function(*args)
 
-    before = layer.gradient_checkpointing
-    layer.gradient_checkpointing, layer._gradient_checkpointing_func = True, look
-    with torch.no_grad():
+    with wrapping(layer, look), torch.no_grad():
         run(tokens)
-    layer.gradient_checkpointing = before
+    if not found:
+        raise CantMeasure("the first layer is never run")
     return found[0]
 
 
 def _see(layer: Any, function: Any, args: Sequence[Any]) -> _Seen:
+    if not any(isinstance(one, Tensor) for one in args):
+        raise CantMeasure("the layers take no hidden states by position")
     inside = [one.detach().requires_grad_(one.is_floating_point()) for one in args if isinstance(one, Tensor)]
     entry = sum(one.untyped_storage().nbytes() for one in inside)
     whole = entry + _count_kept(layer, function, inside)

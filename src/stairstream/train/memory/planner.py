@@ -1,24 +1,25 @@
 """Plans row by row, by what was measured at the start, and with less when memory ran out."""
 
 import math
-import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from stairstream.core.errors import ConfigError
-from stairstream.train.config import Memory
+from stairstream.train.config import Memory, Parallel
 from stairstream.train.data import Row
 from stairstream.train.memory.applying import set_levels
 from stairstream.train.memory.compiling import open_share, set_share
-from stairstream.train.memory.costs import Costs, HeadCosts
-from stairstream.train.memory.measuring import Run, measure_layer
-from stairstream.train.memory.planning import full_of, make_compiled_ladder, make_ladder, plan
+from stairstream.train.memory.costs import Costs, HeadCosts, LayerCosts
+from stairstream.train.memory.limits import find_memory
+from stairstream.train.memory.measuring import CantMeasure, Run, measure_layer
+from stairstream.train.memory.planning import full_of, make_compiled_ladder, make_ladder, peak, plan
 from stairstream.train.parallelize import is_split, layers_of
 from stairstream.train.processes import Processes
+
+T = TypeVar("T")
 
 _MOST_PROBED = 1024
 _STATE_BYTES = 16
@@ -42,20 +43,48 @@ class Planner:
         if is_compiled:
             open_share()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether all layers are computed again whatever there is."""
+        return self._memory.wanted == "full"
+
     def levels(self, row: Row) -> tuple[int, ...]:
-        """For this row, of each layer, its place on the ladder."""
-        match self._memory.wanted:
-            case "none":
-                return (len(self.ladder) - 1,) * self._costs.num_layers
-            case "full":
-                return (full_of(self.ladder),) * self._costs.num_layers
-            case _:
-                return plan(self._costs, self.ladder, row.num_tokens, row.num_trained, self.budget)
+        """For this row, of each layer, its level on the ladder."""
+        return self._plan(row.num_tokens, row.num_trained)
+
+    def least_bytes(self, tokens: int, learned: int) -> float:
+        """The most bytes at a time of a row of this length, if its layers keep as little as they can."""
+        return self._peak((0,) * self._costs.num_layers, tokens, learned)
+
+    def foretell(self, tokens: int, learned: int) -> tuple[float, float]:
+        """The most bytes at a time of a row as it is planned, and the share of its layers that are computed again."""
+        levels = self._plan(tokens, learned)
+        again = sum(level < len(self.ladder) - 1 for level in levels)
+        return self._peak(levels, tokens, learned), again / len(levels)
+
+    def again_ms(self, row: Row) -> float:
+        """Milliseconds of a row that are computed twice, or moved."""
+        took = sum(self.ladder[level].ms for level in self.levels(row))
+        return took * row.num_tokens / self._costs.probed_tokens
+
+    def check(self, stage: str, tokens: int, learned: int) -> None:
+        """Raise ConfigError if rows with this many tokens and learned tokens can't be held within the budget."""
+        least = self.least_bytes(tokens, learned)
+        if least <= self.budget:
+            return
+        what = "are there" if self._memory.wanted == "auto" else "are allowed"
+        least_gib, fixed_gib = math.ceil(least / _GIB * 1000) / 1000, self._costs.fixed / _GIB
+        raise ConfigError(
+            f"memory: stage {stage!r} needs at least {least_gib:.3f} GiB in each process, of which weights, gradients "
+            f"and moments are {fixed_gib:.3f} and a row of {tokens} tokens, {learned} of them learned, the rest; "
+            f"{self.budget / _GIB:.3f} {what}. What needs less: more processes (parallel.dp), a smaller "
+            "sequence_tokens, lora"
+        )
 
     def prepare(self, network: Any, row: Row) -> None:
         """Let a network fit the row that comes next.
 
-        A section of a network has some of its layers, and as many rows at a time as there are sections: what is kept
+        A pipeline stage has some of the layers, and as many rows in flight as there are stages: what is kept
         comes to the same.
         """
         levels = self.levels(row)[:: self._costs.num_layers // len(layers_of(network))]
@@ -72,6 +101,18 @@ class Planner:
                 return True
         return False
 
+    def _plan(self, tokens: int, learned: int) -> tuple[int, ...]:
+        match self._memory.wanted:
+            case "none":
+                return (len(self.ladder) - 1,) * self._costs.num_layers
+            case "full":
+                return (full_of(self.ladder),) * self._costs.num_layers
+            case _:
+                return plan(self._costs, self.ladder, tokens, learned, self.budget)
+
+    def _peak(self, levels: Sequence[int], tokens: int, learned: int) -> float:
+        return peak(self._costs, [self.ladder[level].size.at(tokens) for level in levels], tokens, learned)
+
 
 def make_simple(memory: Memory, num_layers: int, *, is_compiled: bool = False) -> Planner:
     """For `none` and `full`, which need to know nothing."""
@@ -83,53 +124,59 @@ def open_planner(
     network: Any,
     processes: Processes,
     run: Run,
+    say: Callable[[str], None],
     *,
     most_tokens: int,
     is_compiled: bool = False,
 ) -> Planner:
-    """Measure a network that is not compiled yet; `run` computes a row of so many tokens, as training does.
+    """Measure a network that is not compiled yet; `run` computes a row of a number of tokens, as training does.
 
     `most_tokens` is the length of the longest row: bytes are foretold for any length, times for those like it.
-    Raises ConfigError if the weights alone need more than the budget.
+    A network that can't be measured has all its layers computed again; `say` gets the line that says so.
     """
     if memory.wanted in ("none", "full"):
         return make_simple(memory, len(layers_of(network)), is_compiled=is_compiled)
-    costs = agree_on(measure_costs(network, processes, run, min(most_tokens, _MOST_PROBED)), processes)
-    found = _find_memory(processes.device) * _SAFE_SHARE if memory.wanted == "auto" else memory.gib * _GIB
-    budget = processes.least(found)
-    if costs.fixed > budget:
-        raise ConfigError(
-            f"memory: weights, gradients and moments alone need {costs.fixed / _GIB:.1f} GiB in each process, and "
-            f"{budget / _GIB:.1f} are there; use more processes (parallel)"
-        )
+    costs = agree_on(try_measuring(network, processes, run, min(most_tokens, _MOST_PROBED)), processes)
+    if isinstance(costs, CantMeasure):
+        say(f"memory: the layers can't be measured ({costs}); all of them are computed again, as with memory: full")
+        return make_simple(Memory("full"), len(layers_of(network)), is_compiled=is_compiled)
+    budget = processes.least(find_budget(memory, processes.device))
     return Planner(memory, costs, budget, is_compiled=is_compiled)
 
 
+def try_measuring(network: Any, processes: Processes, run: Run, probe_tokens: int) -> Costs | CantMeasure:
+    """As measure_costs; of a network that can't be measured, why."""
+    try:
+        return measure_costs(network, processes, run, probe_tokens)
+    except CantMeasure as exc:
+        return exc
+
+
 def measure_costs(network: Any, processes: Processes, run: Run, probe_tokens: int) -> Costs:
-    """What a network, which is whole yet, keeps for its backward pass."""
+    """What a network, which is whole yet, keeps for its backward pass. Raises CantMeasure."""
+    parallel = Parallel(dp=processes.dp_size, tp=processes.tp_size, pp=processes.pp_size)
+    return make_costs(network, measure_layer(network, run, probe_tokens), probe_tokens, parallel, processes.device)
+
+
+def make_costs(network: Any, layer: LayerCosts, probed_tokens: int, parallel: Parallel, device: torch.device) -> Costs:
+    """The costs of a network whose layers have these, in each of the processes."""
     config = network.config
     return Costs(
         num_layers=len(layers_of(network)),
-        fixed=count_state(
-            network,
-            num_shares=processes.num_shares,
-            num_sections=processes.num_sections,
-            num_parts=processes.num_parts,
-            on_cpu=processes.device.type == "cpu",
-        ),
-        layer=measure_layer(network, run, probe_tokens),
+        fixed=count_state(network, parallel, on_cpu=device.type == "cpu"),
+        layer=layer,
         head=HeadCosts(
             weights=config.vocab_size * config.hidden_size,
             width=config.vocab_size,
             is_tied=config.tie_word_embeddings,
         ),
-        probed_tokens=probe_tokens,
-        can_offload=processes.device.type == "cuda",  # beside a CPU there is no other memory
+        probed_tokens=probed_tokens,
+        can_offload=device.type == "cuda",  # beside a CPU there is no other memory
     )
 
 
-def agree_on(costs: Costs, processes: Processes) -> Costs:
-    """The first process's costs: processes that share a layer must compute the same of it again."""
+def agree_on(costs: T, processes: Processes) -> T:
+    """What rank 0 measured: ranks that share a layer must compute the same of it again."""
     if processes.mesh is None:
         return costs
     found = [costs]
@@ -137,31 +184,34 @@ def agree_on(costs: Costs, processes: Processes) -> Costs:
     return found[0]
 
 
-def count_state(network: Any, *, num_shares: int, num_sections: int, num_parts: int, on_cpu: bool) -> float:
-    """Bytes that a process has of the weights of a network which is whole yet, and of what is learned of them.
-
-    Sections share the layers; what stands outside them is in the first section or the last, in both where it is tied.
-    """
+def count_state(network: Any, parallel: Parallel, *, on_cpu: bool) -> float:
+    """Bytes that a process has of the weights of a network which is whole yet, and of what is learned of them."""
     learned = _STATE_BYTES + (_COPY_BYTES if on_cpu else 0)
+    return count_over(
+        network, parallel, lambda one: one.numel() * (learned if one.requires_grad else one.element_size())
+    )
+
+
+def count_over(network: Any, parallel: Parallel, weigh: Callable[[Any], float]) -> float:
+    """What the parameters of a network which is whole yet weigh in one process.
+
+    Pipeline stages share the layers; what stands outside them is in the first or the last, in both where it is tied.
+    """
     in_layers = {id(one) for one in layers_of(network).parameters()}
-    ends = 1 if num_sections == 1 or network.config.tie_word_embeddings else 2
+    ends = 1 if parallel.pp == 1 or network.config.tie_word_embeddings else 2
     count = 0.0
     for name, one in network.named_parameters():
-        shared = num_sections * (num_parts if is_split(name) else 1) if id(one) in in_layers else ends
-        count += one.numel() * (learned if one.requires_grad else one.element_size()) / shared
-    return count / num_shares
+        shared = parallel.pp * (parallel.tp if is_split(name) else 1) if id(one) in in_layers else ends
+        count += weigh(one) / shared
+    return count / parallel.dp
 
 
-def _find_memory(device: torch.device) -> float:
-    """Bytes that this process may have in all, as far as can be known; processes of one machine share its memory."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return float(free + torch.cuda.memory_reserved(device))
-    page = os.sysconf("SC_PAGE_SIZE")
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return os.sysconf("SC_PHYS_PAGES") * page / 2
-    values = dict(line.split(":", 1) for line in lines)
-    ours = int(Path("/proc/self/statm").read_text().split()[1]) * page  # weights are there already, and count as fixed
-    return float(values["MemAvailable"].split()[0]) * 1024 / int(os.environ.get("LOCAL_WORLD_SIZE", "1")) + ours
+def find_budget(memory: Memory, device: torch.device) -> float:
+    """Bytes that a process may use: as many as were said, or as there are; without end where nothing is planned."""
+    match memory.wanted:
+        case "auto":
+            return find_memory(device) * _SAFE_SHARE
+        case "gib":
+            return memory.gib * _GIB
+        case _:
+            return math.inf

@@ -70,7 +70,7 @@ def _gain(one: Operation, tokens: int) -> float:
 
 
 def _bends(first: Level, second: Level, third: Level, tokens: int) -> bool:
-    """Whether the second gains more per byte than the third behind it."""
+    """Whether the second gains more per byte than the third after it."""
     one, two, three = (level.size.at(tokens) for level in (first, second, third))
     return three > two and (first.ms - second.ms) / (two - one) > (second.ms - third.ms) / (three - two)
 
@@ -83,7 +83,7 @@ def full_of(ladder: Sequence[Level]) -> int:
 def peak(costs: Costs, sizes: Sequence[float], tokens: int, learned: int) -> float:
     """The most that a row needs if its layers keep so many bytes, the first layer's first.
 
-    That is in the head, behind all layers; or in the last layer's backward pass, when the head needs little any more;
+    That is in the head, after all layers; or in the last layer's backward pass, when the head needs little any more;
     or in the embedding's, when the layers need nothing.
     """
     kept, head = sum(sizes), costs.head
