@@ -21,6 +21,7 @@ from stairstream.engine.agent import AgentLoop
 from stairstream.engine.agreement import watch_agreement
 from stairstream.engine.edged import hold_to_edges
 from stairstream.engine.ending import end_of_run
+from stairstream.engine.event_log import EventLog
 from stairstream.engine.log import Log
 from stairstream.engine.needs import check_needs
 from stairstream.engine.output import Output
@@ -122,10 +123,8 @@ class Run:
         self._backends = backends
         self._limits = limits
         self._outputs = {agent.name: Output(agent.name, agent.forward, agent.sampling.stop) for agent in graph.agents}
-        self._events: list[Event] = []
-        self._is_over = False
+        self._log = EventLog()
         self._is_left = False
-        self._waiting: list[asyncio.Future[None]] = []
         self._agents: dict[str, asyncio.Task[None]] = {}
         self._readers = {agent.name: set(graph.readers(agent.name)) for agent in graph.agents}
         self._ends: dict[str, AgentEnded] = {}
@@ -135,10 +134,9 @@ class Run:
         prices = limits.prices
         self._meter = Meter(graph.agents, prices)
         self._max_cost = limits.max_cost
-        self._pacer = Pacer(limits.pace, graph.answer, self._clock, self._publish) if limits.pace else None
+        self._pacer = Pacer(limits.pace, graph.answer, self._clock, self._log.append) if limits.pace else None
         self._loop = asyncio.get_running_loop()
         self._start = self._loop.time()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
         agents = tuple(agent.name for agent in graph.agents)
         # here and not in the run's task: also one that is left before that begins has a first event
         self._emit(RunStarted(at_s=0.0, run_id=self.id, agents=agents, answer=graph.answer))
@@ -146,12 +144,12 @@ class Run:
     @property
     def past(self) -> Sequence[Event]:
         """What has happened until now."""
-        return tuple(self._events)
+        return tuple(self._log.events)
 
     @property
     def is_over(self) -> bool:
         """Whether the last event is there."""
-        return self._is_over
+        return self._log.is_closed
 
     @property
     def answer(self) -> str:
@@ -183,38 +181,23 @@ class Run:
 
     async def events(self) -> AsyncIterator[Event]:
         """Every event from the first on, as it happens; ends after RunEnded."""
-        position = 0
-        while await self._has_more(position):
-            while position < len(self._events):
-                yield self._events[position]
-                position += 1
+        async for batch in self._log.batches():
+            for event in batch:
+                yield event
 
-    async def batches(self, position: int = 0) -> AsyncIterator[Sequence[Event]]:
+    def batches(self, position: int = 0) -> AsyncIterator[Sequence[Event]]:
         """As events(), from the event of that number on, but all that is there at one time together."""
-        while await self._has_more(position):
-            batch = self._events[position:]
-            position += len(batch)
-            yield batch
+        return self._log.batches(position)
 
     async def wait_ended(self) -> None:
         """Until the last event is there."""
-        await asyncio.shield(self._ended)
+        await self._log.wait_closed()
 
     def shut_down(self) -> None:
         """End it because its server stops: it says so, and not that it was cancelled."""
         for agent in self.graph.agents:  # also those whose task has not begun
             self._cancelled_for.setdefault(agent.name, "shutdown")
         self._end_early("shutdown")
-
-    async def _has_more(self, position: int) -> bool:
-        """Whether there is an event of that number, once that is known."""
-        while position >= len(self._events):
-            if self._is_over:
-                return False
-            waiting = self._loop.create_future()
-            self._waiting.append(waiting)
-            await waiting
-        return True
 
     # The run's own task
 
@@ -257,7 +240,7 @@ class Run:
 
     def _finish(self, *, is_left: bool) -> None:
         """Say the end, once: also of agents, and of a run, that were left before they had begun."""
-        if self._is_over:
+        if self._log.is_closed:
             return
         for agent in self.graph.agents:
             if agent.name not in self._ends:
@@ -265,17 +248,16 @@ class Run:
         if self._pacer is not None:
             self._pacer.flush()
         answer = self.graph.agent(self.graph.answer)
-        self._publish(end_of_run(self._clock(), answer, self._ends, self._outputs, self._events, is_left=is_left))
-        self._is_over = True
-        self._ended.set_result(None)
-        self._wake()
+        end = end_of_run(self._clock(), answer, self._ends, self._outputs, self._log.events, is_left=is_left)
+        self._log.append(end)
+        self._log.close()
 
     def _clock(self) -> float:
         return self._loop.time() - self._start
 
     def _emit(self, event: Event) -> None:
         if self._pacer is None:
-            self._publish(event)
+            self._log.append(event)
         else:
             self._pacer.put(event)
         if self._max_cost is not None:
@@ -283,17 +265,6 @@ class Run:
             if self._meter.cost >= self._max_cost:
                 self._max_cost = None
                 self._end_early("budget")
-
-    def _publish(self, event: Event) -> None:
-        self._events.append(event)
-        if self._waiting:
-            self._wake()
-
-    def _wake(self) -> None:
-        for waiting in self._waiting:
-            if not waiting.done():  # a reader may have been cancelled meanwhile
-                waiting.set_result(None)
-        self._waiting.clear()
 
     async def _run_agent(self, agent: Agent, loop: AgentLoop, tasks: asyncio.TaskGroup) -> None:
         """One agent to its end, whatever that is: its log is closed and its readers know."""
