@@ -89,7 +89,7 @@ def test_json_says_who_answered_who_was_cut_and_what_it_cost(capsys: Captured, t
     assert found["answered_by"] == {"agent": "a", "model": "b"}
     assert found["cut"] == ["long"]
     assert found["tokens_saved_at_most"] >= 900
-    assert len(found["degraded"]) == 1 and "b goes on" in found["degraded"][0]
+    assert len(found["degraded"]) == 1 and "b continues" in found["degraded"][0]
     agents = {agent["name"]: agent for agent in found["agents"]}
     assert [note["kind"] for note in agents["a"]["notes"]] == ["failover"]
     assert (agents["p"]["cost"], agents["a"]["cost"], found["cost"]) == (0.04, None, 0.04)

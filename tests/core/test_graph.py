@@ -17,7 +17,7 @@ def agents(**reads: tuple[str, ...]) -> tuple[Agent, ...]:
         ({"a": ("a",)}, "a", "in a circle: a -> a"),
         ({"a": ("ghost",)}, "a", "'a' reads 'ghost'"),
         ({"a": ()}, "b", "no agent is called 'b'"),
-        ({"a": (), "b": ()}, "a", "'b' is read by nobody"),
+        ({"a": (), "b": ()}, "a", "'b' is read by no agent"),
         ({"a": (), "b": ("a", "a")}, "b", "'b' reads the same agent twice"),
     ],
 )

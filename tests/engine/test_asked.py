@@ -103,7 +103,7 @@ def test_a_fallback_that_does_not_take_tools_is_passed_over() -> None:
     _, events = play(replace(TOOLS, agents=agents), {**backends, **spares})
     assert calls_of(events, "agg") == CALLS
     texts = [event.note.text for event in events if isinstance(event, Noted)]
-    assert texts == ["agg: the script answers 500; dull goes on", "dull does not take tools; agg goes on"]
+    assert texts == ["agg: the script answers 500; dull continues", "dull does not take tools; agg continues"]
 
 
 def test_what_the_answering_model_does_not_take_is_refused_before_anything_runs() -> None:

@@ -200,7 +200,7 @@ def test_fallback_goes_on_from_the_words_already_sent(kind: FaultKind) -> None:
     assert run_.answer == "".join(words)
     assert isinstance(events[-1], RunEnded)
     assert (events[-1].reason, events[-1].error) == ("stop", None)
-    assert events[-1].degraded[0].startswith("agg: ") and events[-1].degraded[0].endswith("; spare goes on")
+    assert events[-1].degraded[0].startswith("agg: ") and events[-1].degraded[0].endswith("; spare continues")
 
 
 def test_failover_in_an_update_reads_everything_again() -> None:

@@ -71,14 +71,17 @@ def test_of_the_aggregator_without_and_with_a_fallback(policy: Policy) -> None:
     one, events = play(bounded(policy, ("spare",)), backends)
     assert backends["spare"].calls[0].at_s == begins_s + BOUND_S
     assert end_of_run(events).reason == "stop"
-    assert f"agg: agg{ERROR}; spare goes on" in end_of_run(events).degraded
+    assert f"agg: agg{ERROR}; spare continues" in end_of_run(events).degraded
     assert one.answer == "".join(WORDS)
 
 
 def test_of_a_fallback() -> None:
     broken = replace(ENDLESS, thoughts=(), fault=Fault(kind="cut", after_tokens=5))
     one, events = play(bounded(WAIT, ("endless", "spare")), models(agg=broken, endless=ENDLESS))
-    assert [line.rpartition("; ")[2] for line in end_of_run(events).degraded] == ["endless goes on", "spare goes on"]
+    assert [line.rpartition("; ")[2] for line in end_of_run(events).degraded] == [
+        "endless continues",
+        "spare continues",
+    ]
     assert one.answer == "".join(WORDS)
 
 

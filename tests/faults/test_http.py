@@ -155,7 +155,7 @@ def check(plan: Plan, outcome: Outcome, has_spare: bool) -> None:
         words = outcome.answer.split()
         assert "".join(WORDS["agg"][: len(words)]) == outcome.answer
         assert outcome.end.reason == "failed" and outcome.end.error
-    failed_over = any(line.startswith("agg: ") and line.endswith("; spare goes on") for line in outcome.end.degraded)
+    failed_over = any(line.startswith("agg: ") and line.endswith("; spare continues") for line in outcome.end.degraded)
     assert failed_over == bool(aggregator and not aggregator.is_survived and has_spare)
     if all(situation.is_survived for situation in plan.values()):
         assert outcome.end.degraded == ()

@@ -114,7 +114,7 @@ def test_fallback_takes_over_at_that_instant_and_says_every_word_once(failure: F
     assert one.answer == "".join(WORDS)
     assert isinstance(events[-1], RunEnded) and events[-1].reason == "stop"
     assert spare.calls[0].at_s == START_S + failure.at_s
-    assert sum(line.endswith("; spare goes on") for line in events[-1].degraded) == 1
+    assert sum(line.endswith("; spare continues") for line in events[-1].degraded) == 1
 
 
 @pytest.mark.parametrize("failure", [one for one in FAILURES if one.at_s == 0 or not one.tokens], ids=str)
@@ -152,7 +152,7 @@ def test_place_that_flaps_in_mid_answer_may_be_its_own_fallback() -> None:
     broken = Script(words=WORDS, first_token_s=0.5, token_s=0.25, fault=Fault(kind="cut", after_tokens=3, every=2))
     one, events = play(with_fallback(mixture(PRESETS["wait"]), "agg"), scripted(agg=broken))
     assert one.answer == "".join(WORDS)
-    assert isinstance(events[-1], RunEnded) and events[-1].degraded[0].endswith("; agg goes on")
+    assert isinstance(events[-1], RunEnded) and events[-1].degraded[0].endswith("; agg continues")
 
 
 @pytest.mark.one_by_one

@@ -26,7 +26,7 @@ _GROWTHS = (1.25, 1.5, 1.75, 2.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """How one model behaves: seconds to the first token of a call, tokens per second after it, tokens per answer."""
+    """Speed of one model: seconds to the first token of a call, tokens per second after it, tokens per answer."""
 
     first_token_s: float
     tokens_per_s: float
@@ -35,7 +35,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goals:
-    """What an adaptive policy holds.
+    """Bounds that an adaptive policy keeps.
 
     `max_prompt_tokens_factor` bounds the prompt tokens of the reading agent over those that `wait` would send;
     `reading_tokens_per_s` is how fast the answer is read, or spoken.
@@ -137,7 +137,7 @@ def observe(rates: Mapping[str, Rate], graph: Graph, events: Sequence[Event]) ->
 
 
 def _measure(events: Sequence[Event], agent: str) -> Rate | None:
-    """What one agent's steps show; None if it wrote too little to tell."""
+    """The rate that one agent's steps show; None if it wrote too little to tell."""
     waits_s, speaking_s, tokens, in_speech = [], 0.0, 0, 0
     step_at_s, first_at_s, last_at_s = 0.0, None, 0.0
     for event in events:

@@ -1,4 +1,4 @@
-"""What one request asks, and who gets it: graphs rewritten for a request, as pure functions."""
+"""The options of one request, and graphs rewritten for them, as pure functions."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from stairstream.core.policy import PRESETS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What one request says of the answer; None, or nothing, leaves it to the pipeline.
+    """Options of one request for its answer; None, or empty, leaves it to the pipeline.
 
     Only `seed` is for every agent. `response_format`, `tools` and `tool_choice` are JSON, as the wire has it. `stop`
     comes on top of what the pipeline says, everything else in its place.
@@ -58,14 +58,14 @@ def ask_of(graph: Graph, asked: Asked) -> Graph:
 
 
 def begin_with(graph: Graph, written: str) -> Graph:
-    """The graph with an answering agent that goes on from these words, which are not its own."""
+    """The graph with an answering agent that continues these words, which are not its own."""
     if not written:
         return graph
     return _change_agents(graph, lambda agent: replace(agent, begun=written) if agent.name == graph.answer else agent)
 
 
 def leave_alone(graph: Graph) -> Graph:
-    """The answering agent alone: nobody answers anew when only the result of a tool has come."""
+    """The answering agent alone: the proposals are not made again when only the result of a tool has come."""
     agent = replace(graph.agent(graph.answer), reads=(), agreement=None, one_call=False)
     return Graph(agents=(agent,), answer=graph.answer)
 

@@ -1,4 +1,4 @@
-"""What an agent has before it: the conversation, the references as they stand, and its own words."""
+"""The context of an agent: the conversation, the references as they stand, and its own words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What one step read and then wrote: the unit of the append-only layout."""
+    """The text that one step read and then wrote: the unit of the append-only layout."""
 
     chunks: tuple[Chunk, ...]
     words: str
@@ -50,7 +50,7 @@ class Context:
         self.turns.append(Turn(chunks=tuple(chunks), words=""))
 
     def ahead(self, chunks: Sequence[Chunk]) -> "Context":
-        """What this would be if it read these now; it stays as it is."""
+        """The context as it would be if it read these now; this one stays as it is."""
         ahead = Context(agent=self.agent, conversation=self.conversation, written=self.written)
         ahead.references, ahead.turns, ahead._turn_start = dict(self.references), list(self.turns), self._turn_start
         ahead.read(chunks)
@@ -78,7 +78,7 @@ class Context:
 
     @property
     def own(self) -> str:
-        """What it has written itself, without what the client began with."""
+        """Its own words, without those that the client began with."""
         return self.written[len(self.agent.begun) :]
 
     @property

@@ -1,4 +1,4 @@
-"""What a run costs, as a pure function of its events and a price table."""
+"""The cost of a run, as a pure function of its events and a price table."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ def cost_of(usage: Usage, price: Price) -> float:
 
 
 def usage_by_model(events: Iterable[Event], agent: Agent) -> dict[str, Usage]:
-    """What an agent used of its model, and of each fallback that took over."""
+    """Usage of an agent's model, and of each fallback that took over."""
     models = iter((agent.model, *agent.fallbacks))
     model, found = next(models), dict[str, Usage]()
     for event in events:

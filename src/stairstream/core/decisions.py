@@ -1,4 +1,4 @@
-"""What an agent does next: pure functions of its policy, the progress of its upstream, its own progress and the time.
+"""Decides what an agent does next: pure functions of its policy, the progress of everyone, and the time.
 
 The engine, the simulator and the tests share them. `observe` keeps what has to be remembered from one look to the
 next, `decide` says wait until / write up to n / finish.
@@ -14,7 +14,7 @@ from stairstream.core.policy import Policy, chunk_of, mark_of, quorum_of
 SILENCE_S = 1.0
 SILENCE_FACTOR = 2.0
 """An upstream is silent once nothing has come of it for 1 s + patience_s + twice what the first one needed to the first
-mark: someone who is only a little slower than the quickest never is (docs/policies.md has what it costs)."""
+mark: an agent that is only a little slower than the quickest never is (docs/policies.md has what it costs)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,8 @@ Decision = Wait | Write | Finish
 def observe(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Own:
     """`own` with what has to be remembered of this moment; to be called before each `decide`.
 
-    Who leaves stays away until it reaches the mark or ends: a late first token alone brings nobody back.
+    An upstream that leaves stays away until it reaches the mark or ends: a late first token alone does not bring it
+    back.
     """
     first_s = own.first_s
     if first_s is None and any(_sets_the_pace(policy, one) for one in upstream):
@@ -154,7 +155,7 @@ def wakes_at(one: Upstream, wait: Wait) -> float:
     return min((mark for mark in (wait.mark, wait.raised_mark) if mark > one.num_written), default=math.inf)
 
 
-# Who counts
+# Counted upstreams
 
 
 def _sets_the_pace(policy: Policy, one: Upstream) -> bool:
@@ -265,9 +266,9 @@ def _write(policy: Policy, upstream: Sequence[Upstream], own: Own) -> Write:
 def _wait(
     policy: Policy, upstream: Sequence[Upstream], own: Own, until: float = math.inf, own_tokens: float = math.inf
 ) -> Wait:
-    """Until upstream changes in a way that matters: at a mark, at an end, or because somebody leaves."""
+    """Until upstream changes in a way that matters: at a mark, at an end, or because an upstream leaves."""
     leaving: list[float] = []
-    if any(_is_worth_reading(policy, one, own) for one in upstream):  # who is missing is what it waits for
+    if any(_is_worth_reading(policy, one, own) for one in upstream):  # it waits for those that are missing
         missing = (one for one in _counted(upstream, own) if not _is_present(policy, one, own))
         leaving = [_leaves_at(policy, one, own) for one in missing]
     raised = math.inf

@@ -6,20 +6,20 @@ StairstreamError
 ├── RequestError           the question itself cannot be asked (empty, no user message)
 │   └── NotTaken           it asks a model for what that does not take: tools, a format, images
 ├── MissingExtra           an engine that is not installed: the command that installs it
-├── BackendError           the world's fault: a model's place did not answer as it should
+├── BackendError           the world's fault: a model's endpoint or engine did not answer as it should
 │   ├── ConnectionFailed   refused, unresolved, reset before the first byte
 │   ├── NotAuthorized      401, 403
 │   ├── UnknownModel       the endpoint has no such model
 │   ├── RateLimited        429, with `retry_after_s` where it was said
 │   ├── ServerFailed       5xx and what passes like it (408, 409, 424, 425, 499), or an error as an event of the stream
 │   ├── ContextTooLong     the prompt does not fit into the model's context window
-│   ├── NotServed          402, a redirect, a method or a place that is not there: neither the request's fault
+│   ├── NotServed          402, a redirect, a method or a path that is not there: neither is the request's fault
 │   ├── RequestRejected    any other 4xx
 │   ├── MalformedAnswer    HTML, broken JSON, an event that is not a chunk
 │   ├── StreamCut          the stream ended before it said that it had ended
 │   ├── TooSlow            a deadline for the first token, a gap or the run passed
 │   └── ModelUnusable      a model file that is not one, a context that can't be had
-├── Standstill             no agent of a run can go on: a fault of ours
+├── Standstill             no agent of a run can continue: a fault of ours
 └── RunFailed              the run ended without an answer, or its answer broke off
 
 The text of an error is one line, fit to be shown; it never holds a key and never enters a prompt.
@@ -59,7 +59,7 @@ class MissingExtra(StairstreamError):
 
 
 class BackendError(StairstreamError):
-    """A model's place did not answer as it should."""
+    """A model's endpoint or engine did not answer as it should."""
 
     is_retryable = False
     retry_after_s: float | None = None
@@ -130,11 +130,11 @@ class ModelUnusable(BackendError):
 
 
 class Standstill(StairstreamError):
-    """No agent of a run can go on, and none is in a call: a fault of ours."""
+    """No agent of a run can continue, and none is in a call: a fault of ours."""
 
 
 def as_failure(exc: Exception, model: str) -> BackendError:
-    """What was raised while a model's answer was read and is no error of ours: it ends no more than that answer.
+    """An exception that is none of ours, raised while a model's answer was read: it ends no more than that answer.
 
     Failed assertions are raised again.
     """

@@ -25,14 +25,14 @@ AgentEnd = Literal[
     "budget",
     "shutdown",
 ]
-"""How an agent ended. `failed`: it broke off, its words so far stay. `dropped`: it failed before its first
-word and nobody sees it. `cancelled`: its last reader ended, or the run was left. `agreed`: others said the same, so it
+"""The end of an agent. `failed`: it broke off, its words so far stay. `dropped`: it failed before its first
+word, no reader sees it. `cancelled`: its last reader ended, or the run was left. `agreed`: others said the same, so it
 was stopped. `deadline`, `budget`: the run's time or money was up. `shutdown`: its server stopped."""
 
 RunEnd = Literal[
     "stop", "length", "content_filter", "tool_calls", "deadline", "budget", "failed", "cancelled", "shutdown"
 ]
-"""How a run ended: as its answer did; `failed`, with an error, words sent stay; `cancelled` by its caller; or by the
+"""The end of a run: as its answer ended; `failed`, with an error, words sent stay; `cancelled` by its caller; or by the
 `shutdown` of its server, with an error too."""
 
 BROKEN_OFF: frozenset[RunEnd | None] = frozenset(["failed", "cancelled", "shutdown"])
@@ -72,7 +72,7 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayoutChosen:
-    """How an agent's context is laid out, and why; again only when it changes."""
+    """The layout of an agent's context, and why; again only when it changes."""
 
     at_s: float
     agent: str

@@ -13,7 +13,7 @@ from stairstream.core.wording import Wording
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How a model chooses its tokens; None leaves it to the backend. `stop` is matched in our code."""
+    """Sampling settings of a model; None leaves them to the backend. `stop` is matched in our code."""
 
     max_tokens: int = 1024
     temperature: float | None = None
@@ -28,7 +28,7 @@ _NOTHING: frozenset[Takes] = frozenset()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extras:
-    """What a request wants of the answering agent besides sampling; JSON as the wire has it, not looked into."""
+    """Options of a request for the answering agent besides sampling; JSON as the wire has it, not looked into."""
 
     response_format: bytes | None = field(default=None, repr=False)
     tools: bytes | None = field(default=None, repr=False)
@@ -38,7 +38,7 @@ class Extras:
 
     @property
     def needs(self) -> frozenset[Takes]:
-        """What a model must take for that."""
+        """Abilities that a model must have for that."""
         if self.tools is None and self.response_format is None:
             return _NOTHING
         given: dict[Takes, bytes | None] = {"tools": self.tools, "response_format": self.response_format}
@@ -46,7 +46,7 @@ class Extras:
 
 
 Forward = Literal["answer", "thinking", "both"]
-"""What of a reasoning model's output its readers see."""
+"""The part of a reasoning model's output that its readers see."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class Agreement:
 
 
 THINKING_TOKENS = 4096
-"""Tokens of thoughts that a call may have where nobody says otherwise; as many as `max_tokens` if that is more."""
+"""Default limit of a call's thoughts, in tokens; `max_tokens` if that is more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +80,13 @@ class Agent:
     `model` is a name among the run's backends. `layout` None takes the best that the backend can do. A call whose
     first token takes longer than `first_token_s`, or that pauses for longer than `gap_s`, counts as failed (None waits
     for ever), and one that thinks for more than `thinking_tokens`. When the model fails for good, the next of
-    `fallbacks` goes on from the words already there. `forward` is what its readers get to see; `edges` (with
+    `fallbacks` continues the words already there. `forward` is the part that its readers get to see; `edges` (with
     `delimiter` for sections) where the chunks that it reads may end; `context_tokens` what its model's context holds;
     `agreement` when its upstream may stop early. With `one_call` it answers once its quorum has ended, and never
     updates: for a model that would think anew at every update.
-    `extras` are what a request wants of it; `begun` are words of the client that its answer goes on from: they are
+    `extras` are options of a request; `begun` are words of the client that its answer continues: they are
     part of its context, and not of what it writes.
-    `depth` is set by the graph: how far the agent is from those that read nobody.
+    `depth` is set by the graph: how far the agent is from those that read no agent.
     """
 
     name: str
@@ -165,7 +165,7 @@ class Graph:
                     frontier.append(upstream)
         for agent in self.agents:
             if agent.name not in reached:
-                raise GraphError(f"agent {agent.name!r} is read by nobody on the way to {self.answer!r}")
+                raise GraphError(f"agent {agent.name!r} is read by no agent on the way to {self.answer!r}")
 
     def agent(self, name: str) -> Agent:
         """The agent of that name; KeyError if there is none."""

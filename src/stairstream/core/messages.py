@@ -1,4 +1,4 @@
-"""What a person says and what comes back: OpenAI-style chat messages, with images, calls of tools and their results."""
+"""OpenAI-style chat messages, with images, calls of tools and their results."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ from stairstream.core.tokens import estimate_tokens
 Role = Literal["system", "user", "assistant", "tool"]
 
 IMAGE_TOKENS = 800
-"""What an image is taken to count, where nobody has counted it."""
+"""Tokens that an image is taken to count where no tokenizer counts it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ def question(text: str) -> Conversation:
 
 
 def split_begun(conversation: Conversation) -> tuple[Conversation, str]:
-    """The conversation without an assistant's message at its end, and that one's words, to be gone on with."""
+    """The conversation without an assistant's message at its end, and that message's words, to be continued."""
     last = conversation[-1] if conversation else None
     if last is None or last.role != "assistant" or last.tool_calls:
         return conversation, ""

@@ -27,7 +27,7 @@ STALL_AFTER_S = 0.1
 """A pause up to this long between two deltas is not felt as one (Nielsen's limit for an instant response)."""
 
 _HEARD = (Wrote, Called)
-"""What whoever waits gets to see of an answer."""
+"""Events of an answer that its reader gets to see."""
 
 _OF_RUNS = (RunStarted, RunEnded)
 
@@ -51,13 +51,13 @@ class AgentSummary:
 
     @property
     def num_failovers(self) -> int:
-        """How often the next of its fallbacks went on in place of its model."""
+        """How often the next of its fallbacks continued in place of its model."""
         return sum(note.kind == "failover" for note in self.notes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a run was like for the person who waited, and what it cost.
+    """Times of a run as the person who waited saw them, and its cost.
 
     `seen_share` is the information seen per word: for each answer token the share of its references' final text
     that had been read by then, averaged; 1 under `wait`, None without references. `tokens_again` are prompt tokens

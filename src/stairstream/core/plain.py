@@ -17,7 +17,7 @@ _DELIMITER = re.compile(r"(<[\s/\\]*(?:tool-cal|tool-resul))([lt])", re.IGNORECA
 def plain(conversation: Conversation, keeps: Set[Takes] = frozenset()) -> Conversation:
     """The same conversation without images and tools, except what is to be kept: "images", "tools".
 
-    The results of a turn's calls become one user message, together with what the user says right behind them.
+    The results of a turn's calls become one user message, together with what the user says right after them.
     """
     if all(_is_plain(message, keeps) for message in conversation):
         return conversation

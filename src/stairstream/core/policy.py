@@ -1,12 +1,12 @@
-"""A policy is six numbers: when an agent starts, how often it reads again, how far it may run ahead. What follows from
-them at a given moment is decided in `decisions`."""
+"""A policy is six numbers: when an agent starts, how often it reads again, how far it may run ahead. The decisions
+that follow from them at a given moment are in `decisions`."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 Quorum = int | Literal["all", "most"]
-"""How many upstream agents must be there: a number, all, or `most`: all but one of three or more."""
+"""Number of upstream agents that must be there: a number, all, or `most`: all but one of three or more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Policy:
 
 
 def _problems(policy: Policy) -> list[str]:
-    """What is wrong with the numbers, each as `name must be ..., not ...`."""
+    """Problems of the numbers, each as `name must be ..., not ...`."""
     found: list[str] = []
     if not policy.first_chunk >= 1 or (
         policy.first_chunk != math.inf and policy.first_chunk != int(policy.first_chunk)

@@ -19,7 +19,7 @@ LONG_CONVERSATION_TOKENS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """Messages for a chat endpoint; with `continues_last` the last one is the assistant's, to be gone on with."""
+    """Messages for a chat endpoint; with `continues_last` the last one is the assistant's, to be continued."""
 
     messages: tuple[Message, ...]
     continues_last: bool = False
@@ -79,7 +79,7 @@ def _rounds(context: Context) -> Prompt:
             more = context.agent.wording.more.replace("{references}", references)
             messages.append(Message(role="user", content=more))
         if turn.words and number and not references and messages[-1].role == "assistant":
-            # the news was only that somebody has ended: nothing stands between these words and those before
+            # the news was only that an upstream agent has ended: nothing stands between these words and those before
             messages[-1] = replace(messages[-1], content=messages[-1].content + turn.words)
         elif turn.words:
             messages.append(Message(role="assistant", content=turn.words))
@@ -100,7 +100,7 @@ def _references(context: Context) -> str:
 
 
 def _labels(context: Context) -> dict[str, str]:
-    """What each reference is called: its number, or its agent's name."""
+    """The name of each reference: its number, or its agent's name."""
     if context.agent.wording.labels == "names":
         return {name: name for name in context.references}
     return {name: str(number) for number, name in enumerate(context.references, 1)}
@@ -132,7 +132,7 @@ def _turn_blocks(context: Context, rounds: tuple[Turn, ...]) -> list[str]:
 
 
 def _with_references(context: Context, references: str) -> tuple[Message, ...]:
-    """The conversation with the references in front, or behind its last user message when it is long."""
+    """The conversation with the references in front, or after its last user message when it is long."""
     system = [message.content for message in context.conversation if message.role == "system"]
     turns = [message for message in context.conversation if message.role != "system"]
     head = [text for text in (context.agent.instructions, *system) if text]

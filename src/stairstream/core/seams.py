@@ -1,4 +1,4 @@
-"""Where a continuation meets the words that were sent: what comes twice is trimmed while it streams.
+"""The seam between the words that were sent and their continuation: text that comes twice is trimmed while it streams.
 
 Text is held back only while it can still be a repeat; whatever the pieces, the same text comes out.
 """
@@ -14,7 +14,7 @@ _ECHO_PIECES = 3
 """Pieces in which a server sends an echo at most; a model that says the same again sends it token by token."""
 
 EDGE_TOKENS = 8
-"""How many tokens a step of the layout `quoted` may write beyond its limit to end at a word edge."""
+"""Tokens that a step of the layout `quoted` may write beyond its limit to end at a word edge."""
 
 _UNSPACED = re.compile(
     "[\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
@@ -35,24 +35,24 @@ class Seam(Protocol):
     starts_over: bool
     """Whether the answer has turned out to begin anew: nothing of it is to be shown."""
     has_continued: bool
-    """Whether it surely goes on from the words before it."""
+    """Whether it surely continues the words before it."""
 
     def feed(self, text: str) -> str:
-        """What is certain to be new, so far."""
+        """Takes in more text; returns the part that is certain to be new, so far."""
 
     def finish(self) -> str:
-        """What was still held back at the end of the stream."""
+        """Returns the text that was still held back at the end of the stream."""
 
 
 class PrefillSeam:
-    """Tells what goes on from a prefill from what repeats it, and from an answer that starts over.
+    """Tells text that continues a prefill from text that repeats it, and from an answer that starts over.
 
     A full echo is trimmed: some servers begin their answer with the text that it continues, in a piece or two. One that
     repeats it word for word (unless it is known that it `echoes`), or SHORTEST_REPEAT characters of its beginning and
     then ends or says something else, has started over: `starts_over`, and nothing of it passes.
 
-    `is_new` says that nobody has seen the server continue: then a capital letter right behind a small one counts as a
-    new beginning too. `has_continued` is set once it surely went on from the prefill.
+    `is_new` says that the server was never seen to continue: then a capital letter right after a small one counts as a
+    new beginning too. `has_continued` is set once the answer surely continued the prefill.
     """
 
     __slots__ = ("_echoes", "_held", "_is_new", "_num_pieces", "_prefill", "has_continued", "is_settled", "starts_over")
@@ -99,12 +99,12 @@ class PrefillSeam:
 
 
 def _count_shared(one: str, other: str) -> int:
-    """How many characters both begin with."""
+    """Length of the beginning that both share, in characters."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 class QuoteSeam:
-    """Trims an exact repeat of the sent tail, for models that begin a new turn instead of going on.
+    """Trims an exact repeat of the sent tail, for models that begin a new turn instead of continuing.
 
     The longest end of `sent`, of SHORTEST_REPEAT characters or more, that the continuation begins with is dropped,
     and nothing else. Without a repeat a new turn also lacks the space between two words: where `sent` ends in
@@ -130,7 +130,7 @@ class QuoteSeam:
         return self._settle() if self._held else ""
 
     def _may_become_repeat(self) -> bool:
-        """Whether some end of the sent text begins with all that is held and goes on behind it."""
+        """Whether some end of the sent text begins with all that is held and has more text after it."""
         start = self._sent.find(self._held, 0, len(self._sent) - 1)
         return 0 <= start <= len(self._sent) - SHORTEST_REPEAT
 

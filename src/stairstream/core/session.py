@@ -6,17 +6,17 @@ from typing import Literal
 Layout = Literal["grouped", "quoted", "rounds", "insert"]
 
 Takes = Literal["images", "tools", "response_format"]
-"""What a model takes besides a plain conversation."""
+"""Inputs that a model may take besides a plain conversation."""
 
 EndReason = Literal["stop", "stop_string", "length", "content_filter", "tool_calls", "limit", "stopped"]
-"""Why a write ended: the model's own end (`stop`, `content_filter`, `tool_calls`), a stop string, behind which nothing
+"""Why a write ended: the model's own end (`stop`, `content_filter`, `tool_calls`), a stop string, after which nothing
 comes (`stop_string`), a limit of its context or server that is surely not ours (`length`), the limit of the step
 (`limit`), or our own `stop()` (`stopped`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """What a reader takes from one upstream agent's log at one time.
+    """The text that a reader takes from one upstream agent's log at one time.
 
     `text` may be empty when only the end is news. `ids` are token ids of the *writer's* model.
     """

@@ -52,7 +52,7 @@ class SseDecoder:
         return _split(data[:end])
 
     def finish(self) -> list[bytes]:
-        """What the end of the stream leaves without its closing blank line; some servers forget it."""
+        """Events that the end of the stream leaves without their closing blank line; some servers forget it."""
         return _split(self._take_held())
 
     def _hold(self, data: bytes) -> None:

@@ -22,7 +22,7 @@ class StopFinder:
         return self.found is not None
 
     def sees(self, text: str) -> bool:
-        """Whether a stop string has appeared, with this text; for who only wants to know when to end."""
+        """Whether a stop string has appeared, with this text; for callers that only want to know when to end."""
         self.feed(text)
         return self.is_found
 
@@ -42,7 +42,7 @@ class StopFinder:
         return passed
 
     def finish(self) -> str:
-        """What was held back, at the end of a stream that brought no stop string."""
+        """Returns the text that was held back, at the end of a stream that brought no stop string."""
         held, self._held = self._held, ""
         self._tail = self._cut_tail(self._tail + held)
         return held
@@ -51,7 +51,7 @@ class StopFinder:
         return text[max(0, len(text) - self._longest + 1) :] if self._longest else ""
 
     def _find(self, joined: str, old: int) -> tuple[int, str] | None:
-        """The match that ends first behind the first `old` characters, and its beginning; the longest of several."""
+        """The match that ends first after the first `old` characters, and its beginning; the longest of several."""
         starts = [(joined.find(stop, max(0, old - len(stop) + 1)), stop) for stop in self._stops]
         first = min(((start + len(stop), start, stop) for start, stop in starts if start >= 0), default=None)
         return first[1:] if first else None

@@ -11,12 +11,12 @@ def has_halves(text: str) -> bool:
 
 
 def join_halves(held: str, text: str) -> tuple[str, str]:
-    """The text behind what was held back, without halves; and a last half that its other may still follow."""
+    """The text after what was held back, without halves; and a last half that its other may still follow."""
     text = (held + text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
     held = text[-1:] if _FIRST <= text[-1:] <= _LAST_HIGH else ""
     return scrub(text[: len(text) - len(held)]), held
 
 
 def scrub(text: str) -> str:
-    """Each half that has no other is a character that nobody knows."""
+    """Each half that has no other becomes the replacement character."""
     return "".join(_UNKNOWN if _FIRST <= c <= _LAST else c for c in text) if has_halves(text) else text

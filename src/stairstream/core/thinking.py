@@ -4,7 +4,7 @@ import re
 
 _NAMES = ("think", "thinking", "reasoning", "thought")
 TAGS = {f"<{name}>": f"</{name}>" for name in _NAMES} | {"[THINK]": "[/THINK]"}
-"""Opening tags with their closing ones: of most models, of Gemini behind its OpenAI layer, of Mistral's."""
+"""Opening tags with their closing ones: of most models, of Gemini's OpenAI layer, of Mistral's."""
 
 LATE_TAG = re.compile(rf"(?:{'|'.join(map(re.escape, TAGS.values()))})\n")
 """A closing tag that ends a line, as models write it that think: in an answer about tags it rarely does."""
@@ -15,9 +15,9 @@ _LONGEST_MARGIN = 4096
 class ThoughtFinder:
     """Sorts the text of an answer into thoughts and words; whatever the pieces, the same comes out.
 
-    Tags count only at the very start, behind white space at most, and are neither, nor is the white space before the
-    first and behind the last. Without a closing tag all the rest is thoughts. Once `is_settled`, everything is words,
-    and the finder can be dropped. One that `has_found` from the beginning stands behind a closing tag.
+    Tags count only at the very start, after white space at most, and are neither, nor is the white space before the
+    first and after the last. Without a closing tag all the rest is thoughts. Once `is_settled`, everything is words,
+    and the finder can be dropped. One that `has_found` from the beginning stands after a closing tag.
     """
 
     __slots__ = ("_close", "_held", "_is_closed", "has_found", "is_settled")
@@ -39,7 +39,7 @@ class ThoughtFinder:
         return thought, self._take_words() if self._is_closed else ""
 
     def finish(self) -> tuple[str, str]:
-        """What was still held back at the end of the stream."""
+        """Returns the text that was still held back at the end of the stream."""
         held, is_thought = self._pass_on(), self.has_found and not self._is_closed
         self.is_settled = True
         return (held, "") if is_thought else ("", held)
@@ -75,12 +75,12 @@ class ThoughtFinder:
 
 
 def split_at_close(text: str) -> tuple[str, str] | None:
-    """What stands before the first closing tag, and behind it; None without one."""
-    places = [(place, tag) for tag in TAGS.values() if (place := text.find(tag)) >= 0]
-    if not places:
+    """The text before the first closing tag, and after it; None without one."""
+    found = [(offset, tag) for tag in TAGS.values() if (offset := text.find(tag)) >= 0]
+    if not found:
         return None
-    place, tag = min(places)
-    return text[:place], text[place + len(tag) :]
+    offset, tag = min(found)
+    return text[:offset], text[offset + len(tag) :]
 
 
 LONGEST_CLOSE = max(map(len, TAGS.values()))

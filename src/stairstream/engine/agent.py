@@ -75,9 +75,9 @@ class AgentLoop:
                 if successor is None and has_answered:
                     self._note("unread", f"{exc}; its answer had ended, and ends without what it had still to read")
                     return "stop"
-                if successor is None or self._output.has_called:  # nobody can go on from half a call
+                if successor is None or self._output.has_called:  # half a call can't be continued
                     raise
-                self._note("failover", f"{exc}; {successor.model} goes on")
+                self._note("failover", f"{exc}; {successor.model} continues")
                 self._progress.hand_over(self._step.tokens)
                 self._step.tokens = 0
         raise AssertionError("an agent has at least one backend")
@@ -108,7 +108,7 @@ class AgentLoop:
                 case Wait() as wait:
                     await self._wait(wait)
                 case Write() as write:
-                    # who keeps to the last limit that there is has ended, however we count its tokens
+                    # an endpoint that keeps to the last limit has ended the answer, however we count its tokens
                     is_last = write.limit >= self._progress.tokens_left
                     reason = await self._make_step(session, write)
                     self._check_silence(reason)

@@ -13,7 +13,7 @@ class ReadsAhead(Protocol):
     """A session that can compute parts of a prompt before it has to write."""
 
     def foresee(self, chunks: Sequence[Chunk]) -> None:
-        """What the first read would bring now, the whole of it; a later call brings the same and more.
+        """Everything that the first read would bring now; a later call brings the same and more.
 
         Returns at once. What is computed must be exactly what the first write would compute.
         """

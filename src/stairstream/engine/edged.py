@@ -1,4 +1,4 @@
-"""A log behind another one that passes words on only up to an edge: of a word, a sentence, a section."""
+"""A log that follows another one and passes words on only up to an edge: of a word, a sentence, a section."""
 
 from collections import deque
 from dataclasses import replace

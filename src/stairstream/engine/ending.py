@@ -1,4 +1,4 @@
-"""How a run ended, in one event: the honest reason, and what the answer had to do without."""
+"""The end of a run as one event: the honest reason, and what the answer had to do without."""
 
 from collections.abc import Mapping, Sequence
 
@@ -43,7 +43,7 @@ def end_of_run(
 def _degraded(
     answer: Agent, ends: Mapping[str, AgentEnded], outputs: Mapping[str, Output], events: Sequence[Event]
 ) -> tuple[str, ...]:
-    """What the answer had to do without, a line each; of one that was broken off itself only what had failed."""
+    """Lines that name what the answer had to do without; of one that was broken off itself only what had failed."""
     found = []
     is_whole = answer.name in ends and ends[answer.name].reason not in ("failed", "dropped", "cancelled", "shutdown")
     gave_nothing = {name for name, output in outputs.items() if not len(output.forwarded)}

@@ -15,7 +15,7 @@ class EventLog:
         self._waiting: list[asyncio.Future[None]] = []
 
     def append(self, event: Event) -> None:
-        """Add an event, and wake whoever waits for it."""
+        """Add an event, and wake the readers that wait for it."""
         self.events.append(event)
         if self._waiting:
             self._wake()

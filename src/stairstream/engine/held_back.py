@@ -1,4 +1,4 @@
-"""What of an answer may still become a stop string, and is not shown until that is decided."""
+"""Holds back the part of an answer that may still become a stop string, until that is decided."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -27,11 +27,11 @@ class HeldBack:
 
     @property
     def text(self) -> str:
-        """What is held."""
+        """The text that is held."""
         return "".join(delta.text for delta in self._deltas)
 
     def feed(self, delta: Delta) -> Sequence[Delta]:
-        """What may be shown now."""
+        """Takes a delta in; returns the deltas that may be shown now."""
         if self.stop_string is not None:
             return ()
         self._num_passed += len(self._finder.feed(delta.text))

@@ -1,4 +1,4 @@
-"""What a request needs of models, and what of a conversation each of them gets to see."""
+"""Abilities that a request needs of models, and the conversation as each of them gets to see it."""
 
 from collections.abc import Mapping
 
@@ -25,12 +25,12 @@ def check_needs(graph: Graph, conversation: Conversation, backends: Mapping[str,
 
 
 def missing_of(agent: Agent, backend: Backend) -> str:
-    """What an agent is to do that a model does not take, in words; "" if there is nothing."""
+    """Inputs of an agent that a model does not take, in words; "" if there are none."""
     needs = agent.extras.needs
     return " and ".join(_WORDS[one] for one in sorted(needs - backend.takes)) if needs else ""
 
 
 def fit(conversation: Conversation, agent: Agent, backend: Backend) -> Conversation:
-    """The conversation as this model takes it. Only who has tools sees calls of tools as such."""
+    """The conversation as this model takes it. Only an agent with tools sees calls of tools as such."""
     wanted: set[Takes] = {"images"} if agent.extras.tools is None else {"images", "tools"}
     return plain(conversation, wanted & backend.takes)

@@ -1,4 +1,4 @@
-"""What one agent puts out: its answer, its thoughts, and what of both its readers get to see."""
+"""The output of one agent: its answer, its thoughts, and the part of both that its readers get to see."""
 
 import math
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ class Output:
         return [self._write(one, at_s) for one in self._held.feed(delta)]
 
     def release(self, at_s: float) -> Sequence[Wrote]:
-        """Show what was held back, as no more words will come behind it."""
+        """Show what was held back, as no more words will come after it."""
         return [self._write(one, at_s) for one in self._held.release()] if self._held else ()
 
     def close(self) -> None:

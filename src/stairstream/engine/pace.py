@@ -47,7 +47,7 @@ class Pacer:
         self._pass_on()
 
     def flush(self) -> None:
-        """Let everything go: nobody listens any more, or the run's time is up."""
+        """Release everything: the client has left, or the run's time is up."""
         while self._waiting:
             _, event = self._waiting.popleft()
             self._release(replace(event, at_s=self._clock()))

@@ -11,7 +11,7 @@ Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None] | None]
 
 
 class Prefetches(Protocol):
-    """A session at a place that caches prefixes: what it has computed once for one call it finds for the next."""
+    """A session on an engine that caches prefixes: what was computed for one call is found by the next."""
 
     async def prefetch(self, chunks: Sequence[Chunk]) -> bool:
         """Have the next prompt computed, beside a write under way; whether that was done.

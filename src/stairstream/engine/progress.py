@@ -53,14 +53,14 @@ class Progress:
         return self._own.max_tokens - self._own.num_written
 
     def decide(self, step_tokens: int) -> Decision:
-        """What the agent does next; `step_tokens` are those that the step in flight, or the last one, has written."""
+        """Decides what the agent does next; `step_tokens`: what the step in flight, or the last one, has written."""
         upstream, now = self._reader.progress(), self._now()
         own = replace(self._own, step_written=step_tokens, num_written=self._output.num_tokens)
         self._own = own = observe(self._policy, upstream, own, now)
         decision = decide(self._policy, upstream, own, now)
         is_update = isinstance(decision, Write) and decision.reads and self._has_read
         if is_update and self._reader.num_unread > self._room_to_read(step_tokens):
-            self._be_full("the context is nearly full: no more updates, the answer goes on with what it has read")
+            self._be_full("the context is nearly full: no more updates, the answer continues with what it has read")
             return decide(self._policy, upstream, self._own, now)
         return decision
 

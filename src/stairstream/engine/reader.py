@@ -64,7 +64,7 @@ class Reader:
         return chunks
 
     def hold(self) -> list[Chunk]:
-        """What is unread, which the next `take` will bring whatever is written until then."""
+        """The unread text as chunks, which the next `take` will bring whatever is written until then."""
         self._held = [(log.position, log.is_closed) for log in self._logs]
         return self.peek()
 
@@ -103,7 +103,7 @@ class Reader:
         return chunks, tuple(readings)
 
     def _cut(self, most_tokens: float) -> list[int]:
-        """Where each log is cut."""
+        """The position at which each log is cut."""
         ends = [max(pair) for pair in zip(self._positions, self._shown, strict=True)]
         tokens = [log.size_of(end)[1] for log, end in zip(self._logs, ends, strict=True)]
         share = max(0.0, most_tokens - sum(tokens) + sum(self._tokens)) / len(self._logs)

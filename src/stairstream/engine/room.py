@@ -1,4 +1,5 @@
-"""How much more an agent may read before its model's context is full: then updates stop, and the answer goes on."""
+"""Tokens that an agent may still read before its model's context window is full: then updates stop, and the answer
+continues."""
 
 from dataclasses import dataclass
 

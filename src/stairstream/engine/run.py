@@ -43,9 +43,9 @@ def open_run(
 ) -> AbstractAsyncContextManager["Run"]:
     """Start every agent of the graph; leaving the block cancels what still runs and closes every call.
 
-    `backends` maps model names to their places; they stay the caller's to close. Past `deadline_s`, or once it has cost
+    `backends` maps model names to backends; they stay the caller's to close. Past `deadline_s`, or once it has cost
     `max_cost` by `prices` (by model; in their currency), the run ends with what it has. `pace` releases the answer
-    evenly. The answering agent goes on from `written`, which is not repeated. Raises, before the block is entered,
+    evenly. The answering agent continues `written`, which is not repeated. Raises, before the block is entered,
     ConfigError for a model without a backend, RequestError for a conversation without a question, or for what the
     answering model does not take.
     """
@@ -93,7 +93,7 @@ def _check(graph: Graph, conversation: Conversation, backends: Mapping[str, Back
 
 
 def _rooms(graph: Graph, backends: Mapping[str, Backend]) -> list[tuple[Room, int]]:
-    """How many sessions each limited engine must hold at once; in one order for all runs, so that none can deadlock."""
+    """Sessions that each limited engine must hold at once; in one order for all runs, so that none can deadlock."""
     wanted: Counter[Room] = Counter()
     for agent in graph.agents:
         models = (agent.model, *agent.fallbacks)
@@ -103,7 +103,7 @@ def _rooms(graph: Graph, backends: Mapping[str, Backend]) -> list[tuple[Room, in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunLimits:
-    """What bounds a run as a whole: its time, its money by a price table, the pace of its answer."""
+    """Limits of a run as a whole: its time, its money by a price table, the pace of its answer."""
 
     deadline_s: float | None
     max_cost: float | None
@@ -143,7 +143,7 @@ class Run:
 
     @property
     def past(self) -> Sequence[Event]:
-        """What has happened until now."""
+        """Events until now."""
         return tuple(self._log.events)
 
     @property
@@ -158,19 +158,19 @@ class Run:
 
     @property
     def failure(self) -> BackendError | Standstill | None:
-        """What the answering agent has failed of, if it has."""
+        """The error of the answering agent, if it has failed."""
         return self._failures.get(self.graph.answer)
 
     def log(self, agent: str) -> Log:
-        """What an agent has written so far; KeyError if there is no such agent."""
+        """The words of an agent so far; KeyError if there is no such agent."""
         return self._outputs[agent].answer
 
     def thinking(self, agent: str) -> Log:
-        """What an agent has thought so far; empty unless its model is a reasoning one that shows its thoughts."""
+        """The thoughts of an agent so far; empty unless its model is a reasoning one that shows its thoughts."""
         return self._outputs[agent].thinking
 
     def forwarded(self, agent: str) -> Log:
-        """What an agent's readers see of it: readings are offsets into this."""
+        """The text of an agent that its readers see: readings are offsets into this."""
         return self._outputs[agent].forwarded
 
     def text(self, event: Wrote | Thought) -> str:
@@ -297,7 +297,7 @@ class Run:
         return tasks.create_task(work)
 
     def _end_agent(self, agent: Agent, reason: AgentEnd, error: str | None) -> None:
-        """Its log is closed, its readers know, and whoever only it has read is cancelled."""
+        """Its log is closed, its readers know, and agents that only it has read are cancelled."""
         self._agents.pop(agent.name, None)  # a task that was cancelled holds its frame, and that us
         end = AgentEnded(at_s=self._clock(), agent=agent.name, reason=reason, error=error)
         self._ends[agent.name] = end
@@ -320,7 +320,7 @@ class Run:
         )
 
     def _release(self, agent: Agent) -> None:
-        """An agent reads no more: whoever has no other reader is cancelled."""
+        """An agent reads no more: upstream agents without another reader are cancelled."""
         for name in agent.reads:
             self._readers[name].discard(agent.name)
             if not self._readers[name] and name != self.graph.answer:

@@ -1,7 +1,7 @@
 """The last resort: a run in which nothing can happen any more is noticed at once, and ended with an error.
 
-The rules of `core.decisions` never lead there (tests hold that over all their states), so whoever meets this has found
-a fault of ours; but a run that says so is better than one that hangs.
+The rules of `core.decisions` never lead there (tests hold that over all their states), so a run that comes here has
+found a fault of ours; but one that says so is better than one that hangs.
 """
 
 import asyncio
@@ -10,14 +10,14 @@ from stairstream.core.errors import Standstill
 
 
 class Standstills:
-    """Knows which agents of a run wait for others without a timer: if all do that are left, nobody can wake them."""
+    """Knows which agents of a run wait for others without a timer: if all do that are left, none can be woken."""
 
     def __init__(self) -> None:
         self._running: dict[str, int] = {}
         self._waiting: dict[str, asyncio.Future[None]] = {}
 
     def begin(self, agent: str, depth: int) -> None:
-        """An agent runs; `depth` is how far it is from those that read nobody."""
+        """An agent runs; `depth` is how far it is from those that read no agent."""
         self._running[agent] = depth
 
     def end(self, agent: str) -> None:

@@ -1,4 +1,4 @@
-"""What the parts of an agent need of its run."""
+"""The part of a run that an agent's parts need."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -132,7 +132,7 @@ class Writer:
 
 @dataclass(slots=True)
 class _Silence:
-    """How long a call may be silent from now on, and the timer that ends it."""
+    """Seconds that a call may be silent from now on, and the timer that ends it."""
 
     timeout: asyncio.Timeout | None = None
     allowed_s: float | None = None

@@ -35,8 +35,8 @@ def council(
     chosen = sampling or {}
     names = number(members, ("judge", "answer"))
     agents = [
-        Agent(name=name, model=model, sampling=_sampling_of(model, place, members, chosen))
-        for place, (name, model) in enumerate(zip(names, members, strict=True))
+        Agent(name=name, model=model, sampling=_sampling_of(model, index, members, chosen))
+        for index, (name, model) in enumerate(zip(names, members, strict=True))
     ]
     compares = Agent(
         name="judge",
@@ -60,7 +60,7 @@ def council(
     return Graph(agents=(*agents, compares, speaks), answer="answer")
 
 
-def _sampling_of(model: str, place: int, members: Sequence[str], chosen: Mapping[str, Sampling]) -> Sampling:
+def _sampling_of(model: str, index: int, members: Sequence[str], chosen: Mapping[str, Sampling]) -> Sampling:
     """A model that is a member more than once gets a seed of its own each time."""
     own = chosen.get(model) or Sampling()
-    return with_own_seed(own, place) if members.count(model) > 1 else own
+    return with_own_seed(own, index) if members.count(model) > 1 else own

@@ -39,8 +39,8 @@ def debate(
     for round_ in range(1, rounds + 1):
         is_answer = judge is None and round_ == rounds
         row = []
-        for place, (name, model) in enumerate(zip(names, debaters, strict=True), 1):
-            if is_answer and place != answer:
+        for position, (name, model) in enumerate(zip(names, debaters, strict=True), 1):
+            if is_answer and position != answer:
                 continue
             row.append(f"r{round_}.{name}")
             own = chosen.get(model) or Sampling()
@@ -52,7 +52,7 @@ def debate(
                     policy=policy,
                     layout=layout,
                     wording=DEBATE,
-                    sampling=with_own_seed(own, place - 1) if debaters.count(model) > 1 else own,
+                    sampling=with_own_seed(own, position - 1) if debaters.count(model) > 1 else own,
                 )
             )
         before = tuple(row)

@@ -11,7 +11,7 @@ from stairstream.core.topologies.names import free_name, number
 
 
 def single(model: str, *, sampling: Sampling | None = None) -> Graph:
-    """One agent that reads nobody: the model as it is."""
+    """One agent that reads no other: the model as it is."""
     return Graph(agents=(Agent(name=model, model=model, sampling=sampling or Sampling()),), answer=model)
 
 
@@ -68,10 +68,10 @@ def mixture(
     agents: list[Agent] = []
     before: tuple[str, ...] = ()
     for layer, row in enumerate(names):
-        for place, (name, model) in enumerate(zip(row, proposers, strict=True)):
+        for index, (name, model) in enumerate(zip(row, proposers, strict=True)):
             own = (proposer_sampling or {}).get(model) or chosen.get(model) or Sampling()
             if layers * proposers.count(model) > 1:
-                own = with_own_seed(own, layer * len(proposers) + place)
+                own = with_own_seed(own, layer * len(proposers) + index)
             agents.append(Agent(name=name, model=model, reads=before, sampling=own, policy=policy, layout=layout))
         before = tuple(row)
     last = free_name(aggregator, {name for row in names for name in row})
@@ -80,9 +80,9 @@ def mixture(
     return Graph(agents=tuple(agents), answer=last)
 
 
-def with_own_seed(sampling: Sampling, place: int) -> Sampling:
-    """The sampling with a seed for this place (from 0), so that several agents on one model say different things."""
-    return replace(sampling, seed=(sampling.seed or 0) + place + 1)
+def with_own_seed(sampling: Sampling, index: int) -> Sampling:
+    """The sampling with a seed for this index (from 0), so that several agents on one model say different things."""
+    return replace(sampling, seed=(sampling.seed or 0) + index + 1)
 
 
 def _name_layers(proposers: Sequence[str], aggregator: str, layers: int) -> list[list[str]]:

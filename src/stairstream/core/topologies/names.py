@@ -15,7 +15,7 @@ def number(models: Sequence[str], taken: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 def free_name(name: str, taken: set[str]) -> str:
-    """The name, or the first of name-2, name-3... that nobody has."""
+    """The name, or the first of name-2, name-3... that is free."""
     free, count = name, 1
     while free in taken:
         count += 1

@@ -12,7 +12,7 @@ from stairstream.core.wording import STEPS, Wording
 
 
 def work_in_turn(agents: Iterable[Agent], answer: str | None = None) -> Graph:
-    """A graph of agents that are told whose work they read; without `answer` the one that nobody reads answers.
+    """A graph of agents that are told whose work they read; without `answer` the one that no agent reads answers.
 
     Agents whose wording was set keep it.
     """
@@ -22,8 +22,8 @@ def work_in_turn(agents: Iterable[Agent], answer: str | None = None) -> Graph:
         last = [agent.name for agent in worded if agent.name not in read]
         if len(last) > 1:
             found = ", ".join(map(repr, last))
-            raise GraphError(f"exactly one agent should be read by nobody, so that it answers; found: {found}")
-        # everybody is read by somebody: a circle, which the graph finds and names
+            raise GraphError(f"exactly one agent should have no reader, so that it answers; found: {found}")
+        # every agent has a reader: a circle, which the graph finds and names
         answer = (last or [agent.name for agent in worded] or [""])[0]
     return Graph(agents=worded, answer=answer)
 
