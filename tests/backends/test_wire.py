@@ -125,7 +125,7 @@ def test_text_that_cannot_be_read_is_not_left_out_quietly() -> None:
 def test_hidden_thoughts_do_not_count_as_words() -> None:
     head = b'{"choices": [{"delta": {"content": "%s"}}], "usage": {"completion_tokens": %d}}'
     reader, pieces = read(head % (b"It is ", 700), head % (b"blue.", 702))
-    assert pieces == [("It is ", 1), ("blue.", 2)]
+    assert pieces == [("It is ", 2), ("blue.", 2)]
     assert reader.completion_tokens == 702 and reader.hides_thoughts
     assert not read(head % (b"It is ", 2))[0].hides_thoughts
 

@@ -12,8 +12,12 @@ def estimate_tokens(text: str) -> int:
 
 
 def estimate_delta(text: str) -> int:
-    """Tokens in one delta of a stream: servers send one token at a time, some glue several together."""
-    return 1 if len(text) <= _LONGEST_TOKEN else estimate_tokens(text)
+    """Tokens in one delta of a stream: some servers send one token at a time, many several.
+
+    A token seldom holds parts of two words, so a delta of several words has at least as many tokens.
+    """
+    num_words = len(text.split())
+    return 1 if num_words < 2 and len(text) <= _LONGEST_TOKEN else max(num_words, estimate_tokens(text))
 
 
 def believed_tokens(ours: int, theirs: int | None, num_characters: int, least: int = 0) -> int:
