@@ -14,8 +14,9 @@ from stairstream.core.context import Context
 from stairstream.core.prompts import Prompt, render
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Usage, WriteItem
 from stairstream.core.stops import StopFinder
+from stairstream.core.tokens import estimate_tokens
 
-_CHARACTERS_PER_ESTIMATE = 20
+_SHORT = 20
 
 if TYPE_CHECKING:
     from stairstream.backends.scripted.backend import ScriptedBackend
@@ -149,10 +150,10 @@ class ScriptedSession:
         )
 
     def _delta(self, text: str, num_tokens: int, *, is_thinking: bool = False) -> Delta:
-        """New text with its number of tokens, or with a poor estimate of it where that is not said: one for most deltas."""
+        """New text with its number of tokens, or with a poor estimate of it where that is not said."""
         if self._backend.script.manner.usage == "exact":
             return Delta(text, num_tokens, is_thinking=is_thinking)
-        return Delta(text, max(1, len(text) // _CHARACTERS_PER_ESTIMATE), is_estimate=True, is_thinking=is_thinking)
+        return Delta(text, _estimate_poorly(text), is_estimate=True, is_thinking=is_thinking)
 
     def stop(self) -> None:
         """End the write under way now, even between two words."""
@@ -221,3 +222,8 @@ def _count_shared(one: Sequence[str], other: Sequence[str]) -> int:
 def _wake(alarm: asyncio.Future[None]) -> None:
     if not alarm.done():
         alarm.set_result(None)
+
+
+def _estimate_poorly(text: str) -> int:
+    """One token for each short delta, however many it had: the worst count that a client may have to live with."""
+    return 1 if len(text) <= _SHORT else estimate_tokens(text)
