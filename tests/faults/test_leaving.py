@@ -82,14 +82,21 @@ def test_cancelling_the_reader_closes_every_call_too(tmp_path: Path) -> None:
                 continues="flag",
             )
 
+            speaking: set[str] = set()
+            all_speak = asyncio.Event()
+
             async def read() -> None:
                 async with open_run(mixture(POLICY), question("Why?"), dict.fromkeys(NAMES, backend)) as run:
-                    async for _ in run.events():
-                        pass
+                    async for event in run.events():
+                        if isinstance(event, Wrote):
+                            speaking.add(event.agent)
+                        if len(speaking) == len(NAMES):
+                            all_speak.set()
 
             async with asyncio.TaskGroup() as tasks:
                 reading = tasks.create_task(read())
-                await asyncio.sleep(0.05)
+                async with asyncio.timeout(20):  # on a busy machine that takes a while
+                    await all_speak.wait()
                 left_s = time.monotonic()
                 reading.cancel()
             await asyncio.sleep(CLOSED_WITHIN_S / 2)
