@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stairstream.backends.counts import MAX_TOKENS, Counts, PromptDetails, RawUsage, believe
-from stairstream.backends.wire import AnswerReader
+from stairstream.backends.counts import MAX_TOKENS, Counted, Counts, PromptDetails, RawUsage, believe
 from stairstream.core.costs import Price, cost_of
 from stairstream.core.session import Usage
 
@@ -60,12 +59,12 @@ def test_no_count_is_negative_or_endless(usage: RawUsage) -> None:
 
 @given(usages, st.floats(0, 100), st.floats(0, 100), st.none() | st.floats(0, 100))
 def test_no_answer_makes_a_budget_grow(usage: RawUsage, prompt: float, completion: float, cached: float | None) -> None:
-    reader = AnswerReader()
-    reader.learn(usage)
+    counted = Counted()
+    counted.learn(usage)
     known = Usage(
-        prompt_tokens=reader.prompt_tokens or 0,
-        cached_tokens=reader.cached_tokens,
-        completion_tokens=reader.completion_tokens or 0,
+        prompt_tokens=counted.prompt_tokens or 0,
+        cached_tokens=counted.cached_tokens,
+        completion_tokens=counted.completion_tokens or 0,
     )
     assert known.cached_tokens is None or 0 <= known.cached_tokens <= known.prompt_tokens
     assert cost_of(known, Price(prompt=prompt, completion=completion, cached=cached)) >= 0

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 MAX_TOKENS = 1_000_000_000
-"""A larger count is a mistake: no context holds so many, and no database column has to."""
+"""A larger count is a mistake: no context window holds so many, and no database column has to."""
 
 
 class PromptDetails(msgspec.Struct):
@@ -57,6 +57,51 @@ def believe(usage: RawUsage) -> Counts:
     details = usage.prompt_tokens_details or usage.input_tokens_details
     cached = _first(details.cached_tokens if details else None, usage.prompt_cache_hit_tokens, read)
     return Counts(prompt, cached, completion)
+
+
+class Counted:
+    """The counts of one answer so far, as far as they are believed; None: not said."""
+
+    __slots__ = ("_cached_tokens", "_last_prompt", "completion_tokens", "prompt_tokens")
+
+    def __init__(self) -> None:
+        self.prompt_tokens: int | None = None
+        self.completion_tokens: int | None = None
+        self._cached_tokens: int | None = None
+        self._last_prompt: int | None = -1
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Tokens of the prompt that were cached; never more than it has, and unknown like its size."""
+        if self.prompt_tokens is None or self._cached_tokens is None:
+            return None
+        return min(self._cached_tokens, self.prompt_tokens)
+
+    def learn(self, usage: RawUsage) -> None:
+        """Take the counts of a usage."""
+        completion = usage.completion_tokens
+        if (
+            completion is not None
+            and 0 <= completion <= MAX_TOKENS
+            and self._last_prompt == usage.prompt_tokens
+            and usage.prompt_tokens_details is None
+            and usage.prompt_cache_hit_tokens is None
+            and usage.cache_read_input_tokens is None
+        ):  # as with every token of a server that counts as it goes
+            self.completion_tokens = completion
+            return
+        self._last_prompt = usage.prompt_tokens
+        counts = believe(usage)
+        if counts.prompt_tokens is not None:
+            self.prompt_tokens = counts.prompt_tokens
+        if counts.completion_tokens is not None:
+            self.completion_tokens = counts.completion_tokens
+        self.learn_cached(counts.cached_tokens)
+
+    def learn_cached(self, cached: int | None) -> None:
+        """Take a count of cached tokens that comes beside the usage."""
+        if cached is not None and cached >= 0:
+            self._cached_tokens = cached
 
 
 def _first(*counts: int | None) -> int | None:

@@ -16,18 +16,18 @@ from stairstream.backends.chunks import (
     Unreadable,
     decode_strictly,
 )
-from stairstream.backends.counts import MAX_TOKENS, RawUsage, believe
+from stairstream.backends.counts import Counted, RawUsage
 from stairstream.backends.finish_reasons import end_of, worse_of
 from stairstream.backends.odd_chunks import read_oddly
 from stairstream.backends.problems import Problem, read_problem
 from stairstream.backends.sorting import Piece as Piece
 from stairstream.backends.sorting import Sorter
 from stairstream.backends.tool_calls import CallFinder
+from stairstream.backends.whole import Body, Messages
 from stairstream.core.session import Delta, ToolDelta
 from stairstream.core.sse import MAX_EVENT_BYTES, ErrorData, SseDecoder
 from stairstream.core.surrogates import scrub
 
-_BLANK = b" \t\r\n\xef\xbb\xbf"
 _NO_ERRORS = (b'""', b"{}", b"[]", b"false", b"0")
 _TROUBLE_WORDS = (b"error", b"Error", b"code", b"status", b"detail")
 _MOST_BESIDE = 8 * 1024 * 1024
@@ -47,19 +47,13 @@ class AnswerReader:
     __slots__ = (
         "_beside",
         "_body",
-        "_body_bytes",
-        "_cached_tokens",
         "_call_finder",
+        "_counted",
         "_has_choices",
-        "_has_message",
-        "_is_form_known",
-        "_message",
-        "_message_length",
-        "_prompt_said",
+        "_messages",
         "_sse",
         "broken",
         "calls",
-        "completion_tokens",
         "cut",
         "finish_reason",
         "has_ended",
@@ -67,7 +61,6 @@ class AnswerReader:
         "is_over",
         "oddities",
         "problem",
-        "prompt_tokens",
         "text",
     )
 
@@ -75,11 +68,11 @@ class AnswerReader:
         """As for `Sorter`."""
         self.text = Sorter(finds_thoughts=finds_thoughts, withholds=withholds, is_sure=is_sure)
         self._sse = SseDecoder()
-        self._body: list[bytes] | None = None
-        self._body_bytes = self._beside = 0
-        self._is_form_known = self._has_choices = self._has_message = False
-        self._message: list[str] = []
-        self._message_length = 0
+        self._body = Body()
+        self._messages = Messages()
+        self._counted = Counted()
+        self._beside = 0
+        self._has_choices = False
         self._call_finder: CallFinder | None = None
         self.calls: list[ToolDelta] = []
         self.finish_reason: str | None = None
@@ -89,10 +82,6 @@ class AnswerReader:
         self.problem: Problem | None = None
         self.broken: str | None = None
         self.oddities: list[str] = []
-        self.prompt_tokens: int | None = None
-        self._prompt_said: int | None = -1
-        self._cached_tokens: int | None = None
-        self.completion_tokens: int | None = None
 
     @property
     def thoughts(self) -> list[Piece]:
@@ -104,16 +93,24 @@ class AnswerReader:
         return self.text.take_thoughts()
 
     @property
+    def prompt_tokens(self) -> int | None:
+        """The endpoint's count of the prompt."""
+        return self._counted.prompt_tokens
+
+    @property
     def cached_tokens(self) -> int | None:
         """Tokens of the prompt that were cached; never more than it has, and unknown like its size."""
-        if self.prompt_tokens is None or self._cached_tokens is None:
-            return None
-        return min(self._cached_tokens, self.prompt_tokens)
+        return self._counted.cached_tokens
+
+    @property
+    def completion_tokens(self) -> int | None:
+        """The endpoint's count of the answer, thoughts included."""
+        return self._counted.completion_tokens
 
     @property
     def is_waiting(self) -> bool:
         """Whether silence would mean something: an end was said, a body has no end of its own, a tag may come."""
-        return self.has_ended or self._body is not None or bool(self.text.withheld)
+        return self.has_ended or self._body.is_whole or bool(self.text.withheld)
 
     @property
     def is_off(self) -> bool:
@@ -143,7 +140,7 @@ class AnswerReader:
     @property
     def is_whole(self) -> bool:
         """Whether it comes as one body."""
-        return self._body is not None
+        return self._body.is_whole
 
     def take_calls(self) -> list[ToolDelta]:
         """The pieces of calls that have gathered."""
@@ -152,10 +149,11 @@ class AnswerReader:
 
     def feed(self, data: bytes) -> list[Piece]:
         """The pieces of text that these bytes complete."""
-        if not self._is_form_known:
-            self._find_form(data)
-        if self._body is not None:
-            self._keep(data, self._body)
+        if not self._body.is_known and (problem := self._body.find_form(data)):
+            self._break(problem)
+        if self._body.is_whole:
+            if problem := self._body.keep(data):
+                self._break(problem)
             return []
         pieces = self._read(self._sse.feed(data))
         if self._sse.is_too_long:
@@ -164,8 +162,8 @@ class AnswerReader:
 
     def finish(self) -> list[Piece]:
         """What the end of the stream completes; a broken rest is only a stream that was cut."""
-        if self._body is not None:
-            return self._read_body(b"".join(self._body))
+        if self._body.is_whole:
+            return self._read_body()
         was_broken = self.broken
         pieces = self._read(self._sse.finish())
         self.broken = was_broken
@@ -194,60 +192,19 @@ class AnswerReader:
 
     def try_whole(self) -> list[Piece]:
         """The text of a body whose end nobody says: once it is JSON, it is whole."""
-        assert self._body is not None
-        body = b"".join(self._body)
         try:
-            msgspec.json.decode(body, type=msgspec.Raw)
+            msgspec.json.decode(self._body.data, type=msgspec.Raw)
         except CANNOT_DECODE:
             return []
-        return self._read_body(body)
-
-    def learn(self, usage: RawUsage) -> None:
-        """Take counts, as far as they are believed."""
-        completion = usage.completion_tokens
-        if (
-            completion is not None
-            and 0 <= completion <= MAX_TOKENS
-            and self._prompt_said == usage.prompt_tokens
-            and usage.prompt_tokens_details is None
-            and usage.prompt_cache_hit_tokens is None
-            and usage.cache_read_input_tokens is None
-        ):  # as with every token of a server that counts as it goes
-            self.completion_tokens = completion
-            return
-        self._prompt_said = usage.prompt_tokens
-        counts = believe(usage)
-        if counts.prompt_tokens is not None:
-            self.prompt_tokens = counts.prompt_tokens
-        if counts.completion_tokens is not None:
-            self.completion_tokens = counts.completion_tokens
-        self._learn_cached(counts.cached_tokens)
+        return self._read_body()
 
     # Events and bodies
 
-    def _find_form(self, data: bytes) -> None:
-        first = data.lstrip(_BLANK)[:1]
-        if not first:
-            return
-        self._is_form_known = True
-        if first in b"{[":
-            self._body = []
-        elif first == b"<":
-            self._break("a web page")
-
-    def _keep(self, data: bytes, body: list[bytes]) -> None:
-        body.append(data)
-        self._body_bytes += len(data)
-        if self._body_bytes > MAX_EVENT_BYTES:
-            self._body = []
-            self._break(f"a body of more than {MAX_EVENT_BYTES} bytes")
-
-    def _read_body(self, body: bytes) -> list[Piece]:
-        self._body = []
-        pieces = self._read([body.strip(_BLANK)])
+    def _read_body(self) -> list[Piece]:
+        pieces = self._read([self._body.take()])
         self._release(pieces)
         # a message is whole; deltas, one on each line, must have said their end
-        self.is_done = self.has_ended or self._has_message or not self._has_choices
+        self.is_done = self.has_ended or self._messages.has_come or not self._has_choices
         if not (self._has_choices or self.problem or self.broken):
             self._break("it has no choices")
         return pieces
@@ -271,10 +228,10 @@ class AnswerReader:
                     self._take(chunk, pieces, is_odd=False)
                     continue
                 if chunk.usage is not None:
-                    self.learn(chunk.usage)
+                    self._counted.learn(chunk.usage)
                 self._read_choice(choice, chunk.usage, pieces, False)
             elif chunk.usage is not None and not chunk.error:
-                self.learn(chunk.usage)
+                self._counted.learn(chunk.usage)
                 # OpenAI's last event; an odd server may send its usage before
                 if self.has_ended:
                     self._end(pieces)
@@ -308,22 +265,29 @@ class AnswerReader:
     def _take(self, chunk: Chunk, pieces: list[Piece], *, is_odd: bool) -> None:
         had_ended, usage, error = self.has_ended, chunk.usage, chunk.error
         if usage is not None:
-            self.learn(usage)
+            self._counted.learn(usage)
         for choice in chunk.choices or ():
             if not choice.index:  # another would be an answer that was not asked for
                 self._read_choice(choice, usage, pieces, is_odd)
                 error = error or choice.error
         if chunk.timings is not None:
-            self._learn_cached(chunk.timings.cache_n)
+            self._counted.learn_cached(chunk.timings.cache_n)
         if error and not _is_nothing(bytes(error), is_alone=not chunk.choices):
             self._fail(read_problem(bytes(error)), had_ended=had_ended)
 
     def _read_choice(self, choice: Choice, usage: RawUsage | None, pieces: list[Piece], is_odd: bool) -> None:
         self._has_choices = True
-        content = choice.delta if choice.message is None else self._merge(choice.message, choice.delta)
+        content = choice.delta
+        if choice.message is not None:
+            content = self._messages.take(
+                choice.message,
+                choice.delta,
+                has_deltas=self.text.has_said,
+                has_calls=self._call_finder is not None,
+            )
         if choice.usage is not None:  # Moonshot's
             usage = choice.usage
-            self.learn(usage)
+            self._counted.learn(usage)
         total = usage.completion_tokens if usage is not None else None
         if content is None:
             if choice.text:
@@ -373,21 +337,6 @@ class AnswerReader:
         self.calls += found
         self._add_beside(sum(len(call.arguments) for call in found))
 
-    def _merge(self, message: Content, delta: Content | None) -> Content | None:
-        """A whole message: nothing new behind deltas; else what it has beyond the messages before it."""
-        self._has_message = True
-        if (self.text.has_said and not self._message) or self._call_finder is not None:
-            return delta
-        if delta is not None and (delta.content or delta.tool_calls):
-            return delta
-        text, length = message.content or "", self._message_length
-        if length and len(text) >= length and text.startswith(said := "".join(self._message)):
-            message.content = text[len(said) :]
-        if message.content:
-            self._message.append(message.content)
-            self._message_length += len(message.content)
-        return message
-
     def _add_beside(self, length: int) -> None:
         self._beside += length
         if self._beside > _MOST_BESIDE:
@@ -432,10 +381,6 @@ class AnswerReader:
             self.calls += self._call_finder.finish()
             if self._call_finder.is_nameless:
                 self.broken, self.is_over = "a call of a tool without a name", True
-
-    def _learn_cached(self, cached: int | None) -> None:
-        if cached is not None and cached >= 0:
-            self._cached_tokens = cached
 
 
 def _is_nothing(error: bytes, *, is_alone: bool) -> bool:
