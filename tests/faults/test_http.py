@@ -33,7 +33,7 @@ pytestmark = pytest.mark.manners
 ASK = question("Why is the sky blue?")
 POLICY = Policy(first_chunk=4, growth=2, quorum="all", patience_s=0)
 REFUSING_URL = "http://127.0.0.1:9/v1"
-LATE_S = 0.15
+LATE_S = 0.5
 WORDS = {
     "p1": numbered_words("a", NUM_WORDS),
     "p2": numbered_words("b", NUM_WORDS),
