@@ -10,8 +10,8 @@ const ENDS = {
   tool_calls: "called a tool",
   failed: "broke off",
   dropped: "failed, and was left out",
-  cancelled: "stopped, nobody reads on",
-  agreed: "stopped, others say the same",
+  cancelled: "stopped: no agent reads it any more",
+  agreed: "stopped: other agents agree",
   deadline: "ran out of time",
   budget: "ran out of budget",
   shutdown: "stopped with the server",
@@ -42,7 +42,7 @@ export class Panel {
     this.hasGrown = this.prose.update(lane.words.text);
   }
 
-  /** Go to the end with a text that grows; behind the updates of all panels, since this makes the browser lay out. */
+  /** Go to the end with a text that grows; after the updates of all panels, since this makes the browser lay out. */
   goToEnd() {
     if (this.hasGrown && this.isAtEnd && this.follows) this.scroller.scrollTop = 1e9;
     this.hasGrown = false;
@@ -76,7 +76,7 @@ export class Panel {
     if (unit !== null) on.place(unit);
   }
 
-  /** Bring a place of the text into view. */
+  /** Bring a position of the text into view. */
   reveal(unit) {
     const block = this.prose.blockAt(unit);
     if (!block) return;

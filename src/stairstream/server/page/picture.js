@@ -216,7 +216,7 @@ class AnswerRow {
     set(this.leader, "d", `M${at} 3V${middle - 7}`);
     set(this.firstText, "x", isLeft ? at + 5 : at - 5);
     set(this.firstText, "text-anchor", isLeft ? "start" : "end");
-    write(this.firstText, `first word ${seconds(firstS)}`);
+    write(this.firstText, `first token ${seconds(firstS)}`);
   }
 
   /** Where `wait` could have begun at the earliest. */
@@ -226,7 +226,7 @@ class AnswerRow {
     const isShown = endedS !== null && firstS !== null && endedS > firstS + 0.2;
     const at = isShown ? x(endedS) : 0;
     set(this.later, "d", isShown ? `M${at} 3V${box.foot}` : "");
-    const label = "wait: no word before this";
+    const label = "wait: no token before this";
     const isRight = at + 160 < width;
     const hasRoom = isShown && (isRight ? at : at - 160) > (this.firstEnd ?? 0);
     set(this.laterText, "x", isRight ? at + 5 : at - 5);
@@ -277,7 +277,7 @@ function sizeOf(lane) {
   return lane.numTokens ? plural(lane.numTokens, "token") : lane.thoughts.length ? "thinks" : "";
 }
 
-/** A scale that grows in steps while a run goes on, and fits once it is over. */
+/** A scale that grows in steps while a run continues, and fits once it is over. */
 function grown(before, needed, isOver) {
   if (isOver) return needed;
   let most = before;
@@ -291,10 +291,10 @@ function headlineOf(run, firstAskedAt) {
   if (run.isLost) return "connection lost, coming back…";
   if (!answer || answer.firstS === null) {
     if (run.isOver) return WORDLESS[run.reason] ?? "no answer";
-    return `no word yet, ${seconds(run.clockS())}`;
+    return `no token yet, ${seconds(run.clockS())}`;
   }
   const updates = answer.steps.length - 1;
-  const parts = [`first word ${seconds(answer.firstS)}`];
+  const parts = [`first token ${seconds(answer.firstS)}`];
   if (updates > 0) parts.push(plural(updates, "update"));
   if (run.isOver) parts.push(`whole answer ${seconds(run.nowS)}`);
   if (laterS > 0.5) parts.push(`asked ${laterS < 90 ? `${laterS.toFixed(laterS < 10 ? 1 : 0)} s` : `${Math.round(laterS / 60)} min`} later`);
@@ -307,5 +307,5 @@ function describe(run) {
   if (answer.firstS === null) return `${answer.name} has not begun`;
   const read = run.read.length ? `, reading ${plural(run.read.length, "agent")} in ${plural(answer.steps.length, "step")}` : "";
   const gap = answer.longestGapS >= NOTED_GAP_S ? `; longest gap ${seconds(answer.longestGapS)}` : "";
-  return `${answer.name}: first word after ${seconds(answer.firstS)}${read}${gap}`;
+  return `${answer.name}: first token after ${seconds(answer.firstS)}${read}${gap}`;
 }

@@ -56,7 +56,7 @@ export class Prose {
     this.starts.set(node, from);
   }
 
-  /** Where in the source a place in the page is; null if it is not in this text. */
+  /** The position in the source of a position in the page; null if it is not in this text. */
   placeOf(node, offset) {
     const start = this.starts.get(node);
     return start === undefined ? null : start + offset;
@@ -73,7 +73,7 @@ export class Prose {
     return range.collapsed ? null : range;
   }
 
-  /** The element of the block that holds that place. */
+  /** The element of the block that holds that position. */
   blockAt(place) {
     const found = lastAtOrBefore(this.blocks.map((block) => block.start), place);
     return this.blocks[Math.max(0, found)]?.element ?? null;

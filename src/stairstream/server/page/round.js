@@ -11,7 +11,7 @@ import { lanesInOrder, Run } from "./run.js";
 import { sayWhy } from "./saying.js";
 import { lastAtOrBefore } from "./words.js";
 
-const TEXT_MS = 30; // between two looks at the texts; more often nobody sees
+const TEXT_MS = 30; // between two looks at the texts; more often is not visible
 const CALM_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 500 : 100; // and at the picture
 
 /** A question to a pipeline, as one run or as several side by side. */

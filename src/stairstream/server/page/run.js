@@ -1,4 +1,4 @@
-// What has happened in one run, from its events. No element here: whoever draws reads this.
+// The state of one run, from its events. No DOM element here: the drawing code reads it.
 
 import { Words } from "./words.js";
 
@@ -12,7 +12,7 @@ export class Lane {
     this.words = new Words();
     this.thoughts = new Words();
     this.timesS = [];
-    this.sizes = []; // tokens written up to and with the delta at the same place
+    this.sizes = []; // tokens written up to and with the delta at the same index
     this.thoughtTimesS = [];
     this.numTokens = 0;
     this.steps = [];
@@ -32,7 +32,7 @@ export class Lane {
     return this.gap ? this.gap.toS - this.gap.fromS : 0;
   }
 
-  /** The place, in units of this lane's text, up to which a reading goes: readers may see thoughts, in front. */
+  /** The position, in units of this lane's text, at which a reading ends: readers may see thoughts, in front. */
   unitRead(character) {
     const forwards = this.thoughts.length && this.maxRead > this.words.length ? this.thoughts.length : 0;
     return this.words.unitAt(character - forwards);
