@@ -39,7 +39,7 @@ export function numbersOf(run, lanes, models) {
 }
 
 function row(tag, cells) {
-  return make("tr", {}, ...cells.map((cell, place) => make(place === 0 ? "th" : tag, { scope: place === 0 && tag === "td" ? "row" : tag === "th" ? "col" : null }, cell)));
+  return make("tr", {}, ...cells.map((cell, index) => make(index === 0 ? "th" : tag, { scope: index === 0 && tag === "td" ? "row" : tag === "th" ? "col" : null }, cell)));
 }
 
 function usageCells(usage) {

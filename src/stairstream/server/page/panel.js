@@ -18,7 +18,7 @@ const ENDS = {
 };
 
 export class Panel {
-  /** `on.place(unit)` is called for a click on the text, where it is wanted. */
+  /** `on.position(unit)` is called for a click on the text, where it is wanted. */
   constructor({ name, model, colour, isAnswer }, on = null) {
     this.isAtEnd = true;
     this.hasGrown = false;
@@ -71,9 +71,9 @@ export class Panel {
 
   click(event, on) {
     if (!getSelection().isCollapsed) return;
-    const at = placeAt(event.clientX, event.clientY);
-    const unit = at && this.prose.placeOf(at.node, at.offset);
-    if (unit !== null) on.place(unit);
+    const at = caretAt(event.clientX, event.clientY);
+    const unit = at && this.prose.positionOf(at.node, at.offset);
+    if (unit !== null) on.position(unit);
   }
 
   /** Bring a position of the text into view. */
@@ -88,7 +88,7 @@ export class Panel {
   }
 }
 
-function placeAt(x, y) {
+function caretAt(x, y) {
   if (document.caretPositionFromPoint) {
     const found = document.caretPositionFromPoint(x, y);
     return found && { node: found.offsetNode, offset: found.offset };

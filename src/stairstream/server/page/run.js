@@ -205,8 +205,8 @@ export function seenShare(run) {
   const { steps, numTokens } = run.answer;
   if (!steps.length || !steps.at(-1).readings.length || !numTokens) return null;
   let sum = 0;
-  steps.forEach((step, place) => {
-    sum += shareRead(run, step) * ((steps[place + 1]?.numBefore ?? numTokens) - step.numBefore);
+  steps.forEach((step, index) => {
+    sum += shareRead(run, step) * ((steps[index + 1]?.numBefore ?? numTokens) - step.numBefore);
   });
   return sum / numTokens;
 }
@@ -222,7 +222,7 @@ export function lanesInOrder(run, reads) {
   const order = [];
   let row = run.answer ? [run.answer.name] : [];
   while (row.length) {
-    order.push(...row.filter((name, place) => !order.includes(name) && row.indexOf(name) === place));
+    order.push(...row.filter((name, index) => !order.includes(name) && row.indexOf(name) === index));
     row = row.flatMap((name) => reads.get(name) ?? []).filter((name) => !order.includes(name));
   }
   for (const name of run.lanes.keys()) if (!order.includes(name)) order.push(name);

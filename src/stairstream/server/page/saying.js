@@ -36,9 +36,9 @@ function begun(run) {
 }
 
 function tokensAt(lane, atS) {
-  let place = 0;
-  while (place < lane.timesS.length && lane.timesS[place] <= atS) place++;
-  return place ? lane.sizes[place - 1] : 0;
+  let index = 0;
+  while (index < lane.timesS.length && lane.timesS[index] <= atS) index++;
+  return index ? lane.sizes[index - 1] : 0;
 }
 
 /** The time to first token if the agent had waited. */
