@@ -17,7 +17,7 @@ from bench.endpoint import arguments
 from stairstream.config.schema import parse_config
 from stairstream.core.asked import Asked
 from stairstream.server.access.gate import OpenGate
-from stairstream.server.access.limits import Places
+from stairstream.server.access.limits import RunPermits
 from stairstream.server.app import make_app
 from stairstream.server.chat.request import read_chat
 from stairstream.server.chat.stream import ChunkStream
@@ -69,7 +69,7 @@ async def measure() -> None:
     config = parse_config(CONFIG, "bench", {})
     async with AsyncExitStack() as stack:
         pipelines, backends = await stack.enter_async_context(open_pipelines(config))
-        gate = OpenGate(Places(8))
+        gate = OpenGate(RunPermits(8))
         catalog = Catalog(config=config, pipelines=pipelines, backends=backends)
         live = LiveRuns()
         await stack.enter_async_context(live.serve())
@@ -99,17 +99,17 @@ async def measure() -> None:
 
         rows = {"reading a request": time_us(2000, lambda: read_chat(body_of(20), catalog).reserve())}
         request = read_chat(body_of(400), catalog)
-        async with pipeline.open_run(request.conversation, asked=request.asked) as run:
+        async with pipeline.open_run(request.conversation, asked=request.options) as run:
             await run.wait_ended()
             started, words, ended = run.past[:3], run.past[3:-3], run.past[-1:]
 
             def tell() -> None:
                 stream = ChunkStream(request, run, 0)
                 for word in words:
-                    stream.tell((word,))
+                    stream.encode((word,))
 
             rows["telling a token"] = time_us(20, tell) / len(words)
-            rows["telling the end of 400 tokens"] = time_us(20, lambda: ChunkStream(request, run, 0).tell(ended))
+            rows["telling the end of 400 tokens"] = time_us(20, lambda: ChunkStream(request, run, 0).encode(ended))
             assert started and ended
         for tokens in (1, 20, 200):
             served = await time_async_us(100, lambda tokens=tokens: ask(tokens))  # type: ignore[misc]

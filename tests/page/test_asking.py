@@ -10,16 +10,16 @@ from tests.page.looking import Look, Sight
 pytestmark = pytest.mark.slow
 
 
-def first_words_s(sight: Sight) -> dict[str, float]:
+def first_tokens_s(sight: Sight) -> dict[str, float]:
     found = {}
     for strip in sight.page.locator(".strip").all():
-        said = re.search(r"first word ([\d.]+) s", strip.locator(".headline").inner_text())
+        said = re.search(r"first token ([\d.]+) s", strip.locator(".headline").inner_text())
         assert said
         found[strip.locator(".title").inner_text().split(" ")[0]] = float(said[1])
     return found
 
 
-def test_each_lane_fills_and_the_first_word_is_explained(look: Look, pipelines: str) -> None:
+def test_each_lane_fills_and_the_first_token_is_explained(look: Look, pipelines: str) -> None:
     sight = look(pipelines)
     sight.ask("mixture", "Why is the sky blue?", waits=False)
     sight.wait_until("document.querySelector('.answer .prose')?.textContent.length > 50")
@@ -28,11 +28,11 @@ def test_each_lane_fills_and_the_first_word_is_explained(look: Look, pipelines: 
     assert sight.page.locator("#stop").is_visible()
     sight.wait_over()
     assert sight.answer.endswith("as scattered light must.")
-    [shown] = first_words_s(sight).values()
+    [shown] = first_tokens_s(sight).values()
     said = re.search(
-        r"The first word came after ([\d.]+) s, because the answering agent, dan, began when it had read", sight.why
+        r"The first token came after ([\d.]+) s, because the answering agent, dan, began when it had read", sight.why
     )
-    later = re.search(r"there would have been no word before ([\d.]+) s", sight.why)
+    later = re.search(r"there would have been no token before ([\d.]+) s", sight.why)
     assert said and later
     assert float(said[1]) == shown < 0.5 * float(later[1])
     assert sight.page.locator(".answer-lane .line").get_attribute("d")
@@ -83,7 +83,7 @@ def test_the_steps_can_be_walked_with_the_keyboard_alone(look: Look, pipelines: 
 def test_three_runs_side_by_side_begin_at_once_and_differ_in_their_first_words(look: Look, pipelines: str) -> None:
     sight = look(pipelines)
     sight.ask("mixture", beside=True)
-    first_s = first_words_s(sight)
+    first_s = first_tokens_s(sight)
     assert list(first_s) == ["Staircase", "Wait", "Single"]
     assert first_s["Single"] < first_s["Staircase"] < 0.5 * first_s["Wait"]
     assert "all asked at once" in sight.why
@@ -103,7 +103,7 @@ def test_the_others_can_be_asked_later(look: Look, pipelines: str) -> None:
     sight.page.get_by_text("See it beside").click()
     sight.page.wait_for_selector("#stop")
     sight.wait_over()
-    assert list(first_words_s(sight)) == ["Staircase", "Wait", "Single"]
+    assert list(first_tokens_s(sight)) == ["Staircase", "Wait", "Single"]
     assert "later" in sight.text(".strip.wait .headline")
 
 
@@ -117,7 +117,7 @@ def test_earlier_rounds_can_be_opened_again(look: Look, pipelines: str) -> None:
     sight.page.wait_for_timeout(300)
     assert sight.text(".round > .asked") == "The first question?"
     assert sight.page.locator(".answer .prose").count() == 1 and len(sight.answer) > 1000
-    assert "one model, which reads nobody" in sight.why
+    assert "one model, which reads no other agent" in sight.why
 
 
 def test_a_run_can_be_stopped_and_keeps_its_words(look: Look, pipelines: str) -> None:
@@ -140,7 +140,7 @@ def test_a_screen_reader_hears_whole_sentences_and_not_too_often(look: Look, pip
     sight.ask("mixture")
     sight.wait_until("spoken.at(-1)[1].includes('The answer has ended after')")
     spoken = sight.run("spoken")
-    assert spoken[0][1].startswith("First word after")
+    assert spoken[0][1].startswith("First token after")
     assert all(text.rstrip()[-1] in ".!?:" for _, text in spoken)
     apart_ms = [later - earlier for (earlier, _), (later, _) in pairwise(spoken)]
     assert min(apart_ms) > 2500

@@ -39,7 +39,7 @@ def test_past_run_is_opened_saved_and_deleted_in_another_tab(look: Look, keeping
     second.wait_until("document.querySelector('.answer .prose')?.textContent.length > 50")
     second.page.wait_for_timeout(300)
     assert second.answer == first.answer or second.answer.endswith("as scattered light must.")
-    assert "The first word came after" in second.why
+    assert "The first token came after" in second.why
     assert second.text("h2.asked") == "Why is the sky <b>blue</b>?"
     second.page.locator(".answer .block").first.click(position={"x": 30, "y": 10})
     second.wait_until("CSS.highlights.has('fresh')")

@@ -73,7 +73,7 @@ def test_every_place_of_a_text_is_found_again(sight: Sight) -> None:
     sight.run(f"window.prose = new Prose(document.createElement('div')), prose.update({json.dumps(MARKDOWN * 3)})")
     lost = sight.run(
         "Array.from({length: prose.text.length - 1}, (_, from) => { const range = prose.rangeOf(from, from + 1);"
-        " return range && (prose.placeOf(range.startContainer, range.startOffset) !== from"
+        " return range && (prose.positionOf(range.startContainer, range.startOffset) !== from"
         " || range.toString() !== prose.text[from]); }).filter(Boolean).length"
     )
     assert lost == 0

@@ -15,7 +15,7 @@ from stairstream.backends.base import Backend
 from stairstream.config.schema import Config, parse_config
 from stairstream.core.sse import SseDecoder
 from stairstream.server.access.gate import OpenGate
-from stairstream.server.access.limits import Places
+from stairstream.server.access.limits import RunPermits
 from stairstream.server.app import make_app
 from stairstream.server.http.exchange import AsgiApp, AsgiMessage
 from stairstream.server.opening import open_pipelines
@@ -46,7 +46,7 @@ class Got:
         return msgspec.json.decode(self.body)
 
     def events(self) -> list[tuple[float, Any]]:
-        """What the events of a stream say, with their times; `[DONE]` as text."""
+        """The data of a stream's events, with their times; `[DONE]` as text."""
         decoder, found = SseDecoder(), []
         for at_s, part in self.parts:
             found += [
@@ -129,12 +129,12 @@ class Client:
 
 @asynccontextmanager
 async def client_of(
-    config: Config | str, *observers: Observer, places: Mapping[str, Backend] | None = None, **more: Any
+    config: Config | str, *observers: Observer, overrides: Mapping[str, Backend] | None = None, **more: Any
 ) -> AsyncIterator[Client]:
-    """A client of an app that serves a configuration; `places` are backends in place of those of the same models."""
+    """A client of an app that serves a configuration; `overrides` replace the backends of the same models."""
     chosen = parse_config(config, "test.yaml", {}) if isinstance(config, str) else config
     async with open_pipelines(chosen) as (pipelines, opened):
-        backends = {**opened, **(places or {})}
+        backends = {**opened, **(overrides or {})}
         adopt(backends.values())
         pipelines = {name: Pipeline(one.settings, one.graph, backends, chosen) for name, one in pipelines.items()}
         live = LiveRuns(observers)
@@ -142,7 +142,7 @@ async def client_of(
             yield Client(
                 Service(
                     catalog=Catalog(config=chosen, pipelines=pipelines, backends=backends, **more),
-                    gate=OpenGate(Places(100)),
+                    gate=OpenGate(RunPermits(100)),
                     runs=live,
                     wall_clock=lambda: 1000.5,
                 )

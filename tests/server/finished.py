@@ -18,7 +18,7 @@ pipelines:
 
 
 def finish(*models: str) -> list[Finished]:
-    """What observers are told of one run of each of these pipelines of CONFIG."""
+    """The finished runs that observers get for one run of each of these pipelines of CONFIG."""
 
     async def main() -> list[Finished]:
         found: list[Finished] = []

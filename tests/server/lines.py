@@ -11,20 +11,20 @@ from stairstream.server.http.connection import make_connection
 from stairstream.server.http.exchange import AsgiApp
 
 UNREAD_BYTES = 65_536
-"""The writer is held back above it, and let go on when all is read."""
+"""The writer is held back above it, and released when all is read."""
 
 
 class Line(asyncio.Transport):
-    """What the server writes to, and a client's hands on the other end."""
+    """The transport that the server writes to, and the client at its other end."""
 
     def __init__(self, *, reads: bool = True) -> None:
         super().__init__(extra={})
         self.received = b""
-        """What the client has read."""
+        """The bytes that the client has read."""
         self.unread = b""
         self.most_unread = 0
         self.written_when_lost = 0
-        """How often the server wrote though nobody was there."""
+        """Number of writes after the client had gone."""
         self.is_heard = True
         """Whether the server reads."""
         self.ended = asyncio.Event()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from stairstream.config.schema import parse_config
 from stairstream.server.access.gate import OpenGate
-from stairstream.server.access.limits import Places
+from stairstream.server.access.limits import RunPermits
 from stairstream.server.app import make_app
 from stairstream.server.fake.model import FakeCall, FakeModel
 from stairstream.server.fake.server import serve_fake
@@ -20,13 +20,13 @@ from tests.manners import models_in_manner
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listening:
-    """Where the server is, what its endpoint was asked, and its runs."""
+    """The server's address, the calls that its endpoint received, and its runs."""
 
     host: str
     port: int
     calls: list[FakeCall]
     live: LiveRuns
-    places: Places
+    permits: RunPermits
 
     @property
     def base_url(self) -> str:
@@ -51,12 +51,12 @@ async def listening_to(*models: FakeModel) -> AsyncIterator[Listening]:
     """Serve the pipelines `single` and `mix` on fake models p1, p2, p3 and m until the block is left."""
     async with serve_fake(models_in_manner(models)) as fake:
         config = parse_config(make_config(fake.base_url), "test.yaml", {})
-        live, places = LiveRuns(), Places(1000)
+        live, permits = LiveRuns(), RunPermits(1000)
         with bind("127.0.0.1", 0) as socket:
             async with open_pipelines(config) as (pipelines, backends):
                 catalog = Catalog(config=config, pipelines=pipelines, backends=backends)
-                service = Service(catalog=catalog, gate=OpenGate(places), runs=live)
+                service = Service(catalog=catalog, gate=OpenGate(permits), runs=live)
                 app = make_app(service)
                 async with serving(make_server(app, config.server.limits), socket), live.serve():
                     host, port = socket.getsockname()[:2]
-                    yield Listening(host=host, port=port, calls=fake.calls, live=live, places=places)
+                    yield Listening(host=host, port=port, calls=fake.calls, live=live, permits=permits)

@@ -1,4 +1,4 @@
-"""Which gate a database makes, and how soon a change of it is known."""
+"""A database's contents decide the gate, and its changes are noticed in time."""
 
 import asyncio
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from stairstream.config.server import ServerConfig
 from stairstream.server.access.gate import Caller
 from stairstream.server.access.keys import KeyRing, make_key
-from stairstream.server.access.limits import Places
+from stairstream.server.access.limits import RunPermits
 from stairstream.server.errors import ApiError
 from stairstream.server.opening import FOLLOW_S, follow_keys, open_access
 from stairstream.server.storage.sqlite import open_sqlite
@@ -21,9 +21,9 @@ def settings(folder: Path, *, history: bool = False) -> ServerConfig:
     return ServerConfig(database=str(folder / "server.db"), history=history)
 
 
-def test_without_keys_everybody_is_let_in_and_no_database_is_made(tmp_path: Path) -> None:
+def test_without_keys_every_caller_is_admitted_and_no_database_is_made(tmp_path: Path) -> None:
     async def main() -> None:
-        async with open_access(settings(tmp_path), Places(1)) as access:
+        async with open_access(settings(tmp_path), RunPermits(1)) as access:
             assert (access.needs_key, access.archive) == (False, None)
             assert access.gate.identify({}) == Caller()
 
@@ -33,7 +33,7 @@ def test_without_keys_everybody_is_let_in_and_no_database_is_made(tmp_path: Path
 
 def test_history_alone_makes_a_database_but_no_gate(tmp_path: Path) -> None:
     async def main() -> None:
-        async with open_access(settings(tmp_path, history=True), Places(1)) as access:
+        async with open_access(settings(tmp_path, history=True), RunPermits(1)) as access:
             assert not access.needs_key and access.archive is not None
 
     asyncio.run(main())
@@ -46,7 +46,7 @@ def test_one_key_that_was_ever_made_closes_the_gate_even_if_it_is_revoked(tmp_pa
         async with open_sqlite(tmp_path / "server.db") as storage:
             await storage.add_key(key)
             await storage.revoke_key(key.id, at_s=1.0)
-        async with open_access(settings(tmp_path), Places(1)) as access:
+        async with open_access(settings(tmp_path), RunPermits(1)) as access:
             assert access.needs_key
             for headers in ({}, {"authorization": f"Bearer {text}"}):
                 with pytest.raises(ApiError):
@@ -60,7 +60,7 @@ def test_failure_in_the_block_comes_out_as_it_was(tmp_path: Path) -> None:
         async with open_sqlite(tmp_path / "server.db") as storage:
             await storage.add_key(make_key("me", KeyLimits(), at_s=0.0)[0])
         with pytest.raises(ZeroDivisionError):
-            async with open_access(settings(tmp_path), Places(1)):
+            async with open_access(settings(tmp_path), RunPermits(1)):
                 _ = 1 / 0
 
     asyncio.run(main())

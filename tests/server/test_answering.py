@@ -1,4 +1,4 @@
-"""What is the same in every protocol: who is let in, who is told, and what becomes of a client that leaves."""
+"""Behaviour shared by all protocols: admission, observers, and clients that leave."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stairstream.server.access.gate import Caller, OpenGate
-from stairstream.server.access.limits import Places
+from stairstream.server.access.limits import RunPermits
 from stairstream.server.errors import ApiError
 from stairstream.server.runs.finished import Finished
 from stairstream.sim.clock import run
@@ -27,7 +27,7 @@ streamed_or_whole = pytest.mark.parametrize("is_stream", [True, False], ids=["st
 
 
 class ClosedGate(OpenGate):
-    """Knows nobody."""
+    """Refuses every caller."""
 
     def identify(self, headers: Mapping[str, str]) -> Caller:
         raise ApiError(
@@ -74,11 +74,11 @@ def test_a_client_that_leaves_ends_its_run_at_once(path: str, is_stream: bool) -
 
 
 @every_protocol
-def test_whoever_is_not_let_in_is_told_in_the_protocols_words(path: str) -> None:
+def test_a_caller_that_is_refused_is_told_in_the_protocols_words(path: str) -> None:
     async def go() -> list[Got]:
         async with client_of(CONFIG) as client:
-            full = Client(replace(client.service, gate=OpenGate(Places(0))))
-            closed = Client(replace(client.service, gate=ClosedGate(Places(1))))
+            full = Client(replace(client.service, gate=OpenGate(RunPermits(0))))
+            closed = Client(replace(client.service, gate=ClosedGate(RunPermits(1))))
             return [await one.post(path, body_of(path)) for one in (full, closed)]
 
     full, closed = run(go())
@@ -88,7 +88,7 @@ def test_whoever_is_not_let_in_is_told_in_the_protocols_words(path: str) -> None
 
 
 @every_protocol
-def test_what_no_model_takes_is_refused_whether_or_not_there_is_a_place(path: str) -> None:
+def test_what_no_model_takes_is_refused_whether_or_not_there_is_a_permit(path: str) -> None:
     function = {"name": "f", "parameters": {}}
     tool = {
         "/v1/chat/completions": {"type": "function", "function": function},
@@ -98,7 +98,7 @@ def test_what_no_model_takes_is_refused_whether_or_not_there_is_a_place(path: st
 
     async def go() -> Got:
         async with client_of(CONFIG) as client:
-            full = Client(replace(client.service, gate=OpenGate(Places(0))))
+            full = Client(replace(client.service, gate=OpenGate(RunPermits(0))))
             return await full.post(path, body_of(path, "single", tools=[tool]))
 
     got = run(go())

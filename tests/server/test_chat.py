@@ -178,7 +178,7 @@ def test_thinking_shows_one_proposal_and_only_before_the_first_word() -> None:
     got = chat("mix", stream=True, stairstream={"show": "thinking"})
     deltas = [chunk["choices"][0]["delta"] for chunk in got.chunks()[:-1]]
     kinds = ["reasoning" if "reasoning_content" in delta else "content" for delta in deltas]
-    assert kinds == sorted(kinds, reverse=True), "front ends close the fold at the first word"
+    assert kinds == sorted(kinds, reverse=True), "front ends close the fold at the first token"
     assert got.begun_s == 0.5 and deltas[0] == {"role": "assistant", "reasoning_content": "p_1"}
     thoughts = "".join(delta.get("reasoning_content", "") for delta in deltas)
     assert thoughts == "p_1 p_2 p_3 p_4 p_5" and got.text == TEXT
@@ -216,7 +216,7 @@ def test_whole_answer_has_its_events_where_asked_for() -> None:
     assert "events" not in chat("single").json()["stairstream"]
 
 
-# Whoever counts
+# Observers
 
 
 def test_what_a_run_used_is_told_once_it_is_over() -> None:

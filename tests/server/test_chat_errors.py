@@ -1,4 +1,4 @@
-"""What goes wrong: bad requests, what stands in headers, failures before the first token and behind it."""
+"""Errors: bad requests, text of others in headers, failures before the first token and after it."""
 
 from typing import Any
 
@@ -241,14 +241,14 @@ def test_time_that_upstream_asked_for_is_passed_on() -> None:
     assert got.json()["error"]["type"] == "rate_limit_error"
 
 
-def test_failure_behind_the_first_comment_is_an_event() -> None:
+def test_failure_after_the_first_comment_is_an_event() -> None:
     got = chat("late", stream=True)
     assert (got.status, got.begun_s) == (200, 15.0)
     ((at_s, event),) = got.events()
     assert at_s == 20.0 and event["error"]["code"] == "upstream_timeout"
 
 
-# Failures behind it
+# Failures after the first token
 
 
 @pytest.mark.one_by_one
@@ -289,7 +289,7 @@ def test_request_may_describe_a_mixture_of_models_of_the_configuration(model: st
     assert (told["policy"], got.json()["model"]) == ("wait", model)
 
 
-def test_policy_behind_the_name_of_a_model_counts_for_its_fusion_too() -> None:
+def test_policy_after_the_name_of_a_model_counts_for_its_fusion_too() -> None:
     plugin = {"id": "fusion", "analysis_models": ["p", "p"]}
     assert chat("a:wait", plugins=[plugin]).json()["stairstream"]["policy"] == "wait"
     assert error_of(chat("a:wiat", plugins=[plugin])) == (400, "model", None)
@@ -336,7 +336,7 @@ def test_every_pipeline_is_a_model() -> None:
     assert error_of(unknown) == (404, "model", "model_not_found")
 
 
-def test_a_model_with_a_policy_behind_its_name_is_one_too() -> None:
+def test_a_model_with_a_policy_after_its_name_is_one_too() -> None:
     async def go() -> list[Got]:
         names = ("mix:wait", "mix:single", "mix:slowly", "x:wait")
         async with client_of(CONFIG) as client:

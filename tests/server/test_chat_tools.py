@@ -39,7 +39,7 @@ def chat(
     proposing = ScriptedBackend(Script(words=words, first_token_s=0.5, token_s=0.25), "p")
 
     async def go() -> Got:
-        async with client_of(CONFIG, places={"a": answering, "p": proposing}) as client:
+        async with client_of(CONFIG, overrides={"a": answering, "p": proposing}) as client:
             return await client.post("/v1/chat/completions", {"model": model, "messages": ASK, **fields})
 
     return run(go()), answering, proposing
@@ -93,7 +93,10 @@ def test_tool_that_must_be_called_must_be_there() -> None:
 def test_with_tools_the_answer_waits_and_a_header_says_so() -> None:
     got, answering, proposing = chat("mix", tools=TOOLS)
     assert got.headers["x-stairstream-policy"] == "wait"
-    assert got.headers["x-stairstream-note"] == "tools: the answering agent waits until all that it reads is complete"
+    assert (
+        got.headers["x-stairstream-note"]
+        == "tools: the answering agent waits until all agents that it reads have ended"
+    )
     assert answering.calls[0].at_s == 0.5 + 3 * 0.25, "the proposers' end"
     assert len(proposing.calls) == 2
     assert got.json()["stairstream"]["updates"] == 0

@@ -39,7 +39,7 @@ async def echo(exchange: Exchange) -> None:
     await exchange.answer(200, await exchange.read_body(), [])
 
 
-class Telling:
+class Flood:
     """A handler that answers piece by piece for ever, as fast as it may or one each second, until its client left."""
 
     def __init__(self, pause_s: float = 0, most_pieces: int = 1000) -> None:
@@ -62,8 +62,8 @@ class Telling:
         self.has_left.set()
 
 
-def make_api(telling: Telling | None = None) -> Api:
-    more = [route("GET", path, telling) for path in ("/flood", "/slow")] if telling else []
+def make_api(flood: Flood | None = None) -> Api:
+    more = [route("GET", path, flood) for path in ("/flood", "/slow")] if flood else []
     return Api([route("GET", "/hello", hello), route("POST", "/echo", echo), *more])
 
 
@@ -147,7 +147,7 @@ def test_headers_that_are_too_long_are_refused() -> None:
 
 def test_client_that_reads_nothing_is_cut_off_and_costs_no_memory() -> None:
     async def main() -> None:
-        flood = Telling()
+        flood = Flood()
         line = connect(make_api(flood), LIMITS, reads=False)
         line.send(FLOOD)
         assert await line.wait_ended() == 4
@@ -160,7 +160,7 @@ def test_client_that_reads_nothing_is_cut_off_and_costs_no_memory() -> None:
 
 def test_client_that_reads_now_and_then_is_not_cut_off() -> None:
     async def main() -> None:
-        flood = Telling(most_pieces=10)
+        flood = Flood(most_pieces=10)
         line = connect(make_api(flood), LIMITS, reads=False)
         line.send(FLOOD)
         for _ in range(10):
@@ -180,12 +180,12 @@ def test_client_that_does_not_read_why_it_is_refused_is_cut_off() -> None:
     run(main())
 
 
-# Requests behind one another
+# Pipelined requests
 
 
 def test_client_that_leaves_with_a_request_waiting_takes_the_running_one_with_it() -> None:
     async def main() -> None:
-        slow = Telling(pause_s=1, most_pieces=20)
+        slow = Flood(pause_s=1, most_pieces=20)
         line = connect(make_api(slow), LIMITS)
         line.send(SLOW + GET)
         await asyncio.sleep(1.5)
@@ -198,7 +198,7 @@ def test_client_that_leaves_with_a_request_waiting_takes_the_running_one_with_it
 
 def test_refusal_of_the_next_request_is_not_written_into_a_running_answer() -> None:
     async def main() -> None:
-        line = connect(make_api(Telling(pause_s=1)), LIMITS)
+        line = connect(make_api(Flood(pause_s=1)), LIMITS)
         line.send(SLOW + b"GET / HTTP/1.1\r\nhost")
         assert await line.wait_ended() == 0.5
         assert b"408" not in line.received
@@ -224,7 +224,7 @@ async def connected(
                 writer.close()
 
 
-def test_server_hangs_up_on_who_sends_nothing() -> None:
+def test_server_hangs_up_on_a_client_that_sends_nothing() -> None:
     async def main() -> None:
         async with connected(LimitKeys(header_s=0.05)) as (reader, _):
             assert (await reader.read(10_000)).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
@@ -233,9 +233,9 @@ def test_server_hangs_up_on_who_sends_nothing() -> None:
     asyncio.run(main())
 
 
-def test_server_hangs_up_on_who_reads_nothing() -> None:
+def test_server_hangs_up_on_a_client_that_reads_nothing() -> None:
     async def main() -> None:
-        flood = Telling()
+        flood = Flood()
         async with connected(LimitKeys(write_s=0.05), route("GET", "/flood", flood)) as (reader, writer):
             writer.write(FLOOD)
             writer.transport.pause_reading()  # type: ignore[attr-defined]

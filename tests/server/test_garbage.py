@@ -1,15 +1,15 @@
-"""The garbage collector looks through everything when no run is under way, or after a long time."""
+"""The garbage collector looks through everything when no run is in flight, or after a long time."""
 
 import asyncio
 import gc
 
-from stairstream.server.access.limits import Places
+from stairstream.server.access.limits import RunPermits
 from stairstream.server.garbage import BUSY_S, EVERY_S, MIDDLE, NEVER, YOUNG, collect_at_rest, collecting_young
 from stairstream.sim.clock import run
 
 
 class Times:
-    """When the oldest objects were looked through."""
+    """The times of full collections."""
 
     def __init__(self) -> None:
         self.seen_s: list[float] = []
@@ -21,11 +21,11 @@ class Times:
 
 async def collect_beside(*, leaves_after_s: float | None, until_s: float) -> list[float]:
     """A run that is there from the beginning; when everything was looked through."""
-    places, times, start_s = Places(1), Times(), asyncio.get_running_loop().time()
-    places.take()
+    permits, times, start_s = RunPermits(1), Times(), asyncio.get_running_loop().time()
+    permits.take()
     if leaves_after_s is not None:
-        asyncio.get_running_loop().call_later(leaves_after_s, places.leave)
-    task = asyncio.ensure_future(collect_at_rest(places))
+        asyncio.get_running_loop().call_later(leaves_after_s, permits.give_back)
+    task = asyncio.ensure_future(collect_at_rest(permits))
     with collecting_young():
         gc.callbacks.append(times.take)
         try:

@@ -13,11 +13,11 @@ from stairstream.server.access.budgets import FLUSH_S, Ledger, first_day
 from stairstream.server.access.gate import Caller, OpenGate, Reservation, Reserve
 from stairstream.server.access.keyed_gate import KeyedGate
 from stairstream.server.access.keys import KeyRing, make_key
-from stairstream.server.access.limits import Places
+from stairstream.server.access.limits import RunPermits
 from stairstream.server.errors import ApiError
 from stairstream.server.storage.contract import StorageFailed
 from stairstream.server.storage.sqlite import SqliteStorage, open_sqlite
-from stairstream.server.storage.values import Batch, Key, KeyLimits, Used
+from stairstream.server.storage.values import Batch, Key, KeyLimits, RunUsage
 from stairstream.sim.clock import run
 from tests.server.inline import Inline
 
@@ -28,13 +28,13 @@ def wanted() -> Reservation:
     return WANTED
 
 
-USED = Used(prompt_tokens=10, completion_tokens=20, cost=0.25)
+USED = RunUsage(prompt_tokens=10, completion_tokens=20, cost=0.25)
 NOON = 1_795_521_600.0  # 2026-11-24 12:00 UTC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Set:
-    """A gate with one key, and what is behind it."""
+    """A gate with one key, and the objects behind it."""
 
     gate: KeyedGate
     key: Key
@@ -43,25 +43,25 @@ class Set:
     ring: KeyRing
     storage: SqliteStorage
     ledger: Ledger
-    places: Places
+    permits: RunPermits
 
 
 @asynccontextmanager
 async def gated(folder: Path, limits: KeyLimits | None = None, most_runs: int = 9) -> AsyncIterator[Set]:
     key, text = make_key("me", limits or KeyLimits(), at_s=0.0)
-    ring, places = KeyRing([key]), Places(most_runs)
+    ring, permits = KeyRing([key]), RunPermits(most_runs)
     async with open_sqlite(folder / "s.db", Inline()) as storage:
         ledger = Ledger(storage, clock=lambda: NOON)
         async with ledger.open():
             yield Set(
-                gate=KeyedGate(places, ring, ledger),
+                gate=KeyedGate(permits, ring, ledger),
                 key=key,
                 text=text,
                 caller=Caller(key_id=key.id, name="me"),
                 ring=ring,
                 storage=storage,
                 ledger=ledger,
-                places=places,
+                permits=permits,
             )
 
 
@@ -84,19 +84,19 @@ def in_virtual_time(main: Callable[[Path], Coroutine[Any, Any, None]]) -> Callab
 
 def test_open_gate_does_not_ask_what_a_run_may_use() -> None:
     async def main() -> None:
-        async with OpenGate(Places(1)).admit(Caller(), never):
+        async with OpenGate(RunPermits(1)).admit(Caller(), never):
             pass
 
     run(main())
 
 
 def never() -> Reservation:
-    raise AssertionError("nobody limits it")
+    raise AssertionError("it is not limited")
 
 
-def test_open_gate_lets_everybody_in_while_there_are_places() -> None:
+def test_open_gate_admits_every_caller_while_there_are_permits() -> None:
     async def main() -> None:
-        gate = OpenGate(Places(1))
+        gate = OpenGate(RunPermits(1))
         caller = gate.identify({})
         assert caller == Caller()
         async with gate.admit(caller, wanted) as grant:
@@ -111,7 +111,7 @@ def test_open_gate_lets_everybody_in_while_there_are_places() -> None:
 
 
 @in_virtual_time
-async def test_key_is_who_asks(tmp_path: Path) -> None:
+async def test_key_identifies_the_caller(tmp_path: Path) -> None:
     async with gated(tmp_path) as one:
         for header in (f"Bearer {one.text}", f"bearer  {one.text} "):
             assert one.gate.identify({"authorization": header}) == one.caller
@@ -180,7 +180,7 @@ async def test_tokens_that_a_run_did_not_use_are_given_back(tmp_path: Path) -> N
 async def test_tokens_beyond_what_was_wanted_count_too(tmp_path: Path) -> None:
     async with gated(tmp_path, KeyLimits(tokens_per_minute=120)) as one:
         async with one.gate.admit(one.caller, wanted) as grant:
-            grant.settle(Used(prompt_tokens=200, completion_tokens=40, cost=None))
+            grant.settle(RunUsage(prompt_tokens=200, completion_tokens=40, cost=None))
         assert (await refused(one)).headers == {"retry-after": "110"}  # 120 too many, then the 100 wanted
 
 
@@ -211,7 +211,7 @@ async def test_two_servers_on_one_database_share_a_budget(tmp_path: Path) -> Non
     async with gated(tmp_path, KeyLimits(budget=1.0)) as one, open_sqlite(tmp_path / "s.db", Inline()) as storage:
         ledger = Ledger(storage, clock=lambda: NOON)
         async with ledger.open():
-            other = KeyedGate(Places(9), one.ring, ledger)
+            other = KeyedGate(RunPermits(9), one.ring, ledger)
             async with one.gate.admit(one.caller, wanted), other.admit(one.caller, wanted) as grant:
                 assert (await refused(one)).status == 402
                 grant.settle(USED)
@@ -252,7 +252,7 @@ async def test_client_that_leaves_while_its_budget_is_checked_reserves_nothing(t
             asking.cancel()
             await asyncio.wait([asking])
             await asyncio.sleep(1)
-            assert one.places.taken == 0
+            assert one.permits.taken == 0
         async with one.gate.admit(one.caller, wanted):
             pass
 
@@ -285,7 +285,7 @@ async def test_while_the_database_fails_budgets_are_refused_and_the_rest_goes_on
         ledger = Ledger(broken, clock=lambda: NOON)
         poor, _ = make_key("poor", KeyLimits(budget=1.0), at_s=0.0)
         rich, _ = make_key("rich", KeyLimits(), at_s=0.0)
-        gate = KeyedGate(Places(9), KeyRing([poor, rich]), ledger)
+        gate = KeyedGate(RunPermits(9), KeyRing([poor, rich]), ledger)
         async with ledger.open():
             with pytest.raises(ApiError) as caught:
                 async with gate.admit(Caller(key_id=poor.id), wanted):
@@ -305,7 +305,7 @@ async def test_long_run_keeps_its_reservation_by_signs_of_life(tmp_path: Path) -
         loop = asyncio.get_running_loop()
         ledger = Ledger(storage, clock=lambda: NOON + loop.time())
         key, _ = make_key("me", KeyLimits(budget=0.75), at_s=0.0)
-        gate = KeyedGate(Places(9), KeyRing([key]), ledger)
+        gate = KeyedGate(RunPermits(9), KeyRing([key]), ledger)
         async with ledger.open(), gate.admit(Caller(key_id=key.id), wanted):
             await asyncio.sleep(600)
             with pytest.raises(ApiError):

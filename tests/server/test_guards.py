@@ -1,4 +1,4 @@
-"""What a request must pass before any handler sees it; without keys a web page must not be able to spend money."""
+"""Checks before any handler; without keys a web page must not be able to spend money."""
 
 import asyncio
 from collections.abc import Sequence

@@ -181,7 +181,7 @@ def test_every_call_upstream_is_closed_within_100_ms(
             ended = [call for call in server.calls if call.ended == "left"]
             assert len(ended) >= num_calls and not any(call.ended == "open" for call in server.calls)
             assert all(call.ended_s is not None and call.ended_s - left_s < CLOSED_WITHIN_S for call in ended)
-            assert (server.live.num_running, server.places.taken) == (0, 0)
+            assert (server.live.num_running, server.permits.taken) == (0, 0)
 
     asyncio.run(main())
 

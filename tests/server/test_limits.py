@@ -1,4 +1,4 @@
-"""Places and rates: what is let in, and how long the rest has to wait. The clock is a number here."""
+"""Permits and rates: which callers are admitted, and how long the others have to wait. The clock is a number here."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stairstream.server.access.limits import PerMinute, Places
+from stairstream.server.access.limits import PerMinute, RunPermits
 from stairstream.server.errors import ApiError
 from stairstream.sim.clock import run
 
@@ -50,29 +50,29 @@ def test_no_minute_lets_in_more_than_twice_the_amount(wishes: list[tuple[int, in
         assert sum(amount for at_s, amount in taken if start_s <= at_s < start_s + 60) <= 60
 
 
-def test_places_run_out_and_come_back() -> None:
-    places = Places(2)
-    places.take()
-    places.take()
+def test_permits_run_out_and_come_back() -> None:
+    permits = RunPermits(2)
+    permits.take()
+    permits.take()
     with pytest.raises(ApiError) as caught:
-        places.take()
+        permits.take()
     assert (caught.value.status, caught.value.code, caught.value.headers) == (503, "busy", {"retry-after": "1"})
-    places.leave()
-    places.take()
+    permits.give_back()
+    permits.take()
 
 
-def test_closed_places_take_nobody_and_say_when_the_last_has_left() -> None:
+def test_closed_permits_admit_no_run_and_say_when_the_last_has_left() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        places = Places(2)
-        places.take()
-        places.take()
-        places.close()
+        permits = RunPermits(2)
+        permits.take()
+        permits.take()
+        permits.close()
         with pytest.raises(ApiError, match="stopping"):
-            places.take()
-        loop.call_later(1, places.leave)
-        loop.call_later(2, places.leave)
-        await places.wait_empty()
+            permits.take()
+        loop.call_later(1, permits.give_back)
+        loop.call_later(2, permits.give_back)
+        await permits.wait_empty()
         assert loop.time() == 2.0
 
     run(main())

@@ -1,4 +1,4 @@
-"""How long runs live, and whose they are, in virtual time."""
+"""Lifetime and ownership of runs, in virtual time."""
 
 import asyncio
 import gc
@@ -22,7 +22,7 @@ from stairstream.server.errors import ApiError
 from stairstream.server.runs.finished import Finished, Observer
 from stairstream.server.runs.live import LiveRuns
 from stairstream.server.runs.request import RunRequest
-from stairstream.server.storage.values import Used
+from stairstream.server.storage.values import RunUsage
 from stairstream.sim.clock import run
 
 ANN, BOB = Caller(key_id="a", name="ann"), Caller(key_id="b", name="bob")
@@ -31,15 +31,15 @@ WHOLE_S = 0.5 + (LENGTH - 1) * TOKEN_S
 
 
 @dataclass
-class Place:
+class Admission:
     """An admission that keeps when it was held, and what was settled."""
 
     error: Exception | None = None
     since_s: float | None = None
     until_s: float | None = None
-    used: list[Used] = field(default_factory=list)
+    used: list[RunUsage] = field(default_factory=list)
 
-    async def __aenter__(self) -> "Place":
+    async def __aenter__(self) -> "Admission":
         if self.error:
             raise self.error
         self.since_s = asyncio.get_running_loop().time()
@@ -48,7 +48,7 @@ class Place:
     async def __aexit__(self, *exc: object) -> None:
         self.until_s = asyncio.get_running_loop().time()
 
-    def settle(self, used: Used) -> None:
+    def settle(self, used: RunUsage) -> None:
         self.used.append(used)
 
 
@@ -59,9 +59,11 @@ class Served:
     backend: ScriptedBackend
 
     @asynccontextmanager
-    async def open(self, keep_s: float = 0, place: Place | None = None, caller: Caller = ANN) -> AsyncIterator[Run]:
+    async def open(
+        self, keep_s: float = 0, admission: Admission | None = None, caller: Caller = ANN
+    ) -> AsyncIterator[Run]:
         asking = RunRequest(pipeline=self.pipeline, model="single", conversation=question("why?"), keep_s=keep_s)
-        async with self.live.open(asking, caller, place or Place()) as one:
+        async with self.live.open(asking, caller, admission or Admission()) as one:
             yield one
 
     @property
@@ -91,15 +93,15 @@ def now() -> float:
 def test_a_run_is_over_and_forgotten_when_its_client_has_the_answer() -> None:
     async def main() -> None:
         async with served() as server:
-            place = Place()
-            async with server.open(place=place) as one:
+            admission = Admission()
+            async with server.open(admission=admission) as one:
                 events = await events_of(one)
                 assert server.live.find(ANN, one.id).run is one
             assert isinstance(events[-1], RunEnded) and events[-1].reason == "stop"
             assert now() == WHOLE_S
             await asyncio.sleep(0.25)
-            assert (place.since_s, place.until_s) == (0, WHOLE_S)
-            assert [used.completion_tokens for used in place.used] == [LENGTH]
+            assert (admission.since_s, admission.until_s) == (0, WHOLE_S)
+            assert [used.completion_tokens for used in admission.used] == [LENGTH]
             with pytest.raises(ApiError) as caught:
                 server.live.find(ANN, one.id)
             assert caught.value.status == 404
@@ -111,14 +113,14 @@ def test_a_run_is_over_and_forgotten_when_its_client_has_the_answer() -> None:
 def test_a_client_that_leaves_ends_its_run_at_once() -> None:
     async def main() -> None:
         async with served() as server:
-            place = Place()
-            async with server.open(place=place) as one:
+            admission = Admission()
+            async with server.open(admission=admission) as one:
                 await asyncio.sleep(1)
                 assert server.num_sessions == 1
             await one.wait_ended()
             await asyncio.sleep(0.25)
             assert (server.num_sessions, server.live.num_running) == (0, 0)
-            assert place.until_s == 1 and place.used[0].completion_tokens == 3
+            assert admission.until_s == 1 and admission.used[0].completion_tokens == 3
             assert isinstance(one.past[-1], RunEnded) and one.past[-1].reason == "cancelled"
 
     run(main())
@@ -152,13 +154,13 @@ def test_the_run_of_a_client_that_has_left_is_freed_without_the_garbage_collecto
 def test_a_client_that_leaves_at_once_leaves_a_whole_record(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with served() as server:
-            place = Place()
-            async with server.open(place=place) as one:
+            admission = Admission()
+            async with server.open(admission=admission) as one:
                 pass
             await one.wait_ended()
             await asyncio.sleep(0.25)
             assert isinstance(one.past[0], RunStarted) and isinstance(one.past[-1], RunEnded)
-            assert [used.completion_tokens for used in place.used] == [0]
+            assert [used.completion_tokens for used in admission.used] == [0]
         assert not caplog.records
 
     run(main())
@@ -167,11 +169,11 @@ def test_a_client_that_leaves_at_once_leaves_a_whole_record(caplog: pytest.LogCa
 def test_a_run_that_is_kept_goes_on_and_can_be_read_until_its_time_is_up() -> None:
     async def main() -> None:
         async with served() as server:
-            place = Place()
-            async with server.open(keep_s=10, place=place) as one:
+            admission = Admission()
+            async with server.open(keep_s=10, admission=admission) as one:
                 await asyncio.sleep(1)
             await asyncio.sleep(6)
-            assert place.until_s == WHOLE_S  # its place is free once it is over
+            assert admission.until_s == WHOLE_S  # its permit is free once it is over
             with server.live.attach(ANN, one.id) as again:
                 assert len(await events_of(again.run)) == len(one.past)
                 await asyncio.sleep(20)
@@ -202,14 +204,14 @@ def test_a_run_that_is_over_can_be_read_for_keep_s_from_its_end() -> None:
 def test_a_run_whose_client_does_not_come_back_in_time_is_cancelled() -> None:
     async def main() -> None:
         async with served() as server:
-            place = Place()
-            async with server.open(keep_s=1, place=place) as one:
+            admission = Admission()
+            async with server.open(keep_s=1, admission=admission) as one:
                 await asyncio.sleep(1)
             await one.wait_ended()
             assert now() == 2
             assert isinstance(one.past[-1], RunEnded) and one.past[-1].reason == "cancelled"
             await asyncio.sleep(0.25)
-            assert (place.until_s, server.num_sessions, server.live.num_running) == (2, 0, 0)
+            assert (admission.until_s, server.num_sessions, server.live.num_running) == (2, 0, 0)
 
     run(main())
 
@@ -259,22 +261,22 @@ def test_what_fails_before_a_run_goes_to_its_client_alone(error: Exception) -> N
     async def main() -> None:
         async with served() as server, server.open() as other:
             with pytest.raises(type(error)):
-                async with server.open(place=Place(error=error)):
+                async with server.open(admission=Admission(error=error)):
                     pass
             assert len(await events_of(other)) > LENGTH
 
     run(main())
 
 
-def test_what_fails_behind_a_run_goes_to_its_client_alone() -> None:
-    class Broken(Place):
-        def settle(self, used: Used) -> None:
+def test_what_fails_after_a_run_goes_to_its_client_alone() -> None:
+    class Broken(Admission):
+        def settle(self, used: RunUsage) -> None:
             raise ZeroDivisionError("ours")
 
     async def main() -> None:
         async with served() as server, server.open() as other:
             with pytest.raises(ZeroDivisionError):
-                async with server.open(place=Broken()) as one:
+                async with server.open(admission=Broken()) as one:
                     await events_of(one)
                     await asyncio.sleep(1)
             assert other.is_over
@@ -282,8 +284,8 @@ def test_what_fails_behind_a_run_goes_to_its_client_alone() -> None:
     run(main())
 
 
-def test_a_client_that_leaves_while_it_waits_for_a_place_gives_it_up() -> None:
-    class Full(Place):
+def test_a_client_that_leaves_while_it_waits_for_a_permit_gives_it_up() -> None:
+    class Full(Admission):
         async def __aenter__(self) -> "Full":
             self.since_s = now()
             try:
@@ -294,10 +296,10 @@ def test_a_client_that_leaves_while_it_waits_for_a_place_gives_it_up() -> None:
 
     async def main() -> None:
         async with served() as server:
-            place = Full()
+            admission = Full()
 
             async def ask() -> None:
-                async with server.open(place=place):
+                async with server.open(admission=admission):
                     pass
 
             asking = asyncio.ensure_future(ask())
@@ -305,7 +307,7 @@ def test_a_client_that_leaves_while_it_waits_for_a_place_gives_it_up() -> None:
             asking.cancel()
             await asyncio.wait([asking])
             await asyncio.sleep(0.25)
-            assert (place.since_s, place.until_s, server.live.num_running) == (0, 1, 0)
+            assert (admission.since_s, admission.until_s, server.live.num_running) == (0, 1, 0)
 
     run(main())
 
@@ -371,17 +373,17 @@ def test_of_too_many_runs_that_are_over_the_oldest_go() -> None:
 def test_a_client_that_leaves_in_the_moment_of_its_run_s_beginning_leaves_quietly(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class SlowPlace(Place):
-        async def __aenter__(self) -> Place:
+    class SlowAdmission(Admission):
+        async def __aenter__(self) -> Admission:
             await asyncio.sleep(1)
             return await super().__aenter__()
 
     async def main() -> None:
         async with served() as server:
-            place = SlowPlace()
+            admission = SlowAdmission()
 
             async def ask() -> None:
-                async with server.open(place=place):
+                async with server.open(admission=admission):
                     raise AssertionError("it has left")
 
             client = asyncio.create_task(ask())
@@ -390,7 +392,7 @@ def test_a_client_that_leaves_in_the_moment_of_its_run_s_beginning_leaves_quietl
             await asyncio.wait([client])
             await asyncio.sleep(0.25)
             assert client.cancelled() and now() == 1.25
-            assert place.until_s == 1
+            assert admission.until_s == 1
             assert server.live.num_running == server.num_sessions == 0
 
     run(main())

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("starlette")
 
-from stairstream.server.http.watching import Answered
+from stairstream.server.http.watching import AnsweredRequest
 from stairstream.server.observing.logs import describe_run, log_request, log_runs, logging_to
 from tests.server.finished import finish
 
@@ -21,8 +21,8 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def answered(status: int | None) -> Answered:
-    return Answered(method="GET", route=None, path="/x", status=status, total_s=0.5)
+def answered(status: int | None) -> AnsweredRequest:
+    return AnsweredRequest(method="GET", route=None, path="/x", status=status, total_s=0.5)
 
 
 def test_run_is_one_line_with_its_numbers() -> None:
@@ -83,7 +83,7 @@ class Pipe(io.StringIO):
         return super().write(text)
 
 
-def test_log_that_nobody_reads_holds_nobody_up_and_says_later_what_was_dropped() -> None:
+def test_log_without_a_reader_blocks_no_run_and_says_later_what_was_dropped() -> None:
     stream = Pipe()
     with logging_to(stream, most_waiting=2):
         for _ in range(50):

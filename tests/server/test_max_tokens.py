@@ -16,7 +16,7 @@ from stairstream.server.fake.server import serve_fake
 from tests.server.driving import Got, client_of
 
 WITHIN_S = 20
-"""What never takes so long, on a busy machine either."""
+"""A time that is never exceeded, even on a busy machine."""
 MANNERS: Mapping[str, Manner] = {
     "one by one": Manner(),
     "two a chunk": Manner(batch=2),

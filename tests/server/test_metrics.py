@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from stairstream.core.events import Noted
 from stairstream.core.session import Note, Usage
-from stairstream.server.http.watching import Answered
+from stairstream.server.http.watching import AnsweredRequest
 from stairstream.server.observing.metrics import Metrics, errors_by_model, tokens_by_kind, used_by_model
 from stairstream.server.runs.finished import Finished
 from tests.server.finished import finish
@@ -32,7 +32,7 @@ def test_run_becomes_numbers_of_its_pipeline() -> None:
         metrics.count_run(finished)
     found = samples(metrics)
     assert found["runs_total", "stop", "mix"] == 2
-    assert found["runs_under_way",] == 3
+    assert found["runs_in_flight",] == 3
     # two words of each proposer at 0.75 s, then a call of 0.25 s
     assert found["first_token_seconds_sum", "mix"] == 2 * 1.0
     assert found["first_token_seconds_bucket", "1.0", "mix"] == 2
@@ -89,8 +89,10 @@ def samples_of(finished: Finished) -> dict[tuple[str, ...], float]:
 def test_path_that_is_none_of_ours_is_no_label() -> None:
     metrics = Metrics(lambda: 0)
     for path in ("/a", "/b"):
-        metrics.count_request(Answered(method="GET", route=None, path=path, status=404, total_s=0.0))
-    metrics.count_request(Answered(method="GET", route="/v1/runs/{id}", path="/v1/runs/7", status=None, total_s=0.0))
+        metrics.count_request(AnsweredRequest(method="GET", route=None, path=path, status=404, total_s=0.0))
+    metrics.count_request(
+        AnsweredRequest(method="GET", route="/v1/runs/{id}", path="/v1/runs/7", status=None, total_s=0.0)
+    )
     found = samples(metrics)
     assert found["requests_total", "none", "404"] == 2
     assert found["requests_total", "/v1/runs/{id}", "left"] == 1

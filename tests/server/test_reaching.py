@@ -45,4 +45,4 @@ def test_proposers_and_models_with_a_fallback_may_be_out_of_reach() -> None:
 def test_server_is_not_ready_while_a_model_that_answers_is_out_of_reach() -> None:
     got = ready("gone: {topology: single, model: down}")
     assert (got.status, got.json()["error"]["code"]) == (503, "unreachable")
-    assert got.json()["error"]["message"] == "no place of the models that answer in gone can be reached"
+    assert got.json()["error"]["message"] == "no endpoint of the models that answer in gone can be reached"

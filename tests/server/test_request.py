@@ -17,7 +17,7 @@ from stairstream.server.chat.wire import ChatRequest
 from stairstream.server.errors import ApiError
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.headers import list_names, quote_name
-from stairstream.server.runs.reservation import most_used
+from stairstream.server.runs.reservation import make_reservation
 from stairstream.server.wire.listings import ErrorBody
 from stairstream.server.wire.options import StairstreamOptions
 from stairstream.sim.clock import run
@@ -105,7 +105,7 @@ def test_no_run_uses_more_than_was_wanted(policy: Policy) -> None:
     async def go() -> None:
         async with client_of(CONFIG) as client:
             pipeline = client.service.catalog.pipelines["mix"].with_policy(policy)
-            wanted = most_used(pipeline, question("why?"), Asked())
+            wanted = make_reservation(pipeline, question("why?"), Asked())
             answer = await pipeline.ask("why?")
             used = [one.usage for one in answer.summary.agents]
             tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in used)
@@ -117,10 +117,10 @@ def test_no_run_uses_more_than_was_wanted(policy: Policy) -> None:
 
 def test_what_is_wanted_is_known_at_once_for_any_numbers() -> None:
     slow = SERVICE.catalog.pipelines["mix"].with_policy(Policy(first_chunk=1, growth=math.nextafter(1, 2)))
-    most = most_used(slow, question("why?"), Asked(max_tokens=10**9))
+    most = make_reservation(slow, question("why?"), Asked(max_tokens=10**9))
     assert most.tokens >= 10**9
 
 
 def test_cost_of_a_model_without_a_price_is_unknown_unless_it_runs_here() -> None:
-    assert most_used(SERVICE.catalog.pipelines["dear"], question("why?"), Asked()).cost is None
-    assert most_used(SERVICE.catalog.pipelines["single"], question("why?"), Asked(max_tokens=10)).tokens < 310
+    assert make_reservation(SERVICE.catalog.pipelines["dear"], question("why?"), Asked()).cost is None
+    assert make_reservation(SERVICE.catalog.pipelines["single"], question("why?"), Asked(max_tokens=10)).tokens < 310

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stairstream.config.schema import parse_config
 from stairstream.core.events import Event, RunEnded, RunStarted, Wrote
 from stairstream.server.access.gate import Caller, Grant, OpenGate, Reserve
-from stairstream.server.access.limits import Places
+from stairstream.server.access.limits import RunPermits
 from stairstream.server.app import make_app
 from stairstream.server.http.exchange import Receive, Scope, Send
 from stairstream.server.opening import open_pipelines
@@ -41,8 +41,8 @@ pipelines:
 class NamesGate:
     """Everybody is who the header `x-name` says."""
 
-    def __init__(self, places: Places) -> None:
-        self._open = OpenGate(places)
+    def __init__(self, permits: RunPermits) -> None:
+        self._open = OpenGate(permits)
 
     def identify(self, headers: Mapping[str, str]) -> Caller:
         return Caller(key_id=headers.get("x-name"))
@@ -54,9 +54,9 @@ class NamesGate:
 class RunsClient(Client):
     """A client that can send more headers."""
 
-    def __init__(self, service: Service, live: LiveRuns, places: Places) -> None:
+    def __init__(self, service: Service, live: LiveRuns, permits: RunPermits) -> None:
         super().__init__(service)
-        self.live, self.places = live, places
+        self.live, self.permits = live, permits
         self.headers: dict[str, str] = {"x-name": "ann"}
         app = make_app(service)
 
@@ -80,12 +80,12 @@ class RunsClient(Client):
 
 @asynccontextmanager
 async def client_of() -> AsyncIterator[RunsClient]:
-    config, live, places = parse_config(CONFIG, "test.yaml", {}), LiveRuns(), Places(100)
+    config, live, permits = parse_config(CONFIG, "test.yaml", {}), LiveRuns(), RunPermits(100)
     async with open_pipelines(config) as (pipelines, backends), live.serve():
         adopt(backends.values())
         catalog = Catalog(config=config, pipelines=pipelines, backends=backends)
-        service = Service(catalog=catalog, gate=NamesGate(places), runs=live)
-        yield RunsClient(service, live, places)
+        service = Service(catalog=catalog, gate=NamesGate(permits), runs=live)
+        yield RunsClient(service, live, permits)
 
 
 def numbered(got: Got) -> list[tuple[int, Event, str]]:
@@ -137,7 +137,7 @@ def test_an_event_is_sent_when_it_happens() -> None:
 
 @settings(max_examples=12, deadline=None)
 @given(leaves=st.lists(st.integers(0, 20), max_size=4))
-def test_who_comes_back_gets_exactly_the_events_behind_the_last(leaves: list[int]) -> None:
+def test_a_client_that_comes_back_gets_exactly_the_events_after_the_last(leaves: list[int]) -> None:
     async def main() -> None:
         async with client_of() as client:
             got = await client.begin(leaves_s=0.6, keep_s=5)
@@ -159,7 +159,7 @@ def test_who_comes_back_gets_exactly_the_events_behind_the_last(leaves: list[int
 
 
 @pytest.mark.one_by_one
-def test_who_comes_back_without_an_id_gets_all_events_of_a_chat_completion_too() -> None:
+def test_a_client_that_comes_back_without_an_id_gets_all_events_of_a_chat_completion_too() -> None:
     async def main() -> None:
         async with client_of() as client:
             got = await client.chat("single", leaves_s=1, stream=True, stairstream={"keep_s": 60})
@@ -171,30 +171,30 @@ def test_who_comes_back_without_an_id_gets_all_events_of_a_chat_completion_too()
     run(main())
 
 
-def test_a_run_that_nobody_asked_to_keep_ends_with_its_client() -> None:
+def test_a_run_without_keep_s_ends_with_its_client() -> None:
     async def main() -> None:
         async with client_of() as client:
             got = await client.begin(leaves_s=1)
             await asyncio.sleep(TOKEN_S)
-            assert client.places.taken == 0
+            assert client.permits.taken == 0
             assert (await client.attach(run_of(got))).status == 404
 
     run(main())
 
 
 @pytest.mark.one_by_one
-def test_a_run_that_was_left_gives_its_place_back_when_it_is_over() -> None:
+def test_a_run_that_was_left_gives_its_permit_back_when_it_is_over() -> None:
     async def main() -> None:
         async with client_of() as client:
             await client.begin(leaves_s=1, keep_s=60)
-            assert client.places.taken == 1
+            assert client.permits.taken == 1
             await asyncio.sleep(WHOLE_S)
-            assert client.places.taken == 0
+            assert client.permits.taken == 0
 
     run(main())
 
 
-def test_behind_the_end_there_is_nothing_and_no_reason_to_come_back() -> None:
+def test_after_the_end_there_is_nothing_and_no_reason_to_come_back() -> None:
     async def main() -> None:
         async with client_of() as client:
             got = await client.begin(keep_s=60)
@@ -258,7 +258,7 @@ def test_a_run_can_be_cancelled() -> None:
             status = await client.send("DELETE", f"/v1/runs/{run_of(got)}", b"", math.inf)
             assert status.json()["stairstream"]["ended"] == "cancelled"
             await asyncio.sleep(TOKEN_S)
-            assert client.places.taken == 0
+            assert client.permits.taken == 0
             events = numbered(await client.attach(run_of(got)))
             assert isinstance(events[-1][1], RunEnded) and events[-1][1].reason == "cancelled"
             again = await client.send("DELETE", f"/v1/runs/{run_of(got)}", b"", math.inf)

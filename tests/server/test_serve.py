@@ -111,7 +111,7 @@ def make_key(capsys: Captured, config: str, *options: str) -> str:
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    """Ask again and again, for another process has nobody to tell."""
+    """Ask again and again, since other processes are not notified."""
     give_up_s = time.monotonic() + 20
     while not is_so():
         assert time.monotonic() < give_up_s
@@ -225,7 +225,7 @@ def test_two_servers_on_one_database_spend_a_budget_once(tmp_path: Path, capsys:
         statuses: list[int] = []
         for server in (one, other) * 6:
             statuses.append(server.chat("quick", key, max_tokens=100)[0])
-            wait_runs(capsys, config, statuses.count(200))  # what a run did not use is written behind its answer
+            wait_runs(capsys, config, statuses.count(200))  # what a run did not use is written after its answer
         # 0.1 is there as long as no more than 0.02 is spent: after the sixth run 0.024 is
         assert statuses == [200] * 6 + [402] * 6
         assert one.chat("quick", key, max_tokens=96)[0] == 200
@@ -255,7 +255,7 @@ def test_sigterm_lets_an_answer_end_refuses_others_and_exits_0(tmp_path: Path) -
     with serving(write_config(tmp_path)) as server:
         running = server.begin("POST", "/v1/chat/completions", chat("slow", stream=True))
         server.stop()
-        assert "1 run under way may go on for 10 s" in server.listen()
+        assert "1 run in flight may continue for 10 s" in server.listen()
         assert server.ask("GET", "/readyz")[0] == 503
         assert server.ask("GET", "/healthz")[0] == 200
         status, error = server.chat("quick")
@@ -272,7 +272,7 @@ def test_answer_that_does_not_end_in_time_is_cut_off_with_an_error(tmp_path: Pat
         text = running.read()
         code, out, log = server.wait()  # the whole answer would take minutes
         assert code == 0
-        assert "1 run under way cut off" in out
+        assert "1 run in flight cut off" in out
         assert b'"error"' in text and b"[DONE]" not in text and b'"finish_reason":"' not in text
         assert b"the server was shut down" in text and b'"ended":"shutdown"' in text
         assert '"ended":"shutdown"' in log
@@ -284,7 +284,7 @@ def test_second_signal_ends_at_once(tmp_path: Path, second: signal.Signals) -> N
     with serving(write_config(tmp_path, drain_s=60)) as server:
         server.begin("POST", "/v1/chat/completions", chat("endless", stream=True))
         server.stop()
-        assert "1 run under way may go on for 60 s" in server.listen()
+        assert "1 run in flight may continue for 60 s" in server.listen()
         server.stop(second)
         code, _, log = server.wait()
         assert code == 128 + second

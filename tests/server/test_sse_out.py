@@ -23,7 +23,7 @@ class Client:
         self.got.append((now, message["status"] if "status" in message else message["body"]))
 
     async def receive(self) -> AsgiMessage:
-        raise AssertionError("nobody asks")
+        raise AssertionError("not called")
 
     def open(self) -> SseOut:
         return SseOut(Exchange({}, self.receive, self.send))
@@ -87,7 +87,7 @@ def test_a_client_that_reads_slowly_is_waited_for_and_gets_no_comments_meanwhile
     assert client.got == [(0, 200), (0, b"data: 1\n\n"), (29, b"data: 2\n\n")]
 
 
-def test_whoever_stops_tending_in_the_moment_of_a_keep_alive_stops_quietly() -> None:
+def test_a_writer_that_stops_tending_in_the_moment_of_a_keep_alive_stops_quietly() -> None:
     problems: list[object] = []
 
     async def main() -> None:

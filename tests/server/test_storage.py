@@ -15,10 +15,10 @@ from stairstream.core.errors import ConfigError
 from stairstream.server.access.keys import make_key
 from stairstream.server.storage.contract import StorageFailed
 from stairstream.server.storage.sqlite import MIGRATIONS, open_sqlite
-from stairstream.server.storage.values import Batch, BudgetHold, Key, KeyLimits, Spent, Used
+from stairstream.server.storage.values import Batch, BudgetHold, Key, KeyLimits, RunUsage, Spent
 
 LIMITS = KeyLimits(requests_per_minute=60, tokens_per_minute=1000, concurrent_runs=2, budget=5, period="month")
-USED = Used(prompt_tokens=10, completion_tokens=5, cost=0.1)
+USED = RunUsage(prompt_tokens=10, completion_tokens=5, cost=0.1)
 
 
 def key(name: str = "me", at_s: float = 1.0) -> Key:
@@ -35,7 +35,7 @@ def batch(
     return Batch(holder=holder, at_s=at_s, reserve=reserve, spent=spent)
 
 
-def spent(key_id: str, used: Used | None = USED, day: str = "2026-11-23", reservation: str | None = None) -> Spent:
+def spent(key_id: str, used: RunUsage | None = USED, day: str = "2026-11-23", reservation: str | None = None) -> Spent:
     return Spent(key_id=key_id, pipeline="mix", day=day, used=used, reservation=reservation)
 
 
@@ -67,7 +67,7 @@ def test_file_is_for_its_owner_only(tmp_path: Path) -> None:
 def test_usage_adds_up_by_day_and_pipeline(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_sqlite(tmp_path / "s.db") as storage:
-            unpriced = Used(prompt_tokens=1, completion_tokens=1, cost=None)
+            unpriced = RunUsage(prompt_tokens=1, completion_tokens=1, cost=None)
             await storage.commit(batch(spent=[spent("k"), spent("k", unpriced), spent("k", day="2026-11-24")] * 3))
             (first, second) = await storage.usage()
             assert (first.runs, first.unpriced_runs, first.prompt_tokens, first.completion_tokens) == (6, 3, 33, 18)
@@ -154,7 +154,7 @@ def test_database_that_fails_says_so(tmp_path: Path) -> None:
 SPENDER = """
 import asyncio, sys
 from pathlib import Path
-from stairstream.server.storage.values import Used
+from stairstream.server.storage.values import RunUsage
 from stairstream.server.storage.sqlite import open_sqlite
 from stairstream.server.storage.values import Batch, BudgetHold, Spent
 
@@ -166,7 +166,7 @@ async def main(file, name):
             (left,) = await storage.commit(Batch(holder=name, at_s=0.0, reserve=[wish]))
             if left is None:
                 made += 1
-                used = Used(prompt_tokens=1, completion_tokens=1, cost=0.02)
+                used = RunUsage(prompt_tokens=1, completion_tokens=1, cost=0.02)
                 over = Spent(key_id="k", pipeline="mix", day="2026-11-23", used=used, reservation=wish.id)
                 await storage.commit(Batch(holder=name, at_s=0.0, spent=[over]))
     print(made)

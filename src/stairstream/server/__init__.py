@@ -1,1 +1,1 @@
-"""The server: any OpenAI client gets a staircase. `serve` is its life, `app` its routes."""
+"""The server: every pipeline is a model to an OpenAI client. `serve` runs the process, `app` holds the routes."""

@@ -1,4 +1,4 @@
-"""The API as one ASGI app: which path goes to which handler."""
+"""The API as one ASGI app: maps each path to its handler."""
 
 from collections.abc import Sequence
 

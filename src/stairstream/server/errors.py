@@ -1,4 +1,4 @@
-"""What the server refuses, as values: one tree of ours becomes one shape on the wire here and nowhere else."""
+"""Errors of the API. Our exceptions become HTTP errors in OpenAI's shape here and nowhere else."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from stairstream.engine.run import Run
 
 @dataclass(slots=True, kw_only=True)
 class ApiError(Exception):
-    """A request that gets an error as its answer, in OpenAI's shape.
+    """An error that answers a request, in OpenAI's shape.
 
     `kind` is the wire's `type` (`invalid_request_error`, `authentication_error`, `rate_limit_error`...),
     `param` the offending field, `code` a short word for programs; `message` is one line for people.
@@ -41,7 +41,7 @@ class ApiError(Exception):
 
     def body(self) -> dict[str, object]:
         """The answer's JSON object."""
-        message = " ".join(self.message.splitlines())  # what a client wrote may stand in it
+        message = " ".join(self.message.splitlines())  # it may quote what the client wrote
         error = {"message": message, "type": self.kind, "param": self.param, "code": self.code}
         return {"error": error}
 
@@ -52,7 +52,7 @@ def bad(param: str, problem: str, code: str | None = None) -> ApiError:
 
 
 def error_of(exc: ApiError | StairstreamError) -> ApiError:
-    """Any error of ours as an answer: 4xx what the client can mend, 429 and 5xx what it may try again."""
+    """Turn any exception of ours into an HTTP error: 4xx if the client can fix it, 429 and 5xx if it may try again."""
     if isinstance(exc, ApiError):
         return exc
     match exc:
@@ -79,14 +79,14 @@ def error_of(exc: ApiError | StairstreamError) -> ApiError:
 
 
 def error_of_run(run: Run, ended: RunEnded) -> ApiError:
-    """Why a run has no answer, or only the beginning of one."""
+    """The error of a run that has no answer, or only the beginning of one."""
     error = error_of(run.failure) if run.failure is not None else _unfailed(run, ended)
     error.headers = {**error.headers, "x-stairstream-run": run.id}
     return error
 
 
 def _unfailed(run: Run, ended: RunEnded) -> ApiError:
-    """A run that ended without an answer though no model failed it."""
+    """The error of a run that ended without an answer although no model failed."""
     if ended.reason == "cancelled":
         return ApiError(status=503, message="the run was cancelled", kind="server_error", code="run_cancelled")
     if ended.reason == "shutdown":
@@ -107,7 +107,7 @@ _KINDS = {400: "invalid_request_error", 429: "rate_limit_error"}
 
 
 def _upstream(status: int, exc: BackendError, code: str) -> ApiError:
-    """What a model's place did wrong; when to try again is passed on."""
+    """An error of an endpoint; its `Retry-After` is passed on."""
     headers = {} if exc.retry_after_s is None else {"retry-after": str(math.ceil(exc.retry_after_s))}
     kind = _KINDS.get(status, "server_error")
     return ApiError(status=status, message=str(exc), kind=kind, code=code, headers=headers)

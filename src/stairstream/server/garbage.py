@@ -1,7 +1,7 @@
-"""When the garbage collector works: on young objects as they come, on all of them when no run is under way.
+"""Timing of the garbage collector: young objects as usual, a full collection only while no run is in flight.
 
-Looking through everything holds up every answer meanwhile, and would happen in the middle of them: up to 240 ms with
-300 runs under way. What is no cycle is freed at once anyway.
+A full collection pauses every answer, for up to 240 ms with 300 runs in flight. Objects that are not part of a
+reference cycle are freed at once anyway.
 """
 
 import asyncio
@@ -9,19 +9,20 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from stairstream.server.access.limits import Places
+from stairstream.server.access.limits import RunPermits
 
 YOUNG, MIDDLE, NEVER = 700, 10, 1_000_000
-"""Objects that may be added before the young are looked through, and how often that is before the middle-aged are."""
+"""Thresholds of the three generations: allocations before the youngest is collected, then collections of the generation
+below. The oldest is never collected automatically."""
 
 EVERY_S = 15
 BUSY_S = 45
-"""How long a server that always has a run under way may put it off: what makes cycles are connections that close."""
+"""Longest delay of a full collection while runs are always in flight. Cycles come from connections that close."""
 
 
 @contextmanager
 def collecting_young() -> Iterator[None]:
-    """Only young objects are looked through by themselves; what is there already is no garbage."""
+    """Collect only young objects automatically while the block is open; existing objects are never garbage."""
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(YOUNG, MIDDLE, NEVER)
@@ -32,11 +33,11 @@ def collecting_young() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def collect_at_rest(places: Places) -> None:
-    """Look through all objects now and then, when no run is under way."""
+async def collect_at_rest(permits: RunPermits) -> None:
+    """Collect all objects from time to time, when no run is in flight."""
     while True:
         await asyncio.sleep(EVERY_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(BUSY_S):
-                await places.wait_empty()
+                await permits.wait_empty()
         gc.collect()

@@ -32,7 +32,7 @@ def make_model_routes(service: Service, *, has_history: bool) -> list[Route]:
 
 
 def list_models(service: Service, *, has_history: bool) -> Handler:
-    """The handler for all of them."""
+    """Returns the handler that lists all models."""
     since = int(service.wall_clock())
 
     async def answer(exchange: Exchange) -> None:
@@ -45,7 +45,7 @@ def list_models(service: Service, *, has_history: bool) -> Handler:
 
 
 def show_model(service: Service) -> Handler:
-    """The handler for one of them, by every name that can be asked: also with a policy behind it."""
+    """Returns the handler that shows one model, by any name a request may use, also `pipeline:policy`."""
     since = int(service.wall_clock())
 
     async def answer(exchange: Exchange) -> None:

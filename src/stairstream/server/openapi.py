@@ -1,4 +1,4 @@
-"""The OpenAPI document: made of the routes that are really served, and the shapes that their operations name."""
+"""The OpenAPI document, generated from the routes that are served and the shapes that their operations name."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,16 +20,16 @@ _NAMELESS = "; a name that is not plain ASCII is in percent encoding"
 
 
 _ERRORS = {
-    400: "The request is wrong, or a model's place rejected it; `param` names the parameter.",
+    400: "The request is wrong, or an endpoint rejected it; `param` names the parameter.",
     401: "The API key is missing, unknown or revoked.",
     402: "The key's budget is spent, or can't be kept for a model without a price.",
     403: "The request comes from a web page, or by a name, that this server does not know.",
     404: "There is no such model, run or path; or no history is kept.",
     413: "The body is larger than this server takes.",
-    415: "The body is not said to be JSON.",
-    429: "The key's limits are reached, or a model's place had too many requests; `Retry-After` says for how long.",
-    502: "A model's place failed before the first token.",
-    503: "All places for runs are taken, or the server is stopping.",
+    415: "The content type is not JSON.",
+    429: "The key's limits are reached, or an endpoint had too many requests; `Retry-After` says how long to wait.",
+    502: "An endpoint failed before the first token.",
+    503: "The limit of runs at once is reached, or the server is stopping.",
     504: "A deadline passed before the first token.",
 }
 _ANY_CALL = (401, 403)
@@ -43,7 +43,7 @@ _RUN_HEADERS = {
 
 
 def make_document(service: Service, routes: Iterable[Route]) -> Json:
-    """The document for the operations that these routes serve."""
+    """Returns the document for the operations that these routes serve."""
     has_keys = not isinstance(service.gate, OpenGate)
     paths: dict[str, Json] = {}
     described: list[Operation] = []
@@ -71,7 +71,7 @@ def make_document(service: Service, routes: Iterable[Route]) -> Json:
 
 
 def show_document(document: Json) -> Handler:
-    """The handler."""
+    """Returns the handler that shows the document."""
     body = msgspec.json.encode(document)
 
     async def show(exchange: Exchange) -> None:
@@ -150,7 +150,7 @@ def _make_schemas(operations: Iterable[Operation], service: Service) -> Json:
 
 
 def _tighten(schemas: Json, service: Service) -> None:
-    """Checks that the schema cannot express: they depend on the configuration, or need a better message."""
+    """Add limits that the shapes do not hold: they depend on the configuration, or need a better message."""
     options, numbers = schemas["StairstreamOptions"], schemas["PolicyNumbers"]
     for closed in (options, numbers):
         closed["additionalProperties"] = False

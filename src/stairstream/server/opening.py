@@ -1,4 +1,4 @@
-"""What is open while a server lives: its pipelines, and the gate for what its database holds."""
+"""Opens what a server needs while it runs: its pipelines, and the gate with its database."""
 
 import asyncio
 import logging
@@ -19,13 +19,13 @@ from stairstream.server.access.budgets import Ledger
 from stairstream.server.access.gate import Gate, OpenGate
 from stairstream.server.access.keyed_gate import KeyedGate
 from stairstream.server.access.keys import KeyRing
-from stairstream.server.access.limits import Places
+from stairstream.server.access.limits import RunPermits
 from stairstream.server.history.archive import Archive
 from stairstream.server.storage.contract import Storage, StorageFailed
 from stairstream.server.storage.sqlite import open_sqlite
 
 FOLLOW_S = 1.0
-"""How soon a key that was made or revoked elsewhere is known here. SQLite tells nobody, so it must be asked."""
+"""Delay until a key that another process made or revoked is known here: SQLite has to be polled."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ _log = logging.getLogger(__name__)
 async def open_pipelines(
     config: Config, loading: Loading = nullcontext
 ) -> AsyncIterator[tuple[Mapping[str, Pipeline], Mapping[str, Backend]]]:
-    """Every pipeline of a configuration by name, on backends that they share, and these; open for the block.
+    """Open every pipeline of a configuration on shared backends; yields pipelines by name, backends by model.
 
-    Models that no pipeline names have a backend too if that loads nothing: a request may make a mixture of them.
+    Models that no pipeline names get a backend too if that loads nothing: a request may describe a mixture of them.
     """
     graphs = {name: build_graph(config.models, pipeline) for name, pipeline in config.pipelines.items()}
     more = [single(name) for name, model in config.models.items() if isinstance(model.keys, OpenAIKeys | ScriptedKeys)]
@@ -46,7 +46,7 @@ async def open_pipelines(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """The gate; `archive` is None where no history is kept."""
+    """The gate, and the archive of past runs; `archive` is None if no history is kept."""
 
     gate: Gate
     needs_key: bool
@@ -54,20 +54,20 @@ class Access:
 
 
 @asynccontextmanager
-async def open_access(settings: ServerConfig, places: Places) -> AsyncIterator[Access]:
-    """The keyed gate if any key was ever made, even if it is revoked now; else the open one. Open for the block.
+async def open_access(settings: ServerConfig, permits: RunPermits) -> AsyncIterator[Access]:
+    """Open the keyed gate if any key was ever made, even one that is revoked now; else the open gate.
 
-    Where neither a key nor history is wanted, no database is made.
+    If there are no keys and no history is configured, no database is created.
     """
     file = settings.database_file
     if not (settings.history or file.exists()):
-        yield Access(gate=OpenGate(places), needs_key=False)
+        yield Access(gate=OpenGate(permits), needs_key=False)
         return
     async with AsyncExitStack() as stack:
         storage = await stack.enter_async_context(open_sqlite(file))
         ring = KeyRing(keys := await storage.keys())
         if not (settings.history or keys):
-            yield Access(gate=OpenGate(places), needs_key=False)
+            yield Access(gate=OpenGate(permits), needs_key=False)
             return
         ledger = Ledger(storage)
         await stack.enter_async_context(ledger.open())
@@ -76,14 +76,14 @@ async def open_access(settings: ServerConfig, places: Places) -> AsyncIterator[A
             archive = Archive(storage, ledger, settings)
             await stack.enter_async_context(working_beside(archive.tend()))
         if not keys:
-            yield Access(gate=OpenGate(places), needs_key=False, archive=archive)
+            yield Access(gate=OpenGate(permits), needs_key=False, archive=archive)
             return
         await stack.enter_async_context(working_beside(follow_keys(storage, ring)))
-        yield Access(gate=KeyedGate(places, ring, ledger), needs_key=True, archive=archive)
+        yield Access(gate=KeyedGate(permits, ring, ledger), needs_key=True, archive=archive)
 
 
 async def follow_keys(storage: Storage, ring: KeyRing) -> None:
-    """Keep the ring as the database is, until cancelled."""
+    """Keep the key ring in step with the database, until cancelled."""
     while True:
         await asyncio.sleep(FOLLOW_S)
         try:

@@ -35,14 +35,14 @@ _GUARDS: tuple[tuple[bytes, bytes], ...] = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-cache"),  # asked for each time, and answered with 304
+    (b"cache-control", b"no-cache"),  # revalidated each time, and answered with 304
     (b"vary", b"accept-encoding"),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageFile:
-    """One file as it is sent: whole, and packed."""
+    """One file as it is sent: plain, and compressed."""
 
     body: bytes
     packed: bytes
@@ -66,7 +66,7 @@ def _pack(name: str, body: bytes) -> PageFile:
 
 
 def show_page(page: Mapping[str, PageFile]) -> Handler:
-    """The handler for a file of the page, that of the path's name `file`; without one for the page itself."""
+    """Returns the handler for a file of the page, named by the path's `file`; without it, for the page itself."""
 
     async def show(exchange: Exchange) -> None:
         name = exchange.path_params.get("file", "index.html")
@@ -78,12 +78,12 @@ def show_page(page: Mapping[str, PageFile]) -> Handler:
 
 
 async def _send(exchange: Exchange, file: PageFile) -> None:
-    asked = exchange.headers
+    headers_in = exchange.headers
     headers = [*_GUARDS, (b"etag", file.etag.encode()), (b"content-type", file.content_type.encode())]
-    if file.etag in asked.get("if-none-match", ""):
+    if file.etag in headers_in.get("if-none-match", ""):
         await exchange.begin(304, headers)
         await exchange.write(b"", is_last=True)
-    elif "gzip" in asked.get("accept-encoding", ""):
+    elif "gzip" in headers_in.get("accept-encoding", ""):
         await exchange.answer(200, file.packed, [*headers, (b"content-encoding", b"gzip")])
     else:
         await exchange.answer(200, file.body, headers)

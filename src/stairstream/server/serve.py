@@ -1,4 +1,4 @@
-"""The server's life: it binds, opens every pipeline, listens, and on a signal lets running answers end."""
+"""Runs the server process: binds, opens every pipeline, listens, and on a signal lets running answers end."""
 
 import asyncio
 import signal
@@ -16,7 +16,7 @@ from stairstream.config.server import LimitKeys, ServerConfig
 from stairstream.core.errors import ConfigError
 from stairstream.engine.tasks import task_block, working_beside
 from stairstream.server.access.gate import OpenGate
-from stairstream.server.access.limits import Places
+from stairstream.server.access.limits import RunPermits
 from stairstream.server.app import make_app
 from stairstream.server.garbage import collect_at_rest, collecting_young
 from stairstream.server.history.keeping import keep_history
@@ -25,7 +25,7 @@ from stairstream.server.http.exchange import AsgiApp
 from stairstream.server.http.guards import guard, is_loopback
 from stairstream.server.http.routes import Api
 from stairstream.server.http.watching import Watched
-from stairstream.server.observing.health import find_nothing, make_health_routes
+from stairstream.server.observing.health import make_health_routes, none_unreachable
 from stairstream.server.observing.logs import log_request, log_runs, logging_to
 from stairstream.server.observing.metrics import Metrics, make_metrics_route
 from stairstream.server.observing.reaching import find_unreachable
@@ -40,54 +40,54 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
 LAST_WORDS_S = 1
-"""How long answers may still be on their way to clients once every run has ended."""
+"""Time for answers to reach their clients once every run has ended."""
 
 Tell = Callable[[str], None]
-"""Takes a line for whoever started the server."""
+"""Takes a line of text for the terminal that started the server."""
 
 
 async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> signal.Signals | None:
     """Serve every pipeline of a configuration until SIGTERM or SIGINT, then drain.
 
-    Returns the second signal if one came before that was done. Raises ConfigError for what is wrong with the settings,
-    and whatever opening the backends raises.
+    Returns the second signal if one came before draining was done. Raises ConfigError for wrong settings, and what
+    opening the backends raises.
     """
     settings = config.server
-    places = Places(settings.limits.runs)
+    permits = RunPermits(settings.limits.runs)
     async with AsyncExitStack() as stack:
         stack.enter_context(logging_to())
         with suppress(ConfigError):  # with fewer files than connections allowed, the system itself bounds them
             check_open_files(2 * settings.limits.connections, "the server")
         listening = stack.enter_context(bind(settings.host, settings.port))
-        access = await stack.enter_async_context(open_access(settings, places))
+        access = await stack.enter_async_context(open_access(settings, permits))
         check_access(settings, listening, access)
         tracer = stack.enter_context(open_tracer(settings.traces)) if settings.traces.endpoint else None
         pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading))
-        metrics = Metrics(lambda: places.taken)
+        metrics = Metrics(lambda: permits.taken)
         live = LiveRuns(_observers(settings, access, metrics, tracer))
         limits = ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s)
         catalog = Catalog(config=config, pipelines=pipelines, backends=backends, limits=limits)
         service = Service(catalog=catalog, gate=access.gate, runs=live)
-        find = (lambda: find_unreachable(pipelines.values())) if settings.ready_reaches_models else find_nothing
-        routes = make_health_routes(lambda: places.is_closed, find)
+        find = (lambda: find_unreachable(pipelines.values())) if settings.ready_reaches_models else none_unreachable
+        routes = make_health_routes(lambda: permits.is_closed, find)
         if settings.metrics_port is None:
             routes.append(make_metrics_route(metrics, access.gate))
         else:
-            await stack.enter_async_context(_serving_metrics(settings, metrics, places))
+            await stack.enter_async_context(_serving_metrics(settings, metrics, permits))
         api = make_app(service, archive=access.archive, more_routes=routes)
         app = guard(api, settings, needs_key=access.needs_key)
         app = Watched(Parented(app) if tracer else app, [metrics.count_request, log_request])
         stack.enter_context(collecting_young())
-        await stack.enter_async_context(working_beside(collect_at_rest(places)))
+        await stack.enter_async_context(working_beside(collect_at_rest(permits)))
         signals = stack.enter_context(receiving_signals())
         async with serving(make_server(app, settings.limits), listening), live.serve():
             _introduce(config, listening, access, tell)
             await signals.get()
-            return await drain(places, settings.drain_s, signals, tell)
+            return await drain(permits, settings.drain_s, signals, tell)
 
 
 def _observers(settings: ServerConfig, access: Access, metrics: Metrics, tracer: "Tracer | None") -> list[Observer]:
-    """Who is told of every run that has ended."""
+    """The observers that are called with every finished run."""
     observers = [metrics.count_run, log_runs(with_prompts=settings.log_prompts)]
     if access.archive is not None:
         observers.append(keep_history(access.archive))
@@ -97,17 +97,17 @@ def _observers(settings: ServerConfig, access: Access, metrics: Metrics, tracer:
 
 
 @asynccontextmanager
-async def _serving_metrics(settings: ServerConfig, metrics: Metrics, places: Places) -> AsyncIterator[None]:
-    """`/metrics` on a port of its own, for everybody who can reach it."""
+async def _serving_metrics(settings: ServerConfig, metrics: Metrics, permits: RunPermits) -> AsyncIterator[None]:
+    """Serve `/metrics` on a port of its own, without a key."""
     assert settings.metrics_port is not None
-    app = Api([make_metrics_route(metrics, OpenGate(places))])
+    app = Api([make_metrics_route(metrics, OpenGate(permits))])
     with bind(settings.host, settings.metrics_port) as listening:
         async with serving(make_server(app, settings.limits), listening):
             yield
 
 
 def check_access(settings: ServerConfig, listening: socket.socket, access: Access) -> None:
-    """ConfigError for a server that anybody could use."""
+    """Raise ConfigError for a server that strangers could use."""
     if access.needs_key:
         return
     if not is_loopback(listening.getsockname()[0]):
@@ -130,7 +130,7 @@ def _introduce(config: Config, listening: socket.socket, access: Access, tell: T
 
 @contextmanager
 def bind(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket at that address, not yet listening: before anything is loaded, so that a mistake shows at once."""
+    """Bind a socket, not yet listening. This comes before anything is loaded, so that a mistake shows at once."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind)
@@ -152,10 +152,9 @@ def _url(listening: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, told to stop by a method.
+    """uvicorn's server, stopped by calling a method.
 
-    Its own handling of signals would end the process by them, and its loop wakes ten times a second to see if it is to
-    stop.
+    Its own signal handling would end the process, and its loop would wake ten times a second to see whether to stop.
     """
 
     def __init__(self, config: uvicorn.Config) -> None:
@@ -164,7 +163,7 @@ class Server(uvicorn.Server):
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Listen no more, and hang up once what is under way has been said, or LAST_WORDS_S have passed."""
+        """Stop listening, and close connections once running answers have been sent, or after LAST_WORDS_S."""
         self.should_exit = True
         self._stopping.set()
 
@@ -177,14 +176,14 @@ class Server(uvicorn.Server):
         self.has_started.set()
 
     async def main_loop(self) -> None:
-        while not await self.on_tick(0):  # the date that answers have
+        while not await self.on_tick(0):  # updates the date header of answers
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await self._stopping.wait()
 
 
 def make_server(app: AsgiApp, limits: LimitKeys) -> Server:
-    """A server of that app on one connection class, with nothing of uvicorn's own that is not needed."""
+    """Returns a server of that app with our connection class, and without the parts of uvicorn that are not needed."""
     return Server(
         uvicorn.Config(
             app,
@@ -204,8 +203,8 @@ def make_server(app: AsgiApp, limits: LimitKeys) -> Server:
 
 @asynccontextmanager
 async def serving(server: Server, listening: socket.socket) -> AsyncIterator[None]:
-    """The server answers while the block is open; what is still on its way then has LAST_WORDS_S."""
-    listening.listen(server.config.backlog)  # who calls from now on is answered, once the server has begun
+    """Serve while the block is open; answers that are then still being sent have LAST_WORDS_S."""
+    listening.listen(server.config.backlog)  # connections from now on are answered once the server has started
     async with task_block() as tasks:
         tasks.create_task(server.serve(sockets=[listening]))
         try:
@@ -220,7 +219,7 @@ async def serving(server: Server, listening: socket.socket) -> AsyncIterator[Non
 
 @contextmanager
 def receiving_signals() -> Iterator[asyncio.Queue[signal.Signals]]:
-    """SIGTERM and SIGINT as they come, in place of what they do otherwise."""
+    """Receive SIGTERM and SIGINT in a queue, instead of their default effect."""
     received: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for one in (signal.SIGTERM, signal.SIGINT):
@@ -233,22 +232,22 @@ def receiving_signals() -> Iterator[asyncio.Queue[signal.Signals]]:
 
 
 async def drain(
-    places: Places, drain_s: float, signals: asyncio.Queue[signal.Signals], tell: Tell
+    permits: RunPermits, drain_s: float, signals: asyncio.Queue[signal.Signals], tell: Tell
 ) -> signal.Signals | None:
-    """Take no more runs, and wait up to `drain_s` for those under way; a signal ends the wait, and is returned."""
-    places.close()
-    if not places.taken:
+    """Take no more runs, and wait up to `drain_s` for those in flight; a signal ends the wait, and is returned."""
+    permits.close()
+    if not permits.taken:
         return None
-    tell(f"stopping: {_runs(places.taken)} may go on for {drain_s:g} s; a second signal ends them at once")
+    tell(f"stopping: {_runs(permits.taken)} may continue for {drain_s:g} s; a second signal ends them at once")
     async with asyncio.TaskGroup() as tasks:
-        again, empty = tasks.create_task(signals.get()), tasks.create_task(places.wait_empty())
+        again, empty = tasks.create_task(signals.get()), tasks.create_task(permits.wait_empty())
         await asyncio.wait({again, empty}, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
         again.cancel()
         empty.cancel()
-    if places.taken:
-        tell(f"stopping: {_runs(places.taken)} cut off")
+    if permits.taken:
+        tell(f"stopping: {_runs(permits.taken)} cut off")
     return None if again.cancelled() else again.result()
 
 
 def _runs(number: int) -> str:
-    return f"{number} run{'' if number == 1 else 's'} under way"
+    return f"{number} run{'' if number == 1 else 's'} in flight"

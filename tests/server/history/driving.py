@@ -9,7 +9,7 @@ from stairstream.config.schema import parse_config
 from stairstream.config.server import ServerConfig
 from stairstream.server.access.budgets import Ledger
 from stairstream.server.access.gate import Caller, Grant, OpenGate, Reserve
-from stairstream.server.access.limits import Places
+from stairstream.server.access.limits import RunPermits
 from stairstream.server.app import make_app
 from stairstream.server.history.archive import Archive
 from stairstream.server.history.keeping import keep_history
@@ -39,7 +39,7 @@ class NamesGate:
     """Everybody is who the header `x-name` says."""
 
     def __init__(self) -> None:
-        self._open = OpenGate(Places(100))
+        self._open = OpenGate(RunPermits(100))
 
     def identify(self, headers: Mapping[str, str]) -> Caller:
         return Caller(key_id=headers.get("x-name"))

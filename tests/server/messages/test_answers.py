@@ -167,7 +167,7 @@ def test_failure_before_the_first_token_is_a_status() -> None:
         assert body["request_id"] == got.headers["x-stairstream-run"]
 
 
-def test_failure_behind_the_first_token_ends_the_stream_with_an_error() -> None:
+def test_failure_after_the_first_token_ends_the_stream_with_an_error() -> None:
     got = tell("cut", stream=True)
     assert got.status == 200 and got.is_complete
     *others, (_, last) = told(got)
@@ -183,7 +183,7 @@ def test_pings_keep_a_silent_stream_alive_from_15_s_on() -> None:
     assert told(got)[0][0] == 40.0
 
 
-def test_failure_behind_a_ping_is_an_error_event() -> None:
+def test_failure_after_a_ping_is_an_error_event() -> None:
     got = tell("late", stream=True)
     assert (got.status, got.begun_s) == (200, 15.0)
     ((at_s, event),) = told(got)

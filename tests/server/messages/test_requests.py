@@ -1,4 +1,4 @@
-"""What a message's request may say: who sees what of it, and what is refused."""
+"""Requests for a message: the fields that agents see, and those that are refused."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def ask(
     answering = ScriptedBackend(script, "a", takes=takes)
 
     async def go() -> Got:
-        async with client_of(CONFIG, *observers, places={"a": answering}) as client:
+        async with client_of(CONFIG, *observers, overrides={"a": answering}) as client:
             return await client.post(PATH, {"model": "single", "max_tokens": 100, "messages": ASK, **fields})
 
     return run(go()), answering
@@ -46,7 +46,7 @@ def ask_for(**fields: Any) -> tuple[Got, Asked]:
     """The answer, and what was asked of the model."""
     told: list[Finished] = []
     got, _ = ask(told.append, **fields)
-    return got, told[0].request.asked
+    return got, told[0].request.options
 
 
 def test_system_and_turns_reach_the_model_without_old_thoughts() -> None:

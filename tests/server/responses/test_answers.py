@@ -117,7 +117,7 @@ def test_mixture_starts_with_the_proposers_first_chunk() -> None:
 @pytest.mark.one_by_one
 def test_proposal_is_reasoning_where_asked_for() -> None:
     got = respond("mix", stream=True, stairstream={"show": "thinking"})
-    assert got.begun_s == 0.5, "the proposer's first word"
+    assert got.begun_s == 0.5, "the proposer's first token"
     events = [event for _, event in told(got)]
     thought = "".join(event["delta"] for event in events if event["type"] == "response.reasoning_text.delta")
     reasoning, message = events[-1]["response"]["output"]
@@ -164,7 +164,7 @@ def test_failure_before_the_first_token_is_a_status() -> None:
         assert got.json()["error"]["code"] == "upstream_rate_limited"
 
 
-def test_failure_behind_the_first_token_ends_the_stream_with_response_failed() -> None:
+def test_failure_after_the_first_token_ends_the_stream_with_response_failed() -> None:
     got = respond("cut", stream=True)
     assert got.status == 200 and got.is_complete
     last = told(got)[-1][1]
@@ -175,7 +175,7 @@ def test_failure_behind_the_first_token_ends_the_stream_with_response_failed() -
     assert respond("cut").status == 502
 
 
-def test_failure_behind_a_comment_is_a_whole_if_short_stream() -> None:
+def test_failure_after_a_comment_is_a_whole_if_short_stream() -> None:
     got = respond("late", stream=True)
     assert (got.status, got.begun_s) == (200, 15.0)
     events = told(got)

@@ -1,4 +1,4 @@
-"""`previous_response_id`: a response goes on from an earlier one, as far as the history has it."""
+"""`previous_response_id`: a response continues from an earlier one, if the history has it."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("starlette")
 
 from stairstream.core.messages import Message, ToolCall
-from stairstream.server.responses.earlier import tell_past
-from stairstream.server.storage.values import PastRun, Used
+from stairstream.server.responses.earlier import read_past
+from stairstream.server.storage.values import PastRun, RunUsage
 from stairstream.sim.clock import run
 from tests.server.driving import Got
 from tests.server.history.driving import HistoryClient, client_of
@@ -67,7 +67,7 @@ def test_system_messages_of_the_input_stay(tmp_path: Path) -> None:
     drive(tmp_path, go)
 
 
-def test_response_of_another_key_or_of_nobody_is_not_there(tmp_path: Path) -> None:
+def test_response_of_another_key_or_of_no_key_is_not_there(tmp_path: Path) -> None:
     async def go(client: HistoryClient) -> None:
         client.name = "ann"
         first = (await respond(client, "Why?")).json()
@@ -93,7 +93,7 @@ def test_calls_are_turns_too_and_an_answer_that_went_on_from_words_is_one_turn()
             first_token_s=None,
             total_s=0.0,
             reason="stop",
-            used=Used(prompt_tokens=0, completion_tokens=0, cost=None),
+            used=RunUsage(prompt_tokens=0, completion_tokens=0, cost=None),
             conversation=conversation,
             answer=answer,
             tool_calls=tool_calls,
@@ -104,9 +104,9 @@ def test_calls_are_turns_too_and_an_answer_that_went_on_from_words_is_one_turn()
     asked, begun = '{"role":"user","content":"?"}', '{"role":"assistant","content":"Well, "}'
     user = Message(role="user", content="?")
     call = ToolCall(id="c", name="f", arguments="{}")
-    assert tell_past(past(f"[{asked}]", "", '[{"id":"c","name":"f","arguments":"{}"}]')) == (
+    assert read_past(past(f"[{asked}]", "", '[{"id":"c","name":"f","arguments":"{}"}]')) == (
         user,
         Message(role="assistant", content="", tool_calls=(call,)),
     )
-    assert tell_past(past(f"[{asked},{begun}]", "no.")) == (user, Message(role="assistant", content="Well, no."))
-    assert tell_past(past(f"[{asked}]", "")) == (user,)
+    assert read_past(past(f"[{asked},{begun}]", "no.")) == (user, Message(role="assistant", content="Well, no."))
+    assert read_past(past(f"[{asked}]", "")) == (user,)

@@ -1,4 +1,4 @@
-"""What a response's request may say: who sees what of it, and what is refused."""
+"""Requests for a response: the fields that agents see, and those that are refused."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def ask(
     answering = ScriptedBackend(script, "a", takes=takes)
 
     async def go() -> Got:
-        async with client_of(CONFIG, *observers, places={"a": answering}) as client:
+        async with client_of(CONFIG, *observers, overrides={"a": answering}) as client:
             return await client.post(PATH, {"model": "single", "input": "Weather?", **fields})
 
     return run(go()), answering
@@ -46,7 +46,7 @@ def ask_for(**fields: Any) -> tuple[Got, Asked]:
     """The answer, and what was asked of the model."""
     told: list[Finished] = []
     got, _ = ask(told.append, **fields)
-    return got, told[0].request.asked
+    return got, told[0].request.options
 
 
 def test_input_items_reach_the_model_in_order() -> None:
@@ -98,19 +98,19 @@ def test_calls_stream_beside_the_words_before_them() -> None:
     output = events[-1]["response"]["output"]
     assert [item["type"] for item in output] == ["message", "function_call", "function_call"]
     assert output[0]["content"][0]["text"] == "Let me see."
-    for place, call in enumerate(CALLS, start=1):
+    for index, call in enumerate(CALLS, start=1):
         pieces = [
             event["delta"]
             for event in events
-            if event["type"] == "response.function_call_arguments.delta" and event["output_index"] == place
+            if event["type"] == "response.function_call_arguments.delta" and event["output_index"] == index
         ]
-        assert "".join(pieces) == output[place]["arguments"] == call.arguments
-        assert (output[place]["call_id"], output[place]["name"]) == (call.id, call.name)
+        assert "".join(pieces) == output[index]["arguments"] == call.arguments
+        assert (output[index]["call_id"], output[index]["name"]) == (call.id, call.name)
         added, done = (
-            next(one for one in events if one["type"] == kind and one["output_index"] == place)
+            next(one for one in events if one["type"] == kind and one["output_index"] == index)
             for kind in ("response.output_item.added", "response.output_item.done")
         )
-        assert added["item"]["arguments"] == "" and done["item"] == output[place]
+        assert added["item"]["arguments"] == "" and done["item"] == output[index]
     assert events[-1]["response"]["status"] == "completed"
     whole, _ = ask(tools=TOOLS)
     assert [item["type"] for item in whole.json()["output"]] == ["message", "function_call", "function_call"]

@@ -1,1 +1,1 @@
-"""Who may start a run, and what it may cost."""
+"""Access control: keys, limits and budgets."""

@@ -1,6 +1,6 @@
-"""Money: what is reserved when a run starts and settled after, and the one task that writes all of it down.
+"""Budgets: reserved when a run starts, settled when it has ended; one task writes all of it to the storage.
 
-What runs used is written a moment later, many at once; only a run of a key with a budget waits for a write.
+Usage is written a moment later, many runs in one batch; only a run of a key with a budget waits for a write.
 """
 
 import asyncio
@@ -16,18 +16,18 @@ from stairstream.engine.tasks import working_beside
 from stairstream.server.access.gate import Reservation
 from stairstream.server.errors import ApiError
 from stairstream.server.storage.contract import LOST_AFTER_S, Storage, StorageFailed
-from stairstream.server.storage.values import Batch, BudgetHold, Key, PastRun, Period, Spent, Used
+from stairstream.server.storage.values import Batch, BudgetHold, Key, PastRun, Period, RunUsage, Spent
 
 FLUSH_S = 0.2
-"""How long what was used may wait for more of it, to be written together."""
+"""Delay before usage is written, so that several runs share one write."""
 RETRY_S = 2.0
-"""When writing is tried again after it failed."""
+"""Delay before a failed write is tried again."""
 
 _log = logging.getLogger(__name__)
 
 
 class Ledger:
-    """Writes to a storage, while `open()` is open; `clock` gives the time since 1970."""
+    """Writes usage, reservations and past runs to a storage while open; `clock` gives the time since 1970."""
 
     def __init__(self, storage: Storage, clock: Callable[[], float] = time.time) -> None:
         self._storage = storage
@@ -35,14 +35,14 @@ class Ledger:
         self._holder = uuid.uuid4().hex
         self._spent: list[Spent] = []
         self._past: list[Callable[[], PastRun]] = []
-        self._asked: list[tuple[BudgetHold, asyncio.Future[float | None]]] = []
+        self._reserving: list[tuple[BudgetHold, asyncio.Future[float | None]]] = []
         self._held: set[str] = set()
         self._more = asyncio.Event()
         self._flushing: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Write in the background; everything is written when the block has been left."""
+        """Write in the background; when the block has been left, everything is written."""
         try:
             async with working_beside(self._write()):
                 yield
@@ -52,9 +52,9 @@ class Ledger:
 
     @asynccontextmanager
     async def reserve(self, key: Key, reservation: Reservation) -> AsyncIterator["Account"]:
-        """Reserve what a run may cost and settle what it did; ApiError 402 if the key's budget has not that much left.
+        """Reserve what a run may cost, and settle what it did cost; ApiError 402 if the key's budget has less left.
 
-        Only for keys with a budget anything is reserved, and only for these it may take a moment.
+        Only keys with a budget reserve anything, and only for these does it take a moment.
         """
         hold = self._new_hold(key, reservation)
         if hold is not None:
@@ -66,18 +66,18 @@ class Ledger:
             self._settle(key.id, reservation.pipeline, account.used, hold)
 
     def keep(self, make: Callable[[], PastRun]) -> None:
-        """Write a past run to the history; it is made where it is written."""
+        """Write a past run to the history; `make` is called in the storage's thread."""
         self._past.append(make)
         self._flush_in(FLUSH_S)
 
     async def flush(self) -> None:
-        """Write what waits now: whoever asks the storage after this gets that too."""
+        """Write what is waiting now, so that a later read of the storage includes it."""
         await self._commit()
 
     # Reserving
 
     def _new_hold(self, key: Key, reservation: Reservation) -> BudgetHold | None:
-        """What a key with a budget must reserve."""
+        """The reservation of a key with a budget; None for a key without."""
         if key.limits.budget is None:
             return None
         if reservation.cost is None:
@@ -90,7 +90,7 @@ class Ledger:
 
     async def _make(self, hold: BudgetHold, reservation: Reservation) -> None:
         answer: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
-        self._asked.append((hold, answer))
+        self._reserving.append((hold, answer))
         self._more.set()
         try:
             left = await answer
@@ -98,7 +98,7 @@ class Ledger:
             message, headers = "the key's budget can't be checked now; try again", {"retry-after": "1"}
             raise ApiError(status=503, message=message, kind="server_error", code="busy", headers=headers) from exc
         except asyncio.CancelledError:
-            if hold.id in self._held:  # it was made as we were cancelled
+            if hold.id in self._held:  # it was made while we were being cancelled
                 self._settle(hold.key_id, reservation.pipeline, None, hold)
             raise
         if left is not None:
@@ -108,14 +108,14 @@ class Ledger:
 
     # Writing
 
-    def _settle(self, key_id: str, pipeline: str, used: Used | None, hold: BudgetHold | None) -> None:
+    def _settle(self, key_id: str, pipeline: str, used: RunUsage | None, hold: BudgetHold | None) -> None:
         if hold is not None:
             self._held.discard(hold.id)
         if used is not None or hold is not None:
             day = _day(self._clock())
             over = None if hold is None else hold.id
             self._spent.append(Spent(key_id=key_id, pipeline=pipeline, day=day, used=used, reservation=over))
-            # what a run did not use of its budget is there again at once, for other processes too
+            # the unused part of a reservation is available again at once, to other processes too
             self._flush_in(FLUSH_S if hold is None else 0.0)
 
     def _flush_in(self, delay_s: float) -> None:
@@ -132,7 +132,7 @@ class Ledger:
     async def _write(self) -> None:
         while True:
             try:
-                # while this process holds something, a sign of life even if nothing else happens
+                # a heartbeat while this process holds reservations, even if nothing else is written
                 async with asyncio.timeout(LOST_AFTER_S / 4 if self._held else None):
                     await self._more.wait()
             except TimeoutError:
@@ -143,24 +143,24 @@ class Ledger:
 
     async def _commit(self) -> None:
         """Write everything that waits."""
-        spent, past, asked = self._spent, self._past, self._asked
-        self._spent, self._past, self._asked = [], [], []
-        if not (spent or past or asked or self._held):
+        spent, past, reserving = self._spent, self._past, self._reserving
+        self._spent, self._past, self._reserving = [], [], []
+        if not (spent or past or reserving or self._held):
             return
-        reserve = [hold for hold, _ in asked]
+        reserve = [hold for hold, _ in reserving]
         batch = Batch(holder=self._holder, at_s=self._clock(), spent=spent, past=past, reserve=reserve)
         writing = asyncio.ensure_future(self._storage.commit(batch))
         try:
             await asyncio.wait([writing])
         finally:
-            if not writing.done():  # we are cancelled, but what has been written must be known
+            if not writing.done():  # cancelled, but the outcome of the write must be known
                 await asyncio.wait([writing])
-            self._conclude(batch, [answer for _, answer in asked], writing)
+            self._conclude(batch, [answer for _, answer in reserving], writing)
 
     def _conclude(
         self, batch: Batch, answers: list[asyncio.Future[float | None]], writing: asyncio.Future[list[float | None]]
     ) -> None:
-        """Tell those who asked; what could not be written waits for the next time, except history."""
+        """Answer the reservations; usage that could not be written waits for the next batch, history is lost."""
         failure = writing.exception()
         if failure is not None:
             if not isinstance(failure, StorageFailed):
@@ -182,9 +182,9 @@ class Ledger:
 
 
 class Account:
-    """What a run has used, once it is known."""
+    """The usage of one run, once it is known."""
 
-    used: Used | None = None
+    used: RunUsage | None = None
 
 
 def first_day(period: Period, now_s: float) -> str:

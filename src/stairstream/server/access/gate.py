@@ -1,17 +1,17 @@
-"""Who may start a run, and what it may cost: the seam between the API's handlers and keys, limits and budgets."""
+"""The interface between the API's handlers and access control; and the gate of a server without keys."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from stairstream.server.access.limits import Places
-from stairstream.server.storage.values import Used
+from stairstream.server.access.limits import RunPermits
+from stairstream.server.storage.values import RunUsage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks: the id of a key (never the key itself), and the name it was given; both None where no keys are set."""
+    """The key of a request: its id (never the key itself) and its name; both None if the server has no keys."""
 
     key_id: str | None = None
     name: str | None = None
@@ -30,30 +30,30 @@ Reserve = Callable[[], Reservation]
 
 
 class Grant(Protocol):
-    """A place for one run, held while its block is open."""
+    """A permit for one run, held while its block is open."""
 
-    def settle(self, used: Used) -> None:
-        """Say what the run used, once, before the block is left; what was reserved beyond it is given back."""
+    def settle(self, used: RunUsage) -> None:
+        """Report the run's usage, once, before the block is left; the rest of the reservation is given back."""
 
 
 class Gate(Protocol):
-    """Knows callers, and lets runs in."""
+    """Identifies callers, and admits runs."""
 
     def identify(self, headers: Mapping[str, str]) -> Caller:
-        """Who sent these headers (names in lower case); ApiError 401 for a key that is missing, unknown or revoked."""
+        """The caller of these headers (names in lower case); ApiError 401 for a missing, unknown or revoked key."""
 
     def admit(self, caller: Caller, reserve: Reserve) -> AbstractAsyncContextManager[Grant]:
-        """A place for one run; ApiError 429 beyond the key's limits, 402 beyond its budget, 503 when all are taken.
+        """A permit for one run; ApiError 429 beyond the key's limits, 402 beyond its budget, 503 if the server is full.
 
-        `reserve` says the most that the run may use; only a gate that limits it asks.
+        `reserve` computes the most that the run may use; only a gate that limits usage calls it.
         """
 
 
 class OpenGate:
     """Without keys every caller is anonymous, and only the runs of the whole server are limited."""
 
-    def __init__(self, places: Places) -> None:
-        self._places = places
+    def __init__(self, permits: RunPermits) -> None:
+        self._permits = permits
 
     def identify(self, headers: Mapping[str, str]) -> Caller:
         """As in Gate."""
@@ -62,15 +62,15 @@ class OpenGate:
     @asynccontextmanager
     async def admit(self, caller: Caller, reserve: Reserve) -> AsyncIterator[Grant]:
         """As in Gate."""
-        self._places.take()
+        self._permits.take()
         try:
             yield FreeGrant()
         finally:
-            self._places.leave()
+            self._permits.give_back()
 
 
 class FreeGrant:
-    """A grant that nobody counts."""
+    """A permit whose usage is not counted."""
 
-    def settle(self, used: Used) -> None:
+    def settle(self, used: RunUsage) -> None:
         """As in Grant."""

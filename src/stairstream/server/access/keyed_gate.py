@@ -1,4 +1,4 @@
-"""The gate where keys are set: each has its own rates, places and budget."""
+"""The gate of a server with keys: each key has its own rates, number of runs at once, and budget."""
 
 import asyncio
 import math
@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from stairstream.server.access.budgets import Account, Ledger
 from stairstream.server.access.gate import Caller, Grant, Reservation, Reserve
 from stairstream.server.access.keys import KeyRing
-from stairstream.server.access.limits import BUSY_RETRY_S, PerMinute, Places
+from stairstream.server.access.limits import BUSY_RETRY_S, PerMinute, RunPermits
 from stairstream.server.errors import ApiError
-from stairstream.server.storage.values import KeyLimits, Used
+from stairstream.server.storage.values import KeyLimits, RunUsage
 
 NO_KEY = "no API key was given; send one as the header Authorization: Bearer sk-stair-..., or x-api-key"
 WRONG_KEY = "the API key is unknown or has been revoked"
 
 
 class KeyedGate:
-    """Lets in whoever shows a key, as far as its limits go.
+    """Admits callers with a key, within the key's limits.
 
-    Rates and places are those of this process; budgets are kept in the database, for all processes together.
+    Rates and runs at once are counted in this process; budgets in the database, for all processes together.
     """
 
-    def __init__(self, places: Places, ring: KeyRing, ledger: Ledger) -> None:
-        self._places = places
+    def __init__(self, permits: RunPermits, ring: KeyRing, ledger: Ledger) -> None:
+        self._permits = permits
         self._ring = ring
         self._ledger = ledger
         self._meters: dict[str, _Meters] = {}
@@ -48,9 +48,9 @@ class KeyedGate:
         meters = self._meters.setdefault(key.id, _Meters.of(key.limits))
         reservation, now_s = reserve(), asyncio.get_running_loop().time()
         _check(key.limits, meters, reservation, now_s)
-        self._places.take()
+        self._permits.take()
         meters.begin(reservation, now_s)
-        used: Used | None = None
+        used: RunUsage | None = None
         try:
             async with self._ledger.reserve(key, reservation) as account:
                 try:
@@ -59,23 +59,23 @@ class KeyedGate:
                     used = account.used
         finally:
             meters.end(reservation, used, asyncio.get_running_loop().time())
-            self._places.leave()
+            self._permits.give_back()
 
 
 class KeyGrant:
-    """A grant of which the key's account is told."""
+    """A permit that reports its usage to the key's account."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
 
-    def settle(self, used: Used) -> None:
+    def settle(self, used: RunUsage) -> None:
         """As in Grant."""
         self._account.used = used
 
 
 @dataclass(slots=True, kw_only=True)
 class _Meters:
-    """What a key uses now; None where it is not limited."""
+    """The current use of a key's limits; None for one that is not limited."""
 
     requests: PerMinute | None
     tokens: PerMinute | None
@@ -93,8 +93,8 @@ class _Meters:
         if self.tokens:
             self.tokens.take(reservation.tokens, now_s)
 
-    def end(self, reservation: Reservation, used: Used | None, now_s: float) -> None:
-        """Tokens that were not used are given back; a run that used more than it said takes those too."""
+    def end(self, reservation: Reservation, used: RunUsage | None, now_s: float) -> None:
+        """Give back tokens that were not used; a run that used more than it reserved takes the difference."""
         self.num_runs -= 1
         unused = reservation.tokens - (used.prompt_tokens + used.completion_tokens if used else 0)
         if self.tokens and unused >= 0:
@@ -116,7 +116,7 @@ def _check(limits: KeyLimits, meters: _Meters, reservation: Reservation, now_s: 
 
 
 def _find_key(headers: Mapping[str, str]) -> str:
-    """The text of the key, empty for none: Anthropic's older clients have a header of their own."""
+    """The text of the key, empty if there is none. Anthropic's clients send `x-api-key`."""
     scheme, _, text = headers.get("authorization", "").partition(" ")
     return (text if scheme.lower() == "bearer" else headers.get("x-api-key", "")).strip()
 

@@ -1,4 +1,4 @@
-"""API keys: how one is made, what is kept of it, and who it is that shows one.
+"""API keys: makes them, and finds the key that a request sends.
 
 A key holds 256 random bits, so there is nothing to guess, and a fast hash (SHA-256) is as safe at rest as a slow one:
 those are for passwords. Only the hash is kept; the key itself is shown once, when it is made.
@@ -17,7 +17,7 @@ _PREFIX = "sk-stair-"
 def make_key(
     name: str, limits: KeyLimits, at_s: float, random_bytes: Callable[[int], bytes] = secrets.token_bytes
 ) -> tuple[Key, str]:
-    """A new key: what is kept of it, and the text that is its secret."""
+    """Make a new key; returns what is stored of it, and its secret text."""
     key_id = random_bytes(6).hex()
     text = f"{_PREFIX}{key_id}-{random_bytes(32).hex()}"
     return Key(id=key_id, name=name, digest=_digest(text), created_at_s=at_s, limits=limits), text
@@ -28,14 +28,14 @@ def _digest(text: str) -> bytes:
 
 
 class KeyRing:
-    """The keys that are known now."""
+    """The keys that this process knows."""
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         self._keys: dict[str, Key] = {}
         self.replace(keys)
 
     def replace(self, keys: Iterable[Key]) -> None:
-        """Know these from now on, and no others."""
+        """Replace all known keys by these."""
         self._keys = {key.id: key for key in keys}
 
     def get(self, key_id: str) -> Key | None:
@@ -44,7 +44,7 @@ class KeyRing:
         return key if key and key.revoked_at_s is None else None
 
     def find(self, text: str) -> Key | None:
-        """The key that this text is, if it may be used. Its id finds it; its secret is compared in constant time."""
+        """The key with this text, if it may be used. Looked up by its id; the secret is compared in constant time."""
         key = self._keys.get(text.removeprefix(_PREFIX).partition("-")[0])
         is_right = hmac.compare_digest(key.digest if key else b"\0" * 32, _digest(text))
         return key if key and is_right and key.revoked_at_s is None else None

@@ -1,4 +1,4 @@
-"""What bounds callers besides money: places for runs at once, and amounts per minute. Nothing here waits."""
+"""Limits besides money: runs at once, and amounts per minute. Nothing here waits."""
 
 import asyncio
 import math
@@ -6,11 +6,11 @@ import math
 from stairstream.server.errors import ApiError
 
 BUSY_RETRY_S = 1
-"""What a client is told to wait when all places are taken: nobody knows when one becomes free."""
+"""`Retry-After` of a busy server: when a permit becomes free is not known."""
 
 
-class Places:
-    """Room for so many runs at once, until it is closed for good."""
+class RunPermits:
+    """Permits for at most `most` runs at once, until closed for good."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -20,35 +20,35 @@ class Places:
 
     @property
     def taken(self) -> int:
-        """Runs under way."""
+        """Number of runs in flight."""
         return self._taken
 
     @property
     def is_closed(self) -> bool:
-        """Whether no run is let in any more."""
+        """Whether no run is admitted any more."""
         return self._is_closed
 
     def take(self) -> None:
-        """Take a place; ApiError 503 if there is none."""
+        """Take a permit; ApiError 503 if there is none."""
         if self._is_closed:
             raise _unavailable("the server is stopping and takes no more requests; try another", "stopping")
         if self._taken >= self._most:
             raise _unavailable(f"the server is busy with {self._taken} runs, and takes no more at once", "busy")
         self._taken += 1
 
-    def leave(self) -> None:
-        """Give a place back."""
+    def give_back(self) -> None:
+        """Give a permit back."""
         self._taken -= 1
         if not self._taken and self._empty is not None:
             self._empty.set_result(None)
             self._empty = None
 
     def close(self) -> None:
-        """Let nobody in from now on; who is in may stay."""
+        """Admit no run from now on; those in flight may end."""
         self._is_closed = True
 
     async def wait_empty(self) -> None:
-        """Until every run has ended."""
+        """Wait until every run has ended."""
         while self._taken:
             if self._empty is None:
                 self._empty = asyncio.get_running_loop().create_future()
@@ -63,7 +63,7 @@ def _unavailable(message: str, code: str) -> ApiError:
 class PerMinute:
     """An amount per minute that refills evenly; a whole minute's worth may be taken at once.
 
-    It keeps one number, the time at which everything is there again (GCRA), so it is exact wherever the clock is.
+    It keeps one number, the time at which the whole amount is available again (GCRA), so it is exact at any time.
     """
 
     def __init__(self, amount: float) -> None:
@@ -71,14 +71,14 @@ class PerMinute:
         self._full_at_s = -math.inf
 
     def wait_s(self, amount: float, now_s: float) -> float:
-        """How long until that much may be taken, 0 if it may be now; nobody waits for more than a minute's worth."""
-        wanted_s = min(amount * self._s_each, 60.0)
-        return max(0.0, self._full_at_s + wanted_s - 60.0 - now_s)
+        """Seconds until `amount` may be taken, 0 if now. More than a minute's worth waits for a full minute's worth."""
+        refill_s = min(amount * self._s_each, 60.0)
+        return max(0.0, self._full_at_s + refill_s - 60.0 - now_s)
 
     def take(self, amount: float, now_s: float) -> None:
-        """Take it, there or not: what was not there keeps others waiting for longer."""
+        """Take `amount`, available or not: what was missing makes later callers wait longer."""
         self._full_at_s = max(self._full_at_s, now_s) + amount * self._s_each
 
     def give_back(self, amount: float) -> None:
-        """Give back what was taken and then not used."""
+        """Give back an amount that was taken and not used."""
         self._full_at_s -= amount * self._s_each

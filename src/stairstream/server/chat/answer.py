@@ -1,4 +1,4 @@
-"""What came of a run, as a chat completion."""
+"""Makes the chat completion of a run that has ended."""
 
 import msgspec
 from msgspec import UNSET
@@ -33,7 +33,7 @@ def make_completion(request: RunRequest, run: Run, created: int) -> ChatCompleti
 
 
 def _make_message(request: RunRequest, run: Run) -> MessageOut:
-    thoughts = FirstProposal(run).tell_all(run.past) if request.show == "thinking" else ""
+    thoughts = FirstProposal(run).text_of_all(run.past) if request.show == "thinking" else ""
     calls = [
         ToolCallOut(id=call.id, function=FunctionOut(name=call.name, arguments=call.arguments))
         for call in calls_of(run.past, run.graph.answer)
@@ -47,11 +47,11 @@ def _make_message(request: RunRequest, run: Run) -> MessageOut:
 
 
 def make_finish_reason(reason: RunEnd | None, request: RunRequest) -> FinishReason:
-    """The wire's word for how an answer ended that did end. A call of the one tool that was named is a `stop`."""
+    """The finish reason of a run that did not fail. A call of the one tool that `tool_choice` named is a `stop`."""
     match reason:
-        case "tool_calls" if request.asked.names_tool:
+        case "tool_calls" if request.options.names_tool:
             return "stop"
         case "stop" | "content_filter" | "tool_calls":
             return reason
-        case _:  # its own limit, or its run's: time or money was up
+        case _:  # the answer's own limit, or the run's deadline or budget
             return "length"

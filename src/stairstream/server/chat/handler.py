@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: the protocol that all else here is named after."""
+"""POST /v1/chat/completions."""
 
 from functools import partial
 

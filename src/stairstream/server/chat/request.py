@@ -1,4 +1,4 @@
-"""The body of a chat completion's request becomes what is to be run."""
+"""Reads the body of a chat completion as a `RunRequest`."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ _REFUSED: Mapping[str, str] = {
 
 
 def read_chat(body: bytes, catalog: Catalog) -> RunRequest:
-    """What the body of a chat completion asks for. Raises ApiError, which names the parameter."""
+    """Read the body of a chat completion. Raises ApiError, which names the parameter."""
     request, fields = _CHAT.decode(body)
     ignored = _CHAT.list_unknown(body)
     refuse_fields(fields, _REFUSED)
@@ -29,7 +29,7 @@ def read_chat(body: bytes, catalog: Catalog) -> RunRequest:
     return make_request(
         catalog,
         model=request.model,
-        asked=_read_asked(request, fields, notes),
+        options=_read_request_options(request, fields, notes),
         conversation=_read_conversation(request, catalog),
         given=request.stairstream,
         fields=fields,
@@ -44,17 +44,17 @@ def read_chat(body: bytes, catalog: Catalog) -> RunRequest:
 
 
 def _refuse(request: ChatRequest) -> None:
-    """What can't be had here, and must not be ignored: the answer would not be what was asked for."""
+    """Raise ApiError for a parameter that is not supported and must not be ignored: it would change the answer."""
     if request.n is not None and request.n > 1:
-        raise bad("n", "only one answer is given; ask again for another", "unsupported_parameter")
+        raise bad("n", "only one answer is given; send another request for another", "unsupported_parameter")
     if request.logprobs:
         raise bad("logprobs", "an answer of several models has no log probabilities", "unsupported_parameter")
     if request.top_logprobs is not None:
         raise bad("top_logprobs", "an answer of several models has no log probabilities", "unsupported_parameter")
 
 
-def _read_asked(request: ChatRequest, fields: Fields, notes: list[str]) -> Asked:
-    """What is wanted of the answer; what was changed about it is noted."""
+def _read_request_options(request: ChatRequest, fields: Fields, notes: list[str]) -> Asked:
+    """Read the options for the answering agent; changes to them are added to `notes`."""
     most, old = request.max_completion_tokens, request.max_tokens
     if most is not None and old is not None and most != old:
         notes.append(f"max_completion_tokens ({most}) counts, not max_tokens ({old})")

@@ -1,4 +1,4 @@
-"""The events of a run become chunks of a chat completion; on the hot path that is one encoding of a text per token."""
+"""Encodes a run's events as chunks of a chat completion. The hot path encodes one text per token."""
 
 from collections.abc import Sequence
 
@@ -15,14 +15,14 @@ from stairstream.server.runs.request import RunRequest
 from stairstream.server.runs.showing import FirstProposal
 from stairstream.server.wire.events import encode_event_json
 
-encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
 _CHOICE = b'[{"index":0,"delta":{'
 _ROLE = b'"role":"assistant",'
 _TAIL = b'},"finish_reason":null}]}\n\n'
 
 
 class ChunkStream:
-    """Gives the bytes for each batch of events. `error` is what the run failed of, None while it has not."""
+    """Encodes batches of events as bytes. `error` is set once the run has failed."""
 
     def __init__(self, request: RunRequest, run: Run, created: int) -> None:
         self._request = request
@@ -31,48 +31,48 @@ class ChunkStream:
         head = ChatCompletionChunk(
             id=f"chatcmpl-{run.id}", object="chat.completion.chunk", created=created, model=request.model, choices=[]
         )
-        self._head = b"data: " + encode(head)[: -len(b"[]}")]
+        self._head = b"data: " + _encode(head)[: -len(b"[]}")]
         self._next = self._head + _CHOICE + b'"content":'
         self._has_begun = False
         self._held: list[bytes] = []
         self._proposal = FirstProposal(run) if request.show == "thinking" else None
-        self._tells_events = request.show == "events"
+        self._shows_events = request.show == "events"
         self.is_over = False
         self.error: ApiError | None = None
 
-    def tell(self, batch: Sequence[Event]) -> bytes:
-        """The chunks for these events; nothing before the first word of anybody, so that a failure can be a status."""
+    def encode(self, batch: Sequence[Event]) -> bytes:
+        """Encode these events; nothing before any agent's first token, so that a failure can be a status."""
         parts, self._held = self._held, []
         for event in batch:
             if isinstance(event, Wrote) and event.agent == self._answer:
                 if self._has_begun:
-                    parts += (self._next, encode(self._run.text(event)), _TAIL)
+                    parts += (self._next, _encode(self._run.text(event)), _TAIL)
                 else:
-                    parts += (self._begin(), b'"content":', encode(self._run.text(event)), _TAIL)
+                    parts += (self._begin(), b'"content":', _encode(self._run.text(event)), _TAIL)
                 self._proposal = None
             else:
-                self._tell_other(event, parts)
+                self._add_other(event, parts)
         if self._has_begun or self.is_over:
             return b"".join(parts)
         self._held = parts
         return b""
 
-    def _tell_other(self, event: Event, parts: list[bytes]) -> None:
-        """Anything but a word of the answer."""
-        if self._tells_events:
+    def _add_other(self, event: Event, parts: list[bytes]) -> None:
+        """Add the chunks for any event that is not text of the answer."""
+        if self._shows_events:
             if isinstance(event, Wrote | Thought) and not self._has_begun:
                 parts += (self._begin(), b'"content":""', _TAIL)
             told = b',"stairstream":{"event":%s}' % encode_event_json(event, self._run.text)
             parts.append(self._chunk(b"[]", told))
-        if self._proposal is not None and (words := self._proposal.tell(event)):
-            parts += (self._begin(), b'"reasoning_content":', encode(words), _TAIL)
+        if self._proposal is not None and (words := self._proposal.text_of(event)):
+            parts += (self._begin(), b'"reasoning_content":', _encode(words), _TAIL)
         if isinstance(event, Called) and event.agent == self._answer:
-            parts += (self._begin(), b'"tool_calls":[', encode(_call_delta(event)), b"]", _TAIL)
+            parts += (self._begin(), b'"tool_calls":[', _encode(_call_delta(event)), b"]", _TAIL)
         elif isinstance(event, RunEnded):
             parts.append(self._end(event))
 
     def _begin(self) -> bytes:
-        """The beginning of a chunk up to what is new; the first of all says who speaks."""
+        """The beginning of a chunk up to its delta; the first chunk has the role."""
         role = b"" if self._has_begun else _ROLE
         self._has_begun = True
         return self._head + _CHOICE + role
@@ -80,16 +80,16 @@ class ChunkStream:
     def _end(self, event: RunEnded) -> bytes:
         self.is_over = True
         answer = self._request.answer_of(self._run)
-        result = encode(make_result(self._request, self._run.id, answer))
+        result = _encode(make_result(self._request, self._run.id, answer))
         if event.reason in BROKEN_OFF:
             self.error = error_of_run(self._run, event)
-            return b'data: %s,"stairstream":%s}\n\n' % (encode(self.error.body())[:-1], result)
-        finish = b'},"finish_reason":%s}]' % encode(make_finish_reason(event.reason, self._request))
+            return b'data: %s,"stairstream":%s}\n\n' % (_encode(self.error.body())[:-1], result)
+        finish = b'},"finish_reason":%s}]' % _encode(make_finish_reason(event.reason, self._request))
         begin = _CHOICE if self._has_begun else _CHOICE + _ROLE + b'"content":""'
         told = b',"stairstream":' + result
         if not self._request.wants_usage:
             return self._chunk(begin + finish, told) + DONE
-        usage = b',"usage":' + encode(make_usage(answer))
+        usage = b',"usage":' + _encode(make_usage(answer))
         return self._chunk(begin + finish) + self._chunk(b"[]", usage + told) + DONE
 
     def _chunk(self, choices: bytes, more: bytes = b"") -> bytes:

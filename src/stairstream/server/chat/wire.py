@@ -60,11 +60,9 @@ class JsonSchemaFormat(Struct, frozen=True, tag_field="type", tag="json_schema")
 
 
 class StreamOptions(Struct, frozen=True):
-    """How a stream is to be."""
+    """Options of a stream."""
 
-    include_usage: Annotated[
-        bool | None, Meta(description="The last chunk has `usage`, in place of a chunk with choices.")
-    ] = None
+    include_usage: Annotated[bool | None, Meta(description="The last chunk has `usage`, instead of choices.")] = None
 
 
 class ChatRequest(Struct, frozen=True, kw_only=True):
@@ -82,7 +80,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     stop: Annotated[
         Name | Annotated[list[Name], Meta(max_length=MOST_STOPS)] | None,
-        Meta(description="Where the answer ends, up to four texts; matched over the joined answer."),
+        Meta(description="Up to four stop sequences, matched over the joined answer."),
     ] = None
     seed: Annotated[
         Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None,
@@ -106,7 +104,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
 
 
 class FunctionOut(Struct, frozen=True):
-    """Which function is called, and the JSON text of its arguments."""
+    """A function's name, and its arguments as JSON text."""
 
     name: str
     arguments: str
@@ -121,7 +119,7 @@ class ToolCallOut(Struct, frozen=True, kw_only=True):
 
 
 class MessageOut(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The answer. `reasoning_content` is one proposal, where the request asked for `show: thinking`."""
+    """The answer. `reasoning_content` is one proposal, with `show: thinking`."""
 
     role: Literal["assistant"]
     content: str | None
@@ -167,7 +165,7 @@ class ToolCallDelta(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Delta(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is new."""
+    """The new part of the message."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
@@ -184,7 +182,7 @@ class ChunkChoice(Struct, frozen=True, kw_only=True):
 
 
 class ChatCompletionChunk(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The data of one event of a stream. The last one has `stairstream`, and `usage` where asked for."""
+    """The data of one event of a stream. The last one has `stairstream`, and `usage` with `include_usage`."""
 
     id: str
     object: Literal["chat.completion.chunk"]
@@ -195,18 +193,18 @@ class ChatCompletionChunk(Struct, frozen=True, kw_only=True, omit_defaults=True)
     stairstream: StairstreamOut | None = None
 
 
-class Happened(Struct, frozen=True, kw_only=True):
+class EventEnvelope(Struct, frozen=True, kw_only=True):
     """One event of the run, as `/v1/runs` gives it."""
 
     event: dict[str, Any]
 
 
 class EventChunk(Struct, frozen=True, kw_only=True):
-    """With `show: events`: a chunk without choices that tells of an event."""
+    """With `show: events`: a chunk without choices that holds an event."""
 
     id: str
     object: Literal["chat.completion.chunk"]
     created: int
     model: str
     choices: Annotated[list[ChunkChoice], Meta(max_length=0)]
-    stairstream: Happened
+    stairstream: EventEnvelope

@@ -1,7 +1,7 @@
-"""/v1/runs: every event of a run as it happens, and coming back to a run that was left.
+"""/v1/runs: streams every event of a run as it happens; a client that lost its connection can attach again.
 
-An event's id is its number, from 0 on; whoever says which one came last gets exactly those after it. The same goes for
-the run of a chat completion: its id is in the header `x-stairstream-run`.
+An event's id is its number, from 0 on; a client that sends the last id it received gets exactly the events after it.
+This also works for the run of a chat completion: its id is in the header `x-stairstream-run`.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from stairstream.server.http.leaving import leave_with_client
 from stairstream.server.http.operations import Operation, in_header, in_path
 from stairstream.server.http.routes import route
 from stairstream.server.http.sse_out import SseOut
-from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run, tell_run
+from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run, send_run
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.headers import make_headers
 from stairstream.server.runs.live import LiveRun
@@ -39,7 +39,7 @@ _BEGIN_RUN = Operation(
 )
 _SHOW_RUN = Operation(
     id="showRun",
-    summary="How a run stands.",
+    summary="The state of a run.",
     gives=RunOut,
     parameters=(in_path("run", "The run's id."),),
     errors=(404,),
@@ -53,7 +53,7 @@ _CANCEL_RUN = Operation(
 )
 _ATTACH_TO_RUN = Operation(
     id="attachToRun",
-    summary="The events behind the one that `Last-Event-ID` names; 204 if there are none and never will be.",
+    summary="The events after the one that `Last-Event-ID` names; 204 if there are none and never will be.",
     or_nothing="The run is over, and all its events were received.",
     streams=(RunEvent,),
     parameters=(
@@ -80,23 +80,23 @@ def make_event_routes(service: Service) -> list[Route]:
 
 
 async def read_reply(body: bytes, catalog: Catalog, caller: Caller) -> Reply:
-    """The body of a chat completion; its answer is always a stream, of events."""
+    """Read the body of a chat completion; the answer is always a stream of events."""
     return Reply(request=read_chat(body, catalog), stream=lambda run, created: EventStream(run))
 
 
 class EventStream:
-    """Every event from a number on, with its number."""
+    """Encodes every event with its number, from `position` on."""
 
     error: ApiError | None = None
-    """None: that a run failed is an event too."""
+    """Always None: the failure of a run is an event too."""
 
     def __init__(self, run: Run, position: int = 0) -> None:
         self._run = run
         self._position = position
         self.is_over = False
 
-    def tell(self, batch: Sequence[Event]) -> bytes:
-        """The bytes for these events."""
+    def encode(self, batch: Sequence[Event]) -> bytes:
+        """Encode these events."""
         numbered = enumerate(batch, self._position)
         self._position += len(batch)
         self.is_over = isinstance(batch[-1], RunEnded)
@@ -107,9 +107,9 @@ class EventStream:
 
 
 def attach_to_run(service: Service) -> Handler:
-    """The handler that streams the events after the one that the header `last-event-id` names.
+    """Returns the handler that streams the events after the one that the header `last-event-id` names.
 
-    204 if there are none and never will be: then a browser does not come back.
+    It answers 204 if there are none and never will be, which tells a browser not to reconnect.
     """
 
     async def attach(exchange: Exchange) -> None:
@@ -124,13 +124,13 @@ def attach_to_run(service: Service) -> Handler:
             async with leave_with_client(exchange.receive) as start_beside:
                 out = SseOut(exchange, make_headers(one.request, one.run))
                 start_beside(out.tend())
-                await tell_run(out, one.run, EventStream(one.run, start), start)
+                await send_run(out, one.run, EventStream(one.run, start), start)
 
     return attach
 
 
 def show_run(service: Service) -> Handler:
-    """The handler that tells how a run stands."""
+    """Returns the handler that shows the state of a run."""
 
     async def show(exchange: Exchange) -> None:
         caller = service.gate.identify(exchange.headers)
@@ -140,7 +140,7 @@ def show_run(service: Service) -> Handler:
 
 
 def cancel_run(service: Service) -> Handler:
-    """The handler that ends a run, if it is not over, and tells how it stood."""
+    """Returns the handler that ends a run, if it is not over, and shows its state."""
 
     async def cancel(exchange: Exchange) -> None:
         caller = service.gate.identify(exchange.headers)
@@ -152,7 +152,7 @@ def cancel_run(service: Service) -> Handler:
 
 
 def _read_last_id(exchange: Exchange, run: Run) -> int:
-    """The number of the first event that is to be sent."""
+    """The number of the first event to send."""
     last = exchange.headers.get(LAST_ID, "")
     if not last:
         return 0

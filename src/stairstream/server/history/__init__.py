@@ -1,1 +1,1 @@
-"""Past runs with their questions and answers: kept where the configuration says `history: true`, read, and exported."""
+"""Past runs with their questions and answers, if the configuration has `history: true`: kept, listed, exported."""

@@ -1,4 +1,4 @@
-"""Where past runs are: kept, found again by whoever made them, and forgotten in time."""
+"""The archive of past runs: stores them, finds them for the key that made them, and deletes old ones."""
 
 import asyncio
 import logging
@@ -9,19 +9,19 @@ from contextlib import suppress
 from stairstream.config.server import ServerConfig
 from stairstream.server.access.budgets import Ledger
 from stairstream.server.storage.contract import Storage, StorageFailed
-from stairstream.server.storage.values import PastLine, PastPlace, PastRun
+from stairstream.server.storage.values import PastCursor, PastLine, PastRun
 
 PRUNE_S = 3600.0
-"""How often what is too old is looked for."""
+"""Interval at which old runs are deleted."""
 PRUNE_RUNS = 16
-"""After so many new runs it is looked whether all of them still fit."""
+"""Number of new runs after which the size limit is checked."""
 
 _DAY_S = 86400.0
 _log = logging.getLogger(__name__)
 
 
 class Archive:
-    """The history of a server. A run is there for the key that made it only; without keys, for everybody."""
+    """The history of a server. A run is visible only to the key that made it; without keys, to every caller."""
 
     def __init__(
         self, storage: Storage, ledger: Ledger, settings: ServerConfig, clock: Callable[[], float] = time.time
@@ -36,31 +36,31 @@ class Archive:
         self._due = asyncio.Event()
 
     def keep(self, make: Callable[[], PastRun]) -> None:
-        """Write a run down; it is made where it is written, off the event loop."""
+        """Write a run to the storage; `make` is called there, off the event loop."""
         self._ledger.keep(make)
         self._num_new += 1
         if self._num_new >= PRUNE_RUNS:
             self._due.set()
 
     async def list(
-        self, key_id: str | None, *, pipeline: str | None, behind: PastPlace | None, most: int
+        self, key_id: str | None, *, pipeline: str | None, after: PastCursor | None, most: int
     ) -> list[PastLine]:
-        """A key's runs, the newest first; `behind` is where an earlier list ended."""
+        """A key's runs, newest first; `after` is the cursor of an earlier page's last run."""
         await self._ledger.flush()
-        return await self._storage.past_runs(key_id, pipeline=pipeline, behind=behind, most=most)
+        return await self._storage.past_runs(key_id, pipeline=pipeline, after=after, most=most)
 
     async def find(self, key_id: str | None, run_id: str) -> PastRun | None:
-        """One run of a key's, whole; None if it has none of that id."""
+        """One run of a key, whole; None if it has none of that id."""
         await self._ledger.flush()
         return await self._storage.past_run(key_id, run_id)
 
     async def forget(self, key_id: str | None, run_id: str | None = None) -> int:
-        """Delete one run of a key's, or all; returns how many there were."""
+        """Delete one run of a key, or all; returns how many were deleted."""
         await self._ledger.flush()
         return await self._storage.forget_runs(key_id, run_id)
 
     async def tend(self) -> None:
-        """Forget what is too old, or does not fit any more; runs until it is cancelled."""
+        """Delete runs that are too old, or exceed the size limit; runs until it is cancelled."""
         while True:
             self._num_new = 0
             self._due.clear()

@@ -1,4 +1,4 @@
-"""/v1/history: past runs of whoever asks, listed, opened, exported and deleted."""
+"""/v1/history: lists, shows, exports and deletes the caller's past runs."""
 
 import asyncio
 from typing import get_args
@@ -9,7 +9,7 @@ from starlette.routing import Route
 from stairstream.server.access.gate import Gate
 from stairstream.server.errors import ApiError
 from stairstream.server.history.archive import Archive
-from stairstream.server.history.reading import LISTED, MOST_LISTED, Format, read_format, read_list, write_place
+from stairstream.server.history.reading import LISTED, MOST_LISTED, Format, read_format, read_list, write_cursor
 from stairstream.server.history.trace_file import make_trace_file
 from stairstream.server.history.wire import Forgotten, PastRunLine, PastRunList, PastRunOut, TraceOut
 from stairstream.server.http.exchange import JSON, Exchange, Handler
@@ -21,15 +21,15 @@ JSONL = "application/x-ndjson"
 
 _LIST_HISTORY = Operation(
     id="listHistory",
-    summary="Past runs of this key, the newest first, where history is kept.",
+    summary="Past runs of this key, newest first, if history is kept.",
     gives=PastRunList,
     parameters=(
         in_query(
             "limit",
-            "How many.",
+            "Number of runs.",
             {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": LISTED},
         ),
-        in_query("after", "What an earlier page has as `next`.", {"type": "string"}),
+        in_query("after", "The `next` of the page before.", {"type": "string"}),
         in_query("pipeline", "Only runs of this pipeline.", {"type": "string"}),
     ),
     errors=(400, 404),
@@ -45,7 +45,7 @@ _SHOW_PAST_RUN = Operation(
     files=(JSONL,),
     parameters=(
         in_path("run", "The run's id."),
-        in_query("format", "What of it.", {"enum": list(get_args(Format)), "default": "json"}),
+        in_query("format", "The format of the answer.", {"enum": list(get_args(Format)), "default": "json"}),
     ),
     errors=(400, 404),
 )
@@ -59,7 +59,7 @@ _FORGET_PAST_RUN = Operation(
 
 
 def make_history_routes(gate: Gate, archive: Archive | None) -> list[Route]:
-    """The routes of history; where it is off they say so."""
+    """Returns the routes of history; if it is off, they answer 404."""
     return [
         route("GET", "/v1/history", list_runs(gate, archive), _LIST_HISTORY),
         route("DELETE", "/v1/history", forget_runs(gate, archive), _FORGET_HISTORY),
@@ -69,17 +69,17 @@ def make_history_routes(gate: Gate, archive: Archive | None) -> list[Route]:
 
 
 def list_runs(gate: Gate, archive: Archive | None) -> Handler:
-    """The handler of the list, the newest first."""
+    """Returns the handler that lists runs, newest first."""
 
     async def list_them(exchange: Exchange) -> None:
         caller = gate.identify(exchange.headers)
-        kept, asked = _check_kept(archive), read_list(exchange)
-        found = await kept.list(caller.key_id, pipeline=asked.pipeline, behind=asked.behind, most=asked.most + 1)
-        shown, has_more = found[: asked.most], len(found) > asked.most
+        kept, query = _check_kept(archive), read_list(exchange)
+        found = await kept.list(caller.key_id, pipeline=query.pipeline, after=query.after, most=query.most + 1)
+        shown, has_more = found[: query.most], len(found) > query.most
         page = PastRunList(
             data=[_describe(line) for line in shown],
             has_more=has_more,
-            next=write_place(shown[-1]) if has_more else None,
+            next=write_cursor(shown[-1]) if has_more else None,
         )
         await exchange.answer_json(page)
 
@@ -87,16 +87,16 @@ def list_runs(gate: Gate, archive: Archive | None) -> Handler:
 
 
 def show_past_run(gate: Gate, archive: Archive | None) -> Handler:
-    """The handler of one run: as an object, its events as a file, or a trace of it."""
+    """Returns the handler of one run: as an object, as a file of its events, or as a trace."""
 
     async def show(exchange: Exchange) -> None:
         caller = gate.identify(exchange.headers)
-        kept, wanted = _check_kept(archive), read_format(exchange)
+        kept, form = _check_kept(archive), read_format(exchange)
         run_id = exchange.path_params["run"]
         past = await kept.find(caller.key_id, run_id)
         if past is None:
             raise _missing(run_id)
-        match wanted:
+        match form:
             case "json":
                 await exchange.answer_json(_describe_whole(past))
             case "jsonl":
@@ -109,7 +109,7 @@ def show_past_run(gate: Gate, archive: Archive | None) -> Handler:
 
 
 def forget_runs(gate: Gate, archive: Archive | None) -> Handler:
-    """The handler that deletes one run, or all of whoever asks."""
+    """Returns the handler that deletes one run of the caller, or all."""
 
     async def forget(exchange: Exchange) -> None:
         caller = gate.identify(exchange.headers)
@@ -137,7 +137,7 @@ def _check_kept(archive: Archive | None) -> Archive:
 def _missing(run_id: str) -> ApiError:
     return ApiError(
         status=404,
-        message=f"the history has no run {run_id[:80]!r}; one that goes on is not there yet",
+        message=f"the history has no run {run_id[:80]!r}; a running one is not in it yet",
         code="run_not_found",
     )
 

@@ -1,4 +1,4 @@
-"""What history keeps of a run that has just ended."""
+"""Turns a run that has just ended into the record that history keeps."""
 
 import time
 from collections.abc import Callable
@@ -7,19 +7,19 @@ import msgspec
 
 from stairstream.core.messages import Conversation, as_dicts
 from stairstream.server.history.archive import Archive
-from stairstream.server.runs.finished import Finished, Observer, used_of
+from stairstream.server.runs.finished import Finished, Observer, usage_of
 from stairstream.server.runs.outcome import make_result
 from stairstream.server.storage.values import PastRun
 from stairstream.server.wire.events import encode_event_line
 
 QUESTION_LENGTH = 200
-"""So much of its question stands for a run in a list."""
+"""Characters of the question in a list of runs."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 def keep_history(archive: Archive, clock: Callable[[], float] = time.time) -> Observer:
-    """An observer that has every run written down."""
+    """Returns an observer that writes every run to the archive."""
 
     def observe(finished: Finished) -> None:
         now_s = clock()
@@ -29,7 +29,7 @@ def keep_history(archive: Archive, clock: Callable[[], float] = time.time) -> Ob
 
 
 def make_past_run(finished: Finished, now_s: float) -> PastRun:
-    """All that is kept. It takes milliseconds for each thousand tokens, so it has no place in the event loop."""
+    """Make the record of a run. It takes milliseconds per thousand tokens, so it runs outside the event loop."""
     request, answer = finished.request, finished.answer
     return PastRun(
         id=finished.run_id,
@@ -41,7 +41,7 @@ def make_past_run(finished: Finished, now_s: float) -> PastRun:
         first_token_s=answer.summary.first_token_s,
         total_s=answer.summary.total_s,
         reason=answer.summary.reason or "cancelled",
-        used=used_of(answer),
+        used=usage_of(answer),
         conversation=_encode(as_dicts(request.conversation)).decode(),
         num_passing=request.num_passing,
         answer=answer.text,
@@ -52,7 +52,7 @@ def make_past_run(finished: Finished, now_s: float) -> PastRun:
 
 
 def _shorten_question(conversation: Conversation) -> str:
-    """What the user said last, in one line."""
+    """The beginning of the last user message, in one line."""
     said = next((one.content for one in reversed(conversation) if one.role == "user"), "")
     line = " ".join(said[: 4 * QUESTION_LENGTH].split())
     return line if len(line) <= QUESTION_LENGTH else f"{line[: QUESTION_LENGTH - 1]}…"

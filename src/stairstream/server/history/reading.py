@@ -1,4 +1,4 @@
-"""What a request about history asks for."""
+"""Reads the query of a request for history."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from stairstream.server.errors import bad
 from stairstream.server.http.exchange import Exchange
-from stairstream.server.storage.values import PastLine, PastPlace
+from stairstream.server.storage.values import PastCursor, PastLine
 
 Format = Literal["json", "jsonl", "trace"]
 MOST_LISTED = 100
@@ -16,26 +16,26 @@ LISTED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListAsked:
-    """A page of the list."""
+class ListQuery:
+    """The query of a list: its page, and its filter."""
 
     most: int
     pipeline: str | None
-    behind: PastPlace | None
+    after: PastCursor | None
 
 
-def read_list(exchange: Exchange) -> ListAsked:
-    """Raises ApiError, which names the parameter."""
+def read_list(exchange: Exchange) -> ListQuery:
+    """Read the query of a list. Raises ApiError, which names the parameter."""
     given = _read_query(exchange, ("limit", "after", "pipeline"))
-    return ListAsked(
+    return ListQuery(
         most=_read_limit(given.get("limit")),
         pipeline=given.get("pipeline"),
-        behind=_read_place(given["after"]) if "after" in given else None,
+        after=_read_cursor(given["after"]) if "after" in given else None,
     )
 
 
 def read_format(exchange: Exchange) -> Format:
-    """Raises ApiError for what is no format."""
+    """Read the format of one run. Raises ApiError for an unknown one."""
     given = _read_query(exchange, ("format",)).get("format", "json")
     for known in get_args(Format):
         if given == known:
@@ -44,20 +44,20 @@ def read_format(exchange: Exchange) -> Format:
     raise bad("format", f"must be one of {', '.join(get_args(Format))}, not {given[:40]!r}")
 
 
-def write_place(line: PastLine) -> str:
-    """Where a list ends with this run."""
+def write_cursor(line: PastLine) -> str:
+    """The cursor of a page that ends with this run."""
     return f"{line.started_at_s!r}~{line.id}"
 
 
-def _read_place(given: str) -> PastPlace:
+def _read_cursor(given: str) -> PastCursor:
     time, _, run_id = given.partition("~")
     try:
         started_at_s = float(time)
     except ValueError:
         started_at_s = math.nan
     if not (math.isfinite(started_at_s) and run_id):
-        raise bad("after", f"must be what an earlier page has as `next`, not {given[:40]!r}")
-    return PastPlace(started_at_s=started_at_s, id=run_id)
+        raise bad("after", f"must be the `next` of an earlier page, not {given[:40]!r}")
+    return PastCursor(started_at_s=started_at_s, id=run_id)
 
 
 def _read_limit(given: str | None) -> int:

@@ -1,4 +1,4 @@
-"""A run as a trace that Perfetto and Chrome load: a track for each agent, steps as slices, arrows for what was read.
+"""A run as a trace that Perfetto and Chrome load: a track for each agent, a slice for each step, arrows for reads.
 
 The format is Chrome's JSON of trace events; times are whole microseconds since the run began.
 """
@@ -43,7 +43,7 @@ def make_trace_file(past: PastRun) -> bytes:
 
 @dataclass(slots=True, kw_only=True)
 class _Step:
-    """A step that is under way, and its words so far."""
+    """A step in flight, and its text so far."""
 
     started: StepStarted
     text: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ class _Step:
 
 @dataclass(slots=True)
 class _Track:
-    """One agent: when it had written how much, and its open step."""
+    """One agent: its written characters over time, and its open step."""
 
     number: int
     times_s: list[float] = field(default_factory=list)
@@ -61,7 +61,7 @@ class _Track:
 
 
 def make_trace_events(told: Sequence[tuple[Event, str]], title: str) -> Iterator[Json]:
-    """Trace events of a run that is over; `told` are its events with their words."""
+    """Trace events of a run that is over; `told` are its events with their texts."""
     started, _ = told[0]
     assert isinstance(started, RunStarted)
     order = (started.answer, *(name for name in started.agents if name != started.answer))
@@ -87,7 +87,7 @@ def _name_tracks(tracks: dict[str, _Track], title: str) -> Iterator[Json]:
 
 
 def _trace(event: Event, text: str, agent: str, tracks: dict[str, _Track], serial: Iterator[int]) -> Iterator[Json]:
-    """What one event of an agent adds."""
+    """Trace events for one event of an agent."""
     track = tracks[agent]
     match event:
         case StepStarted():
@@ -121,7 +121,7 @@ def _trace(event: Event, text: str, agent: str, tracks: dict[str, _Track], seria
 
 
 def _end_step(track: _Track, at_s: float, ended: StepEnded | None) -> Iterator[Json]:
-    """The slice of the step that was open; one that its agent's end has cut off has no usage."""
+    """The slice of the open step; a step cut off by the end of its agent has no usage."""
     if track.step is None:
         return
     started, text = track.step.started, "".join(track.step.text)
@@ -146,11 +146,11 @@ def _list_readings(started: StepStarted) -> Json:
 
 
 def _draw_arrow(upstream: _Track, end: int, at_s: float, track: _Track, number: int) -> Iterator[Json]:
-    """From the moment at which the last word that was read had been written, to the step that read it."""
-    place = min(bisect_left(upstream.ends, end), len(upstream.ends) - 1)
-    if place >= 0:
+    """An arrow from the time at which the last character read was written, to the step that read it."""
+    position = min(bisect_left(upstream.ends, end), len(upstream.ends) - 1)
+    if position >= 0:
         arrow = {"cat": "read", "id": number}
-        yield _event("s", "read", upstream.times_s[place], upstream.number, **arrow)
+        yield _event("s", "read", upstream.times_s[position], upstream.number, **arrow)
         yield _event("f", "read", at_s, track.number, bp="e", **arrow)
 
 

@@ -12,7 +12,7 @@ class PastRunLine(Struct, frozen=True, kw_only=True):
     object: Literal["past_run"] = "past_run"
     model: str
     pipeline: str
-    question: Annotated[str, Meta(description="The beginning of what the user said last.")]
+    question: Annotated[str, Meta(description="The beginning of the last user message.")]
     started_at_s: float
     first_token_s: float | None
     total_s: float
@@ -28,13 +28,13 @@ class PastRunList(Struct, frozen=True, kw_only=True):
     object: Literal["list"] = "list"
     data: list[PastRunLine]
     has_more: bool
-    next: Annotated[str | None, Meta(description="What to give as `after` for the next page.")]
+    next: Annotated[str | None, Meta(description="The `after` of the next page.")]
 
 
 class PastRunOut(PastRunLine, frozen=True, kw_only=True):
     """A run, whole."""
 
-    messages: Annotated[Raw, Meta(description="What was asked, as chat messages.")]
+    messages: Annotated[Raw, Meta(description="The conversation, as chat messages.")]
     answer: str
     tool_calls: Annotated[Raw, Meta(description="The calls of tools that the answer made.")]
     stairstream: Annotated[Raw, Meta(description="As in an answer.")]
@@ -50,7 +50,7 @@ class TraceOut(Struct, frozen=True, kw_only=True):
 
 
 class Forgotten(Struct, frozen=True, kw_only=True):
-    """How many runs have been deleted."""
+    """The number of deleted runs."""
 
     object: Literal["history.deleted"] = "history.deleted"
     deleted: int

@@ -1,1 +1,1 @@
-"""How requests come in and answers go out over one connection; nothing here knows of runs."""
+"""HTTP: connections, request bodies, event streams, routes. Nothing here knows of runs."""

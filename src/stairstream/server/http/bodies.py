@@ -1,4 +1,4 @@
-"""Bodies of requests as values of their shapes: what does not fit is a clear 400, what is not known is listed."""
+"""Decodes request bodies into their shapes: a wrong field is a clear 400, unknown fields are listed."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -29,22 +29,23 @@ def read_fields(data: bytes | msgspec.Raw) -> Fields:
 
 
 def refuse_fields(fields: Fields, problems: Mapping[str, str]) -> None:
-    """ApiError for a field that can't be had here, and must not be ignored: the answer would not be what was asked."""
+    """Raise ApiError for a field that is not supported and must not be ignored: it would change the answer."""
     for name, problem in problems.items():
         if name in fields:
             raise bad(name, problem, "unsupported_parameter")
 
 
 class Shape(Generic[Request]):
-    """What a body may be. `passed` are paths whose unknown keys are no settings, or go on to models as they came."""
+    """The shape of a request body. Unknown keys at the paths in `passed` are not listed: they are checked elsewhere, or
+    passed to models as they came."""
 
     def __init__(self, request: type[Request], passed: Collection[str] = ()) -> None:
         self._decoder = msgspec.json.Decoder(request)
-        self._place = _place_of(inspect.type_info(request))
+        self._schema = _schema_of(inspect.type_info(request))
         self._passed = frozenset(passed)
 
     def decode(self, body: bytes) -> tuple[Request, Fields]:
-        """The body, and its fields as they came. Raises ApiError, which names the parameter."""
+        """Returns the body, and its fields as they came. Raises ApiError, which names the parameter."""
         if not body:
             raise _no_json("the body is empty; it must be a JSON object")
         try:
@@ -66,17 +67,17 @@ class Shape(Generic[Request]):
             return msgspec.convert(_with_whole_numbers(msgspec.json.decode(body)), self._decoder.type)
 
     def list_unknown(self, body: bytes) -> tuple[str, ...]:
-        """The paths of what was given and is not known, as in `messages[].name`; each once."""
-        return tuple(dict.fromkeys(self._find_unknown(msgspec.json.decode(body), self._place, "")))
+        """The paths of unknown fields, as in `messages[].name`; each once."""
+        return tuple(dict.fromkeys(self._find_unknown(msgspec.json.decode(body), self._schema, "")))
 
-    def _find_unknown(self, value: object, place: "_Place", path: str) -> Iterator[str]:
+    def _find_unknown(self, value: object, schema: "_Schema", path: str) -> Iterator[str]:
         if isinstance(value, list):
             for one in value:
-                yield from self._find_unknown(one, place, f"{path}[]")
-        elif isinstance(value, dict) and (known := place.keys_of(value)) is not None:
+                yield from self._find_unknown(one, schema, f"{path}[]")
+        elif isinstance(value, dict) and (known := schema.keys_of(value)) is not None:
             for name, one in value.items():
                 where = f"{path}.{name}" if path else name
-                if where in self._passed or one is None or name == place.tag_field:
+                if where in self._passed or one is None or name == schema.tag_field:
                     continue
                 if name not in known:
                     yield where
@@ -84,55 +85,55 @@ class Shape(Generic[Request]):
                     yield from self._find_unknown(one, known[name], where)
 
     def _explain(self, text: str, body: bytes) -> ApiError:
-        """What msgspec says, with the parameter first, and with what there is."""
+        """Rewrite msgspec's message: the parameter comes first, and the allowed values are named."""
         problem, _, path = text.partition(" - at `")
         path, problem = path.rstrip("`").removeprefix("$"), problem.replace("`", "")
         if found := _MISSING.fullmatch(problem):
             path, problem = f"{path}.{found[1]}", "is missing"
         elif found := _NOT_THERE.fullmatch(problem):
-            place = self._find_place(msgspec.json.decode(body), path)
-            problem = f"{found[1][:80]!r} is not known here{nearest(found[1], place.words)}"
-            problem += ", or a number" if place.takes_number and "did you mean" not in problem else ""
+            schema = self._find_schema(msgspec.json.decode(body), path)
+            problem = f"{found[1][:80]!r} is not known here{nearest(found[1], schema.words)}"
+            problem += ", or a number" if schema.takes_number and "did you mean" not in problem else ""
         param = path.removeprefix(".") or None
         return ApiError(status=400, message=f"{param or 'the body'}: {problem}", param=param)
 
-    def _find_place(self, value: object, path: str) -> "_Place":
-        """The place at the end of a path, as far as that leads."""
-        place = self._place
+    def _find_schema(self, value: object, path: str) -> "_Schema":
+        """The schema at a path, as far as the path can be followed."""
+        schema = self._schema
         for name, number in _STEP.findall(path):
             if isinstance(value, list) and number:
                 value = value[int(number)]
             elif isinstance(value, dict) and name:
-                if name == place.tag_field:
-                    return _Place(kinds={}, words=tuple(str(kind) for kind in place.kinds))
-                place, value = (place.keys_of(value) or {}).get(name, _NOWHERE), value.get(name)
-        return place
+                if name == schema.tag_field:
+                    return _Schema(kinds={}, words=tuple(str(kind) for kind in schema.kinds))
+                schema, value = (schema.keys_of(value) or {}).get(name, _ANYTHING), value.get(name)
+        return schema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """What may stand somewhere, or in a list there: objects by their tag (None: the only one), and words."""
+class _Schema:
+    """The values allowed at one path, or in a list there: keys of objects by their tag (None: untagged), and words."""
 
-    kinds: Mapping[object, Mapping[str, "_Place"]]
+    kinds: Mapping[object, Mapping[str, "_Schema"]]
     tag_field: str | None = None
     words: tuple[str, ...] = ()
     takes_number: bool = False
 
-    def keys_of(self, value: Mapping[str, object]) -> Mapping[str, "_Place"] | None:
-        """The keys that this object may have, None where any may be there."""
+    def keys_of(self, value: Mapping[str, object]) -> Mapping[str, "_Schema"] | None:
+        """The keys that this object may have; None if any key may."""
         tag = value.get(self.tag_field) if self.tag_field else None
         return self.kinds.get(tag) if isinstance(tag, str | None) else None
 
 
-_NOWHERE = _Place(kinds={})
+_ANYTHING = _Schema(kinds={})
 
 
-def _place_of(given: inspect.Type) -> _Place:
+def _schema_of(given: inspect.Type) -> _Schema:
     types = list(_flatten(given))
     structs = [one for one in types if isinstance(one, inspect.StructType)]
     literals = [one for one in types if isinstance(one, inspect.LiteralType)]
-    return _Place(
-        kinds={one.tag: {field.encode_name: _place_of(field.type) for field in one.fields} for one in structs},
+    return _Schema(
+        kinds={one.tag: {field.encode_name: _schema_of(field.type) for field in one.fields} for one in structs},
         tag_field=structs[0].tag_field if structs else None,
         words=tuple(word for one in literals for word in one.values if isinstance(word, str)),
         takes_number=any(isinstance(one, inspect.IntType | inspect.FloatType) for one in types),

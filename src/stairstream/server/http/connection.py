@@ -14,11 +14,11 @@ from stairstream.config.server import LimitKeys
 from stairstream.server.http.exchange import AsgiApp
 
 HEADER_BYTES = 65_536
-"""The longest headers; llhttp itself takes any."""
+"""Limit on the size of all headers; llhttp itself has none."""
 
 
 def make_connection(limits: LimitKeys) -> Callable[..., asyncio.Protocol]:
-    """What uvicorn calls for each connection."""
+    """Returns the protocol factory that uvicorn calls for each connection."""
 
     def connect(**given: Any) -> asyncio.Protocol:
         return Connection(limits, **given)
@@ -36,7 +36,7 @@ class Connection(HttpToolsProtocol):
         self._writing: asyncio.TimerHandle | None = None
         self._header_bytes: int | None = None
         self._answering: RequestResponseCycle | None = None
-        """The request that is answered or was last; `cycle` is the last that came, and may wait behind it."""
+        """The request being answered, or answered last. `cycle` is the one received last, and may be queued."""
 
     # Receiving
 
@@ -78,7 +78,7 @@ class Connection(HttpToolsProtocol):
         self._receiving = None if delay_s is None else self.loop.call_later(delay_s, self._end_receiving)
 
     def _end_receiving(self) -> None:
-        if self.flow.read_paused:  # it was us who did not listen
+        if self.flow.read_paused:  # the delay was ours: we had paused reading
             is_header = self._header_bytes is not None
             self._set_receiving(self._limits.header_s if is_header else self._limits.body_s)
         else:
@@ -86,7 +86,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(b"408 Request Timeout")
 
     def _refuse(self, status: bytes) -> None:
-        """Say why, unless an answer is under way, and hang up."""
+        """Send the status, unless an answer has begun, and close the connection."""
         if self.transport.is_closing():
             return
         answering = self._answering
@@ -116,7 +116,7 @@ class Connection(HttpToolsProtocol):
         self._close()
 
     def _close(self) -> None:
-        """Hang up; a client that never reads what is still on its way does not keep us."""
+        """Close the connection, and abort it if the client does not read what is still to be sent."""
         if not self.transport.is_closing():
             self.transport.close()
             self._await_reader()
@@ -131,6 +131,6 @@ class Connection(HttpToolsProtocol):
             self._writing.cancel()
         answering = self._answering
         if answering is not None and not answering.response_complete:
-            answering.disconnected = True  # uvicorn tells only the last request that came
+            answering.disconnected = True  # uvicorn tells only the request received last
             answering.message_event.set()
         super().connection_lost(exc)

@@ -1,4 +1,4 @@
-"""One HTTP request and its answer over ASGI: what handlers read from, and write to."""
+"""One HTTP request and its answer over ASGI: handlers read from it and write to it."""
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
@@ -16,13 +16,13 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 
 ErrorShape = Callable[[ApiError], object]
-"""An error as a protocol has it, to be encoded as JSON."""
+"""Returns an error in a protocol's shape, to be encoded as JSON."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class ClientLeft(Exception):
-    """Nobody is there any more to be answered."""
+    """The client has disconnected."""
 
 
 class Exchange:
@@ -43,19 +43,19 @@ class Exchange:
 
     @property
     def path_params(self) -> Mapping[str, str]:
-        """What stood in the places of the route's path."""
+        """The parameters of the route's path, by name."""
         found: Mapping[str, str] = self.scope.get("path_params", {})
         return found
 
     def check_json(self) -> None:
-        """ApiError 415 for a request that does not say that its body is JSON."""
+        """Raise ApiError 415 if the request's content type is not JSON."""
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             message = f"the content type must be application/json, not {kind or 'left out'}"
             raise ApiError(status=415, message=message, code="wrong_content_type")
 
     async def read_body(self) -> bytes:
-        """The whole body; ClientLeft if it never came."""
+        """Read the whole body; raises ClientLeft if the client disconnects first."""
         message = await self.receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft

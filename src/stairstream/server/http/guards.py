@@ -1,8 +1,8 @@
-"""What a request must pass before any handler sees it, as plain ASGI apps around the API.
+"""Checks that a request must pass before any handler sees it, as plain ASGI apps around the API.
 
-Where no keys are set, whoever reaches the server may spend its money; a web page that somebody reads on this machine
-must not be able to. So the server then wants its own name (`Host`: no page that rebinds a name to 127.0.0.1), an
-`Origin` that is itself if there is one, and JSON as content type, for which a browser asks before it sends.
+Without keys every local process may spend the server's money, but a web page open on this machine must not. So the
+server then requires its own name as `Host` (against DNS rebinding), its own `Origin` if there is one, and JSON as the
+content type, which makes a browser send a preflight request first.
 """
 
 import ipaddress
@@ -18,7 +18,7 @@ from stairstream.server.http.routes import WANTS_JSON, Api
 
 
 def guard(app: Api, settings: ServerConfig, *, needs_key: bool) -> AsgiApp:
-    """The app behind all its guards."""
+    """Returns the app behind all guards."""
     guarded: AsgiApp = Guarded(app, settings, needs_key=needs_key)
     if settings.cors_origins:
         guarded = CORSMiddleware(
@@ -32,10 +32,10 @@ def guard(app: Api, settings: ServerConfig, *, needs_key: bool) -> AsgiApp:
 
 
 class Guarded:
-    """An app that sees only what it should.
+    """An app that receives only requests that pass the checks.
 
-    A request whose body is too long gets 413: at once where it says so, else as soon as it has become too long. Without
-    keys what a web page from elsewhere can make a browser send gets 403; routes refuse the rest, see WANTS_JSON.
+    A body that is too long gets 413: at once if `Content-Length` says so, else as soon as it has become too long.
+    Without keys, a request from a foreign web page gets 403; routes refuse the rest, see WANTS_JSON.
     """
 
     def __init__(self, app: Api, settings: ServerConfig, *, needs_key: bool) -> None:
@@ -55,7 +55,7 @@ class Guarded:
                 raise self._too_long()
         except ApiError as exc:
             await self._app.refuse(scope, receive, send, exc)
-        else:  # a body is never longer than it says
+        else:  # a body is never longer than its content-length
             counted = receive if b"content-length" in headers else self._count(receive)
             await self._app(scope, counted, send)
 
@@ -76,20 +76,20 @@ class Guarded:
     def _check_page(self, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
         if not (is_loopback(_name(host)) or _name(host) in self._hosts):
-            message = f"this server is not {host!r}: it is called localhost, or what `hosts` in its configuration says"
+            message = f"this server is not {host!r}: its names are localhost and those in `hosts` of its configuration"
             raise ApiError(status=403, message=message, code="wrong_host")
         origin = headers[b"origin"].decode("latin-1") if b"origin" in headers else None
         if origin is not None and origin not in self._origins and urlsplit(origin).netloc != host:
-            message = f"web pages of {origin!r} may not call this server; `cors_origins` in its configuration says who"
+            message = f"web pages of {origin!r} may not call this server; its `cors_origins` lists those that may"
             raise ApiError(status=403, message=message, code="wrong_origin")
 
     def _too_long(self) -> ApiError:
-        message = f"the request is larger than {self._most_bytes / 1e6:g} million bytes, the most that is taken here"
+        message = f"the request is larger than {self._most_bytes / 1e6:g} million bytes, the limit here"
         return ApiError(status=413, message=message, code="request_too_large")
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a host's name, or its address, can only be this machine."""
+    """Whether a host name or address can only be this machine."""
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:

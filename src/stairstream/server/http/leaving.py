@@ -1,6 +1,6 @@
-"""A handler beside a watch on its client: whoever leaves takes the handler with it, at once.
+"""Cancels a handler as soon as its client disconnects.
 
-Starlette's StreamingResponse does not always notice: only `receive()` tells, and it must be asked all the time.
+Starlette's StreamingResponse does not always notice: only `receive()` tells, and it must be awaited all the time.
 """
 
 import asyncio
@@ -10,16 +10,16 @@ from typing import Any
 
 from stairstream.server.http.exchange import ClientLeft, Receive
 
-Beside = Callable[[Coroutine[Any, Any, None]], object]
-"""Starts what runs beside a handler, and ends with it."""
+StartBeside = Callable[[Coroutine[Any, Any, None]], object]
+"""Starts a coroutine that runs beside a handler, and is cancelled when the handler ends."""
 
 
 @asynccontextmanager
-async def leave_with_client(receive: Receive) -> AsyncIterator[Beside]:
-    """Cancel the block as soon as the client leaves: then ClientLeft comes out of it.
+async def leave_with_client(receive: Receive) -> AsyncIterator[StartBeside]:
+    """Cancel the block as soon as the client disconnects; then it raises ClientLeft.
 
-    `receive` is the request's, its body having been read. The block ends with the last byte of the answer: behind
-    that a server calls its client gone. What the block itself raises comes out as it was.
+    The request's body must have been read. The block must end with the last byte of the answer: after it, the server
+    reports every client as disconnected. What the block itself raises is raised unchanged.
     """
     beside: list[asyncio.Task[None]] = []
     cause: BaseException | None = None
@@ -33,12 +33,12 @@ async def leave_with_client(receive: Receive) -> AsyncIterator[Beside]:
             try:
                 yield start
             finally:
-                while beside:  # what failed of them holds this frame
+                while beside:  # a failed task holds this frame
                     beside.pop().cancel()
     except BaseExceptionGroup as group:
-        # TaskGroup's frame holds it, and it that frame (https://github.com/python/cpython/issues/124958)
+        # a reference cycle with the frame of TaskGroup (https://github.com/python/cpython/issues/124958)
         cause = _first_cause(group.with_traceback(None))
-    if cause is not None:  # behind the block: the group that it came in is not its context
+    if cause is not None:  # outside the except block: the group is not its context
         try:
             raise cause
         finally:
@@ -52,6 +52,5 @@ async def _watch(receive: Receive) -> None:
 
 
 def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What to tell of several failures: the client's leaving last, for what else went wrong may have nothing to do
-    with it."""
+    """The exception to raise for a group: any other failure before ClientLeft, which need not be its cause."""
     return next((exc for exc in group.exceptions if not isinstance(exc, ClientLeft)), group.exceptions[0])

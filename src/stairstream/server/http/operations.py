@@ -1,4 +1,4 @@
-"""What a route does, for the OpenAPI document."""
+"""Describes what a route does, for the OpenAPI document."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +10,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What can be done at a path. `streams` are the shapes that the data of its events may have, `errors` statuses.
+    """An operation of the API. `takes` is the shape of its body, `gives` of its answer, `fails` of its errors.
 
-    `fails` is the shape of its errors. `or_gives` is what it gives in JSON besides, `files` are other types of content,
-    `or_nothing` says when the answer is 204.
+    `streams` are the shapes of the data of its events, `or_gives` other shapes of its answer, `files` its other content
+    types, `errors` its error statuses. `or_nothing` says when the answer is 204.
     """
 
     id: str
@@ -43,5 +43,5 @@ def in_query(name: str, what: str, schema: Json) -> Json:
 
 
 def in_header(name: str, what: str, schema: Json) -> Json:
-    """A header that is looked at."""
+    """A header that is read."""
     return {"name": name, "in": "header", "description": what, "schema": schema}

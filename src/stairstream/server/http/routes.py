@@ -1,4 +1,4 @@
-"""Handlers at their paths, and what becomes of errors: theirs, and those of requests that reach none."""
+"""Routes of handlers; turns errors of handlers, and of requests that reach none, into answers."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ from stairstream.server.http.exchange import ClientLeft, ErrorShape, Exchange, H
 from stairstream.server.http.operations import Operation
 
 WANTS_JSON = "stairstream.wants_json"
-"""A key of the scope: whoever POSTs must say that it is JSON, for which a browser asks first. It is looked at only once
-it is known that there is something to POST to."""
+"""A key of the scope: a POST must have JSON as its content type, for which a browser sends a preflight request first.
+Checked only after the path is known to take a POST."""
 
 
 def route(
@@ -23,15 +23,15 @@ def route(
     *,
     errors: ErrorShape = ApiError.body,
 ) -> Route:
-    """A route to a handler. `operation` says in the OpenAPI document what it does, None: it is no part of the API.
+    """Returns a route to a handler. `operation` describes it in the OpenAPI document; None leaves it out.
 
-    `errors` is the shape that its protocol has for them, at all paths that begin so.
+    `errors` is the shape of its protocol's errors, used for all paths that begin with `path`.
     """
     return Route(path, Handling(handler, operation, errors), methods=[method])
 
 
 class Handling:
-    """A handler as an ASGI app: an error that comes before the answer has begun becomes the answer."""
+    """A handler as an ASGI app: an error raised before the answer has begun becomes the answer."""
 
     def __init__(self, handler: Handler, operation: Operation | None, errors: ErrorShape) -> None:
         self._handler = handler
@@ -53,7 +53,7 @@ class Handling:
 
 
 class Api:
-    """Starlette's router with our errors."""
+    """Starlette's router, with errors in our shapes."""
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
         self._router = Router(routes, redirect_slashes=False)
@@ -61,7 +61,7 @@ class Api:
         self._shapes = [(path, app.errors) for path, app in handled if isinstance(app, Handling)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["app"] = self  # then the router raises what it would else answer as plain text
+        scope["app"] = self  # makes the router raise errors instead of answering in plain text
         try:
             await self._router(scope, receive, send)
         except HTTPException as exc:
@@ -79,6 +79,6 @@ class Api:
         await Exchange(scope, receive, send).answer_error(error, self._shape_at(scope["path"]))
 
     def _shape_at(self, path: str) -> ErrorShape:
-        """Of the routes whose paths it begins with, the longest one's."""
+        """The error shape of the route with the longest path that `path` begins with."""
         fitting = [(len(start), number) for number, (start, _) in enumerate(self._shapes) if path.startswith(start)]
         return self._shapes[max(fitting)[1]][1] if fitting else ApiError.body

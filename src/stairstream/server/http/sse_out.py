@@ -1,8 +1,8 @@
-"""Server-sent events as an HTTP answer: begun late, and kept alive in silence.
+"""Server-sent events as an HTTP answer, with keep-alive comments.
 
-The status is sent with the first bytes, so that a failure before them can still be a status. Whoever writes gives all
-that is there in one piece; sending waits for a client that reads slowly, which makes the next piece larger, and
-`connection.py` cuts off one that does not read.
+The status is sent with the first bytes, so that a failure before them can still be a status. Each write holds all
+events that are ready; it waits for a client that reads slowly, which makes the next write larger, and `connection.py`
+aborts a connection whose client does not read.
 """
 
 import asyncio
@@ -13,24 +13,24 @@ from stairstream.server.http.exchange import Exchange
 EVENT_STREAM: tuple[tuple[bytes, bytes], ...] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),  # nginx would hold back what it has not much of
+    (b"x-accel-buffering", b"no"),  # nginx would buffer small writes
 )
 DONE = b"data: [DONE]\n\n"
 SILENCE_S = 15.0
-"""After so much of it comes a comment; what stands between a client and us often gives up at 30 or 60."""
+"""Seconds without an event after which a comment is sent; proxies often time out after 30 or 60."""
 
 COMMENT = b": still at it\n\n"
 
 
 class SseOut:
-    """The event stream that answers a request. `tend()` runs beside whoever writes."""
+    """The event stream that answers a request. `tend()` runs beside the writer."""
 
     __slots__ = ("_begins", "_exchange", "_headers", "_is_writing", "_keep_alive", "_since_s", "_time", "is_begun")
 
     def __init__(
         self, exchange: Exchange, headers: Sequence[tuple[bytes, bytes]] = (), *, keep_alive: bytes = COMMENT
     ) -> None:
-        """`headers` go out with the status; what they say must be known by the first bytes."""
+        """`headers` are sent with the status, so they must be known before the first bytes."""
         self._exchange = exchange
         self._keep_alive = keep_alive
         self._headers = headers
@@ -39,7 +39,7 @@ class SseOut:
         self._since_s = self._time()
         self._is_writing = False
         self.is_begun = False
-        """Whether the status has gone out: with the first bytes, or with the first `keep_alive` before them."""
+        """Whether the status has been sent: with the first bytes, or with the first `keep_alive` before them."""
 
     async def begin(self) -> None:
         """Send status 200 and the headers, if that has not been done."""
@@ -58,7 +58,7 @@ class SseOut:
         self._since_s = self._time()
 
     async def tend(self) -> None:
-        """Send `keep_alive` after each SILENCE_S without a word; runs until it is cancelled."""
+        """Send `keep_alive` after each SILENCE_S without an event; runs until it is cancelled."""
         while True:
             due_s = self._since_s + SILENCE_S
             if due_s > self._time():
@@ -71,7 +71,7 @@ class SseOut:
 
 
 async def _sleep_until(due_s: float) -> None:
-    """As asyncio.sleep, but to the very instant."""
+    """As asyncio.sleep, but until exactly that time of the loop's clock."""
     loop = asyncio.get_running_loop()
     alarm = loop.create_future()
     timer = loop.call_at(due_s, _ring, alarm)
@@ -82,6 +82,6 @@ async def _sleep_until(due_s: float) -> None:
 
 
 def _ring(alarm: asyncio.Future[None]) -> None:
-    """It is time, unless whoever waited has left in this very moment."""
+    """Wake the waiter, unless it was cancelled at the same moment."""
     if not alarm.done():
         alarm.set_result(None)

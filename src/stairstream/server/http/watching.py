@@ -1,4 +1,4 @@
-"""Every answered request as a value, for whoever counts or logs requests. Runs are told elsewhere: see `Finished`."""
+"""Reports every answered request to observers, which count or log it. Runs are reported elsewhere: see `Finished`."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -8,10 +8,10 @@ from stairstream.server.http.exchange import AsgiApp, AsgiMessage, Receive, Scop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """A request that is over. `route` is the pattern that its path fits, None where nothing is there.
+class AnsweredRequest:
+    """A request that is over. `route` is the pattern that its path matches, None if no route does.
 
-    `status` is None where its client left before it had one.
+    `status` is None if the client disconnected before it was sent.
     """
 
     method: str
@@ -22,9 +22,9 @@ class Answered:
 
 
 class Watched:
-    """The app, with somebody told of each request that it has answered."""
+    """The app, calling `observers` with each request that it has answered."""
 
-    def __init__(self, app: AsgiApp, observers: Sequence[Callable[[Answered], None]]) -> None:
+    def __init__(self, app: AsgiApp, observers: Sequence[Callable[[AnsweredRequest], None]]) -> None:
         self._app = app
         self._observers = tuple(observers)
 
@@ -41,7 +41,7 @@ class Watched:
         try:
             await self._app(scope, receive, send_seen)
         finally:
-            answered = Answered(
+            answered = AnsweredRequest(
                 method=scope["method"],
                 route=getattr(scope.get("route"), "path", None),
                 path=scope["path"],

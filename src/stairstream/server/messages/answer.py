@@ -1,4 +1,4 @@
-"""What came of a run, as a message: its blocks, its usage, how it ended."""
+"""Makes the message of a run that has ended: its blocks, usage and stop reason."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -51,21 +51,21 @@ def make_message_usage(answer: Answer) -> wire.MessageUsage:
 
 
 def make_stop(request: RunRequest, run: Run, answer: Answer) -> tuple[wire.StopReason, str | None]:
-    """Why the answer ended, and at which of the client's stop sequences."""
+    """The stop reason, and the client's stop sequence that was found."""
     match answer.summary.reason:
         case "stop":
             stop = _find_stop(run)
-            return ("stop_sequence", stop) if stop in request.asked.stop else ("end_turn", None)
+            return ("stop_sequence", stop) if stop in request.options.stop else ("end_turn", None)
         case "tool_calls":
             return "tool_use", None
         case "content_filter":
             return "refusal", None
-        case _:  # its own limit, or its run's: time or money was up
+        case _:  # the answer's own limit, or the run's deadline or budget
             return "max_tokens", None
 
 
 def split_words(run: Run) -> tuple[str, str]:
-    """The answer's words before its first call of a tool, and those behind."""
+    """The answer's text before its first tool call, and the text after it."""
     before = 0
     for event in run.past:
         if isinstance(event, Called) and event.agent == run.graph.answer:
@@ -78,27 +78,27 @@ def split_words(run: Run) -> tuple[str, str]:
 def _make_blocks(request: RunRequest, run: Run) -> list[wire.BlockOut]:
     """Blocks in the order of a stream."""
     blocks: list[wire.BlockOut] = []
-    if request.show == "thinking" and (thoughts := FirstProposal(run).tell_all(run.past)):
+    if request.show == "thinking" and (thoughts := FirstProposal(run).text_of_all(run.past)):
         blocks.append(wire.ThinkingOut(thoughts))
-    before, behind = split_words(run)
+    before, after = split_words(run)
     calls = calls_of(run.past, run.graph.answer)
-    if before or not (calls or behind):
+    if before or not (calls or after):
         blocks.append(wire.TextOut(before))
     is_whole = request.answer_of(run).summary.reason == "tool_calls"
     for call in calls:
         arguments = _read_arguments(call)
         if arguments is not None:
             blocks.append(wire.ToolUseOut(id=call.id, name=call.name, input=arguments))
-        elif is_whole:  # else it was cut off in the middle, as the stop reason says
-            message = f"the model called {call.name[:80]!r} with arguments that are no JSON object"
+        elif is_whole:  # else it was cut off, as the stop reason says
+            message = f"the model called {call.name[:80]!r} with arguments that are not a JSON object"
             raise ApiError(status=502, message=message, kind="server_error", code="upstream_malformed")
-    if behind:
-        blocks.append(wire.TextOut(behind))
+    if after:
+        blocks.append(wire.TextOut(after))
     return blocks
 
 
 def _read_arguments(call: ToolCall) -> dict[str, Any] | None:
-    """What a model wrote, if it is an object: here it must be one."""
+    """The arguments of a call, None if they are not a JSON object: this protocol requires one."""
     try:
         return _decode_input(call.arguments.strip() or "{}")
     except msgspec.DecodeError:
@@ -106,7 +106,7 @@ def _read_arguments(call: ToolCall) -> dict[str, Any] | None:
 
 
 def _find_stop(run: Run) -> str | None:
-    """The stop string that the answer ended at, if it did."""
+    """The stop sequence that the answer ended at, if any."""
     stops = run.graph.agent(run.graph.answer).sampling.stop
     last = _last_step(run.past, run.graph.answer)
     if last is None or last.reason != "stop_string":

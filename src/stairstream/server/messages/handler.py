@@ -31,7 +31,7 @@ _CREATE_MESSAGE = Operation(
 )
 _COUNT_TOKENS = Operation(
     id="countTokens",
-    summary="How long a message's request is; an estimate.",
+    summary="The number of input tokens of a request; an estimate.",
     takes=wire.MessagesQuestion,
     gives=wire.TokenCount,
     fails=wire.MessagesError,
@@ -42,7 +42,7 @@ _QUESTION = Shape(wire.MessagesQuestion)
 
 
 def make_message_routes(service: Service) -> list[Route]:
-    """POST /v1/messages, and what counts beside it."""
+    """The routes of messages, and of counting their tokens."""
     return [
         route("POST", "/v1/messages", answer_by_run(service, read_reply), _CREATE_MESSAGE, errors=make_error),
         route("POST", "/v1/messages/count_tokens", count_message_tokens(service), _COUNT_TOKENS, errors=make_error),
@@ -50,7 +50,7 @@ def make_message_routes(service: Service) -> list[Route]:
 
 
 async def read_reply(body: bytes, catalog: Catalog, caller: Caller) -> Reply:
-    """A message and its events; a message has no date."""
+    """Read a message's request; its answer has no date."""
     request = read_message(body, catalog)
     return Reply(
         request=request,
@@ -62,7 +62,7 @@ async def read_reply(body: bytes, catalog: Catalog, caller: Caller) -> Reply:
 
 
 def count_message_tokens(service: Service) -> Handler:
-    """The handler. What one agent is asked is counted, once; a run reads it once per agent and update."""
+    """Returns the handler. It counts the prompt of one agent, once; a run reads it once per agent and update."""
 
     async def count(exchange: Exchange) -> None:
         service.gate.identify(exchange.headers)
@@ -70,7 +70,7 @@ def count_message_tokens(service: Service) -> Handler:
         choose_pipeline(question.model, StairstreamOptions(), service.catalog)
         tokens = sum(map(estimate_size, read_conversation(question, service.catalog)))
         tokens += estimate_tokens((make_tools(question) or b"").decode())
-        note = {"x-stairstream-note": "an estimate: the models' own tokenizers are not asked"}
+        note = {"x-stairstream-note": "an estimate: the models' own tokenizers are not used"}
         await exchange.answer_json(wire.TokenCount(input_tokens=tokens), headers=note)
 
     return count

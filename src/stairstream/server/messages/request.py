@@ -1,4 +1,4 @@
-"""The body of a message's request becomes what is to be run."""
+"""Reads the body of a message's request as a `RunRequest`."""
 
 from collections.abc import Mapping
 
@@ -23,7 +23,7 @@ _REFUSED: Mapping[str, str] = {
 
 
 def read_message(body: bytes, catalog: Catalog) -> RunRequest:
-    """What the body asks for. Raises ApiError, which names the parameter."""
+    """Read the body. Raises ApiError, which names the parameter."""
     request, fields = _REQUEST.decode(body)
     ignored = _REQUEST.list_unknown(body)
     refuse_fields(fields, _REFUSED)
@@ -31,7 +31,7 @@ def read_message(body: bytes, catalog: Catalog) -> RunRequest:
         catalog,
         model=request.model,
         conversation=read_conversation(request, catalog),
-        asked=_read_asked(request),
+        options=_read_request_options(request),
         given=request.stairstream,
         fields=fields,
         must_call=isinstance(request.tool_choice, wire.ToolChoiceAny | wire.ToolChoiceTool),
@@ -61,7 +61,7 @@ def make_tools(question: wire.MessagesQuestion) -> bytes | None:
 
 
 def _wants_thoughts(thinking: wire.ThinkingConfig | None) -> bool:
-    """A client that wants thoughts, and does not say of whom, is shown a proposal."""
+    """Whether the client wants thoughts: it is then shown a proposal."""
     return thinking is not None and thinking.type != "disabled" and thinking.display != "omitted"
 
 
@@ -73,7 +73,7 @@ def _list_ignored(request: wire.MessagesRequest) -> list[str]:
     return [name for name, value in given.items() if value is not None]
 
 
-def _read_asked(request: wire.MessagesRequest) -> Asked:
+def _read_request_options(request: wire.MessagesRequest) -> Asked:
     choice, is_parallel = _read_tool_choice(request) if request.tools else (None, None)
     return Asked(
         max_tokens=request.max_tokens,

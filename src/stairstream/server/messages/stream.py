@@ -24,10 +24,9 @@ _DELTA = (
 
 
 class MessageStream:
-    """Gives the bytes for each batch of events. `error` is what the run failed of, None while it has not.
+    """Encodes batches of events as bytes. `error` is set once the run has failed.
 
-    Blocks come one after the other: the first call is told as it is made, what comes beside or behind it waits for the
-    end of the run.
+    Blocks come one after the other: the first call is streamed, text and calls after it wait for the end of the run.
     """
 
     def __init__(self, request: RunRequest, run: Run) -> None:
@@ -44,8 +43,8 @@ class MessageStream:
         self.is_over = False
         self.error: ApiError | None = None
 
-    def tell(self, batch: Sequence[Event]) -> bytes:
-        """The bytes for these events; nothing before the first word of anybody, so that a failure can be a status."""
+    def encode(self, batch: Sequence[Event]) -> bytes:
+        """Encode these events; nothing before any agent's first token, so that a failure can be a status."""
         for event in batch:
             if isinstance(event, Wrote) and event.agent == self._answer:
                 self._say(self._run.text(event))
@@ -53,13 +52,13 @@ class MessageStream:
                 self._call(event)
             elif isinstance(event, RunEnded):
                 self._end(event)
-            elif self._proposal is not None and (words := self._proposal.tell(event)):
+            elif self._proposal is not None and (words := self._proposal.text_of(event)):
                 self._think(words)
         told = b"".join(self._parts)
         self._parts.clear()
         return told
 
-    # What agents do
+    # Events of agents
 
     def _say(self, text: str) -> None:
         if self._calling is not None:
@@ -87,8 +86,8 @@ class MessageStream:
             self.error = error_of_run(self._run, event)
             self._add("error", make_error(self.error))
             return
-        self._tell_held()
-        if self._index < 0:  # an answer without a word
+        self._add_held()
+        if self._index < 0:  # an empty answer
             self._begin_block("text", wire.TextOut(""))
         self._end_block()
         answer = self._request.answer_of(self._run)
@@ -101,8 +100,8 @@ class MessageStream:
         )
         self._add_fields("message_stop")
 
-    def _tell_held(self) -> None:
-        """Every call but the first, and the words behind that."""
+    def _add_held(self) -> None:
+        """Add every call but the first, and the text after the first."""
         if self._calling is None:
             return
         for call in calls_of(self._run.past, self._answer)[1:]:
@@ -112,10 +111,10 @@ class MessageStream:
             self._begin_block("text", wire.TextOut(""))
             self._add_delta({"type": "text_delta", "text": "".join(self._held_words)})
 
-    # How it is told
+    # Events of the stream
 
     def _begin(self) -> None:
-        """Nothing is known of the usage yet; what the last event says is for the whole."""
+        """Begin the message. Its usage is not known yet; that of the last event is for the whole."""
         self._has_begun = True
         message = wire.MessagesAnswer(
             id=message_id(self._run),
@@ -129,7 +128,7 @@ class MessageStream:
         self._parts.append(PING)
 
     def _begin_block(self, kind: Literal["text", "thinking", "tool_use"], block: wire.BlockOut) -> None:
-        """The next block; thoughts end where the answer begins."""
+        """Begin the next block; thoughts end where the answer begins."""
         if not self._has_begun:
             self._begin()
         self._end_block()

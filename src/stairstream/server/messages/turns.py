@@ -1,4 +1,4 @@
-"""The messages of a request become a conversation."""
+"""Reads the messages of a request as a conversation."""
 
 from collections.abc import Iterator, Sequence
 from typing import assert_never
@@ -13,7 +13,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_turns(turns: Sequence[wire.Turn], system: str | list[wire.TextBlock] | None) -> Conversation:
-    """The system's text comes first; thoughts of earlier answers are left out, and what tools gave is theirs to say."""
+    """The system prompt comes first; earlier thoughts are left out; tool results become messages of tools."""
     said = [Message(role="system", content=_join(system))] if system else []
     for turn in turns:
         match turn:
@@ -26,7 +26,7 @@ def read_turns(turns: Sequence[wire.Turn], system: str | list[wire.TextBlock] | 
             case never:
                 assert_never(never)
     if not any(one.role == "user" and (one.content.strip() or one.has_images) for one in said):
-        raise bad("messages", "they need at least one user's message with words in it")
+        raise bad("messages", "at least one user message with text is needed")
     return tuple(said)
 
 
@@ -35,7 +35,7 @@ def _join(content: str | Sequence[wire.TextBlock]) -> str:
 
 
 def _read_user(content: str | Sequence[wire.TextBlock | wire.ImageBlock | wire.ToolResultBlock]) -> Iterator[Message]:
-    """What tools gave, and then what the user says, if anything."""
+    """Tool results, then the user's own text, if any."""
     if isinstance(content, str):
         yield Message(role="user", content=content)
         return

@@ -40,7 +40,7 @@ class Base64Source(Struct, frozen=True, tag_field="type", tag="base64"):
 
 
 class UrlSource(Struct, frozen=True, tag_field="type", tag="url"):
-    """Where an image is."""
+    """An image by its address."""
 
     url: Name
 
@@ -52,14 +52,14 @@ class ImageBlock(Struct, frozen=True, tag_field="type", tag="image"):
 
 
 class ThinkingBlock(Struct, frozen=True, tag_field="type", tag="thinking"):
-    """What was thought before an earlier answer, as it was given; no model is shown it."""
+    """Thoughts of an earlier answer, as they were given; not shown to models."""
 
     thinking: str
     signature: str = ""
 
 
 class RedactedThinkingBlock(Struct, frozen=True, tag_field="type", tag="redacted_thinking"):
-    """As `thinking`, of another server's."""
+    """As `thinking`, from another server."""
 
     data: str
 
@@ -73,7 +73,7 @@ class ToolUseBlock(Struct, frozen=True, tag_field="type", tag="tool_use"):
 
 
 class ToolResultBlock(Struct, frozen=True, tag_field="type", tag="tool_result"):
-    """What a tool gave; only text."""
+    """The result of a tool; only text."""
 
     tool_use_id: Name
     content: str | list[TextBlock] | None = None
@@ -81,13 +81,13 @@ class ToolResultBlock(Struct, frozen=True, tag_field="type", tag="tool_result"):
 
 
 class UserTurn(Struct, frozen=True, tag_field="role", tag="user"):
-    """What the user says, and what tools gave."""
+    """A message of the user, with results of tools."""
 
     content: str | list[TextBlock | ImageBlock | ToolResultBlock]
 
 
 class AssistantTurn(Struct, frozen=True, tag_field="role", tag="assistant"):
-    """What was answered. At the end of the conversation: the beginning of the answer, which is gone on with."""
+    """An earlier answer. As the last message: the beginning of the answer, which is continued."""
 
     content: str | list[TextBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock]
 
@@ -100,7 +100,7 @@ class SystemTurn(Struct, frozen=True, tag_field="role", tag="system"):
 
 Turn = UserTurn | AssistantTurn | SystemTurn
 
-# What the answer is to be like
+# Options of the answer
 
 
 class MessagesTool(Struct, frozen=True):
@@ -151,20 +151,20 @@ class MessagesSchemaFormat(Struct, frozen=True, tag_field="type", tag="json_sche
 
 
 class OutputConfig(Struct, frozen=True):
-    """What the text is to be like."""
+    """The format of the text."""
 
     format: MessagesSchemaFormat | None = None
     effort: Annotated[str | None, Meta(description="Without effect.")] = None
 
 
 class MessagesMetadata(Struct, frozen=True):
-    """Who the user is."""
+    """The user, for the answering model."""
 
     user_id: str | None = None
 
 
 class MessagesQuestion(Struct, frozen=True, kw_only=True):
-    """What an answer is asked for. Parameters that are not here are accepted and listed in `x-stairstream-ignored`."""
+    """The prompt of a request. Parameters that are not here are accepted and listed in `x-stairstream-ignored`."""
 
     model: Annotated[Name, Meta(description="A pipeline, or `pipeline:policy`.")]
     messages: Annotated[list[Turn], Meta(min_length=1)]
@@ -191,21 +191,21 @@ class MessagesRequest(MessagesQuestion, frozen=True, kw_only=True):
 
 
 class TextOut(Struct, frozen=True, tag_field="type", tag="text"):
-    """The answer's words."""
+    """Text of the answer."""
 
     text: str
     citations: None = None
 
 
 class ThinkingOut(Struct, frozen=True, tag_field="type", tag="thinking"):
-    """One proposal, or the thoughts of a single model, where the request asked for it. Nobody has signed it."""
+    """One proposal, or the thoughts of a single model, if the request asked for it; not signed."""
 
     thinking: str
     signature: str = ""
 
 
 class ToolUseOut(Struct, frozen=True, kw_only=True, tag_field="type", tag="tool_use"):
-    """A call that the client is to make."""
+    """A tool call for the client to make."""
 
     id: str
     name: str
@@ -216,13 +216,13 @@ BlockOut = TextOut | ThinkingOut | ToolUseOut
 
 
 class OutputDetails(Struct, frozen=True):
-    """What nobody reads as the answer: the proposals, and thoughts."""
+    """Tokens that are not part of the answer: proposals and thoughts."""
 
     thinking_tokens: int
 
 
 class MessageUsage(Struct, frozen=True, kw_only=True):
-    """Tokens of all agents together. `input_tokens` are without those read from a cache; null is not known."""
+    """Tokens of all agents together. `input_tokens` are without those read from a cache; null is unknown."""
 
     input_tokens: int
     output_tokens: int
@@ -246,25 +246,25 @@ class MessagesAnswer(Struct, frozen=True, kw_only=True):
 
 
 class MessagesEvent(Struct, frozen=True, kw_only=True):
-    """The data of one event of a stream; what else it has depends on its type."""
+    """The data of one event of a stream; its other fields depend on its type."""
 
     type: str
 
 
 class TokenCount(Struct, frozen=True, kw_only=True):
-    """An estimate: the tokenizers of the models are not asked."""
+    """An estimate: the models' tokenizers are not used."""
 
     input_tokens: int
 
 
 class MessagesErrorDetails(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A word for programs."""
+    """The code of an error, for programs."""
 
     error_code: str
 
 
 class MessagesErrorBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is wrong: a word of the protocol, and a line for people."""
+    """An error: its type in the protocol, and a message for people."""
 
     type: ErrorKind
     message: str

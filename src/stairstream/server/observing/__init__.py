@@ -1,1 +1,1 @@
-"""What is told of the server: logs, metrics, traces, health."""
+"""Observability: logs, metrics, traces, health."""

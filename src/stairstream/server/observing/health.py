@@ -1,4 +1,4 @@
-"""Whether the server lives, and whether it takes more: `/healthz` and `/readyz`."""
+"""Health checks: `/healthz` (liveness) and `/readyz` (readiness)."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,23 +10,22 @@ from stairstream.server.http.operations import Operation
 from stairstream.server.http.routes import route
 from stairstream.server.wire.listings import Status
 
-_LIVE = Operation(id="live", summary="The process lives.", gives=Status, is_open=True)
+_LIVE = Operation(id="live", summary="The process is alive.", gives=Status, is_open=True)
 _READY = Operation(id="ready", summary="The server takes requests.", gives=Status, errors=(503,), is_open=True)
 
 
-async def find_nothing() -> list[str]:
-    """Where nobody asks whether models can be reached."""
+async def none_unreachable() -> list[str]:
+    """The default check: treats every pipeline as reachable."""
     return []
 
 
 def make_health_routes(
-    is_stopping: Callable[[], bool], find_unreachable: Callable[[], Awaitable[list[str]]] = find_nothing
+    is_stopping: Callable[[], bool], find_unreachable: Callable[[], Awaitable[list[str]]] = none_unreachable
 ) -> list[Route]:
-    """`/healthz` answers while the process does; `/readyz` is 503 from the moment that it is told to stop.
+    """Returns the routes. `/healthz` is 200 while the process runs; `/readyz` is 503 once it is stopping.
 
-    It is 503 too while `find_unreachable` finds pipelines that can't answer.
-
-    Both answer only once the backends are open, since the server listens only then.
+    `/readyz` is 503 too while `find_unreachable` returns pipelines that can't answer. Both answer only once the
+    backends are open, since the server listens only then.
     """
 
     async def live(exchange: Exchange) -> None:
@@ -36,7 +35,7 @@ def make_health_routes(
         if is_stopping():
             raise ApiError(status=503, message="the server is stopping", kind="server_error", code="stopping")
         if names := await find_unreachable():
-            message = f"no place of the models that answer in {', '.join(names)} can be reached"
+            message = f"no endpoint of the models that answer in {', '.join(names)} can be reached"
             raise ApiError(status=503, message=message, kind="server_error", code="unreachable")
         await exchange.answer_json({"status": "ready"})
 

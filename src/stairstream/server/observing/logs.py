@@ -1,6 +1,6 @@
-"""Structured logs: one JSON object a line on standard error, for each run and each request that was refused.
+"""Structured logs: one JSON object per line on standard error, for each run and each request that was refused.
 
-They never hold a key, and no question or answer unless `log_prompts` asks for them.
+They never hold a key, and no question or answer unless `log_prompts` is set.
 """
 
 import asyncio
@@ -17,21 +17,21 @@ from typing import TextIO
 import msgspec
 
 from stairstream.core.messages import as_dicts
-from stairstream.server.http.watching import Answered
-from stairstream.server.runs.finished import Finished, Observer, used_of
+from stairstream.server.http.watching import AnsweredRequest
+from stairstream.server.runs.finished import Finished, Observer, usage_of
 
 MOST_WAITING = 4096
-"""Lines that may wait for whoever reads the log."""
+"""Lines that may be queued while the log's reader is slow."""
 
 LAST_LINES_S = 1
-"""How long the last ones may take when the server has stopped."""
+"""Time to write the last lines when the server has stopped."""
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _log = logging.getLogger(__name__)
 
 
 class JsonLines(logging.Formatter):
-    """A record as a JSON object; what was given as `extra={"fields": ...}` is part of it."""
+    """Formats a record as a JSON object, with the fields given as `extra={"fields": ...}`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -47,12 +47,12 @@ class JsonLines(logging.Formatter):
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    """uvicorn calls it an error when a request is cancelled because the server stops."""
+    """Whether to log a record: not uvicorn's error for a request that is cancelled because the server stops."""
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 class _Queueing(QueueHandler):
-    """Lines wait in a queue for the thread that writes them; what finds it full is dropped, and counted."""
+    """Queues lines for the thread that writes them; lines that find the queue full are dropped and counted."""
 
     def __init__(self, waiting: queue.Queue[logging.LogRecord]) -> None:
         super().__init__(waiting)
@@ -74,18 +74,18 @@ class _Queueing(QueueHandler):
 
 
 class _Writing(QueueListener):
-    """The thread that writes; one whose reader has stopped reading is left behind.
+    """The thread that writes. It is abandoned if it is blocked because the log's reader has stopped reading.
 
-    It writes by itself: a handler that is held up would hold its lock, which logging takes when the process ends.
+    It writes without a handler: a blocked handler would hold its lock, which logging takes when the process ends.
     """
 
     def __init__(self, waiting: queue.Queue[logging.LogRecord], stream: TextIO) -> None:
         super().__init__(waiting)
         self._stream = stream
-        self.is_held_up = False
+        self.is_blocked = False
 
     def handle(self, record: logging.LogRecord) -> None:
-        with suppress(OSError):  # nobody is there any more
+        with suppress(OSError):  # the reader has gone
             self._stream.write(f"{record.msg}\n")
             self._stream.flush()
 
@@ -95,16 +95,16 @@ class _Writing(QueueListener):
             self.enqueue_sentinel()
         if thread is not None:
             thread.join(LAST_LINES_S)
-            self.is_held_up = thread.is_alive()
+            self.is_blocked = thread.is_alive()
 
 
 @contextmanager
 def logging_to(stream: TextIO | None = None, most_waiting: int = MOST_WAITING) -> Iterator[None]:
-    """Everything that is logged in the block goes there, None: to standard error; ours from `info` on.
+    """Write all log records of the block to `stream` (None: standard error), our own from level `info` on.
 
-    Nobody who logs waits for whoever reads: a pipe that is full would stop the server.
+    Logging never waits for the log's reader: else a full pipe would stop the server.
     """
-    # a thread that is held up must not hold the lock of sys.stderr when the process ends
+    # a blocked thread must not hold the lock of sys.stderr when the process ends
     target = open(os.dup(2), "w", errors="backslashreplace") if stream is None else stream
     waiting: queue.Queue[logging.LogRecord] = queue.Queue(most_waiting)
     handler = _Queueing(waiting)
@@ -122,19 +122,19 @@ def logging_to(stream: TextIO | None = None, most_waiting: int = MOST_WAITING) -
         ours.setLevel(before)
         root.removeHandler(handler)
         writing.stop()
-        if stream is None and not writing.is_held_up:
+        if stream is None and not writing.is_blocked:
             target.close()
 
 
-def log_request(answered: Answered) -> None:
-    """A line for a request that was refused or failed; runs have lines of their own."""
+def log_request(answered: AnsweredRequest) -> None:
+    """Log a request that was refused or failed; runs have lines of their own."""
     if answered.status is not None and answered.status >= 400:
         fields = {"method": answered.method, "path": answered.path, "status": answered.status}
         _log.log(logging.ERROR if answered.status == 500 else logging.INFO, "request", extra={"fields": fields})
 
 
 def log_runs(*, with_prompts: bool) -> Observer:
-    """An observer that writes a line for each run."""
+    """Returns an observer that logs each run."""
 
     def observe(finished: Finished) -> None:
         _log.info("run", extra={"fields": describe_run(finished, with_prompts=with_prompts)})
@@ -143,8 +143,8 @@ def log_runs(*, with_prompts: bool) -> Observer:
 
 
 def describe_run(finished: Finished, *, with_prompts: bool) -> Mapping[str, object]:
-    """What a run's line says."""
-    answer, summary, used = finished.answer, finished.answer.summary, used_of(finished.answer)
+    """The fields of a run's line."""
+    answer, summary, used = finished.answer, finished.answer.summary, usage_of(finished.answer)
     fields: dict[str, object] = {
         "run": finished.run_id,
         "pipeline": answer.pipeline.name,
@@ -159,7 +159,7 @@ def describe_run(finished: Finished, *, with_prompts: bool) -> Mapping[str, obje
         "completion_tokens": used.completion_tokens,
         "cost": used.cost,
         "degraded": summary.degraded,
-        "failed_of": summary.error,
+        "error": summary.error,
     }
     if with_prompts:
         fields |= {"conversation": as_dicts(finished.request.conversation), "answer": answer.text}

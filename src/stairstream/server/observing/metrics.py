@@ -1,6 +1,6 @@
-"""`/metrics` for Prometheus: what runs were like and what they used, per pipeline and model.
+"""`/metrics` for Prometheus: outcomes, latencies and usage of runs, per pipeline and model.
 
-Every number of a run comes from its events by pure functions; nothing is counted beside them.
+Every number of a run is computed from its events by pure functions.
 """
 
 from collections import Counter, deque
@@ -16,23 +16,25 @@ from stairstream.core.session import Note, Usage
 from stairstream.server.access.gate import Gate
 from stairstream.server.http.exchange import Exchange
 from stairstream.server.http.routes import route
-from stairstream.server.http.watching import Answered
+from stairstream.server.http.watching import AnsweredRequest
 from stairstream.server.runs.finished import Finished
 
 SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
 NO_ROUTE = "none"
-"""What a path is called where nothing is: whatever a client makes up must not become a label."""
+"""The label of paths without a route: a path that a client makes up must not become a label."""
 
 
 class Metrics:
     """Counts requests and runs, in a registry of its own."""
 
     def __init__(self, count_runs: Callable[[], int]) -> None:
-        """`count_runs` says how many are under way."""
+        """`count_runs` returns the number of runs in flight."""
         self.registry = prometheus.CollectorRegistry()
         self._requests = self._counter("requests", "Requests, by the status of their answer", "route", "status")
         self._runs = self._counter("runs", "Runs, by how they ended", "pipeline", "ended")
-        self._degraded = self._counter("degraded_runs", "Runs that had to do without something", "pipeline")
+        self._degraded = self._counter(
+            "degraded_runs", "Runs that had to do without an agent or a part of its text", "pipeline"
+        )
         self._tokens = self._counter(
             "tokens",
             "Tokens; prompt ones are cached, computed, or unknown where the endpoint does not say",
@@ -41,27 +43,27 @@ class Metrics:
         self._cost = self._counter("cost", "Money, in the currency of the models' prices", "pipeline", "model")
         self._errors = self._counter(
             "upstream_errors",
-            "What models failed of: retry, failover, failed (words stay), dropped (before the first word)",
+            "Failures of models: retry, failover, failed (its text is kept), dropped (before the first token)",
             *("pipeline", "model", "kind"),
         )
         self._standstills = self._counter(
             "standstills",
-            "Agents that nothing could wake any more: a fault of stairstream, please report it",
+            "Agents that no event could wake any more: a fault of stairstream, please report it",
             "pipeline",
         )
         self._updates = self._counter("updates", "Steps of answering agents after their first", "pipeline")
-        self._first_token = self._seconds("first_token", "From a run's start to the answer's first token")
+        self._first_token = self._seconds("first_token", "Time to first token (TTFT) of the answer")
         self._longest_gap = self._seconds("longest_gap", "Longest pause between two pieces of an answer")
         self._total = self._seconds("run", "From a run's start to its end")
-        under_way = prometheus.Gauge("stairstream_runs_under_way", "Runs now", registry=self.registry)
-        under_way.set_function(count_runs)
+        in_flight = prometheus.Gauge("stairstream_runs_in_flight", "Runs in flight", registry=self.registry)
+        in_flight.set_function(count_runs)
 
-    def count_request(self, answered: Answered) -> None:
-        """Take in a request."""
+    def count_request(self, answered: AnsweredRequest) -> None:
+        """Count a request."""
         self._requests.labels(answered.route or NO_ROUTE, answered.status or "left").inc()
 
     def count_run(self, finished: Finished) -> None:
-        """Take in a run."""
+        """Count a run."""
         summary, pipeline = finished.answer.summary, finished.answer.pipeline.name
         self._runs.labels(pipeline, summary.reason).inc()
         self._updates.labels(pipeline).inc(summary.updates)
@@ -82,7 +84,7 @@ class Metrics:
             self._errors.labels(pipeline, model, kind).inc(number)
 
     def render(self) -> bytes:
-        """The page."""
+        """The page for Prometheus."""
         return prometheus.generate_latest(self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> prometheus.Counter:
@@ -95,7 +97,7 @@ class Metrics:
 
 
 def used_by_model(finished: Finished) -> dict[str, Usage]:
-    """What a run used of each model, over all its agents."""
+    """Usage of each model in a run, over all its agents."""
     found: dict[str, Usage] = {}
     for agent in finished.graph.agents:
         for model, usage in usage_by_model(finished.events, agent).items():
@@ -104,7 +106,7 @@ def used_by_model(finished: Finished) -> dict[str, Usage]:
 
 
 def tokens_by_kind(usage: Usage) -> Mapping[str, int]:
-    """Every token once."""
+    """Tokens by kind; each token is in one kind."""
     if usage.cached_tokens is None:
         return {"unknown": usage.prompt_tokens, "completion": usage.completion_tokens}
     computed = usage.prompt_tokens - usage.cached_tokens
@@ -112,12 +114,12 @@ def tokens_by_kind(usage: Usage) -> Mapping[str, int]:
 
 
 def count_standstills(events: Iterable[Event]) -> int:
-    """How many agents of a run had to be ended because nothing could wake them."""
+    """Number of agents of a run that were ended because no event could wake them."""
     return sum(isinstance(event, Noted) and event.note.kind == "standstill" for event in events)
 
 
 def errors_by_model(finished: Finished) -> Counter[tuple[str, str]]:
-    """How often each model failed, and how that went on."""
+    """Failures of each model in a run, by their outcome."""
     found: Counter[tuple[str, str]] = Counter()
     for agent in finished.graph.agents:
         found.update(_errors_of(agent, finished.events))
@@ -139,7 +141,7 @@ def _errors_of(agent: Agent, events: Iterable[Event]) -> Iterator[tuple[str, str
 
 
 def make_metrics_route(metrics: Metrics, gate: Gate) -> Route:
-    """`GET /metrics`, for whoever the gate knows."""
+    """Returns the route `GET /metrics`, for callers that the gate identifies."""
 
     async def show(exchange: Exchange) -> None:
         gate.identify(exchange.headers)

@@ -1,4 +1,4 @@
-"""Whether the places of models can be reached at all: a connection each, no request, so it costs nothing."""
+"""Checks whether endpoints can be reached: one connection each and no request, so it costs nothing."""
 
 import asyncio
 from collections.abc import Iterable
@@ -8,39 +8,43 @@ from stairstream.api import Pipeline
 from stairstream.config.models import OpenAIKeys
 
 WAIT_S = 2
-"""How long a place may take to let us in."""
+"""Timeout of a connection."""
 
-Place = tuple[str, int]
+Address = tuple[str, int]
 
 
 async def find_unreachable(pipelines: Iterable[Pipeline]) -> list[str]:
-    """The pipelines that can't answer: neither the place of their answering model nor those of its fallbacks let us in.
+    """The pipelines that can't answer: no endpoint of their answering model or its fallbacks accepts a connection.
 
-    Proposers do not count, for an answer does without them.
+    Proposers are not checked: a run can answer without them.
     """
-    wanted = {pipeline.settings.name: _places_of(pipeline) for pipeline in pipelines}
-    places = list({place for ways in wanted.values() for place in ways if place is not None})
-    reached = dict(zip(places, await asyncio.gather(*map(_is_reached, places)), strict=True))
-    return [name for name, ways in wanted.items() if not any(place is None or reached[place] for place in ways)]
+    needed = {pipeline.settings.name: _addresses_of(pipeline) for pipeline in pipelines}
+    addresses = list({address for addresses_of in needed.values() for address in addresses_of if address is not None})
+    reached = dict(zip(addresses, await asyncio.gather(*map(_is_reached, addresses)), strict=True))
+    return [
+        name
+        for name, addresses_of in needed.items()
+        if not any(address is None or reached[address] for address in addresses_of)
+    ]
 
 
-def _places_of(pipeline: Pipeline) -> list[Place | None]:
-    """Where the answering model and its fallbacks are; None: in this process."""
+def _addresses_of(pipeline: Pipeline) -> list[Address | None]:
+    """The addresses of the answering model and its fallbacks; None for a model in this process."""
     agent = pipeline.graph.agent(pipeline.graph.answer)
-    return [_place_of(pipeline.models[name].keys) for name in (agent.model, *agent.fallbacks)]
+    return [_address_of(pipeline.models[name].keys) for name in (agent.model, *agent.fallbacks)]
 
 
-def _place_of(keys: object) -> Place | None:
+def _address_of(keys: object) -> Address | None:
     if not isinstance(keys, OpenAIKeys):
         return None
     url = urlsplit(keys.base_url)
     return url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
 
 
-async def _is_reached(place: Place) -> bool:
+async def _is_reached(address: Address) -> bool:
     try:
         async with asyncio.timeout(WAIT_S):
-            _, writer = await asyncio.open_connection(*place)
+            _, writer = await asyncio.open_connection(*address)
     except (OSError, TimeoutError):
         return False
     writer.close()

@@ -1,6 +1,6 @@
-"""OpenTelemetry traces in the words of its GenAI conventions: a workflow, its agents, and each call of a model.
+"""OpenTelemetry traces by its GenAI conventions: a workflow, its agents, and each call of a model.
 
-Spans are made from a run's events when it is over, with the times that they had; no prompt and no answer is in them.
+Spans are made from a run's events when it is over, with the events' times; they hold no prompt and no answer.
 """
 
 import time
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
 FLUSH_S = 2.0
-"""How long the last spans may take to go out when the server stops."""
+"""Time to export the last spans when the server stops."""
 
 Value = str | int | float | bool | Sequence[str]
 
 
 @dataclass(slots=True, kw_only=True)
 class Traced:
-    """A span to be. Times are in seconds since the run began; `error` is a line, None for what went well."""
+    """A span to be made. Times are in seconds since the run began; `error` is None if it succeeded."""
 
     name: str
     operation: str
@@ -96,7 +96,7 @@ def _trace_agent(agent: Agent, events: Sequence[Event], models: Mapping[str, Mod
 
 def _trace_steps(agent: Agent, own: Sequence[Event], models: Mapping[str, ModelConfig]) -> Iterator[Traced]:
     """A span for each step that has ended; a fallback's steps name the fallback."""
-    places = deque((agent.model, *agent.fallbacks))
+    models_left = deque((agent.model, *agent.fallbacks))
     started: StepStarted | None = None
     first_s: float | None = None
     layout: str | None = None
@@ -109,10 +109,10 @@ def _trace_steps(agent: Agent, own: Sequence[Event], models: Mapping[str, ModelC
             case Wrote() | Thought():
                 first_s = event.at_s if first_s is None else first_s
             case Noted(note=Note(kind="failover")):
-                places.popleft()
+                models_left.popleft()
             case StepEnded() if started is not None:
                 until_first_s = None if first_s is None else first_s - started.at_s
-                yield _trace_step(started, event, models[places[0]], layout, until_first_s)
+                yield _trace_step(started, event, models[models_left[0]], layout, until_first_s)
                 started = None
             case _:
                 pass
@@ -154,7 +154,7 @@ def _known(attributes: Mapping[str, Value | None]) -> dict[str, Value]:
 
 
 def trace_runs(tracer: "Tracer", clock: Callable[[], float] = time.time) -> Observer:
-    """An observer that gives each run's spans to a tracer, below the span that its request named."""
+    """Returns an observer that exports each run's spans, as children of the span in the request's `traceparent`."""
     from opentelemetry import context
 
     def observe(finished: Finished) -> None:
@@ -188,7 +188,7 @@ def _ns(seconds: float) -> int:
 
 
 class Parented:
-    """The app, with the span that a request's `traceparent` names as the parent of what runs in it."""
+    """The app, with the span in a request's `traceparent` as the current parent span."""
 
     def __init__(self, app: AsgiApp) -> None:
         self._app = app
@@ -207,7 +207,7 @@ class Parented:
 
 @contextmanager
 def open_tracer(keys: TraceKeys) -> Iterator["Tracer"]:
-    """A tracer that sends to the endpoint; the last spans go out on leaving. MissingExtra where it isn't installed."""
+    """Open a tracer that exports to the endpoint, and flushes on leaving. MissingExtra if it isn't installed."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource

@@ -53,7 +53,7 @@ export class Api {
     return { models: data, hasHistory: stairstream?.history === true };
   }
 
-  /** One model: a pipeline, or one with a policy behind its name. */
+  /** One model: a pipeline, or one with a policy after its name. */
   async model(id) {
     return (await this.fetch(`/v1/models/${encodeURIComponent(id)}`)).json();
   }
@@ -68,7 +68,7 @@ export class Api {
     });
   }
 
-  /** The events of a run behind the one with that id. */
+  /** The events of a run after the one with that id. */
   async attach(runId, lastId, signal) {
     const headers = lastId === "" ? {} : { "last-event-id": lastId };
     return this.fetch(`/v1/runs/${encodeURIComponent(runId)}/events`, { headers, signal });
@@ -83,7 +83,7 @@ export class Api {
     }
   }
 
-  /** A page of past runs, behind the one that another page names. */
+  /** A page of past runs, after the cursor of another page. */
   async pastRuns(after) {
     return (await this.fetch(`/v1/history${after === "" ? "" : `?after=${encodeURIComponent(after)}`}`)).json();
   }
@@ -101,7 +101,7 @@ export class Api {
     await this.fetch(`/v1/history${runId === null ? "" : `/${encodeURIComponent(runId)}`}`, { method: "DELETE" });
   }
 
-  /** Ends a run; nobody waits for that. Also sent while the page closes. */
+  /** Ends a run, without waiting for it. Also sent while the page closes. */
   cancel(runId) {
     const init = { method: "DELETE", keepalive: true };
     this.send(`/v1/runs/${encodeURIComponent(runId)}`, init).catch(() => {});

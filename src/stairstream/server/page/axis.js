@@ -1,4 +1,4 @@
-// A time axis of round numbers that grows in steps, so that the picture does not wobble while time goes on.
+// A time axis of round numbers that grows in steps, so that the picture does not wobble while time passes.
 
 const SPANS_S = [0.5, 1, 2, 3, 4, 6, 8, 10, 12, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300, 450, 600, 900, 1200, 1800, 3600];
 
@@ -18,5 +18,5 @@ export function ticksFor(spanS, most) {
   return ticks;
 }
 
-/** A number's place on an axis, without more digits than it needs. */
+/** A number as the label of an axis, without more digits than it needs. */
 export const tickLabel = (s) => (s >= 120 && s % 60 === 0 ? `${s / 60} min` : `${+s.toFixed(1)}${s === 0 ? "" : " s"}`);

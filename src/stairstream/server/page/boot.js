@@ -1,3 +1,3 @@
-// Loads the page's scripts behind its first paint, so that they don't delay it.
+// Loads the page's scripts after its first paint, so that they don't delay it.
 
 requestAnimationFrame(() => setTimeout(() => import("./main.js")));

@@ -9,11 +9,11 @@ const round = (number) => Math.round(number * 10) / 10;
 export function flows(timesS, leastS) {
   const parts = [];
   let from = timesS[0];
-  for (let place = 1; place <= timesS.length; place++) {
-    const last = timesS[place - 1];
-    if (place === timesS.length || timesS[place] - last > STALL_AFTER_S) {
+  for (let index = 1; index <= timesS.length; index++) {
+    const last = timesS[index - 1];
+    if (index === timesS.length || timesS[index] - last > STALL_AFTER_S) {
       parts.push([from, Math.max(last, from + leastS)]);
-      from = timesS[place];
+      from = timesS[index];
     }
   }
   return timesS.length ? parts : [];
@@ -31,8 +31,8 @@ export function slope(lane, untilS, x, y, inverse) {
   const end = Math.max(untilS, timesS.at(-1));
   const points = [`${round(x(timesS[0]))} ${round(y(0))}`];
   for (let pixel = x(timesS[0]); pixel < x(timesS.at(-1)); pixel += 2) {
-    const place = lastAtOrBefore(timesS, inverse(pixel));
-    if (place >= 0) points.push(`${round(pixel)} ${round(y(sizes[place]))}`);
+    const index = lastAtOrBefore(timesS, inverse(pixel));
+    if (index >= 0) points.push(`${round(pixel)} ${round(y(sizes[index]))}`);
   }
   points.push(`${round(x(timesS.at(-1)))} ${round(y(sizes.at(-1)))}`);
   const line = `M${points.join("L")}`;
@@ -40,13 +40,13 @@ export function slope(lane, untilS, x, y, inverse) {
   return { line, area: `${line}H${right}V${round(y(0))}Z` };
 }
 
-/** The staircase: for each step {place, left, right, height}, in pixels. */
+/** The staircase: for each step {index, left, right, height}, in pixels. */
 export function stairs(run, untilS, x, y) {
   const { steps } = run.answer;
-  return steps.map((step, place) => ({
-    place,
+  return steps.map((step, index) => ({
+    index,
     left: round(x(step.atS)),
-    right: round(x(steps[place + 1]?.atS ?? untilS)),
+    right: round(x(steps[index + 1]?.atS ?? untilS)),
     top: round(y(step.readings.reduce((sum, one) => sum + one.end, 0))),
   }));
 }

@@ -1,4 +1,4 @@
-// Earlier rounds: here those of this tab, in memory. A store that asks the server fits behind the same two methods.
+// Earlier rounds: here those of this tab, in memory. A store on the server would have the same two methods.
 
 import { make, set, write } from "./dom.js";
 import { money, seconds } from "./format.js";
@@ -60,7 +60,7 @@ function factsOf(round) {
   const [run] = round.runs;
   const parts = [round.pipeline];
   if (round.runs.length > 1) parts.push("side by side");
-  if (run.answer?.firstS != null) parts.push(`first word ${seconds(run.answer.firstS)}`);
+  if (run.answer?.firstS != null) parts.push(`first token ${seconds(run.answer.firstS)}`);
   if (run.totals?.cost) parts.push(`cost ${money(run.totals.cost)}`);
   if (round.runs.some((one) => !one.isOver)) parts.push("running…");
   else if (run.isBroken) parts.push("broke off");

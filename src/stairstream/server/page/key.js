@@ -1,4 +1,4 @@
-// Asks for the API key. It is handed to whoever asked, and kept nowhere here.
+// Asks for the API key. It is returned to the caller, and not kept here.
 
 import { byId, write } from "./dom.js";
 

@@ -126,7 +126,7 @@ function speak(now) {
   if (!run.answer || now.isOver) return;
   if (!now.hasBegun && run.answer.firstS !== null) {
     now.hasBegun = true;
-    speaker.say(`First word after ${seconds(run.answer.firstS)}.`);
+    speaker.say(`First token after ${seconds(run.answer.firstS)}.`);
   }
   now.sentences.take(run.answer.words.text, run.isOver).forEach((text) => speaker.say(text));
   if (run.isOver) {
@@ -155,7 +155,7 @@ for (const example of byId("examples").querySelectorAll("button")) {
     form.requestSubmit();
   });
 }
-// runs live on when a connection is lost, but nobody comes back to those of a page that is gone
+// runs live on when a connection is lost, but no client comes back to those of a page that is closed
 addEventListener("pagehide", () => {
   for (const round of store.list()) round.stop(api);
 });

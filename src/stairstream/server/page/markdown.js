@@ -1,7 +1,7 @@
-// The Markdown that models write, as values: blocks with their places in the source. No element, no link, no image,
+// The Markdown that models write, as values: blocks with their positions in the source. No element, no link, no image,
 // no markup passes: what is not known here stays text.
 
-const LONGEST = 3000; // a block that is longer goes on in another, so that one that grows stays cheap to draw
+const LONGEST = 3000; // a block that is longer is continued in another, so that one that grows stays cheap to draw
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([\w+#.-]*)[^`\n]*$/;
 const HEADING = /^ {0,3}(#{1,6})[ \t]+(?=\S)/;
@@ -12,7 +12,7 @@ const RULE = /^ {0,3}([-*_])([ \t]*\1){2,}[ \t]*$/;
 
 /**
  * The blocks of `text` from `from` on: {kind, start, end, from, to, ...}. [start, end) is the whole block with its
- * marks, [from, to) what is to be read of it. `continued`: a block that was cut and goes on there.
+ * marks, [from, to) what is to be read of it. `continued`: a block that was cut and is continued there.
  */
 export function blocksOf(text, from, continued = null) {
   const blocks = [];
@@ -61,7 +61,7 @@ const kept = ({ level, depth, fence }) => ({ level, depth, fence });
 
 const closes = (line, fence) => line.startsWith(fence.mark) && line.replaceAll(fence.mark[0], "") === "";
 
-/** Whether a line of that kind begins a block behind this one. */
+/** Whether a line of that kind begins a block after this one. */
 function begins(kind, block) {
   if (block === null) return true;
   if (kind === "table") return block.kind !== "table";
@@ -85,7 +85,7 @@ function marksOf(line) {
   return { kind: "paragraph", length: 0 };
 }
 
-/** The block that goes on when the line [start, end) has joined this one: another one as often as it gets too long. */
+/** The block that continues when the line [start, end) has joined this one: another one as often as it gets too long. */
 function cut(block, begin, start, text, end) {
   while (end - block.from > LONGEST) {
     // whole lines first, then at a space, then anywhere but inside a character

@@ -4,7 +4,7 @@ import { make } from "./dom.js";
 import { count, money, plural, seconds } from "./format.js";
 import { seenShare } from "./run.js";
 
-const COLUMNS = ["Agent", "Model", "First word", "Steps", "Prompt", "Cached", "Written", "Cost"];
+const COLUMNS = ["Agent", "Model", "First token", "Steps", "Prompt", "Cached", "Written", "Cost"];
 
 /** The table of a run that is over, and a line of what is to be said besides. */
 export function numbersOf(run, lanes, models) {
@@ -39,7 +39,7 @@ export function numbersOf(run, lanes, models) {
 }
 
 function row(tag, cells) {
-  return make("tr", {}, ...cells.map((cell, place) => make(place === 0 ? "th" : tag, { scope: place === 0 && tag === "td" ? "row" : tag === "th" ? "col" : null }, cell)));
+  return make("tr", {}, ...cells.map((cell, index) => make(index === 0 ? "th" : tag, { scope: index === 0 && tag === "td" ? "row" : tag === "th" ? "col" : null }, cell)));
 }
 
 function usageCells(usage) {
@@ -61,7 +61,7 @@ function notesOf(run, whole) {
   const { totals } = run;
   const share = seenShare(run);
   return [
-    share === null ? "" : `Information seen per word: ${share.toFixed(2)} (1 with wait).`,
+    share === null ? "" : `Average share of the references read per token: ${share.toFixed(2)} (1 with wait).`,
     run.answer?.stallS > 0.05 ? `The answer stood still for ${seconds(run.answer.stallS)} in all.` : "",
     totals?.tokens_saved ? `${plural(totals.tokens_saved, "token")} saved by stopping early.` : "",
     whole?.is_estimate ? "Some counts are estimates: an endpoint did not say." : "",

@@ -10,15 +10,15 @@ const ENDS = {
   tool_calls: "called a tool",
   failed: "broke off",
   dropped: "failed, and was left out",
-  cancelled: "stopped, nobody reads on",
-  agreed: "stopped, others say the same",
+  cancelled: "stopped: no agent reads it any more",
+  agreed: "stopped: other agents agree",
   deadline: "ran out of time",
   budget: "ran out of budget",
   shutdown: "stopped with the server",
 };
 
 export class Panel {
-  /** `on.place(unit)` is called for a click on the text, where it is wanted. */
+  /** `on.position(unit)` is called for a click on the text, where it is wanted. */
   constructor({ name, model, colour, isAnswer }, on = null) {
     this.isAtEnd = true;
     this.hasGrown = false;
@@ -42,7 +42,7 @@ export class Panel {
     this.hasGrown = this.prose.update(lane.words.text);
   }
 
-  /** Go to the end with a text that grows; behind the updates of all panels, since this makes the browser lay out. */
+  /** Go to the end with a text that grows; after the updates of all panels, since this makes the browser lay out. */
   goToEnd() {
     if (this.hasGrown && this.isAtEnd && this.follows) this.scroller.scrollTop = 1e9;
     this.hasGrown = false;
@@ -71,12 +71,12 @@ export class Panel {
 
   click(event, on) {
     if (!getSelection().isCollapsed) return;
-    const at = placeAt(event.clientX, event.clientY);
-    const unit = at && this.prose.placeOf(at.node, at.offset);
-    if (unit !== null) on.place(unit);
+    const at = caretAt(event.clientX, event.clientY);
+    const unit = at && this.prose.positionOf(at.node, at.offset);
+    if (unit !== null) on.position(unit);
   }
 
-  /** Bring a place of the text into view. */
+  /** Bring a position of the text into view. */
   reveal(unit) {
     const block = this.prose.blockAt(unit);
     if (!block) return;
@@ -88,7 +88,7 @@ export class Panel {
   }
 }
 
-function placeAt(x, y) {
+function caretAt(x, y) {
   if (document.caretPositionFromPoint) {
     const found = document.caretPositionFromPoint(x, y);
     return found && { node: found.offsetNode, offset: found.offset };

@@ -43,7 +43,7 @@ export class PastList {
 
   add(line) {
     const parts = [line.model, when.format(line.started_at_s * 1000)];
-    if (line.first_token_s !== null) parts.push(`first word ${seconds(line.first_token_s)}`);
+    if (line.first_token_s !== null) parts.push(`first token ${seconds(line.first_token_s)}`);
     if (line.cost) parts.push(`cost ${money(line.cost)}`);
     if (["failed", "shutdown"].includes(line.ended)) parts.push("broke off");
     const facts = make("span", { class: "facts" });

@@ -16,7 +16,7 @@ const WORDLESS = { cancelled: "stopped", shutdown: "stopped with the server" };
 const LEGEND = "Time runs to the right. The staircase rises with what the answer had read, the slopes with what the others had written; the bar below the stairs is the answer being said.";
 
 export class Picture {
-  /** `on.step(run, place)` is called for a click on a step, `on.run(run)` for one on a run's title. */
+  /** `on.step(run, index)` is called for a click on a step, `on.run(run)` for one on a run's title. */
   constructor(on) {
     this.on = on;
     this.strips = new Map();
@@ -48,7 +48,7 @@ export class Picture {
     this.body.append(strip.element);
   }
 
-  /** Draw what has changed; `selected` is {run, place}, place null for none. */
+  /** Draw what has changed; `selected` is {run, index}, index null for none. */
   update(selected) {
     if (!this.width) return;
     const runs = [...this.strips.keys()];
@@ -60,12 +60,12 @@ export class Picture {
     const isRescaled = this.spanDrawn !== this.spanS;
     if (isRescaled) this.drawAxis(x);
     for (const strip of this.strips.values()) {
-      const place = selected.run === strip.run ? selected.place : null;
+      const index = selected.run === strip.run ? selected.index : null;
       strip.element.classList.toggle("chosen", selected.run === strip.run && runs.length > 1);
       set(strip.button, "aria-pressed", selected.run === strip.run);
       strip.button.disabled = runs.length < 2;
-      if (isRescaled || strip.drawn !== strip.run.version || !strip.run.isOver || strip.place !== place) {
-        strip.update(x, inverse, this.width, place);
+      if (isRescaled || strip.drawn !== strip.run.version || !strip.run.isOver || strip.index !== index) {
+        strip.update(x, inverse, this.width, index);
       }
     }
   }
@@ -91,7 +91,7 @@ class Strip {
     this.models = models;
     this.on = on;
     this.drawn = -1;
-    this.place = null;
+    this.index = null;
     this.firstAskedAt = run.askedAt;
     this.rows = new Map();
     this.headline = make("span", { class: "headline" });
@@ -100,15 +100,15 @@ class Strip {
     this.element = make("section", { class: `strip ${run.key}`, "aria-label": run.title }, make("div", { class: "head" }, this.button, this.headline), this.lanes);
   }
 
-  update(x, inverse, width, place) {
+  update(x, inverse, width, index) {
     const { run } = this;
     this.drawn = run.version;
-    this.place = place;
+    this.index = index;
     write(this.headline, headlineOf(run, this.firstAskedAt));
     if (!run.answer) return;
     if (!this.rows.size) this.addRows();
     const nowS = run.clockS();
-    for (const row of this.rows.values()) row.update(run, nowS, x, inverse, width, place);
+    for (const row of this.rows.values()) row.update(run, nowS, x, inverse, width, index);
   }
 
   addRows() {
@@ -154,12 +154,12 @@ class AnswerRow {
 
   click(event, run, on) {
     const at = event.clientX - this.svg.getBoundingClientRect().left;
-    const place = lastAtOrBefore(this.parts.map((part) => part.left), at);
-    if (place >= 0) on.step(run, place);
+    const index = lastAtOrBefore(this.parts.map((part) => part.left), at);
+    if (index >= 0) on.step(run, index);
     else on.run(run);
   }
 
-  update(run, nowS, x, inverse, width, place) {
+  update(run, nowS, x, inverse, width, index) {
     const { lane } = this;
     const { steps } = lane;
     const hasRead = steps.length > 0 && steps[0].readings.length > 0;
@@ -174,7 +174,7 @@ class AnswerRow {
     const top = outline(this.parts, box.ground);
     set(this.area, "d", top ? `${top}V${box.ground}Z` : "");
     set(this.line, "d", top);
-    this.drawPicked(place, box);
+    this.drawPicked(index, box);
     const isSilent = lane.firstS === null;
     set(this.waits, "d", `M0 ${box.bar + 3}H${x(isSilent ? endS : lane.firstS)}`);
     set(this.thinks, "d", bars(flows(lane.thoughtTimesS, 0.01), x, box.bar + 1, box.foot - 1));
@@ -185,8 +185,8 @@ class AnswerRow {
     write(this.size, lane.numTokens ? plural(lane.numTokens, "token") : "");
   }
 
-  drawPicked(place, box) {
-    const part = place === null ? undefined : this.parts[place];
+  drawPicked(index, box) {
+    const part = index === null ? undefined : this.parts[index];
     this.picked.classList.toggle("shown", part !== undefined);
     if (!part) return;
     set(this.picked, "x", part.left);
@@ -216,7 +216,7 @@ class AnswerRow {
     set(this.leader, "d", `M${at} 3V${middle - 7}`);
     set(this.firstText, "x", isLeft ? at + 5 : at - 5);
     set(this.firstText, "text-anchor", isLeft ? "start" : "end");
-    write(this.firstText, `first word ${seconds(firstS)}`);
+    write(this.firstText, `first token ${seconds(firstS)}`);
   }
 
   /** Where `wait` could have begun at the earliest. */
@@ -226,7 +226,7 @@ class AnswerRow {
     const isShown = endedS !== null && firstS !== null && endedS > firstS + 0.2;
     const at = isShown ? x(endedS) : 0;
     set(this.later, "d", isShown ? `M${at} 3V${box.foot}` : "");
-    const label = "wait: no word before this";
+    const label = "wait: no token before this";
     const isRight = at + 160 < width;
     const hasRoom = isShown && (isRight ? at : at - 160) > (this.firstEnd ?? 0);
     set(this.laterText, "x", isRight ? at + 5 : at - 5);
@@ -248,7 +248,7 @@ class UpstreamRow {
     this.svg = draw("svg", { height: UPSTREAM.height, "aria-hidden": "true" }, this.area, this.line, this.waits, this.thinks, this.reads, this.read, this.broken);
   }
 
-  update(run, nowS, x, inverse, width, place) {
+  update(run, nowS, x, inverse, width, index) {
     const { lane } = this;
     const { top, ground } = UPSTREAM;
     const endS = lane.endedS ?? nowS;
@@ -263,7 +263,7 @@ class UpstreamRow {
     const steps = run.answer.steps.filter((step) => step.readings.some((one) => one.agent === lane.name));
     const isDense = steps.length * 6 > width;
     set(this.reads, "d", isDense ? "" : steps.map((step) => `M${x(step.atS)} 0V${UPSTREAM.height}`).join(""));
-    const step = place === null ? undefined : run.answer.steps[place];
+    const step = index === null ? undefined : run.answer.steps[index];
     set(this.read, "d", step ? `M${x(step.atS)} 0V${UPSTREAM.height}` : "");
     const hasFailed = lane.reason === "failed" || lane.reason === "dropped";
     set(this.broken, "d", hasFailed ? `M${x(endS) - 4} ${ground - 10}l8 8m0 -8l-8 8` : "");
@@ -277,7 +277,7 @@ function sizeOf(lane) {
   return lane.numTokens ? plural(lane.numTokens, "token") : lane.thoughts.length ? "thinks" : "";
 }
 
-/** A scale that grows in steps while a run goes on, and fits once it is over. */
+/** A scale that grows in steps while a run continues, and fits once it is over. */
 function grown(before, needed, isOver) {
   if (isOver) return needed;
   let most = before;
@@ -291,10 +291,10 @@ function headlineOf(run, firstAskedAt) {
   if (run.isLost) return "connection lost, coming back…";
   if (!answer || answer.firstS === null) {
     if (run.isOver) return WORDLESS[run.reason] ?? "no answer";
-    return `no word yet, ${seconds(run.clockS())}`;
+    return `no token yet, ${seconds(run.clockS())}`;
   }
   const updates = answer.steps.length - 1;
-  const parts = [`first word ${seconds(answer.firstS)}`];
+  const parts = [`first token ${seconds(answer.firstS)}`];
   if (updates > 0) parts.push(plural(updates, "update"));
   if (run.isOver) parts.push(`whole answer ${seconds(run.nowS)}`);
   if (laterS > 0.5) parts.push(`asked ${laterS < 90 ? `${laterS.toFixed(laterS < 10 ? 1 : 0)} s` : `${Math.round(laterS / 60)} min`} later`);
@@ -307,5 +307,5 @@ function describe(run) {
   if (answer.firstS === null) return `${answer.name} has not begun`;
   const read = run.read.length ? `, reading ${plural(run.read.length, "agent")} in ${plural(answer.steps.length, "step")}` : "";
   const gap = answer.longestGapS >= NOTED_GAP_S ? `; longest gap ${seconds(answer.longestGapS)}` : "";
-  return `${answer.name}: first word after ${seconds(answer.firstS)}${read}${gap}`;
+  return `${answer.name}: first token after ${seconds(answer.firstS)}${read}${gap}`;
 }

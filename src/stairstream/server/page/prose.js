@@ -56,8 +56,8 @@ export class Prose {
     this.starts.set(node, from);
   }
 
-  /** Where in the source a place in the page is; null if it is not in this text. */
-  placeOf(node, offset) {
+  /** The position in the source of a position in the page; null if it is not in this text. */
+  positionOf(node, offset) {
     const start = this.starts.get(node);
     return start === undefined ? null : start + offset;
   }
@@ -73,20 +73,20 @@ export class Prose {
     return range.collapsed ? null : range;
   }
 
-  /** The element of the block that holds that place. */
-  blockAt(place) {
-    const found = lastAtOrBefore(this.blocks.map((block) => block.start), place);
+  /** The element of the block that holds that position. */
+  blockAt(position) {
+    const found = lastAtOrBefore(this.blocks.map((block) => block.start), position);
     return this.blocks[Math.max(0, found)]?.element ?? null;
   }
 
-  nodeAt(place, isStart) {
-    let number = lastAtOrBefore(this.blocks.map((block) => block.start), isStart ? place : place - 1);
+  nodeAt(position, isStart) {
+    let number = lastAtOrBefore(this.blocks.map((block) => block.start), isStart ? position : position - 1);
     for (number = Math.max(0, number); number >= 0 && number < this.blocks.length; number += isStart ? 1 : -1) {
       const { nodes } = this.blocks[number];
       if (!nodes.length) continue;
-      const found = lastAtOrBefore(nodes.map((one) => one.from), isStart ? place : place - 1);
+      const found = lastAtOrBefore(nodes.map((one) => one.from), isStart ? position : position - 1);
       const { node, from } = nodes[Math.max(0, found)];
-      return { node, offset: Math.max(0, Math.min(node.data.length, place - from)) };
+      return { node, offset: Math.max(0, Math.min(node.data.length, position - from)) };
     }
     return null;
   }

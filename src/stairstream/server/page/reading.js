@@ -7,7 +7,7 @@ const MARKS = ["step", "fresh", "later"];
 const canMark = typeof Highlight === "function" && CSS.highlights !== undefined;
 
 export class Reading {
-  /** `on.step(place)` is called with the place that was chosen, null for none. */
+  /** `on.step(index)` is called with the index of the chosen step, null for none. */
   constructor(on) {
     this.on = on;
     this.slider = make("input", { type: "range", id: "steps", min: 0, max: 0, step: 1, input: () => on.step(Number(this.slider.value)) });
@@ -22,13 +22,13 @@ export class Reading {
   }
 
   /** Show a step of a run, or none. `panels` are those of its lanes, by name. */
-  update(run, place, panels) {
+  update(run, index, panels) {
     const steps = run.answer?.steps ?? [];
     const hasSteps = steps.length > 0 && steps[0].readings.length > 0;
     this.element.hidden = !hasSteps;
-    this.clear.hidden = place === null;
+    this.clear.hidden = index === null;
     set(this.slider, "max", Math.max(0, steps.length - 1));
-    const step = place === null ? null : steps[place];
+    const step = index === null ? null : steps[index];
     if (!step) {
       this.slider.classList.add("unset");
       this.slider.value = steps.length - 1;
@@ -38,19 +38,19 @@ export class Reading {
       return;
     }
     this.slider.classList.remove("unset");
-    this.slider.value = place;
-    const text = describeStep(run, place);
+    this.slider.value = index;
+    const text = describeStep(run, index);
     write(this.caption, text);
     set(this.slider, "aria-valuetext", text);
-    this.mark(run, place, panels);
+    this.mark(run, index, panels);
   }
 
-  mark(run, place, panels) {
+  mark(run, index, panels) {
     if (!canMark) return;
     const { words, steps, name } = run.answer;
     const marks = { step: [], fresh: [], later: [] };
-    const from = steps[place].from;
-    const to = steps[place + 1]?.from ?? words.text.length;
+    const from = steps[index].from;
+    const to = steps[index + 1]?.from ?? words.text.length;
     const add = (kind, panel, start, end) => {
       const range = panel?.prose.rangeOf(start, end);
       if (range) marks[kind].push(range);
@@ -60,7 +60,7 @@ export class Reading {
     for (const [agent, panel] of panels) {
       const lane = run.lanes.get(agent);
       if (agent === name || !lane) continue;
-      const reading = steps[place].readings.find((one) => one.agent === agent);
+      const reading = steps[index].readings.find((one) => one.agent === agent);
       if (!reading) {
         if (run.read.includes(lane)) add("later", panel, 0, lane.words.text.length);
         continue;
@@ -76,16 +76,16 @@ export function clearMarks() {
   if (canMark) for (const kind of MARKS) CSS.highlights.delete(kind);
 }
 
-function describeStep(run, place) {
-  const step = run.answer.steps[place];
+function describeStep(run, index) {
+  const step = run.answer.steps[index];
   const fresh = step.readings.reduce((sum, one) => sum + one.end - one.start, 0);
   const shares = step.readings.map((one) => {
     const whole = Math.max(run.lanes.get(one.agent).words.length, one.end);
     return `${percent(whole ? one.end / whole : 1)} of ${one.agent}`;
   });
-  const which = place === 0 ? "The first words" : `Update ${place}`;
+  const which = index === 0 ? "The first words" : `Update ${index}`;
   const last = run.answer.steps.length - 1;
-  const of = place > 0 && run.isOver ? ` of ${last}` : "";
+  const of = index > 0 && run.isOver ? ` of ${last}` : "";
   const isWhole = step.readings.every((one) => one.is_final);
   const known = isWhole ? `all that ${list(step.readings.map((one) => one.agent))} wrote` : list(shares);
   return `${which}${of}, at ${seconds(step.atS)}: written knowing ${known}. ${plural(fresh, "new character")} read.`;

@@ -11,7 +11,7 @@ import { lanesInOrder, Run } from "./run.js";
 import { sayWhy } from "./saying.js";
 import { lastAtOrBefore } from "./words.js";
 
-const TEXT_MS = 30; // between two looks at the texts; more often nobody sees
+const TEXT_MS = 30; // between two looks at the texts; more often is not visible
 const CALM_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 500 : 100; // and at the picture
 
 /** A question to a pipeline, as one run or as several side by side. */
@@ -92,17 +92,17 @@ export class RoundView {
     this.round = round;
     this.on = on;
     this.chosen = round.runs[0];
-    this.place = null;
+    this.index = null;
     this.panels = new Map(); // of runs: Map of panels by agent
     this.numbered = null;
     this.pictureAt = 0;
     this.frame = new Frame((now) => this.draw(now), TEXT_MS);
     this.picture = new Picture({
-      step: (run, place) => this.chooseStep(run, place),
+      step: (run, index) => this.chooseStep(run, index),
       run: (run) => this.choose(run),
       resized: () => this.refresh(),
     });
-    this.reading = new Reading({ step: (place) => this.chooseStep(this.chosen, place) });
+    this.reading = new Reading({ step: (index) => this.chooseStep(this.chosen, index) });
     this.lead = make("p", { class: "lead" });
     this.rest = make("p", { class: "rest" });
     this.problems = make("div", { class: "problems" });
@@ -126,7 +126,7 @@ export class RoundView {
       make("p", { class: "more" }, this.beside),
     );
     this.element.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.place !== null) this.chooseStep(this.chosen, null);
+      if (event.key === "Escape" && this.index !== null) this.chooseStep(this.chosen, null);
     });
     round.changed = () => this.frame.ask();
     this.refresh();
@@ -147,17 +147,17 @@ export class RoundView {
   choose(run) {
     if (run === this.chosen) return;
     this.chosen = run;
-    this.place = null;
+    this.index = null;
     this.numbered = null;
     clearMarks();
     this.refresh();
   }
 
-  chooseStep(run, place) {
+  chooseStep(run, index) {
     this.choose(run);
-    this.place = place;
+    this.index = index;
     const panels = this.panels.get(run);
-    const step = run.answer?.steps[place];
+    const step = run.answer?.steps[index];
     if (step && panels) {
       panels.get(run.answer.name).reveal(step.from);
       for (const reading of step.readings) {
@@ -183,14 +183,14 @@ export class RoundView {
   }
 
   drawCalmly() {
-    const { round, chosen, place } = this;
-    this.picture.update({ run: chosen, place });
+    const { round, chosen, index } = this;
+    this.picture.update({ run: chosen, index });
     const { lead, more } = sayWhy(round.runs);
     write(this.lead, lead.join(" "));
     write(this.rest, more.join(" "));
     this.drawPanels();
     this.drawProblems();
-    this.reading.update(chosen, place, this.panels.get(chosen));
+    this.reading.update(chosen, index, this.panels.get(chosen));
     this.beside.hidden = !round.isOver || round.runs.length > 1 || !round.hasReaders || round.runs[0].answer === null || round.pastId !== null;
     if (chosen.isOver && this.numbered !== chosen.version && chosen.answer) {
       this.numbered = chosen.version;
@@ -243,7 +243,7 @@ export class RoundView {
         colour: `c${number === 0 ? 0 : 1 + ((number - 1) % 6)}`,
         isAnswer,
       };
-      const on = { place: (unit) => this.chooseStep(run, lastAtOrBefore(lane.steps.map((step) => step.from), unit)) };
+      const on = { position: (unit) => this.chooseStep(run, lastAtOrBefore(lane.steps.map((step) => step.from), unit)) };
       const panel = new Panel(about, isAnswer && run.lanes.size > 1 ? on : null);
       panels.set(lane.name, panel);
       (isAnswer ? this.answers : this.lanes).append(panel.element);

@@ -1,4 +1,4 @@
-// What has happened in one run, from its events. No element here: whoever draws reads this.
+// The state of one run, from its events. No DOM element here: the drawing code reads it.
 
 import { Words } from "./words.js";
 
@@ -12,7 +12,7 @@ export class Lane {
     this.words = new Words();
     this.thoughts = new Words();
     this.timesS = [];
-    this.sizes = []; // tokens written up to and with the delta at the same place
+    this.sizes = []; // tokens written up to and with the delta at the same index
     this.thoughtTimesS = [];
     this.numTokens = 0;
     this.steps = [];
@@ -32,7 +32,7 @@ export class Lane {
     return this.gap ? this.gap.toS - this.gap.fromS : 0;
   }
 
-  /** The place, in units of this lane's text, up to which a reading goes: readers may see thoughts, in front. */
+  /** The position, in units of this lane's text, at which a reading ends: readers may see thoughts, in front. */
   unitRead(character) {
     const forwards = this.thoughts.length && this.maxRead > this.words.length ? this.thoughts.length : 0;
     return this.words.unitAt(character - forwards);
@@ -205,8 +205,8 @@ export function seenShare(run) {
   const { steps, numTokens } = run.answer;
   if (!steps.length || !steps.at(-1).readings.length || !numTokens) return null;
   let sum = 0;
-  steps.forEach((step, place) => {
-    sum += shareRead(run, step) * ((steps[place + 1]?.numBefore ?? numTokens) - step.numBefore);
+  steps.forEach((step, index) => {
+    sum += shareRead(run, step) * ((steps[index + 1]?.numBefore ?? numTokens) - step.numBefore);
   });
   return sum / numTokens;
 }
@@ -222,7 +222,7 @@ export function lanesInOrder(run, reads) {
   const order = [];
   let row = run.answer ? [run.answer.name] : [];
   while (row.length) {
-    order.push(...row.filter((name, place) => !order.includes(name) && row.indexOf(name) === place));
+    order.push(...row.filter((name, index) => !order.includes(name) && row.indexOf(name) === index));
     row = row.flatMap((name) => reads.get(name) ?? []).filter((name) => !order.includes(name));
   }
   for (const name of run.lanes.keys()) if (!order.includes(name)) order.push(name);

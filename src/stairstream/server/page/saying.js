@@ -1,4 +1,4 @@
-// What a run was like, in sentences: above all why its first word came when it did.
+// Describes a run in sentences: above all the reason for its time to first token.
 
 import { list, percent, plural, seconds } from "./format.js";
 import { allEndedS, seenShare } from "./run.js";
@@ -15,16 +15,16 @@ export function sayWhy(runs) {
 
 function waiting(run) {
   const writing = [...run.lanes.values()].filter((lane) => lane !== run.answer && lane.numTokens);
-  if (!writing.length) return "Nobody has said a word yet.";
+  if (!writing.length) return "No agent has written yet.";
   return `${list(writing.map((lane) => lane.name))} ${writing.length === 1 ? "writes" : "write"}; ${run.answer.name} has not begun.`;
 }
 
 function begun(run) {
   const { answer } = run;
   const [step] = answer.steps;
-  if (!step?.readings.length) return `The first word came after ${seconds(answer.firstS)}: one model, which reads nobody.`;
+  if (!step?.readings.length) return `The first token came after ${seconds(answer.firstS)}: one model, which reads no other agent.`;
   if (step.readings.every((one) => one.is_final)) {
-    return `The first word came after ${seconds(answer.firstS)}: the answering agent, ${answer.name}, had waited until ${plural(step.readings.length, "agent")} had ended.`;
+    return `The first token came after ${seconds(answer.firstS)}: the answering agent, ${answer.name}, had waited until ${plural(step.readings.length, "agent")} had ended.`;
   }
   const read = step.readings.filter((one) => one.end > 0);
   const tokens = read.map((one) => tokensAt(run.lanes.get(one.agent), step.atS));
@@ -32,27 +32,27 @@ function begun(run) {
   const most = Math.max(...tokens);
   const many = least === most ? plural(most, "token") : `${least} to ${most} tokens`;
   const who = read.length === 1 ? read[0].agent : `each of ${list(read.map((one) => one.agent))}`;
-  return `The first word came after ${seconds(answer.firstS)}, because the answering agent, ${answer.name}, began when it had read ${many} of ${who}.`;
+  return `The first token came after ${seconds(answer.firstS)}, because the answering agent, ${answer.name}, began when it had read ${many} of ${who}.`;
 }
 
 function tokensAt(lane, atS) {
-  let place = 0;
-  while (place < lane.timesS.length && lane.timesS[place] <= atS) place++;
-  return place ? lane.sizes[place - 1] : 0;
+  let index = 0;
+  while (index < lane.timesS.length && lane.timesS[index] <= atS) index++;
+  return index ? lane.sizes[index - 1] : 0;
 }
 
-/** What waiting would have meant. */
+/** The time to first token if the agent had waited. */
 function instead(run) {
   const endedS = allEndedS(run);
   if (endedS === null || run.answer.firstS === null || endedS < run.answer.firstS + 0.2) return null;
-  return `Had it waited for them to end, there would have been no word before ${seconds(endedS)}.`;
+  return `Had it waited for them to end, there would have been no token before ${seconds(endedS)}.`;
 }
 
 function seen(run) {
   const share = seenShare(run);
   const updates = run.answer.steps.length - 1;
   if (share === null || updates < 1) return null;
-  return `It read on in ${plural(updates, "update")}; on average a word was written knowing ${percent(share)} of what there was to read in the end.`;
+  return `It read more in ${plural(updates, "update")}; on average a token was written knowing ${percent(share)} of what there was to read in the end.`;
 }
 
 function gap(run) {
@@ -65,5 +65,5 @@ function beside(runs) {
   if (heard.length < 2) return null;
   const parts = heard.map((run) => `${run.title.toLowerCase()} ${seconds(run.answer.firstS)}`);
   const apartS = (Math.max(...runs.map((run) => run.askedAt)) - Math.min(...runs.map((run) => run.askedAt))) / 1000;
-  return `First words side by side${apartS < 0.5 ? ", all asked at once" : ""}: ${parts.join(", ")}.`;
+  return `Time to first token side by side${apartS < 0.5 ? ", all asked at once" : ""}: ${parts.join(", ")}.`;
 }

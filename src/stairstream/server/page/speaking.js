@@ -48,18 +48,18 @@ export class Speaker {
 /** Tells a growing text in whole sentences. */
 export class Sentences {
   constructor() {
-    this.place = 0;
+    this.position = 0;
   }
 
   /** The complete sentences that are new, without marks. What has no end is cut where it gets too long to be said. */
   take(text, isOver) {
     const found = [];
     for (;;) {
-      const rest = text.slice(this.place, this.place + MOST_CHARACTERS);
-      const isLast = this.place + rest.length === text.length;
+      const rest = text.slice(this.position, this.position + MOST_CHARACTERS);
+      const isLast = this.position + rest.length === text.length;
       const end = lastEnd(rest) || (isLast ? isOver && rest.length : rest.lastIndexOf(" ") + 1 || rest.length);
       if (!end) return found;
-      this.place += end;
+      this.position += end;
       const spoken = rest.slice(0, end).replace(/[*_`#>|]+/g, "").replace(/\s+/g, " ").trim();
       if (spoken) found.push(spoken);
     }

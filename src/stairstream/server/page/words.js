@@ -32,7 +32,7 @@ export class Words {
   }
 }
 
-/** The place of the last number that is at most `value`; -1 if there is none. */
+/** The index of the last number that is at most `value`; -1 if there is none. */
 export function lastAtOrBefore(sorted, value) {
   let low = 0;
   let high = sorted.length;

@@ -1,1 +1,1 @@
-"""POST /v1/responses: OpenAI's Responses, as a translation at the edge."""
+"""POST /v1/responses: the protocol of OpenAI's Responses."""

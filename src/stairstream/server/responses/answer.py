@@ -1,4 +1,4 @@
-"""What came of a run, as a response: its items, its usage, how it ended."""
+"""Makes the response of a run: its items, usage and status."""
 
 from stairstream.api import Answer
 from stairstream.core.events import Called, RunEnd, Wrote, calls_of
@@ -27,12 +27,12 @@ def make_response(request: ResponseRequest, run: Run, created: int, error: ApiEr
 
 
 def begin_response(request: ResponseRequest, run: Run, created: int) -> wire.ResponseOut:
-    """The response of which nothing has been said yet."""
+    """The response before its first item."""
     return _fill(request, run, created, status="in_progress", output=[])
 
 
 def make_status(reason: RunEnd | None) -> wire.ResponseStatus:
-    """How an answer ended that did end."""
+    """The status of an answer that did not fail."""
     return "completed" if reason in ("stop", "tool_calls") else "incomplete"
 
 
@@ -42,7 +42,7 @@ def message_id(run: Run) -> str:
 
 
 def reasoning_id(run: Run) -> str:
-    """The id of the item with what was thought before."""
+    """The id of the item with the reasoning."""
     return f"rs_{run.id}"
 
 
@@ -90,7 +90,7 @@ def _fill(
 def _make_output(request: ResponseRequest, run: Run, status: wire.ItemStatus) -> list[wire.OutputItem]:
     """Items in the order in which each began, which is that of a stream."""
     output: list[wire.OutputItem] = []
-    if request.run.show == "thinking" and (thoughts := FirstProposal(run).tell_all(run.past)):
+    if request.run.show == "thinking" and (thoughts := FirstProposal(run).text_of_all(run.past)):
         item = wire.OutputReasoning(id=reasoning_id(run), status="completed", content=[wire.ReasoningText(thoughts)])
         output.append(item)
     order = _list_spoken(run)
@@ -107,7 +107,7 @@ def _make_output(request: ResponseRequest, run: Run, status: wire.ItemStatus) ->
 
 
 def _list_spoken(run: Run) -> list[int | None]:
-    """The indices of calls, and None for the words, each where it began."""
+    """The indices of calls, and None for the text, in the order in which they began."""
     own = (event for event in run.past if isinstance(event, Wrote | Called) and event.agent == run.graph.answer)
     return list(dict.fromkeys(event.index if isinstance(event, Called) else None for event in own))
 
@@ -137,7 +137,7 @@ def _make_details(answer: Answer) -> wire.IncompleteDetails:
 
 
 def _make_error(error: ApiError) -> wire.ResponseError:
-    """The error in a word that the protocol has; its own type says whose fault it is."""
+    """The error with one of the protocol's codes; `type` keeps our own."""
     match error.status:
         case 429:
             return wire.ResponseError(code="rate_limit_exceeded", message=error.message, type=error.kind)

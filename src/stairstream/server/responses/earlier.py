@@ -1,4 +1,4 @@
-"""`previous_response_id`: the conversation up to and with an earlier answer, from the history of whoever made it."""
+"""`previous_response_id`: the conversation up to and with an earlier answer, from the history of the same key."""
 
 from dataclasses import replace
 
@@ -28,15 +28,15 @@ async def read_earlier(response_id: str | None, caller: Caller, archive: Archive
     if past is None:
         message = f"{_NAME}: there is no response {response_id[:80]!r}, or not any more; send the whole conversation"
         raise ApiError(status=400, message=message, param=_NAME, code="previous_response_not_found")
-    return tell_past(past)
+    return read_past(past)
 
 
-def tell_past(past: PastRun) -> Conversation:
-    """What was asked, without what was for that run alone, and what was answered."""
+def read_past(past: PastRun) -> Conversation:
+    """The conversation and answer of a past run, without messages that were for that run alone."""
     turns = read_turns(_decode_turns(past.conversation))[past.num_passing :]
     answer = Message(role="assistant", content=past.answer, tool_calls=tuple(_decode_calls(past.tool_calls)))
     if not (answer.content or answer.tool_calls):
         return turns
-    if turns and turns[-1].role == "assistant" and not turns[-1].tool_calls:  # the answer went on from these words
+    if turns and turns[-1].role == "assistant" and not turns[-1].tool_calls:  # the answer continued this text
         return (*turns[:-1], replace(answer, content=turns[-1].content + answer.content))
     return (*turns, answer)

@@ -1,4 +1,4 @@
-"""The items of a request's input become a conversation."""
+"""Reads the items of a request's input as a conversation."""
 
 from collections.abc import Sequence
 from typing import assert_never
@@ -15,7 +15,7 @@ _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "
 def read_input(
     given: str | Sequence[wire.InputItem], instructions: str | None, earlier: Conversation = ()
 ) -> Conversation:
-    """Instructions come first, then earlier turns; calls stand in the assistant's message before them, if any."""
+    """Instructions come first, then earlier turns; calls join the assistant's message before them, if any."""
     turns = [Message(role="system", content=instructions)] if instructions else []
     turns += earlier
     if isinstance(given, str):
@@ -24,7 +24,7 @@ def read_input(
         for number, item in enumerate(given):
             _add(turns, item, f"input[{number}]")
     if not any(turn.role == "user" and (turn.content.strip() or turn.has_images) for turn in turns):
-        raise bad("input", "is empty: it needs at least one user's message with words in it")
+        raise bad("input", "is empty: it needs at least one user message with text")
     return tuple(turns)
 
 

@@ -1,4 +1,4 @@
-"""The body of a response's request becomes what is to be run, and what its answer repeats of it."""
+"""Reads the body of a response's request as a `RunRequest`, with the parts that its answer repeats."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ _OF_OUTPUT = (
     "input[].content[].annotations",
     "input[].content[].logprobs",
 )
-"""What items of an answer have besides, which may be put into the next input as they are."""
+"""Fields of an answer's items that are ignored in input, so that output can be sent back as it is."""
 _REQUEST = Shape(wire.ResponsesRequest, passed=("stairstream", "metadata", *_OF_OUTPUT))
 _encode = msgspec.json.Encoder().encode
 _NO_TOOLS = msgspec.Raw(b"[]")
@@ -36,12 +36,12 @@ _REFUSED: Mapping[str, str] = {
     "conversation": "this server keeps no conversations; send the whole conversation as input",
     "prompt": "this server keeps no prompts; send the text as instructions and input",
 }
-"""What points at something that would have to be kept here."""
+"""Fields that refer to state which this server does not keep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseRequest:
-    """A request that has been read: what is to be run, and the request itself, which its answer repeats."""
+    """A request that has been read: the run's request, and the body's own fields, which the answer repeats."""
 
     run: RunRequest
     given: wire.ResponsesRequest
@@ -51,7 +51,7 @@ class ResponseRequest:
 
 
 async def read_response(body: bytes, catalog: Catalog, caller: Caller, archive: Archive | None) -> ResponseRequest:
-    """What the body asks for. Raises ApiError, which names the parameter."""
+    """Read the body. Raises ApiError, which names the parameter."""
     request, fields = _REQUEST.decode(body)
     ignored = _REQUEST.list_unknown(body)
     refuse_fields(fields, _REFUSED)
@@ -61,7 +61,7 @@ async def read_response(body: bytes, catalog: Catalog, caller: Caller, archive: 
         catalog,
         model=request.model,
         conversation=_read_conversation(request, catalog, earlier),
-        asked=_read_asked(request),
+        options=_read_request_options(request),
         given=request.stairstream,
         fields=fields,
         must_call=request.tool_choice not in (None, "none", "auto"),
@@ -78,7 +78,7 @@ async def read_response(body: bytes, catalog: Catalog, caller: Caller, archive: 
 
 
 def _refuse(request: wire.ResponsesRequest) -> None:
-    """What can't be had here, and must not be ignored: the answer would not be what was asked for."""
+    """Raise ApiError for a parameter that is not supported and must not be ignored: it would change the answer."""
     if request.background:
         raise bad("background", "an answer is given while the client waits; see stairstream.keep_s")
     if request.top_logprobs:
@@ -93,7 +93,7 @@ def _read_conversation(request: wire.ResponsesRequest, catalog: Catalog, earlier
     return read_input(request.input, request.instructions, earlier)
 
 
-def _read_asked(request: wire.ResponsesRequest) -> Asked:
+def _read_request_options(request: wire.ResponsesRequest) -> Asked:
     tools = [
         as_chat_tool(tool.name, description=tool.description, parameters=tool.parameters, strict=tool.strict)
         for tool in request.tools or ()

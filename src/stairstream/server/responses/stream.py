@@ -1,4 +1,4 @@
-"""The events of a run become those of a response; on the hot path that is one encoding of a text per token."""
+"""Encodes a run's events as events of a response. The hot path encodes one text per token."""
 
 from collections.abc import Sequence
 
@@ -27,9 +27,9 @@ _DELTA = (
 
 
 class ResponseStream:
-    """Gives the bytes for each batch of events. `error` is what the run failed of, None while it has not.
+    """Encodes batches of events as bytes. `error` is set once the run has failed.
 
-    Items stay open until the run ends, for pieces of calls may be mixed with words; only reasoning ends before.
+    Items stay open until the run ends, since pieces of calls may alternate with text; only reasoning ends earlier.
     """
 
     def __init__(self, request: ResponseRequest, run: Run, created: int) -> None:
@@ -40,7 +40,7 @@ class ResponseStream:
         self._number = 0
         self._parts: list[bytes] = []
         self._num_items = 0
-        self._places: dict[int | None, int] = {}
+        self._output_indices: dict[int | None, int] = {}
         self._has_begun = False
         self._thoughts: list[str] = []
         self._proposal = FirstProposal(run) if request.run.show == "thinking" else None
@@ -48,8 +48,8 @@ class ResponseStream:
         self.is_over = False
         self.error: ApiError | None = None
 
-    def tell(self, batch: Sequence[Event]) -> bytes:
-        """The bytes for these events; nothing before the first word of anybody, so that a failure can be a status."""
+    def encode(self, batch: Sequence[Event]) -> bytes:
+        """Encode these events; nothing before any agent's first token, so that a failure can be a status."""
         for event in batch:
             if isinstance(event, Wrote):
                 if event.agent == self._answer:
@@ -66,17 +66,17 @@ class ResponseStream:
         self._parts.clear()
         return told
 
-    # What agents do
+    # Events of agents
 
     def _say(self, text: str) -> None:
-        place = self._places.get(None)
-        if place is None:
-            place = self._begin_message()
-        self._parts.append(_DELTA % (self._number, self._message_id, place, _encode(text)))
+        output_index = self._output_indices.get(None)
+        if output_index is None:
+            output_index = self._begin_message()
+        self._parts.append(_DELTA % (self._number, self._message_id, output_index, _encode(text)))
         self._number += 1
 
     def _think(self, event: Event) -> None:
-        if self._proposal is None or not (words := self._proposal.tell(event)):
+        if self._proposal is None or not (words := self._proposal.text_of(event)):
             return
         if not self._thoughts:
             item = wire.OutputReasoning(id=reasoning_id(self._run), status="in_progress", content=[])
@@ -87,17 +87,17 @@ class ResponseStream:
 
     def _call(self, event: Called) -> None:
         item_id = call_item_id(self._run, event.index)
-        if event.index not in self._places:
+        if event.index not in self._output_indices:
             self._end_thinking()
             item = wire.OutputCall(
                 id=item_id, call_id=event.id or "", name=event.name or "", arguments="", status="in_progress"
             )
-            self._places[event.index] = self._begin_item(item)
+            self._output_indices[event.index] = self._begin_item(item)
         if event.arguments:
             self._add(
                 "response.function_call_arguments.delta",
                 item_id=item_id,
-                output_index=self._places[event.index],
+                output_index=self._output_indices[event.index],
                 delta=event.arguments,
             )
 
@@ -107,15 +107,15 @@ class ResponseStream:
         self.error = error_of_run(self._run, event) if failed else None
         response = make_response(self._request, self._run, self._created, self.error)
         self._begin()
-        for place, item in enumerate(response.output):
-            if place == self._num_items:  # an answer without a word
+        for output_index, item in enumerate(response.output):
+            if output_index == self._num_items:  # an empty answer
                 self._begin_message()
             if not isinstance(item, wire.OutputReasoning):
-                self._end_item(place, item)
+                self._end_item(output_index, item)
         self._add(f"response.{response.status}", response=response)
         self.is_over = True
 
-    # How it is told
+    # Events of the stream
 
     def _begin(self) -> None:
         if not self._has_begun:
@@ -126,17 +126,17 @@ class ResponseStream:
 
     def _begin_item(self, item: wire.OutputItem) -> int:
         self._begin()
-        place = self._num_items
+        output_index = self._num_items
         self._num_items += 1
-        self._add("response.output_item.added", output_index=place, item=item)
-        return place
+        self._add("response.output_item.added", output_index=output_index, item=item)
+        return output_index
 
     def _begin_message(self) -> int:
         self._end_thinking()
         item = wire.OutputMessage(id=message_id(self._run), status="in_progress", content=[])
-        place = self._places[None] = self._begin_item(item)
-        self._add("response.content_part.added", part=wire.OutputText(""), **_in_part(item.id, place))
-        return place
+        output_index = self._output_indices[None] = self._begin_item(item)
+        self._add("response.content_part.added", part=wire.OutputText(""), **_in_part(item.id, output_index))
+        return output_index
 
     def _end_thinking(self) -> None:
         """Thoughts end where the answer begins."""
@@ -147,20 +147,20 @@ class ResponseStream:
             self._end_item(0, item)
             self._thoughts = []
 
-    def _end_item(self, place: int, item: wire.OutputItem) -> None:
+    def _end_item(self, output_index: int, item: wire.OutputItem) -> None:
         match item:
             case wire.OutputMessage(content=[text]):
-                where = _in_part(item.id, place)
+                where = _in_part(item.id, output_index)
                 self._add("response.output_text.done", text=text.text, logprobs=[], **where)
                 self._add("response.content_part.done", part=text, **where)
             case wire.OutputReasoning(content=[text]):
-                where = _in_part(item.id, place)
+                where = _in_part(item.id, output_index)
                 self._add("response.reasoning_text.done", text=text.text, **where)
                 self._add("response.content_part.done", part=text, **where)
             case wire.OutputCall(name=name, arguments=arguments):
-                told = {"item_id": item.id, "output_index": place, "name": name, "arguments": arguments}
+                told = {"item_id": item.id, "output_index": output_index, "name": name, "arguments": arguments}
                 self._add("response.function_call_arguments.done", **told)
-        self._add("response.output_item.done", output_index=place, item=item)
+        self._add("response.output_item.done", output_index=output_index, item=item)
 
     def _add(self, kind: str, **fields: object) -> None:
         told = {"type": kind, "sequence_number": self._number, **fields}
@@ -168,5 +168,5 @@ class ResponseStream:
         self._number += 1
 
 
-def _in_part(item_id: str, place: int) -> dict[str, object]:
-    return {"item_id": item_id, "output_index": place, "content_index": 0}
+def _in_part(item_id: str, output_index: int) -> dict[str, object]:
+    return {"item_id": item_id, "output_index": output_index, "content_index": 0}

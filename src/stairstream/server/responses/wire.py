@@ -28,7 +28,7 @@ class InputOutputText(Struct, frozen=True, tag_field="type", tag="output_text"):
 
 
 class InputRefusal(Struct, frozen=True, tag_field="type", tag="refusal"):
-    """What an assistant said when it refused; taken as text."""
+    """A refusal of an earlier answer; taken as text."""
 
     refusal: str
 
@@ -42,7 +42,7 @@ class InputImage(Struct, frozen=True, tag_field="type", tag="input_image"):
 
 
 class InputReasoning(Struct, frozen=True, tag_field="type", tag="reasoning_text"):
-    """Reasoning of an earlier answer, as it was given; no model is shown it."""
+    """Reasoning of an earlier answer, as it was given; not shown to models."""
 
     text: str
 
@@ -51,17 +51,17 @@ InputPart = InputText | InputOutputText | InputRefusal | InputImage | InputReaso
 
 
 class InputItem(Struct, frozen=True, kw_only=True):
-    """A message, a call that an earlier answer made, what came of one, or reasoning, which is left out."""
+    """A message, a call that an earlier answer made, the result of one, or reasoning, which is left out."""
 
     type: Literal["message", "function_call", "function_call_output", "reasoning"] = "message"
     role: Annotated[
         Literal["user", "assistant", "system", "developer"] | None, Meta(description="Of a message: needed.")
     ] = None
     content: Annotated[str | list[InputPart] | None, Meta(description="Of a message: needed.")] = None
-    call_id: Annotated[str | None, Meta(description="Of a call, and of what came of it: needed.")] = None
+    call_id: Annotated[str | None, Meta(description="Of a call, and of its result: needed.")] = None
     name: Annotated[str | None, Meta(description="Of a call: needed.")] = None
     arguments: Annotated[str | None, Meta(description="Of a call: needed; JSON.")] = None
-    output: Annotated[str | list[InputPart] | None, Meta(description="What came of a call: needed; only text.")] = None
+    output: Annotated[str | list[InputPart] | None, Meta(description="The result of a call: needed; only text.")] = None
 
 
 class ResponseTool(Struct, frozen=True):
@@ -91,7 +91,7 @@ class ResponseSchemaFormat(Struct, frozen=True, tag_field="type", tag="json_sche
 
 
 class TextOptions(Struct, frozen=True):
-    """What the text is to be like."""
+    """The format of the text."""
 
     format: TextFormat | JsonObjectFormat | ResponseSchemaFormat | None = None
 
@@ -113,9 +113,9 @@ class ResponsesRequest(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] | None = None
     user: str | None = None
     safety_identifier: Annotated[str | None, Meta(description="In place of `user`.")] = None
-    store: Annotated[bool | None, Meta(description="Without effect: what is kept the configuration says.")] = None
+    store: Annotated[bool | None, Meta(description="Without effect: the configuration decides what is kept.")] = None
     previous_response_id: Annotated[
-        str | None, Meta(description="Goes on from an earlier response, where history is kept.")
+        str | None, Meta(description="Continues from an earlier response, if history is kept.")
     ] = None
     background: Annotated[bool | None, Meta(description="Only false.")] = None
     top_logprobs: Annotated[int | None, Meta(description="Only 0.")] = None
@@ -126,7 +126,7 @@ class ResponsesRequest(Struct, frozen=True, kw_only=True):
 
 
 class OutputText(Struct, frozen=True, tag_field="type", tag="output_text"):
-    """The answer's words."""
+    """Text of the answer."""
 
     text: str
     annotations: list[Raw] = []
@@ -149,7 +149,7 @@ class OutputMessage(Struct, frozen=True, kw_only=True, tag_field="type", tag="me
 
 
 class OutputReasoning(Struct, frozen=True, kw_only=True, tag_field="type", tag="reasoning"):
-    """What was thought before, where the request asked for `show: thinking`."""
+    """Thoughts before the answer, with `show: thinking`."""
 
     id: str
     status: ItemStatus
@@ -158,7 +158,7 @@ class OutputReasoning(Struct, frozen=True, kw_only=True, tag_field="type", tag="
 
 
 class OutputCall(Struct, frozen=True, kw_only=True, tag_field="type", tag="function_call"):
-    """A call that the client is to make."""
+    """A tool call for the client to make."""
 
     id: str
     call_id: str
@@ -171,14 +171,14 @@ OutputItem = OutputReasoning | OutputMessage | OutputCall
 
 
 class InputTokensDetails(Struct, frozen=True):
-    """0 also where an endpoint does not say, for which the protocol has no word; the agents of `stairstream` do."""
+    """0 also if an endpoint does not say: the protocol has no value for that. The agents of `stairstream` have null."""
 
     cached_tokens: int = 0
     cache_write_tokens: int = 0
 
 
 class OutputTokensDetails(Struct, frozen=True):
-    """What nobody reads as the answer: the proposals, and thoughts."""
+    """Tokens that are not part of the answer: proposals and thoughts."""
 
     reasoning_tokens: int
 
@@ -194,13 +194,13 @@ class ResponseUsage(Struct, frozen=True, kw_only=True):
 
 
 class IncompleteDetails(Struct, frozen=True):
-    """Why an answer is not whole; `stairstream.ended` says it closer."""
+    """The reason why an answer is not whole; `stairstream.ended` is more exact."""
 
     reason: Literal["max_output_tokens", "content_filter"]
 
 
 class ResponseError(Struct, frozen=True, kw_only=True):
-    """Why a response failed: a word of the protocol, and a line for people."""
+    """The failure of a response: a code of the protocol, and a message for people."""
 
     code: Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
     message: str
@@ -209,7 +209,7 @@ class ResponseError(Struct, frozen=True, kw_only=True):
 
 
 class ResponseOut(Struct, frozen=True, kw_only=True):
-    """A response: as an answer, or as it stands in the middle of a stream."""
+    """A response: as an answer, or as a part of a stream's events."""
 
     id: str
     created_at: int
@@ -226,9 +226,9 @@ class ResponseOut(Struct, frozen=True, kw_only=True):
     parallel_tool_calls: bool
     temperature: float | None
     top_p: float | None
-    text: Annotated[Raw, Meta(description="As it was asked for.")]
-    tool_choice: Annotated[Raw, Meta(description="As it was asked for.")]
-    tools: Annotated[Raw, Meta(description="As they were given.")]
+    text: Annotated[Raw, Meta(description="As in the request.")]
+    tool_choice: Annotated[Raw, Meta(description="As in the request.")]
+    tools: Annotated[Raw, Meta(description="As in the request.")]
     user: str | None
     stairstream: StairstreamOut | None
     object: Literal["response"] = "response"
@@ -239,7 +239,7 @@ class ResponseOut(Struct, frozen=True, kw_only=True):
 
 
 class ResponseEvent(Struct, frozen=True, kw_only=True):
-    """The data of one event of a stream; what else it has depends on its type."""
+    """The data of one event of a stream; its other fields depend on its type."""
 
     type: str
     sequence_number: int

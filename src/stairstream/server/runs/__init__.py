@@ -1,1 +1,1 @@
-"""What all protocols share: a request, the pipeline that it gets, its run, and how that is answered."""
+"""The part that all protocols share: a request, its pipeline, its run, and how the run is answered."""

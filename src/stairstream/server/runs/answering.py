@@ -1,7 +1,7 @@
-"""A POST that a run answers, in whatever protocol: who asks what; then the answer as it comes, or whole.
+"""Answers a POST by a run, for every protocol: streamed or whole.
 
-Protocols are translations at this edge: each reads a body as a `RunRequest`, and puts what came of the run in its own
-words. How a run is admitted, started, left and counted is here, once.
+A protocol reads a body as a `RunRequest`, and encodes the run in its own shapes. Admitting, starting, abandoning and
+counting a run is here, once.
 """
 
 import time
@@ -26,49 +26,49 @@ from stairstream.server.runs.request import RunRequest
 from stairstream.server.runs.takes import refuse
 
 RUN_ERRORS = (400, 402, 404, 413, 415, 429, 502, 503, 504)
-"""Statuses that a request which begins a run may get."""
+"""Error statuses of requests that begin a run."""
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Telling(Protocol):
-    """A run's events as the bytes of a stream."""
+class RunStream(Protocol):
+    """Encodes a run's events as the bytes of a stream."""
 
     @property
     def is_over(self) -> bool:
-        """Whether the last byte has been told."""
+        """Whether the last byte has been encoded."""
 
     @property
     def error(self) -> ApiError | None:
-        """What the run failed of, None while it has not."""
+        """The run's failure, None while there is none."""
 
-    def tell(self, batch: Sequence[Event]) -> bytes:
-        """The bytes for these events; none before the first word of anybody, so that a failure can be a status."""
+    def encode(self, batch: Sequence[Event]) -> bytes:
+        """Encode these events; nothing before any agent's first token, so that a failure can be a status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """A request that has been read, and how its protocol answers it.
 
-    `stream` gives the answer as it comes; `whole` that of a run that has ended well, to be encoded as JSON, None where
-    every answer is a stream. Both are given the date of the answer, in seconds. `keep_alive` is sent when nothing has
-    been for a while: a comment, or an event that says nothing. `names` are those of fields that chats call otherwise.
+    `stream` encodes the run as it happens; `whole` makes the JSON answer of a run that did not fail, None if every
+    answer is a stream. Both take the date of the answer, in seconds. `keep_alive` is sent after a silence: a comment,
+    or an event without content. `names` maps names of chat fields to the protocol's own.
     """
 
     request: RunRequest
-    stream: Callable[[Run, int], Telling]
+    stream: Callable[[Run, int], RunStream]
     whole: Callable[[Run, int], object] | None = None
     keep_alive: bytes = COMMENT
     names: Mapping[str, str] = field(default_factory=dict)
 
 
 ReadReply = Callable[[bytes, Catalog, Caller], Awaitable[Reply]]
-"""Reads a body of that caller's; raises ApiError, which names the parameter."""
+"""Reads a body sent by that caller; raises ApiError, which names the parameter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """All that protocols share. `wall_clock` is only for the dates in answers."""
+    """The objects that all protocols share. `wall_clock` is only for dates in answers."""
 
     catalog: Catalog
     gate: Gate
@@ -77,7 +77,7 @@ class Service:
 
 
 def answer_by_run(service: Service, read: ReadReply) -> Handler:
-    """The handler for a protocol."""
+    """Returns the handler of a protocol."""
 
     async def answer(exchange: Exchange) -> None:
         caller = service.gate.identify(exchange.headers)
@@ -93,7 +93,7 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
                 if reply.whole is None or request.is_stream:
                     out = SseOut(exchange, make_headers(request, run), keep_alive=reply.keep_alive)
                     start_beside(out.tend())
-                    await tell_run(out, run, reply.stream(run, created))
+                    await send_run(out, run, reply.stream(run, created))
                 else:
                     await run.wait_ended()
                     _check_ended_well(run)
@@ -105,18 +105,18 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
     return answer
 
 
-async def tell_run(out: SseOut, run: Run, telling: Telling, position: int = 0) -> None:
-    """The events of a run from that number on, to its end. Until something is sent, its failure is an ApiError."""
+async def send_run(out: SseOut, run: Run, stream: RunStream, position: int = 0) -> None:
+    """Send the events of a run from number `position` to its end. A failure before the first byte raises ApiError."""
     async for batch in run.batches(position):
-        told = telling.tell(batch)
-        if telling.error is not None and not out.is_begun:
-            raise telling.error
-        if told:
-            await out.write(told, is_last=telling.is_over)
+        data = stream.encode(batch)
+        if stream.error is not None and not out.is_begun:
+            raise stream.error
+        if data:
+            await out.write(data, is_last=stream.is_over)
 
 
 def _check_ended_well(run: Run) -> None:
-    """ApiError for a run that is over and broke off."""
+    """Raise ApiError if the run, which is over, has failed."""
     end = run.past[-1]
     assert isinstance(end, RunEnded)
     if end.reason in BROKEN_OFF:

@@ -1,4 +1,4 @@
-"""What other protocols say in other words, as chat completions have it, which is what endpoints are sent."""
+"""Translates tools and formats of other protocols to those of chat completions, which endpoints are sent."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 def as_chat_tool(name: str, **given: object) -> dict[str, Any]:
-    """A function that may be called; what is None is left out."""
+    """A tool; fields that are None are left out."""
     return {"type": "function", "function": {"name": name, **_known(given)}}
 
 
 def as_chat_choice(name: str) -> bytes:
-    """The one function that must be called."""
+    """The choice of one tool that must be called."""
     return _encode({"type": "function", "function": {"name": name}})
 
 
 def as_chat_format(name: str, schema: dict[str, Any], **given: object) -> bytes:
-    """JSON by a schema; what is None is left out."""
+    """A JSON schema as a response format; fields that are None are left out."""
     return _encode({"type": "json_schema", "json_schema": {"name": name, "schema": schema, **_known(given)}})
 
 

@@ -1,4 +1,4 @@
-"""What a server offers: its pipelines and models, by the names that a request may say, and how much one may ask."""
+"""The pipelines and models that a request may name, and the limits of one request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from stairstream.config.schema import Config
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiLimits:
-    """What one request may ask for at most."""
+    """Limits of one request."""
 
     messages: int = 1024
     keep_s: float = 600.0
@@ -18,7 +18,7 @@ class ApiLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """Every pipeline that is open, by name. `backends` are those of every model that a request may name, by model."""
+    """The open pipelines by name, and `backends` of all models that a request may name."""
 
     config: Config
     pipelines: Mapping[str, Pipeline]

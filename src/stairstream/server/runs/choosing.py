@@ -1,4 +1,4 @@
-"""Which pipeline a request gets, and by which policy: that of its `model`, changed by its object `stairstream`."""
+"""Chooses a request's pipeline and policy: by its `model`, changed by its object `stairstream`."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ from stairstream.server.runs.fusion import FUSION, fuse
 from stairstream.server.wire.options import Plugin, PolicyNumbers, StairstreamOptions
 
 SINGLE = "single"
-"""What may follow a pipeline's name in place of a policy: `mix:single`."""
+"""A suffix of a pipeline's name, in place of a policy: `mix:single`."""
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _OPTIONS = StairstreamOptions.__struct_fields__
@@ -27,7 +27,7 @@ _NO_OPTIONS = StairstreamOptions()
 
 
 def read_options(given: StairstreamOptions | None, fields: Fields) -> StairstreamOptions:
-    """What is said in `stairstream`; ApiError for a key that is not known there."""
+    """The object `stairstream` of a request; ApiError for an unknown key."""
     raw = fields.get("stairstream")
     if raw is not None:
         try:
@@ -41,7 +41,7 @@ def read_options(given: StairstreamOptions | None, fields: Fields) -> Stairstrea
 
 
 def _as_api_error(exc: ConfigError) -> ApiError:
-    """What the configuration's own checks say of the object `stairstream`; their text begins with the key."""
+    """Turn an error of the configuration's checks, which begins with the key, into one about `stairstream`."""
     key, _, problem = str(exc).partition(": ")
     if not problem or " " in key:
         return bad("stairstream", str(exc))
@@ -51,7 +51,7 @@ def _as_api_error(exc: ConfigError) -> ApiError:
 def choose_pipeline(
     model: str, options: StairstreamOptions, catalog: Catalog, plugins: Sequence[Plugin] = ()
 ) -> Pipeline:
-    """The pipeline that is asked for, or that the request describes, with the policy that it wants."""
+    """The pipeline that the request names or describes, with the request's policy."""
     name, has_preset, preset = model.partition(":")
     for plugin in plugins:
         if plugin.id == FUSION and plugin.enabled is not False:
@@ -70,7 +70,7 @@ def choose_pipeline(
 
 
 def _single_of(pipeline: Pipeline, catalog: Catalog) -> Pipeline:
-    """The model that answers in a pipeline, reading nobody; within the same limits."""
+    """A pipeline of the answering model alone, within the same limits."""
     graph = pipeline.graph
     keys = SingleKeys(model=graph.agent(graph.answer).model)
     settings = PipelineConfig(name=f"{pipeline.settings.name}:{SINGLE}", keys=keys, limits=pipeline.settings.limits)

@@ -1,4 +1,4 @@
-"""A mixture that a request describes itself, in the shape of OpenRouter's fusion."""
+"""Builds a mixture that a request describes, in the shape of OpenRouter's fusion."""
 
 from stairstream.api import Pipeline
 from stairstream.config.graphs import build_graph
@@ -15,7 +15,7 @@ FUSION = "fusion"
 def fuse(plugin: Plugin, model: str, catalog: Catalog) -> Pipeline:
     """A mixture of the models that the plugin names; `model` is the request's own. Only models that are open here.
 
-    Without `model` in the plugin the request's own answers; without `analysis_models` nobody knows what is wanted.
+    Without `model` in the plugin, the request's own model answers; `analysis_models` are required.
     """
     if not plugin.analysis_models:
         raise _bad("analysis_models", "is missing; name models of this server's configuration", catalog)
@@ -23,7 +23,7 @@ def fuse(plugin: Plugin, model: str, catalog: Catalog) -> Pipeline:
         _check(name, f"analysis_models[{number}]", catalog)
     answering = plugin.model or model
     if plugin.model is None and answering not in catalog.backends:
-        raise _bad("model", "is missing, and the request's own model is none of this server's", catalog)
+        raise _bad("model", "is missing, and the request's own model is not a model of this server", catalog)
     _check(answering, "model", catalog)
     keys = MixtureKeys(proposers=tuple(plugin.analysis_models), aggregator=answering)
     settings = PipelineConfig(name=FUSION, keys=keys)

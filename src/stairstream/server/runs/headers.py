@@ -1,4 +1,4 @@
-"""What a client is told before the first byte: headers. What others wrote never stands in them as it came."""
+"""The headers of an answer. Text that others wrote is always quoted in them."""
 
 from collections.abc import Iterable
 from urllib.parse import quote
@@ -25,11 +25,11 @@ def make_headers(request: RunRequest, run: Run) -> list[tuple[bytes, bytes]]:
 
 
 _SAFE = " !\"#$&'()*+,/:;<=>?@[]^`{|}~"
-"""All that may stand in a header and is printable, but for the percent sign that quotes the rest."""
+"""Printable characters that a header may hold, without the percent sign, which quotes the rest."""
 
 
 def quote_name(name: str) -> bytes:
-    """A name, short, with all but plain characters in percent encoding, commas too."""
+    """A name, shortened, with commas and all but plain characters in percent encoding."""
     return quote(name[:_LONGEST], safe="./:[]@+ ").encode()
 
 

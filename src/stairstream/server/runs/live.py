@@ -1,7 +1,7 @@
-"""Where runs live: each in a task of its own, so that one can outlive the client that asked for it.
+"""Runs in flight: each in a task of its own, so that it can outlive its client.
 
-A run lives as long as somebody listens, and `keep_s` longer where its request said so; once over, it can be read for
-as long again. It belongs to the key that made it: for all others it is not there.
+A run is kept while it has a listener, and `keep_s` longer if its request said so; once over, it can be read for as
+long again. Only the key that made it can see it.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from stairstream.engine.run import Run
 from stairstream.engine.tasks import task_block
 from stairstream.server.access.gate import Caller, Grant
 from stairstream.server.errors import ApiError
-from stairstream.server.runs.finished import Finished, Observer, used_of
+from stairstream.server.runs.finished import Finished, Observer, usage_of
 from stairstream.server.runs.request import RunRequest
 
 _log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class LiveRun:
-    """A run with those who listen to it. `error` is a failure of ours that broke it off."""
+    """A run and the number of its listeners. `error` is a failure of our own that broke it off."""
 
     run: Run
     request: RunRequest
@@ -37,7 +37,7 @@ class LiveRuns:
     """The runs of a server, while `serve()` is open."""
 
     def __init__(self, observers: Sequence[Observer] = (), *, most_kept: int = 256) -> None:
-        """Of runs that are over at most `most_kept` are kept: beyond that the oldest go first."""
+        """At most `most_kept` finished runs are kept; beyond that, the oldest are dropped first."""
         self._observers = tuple(observers)
         self._most_kept = most_kept
         self._tasks: asyncio.TaskGroup | None = None
@@ -46,12 +46,12 @@ class LiveRuns:
 
     @property
     def num_running(self) -> int:
-        """Runs that are not over, those that wait to begin included."""
+        """Number of runs that are not over, including those that wait to begin."""
         return len(self._hosts)
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        """Runs may be opened in this block; leaving it ends them all, and they say so."""
+        """Runs may be opened in this block; leaving it ends them all, with the reason `shutdown`."""
         try:
             async with task_block() as self._tasks:
                 try:
@@ -70,9 +70,9 @@ class LiveRuns:
     async def open(
         self, request: RunRequest, caller: Caller, admission: AbstractAsyncContextManager[Grant]
     ) -> AsyncIterator[Run]:
-        """Enter the admission and start the run; without `keep_s` leaving the block ends it, unless others listen.
+        """Enter the admission and start the run. Without `keep_s` it ends with the block unless it has other listeners.
 
-        When it is over, whoever still listens, the grant is settled and the observers are told.
+        When the run is over, its grant is settled and the observers are called, with or without listeners.
         """
         if self._tasks is None:
             raise _stopping()
@@ -92,19 +92,19 @@ class LiveRuns:
 
     @contextmanager
     def attach(self, caller: Caller, run_id: str) -> Iterator[LiveRun]:
-        """Listen to a run: it lives at least as long as the block is open."""
+        """Listen to a run: it is kept while the block is open."""
         with self._listen(self.find(caller, run_id)) as live:
             yield live
 
     def find(self, caller: Caller, run_id: str) -> LiveRun:
-        """A run of this caller's; ApiError 404 if there is none, or it is somebody else's."""
+        """A run of this caller; ApiError 404 if there is none, or it belongs to another key."""
         live = self._live.get(run_id)
         if live is None or live.caller.key_id != caller.key_id:
             raise ApiError(status=404, message=f"there is no run {run_id!r}; it may be over", code="run_not_found")
         return live
 
     async def cancel(self, live: LiveRun) -> None:
-        """End a run now; those who listen get its last events."""
+        """End a run now; its listeners get its last events."""
         live.host.cancel()
         await live.run.wait_ended()
 
@@ -122,23 +122,23 @@ class LiveRuns:
         host = asyncio.current_task()
         assert host is not None
         try:
-            opening = request.pipeline.open_run(request.conversation, asked=request.asked)
-            async with admission as grant:  # not for what its models do not take: that is refused by now
+            opening = request.pipeline.open_run(request.conversation, asked=request.options)
+            async with admission as grant:  # a request that its models do not take has been refused before
                 try:
                     async with opening as run:
                         live = self._live[run.id] = LiveRun(run=run, request=request, caller=caller, host=host)
-                        if not opened.done():  # whoever asked may have left in this very moment
+                        if not opened.done():  # the client may have left at the same moment
                             opened.set_result(live)
                         await run.wait_ended()
-                        request.answer_of(run)  # while the block is open: some notes go with it
+                        request.answer_of(run)  # while the block is open: it holds some of the notes
                 finally:
                     if live is not None:
                         self._settle(live, grant)
-        except asyncio.CancelledError:  # the last act of its task, which would hold this frame if it were raised
+        except asyncio.CancelledError:  # not raised again: the finished task would keep this frame alive
             if not opened.done():
                 opened.set_exception(_stopping())
         except Exception as exc:
-            # whatever it is, it goes to whoever asked: raised here it would end everybody's runs
+            # any failure goes to the client of this run: raised here, it would end all runs
             self._hand_over(exc, live, opened)
         finally:
             if live is not None:
@@ -146,10 +146,10 @@ class LiveRuns:
                 self._forget_oldest()
 
     def _settle(self, live: LiveRun, grant: Grant) -> None:
-        """Say what the run used, and tell the observers."""
+        """Settle the run's usage, and call the observers."""
         run, request = live.run, live.request
         answer = request.answer_of(run)
-        grant.settle(used_of(answer))
+        grant.settle(usage_of(answer))
         finished = Finished(
             caller=live.caller,
             request=request,
@@ -168,9 +168,9 @@ class LiveRuns:
         elif live is not None and live.num_listeners:
             live.error = exc
         else:
-            _log.error("a run broke off with nobody listening", exc_info=exc)
+            _log.error("a run without listeners broke off", exc_info=exc)
 
-    # Who listens, and how long a run is kept
+    # Listeners, and how long a run is kept
 
     @contextmanager
     def _listen(self, live: LiveRun) -> Iterator[LiveRun]:
@@ -183,7 +183,7 @@ class LiveRuns:
             self._let_go(live)
 
     def _let_go(self, live: LiveRun) -> None:
-        """A listener has left, or the run is over: with nobody there, its time runs."""
+        """A listener has left, or the run is over: if there are no listeners, start the timer of `keep_s`."""
         if live.num_listeners or self._live.get(live.run.id) is not live:
             return
         _stop_timer(live)

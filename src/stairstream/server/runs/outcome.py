@@ -1,4 +1,4 @@
-"""What came of a run, for every protocol: its usage, and the object `stairstream`."""
+"""Makes the usage and the object `stairstream` of an answer, for every protocol."""
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -18,7 +18,7 @@ from stairstream.server.wire.outcome import (
 
 
 def make_usage(answer: Answer) -> UsageOut:
-    """All agents' tokens; those of the proposals, and of thoughts, are what others call reasoning tokens."""
+    """Tokens of all agents; those of proposals and thoughts count as reasoning tokens."""
     agents = [one for one in answer.summary.agents if one.steps]
     prompt_tokens = sum(one.usage.prompt_tokens for one in agents)
     completion_tokens = sum(one.usage.completion_tokens for one in agents)
@@ -38,7 +38,7 @@ def make_usage(answer: Answer) -> UsageOut:
 def make_result(
     request: RunRequest, run_id: str, answer: Answer, events: list[msgspec.Raw] | UnsetType = UNSET
 ) -> StairstreamOut:
-    """What the run was like."""
+    """Make the object `stairstream` of an answer."""
     summary = answer.summary
     return StairstreamOut(
         run=run_id,
@@ -61,7 +61,7 @@ def make_result(
 
 
 def _round(number: float | None) -> float | None:
-    """Microseconds are enough."""
+    """Round to microseconds."""
     return None if number is None else round(number, 6)
 
 

@@ -1,4 +1,4 @@
-"""A request that has been read, in whatever protocol: what is to be run, and how its answer is to be given."""
+"""A request that a protocol has read: the pipeline, the conversation, and how to answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,26 +13,26 @@ from stairstream.server.http.bodies import Fields
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.choosing import choose_pipeline, read_options
 from stairstream.server.runs.fusion import FUSION
-from stairstream.server.runs.reservation import most_used
+from stairstream.server.runs.reservation import make_reservation
 from stairstream.server.runs.takes import check_tools, note_images
 from stairstream.server.wire.options import Plugin, Show, StairstreamOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What a client wants.
+    """A request for a run.
 
-    `model` is what it called the pipeline, `policy_name` what the answering agent reads by. `keep_s` is how long the
-    run lives on after its client has left. `ignored` are parameters that nobody here knows, `notes` what is to be said
-    before the first byte. `num_passing` messages at the front of the conversation are for this request alone: who goes
-    on from its answer does not get them.
+    `model` is the client's name for the pipeline, `policy_name` the policy of the answering agent. `keep_s` is how long
+    the run is kept after its client has left. `ignored` are unknown parameters, `notes` are sent in a header. The first
+    `num_passing` messages of the conversation are for this request alone: a request that continues from its answer does
+    not get them.
     """
 
     pipeline: Pipeline
     model: str
     conversation: Conversation = field(repr=False)
     policy_name: str = ""
-    asked: Asked = NOTHING_ASKED
+    options: Asked = NOTHING_ASKED
     is_stream: bool = False
     wants_usage: bool = False
     show: Show = "none"
@@ -44,10 +44,10 @@ class RunRequest:
 
     def reserve(self) -> Reservation:
         """The most that the run may use."""
-        return most_used(self.pipeline, self.conversation, self.asked)
+        return make_reservation(self.pipeline, self.conversation, self.options)
 
     def answer_of(self, run: Run) -> Answer:
-        """What came of the run, which is over: made once, for the client and for whoever counts."""
+        """The answer of the run, which is over: made once, for the client and the observers."""
         if run.id not in self._answers:
             self._answers[run.id] = self.pipeline.make_answer(run, run.past)
         return self._answers[run.id]
@@ -58,7 +58,7 @@ def make_request(
     *,
     model: str,
     conversation: Conversation,
-    asked: Asked,
+    options: Asked,
     given: StairstreamOptions | None,
     fields: Fields,
     plugins: Sequence[Plugin] = (),
@@ -70,51 +70,51 @@ def make_request(
     ignored: tuple[str, ...],
     notes: Sequence[str] = (),
 ) -> RunRequest:
-    """What a protocol has read from a body, with the pipeline that it names; ApiError names the parameter.
+    """Make a request from the fields that a protocol has read from a body; ApiError names the parameter.
 
-    `given` is the object `stairstream`; where that says nothing, `show` is what the client gets to see of proposals.
-    That the models take what is asked is checked once, where the run is opened.
+    `given` is the object `stairstream`; `show` is the default for its own `show`. Whether the models take the request's
+    options is checked once, when the run is opened.
     """
-    options = read_options(given, fields)
-    if options.show == "events" and not shows_events:
+    own = read_options(given, fields)
+    if own.show == "events" and not shows_events:
         raise bad("stairstream.show", "events are shown by POST /v1/runs, and in chat completions")
-    pipeline = choose_pipeline(model, options, catalog, plugins)
-    check_tools(asked, must_call=must_call)
+    pipeline = choose_pipeline(model, own, catalog, plugins)
+    check_tools(options, must_call=must_call)
     notes = (*notes, *note_images(pipeline, conversation))
     ignored = (*ignored, *(f"plugins.{plugin.id}" for plugin in plugins if plugin.id != FUSION))
-    keep_s = _read_keep_s(options, catalog)
-    policy_name, forced = _name_policy(pipeline, conversation, asked)
+    keep_s = _read_keep_s(own, catalog)
+    policy_name, forced = _name_policy(pipeline, conversation, options)
     return RunRequest(
         pipeline=pipeline,
         model=model,
         conversation=conversation,
         policy_name=policy_name,
-        asked=asked,
+        options=options,
         is_stream=is_stream,
         wants_usage=wants_usage,
-        show=options.show or show,
+        show=own.show or show,
         keep_s=keep_s,
         ignored=ignored,
         notes=(*notes, *forced),
     )
 
 
-def _name_policy(pipeline: Pipeline, conversation: Conversation, asked: Asked) -> tuple[str, list[str]]:
-    """What the answering agent reads by, and a note where the request forces it."""
+def _name_policy(pipeline: Pipeline, conversation: Conversation, options: Asked) -> tuple[str, list[str]]:
+    """The policy of the answering agent, and a note if the request forces it."""
     answering, name = pipeline.graph.agent(pipeline.graph.answer), pipeline.settings.policy_name
     if not answering.reads:
         return "none", []
     turns, _ = split_begun(conversation)
     if turns and turns[-1].role == "tool":
-        return "none", ["the result of a tool: only the answering agent goes on, proposers answer once per user turn"]
-    if not asked.waits or name == "wait":
+        return "none", ["the result of a tool: only the answering agent continues, proposers answer once per user turn"]
+    if not options.waits or name == "wait":
         return name, []
-    what = "tools" if asked.tools is not None else "response_format"
-    return "wait", [f"{what}: the answering agent waits until all that it reads is complete"]
+    what = "tools" if options.tools is not None else "response_format"
+    return "wait", [f"{what}: the answering agent waits until all agents that it reads have ended"]
 
 
-def _read_keep_s(options: StairstreamOptions, catalog: Catalog) -> float:
-    keep_s, most_s = options.keep_s or 0.0, catalog.limits.keep_s
+def _read_keep_s(own: StairstreamOptions, catalog: Catalog) -> float:
+    keep_s, most_s = own.keep_s or 0.0, catalog.limits.keep_s
     if keep_s > most_s:
         raise bad("stairstream.keep_s", f"{keep_s:g} is more than this server keeps a run ({most_s:g} seconds)")
     return keep_s

@@ -1,4 +1,4 @@
-"""The most that a run may use, before it starts: what a limit or a budget must set aside for it."""
+"""The most that a run may use, before it starts: the amount that limits and budgets set aside."""
 
 import math
 
@@ -14,18 +14,20 @@ from stairstream.engine.room import ContextRoom
 from stairstream.server.access.gate import Reservation
 
 FRAME_TOKENS = 16
-"""What a chat template puts around a message, at most."""
+"""Upper bound on the tokens that a chat template adds to a message."""
 
 
-def most_used(pipeline: Pipeline, conversation: Conversation, asked: Asked) -> Reservation:
-    """Every agent writes as much as it may and updates as often as it may; nothing is cached, and no call fails."""
+def make_reservation(pipeline: Pipeline, conversation: Conversation, options: Asked) -> Reservation:
+    """The most that a run may use: every agent writes and updates up to its limits, and nothing is cached."""
     graph = pipeline.graph
-    asked_tokens = sum(estimate_size(message) + FRAME_TOKENS for message in conversation)
+    conversation_tokens = sum(estimate_size(message) + FRAME_TOKENS for message in conversation)
     most_written = {agent.name: agent.sampling.max_tokens for agent in graph.agents}
-    most_written[graph.answer] = asked.max_tokens or most_written[graph.answer]
+    most_written[graph.answer] = options.max_tokens or most_written[graph.answer]
     tokens, costs = 0, []
     for agent in graph.agents:
-        usage = most_usage(agent, asked_tokens, [most_written[name] for name in agent.reads], most_written[agent.name])
+        usage = most_usage(
+            agent, conversation_tokens, [most_written[name] for name in agent.reads], most_written[agent.name]
+        )
         tokens += usage.prompt_tokens + usage.completion_tokens
         costs += [_cost(usage, pipeline.models[name]) for name in (agent.model, *agent.fallbacks)]
     known = [cost for cost in costs if cost is not None]
@@ -33,16 +35,16 @@ def most_used(pipeline: Pipeline, conversation: Conversation, asked: Asked) -> R
     return Reservation(pipeline=pipeline.settings.name, tokens=tokens, cost=cost)
 
 
-def most_usage(agent: Agent, asked_tokens: int, upstream_tokens: list[int], own_tokens: int) -> Usage:
-    """The most that one agent may use by the marks of its policy: each update sends all that was read, and written."""
+def most_usage(agent: Agent, conversation_tokens: int, upstream_tokens: list[int], own_tokens: int) -> Usage:
+    """The most that one agent may use by the marks of its policy: each update sends all text so far."""
     updates, read = (0, 0.0) if agent.one_call else _updates(agent.policy, max(upstream_tokens, default=0))
-    asked_tokens += ContextRoom.of(agent, ()).prompt_tokens
-    prompt_tokens = (updates + 1) * asked_tokens + sum(upstream_tokens) + len(upstream_tokens) * read
+    conversation_tokens += ContextRoom.of(agent, ()).prompt_tokens
+    prompt_tokens = (updates + 1) * conversation_tokens + sum(upstream_tokens) + len(upstream_tokens) * read
     return Usage(prompt_tokens=math.ceil(prompt_tokens + updates * own_tokens), completion_tokens=own_tokens)
 
 
 def _updates(policy: Policy, tokens: int) -> tuple[int, float]:
-    """How many marks lie below that many tokens, and their sum."""
+    """The number of the policy's marks below `tokens`, and their sum."""
     first, growth = policy.first_chunk, policy.growth
     if first >= tokens:
         return 0, 0.0
@@ -54,7 +56,7 @@ def _updates(policy: Policy, tokens: int) -> tuple[int, float]:
 
 
 def _cost(usage: Usage, model: ModelConfig) -> float | None:
-    """A model that runs here costs nothing unless the configuration says so; others have a price, or nobody knows."""
+    """The cost of a usage: 0 for a local model without a price, None for a remote one without a price."""
     if model.common.price is None:
         return None if model.is_remote else 0.0
     return cost_of(usage, model.common.price)

@@ -1,4 +1,4 @@
-"""What a client gets to see of the proposals, where it asked for that."""
+"""Shows a client one proposal as the answer's thoughts."""
 
 from collections.abc import Iterable
 
@@ -7,9 +7,9 @@ from stairstream.engine.run import Run
 
 
 class FirstProposal:
-    """The words of the first proposer to speak, up to the first word of the answer: then front ends close the fold.
+    """The text of the proposer that writes first, up to the answer's first token, where front ends close the fold.
 
-    Where nobody proposes it is the thoughts of the one model.
+    Without proposers it is the thoughts of the one model.
     """
 
     def __init__(self, run: Run) -> None:
@@ -19,8 +19,8 @@ class FirstProposal:
         self._speaker: str | None = None
         self._is_over = False
 
-    def tell(self, event: Event) -> str:
-        """The words that an event brings, mostly none."""
+    def text_of(self, event: Event) -> str:
+        """The text that an event adds, mostly none."""
         if self._is_over:
             return ""
         if isinstance(event, Wrote | Called) and event.agent == self._answer:
@@ -30,6 +30,6 @@ class FirstProposal:
             return self._run.text(event)
         return ""
 
-    def tell_all(self, events: Iterable[Event]) -> str:
-        """All of it."""
-        return "".join(map(self.tell, events))
+    def text_of_all(self, events: Iterable[Event]) -> str:
+        """The text that all these events add."""
+        return "".join(map(self.text_of, events))

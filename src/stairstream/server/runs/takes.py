@@ -1,4 +1,4 @@
-"""What models take besides text: images, tools, formats. Who asks for more than that gets a clear no."""
+"""Checks of input besides text: images, tools, formats. A request that no model takes gets a clear error."""
 
 from collections.abc import Mapping
 
@@ -20,20 +20,20 @@ class _Tool(msgspec.Struct):
     function: _Function
 
 
-def check_tools(asked: Asked, *, must_call: bool) -> None:
-    """ApiError where a tool must be called that is not there."""
-    if asked.tools is None:
+def check_tools(options: Asked, *, must_call: bool) -> None:
+    """Raise ApiError if a tool must be called that is not among the tools."""
+    if options.tools is None:
         if must_call:
             raise bad("tool_choice", "asks for a call, and there are no tools")
-    elif asked.names_tool:
-        named = msgspec.json.decode(asked.tool_choice or b"", type=_Tool).function.name
-        names = [tool.function.name for tool in msgspec.json.decode(asked.tools, type=list[_Tool])]
+    elif options.names_tool:
+        named = msgspec.json.decode(options.tool_choice or b"", type=_Tool).function.name
+        names = [tool.function.name for tool in msgspec.json.decode(options.tools, type=list[_Tool])]
         if named not in names:
             raise bad("tool_choice", f"{named[:80]!r} is none of the tools{nearest(named, names)}")
 
 
 def note_images(pipeline: Pipeline, conversation: Conversation) -> list[str]:
-    """A note where only some agents are shown the images."""
+    """A note if only some agents are shown the images."""
     if not any(message.parts for message in conversation):
         return []
     agents = pipeline.graph.agents
@@ -42,7 +42,7 @@ def note_images(pipeline: Pipeline, conversation: Conversation) -> list[str]:
 
 
 def refuse(exc: NotTaken, pipeline: Pipeline, conversation: Conversation, names: Mapping[str, str]) -> ApiError:
-    """The engine's no, with the parameter as the protocol calls it: `names` has those that chats call otherwise."""
+    """Turn the engine's refusal into an error with the protocol's parameter; `names` maps the names of chat fields."""
     if exc.model is not None:
         problem = f"model {exc.model!r}, which answers, does not take it"
         return bad(names.get(exc.what, exc.what), problem, "unsupported_parameter")
@@ -51,7 +51,7 @@ def refuse(exc: NotTaken, pipeline: Pipeline, conversation: Conversation, names:
 
 
 def _first_image(conversation: Conversation) -> str:
-    """Where the first image is in a chat's request."""
+    """The path of the first image in a chat's request."""
     return next(
         f"messages[{number}].content[{position}].image_url"
         for number, message in enumerate(conversation)

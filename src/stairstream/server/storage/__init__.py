@@ -1,1 +1,1 @@
-"""What the server keeps, behind one seam."""
+"""The server's database, behind one interface."""

@@ -1,16 +1,17 @@
-"""Where it is kept, behind one seam.
+"""The interface of a storage.
 
-Everything that is written goes through one method, in batches, so that no request waits for more than one commit.
+Usage, reservations and past runs are written by one method, in batches, so that no request waits for more than one
+commit.
 """
 
 from typing import Protocol
 
 from stairstream.core.errors import StairstreamError
-from stairstream.server.storage.values import Batch, Key, KeyUsage, PastLine, PastPlace, PastRun
+from stairstream.server.storage.values import Batch, Key, KeyUsage, PastCursor, PastLine, PastRun
 
 
 class StorageFailed(StairstreamError):
-    """The database can't be read or written: which, and why."""
+    """A database can't be read or written; the message says which, and why."""
 
 
 class Storage(Protocol):
@@ -20,37 +21,37 @@ class Storage(Protocol):
         """Keep a new key."""
 
     async def revoke_key(self, key_id: str, at_s: float) -> bool:
-        """Mark a key as not to be used any more; False if there is none of that id that could be."""
+        """Revoke a key; False if there is no usable key with that id."""
 
     async def keys(self) -> list[Key]:
         """All keys, oldest first."""
 
     async def has_changed(self) -> bool:
-        """Whether somebody else has written since this was last asked."""
+        """Whether another process has written since the last call."""
 
     async def commit(self, batch: Batch) -> list[float | None]:
-        """Write all of it or nothing. For each reservation: None if it was made, else the money that is left.
+        """Write the whole batch or nothing. For each reservation: None if it was made, else the money that is left.
 
-        Reservations of a holder that has written nothing for LOST_AFTER_S are given up: its process has died.
+        Reservations of a holder that has written nothing for LOST_AFTER_S are dropped: its process has died.
         """
 
     async def usage(self) -> list[KeyUsage]:
-        """Everything that was used, by key, day and pipeline."""
+        """All usage, by key, day and pipeline."""
 
     async def past_runs(
-        self, key_id: str | None, *, pipeline: str | None, behind: PastPlace | None, most: int
+        self, key_id: str | None, *, pipeline: str | None, after: PastCursor | None, most: int
     ) -> list[PastLine]:
-        """The runs of that key (None: of no key), the newest first; only those of one pipeline, if it is given."""
+        """The runs of that key (None: of no key), newest first; if given, only of `pipeline` and after `after`."""
 
     async def past_run(self, key_id: str | None, run_id: str) -> PastRun | None:
         """A run of that key, whole; None if there is none."""
 
     async def forget_runs(self, key_id: str | None, run_id: str | None) -> int:
-        """Delete a run of that key, or all of its runs; returns how many there were."""
+        """Delete a run of that key, or all its runs; returns how many were deleted."""
 
     async def prune_runs(self, before_s: float, most_bytes: int) -> int:
         """Delete runs of all keys that began before then, and the oldest beyond that size; returns how many."""
 
 
 LOST_AFTER_S = 60.0
-"""Several signs of life of a process that holds reservations."""
+"""Several heartbeats of a process that holds reservations."""

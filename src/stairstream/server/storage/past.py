@@ -1,10 +1,10 @@
-"""Past runs as rows of SQLite. The list is made of small rows; words and events, which are large, lie beside them."""
+"""Past runs as rows of SQLite. The list reads small rows; texts and events, which are large, are in a second table."""
 
 import sqlite3
 import zlib
 from typing import Any
 
-from stairstream.server.storage.values import PastLine, PastPlace, PastRun, Used
+from stairstream.server.storage.values import PastCursor, PastLine, PastRun, RunUsage
 
 PAST_TABLES = """
     DROP TABLE past_runs;
@@ -21,7 +21,7 @@ PAST_TABLES = """
         events BLOB NOT NULL
     );
 """
-"""What was written before there were events was never read by anything. Conversations and events are packed."""
+"""The first version of the table was never read, so it is dropped. Conversations and events are compressed."""
 
 _LINE = (
     "id, key_id, pipeline, model, question, started_at_s, first_token_s, total_s, reason,"
@@ -30,7 +30,7 @@ _LINE = (
 
 
 def add_past(database: sqlite3.Connection, past: PastRun) -> None:
-    """Write a run down, unless it is there."""
+    """Insert a run, unless it exists."""
     conversation = zlib.compress(past.conversation.encode())
     events = zlib.compress(past.events)
     used, size_bytes = past.used, len(conversation) + len(events) + 2 * len(past.answer) + len(past.result)
@@ -50,19 +50,19 @@ def add_past(database: sqlite3.Connection, past: PastRun) -> None:
 
 
 def list_past(
-    database: sqlite3.Connection, key_id: str | None, pipeline: str | None, behind: PastPlace | None, most: int
+    database: sqlite3.Connection, key_id: str | None, pipeline: str | None, after: PastCursor | None, most: int
 ) -> list[PastLine]:
     """As in Storage."""
     where, values = ["key_id IS ?"], [key_id]
     if pipeline is not None:
         where.append("pipeline = ?")
         values.append(pipeline)
-    place = () if behind is None else (behind.started_at_s, behind.id)
-    if place:
+    cursor = () if after is None else (after.started_at_s, after.id)
+    if cursor:
         where.append("(started_at_s, id) < (?, ?)")
     rows = database.execute(
         f"SELECT {_LINE} FROM past_runs WHERE {' AND '.join(where)} ORDER BY started_at_s DESC, id DESC LIMIT ?",
-        (*values, *place, most),
+        (*values, *cursor, most),
     )
     return [PastLine(**_line(*row)) for row in rows]
 
@@ -110,5 +110,5 @@ def prune_past(database: sqlite3.Connection, before_s: float, most_bytes: int) -
 def _line(*row: Any) -> dict[str, Any]:
     *said, prompt_tokens, completion_tokens, cost = row
     names = _LINE.split(", ")[: len(said)]
-    used = Used(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cost=cost)
+    used = RunUsage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cost=cost)
     return {**dict(zip(names, said, strict=True)), "used": used}

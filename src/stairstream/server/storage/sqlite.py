@@ -1,6 +1,6 @@
 """The storage in a SQLite file: one connection, used by one thread. Several processes may share the file.
 
-Money is kept in whole billionths, so that sums are exact and no budget is passed by rounding.
+Money is stored in whole billionths, so that sums are exact and rounding never exceeds a budget.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from stairstream.server.storage.values import (
     Key,
     KeyLimits,
     KeyUsage,
+    PastCursor,
     PastLine,
-    PastPlace,
     PastRun,
     Spent,
 )
@@ -31,7 +31,7 @@ from stairstream.server.storage.values import (
 T = TypeVar("T")
 
 BUSY_S = 5.0
-"""How long a write waits for another process's."""
+"""Time that a write waits for a write of another process."""
 
 _NANO = 1_000_000_000
 
@@ -59,12 +59,12 @@ MIGRATIONS: tuple[str, ...] = (
     """,
     PAST_TABLES,
 )
-"""Each brings a database from the version before it; `user_version` counts them. Never change one: add another."""
+"""Each upgrades a database by one version; `user_version` counts them. Never change one: add another."""
 
 
 @asynccontextmanager
 async def open_sqlite(file: Path, executor: Executor | None = None) -> AsyncIterator["SqliteStorage"]:
-    """The database in that file, which is made if it is not there. Raises ConfigError if it can't be used.
+    """Open the database in that file, or create it. Raises ConfigError if it can't be used.
 
     `executor` None: a thread of its own.
     """
@@ -85,14 +85,14 @@ async def open_sqlite(file: Path, executor: Executor | None = None) -> AsyncIter
 def _open(file: Path) -> sqlite3.Connection:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite itself would let everybody read it
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite's own mode would let every user read it
     except OSError as exc:
         raise ConfigError(f"can't open the database {file}: {(exc.strerror or str(exc)).lower()}") from None
     database = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA foreign_keys = ON")
-        database.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+        database.execute("PRAGMA secure_delete = ON")  # deleted data is overwritten
         database.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last commits, and harms nothing else
         _migrate(database, file)
     except sqlite3.Error as exc:
@@ -179,10 +179,10 @@ class SqliteStorage:
         return await self._call(lambda: self._commit(batch))
 
     async def past_runs(
-        self, key_id: str | None, *, pipeline: str | None, behind: PastPlace | None, most: int
+        self, key_id: str | None, *, pipeline: str | None, after: PastCursor | None, most: int
     ) -> list[PastLine]:
         """As in Storage."""
-        return await self._call(lambda: list_past(self._database, key_id, pipeline, behind, most))
+        return await self._call(lambda: list_past(self._database, key_id, pipeline, after, most))
 
     async def past_run(self, key_id: str | None, run_id: str) -> PastRun | None:
         """As in Storage."""
@@ -240,7 +240,7 @@ class SqliteStorage:
         )
 
     def _reserve(self, hold: BudgetHold, holder: str) -> float | None:
-        """None if there was enough, else what is left."""
+        """Make a reservation; None if it was made, else the money that is left."""
         (spent,) = self._database.execute(
             "SELECT coalesce(sum(cost_nano), 0) FROM usage WHERE key_id = ? AND day >= ?", (hold.key_id, hold.since)
         ).fetchone()

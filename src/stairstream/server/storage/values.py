@@ -1,16 +1,16 @@
-"""What the server keeps: keys, what they used, what runs under way may still use, and past runs."""
+"""The records that the server stores: keys, their usage, reservations of runs in flight, and past runs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 Period = Literal["total", "month", "day"]
-"""What a budget is for: all time, or a calendar month or day (UTC)."""
+"""The period of a budget: all time, or a calendar month or day (UTC)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyLimits:
-    """What a key may use; None: as much as it likes. `budget` is money, in the currency of the models' prices."""
+    """The limits of a key; None: unlimited. `budget` is money, in the currency of the models' prices."""
 
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
@@ -21,7 +21,7 @@ class KeyLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """What is kept of a key. Times are in seconds since 1970."""
+    """A key as it is stored. Times are in seconds since 1970."""
 
     id: str
     name: str
@@ -32,8 +32,8 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Used:
-    """What a run did use, all its agents together."""
+class RunUsage:
+    """Usage of a run, over all its agents."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -42,7 +42,7 @@ class Used:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetHold:
-    """Money that a run may use, kept from others until it has ended; `budget` is for the days from `since` on."""
+    """Money reserved for a run until it has ended; `budget` is the key's, for the days from `since` on."""
 
     id: str
     key_id: str
@@ -53,18 +53,18 @@ class BudgetHold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """A run has ended: what it used on that day, None if nothing; its reservation is over."""
+    """The usage of a run that has ended, None if there was none; its reservation is released."""
 
     key_id: str
     pipeline: str
     day: str
-    used: Used | None
+    used: RunUsage | None
     reservation: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastLine:
-    """A run as the list of the history has it. `model` is what its client called the pipeline."""
+    """A run in the list of the history. `model` is the client's name for the pipeline."""
 
     id: str
     key_id: str | None
@@ -75,15 +75,15 @@ class PastLine:
     first_token_s: float | None
     total_s: float
     reason: str
-    used: Used
+    used: RunUsage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastRun(PastLine):
-    """A run as history keeps it; `key_id` None where no keys are set.
+    """A run as history keeps it; `key_id` is None without keys.
 
     `conversation`, `tool_calls` and `result` (the object `stairstream` of an answer) are JSON, `events` is JSON lines.
-    Of the conversation `num_passing` messages at the front were for this run alone.
+    The first `num_passing` messages of the conversation were for this run alone.
     """
 
     conversation: str = field(repr=False)
@@ -95,8 +95,8 @@ class PastRun(PastLine):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PastPlace:
-    """A place in the list of past runs: that of the run which began then."""
+class PastCursor:
+    """A position in the list of past runs: after the run with this id and start."""
 
     started_at_s: float
     id: str
@@ -104,7 +104,7 @@ class PastPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What is written together, in this order, by the process `holder`; past runs are made where they are written."""
+    """Records written together, in this order, by the process `holder`; past runs are made in the storage's thread."""
 
     holder: str
     at_s: float
@@ -115,7 +115,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyUsage:
-    """What a key used on one day of one pipeline. `cost` is that of the runs whose price was known."""
+    """Usage of a key on one day, of one pipeline. `cost` is that of runs with a known price."""
 
     key_id: str
     day: str

@@ -14,26 +14,26 @@ class TextPart(Struct, frozen=True, tag_field="type", tag="text"):
 
 
 class RefusalPart(Struct, frozen=True, tag_field="type", tag="refusal"):
-    """What an assistant said when it refused; taken as text."""
+    """A refusal of an earlier answer; taken as text."""
 
     refusal: str
 
 
 class ImageUrl(Struct, frozen=True):
-    """Where an image is: an address, or the image itself as a `data:` URL."""
+    """An image: its address, or the image itself as a `data:` URL."""
 
     url: Name
     detail: Literal["auto", "low", "high"] | None = None
 
 
 class ImagePart(Struct, frozen=True, tag_field="type", tag="image_url"):
-    """An image; only models that take images are shown it."""
+    """An image; shown only to models that take images."""
 
     image_url: ImageUrl
 
 
 class FunctionCall(Struct, frozen=True):
-    """Which function, and the JSON text of its arguments."""
+    """A function's name, and its arguments as JSON text."""
 
     name: Name
     arguments: str
@@ -60,20 +60,20 @@ class DeveloperMessage(Struct, frozen=True, tag_field="role", tag="developer"):
 
 
 class UserMessage(Struct, frozen=True, tag_field="role", tag="user"):
-    """What the user says."""
+    """A message of the user."""
 
     content: str | list[TextPart | ImagePart]
 
 
 class AssistantMessage(Struct, frozen=True, tag_field="role", tag="assistant"):
-    """What was answered. At the end of the conversation: the beginning of the answer, which is gone on with."""
+    """An earlier answer. As the last message: the beginning of the answer, which is continued."""
 
     content: str | list[TextPart | RefusalPart] | None = None
     tool_calls: list[ToolCallIn] | None = None
 
 
 class ToolMessage(Struct, frozen=True, tag_field="role", tag="tool"):
-    """What a tool gave."""
+    """The result of a tool."""
 
     content: str | list[TextPart]
     tool_call_id: Name

@@ -1,4 +1,4 @@
-"""Events of a run as JSON and back: what an event says, its `type`, and the words where it brings new ones."""
+"""Encodes events of a run as JSON, and decodes them: the event's fields, its `type`, and its new text."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ import msgspec
 from stairstream.core.events import Event, Thought, Wrote
 
 TextOf = Callable[[Wrote | Thought], str]
-"""Gives the words that an event is about."""
+"""Returns the text of an event."""
 
 
 def _name_of(kind: type) -> str:
@@ -43,7 +43,7 @@ def encode_event_line(event: Event, text: TextOf) -> bytes:
 
 
 def decode_event_json(data: bytes) -> tuple[Event, str]:
-    """An event and its new words, none for most; raises msgspec.DecodeError for anything else."""
+    """Decode an event and its new text, mostly none; raises msgspec.DecodeError for anything else."""
     fields = msgspec.json.decode(data, type=dict[str, Any])
     kind = TYPES.get(fields.pop("type", None))
     if kind is None:

@@ -1,4 +1,4 @@
-"""The forms that chats and responses know by the same shape."""
+"""Response formats that chats and responses share."""
 
 from msgspec import Struct
 

@@ -1,4 +1,4 @@
-"""What else is asked for: models, runs, the server's health, and errors."""
+"""Shapes of models, runs, the server's health, and errors."""
 
 from typing import Annotated, Literal
 
@@ -16,14 +16,14 @@ class ModelAgent(Struct, frozen=True, kw_only=True):
 
 
 class ModelDetails(Struct, frozen=True, kw_only=True):
-    """What a pipeline is."""
+    """The parts of a pipeline."""
 
     topology: str
     policy: str
     answer: str
     agents: list[ModelAgent]
     max_tokens: int
-    takes: Annotated[list[str], Meta(description="What the answering model takes besides text.")]
+    takes: Annotated[list[str], Meta(description="Input that the answering model takes besides text.")]
 
 
 class ModelOut(Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class ModelOut(Struct, frozen=True, kw_only=True):
 
 
 class ServerOut(Struct, frozen=True, kw_only=True):
-    """What a server has besides."""
+    """Features of the server."""
 
     history: Annotated[bool, Meta(description="Whether past runs are kept.")]
 
@@ -51,14 +51,14 @@ class ModelList(Struct, frozen=True, kw_only=True):
 
 
 class RunEvent(Struct, frozen=True, kw_only=True):
-    """The data of one event of a run; what else it has depends on its type."""
+    """The data of one event of a run; its other fields depend on its type."""
 
     type: str
     at_s: float
 
 
 class RunOut(Struct, frozen=True, kw_only=True):
-    """A run, as it stands."""
+    """The state of a run."""
 
     id: str
     object: Literal["run"]
@@ -71,13 +71,13 @@ class RunOut(Struct, frozen=True, kw_only=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """How the server is."""
+    """The state of the server."""
 
     status: str
 
 
 class ErrorDetails(Struct, frozen=True, kw_only=True):
-    """What is wrong: a line for people, and words for programs."""
+    """An error: a message for people, and words for programs."""
 
     message: str
     type: str

@@ -1,4 +1,4 @@
-"""What of a request only stairstream knows: policies, what is shown, a mixture for this request."""
+"""Parts of a request that only stairstream has: policies, what is shown, a mixture for this request."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from stairstream.server.wire.conversation import Name
 
 Show = Literal["none", "thinking", "events"]
-"""What a client gets to see of the proposals: nothing, one of them as `reasoning_content`, or every event."""
+"""The view of the proposals: none, one of them as `reasoning_content`, or every event."""
 
 MOST_ANALYSTS = 8
 
@@ -26,7 +26,7 @@ class Plugin(Struct, frozen=True):
     enabled: bool | None = None
 
 
-# the configuration's own checks say better what is wrong with a number; the document says it too
+# these bounds are for the OpenAPI document; the configuration's own checks have better messages
 FirstChunk = Annotated[int, Meta(extra_json_schema={"minimum": 1})] | Literal["inf"]
 Growth = Annotated[float, Meta(extra_json_schema={"minimum": 1})]
 Quorum = Annotated[int, Meta(extra_json_schema={"minimum": 1})] | Literal["all", "most"]
@@ -35,7 +35,7 @@ Lead = float | Literal["inf"]
 
 
 class PolicyNumbers(Struct, frozen=True):
-    """A policy of one's own; what is left out is as in `balanced`."""
+    """A policy by its numbers; those left out are as in `balanced`."""
 
     first_chunk: FirstChunk | None = None
     growth: Growth | None = None
@@ -46,7 +46,7 @@ class PolicyNumbers(Struct, frozen=True):
 
 
 class StairstreamOptions(Struct, frozen=True):
-    """What only stairstream knows; a key that is not here is an error."""
+    """The object `stairstream` of a request; an unknown key is an error."""
 
     policy: Annotated[
         str | PolicyNumbers | None,
@@ -60,9 +60,9 @@ class StairstreamOptions(Struct, frozen=True):
     slope: float | None = None
     show: Annotated[
         Show | None,
-        Meta(description="What is shown of the proposals; `thinking`: one of them as `reasoning_content`."),
+        Meta(description="How proposals are shown; `thinking`: one of them as `reasoning_content`."),
     ] = None
     keep_s: Annotated[
         Annotated[float, Meta(ge=0)] | None,
-        Meta(description="How long the run lives on, in seconds, when its client has left."),
+        Meta(description="Seconds for which the run is kept when its client has left."),
     ] = None

@@ -1,4 +1,4 @@
-"""What a run was like, in answers of every protocol: its agents, its times, what it used."""
+"""The outcome of a run, in answers of every protocol: its agents, times and usage."""
 
 from typing import Annotated
 
@@ -9,13 +9,13 @@ from stairstream.core.session import Layout
 
 
 class PromptTokensDetails(Struct, frozen=True, omit_defaults=True):
-    """Absent where an endpoint does not say what it had cached."""
+    """Absent if an endpoint does not report cached tokens."""
 
     cached_tokens: int
 
 
 class CompletionTokensDetails(Struct, frozen=True):
-    """What nobody reads as the answer: the proposals, and thoughts."""
+    """Tokens that are not part of the answer: proposals and thoughts."""
 
     reasoning_tokens: int
 
@@ -31,7 +31,7 @@ class UsageOut(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AgentUsage(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One agent's tokens; `cached_tokens` is absent where its endpoint does not say."""
+    """One agent's tokens; `cached_tokens` is absent if its endpoint does not report it."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -40,7 +40,7 @@ class AgentUsage(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AgentOut(Struct, frozen=True, kw_only=True):
-    """One agent's part: the model that spoke last for it, how it ended, and what it used."""
+    """One agent's part: the model that answered last for it, how it ended, and its usage."""
 
     name: str
     model: str
@@ -55,7 +55,7 @@ class AgentOut(Struct, frozen=True, kw_only=True):
 
 
 class StairstreamOut(Struct, frozen=True, kw_only=True):
-    """What the run was like. Times are in seconds since it began; null is not known."""
+    """The outcome of a run. Times are in seconds since it began; null is unknown."""
 
     run: str
     pipeline: str
@@ -69,13 +69,16 @@ class StairstreamOut(Struct, frozen=True, kw_only=True):
     total_s: float
     updates: int
     seen_share: Annotated[
-        float | None, Meta(description="Information seen per word: 1 under `wait`; null without references.")
+        float | None,
+        Meta(description="Average share of the references read per token: 1 under `wait`; null without any."),
     ]
     cost: Annotated[float | None, Meta(description="Of all agents, in the currency of the prices.")]
     tokens_saved: int
-    degraded: Annotated[list[str], Meta(description="What the answer had to do without; empty: nothing.")]
+    degraded: Annotated[
+        list[str], Meta(description="The agents or text that the answer had to do without; empty: none.")
+    ]
     notes: list[str]
     agents: list[AgentOut]
     events: Annotated[
-        list[Raw] | UnsetType, Meta(description="In a whole answer with `show: events`: all that happened.")
+        list[Raw] | UnsetType, Meta(description="In a whole answer with `show: events`: every event.")
     ] = UNSET

@@ -1,4 +1,4 @@
-"""The messages of a request become a conversation."""
+"""Reads the messages of a request as a conversation."""
 
 from collections.abc import Iterable, Sequence
 from typing import assert_never
@@ -10,7 +10,7 @@ Content = str | Sequence[conversation.TextPart | conversation.RefusalPart | conv
 
 
 def read_turns(messages: Iterable[conversation.ChatMessage]) -> Conversation:
-    """A developer's messages are the system's, and what was refused is text."""
+    """Developer messages become system messages, and refusals become text."""
     return tuple(_read_turn(message) for message in messages)
 
 
