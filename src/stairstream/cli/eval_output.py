@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,6 +83,26 @@ def print_tables(tables: Sequence[Table]) -> None:
 def print_json(report: object) -> None:
     """A report of dataclasses as one line of JSON; what is unknown is null, an infinite number is the text "inf"."""
     print(_as_json(report), flush=True)
+
+
+@contextmanager
+def keeping(folder: Path, *kept: Sized) -> Iterator[None]:
+    """Say where to find what was computed, if the block breaks off."""
+    try:
+        yield
+    except BaseException:
+        if any(map(len, kept)):
+            tell(f"what was computed so far is kept in {folder}; the same command goes on from there")
+        raise
+
+
+def show_report(folder: Path, name: str, tables: Sequence[Table], report: object, *, as_json: bool) -> None:
+    """Print a report and keep it in the folder. Raises ConfigError if it can't be written."""
+    write_report(folder, name, name.capitalize(), tables, report)
+    if as_json:
+        print_json(report)
+    else:
+        print_tables(tables)
 
 
 def write_report(folder: Path, name: str, title: str, tables: Sequence[Table], report: object) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from stairstream.backends.torch.backend import find_torch_model
-from stairstream.cli.eval_output import open_bar, print_json, print_tables, results_folder, tell, write_report
+from stairstream.cli.eval import RetentionOptions
+from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report, tell
 from stairstream.config.policies import (
     ADAPTIVE,
     Places,
@@ -40,22 +41,6 @@ _PLACES = Places(preset=Where(file="--policy"), numbers=Where(file="--policy"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """The options of the command; see its help."""
-
-    data: Path
-    limit: int
-    cut: int
-    model: str
-    policies: Sequence[str]
-    layouts: Sequence[str]
-    dtype: str
-    threads: int | None
-    out: Path | None
-    late_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """All that came of the evaluation. `cut_tokens` None: texts were whole."""
 
@@ -66,49 +51,42 @@ class Report:
     rows: tuple[Row, ...]
 
 
-def eval_retention(choices: Choices, *, as_json: bool) -> None:
+def eval_retention(options: RetentionOptions) -> None:
     """Evaluate and print. Raises ConfigError for what can't be, before a model is loaded."""
-    setups = read_setups(choices.policies, choices.layouts)
-    prompts = pick(read_prompts(choices.data, (*PROPOSERS, REFERENCE)), choices.limit)
+    setups = read_setups(options.policy or [], options.layout or [])
+    prompts = pick(read_prompts(options.data, (*PROPOSERS, REFERENCE)), options.limit)
     _check_installed()
     from stairstream.eval.retention.evaluating import Plan, evaluate
 
-    file = find_torch_model(choices.model)
-    dtype = _read_dtype(choices.dtype)
+    file = find_torch_model(options.model)
+    dtype = _read_dtype(options.dtype)
     plan = Plan(
         prompts=prompts,
         setups=setups,
-        most_tokens=choices.cut or None,
+        most_tokens=options.cut or None,
         model=name_model(file),
         dtype=dtype,
-        late_s=choices.late_s,
+        late_s=options.late,
     )
-    folder = choices.out or results_folder()
+    folder = options.out or results_folder()
     kept = Kept(folder / "retention.jsonl", Score)
-    try:
+    with keeping(folder, kept):
         with open_bar("retention", plan.num_scores) as advance:
-            rows = evaluate(cache(lambda: _load(file, dtype, choices.threads)), plan, kept, advance)
-    except BaseException:
-        if len(kept):
-            tell(f"what was computed so far is kept in {folder}; the same command goes on from there")
-        raise
-    late = f", one proposer {choices.late_s:g} s late" if choices.late_s else ""
-    title = f"Retention over {len(prompts)} prompts, {_say_cut(choices.cut)}{late}"
+            rows = evaluate(cache(lambda: _load(file, dtype, options.threads)), plan, kept, advance)
+    late = f", one proposer {options.late:g} s late" if options.late else ""
+    title = f"Retention over {len(prompts)} prompts, {_say_cut(options.cut)}{late}"
     tables = [make_table(rows, title)]
     report = Report(
-        model=choices.model,
+        model=options.model,
         num_prompts=len(prompts),
-        cut_tokens=choices.cut or None,
-        late_s=choices.late_s,
+        cut_tokens=options.cut or None,
+        late_s=options.late,
         rows=rows,
     )
-    write_report(folder, "retention", "Retention", tables, report)
+    show_report(folder, "retention", tables, report, as_json=options.as_json)
     if not draw(rows, folder / "retention.svg"):
         tell("no picture: it needs matplotlib; install it with: pip install 'stairstream[eval]'")
-    if as_json:
-        print_json(report)
-    else:
-        print_tables(tables)
+    if not options.as_json:
         tell(f"all in {folder}")
 
 
