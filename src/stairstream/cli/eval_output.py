@@ -14,7 +14,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from stairstream.backends.models import models_folder
-from stairstream.cli.terminal import printable
+from stairstream.cli.terminal import printable, tell
 from stairstream.core.errors import ConfigError
 from stairstream.eval.tables import Table, as_markdown
 
@@ -57,11 +57,6 @@ def _line_by_line(title: str, num_all: int) -> Callable[[int], None]:
             tell(f"{title}: {done} of {num_all}")
 
     return advance
-
-
-def tell(text: str) -> None:
-    """A line on standard error."""
-    print(printable(text), file=sys.stderr, flush=True)
 
 
 def print_tables(tables: Sequence[Table]) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, get_args
 
 from stairstream.backends.torch.backend import find_torch_model
 from stairstream.cli.eval import RetentionOptions
-from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report, tell
+from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
+from stairstream.cli.terminal import tell
 from stairstream.config.policies import (
     ADAPTIVE,
     Places,

@@ -7,10 +7,10 @@ from typing import get_args
 
 from stairstream.backends.torch.backend import find_torch_model
 from stairstream.cli.eval import RobustnessOptions
-from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report, tell
+from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
 from stairstream.cli.eval_replays import CAN, Engine, check_engine, identify, read_engine, run_replays
 from stairstream.cli.eval_retention import read_setups
-from stairstream.cli.terminal import show_loading
+from stairstream.cli.terminal import show_loading, tell
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError
 from stairstream.eval.intervals import check_installed

@@ -4,9 +4,10 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from stairstream.cli.eval import SeamOptions
-from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report, tell
+from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
 from stairstream.cli.eval_replays import CAN, ENGINES, Engine, identify, read_engine, run_replays
 from stairstream.cli.eval_retention import read_setups
+from stairstream.cli.terminal import tell
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS
 from stairstream.core.session import Layout

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stairstream.cli.eval import TaskOptions
-from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report, tell
-from stairstream.cli.terminal import show_loading
+from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
+from stairstream.cli.terminal import show_loading, tell
 from stairstream.config.build import open_backends
 from stairstream.config.reading import nearest
 from stairstream.config.schema import Config, load_config

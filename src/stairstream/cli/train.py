@@ -14,8 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.text import Text
 
 from stairstream.backends.torch.backend import find_torch_model
-from stairstream.cli.eval_output import tell
-from stairstream.cli.terminal import printable
+from stairstream.cli.terminal import printable, tell
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.train.config import TrainConfig, load_train_config
 
