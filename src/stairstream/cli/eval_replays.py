@@ -1,12 +1,12 @@
 """What commands that replay proposals share: the engine that the aggregator runs on."""
 
-import importlib.util
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, TypeVar, get_args
 
+from stairstream.backends.extras import require
 from stairstream.cli.terminal import show_loading
 from stairstream.config.reading import nearest
-from stairstream.core.errors import ConfigError, MissingExtra
+from stairstream.core.errors import ConfigError
 from stairstream.core.session import Layout
 from stairstream.eval.identity import identify_models
 from stairstream.eval.kept import Kept
@@ -36,9 +36,7 @@ def read_engine(name: str) -> Engine:
 def check_engine(engine: Engine) -> None:
     """Raises MissingExtra if it is not installed."""
     extra, packages = ("torch", ("torch", "transformers", "gguf")) if engine == "torch" else ("local", ("xllamacpp",))
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(f"{engine} needs {package}; install it with: pip install 'stairstream[{extra}]'")
+    require(engine, packages, extra)
 
 
 def identify(engine: Engine, model: str) -> object:

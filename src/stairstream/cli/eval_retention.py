@@ -1,13 +1,13 @@
 """`stairstream eval retention`: how much of what waiting gives a policy keeps, with a bar while it is computed."""
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from stairstream.backends.torch.backend import find_torch_model
+from stairstream.backends.extras import require
+from stairstream.backends.models import find_weights
 from stairstream.cli.eval import RetentionOptions
 from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
 from stairstream.cli.terminal import tell
@@ -21,7 +21,7 @@ from stairstream.config.policies import (
     read_settings,
 )
 from stairstream.config.reading import Where, nearest
-from stairstream.core.errors import ConfigError, MissingExtra
+from stairstream.core.errors import ConfigError
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
 from stairstream.eval.identity import name_model
@@ -56,10 +56,10 @@ def eval_retention(options: RetentionOptions) -> None:
     """Evaluate and print. Raises ConfigError for what can't be, before a model is loaded."""
     setups = read_setups(options.policy or [], options.layout or [])
     prompts = pick(read_prompts(options.data, (*PROPOSERS, REFERENCE)), options.limit)
-    _check_installed()
+    require("eval retention", ("torch", "transformers", "gguf"), "torch")
     from stairstream.eval.retention.evaluating import Plan, evaluate
 
-    file = find_torch_model(options.model)
+    file = find_weights(options.model)
     dtype = _read_dtype(options.dtype)
     plan = Plan(
         prompts=prompts,
@@ -118,12 +118,6 @@ def read_policy(text: str) -> Policy:
         check_quorum(policy, len(PROPOSERS), _PLACES.numbers / "quorum")
         return policy
     return override_policy(PolicyChoice(), preset, settings, len(PROPOSERS), _PLACES).policy
-
-
-def _check_installed() -> None:
-    for package in ("torch", "transformers", "gguf"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(f"eval retention needs {package}; install it with: pip install 'stairstream[torch]'")
 
 
 def _read_dtype(name: str) -> "Dtype":

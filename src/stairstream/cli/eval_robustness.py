@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from stairstream.backends.torch.backend import find_torch_model
+from stairstream.backends.models import find_weights
 from stairstream.cli.eval import RobustnessOptions
 from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
 from stairstream.cli.eval_replays import CAN, Engine, check_engine, identify, read_engine, run_replays
@@ -165,7 +165,7 @@ def _run_forced(options: RobustnessOptions, plan: Plan, kept: Kept[Nats]) -> tup
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     with show_loading(options.model):
-        loaded = load(find_torch_model(options.model), DTYPE)
+        loaded = load(find_weights(options.model), DTYPE)
     with open_bar("forced", count_forced(plan)) as advance:
         return run_forced(loaded, plan, kept, identify("torch", options.model), advance)
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from stairstream.backends.torch.backend import find_torch_model
+from stairstream.backends.extras import require
+from stairstream.backends.models import find_weights
 from stairstream.cli.terminal import printable, tell
-from stairstream.core.errors import ConfigError, MissingExtra
+from stairstream.core.errors import ConfigError
 from stairstream.train.config import TrainConfig, load_train_config
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ _NEEDED = ("torch", "transformers", "gguf")
 def train(file: Path, *, dry_run: bool, num_samples: int) -> None:
     """Train as a configuration says. Raises ConfigError for what can't be, before a model is loaded."""
     config = load_train_config(file)
-    check_installed(_NEEDED)
+    require("train", _NEEDED, "train")
     if config.lora is not None:
-        check_installed(("peft",))
+        require("train", ("peft",), "train")
     if dry_run:
         show_samples(config, num_samples)
         return
@@ -38,7 +39,7 @@ def train(file: Path, *, dry_run: bool, num_samples: int) -> None:
     from stairstream.train.run import train_all
 
     with open_report() as report:
-        is_first = train_all(config, find_torch_model(config.model), report)
+        is_first = train_all(config, find_weights(config.model), report)
     if is_first:
         tell(f"the trained model is in {config.folder / 'model'}")
 
@@ -76,19 +77,12 @@ def say_metrics(metrics: "Metrics") -> str:
     return "  ".join(parts)
 
 
-def check_installed(packages: Iterable[str]) -> None:
-    """Raise MissingExtra where what training needs is not there."""
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(f"train needs {package}; install it with: pip install 'stairstream[train]'")
-
-
 def show_samples(config: TrainConfig, num_samples: int) -> None:
     """The first samples of every stage as text: what is learned is green, or between [[ and ]] where nothing shines."""
     from stairstream.backends.torch.load import read_tokens
     from stairstream.train.data import Place, Stream, split_prompts
 
-    tokens = read_tokens(find_torch_model(config.model))
+    tokens = read_tokens(find_weights(config.model))
     split = split_prompts(config)
     console = Console(highlight=False, soft_wrap=True)
     tell(f"{len(split.trained)} prompts to train on, {len(split.held_out)} held out")
