@@ -31,7 +31,6 @@ SILENCE_S = 40.0
 """The server says something every 15 seconds: so much silence is a connection that is dead."""
 
 _CONNECT_S = 10.0
-_PIECE_BYTES = 65536
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _PATH = re.compile(rf"(?P<base>.*)/v1/(?:runs|history)/(?P<run>{_ID.pattern})(?:/events)?/?")
 _SHAPES = ("chatcmpl-", "resp_", "msg_")

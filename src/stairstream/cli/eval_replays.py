@@ -1,7 +1,8 @@
 """What commands that replay proposals share: the engine that the aggregator runs on."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, TypeVar, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from stairstream.backends.extras import require
 from stairstream.cli.terminal import show_loading
@@ -12,6 +13,9 @@ from stairstream.eval.identity import identify_models
 from stairstream.eval.kept import Kept
 from stairstream.eval.replay import AGGREGATOR, Replays, Spoken, configure, open_aggregator
 from stairstream.sim.clock import run as run_in_virtual_time
+
+if TYPE_CHECKING:
+    from stairstream.backends.torch.load import Dtype, Loaded
 
 Engine = Literal["torch", "llamacpp"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -60,3 +64,14 @@ def run_replays(
             await opening.__aexit__(None, None, None)
 
     return run_in_virtual_time(main())
+
+
+def load_torch(file: Path, dtype: "Dtype", threads: int | None) -> "Loaded":
+    """A model in memory, without a backend around it: for teacher forcing."""
+    import torch
+
+    from stairstream.backends.torch.load import load
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return load(file, dtype)

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from stairstream.backends.extras import require
 from stairstream.backends.models import find_weights
 from stairstream.cli.eval import RetentionOptions
 from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
+from stairstream.cli.eval_replays import load_torch
 from stairstream.cli.terminal import tell
 from stairstream.config.policies import (
     ADAPTIVE,
@@ -32,7 +32,7 @@ from stairstream.eval.retention.report import make_table
 from stairstream.eval.retention.scores import Row, Score, Setup
 
 if TYPE_CHECKING:
-    from stairstream.backends.torch.load import Dtype, Loaded
+    from stairstream.backends.torch.load import Dtype
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 DEFAULT_LAYOUTS: tuple[Layout, ...] = ("insert", "grouped")
@@ -73,7 +73,7 @@ def eval_retention(options: RetentionOptions) -> None:
     kept = Kept(folder / "retention.jsonl", Score)
     with keeping(folder, kept):
         with open_bar("retention", plan.num_scores) as advance:
-            rows = evaluate(cache(lambda: _load(file, dtype, options.threads)), plan, kept, advance)
+            rows = evaluate(cache(lambda: load_torch(file, dtype, options.threads)), plan, kept, advance)
     late = f", one proposer {options.late:g} s late" if options.late else ""
     title = f"Retention over {len(prompts)} prompts, {_say_cut(options.cut)}{late}"
     tables = [make_table(rows, title)]
@@ -125,16 +125,6 @@ def _read_dtype(name: str) -> "Dtype":
         case "float32" | "bfloat16":
             return name
     raise ConfigError(f"--dtype: must be float32 or bfloat16, not {name!r}")
-
-
-def _load(file: Path, dtype: "Dtype", threads: int | None) -> "Loaded":
-    import torch
-
-    from stairstream.backends.torch.load import load
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return load(file, dtype)
 
 
 def _say_cut(cut: int) -> str:

@@ -8,7 +8,7 @@ from typing import get_args
 from stairstream.backends.models import find_weights
 from stairstream.cli.eval import RobustnessOptions
 from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
-from stairstream.cli.eval_replays import CAN, Engine, check_engine, identify, read_engine, run_replays
+from stairstream.cli.eval_replays import CAN, Engine, check_engine, identify, load_torch, read_engine, run_replays
 from stairstream.cli.eval_retention import read_setups
 from stairstream.cli.terminal import show_loading, tell
 from stairstream.config.reading import nearest
@@ -157,15 +157,10 @@ def _run_replayed(
 
 def _run_forced(options: RobustnessOptions, plan: Plan, kept: Kept[Nats]) -> tuple[ForcedRow, ...]:
     check_engine("torch")
-    import torch
-
-    from stairstream.backends.torch.load import load
     from stairstream.eval.robustness.forced import run_forced
 
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
     with show_loading(options.model):
-        loaded = load(find_weights(options.model), DTYPE)
+        loaded = load_torch(find_weights(options.model), DTYPE, options.threads)
     with open_bar("forced", count_forced(plan)) as advance:
         return run_forced(loaded, plan, kept, identify("torch", options.model), advance)
 
