@@ -1,19 +1,17 @@
 """What evaluations show: a bar on standard error while they run, then tables or JSON, and a report in their folder."""
 
-import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from stairstream.backends.models import models_folder
+from stairstream.cli.as_json import to_json
 from stairstream.cli.terminal import printable, tell
 from stairstream.core.errors import ConfigError
 from stairstream.eval.tables import Table, as_markdown
@@ -77,7 +75,7 @@ def print_tables(tables: Sequence[Table]) -> None:
 
 def print_json(report: object) -> None:
     """A report of dataclasses as one line of JSON; what is unknown is null, an infinite number is the text "inf"."""
-    print(_as_json(report), flush=True)
+    print(to_json(report), flush=True)
 
 
 @contextmanager
@@ -105,22 +103,6 @@ def write_report(folder: Path, name: str, title: str, tables: Sequence[Table], r
     page = "\n".join([f"# {title}", "", *(as_markdown(table) for table in tables)])
     try:
         (folder / f"{name}.md").write_text(page)
-        (folder / f"{name}.json").write_text(_as_json(report, indent=1) + "\n")
+        (folder / f"{name}.json").write_text(to_json(report, indent=1) + "\n")
     except OSError as exc:
         raise ConfigError(f"the report can't be written into {folder}: {exc.strerror or exc}") from exc
-
-
-def _as_json(report: object, indent: int | None = None) -> str:
-    return json.dumps(_finite(msgspec.to_builtins(report)), ensure_ascii=False, allow_nan=False, indent=indent)
-
-
-def _finite(value: object) -> object:
-    """The same, with numbers that JSON lacks as texts."""
-    match value:
-        case dict():
-            return {key: _finite(one) for key, one in value.items()}
-        case list():
-            return [_finite(one) for one in value]
-        case float() if not math.isfinite(value):
-            return str(value)
-    return value
