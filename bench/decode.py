@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.endpoint import arguments
 from bench.random_model import SIZES, make_random
-from stairstream.backends.torch.backend import find_torch_model
+from stairstream.backends.models import find_weights
 
 if TYPE_CHECKING:
     from stairstream.backends.torch.cache import Cache
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype: Literal["float32", "bfloat16"] = args.dtype or ("bfloat16" if device == "cuda" else "float32")
     torch.set_num_threads(args.threads)
-    loaded = make_random(args.random, device, dtype) if args.random else load(find_torch_model(args.model), dtype)
+    loaded = make_random(args.random, device, dtype) if args.random else load(find_weights(args.model), dtype)
     print(f"{args.random or args.model}, {dtype}, {device}\n")
     names = list(find_ways(device))
     print(f"| rows | entries | {' | '.join(f'{name} ms' for name in names)} | static / plain |")

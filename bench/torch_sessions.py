@@ -11,7 +11,8 @@ import time
 
 from bench.endpoint import arguments
 from bench.sessions import run_cases
-from stairstream.backends.torch.backend import TorchBackend, TorchModel, find_torch_model
+from stairstream.backends.models import find_weights
+from stairstream.backends.torch.backend import TorchBackend, TorchModel
 
 
 async def main() -> None:
@@ -24,9 +25,9 @@ async def main() -> None:
     from stairstream.backends.torch.load import load  # torch takes its time to come
 
     start = time.monotonic()
-    loaded = load(find_torch_model(args.model), args.dtype)
+    loaded = load(find_weights(args.model), args.dtype)
     loaded.tokens.end_ids = frozenset()  # answers have all their tokens
-    model = TorchModel(find_torch_model(args.model), threads=args.threads)
+    model = TorchModel(find_weights(args.model), threads=args.threads)
     model.use(loaded)
     print(f"{args.model}, {args.dtype}, {args.threads} thread(s), loaded in {time.monotonic() - start:.1f} s\n")
     await run_cases(TorchBackend(model, args.model), ("insert", "rounds", "grouped"), args.tokens)

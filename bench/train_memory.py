@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from bench.endpoint import arguments
-from stairstream.backends.torch.backend import find_torch_model
+from stairstream.backends.models import find_weights
 from stairstream.backends.torch.load import read_network
 from stairstream.train.data import Row
 from stairstream.train.memory.applying import set_levels
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def _load(model: str, num_layers: int | None) -> Any:
-    network, _ = read_network(find_torch_model(model), "float32")
+    network, _ = read_network(find_weights(model), "float32")
     if num_layers:
         network.model.layers = network.model.layers[:num_layers]
     for one in network.parameters():

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from bench.endpoint import arguments
 from bench.sessions import run_cases
-from stairstream.backends.vllm.backend import DEFAULT_QUANTUM_TOKENS, Vllm, VllmBackend, find_vllm_model
+from stairstream.backends.models import find_weights
+from stairstream.backends.vllm.backend import DEFAULT_QUANTUM_TOKENS, Vllm, VllmBackend
 
 
 def count_cpu_s() -> float:
@@ -39,7 +40,7 @@ async def main() -> None:
 
     start = time.monotonic()
     vllm = Vllm(
-        find_vllm_model(args.model), sessions=8, context_tokens=4096, quantum_tokens=args.quantum, ignores_end=True
+        find_weights(args.model), sessions=8, context_tokens=4096, quantum_tokens=args.quantum, ignores_end=True
     )
     await vllm.start()
     print(f"{args.model}, turns of {args.quantum} tokens, loaded in {time.monotonic() - start:.1f} s\n")

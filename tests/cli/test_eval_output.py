@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stairstream.cli.eval_output import print_json, write_report
+from stairstream.cli.eval_output import keeping, print_json, write_report
 from stairstream.core.errors import ConfigError
 
 
@@ -27,3 +27,13 @@ def test_infinite_numbers_are_texts(capsys: pytest.CaptureFixture[str], tmp_path
 def test_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"the report can't be written into .*gone: No such file"):
         write_report(tmp_path / "gone", "r", "R", [], Report(lead=0, rows=()))
+
+
+@pytest.mark.parametrize("kept", [[1], []])
+def test_a_break_says_where_what_was_computed_is_kept(
+    kept: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt), keeping(tmp_path, [], kept):
+        raise KeyboardInterrupt
+    shown = capsys.readouterr().err
+    assert (str(tmp_path) in shown) == bool(kept)

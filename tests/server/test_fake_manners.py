@@ -114,6 +114,18 @@ def test_no_batch_goes_over_a_fault() -> None:
     assert b' w6 w7"' in asyncio.run(main()) and b"w8" not in b"".join(found)
 
 
+@pytest.mark.parametrize(("after_tokens", "status"), [(7, 500), (12, 500), (13, 200)])
+def test_a_whole_answer_fails_where_a_stream_would(after_tokens: int, status: int) -> None:
+    async def main() -> int:
+        body = {"model": "m", "messages": [ASK]}
+        script = Script(words=WORDS, fault=Fault(kind="error_event", after_tokens=after_tokens))
+        async with serve_fake([FakeModel(name="m", script=script)]) as serving, aiohttp.ClientSession() as client:
+            async with client.post(f"{serving.base_url}/chat/completions", json=body) as response:
+                return response.status
+
+    assert asyncio.run(main()) == status
+
+
 def test_a_file_says_how_the_tokens_of_each_model_come(tmp_path: Path) -> None:
     file = tmp_path / "fakes.yaml"
     file.write_text("models: {m: {batch: 2-4, silent_every: 5, usage: at_end, continues: none}, n: {batch: 3}}")

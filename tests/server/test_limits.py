@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stairstream.server.access.limits import PerMinute, RunPermits
+from stairstream.core.per_minute import PerMinute
+from stairstream.server.access.limits import RunPermits
 from stairstream.server.errors import ApiError
 from stairstream.sim.clock import run
 

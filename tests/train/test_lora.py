@@ -12,7 +12,7 @@ peft = pytest.importorskip("peft")
 
 from torch.distributed.checkpoint.filesystem import FileSystemReader  # noqa: E402
 
-from stairstream.cli.train import check_installed  # noqa: E402
+from stairstream.backends.extras import require  # noqa: E402
 from stairstream.core.errors import ConfigError, MissingExtra  # noqa: E402
 from stairstream.train.checkpoints import Checkpoints, TrainState  # noqa: E402
 from stairstream.train.config import Lora  # noqa: E402
@@ -85,7 +85,7 @@ def test_adapters_beside_split_layers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         MissingExtra, match=r"train needs not_there; install it with: pip install 'stairstream\[train\]'"
     ):
-        check_installed(["not_there"])
+        require("train", ["not_there"], "train")
 
 
 @pytest.mark.slow

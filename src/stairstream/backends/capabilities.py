@@ -2,9 +2,7 @@
 on disk. What is neither known nor probed counts as unable."""
 
 import asyncio
-import os
 import re
-import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -16,6 +14,7 @@ import msgspec
 import platformdirs
 
 from stairstream.backends.http import host_of
+from stairstream.backends.json_files import load_json, store_json
 from stairstream.core.errors import RequestRejected
 from stairstream.core.messages import Message
 
@@ -159,7 +158,7 @@ class Capabilities:
     def get(self, base_url: str, model: str) -> Capability | None:
         """What was found out in the last 30 days."""
         if self._entries is None:
-            self._entries = self._load()
+            self._entries = load_json(self.path, _File).entries
         entry = self._entries.get(_key(base_url, model))
         if entry is None or self.today() - entry.probed > KEPT:
             return None
@@ -185,25 +184,9 @@ class Capabilities:
         entry = _Entry(
             continues=capability.continues, why=capability.why, echoes=capability.echoes, probed=self.today()
         )
-        # a few hundred bytes, once a month per model: not worth a thread
-        self._entries = {**(self._entries or {}), **self._load(), _key(base_url, model): entry}
-        try:
-            self._store(msgspec.json.format(msgspec.json.encode(_File(entries=self._entries))))
-        except OSError:
-            return
-
-    def _load(self) -> dict[str, _Entry]:
-        try:
-            return msgspec.json.decode(self.path.read_bytes(), type=_File).entries
-        except (OSError, msgspec.DecodeError):
-            return {}
-
-    def _store(self, data: bytes) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.replace(name, self.path)
+        kept = load_json(self.path, _File).entries
+        self._entries = {**(self._entries or {}), **kept, _key(base_url, model): entry}
+        store_json(self.path, _File(entries=self._entries))
 
 
 def _key(base_url: str, model: str) -> str:

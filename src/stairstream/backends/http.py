@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from stairstream.core.errors import BackendError, ConfigError, ConnectionFailed
+from stairstream.core.urls import split_url
 
 CONNECT_TIMEOUT_S = 10.0
 _MESSAGE_LENGTH = 200
@@ -79,12 +80,7 @@ def hang_up(response: aiohttp.ClientResponse) -> None:
 
 def check_url(base_url: str) -> str:
     """The URL without its last slash; ConfigError if it is none."""
-    try:
-        parts = urlsplit(base_url)
-        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_good = False
-    if not is_good:
+    if split_url(base_url) is None:
         raise ConfigError(f"base_url: {base_url!r} is not a URL; it should look like http://127.0.0.1:8000/v1")
     return base_url.rstrip("/")
 

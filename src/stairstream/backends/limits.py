@@ -10,6 +10,7 @@ from itertools import count
 from stairstream.backends.base import Backend, Room, Session
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
+from stairstream.core.per_minute import PerMinute
 from stairstream.core.session import Chunk, Ended, Takes, WriteItem
 
 
@@ -52,34 +53,6 @@ class Permits:
         self._free += 1
 
 
-class Rate:
-    """So many a minute, at most a second's worth of them at once: most endpoints refuse a minute's worth."""
-
-    def __init__(self, per_minute: float) -> None:
-        self._every_s = 60 / per_minute
-        self._at_once_s = max(0.0, 1 - self._every_s)
-        self._next_s = -math.inf
-
-    async def wait_turn(self) -> None:
-        """Until this one may go (the generic cell rate algorithm): its turn is due once, and waited for once."""
-        loop = asyncio.get_running_loop()
-        due_s = max(loop.time(), self._next_s)
-        self._next_s = due_s + self._every_s
-        if due_s - self._at_once_s > loop.time():
-            turn = loop.create_future()
-            timer = loop.call_at(due_s - self._at_once_s, _come, turn)
-            try:
-                await turn
-            finally:
-                timer.cancel()
-
-
-def _come(turn: asyncio.Future[None]) -> None:
-    """It is this one's turn, unless it has left in this very moment."""
-    if not turn.done():
-        turn.set_result(None)
-
-
 class Limited:
     """Wraps a backend. A permit is held for one call, never while an agent waits for its upstream."""
 
@@ -88,7 +61,9 @@ class Limited:
     ) -> None:
         self._inner = inner
         self._permits = Permits(math.inf if max_concurrency is None else max_concurrency)
-        self._rate = Rate(requests_per_minute) if requests_per_minute is not None else None
+        self._rate: PerMinute | None = None
+        if requests_per_minute is not None:  # most endpoints refuse a minute's worth at once: send a second's
+            self._rate = PerMinute(requests_per_minute, burst_s=max(1.0, 60 / requests_per_minute))
 
     @property
     def model(self) -> str:
@@ -113,8 +88,17 @@ class Limited:
         """What one call needs: a permit, and then its turn by the rate."""
         async with self._permits.hold(rank):
             if self._rate is not None:
-                await self._rate.wait_turn()
+                await _wait_turn(self._rate)
             yield
+
+
+async def _wait_turn(rate: PerMinute) -> None:
+    """Take one, and wait until it is there: whoever leaves meanwhile has had its turn."""
+    now_s = asyncio.get_running_loop().time()
+    wait_s = rate.wait_s(1, now_s)
+    rate.take(1, now_s)
+    if wait_s:
+        await asyncio.sleep(wait_s)
 
 
 class _LimitedSession:

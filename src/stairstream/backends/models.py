@@ -63,6 +63,15 @@ KNOWN_MODELS: Mapping[str, KnownModel] = {SMOLLM2.name: SMOLLM2}
 DEFAULT_MODEL = SMOLLM2.name
 
 
+def find_weights(name: str) -> Path:
+    """The folder of that path, or the GGUF file that a known name or a path means. Never touches the network.
+
+    Raises ConfigError if there is neither.
+    """
+    folder = Path(name).expanduser()
+    return folder if folder.is_dir() else find_model(name)
+
+
 def models_folder() -> Path:
     """Where fetched models are kept; it may not exist yet."""
     chosen = os.environ.get("STAIRSTREAM_CACHE")

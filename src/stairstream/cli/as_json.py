@@ -1,8 +1,10 @@
-"""An answer and its numbers as one JSON object."""
+"""Answers, their numbers and reports as one JSON object."""
 
 import json
 import math
 from dataclasses import asdict
+
+import msgspec
 
 from stairstream.api import Answer
 from stairstream.core.graph import Agent
@@ -13,7 +15,7 @@ CUT = ("cancelled", "agreed", "deadline", "budget", "shutdown")
 
 
 def write_json(answer: Answer) -> str:
-    """One line; what is unknown is null, an infinite number is the text "inf", a single model has no policy."""
+    """One line; what is unknown is null, a single model has no policy."""
     summary, settings = answer.summary, answer.pipeline
     own = answer.graph.agent(answer.graph.answer)
     whole = {
@@ -39,7 +41,7 @@ def write_json(answer: Answer) -> str:
         "error": summary.error,
         "agents": [_agent(one, answer) for one in summary.agents],
     }
-    return json.dumps(whole, ensure_ascii=False)
+    return to_json(whole)
 
 
 def _agent(one: AgentSummary, answer: Answer) -> dict[str, object]:
@@ -67,8 +69,21 @@ def _agent(one: AgentSummary, answer: Answer) -> dict[str, object]:
 
 def _numbers(agent: Agent) -> dict[str, object] | None:
     """The six numbers of an agent that reads."""
-    return {key: _finite(value) for key, value in asdict(agent.policy).items()} if agent.reads else None
+    return asdict(agent.policy) if agent.reads else None
+
+
+def to_json(value: object, indent: int | None = None) -> str:
+    """Dataclasses, dicts and lists as JSON; an infinite number is the text "inf"."""
+    return json.dumps(_finite(msgspec.to_builtins(value)), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def _finite(value: object) -> object:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    """The same, with numbers that JSON lacks as texts."""
+    match value:
+        case dict():
+            return {key: _finite(one) for key, one in value.items()}
+        case list():
+            return [_finite(one) for one in value]
+        case float() if not math.isfinite(value):
+            return str(value)
+    return value

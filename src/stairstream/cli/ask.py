@@ -10,7 +10,7 @@ from rich.console import Console
 from stairstream.api import Answer, Pipeline, open_pipeline
 from stairstream.cli.as_json import write_json
 from stairstream.cli.picture import draw_run
-from stairstream.cli.terminal import printable, show_loading
+from stairstream.cli.terminal import printable, show_loading, tell
 from stairstream.core.errors import RequestError, RunFailed
 from stairstream.core.events import Event, LayoutChosen, Noted, Wrote
 from stairstream.engine.run import Run
@@ -68,9 +68,9 @@ def _show(run: Run, event: Event) -> None:
         case Wrote() if event.agent == run.graph.answer:
             print(printable(run.text(event)), end="", flush=True)
         case LayoutChosen() if event.agent == run.graph.answer and run.graph.agent(event.agent).reads:
-            _tell(f"layout: {event.layout} ({event.why})")
+            tell(f"layout: {event.layout} ({event.why})")
         case Noted():
-            _tell(f"{event.note.kind}: {event.agent}: {event.note.text}")
+            tell(f"{event.note.kind}: {event.agent}: {event.note.text}")
         case _:
             pass
 
@@ -78,19 +78,15 @@ def _show(run: Run, event: Event) -> None:
 def _show_end(answer: Answer) -> None:
     summary = answer.summary
     for line in answer.notes:
-        _tell(line)
+        tell(line)
     for line in summary.degraded:
-        _tell(f"degraded: {line}")
+        tell(f"degraded: {line}")
     if summary.reason in ("deadline", "budget"):
-        _tell(f"ended: {summary.reason}: the answer is what there was by then")
+        tell(f"ended: {summary.reason}: the answer is what there was by then")
     if summary.first_token_s is None:
         return
     updates = f"{summary.updates} update{'' if summary.updates == 1 else 's'}"
     tail = f", {updates}, policy {answer.pipeline.policy_name}" if len(summary.agents) > 1 else ""
     tail += "" if answer.cost is None else f", cost {answer.cost:.3g}"
     gap = f"longest gap {summary.longest_gap_s:.2f} s"
-    _tell(f"first token {summary.first_token_s:.2f} s, total {summary.total_s:.2f} s, {gap}{tail}")
-
-
-def _tell(text: str) -> None:
-    print(printable(text), file=sys.stderr, flush=True)
+    tell(f"first token {summary.first_token_s:.2f} s, total {summary.total_s:.2f} s, {gap}{tail}")

@@ -23,6 +23,7 @@ from stairstream.core.errors import (
     ServerFailed,
 )
 from stairstream.core.sse import SseDecoder
+from stairstream.core.urls import split_url
 
 RETRIES_S = (0.1, 0.4, 1.0, 2.0, 4.0)
 """Pauses before a connection that was lost is tried again; a connection that brings something starts them anew."""
@@ -30,7 +31,6 @@ SILENCE_S = 40.0
 """The server says something every 15 seconds: so much silence is a connection that is dead."""
 
 _CONNECT_S = 10.0
-_PIECE_BYTES = 65536
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _PATH = re.compile(rf"(?P<base>.*)/v1/(?:runs|history)/(?P<run>{_ID.pattern})(?:/events)?/?")
 _SHAPES = ("chatcmpl-", "resp_", "msg_")
@@ -69,12 +69,8 @@ def read_address(run: str, server: str, key: str | None) -> RunAddress:
 
 
 def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_good = False
-    if not is_good:
+    parts = split_url(url)
+    if parts is None:
         raise RequestError(f"{url!r} is not a URL; it should look like http://127.0.0.1:8080")
     return parts
 

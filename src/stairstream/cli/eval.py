@@ -1,12 +1,13 @@
-"""The group `eval`: quality as a number. Each command parses here and does its work in a file of its own."""
+"""The group `eval`: quality as a number. The options of each command are here, its work is in a file of its own."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stairstream.backends.models import DEFAULT_MODEL
-from stairstream.cli.options import ConfigOption, PipelineOption, option
+from stairstream.cli.options import ConfigOption, PipelineOption, option, with_options
 from stairstream.eval.recorded import ALPACA_OUTPUTS, DATA_FOLDER, GSM8K
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -33,169 +34,141 @@ def options(context: typer.Context) -> None:
         print(context.get_help())
 
 
-@eval_app.command("tasks")
-def tasks_command(
-    config: ConfigOption = None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """Options of `eval tasks`."""
+
+    config: ConfigOption = None
     task: Annotated[
         list[str] | None, option("NAME", "gsm8k, mt-bench, alpaca-eval or arena-hard; may be repeated. All without it.")
-    ] = None,
-    pipeline: PipelineOption = None,
+    ] = None
+    pipeline: PipelineOption = None
     policy: Annotated[
         list[str] | None, option("NAME", "A policy to compare; may be repeated. The pipeline's own without it.")
-    ] = None,
-    limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Questions of each task.")] = 20,
-    judge: Annotated[str | None, option("MODEL", "Who compares answers; the answering model without it.")] = None,
+    ] = None
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Questions of each task.")] = 20
+    judge: Annotated[str | None, option("MODEL", "Who compares answers; the answering model without it.")] = None
     against: Annotated[
         str | None, option("NAME", "Whom a judge compares with: a system here, or a recorded one; single without it.")
-    ] = None,
-    data: Annotated[Path, option("PATH", "The folder with the questions, or one task's file.")] = DATA_FOLDER,
-    max_cost: Annotated[float | None, option("AMOUNT", "Ends cleanly when this is spent.")] = None,
+    ] = None
+    data: Annotated[Path, option("PATH", "The folder with the questions, or one task's file.")] = DATA_FOLDER
+    max_cost: Annotated[float | None, option("AMOUNT", "Ends cleanly when this is spent.")] = None
     max_tokens: Annotated[
         int | None,
         option(
             "NUMBER", "Longest answer of each agent, if shorter than its own; of the embedded model 128 without it."
         ),
-    ] = None,
-    at_once: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Questions at a time; times suffer.")] = 1,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    ] = None
+    at_once: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Questions at a time; times suffer.")] = 1
+    out: OutOption = None
+    as_json: JsonOption = False
+
+
+@eval_app.command("tasks")
+@with_options(TaskOptions)
+def tasks_command(options: TaskOptions) -> None:
     """Score whole answers: single models, waiting and policies side by side. Goes on where it was interrupted."""
-    from stairstream.cli.eval_tasks import Choices, eval_tasks
+    from stairstream.cli.eval_tasks import eval_tasks
 
-    choices = Choices(
-        tasks=task or [],
-        policies=policy or [],
-        pipeline=pipeline,
-        limit=limit,
-        judge=judge,
-        against=against,
-        data=data,
-        max_cost=max_cost,
-        max_tokens=max_tokens,
-        at_once=at_once,
-        out=out,
-    )
-    eval_tasks(config, choices, as_json=as_json)
+    eval_tasks(options)
 
 
-@eval_app.command("retention")
-def retention_command(
-    data: DataOption = ALPACA_OUTPUTS,
-    limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Prompts.")] = 40,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionOptions:
+    """Options of `eval retention`."""
+
+    data: DataOption = ALPACA_OUTPUTS
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Prompts.")] = 40
     cut: Annotated[
         int, typer.Option(metavar="TOKENS", min=0, help="Cut every text behind so many tokens; 0: never.")
-    ] = 256,
-    model: ModelOption = DEFAULT_MODEL,
+    ] = 256
+    model: ModelOption = DEFAULT_MODEL
     policy: Annotated[
         list[str] | None,
         option("POLICY", "A preset, numbers as in first_chunk=16,lead=0, or both; may be repeated. All without it."),
-    ] = None,
+    ] = None
     layout: Annotated[
         list[str] | None,
         option("LAYOUT", "insert, grouped, quoted or rounds; may be repeated. The first two without it."),
-    ] = None,
+    ] = None
     late: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="How much later the first proposer's first token comes.")
-    ] = 0.0,
-    dtype: Annotated[str, option("TYPE", "float32 or bfloat16.")] = "bfloat16",
-    threads: ThreadsOption = None,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Score a recorded answer word by word, with what each word would have seen. Goes on where it was interrupted."""
-    from stairstream.cli.eval_retention import Choices, eval_retention
+    ] = 0.0
+    dtype: Annotated[str, option("TYPE", "float32 or bfloat16.")] = "bfloat16"
+    threads: ThreadsOption = None
+    out: OutOption = None
+    as_json: JsonOption = False
 
-    choices = Choices(
-        data=data,
-        limit=limit,
-        cut=cut,
-        model=model,
-        policies=policy or [],
-        layouts=layout or [],
-        dtype=dtype,
-        threads=threads,
-        out=out,
-        late_s=late,
+
+@eval_app.command("retention")
+@with_options(RetentionOptions)
+def retention_command(options: RetentionOptions) -> None:
+    """Score a recorded answer word by word, with what each word would have seen. Goes on where it was interrupted."""
+    from stairstream.cli.eval_retention import eval_retention
+
+    eval_retention(options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RobustnessOptions:
+    """Options of `eval robustness`."""
+
+    trial: Annotated[list[str] | None, option("NAME", "free, numbers or forced; may be repeated. All without it.")] = (
+        None
     )
-    eval_retention(choices, as_json=as_json)
+    kind: Annotated[
+        list[str] | None, option("NAME", "How it is wrong: swapped or contradicted; may be repeated. Both without it.")
+    ] = None
+    policy: Annotated[
+        list[str] | None, option("POLICY", "As in retention; may be repeated. Some that differ without it.")
+    ] = None
+    layout: Annotated[str | None, option("LAYOUT", "insert on torch and grouped on llamacpp without it.")] = None
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=2, help="Prompts, and problems.")] = 20
+    cut: CutOption = 150
+    max_tokens: LengthOption = 128
+    model: ModelOption = DEFAULT_MODEL
+    backend: Annotated[str, option("NAME", "Where it runs: torch or llamacpp.")] = "torch"
+    threads: ThreadsOption = None
+    data: DataOption = ALPACA_OUTPUTS
+    problems: Annotated[Path, option("FILE", "Problems of GSM8K, for `numbers`.")] = GSM8K
+    out: OutOption = None
+    as_json: JsonOption = False
 
 
 @eval_app.command("robustness")
-def robustness_command(
-    trial: Annotated[
-        list[str] | None, option("NAME", "free, numbers or forced; may be repeated. All without it.")
-    ] = None,
-    kind: Annotated[
-        list[str] | None, option("NAME", "How it is wrong: swapped or contradicted; may be repeated. Both without it.")
-    ] = None,
-    policy: Annotated[
-        list[str] | None, option("POLICY", "As in retention; may be repeated. Some that differ without it.")
-    ] = None,
-    layout: Annotated[str | None, option("LAYOUT", "insert on torch and grouped on llamacpp without it.")] = None,
-    limit: Annotated[int, typer.Option(metavar="NUMBER", min=2, help="Prompts, and problems.")] = 20,
-    cut: CutOption = 150,
-    max_tokens: LengthOption = 128,
-    model: ModelOption = DEFAULT_MODEL,
-    backend: Annotated[str, option("NAME", "Where it runs: torch or llamacpp.")] = "torch",
-    threads: ThreadsOption = None,
-    data: DataOption = ALPACA_OUTPUTS,
-    problems: Annotated[Path, option("FILE", "Problems of GSM8K, for `numbers`.")] = GSM8K,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@with_options(RobustnessOptions)
+def robustness_command(options: RobustnessOptions) -> None:
     """Make one proposer wrong and see how far answers follow it, under each policy and under `wait`."""
-    from stairstream.cli.eval_robustness import Choices, eval_robustness
+    from stairstream.cli.eval_robustness import eval_robustness
 
-    choices = Choices(
-        trials=trial or [],
-        kinds=kind or [],
-        policies=policy or [],
-        layout=layout,
-        limit=limit,
-        cut=cut,
-        max_tokens=max_tokens,
-        model=model,
-        backend=backend,
-        threads=threads,
-        data=data,
-        problems=problems,
-        out=out,
-    )
-    eval_robustness(choices, as_json=as_json)
+    eval_robustness(options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeamOptions:
+    """Options of `eval seams`."""
+
+    backend: Annotated[
+        list[str] | None, option("NAME", "torch or llamacpp; may be repeated. What is installed without it.")
+    ] = None
+    layout: Annotated[
+        list[str] | None, option("LAYOUT", "insert, grouped, quoted or rounds; may be repeated. All without it.")
+    ] = None
+    policy: Annotated[str, option("POLICY", "As in retention.")] = "balanced"
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=2, help="Answers in each layout.")] = 30
+    cut: CutOption = 150
+    max_tokens: LengthOption = 128
+    model: ModelOption = DEFAULT_MODEL
+    threads: ThreadsOption = None
+    data: DataOption = ALPACA_OUTPUTS
+    out: OutOption = None
+    as_json: JsonOption = False
 
 
 @eval_app.command("seams")
-def seams_command(
-    backend: Annotated[
-        list[str] | None, option("NAME", "torch or llamacpp; may be repeated. What is installed without it.")
-    ] = None,
-    layout: Annotated[
-        list[str] | None, option("LAYOUT", "insert, grouped, quoted or rounds; may be repeated. All without it.")
-    ] = None,
-    policy: Annotated[str, option("POLICY", "As in retention.")] = "balanced",
-    limit: Annotated[int, typer.Option(metavar="NUMBER", min=2, help="Answers in each layout.")] = 30,
-    cut: CutOption = 150,
-    max_tokens: LengthOption = 128,
-    model: ModelOption = DEFAULT_MODEL,
-    threads: ThreadsOption = None,
-    data: DataOption = ALPACA_OUTPUTS,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@with_options(SeamOptions)
+def seams_command(options: SeamOptions) -> None:
     """Count what updates leave in free-running answers: restarts, repeats, broken words and sentences."""
-    from stairstream.cli.eval_seams import Choices, eval_seams
+    from stairstream.cli.eval_seams import eval_seams
 
-    choices = Choices(
-        backends=backend or [],
-        layouts=layout or [],
-        policy=policy,
-        limit=limit,
-        cut=cut,
-        max_tokens=max_tokens,
-        model=model,
-        threads=threads,
-        data=data,
-        out=out,
-    )
-    eval_seams(choices, as_json=as_json)
+    eval_seams(options)

@@ -1,20 +1,18 @@
 """What evaluations show: a bar on standard error while they run, then tables or JSON, and a report in their folder."""
 
-import json
-import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from stairstream.backends.models import models_folder
-from stairstream.cli.terminal import printable
+from stairstream.cli.as_json import to_json
+from stairstream.cli.terminal import printable, tell
 from stairstream.core.errors import ConfigError
 from stairstream.eval.tables import Table, as_markdown
 
@@ -59,11 +57,6 @@ def _line_by_line(title: str, num_all: int) -> Callable[[int], None]:
     return advance
 
 
-def tell(text: str) -> None:
-    """A line on standard error."""
-    print(printable(text), file=sys.stderr, flush=True)
-
-
 def print_tables(tables: Sequence[Table]) -> None:
     """Tables for people, with their notes."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
@@ -82,7 +75,27 @@ def print_tables(tables: Sequence[Table]) -> None:
 
 def print_json(report: object) -> None:
     """A report of dataclasses as one line of JSON; what is unknown is null, an infinite number is the text "inf"."""
-    print(_as_json(report), flush=True)
+    print(to_json(report), flush=True)
+
+
+@contextmanager
+def keeping(folder: Path, *kept: Sized) -> Iterator[None]:
+    """Say where to find what was computed, if the block breaks off."""
+    try:
+        yield
+    except BaseException:
+        if any(map(len, kept)):
+            tell(f"what was computed so far is kept in {folder}; the same command goes on from there")
+        raise
+
+
+def show_report(folder: Path, name: str, tables: Sequence[Table], report: object, *, as_json: bool) -> None:
+    """Print a report and keep it in the folder. Raises ConfigError if it can't be written."""
+    write_report(folder, name, name.capitalize(), tables, report)
+    if as_json:
+        print_json(report)
+    else:
+        print_tables(tables)
 
 
 def write_report(folder: Path, name: str, title: str, tables: Sequence[Table], report: object) -> None:
@@ -90,22 +103,6 @@ def write_report(folder: Path, name: str, title: str, tables: Sequence[Table], r
     page = "\n".join([f"# {title}", "", *(as_markdown(table) for table in tables)])
     try:
         (folder / f"{name}.md").write_text(page)
-        (folder / f"{name}.json").write_text(_as_json(report, indent=1) + "\n")
+        (folder / f"{name}.json").write_text(to_json(report, indent=1) + "\n")
     except OSError as exc:
         raise ConfigError(f"the report can't be written into {folder}: {exc.strerror or exc}") from exc
-
-
-def _as_json(report: object, indent: int | None = None) -> str:
-    return json.dumps(_finite(msgspec.to_builtins(report)), ensure_ascii=False, allow_nan=False, indent=indent)
-
-
-def _finite(value: object) -> object:
-    """The same, with numbers that JSON lacks as texts."""
-    match value:
-        case dict():
-            return {key: _finite(one) for key, one in value.items()}
-        case list():
-            return [_finite(one) for one in value]
-        case float() if not math.isfinite(value):
-            return str(value)
-    return value

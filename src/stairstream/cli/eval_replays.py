@@ -1,17 +1,21 @@
 """What commands that replay proposals share: the engine that the aggregator runs on."""
 
-import importlib.util
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, TypeVar, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
+from stairstream.backends.extras import require
 from stairstream.cli.terminal import show_loading
 from stairstream.config.reading import nearest
-from stairstream.core.errors import ConfigError, MissingExtra
+from stairstream.core.errors import ConfigError
 from stairstream.core.session import Layout
 from stairstream.eval.identity import identify_models
 from stairstream.eval.kept import Kept
 from stairstream.eval.replay import AGGREGATOR, Replays, Spoken, configure, open_aggregator
 from stairstream.sim.clock import run as run_in_virtual_time
+
+if TYPE_CHECKING:
+    from stairstream.backends.torch.load import Dtype, Loaded
 
 Engine = Literal["torch", "llamacpp"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -36,9 +40,7 @@ def read_engine(name: str) -> Engine:
 def check_engine(engine: Engine) -> None:
     """Raises MissingExtra if it is not installed."""
     extra, packages = ("torch", ("torch", "transformers", "gguf")) if engine == "torch" else ("local", ("xllamacpp",))
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(f"{engine} needs {package}; install it with: pip install 'stairstream[{extra}]'")
+    require(engine, packages, extra)
 
 
 def identify(engine: Engine, model: str) -> object:
@@ -62,3 +64,14 @@ def run_replays(
             await opening.__aexit__(None, None, None)
 
     return run_in_virtual_time(main())
+
+
+def load_torch(file: Path, dtype: "Dtype", threads: int | None) -> "Loaded":
+    """A model in memory, without a backend around it: for teacher forcing."""
+    import torch
+
+    from stairstream.backends.torch.load import load
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return load(file, dtype)

@@ -1,14 +1,16 @@
 """`stairstream eval retention`: how much of what waiting gives a policy keeps, with a bar while it is computed."""
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from stairstream.backends.torch.backend import find_torch_model
-from stairstream.cli.eval_output import open_bar, print_json, print_tables, results_folder, tell, write_report
+from stairstream.backends.extras import require
+from stairstream.backends.models import find_weights
+from stairstream.cli.eval import RetentionOptions
+from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
+from stairstream.cli.eval_replays import load_torch
+from stairstream.cli.terminal import tell
 from stairstream.config.policies import (
     ADAPTIVE,
     Places,
@@ -19,7 +21,7 @@ from stairstream.config.policies import (
     read_settings,
 )
 from stairstream.config.reading import Where, nearest
-from stairstream.core.errors import ConfigError, MissingExtra
+from stairstream.core.errors import ConfigError
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
 from stairstream.eval.identity import name_model
@@ -30,29 +32,13 @@ from stairstream.eval.retention.report import make_table
 from stairstream.eval.retention.scores import Row, Score, Setup
 
 if TYPE_CHECKING:
-    from stairstream.backends.torch.load import Dtype, Loaded
+    from stairstream.backends.torch.load import Dtype
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 DEFAULT_LAYOUTS: tuple[Layout, ...] = ("insert", "grouped")
 TOO_LONG = (("paper", "grouped"),)
 """Takes as long as all others together, so it is only done when it is asked for."""
 _PLACES = Places(preset=Where(file="--policy"), numbers=Where(file="--policy"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """The options of the command; see its help."""
-
-    data: Path
-    limit: int
-    cut: int
-    model: str
-    policies: Sequence[str]
-    layouts: Sequence[str]
-    dtype: str
-    threads: int | None
-    out: Path | None
-    late_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,49 +52,42 @@ class Report:
     rows: tuple[Row, ...]
 
 
-def eval_retention(choices: Choices, *, as_json: bool) -> None:
+def eval_retention(options: RetentionOptions) -> None:
     """Evaluate and print. Raises ConfigError for what can't be, before a model is loaded."""
-    setups = read_setups(choices.policies, choices.layouts)
-    prompts = pick(read_prompts(choices.data, (*PROPOSERS, REFERENCE)), choices.limit)
-    _check_installed()
+    setups = read_setups(options.policy or [], options.layout or [])
+    prompts = pick(read_prompts(options.data, (*PROPOSERS, REFERENCE)), options.limit)
+    require("eval retention", ("torch", "transformers", "gguf"), "torch")
     from stairstream.eval.retention.evaluating import Plan, evaluate
 
-    file = find_torch_model(choices.model)
-    dtype = _read_dtype(choices.dtype)
+    file = find_weights(options.model)
+    dtype = _read_dtype(options.dtype)
     plan = Plan(
         prompts=prompts,
         setups=setups,
-        most_tokens=choices.cut or None,
+        most_tokens=options.cut or None,
         model=name_model(file),
         dtype=dtype,
-        late_s=choices.late_s,
+        late_s=options.late,
     )
-    folder = choices.out or results_folder()
+    folder = options.out or results_folder()
     kept = Kept(folder / "retention.jsonl", Score)
-    try:
+    with keeping(folder, kept):
         with open_bar("retention", plan.num_scores) as advance:
-            rows = evaluate(cache(lambda: _load(file, dtype, choices.threads)), plan, kept, advance)
-    except BaseException:
-        if len(kept):
-            tell(f"what was computed so far is kept in {folder}; the same command goes on from there")
-        raise
-    late = f", one proposer {choices.late_s:g} s late" if choices.late_s else ""
-    title = f"Retention over {len(prompts)} prompts, {_say_cut(choices.cut)}{late}"
+            rows = evaluate(cache(lambda: load_torch(file, dtype, options.threads)), plan, kept, advance)
+    late = f", one proposer {options.late:g} s late" if options.late else ""
+    title = f"Retention over {len(prompts)} prompts, {_say_cut(options.cut)}{late}"
     tables = [make_table(rows, title)]
     report = Report(
-        model=choices.model,
+        model=options.model,
         num_prompts=len(prompts),
-        cut_tokens=choices.cut or None,
-        late_s=choices.late_s,
+        cut_tokens=options.cut or None,
+        late_s=options.late,
         rows=rows,
     )
-    write_report(folder, "retention", "Retention", tables, report)
+    show_report(folder, "retention", tables, report, as_json=options.as_json)
     if not draw(rows, folder / "retention.svg"):
         tell("no picture: it needs matplotlib; install it with: pip install 'stairstream[eval]'")
-    if as_json:
-        print_json(report)
-    else:
-        print_tables(tables)
+    if not options.as_json:
         tell(f"all in {folder}")
 
 
@@ -141,27 +120,11 @@ def read_policy(text: str) -> Policy:
     return override_policy(PolicyChoice(), preset, settings, len(PROPOSERS), _PLACES).policy
 
 
-def _check_installed() -> None:
-    for package in ("torch", "transformers", "gguf"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(f"eval retention needs {package}; install it with: pip install 'stairstream[torch]'")
-
-
 def _read_dtype(name: str) -> "Dtype":
     match name:
         case "float32" | "bfloat16":
             return name
     raise ConfigError(f"--dtype: must be float32 or bfloat16, not {name!r}")
-
-
-def _load(file: Path, dtype: "Dtype", threads: int | None) -> "Loaded":
-    import torch
-
-    from stairstream.backends.torch.load import load
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return load(file, dtype)
 
 
 def _say_cut(cut: int) -> str:

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from stairstream.backends.torch.backend import find_torch_model
-from stairstream.cli.eval_output import open_bar, print_json, print_tables, results_folder, tell, write_report
-from stairstream.cli.eval_replays import CAN, Engine, check_engine, identify, read_engine, run_replays
+from stairstream.backends.models import find_weights
+from stairstream.cli.eval import RobustnessOptions
+from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
+from stairstream.cli.eval_replays import CAN, Engine, check_engine, identify, load_torch, read_engine, run_replays
 from stairstream.cli.eval_retention import read_setups
-from stairstream.cli.terminal import show_loading
+from stairstream.cli.terminal import show_loading, tell
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError
 from stairstream.eval.intervals import check_installed
@@ -33,25 +34,6 @@ POLICIES = ("wait", "balanced", "balanced,quorum=1", "balanced,quorum=all", "bal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """The options of the command; see its help."""
-
-    trials: Sequence[str]
-    kinds: Sequence[str]
-    policies: Sequence[str]
-    layout: str | None
-    limit: int
-    cut: int
-    max_tokens: int
-    model: str
-    backend: str
-    threads: int | None
-    data: Path
-    problems: Path
-    out: Path | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """All that came of the trials."""
 
@@ -64,68 +46,64 @@ class Report:
     forced: tuple[ForcedRow, ...]
 
 
-def eval_robustness(choices: Choices, *, as_json: bool) -> None:
+def eval_robustness(options: RobustnessOptions) -> None:
     """Try and print. Raises ConfigError for what can't be, before a model is loaded."""
-    trials = _choose(choices.trials, TRIALS, "--trial")
-    engine = read_engine(choices.backend)
+    trials = _choose(options.trial or [], TRIALS, "--trial")
+    engine = read_engine(options.backend)
     check_installed()
-    trials, dropped = _drop_impossible(trials, engine, choices.problems)
-    plan = _make_plan(choices, engine, trials)
-    problems = pick(read_problems(choices.problems), choices.limit) if "numbers" in trials else []
-    identify(engine, choices.model)
+    trials, dropped = _drop_impossible(trials, engine, options.problems)
+    plan = _make_plan(options, engine, trials)
+    problems = pick(read_problems(options.problems), options.limit) if "numbers" in trials else []
+    identify(engine, options.model)
     for one in dropped:
         tell(f"skipped {one}")
-    folder = choices.out or results_folder()
+    folder = options.out or results_folder()
     spoken = Kept(folder / "replays.jsonl", Spoken)
     nats = Kept(folder / "forced.jsonl", Nats)
-    try:
-        free, numbers = _run_replayed(choices, engine, plan, problems, trials, spoken)
-        forced = _run_forced(choices, plan, nats) if "forced" in trials else ()
-    except BaseException:
-        tell(f"what was computed so far is kept in {folder}; the same command goes on from there")
-        raise
+    with keeping(folder, spoken, nats):
+        free, numbers = _run_replayed(options, engine, plan, problems, trials, spoken)
+        forced = _run_forced(options, plan, nats) if "forced" in trials else ()
     report = Report(
-        model=choices.model,
+        model=options.model,
         backend=engine,
-        cut_words=choices.cut,
-        max_tokens=choices.max_tokens,
+        cut_words=options.cut,
+        max_tokens=options.max_tokens,
         free=free,
         numbers=numbers,
         forced=forced,
     )
     tables = _make_tables(report)
-    write_report(folder, "robustness", "Robustness", tables, report)
-    if as_json:
-        print_json(report)
-    else:
-        print_tables(tables)
+    show_report(folder, "robustness", tables, report, as_json=options.as_json)
+    if not options.as_json:
         tell(f"all in {folder}")
 
 
-def _make_plan(choices: Choices, engine: Engine, trials: Sequence[str]) -> Plan:
+def _make_plan(options: RobustnessOptions, engine: Engine, trials: Sequence[str]) -> Plan:
     """What is tried; `numbers` alone has problems and needs no prompts."""
-    names = ["wait", *(name for name in choices.policies or POLICIES if name != "wait")]
-    kinds: list[Kind] = [kind for kind in get_args(Kind) if kind in _choose(choices.kinds, get_args(Kind), "--kind")]
-    setups = read_setups(names, [choices.layout or CAN[engine][0]])
+    names = ["wait", *(name for name in options.policy or POLICIES if name != "wait")]
+    kinds: list[Kind] = [
+        kind for kind in get_args(Kind) if kind in _choose(options.kind or [], get_args(Kind), "--kind")
+    ]
+    setups = read_setups(names, [options.layout or CAN[engine][0]])
     if setups[0].layout not in CAN[engine]:
         raise ConfigError(f"--layout: {engine} can't do {setups[0].layout}; it can: {', '.join(CAN[engine])}")
     prompts: list[RecordedPrompt] = []
     if set(trials) != {"numbers"}:
-        prompts = pick(read_prompts(choices.data, (*PROPOSERS, REFERENCE)), choices.limit)
+        prompts = pick(read_prompts(options.data, (*PROPOSERS, REFERENCE)), options.limit)
         if len(prompts) < 2:
-            raise ConfigError(f"{choices.data} holds one prompt; the wrong words are another's, so two are needed")
+            raise ConfigError(f"{options.data} holds one prompt; the wrong words are another's, so two are needed")
     plan = Plan(
         prompts=prompts,
         setups=setups,
         wrongs=[Wrong(kind=kind, part=part) for kind in kinds for part in get_args(Part)],
-        most_words=choices.cut,
-        sampling=take_likeliest(choices.max_tokens),
+        most_words=options.cut,
+        sampling=take_likeliest(options.max_tokens),
     )
     if not prompts:
         return plan
     wrongs = [wrong for wrong in plan.wrongs if changed_by(plan, wrong)]
     if not wrongs:
-        raise ConfigError(f"nothing to do: {choices.data} has no text that can be {' or '.join(kinds)}")
+        raise ConfigError(f"nothing to do: {options.data} has no text that can be {' or '.join(kinds)}")
     return replace(plan, wrongs=wrongs)
 
 
@@ -152,7 +130,7 @@ def _drop_impossible(trials: Sequence[str], engine: Engine, problems: Path) -> t
 
 
 def _run_replayed(
-    choices: Choices,
+    options: RobustnessOptions,
     engine: Engine,
     plan: Plan,
     problems: Sequence[Question],
@@ -174,22 +152,17 @@ def _run_replayed(
 
     if "free" not in trials and not problems:
         return (), ()
-    return run_replays(engine, choices.model, choices.threads, kept, work)
+    return run_replays(engine, options.model, options.threads, kept, work)
 
 
-def _run_forced(choices: Choices, plan: Plan, kept: Kept[Nats]) -> tuple[ForcedRow, ...]:
+def _run_forced(options: RobustnessOptions, plan: Plan, kept: Kept[Nats]) -> tuple[ForcedRow, ...]:
     check_engine("torch")
-    import torch
-
-    from stairstream.backends.torch.load import load
     from stairstream.eval.robustness.forced import run_forced
 
-    if choices.threads is not None:
-        torch.set_num_threads(choices.threads)
-    with show_loading(choices.model):
-        loaded = load(find_torch_model(choices.model), DTYPE)
+    with show_loading(options.model):
+        loaded = load_torch(find_weights(options.model), DTYPE, options.threads)
     with open_bar("forced", count_forced(plan)) as advance:
-        return run_forced(loaded, plan, kept, identify("torch", choices.model), advance)
+        return run_forced(loaded, plan, kept, identify("torch", options.model), advance)
 
 
 def _make_tables(report: Report) -> list[Table]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
 
-from stairstream.cli.eval_output import open_bar, print_json, print_tables, results_folder, tell, write_report
+from stairstream.cli.eval import SeamOptions
+from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
 from stairstream.cli.eval_replays import CAN, ENGINES, Engine, identify, read_engine, run_replays
 from stairstream.cli.eval_retention import read_setups
+from stairstream.cli.terminal import tell
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS
 from stairstream.core.session import Layout
@@ -22,22 +23,6 @@ ALL: frozenset[Layout] = frozenset(layout for layouts in CAN.values() for layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """The options of the command; see its help."""
-
-    backends: Sequence[str]
-    layouts: Sequence[str]
-    policy: str
-    limit: int
-    cut: int
-    max_tokens: int
-    model: str
-    threads: int | None
-    data: Path
-    out: Path | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """All that came of the trials."""
 
@@ -48,51 +33,45 @@ class Report:
     rows: tuple[SeamRow, ...]
 
 
-def eval_seams(choices: Choices, *, as_json: bool) -> None:
+def eval_seams(options: SeamOptions) -> None:
     """Try and print. Raises ConfigError for what can't be, before a model is loaded."""
-    engines = _find_engines(choices.backends)
+    engines = _find_engines(options.backend or [])
     check_installed()
-    setups = read_setups([choices.policy], choices.layouts)
+    setups = read_setups([options.policy], options.layout or [])
     if setups[0].policy == PRESETS["wait"]:
         raise ConfigError("--policy: wait has no updates, and stands beside whatever you name; name another")
-    layouts, cant = _find_layouts(engines, {setup.layout for setup in setups} if choices.layouts else ALL)
-    every = read_prompts(choices.data, PROPOSERS)
+    layouts, cant = _find_layouts(engines, {setup.layout for setup in setups} if options.layout else ALL)
+    every = read_prompts(options.data, PROPOSERS)
     for engine in engines:
-        identify(engine, choices.model)
+        identify(engine, options.model)
     for one in cant:
         tell(f"skipped: {one}")
-    folder = choices.out or results_folder()
+    folder = options.out or results_folder()
     kept = Kept(folder / "replays.jsonl", Spoken)
-    prompts = pick(every, choices.limit)
+    prompts = pick(every, options.limit)
     plans = {
         engine: Plan(
             prompts=prompts,
-            proposals=[[cut(one.outputs[name], choices.cut) for name in PROPOSERS] for one in prompts],
+            proposals=[[cut(one.outputs[name], options.cut) for name in PROPOSERS] for one in prompts],
             policy=setups[0].policy,
             layouts=its,
-            sampling=take_likeliest(choices.max_tokens),
+            sampling=take_likeliest(options.max_tokens),
             known=vocabulary(every),
         )
         for engine, its in layouts.items()
     }
-    try:
-        rows = [row for engine, plan in plans.items() for row in _run(choices, engine, plan, kept)]
-    except BaseException:
-        tell(f"what was said so far is kept in {folder}; the same command goes on from there")
-        raise
+    with keeping(folder, kept):
+        rows = [row for engine, plan in plans.items() for row in _run(options, engine, plan, kept)]
     report = Report(
-        model=choices.model,
-        policy=choices.policy,
-        cut_words=choices.cut,
-        max_tokens=choices.max_tokens,
+        model=options.model,
+        policy=options.policy,
+        cut_words=options.cut,
+        max_tokens=options.max_tokens,
         rows=tuple(rows),
     )
-    tables = [make_table(rows, choices.policy)]
-    write_report(folder, "seams", "Seams", tables, report)
-    if as_json:
-        print_json(report)
-    else:
-        print_tables(tables)
+    tables = [make_table(rows, options.policy)]
+    show_report(folder, "seams", tables, report, as_json=options.as_json)
+    if not options.as_json:
         tell(f"all in {folder}")
 
 
@@ -126,10 +105,10 @@ def _find_layouts(engines: Sequence[Engine], wanted: Set[Layout]) -> tuple[dict[
     return {engine: layouts for engine, layouts in found.items() if layouts}, cant
 
 
-def _run(choices: Choices, engine: Engine, plan: Plan, kept: Kept[Spoken]) -> tuple[SeamRow, ...]:
+def _run(options: SeamOptions, engine: Engine, plan: Plan, kept: Kept[Spoken]) -> tuple[SeamRow, ...]:
     with open_bar(f"seams on {engine}", plan.num_answers) as advance:
 
         async def work(replays: Replays) -> tuple[SeamRow, ...]:
             return await run_layouts(plan, engine, replays, advance)
 
-        return run_replays(engine, choices.model, choices.threads, kept, work)
+        return run_replays(engine, options.model, options.threads, kept, work)

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stairstream.cli.eval_output import open_bar, print_json, print_tables, results_folder, tell, write_report
-from stairstream.cli.terminal import show_loading
+from stairstream.cli.eval import TaskOptions
+from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
+from stairstream.cli.terminal import show_loading, tell
 from stairstream.config.build import open_backends
 from stairstream.config.reading import nearest
 from stairstream.config.schema import Config, load_config
@@ -23,7 +24,6 @@ from stairstream.eval.tasks.report import make_table
 from stairstream.eval.tasks.scores import TaskReport, score_task
 from stairstream.eval.tasks.systems import System, list_systems
 
-TITLE = "Tasks"
 EMBEDDED_TOKENS = 128
 """Longest answer of the embedded model, unless an option says another one: with so many all four tasks take about 45
 minutes on two cores, with the 400 of the built-in configuration far longer."""
@@ -54,57 +54,32 @@ class Report:
     tasks: tuple[TaskReport, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """The options of the command; see its help."""
-
-    tasks: Sequence[str]
-    policies: Sequence[str]
-    pipeline: str | None
-    limit: int
-    judge: str | None
-    against: str | None
-    data: Path
-    max_cost: float | None
-    max_tokens: int | None
-    at_once: int
-    out: Path | None
-
-
-def eval_tasks(config: Path | None, choices: Choices, *, as_json: bool) -> None:
+def eval_tasks(options: TaskOptions) -> None:
     """Evaluate and print. Raises ConfigError for what can't be, before any model is asked."""
-    settings = load_config(config)
+    settings = load_config(options.config)
     check_installed()
-    pipeline = settings.pipeline(choices.pipeline)
-    max_tokens = most_tokens(settings, choices.max_tokens)
-    systems = list_systems(settings, pipeline, choices.policies, max_tokens)
-    judge = _find_judge(settings, choices.judge, systems)
-    tasks, skipped = _find_tasks(choices)
-    plans = [_make_plan(task, choices, systems) for task in tasks]
+    pipeline = settings.pipeline(options.pipeline)
+    max_tokens = most_tokens(settings, options.max_tokens)
+    systems = list_systems(settings, pipeline, options.policy or [], max_tokens)
+    judge = _find_judge(settings, options.judge, systems)
+    tasks, skipped = _find_tasks(options)
+    plans = [_make_plan(task, options, systems) for task in tasks]
     needed = [*systems, *([judge] if any(task.is_judged for task in tasks) else [])]
-    if choices.max_cost is not None:
+    if options.max_cost is not None:
         check_priced(settings, [system.graph for system in needed])
-    folder = choices.out or results_folder()
+    folder = options.out or results_folder()
     kept = Kept(folder / "answers.jsonl", Said)
-    if max_tokens != choices.max_tokens:
+    if max_tokens != options.max_tokens:
         tell(f"answers end behind {max_tokens} tokens, as the embedded model is slow; --max-tokens says otherwise")
-    if (ignored := _list_ignored(choices)) and not any(task.is_judged for task in tasks):
+    if (ignored := _list_ignored(options)) and not any(task.is_judged for task in tasks):
         tell(f"ignored {' and '.join(ignored)}: of {', '.join(task.name for task in tasks)} a number decides, no judge")
     for one in skipped:
         tell(f"skipped {one.task}: {one.why}")
-    try:
-        report = asyncio.run(_run(settings, choices, plans, needed, kept, skipped))
-    except BaseException:
-        if len(kept):
-            tell(f"what was answered so far is kept in {folder}; the same command goes on from there")
-        raise
+    with keeping(folder, kept):
+        report = asyncio.run(_run(settings, options, plans, needed, kept, skipped))
     tables = [make_table(one) for one in report.tasks]
-    write_report(folder, "tasks", TITLE, tables, report)
-    if as_json:
-        print_json(report)
-    else:
-        print_tables(tables)
-    _tell_end(report, choices, folder)
+    show_report(folder, "tasks", tables, report, as_json=options.as_json)
+    _tell_end(report, options, folder)
 
 
 def most_tokens(config: Config, wanted: int | None) -> int | None:
@@ -121,24 +96,24 @@ def _find_judge(config: Config, name: str | None, systems: Sequence[System]) -> 
     return make_judge(config, model)
 
 
-def _list_ignored(choices: Choices) -> list[str]:
+def _list_ignored(options: TaskOptions) -> list[str]:
     """The options that were given, and say nothing where nothing is judged."""
-    given = {"--judge": choices.judge, "--against": choices.against}
+    given = {"--judge": options.judge, "--against": options.against}
     return [f"{name} {value}" for name, value in given.items() if value is not None]
 
 
-def _find_tasks(choices: Choices) -> tuple[list[Task], list[Skipped]]:
+def _find_tasks(options: TaskOptions) -> tuple[list[Task], list[Skipped]]:
     """The tasks whose questions are there; ConfigError if there is none."""
-    names = list(dict.fromkeys(choices.tasks)) or list(TASKS)
+    names = list(dict.fromkeys(options.task or [])) or list(TASKS)
     for name in names:
         if name not in TASKS:
             raise ConfigError(f"--task: {name!r} is not a task{nearest(name, TASKS)}")
     wanted = [task for key, task in TASKS.items() if key in names]
-    if choices.data.is_file() and len(wanted) > 1:
-        raise ConfigError(f"--data {choices.data} is one file; say with --task whose questions it holds")
+    if options.data.is_file() and len(wanted) > 1:
+        raise ConfigError(f"--data {options.data} is one file; say with --task whose questions it holds")
     found, skipped = [], []
     for task in wanted:
-        file = file_of(task, choices.data)
+        file = file_of(task, options.data)
         if file.exists():
             found.append(task)
         else:
@@ -149,28 +124,28 @@ def _find_tasks(choices: Choices) -> tuple[list[Task], list[Skipped]]:
     return found, skipped
 
 
-def _make_plan(task: Task, choices: Choices, systems: Sequence[System]) -> Plan:
-    questions = pick(task.read(file_of(task, choices.data)), choices.limit)
-    plan = Plan(task=task, questions=questions, systems=systems, opponent=choices.against or systems[0].name)
+def _make_plan(task: Task, options: TaskOptions, systems: Sequence[System]) -> Plan:
+    questions = pick(task.read(file_of(task, options.data)), options.limit)
+    plan = Plan(task=task, questions=questions, systems=systems, opponent=options.against or systems[0].name)
     check_opponent(plan)
     return plan
 
 
 async def _run(
     config: Config,
-    choices: Choices,
+    options: TaskOptions,
     plans: Sequence[Plan],
     systems: Sequence[System],
     kept: Kept[Said],
     skipped: Sequence[Skipped],
 ) -> Report:
-    purse, reports = Purse(choices.max_cost, choices.at_once), list[TaskReport]()
+    purse, reports = Purse(options.max_cost, options.at_once), list[TaskReport]()
     by_name: Mapping[str, System] = {system.name: system for system in systems}
     async with open_backends(config, [system.graph for system in systems], show_loading) as backends:
-        asker = Asker(config, by_name, backends, kept, purse, choices.at_once)
+        asker = Asker(config, by_name, backends, kept, purse, options.at_once)
         for plan in plans:
             with open_bar(plan.task.name, plan.num_asks) as advance:
-                outcomes = await evaluate(plan, asker, advance, choices.at_once)
+                outcomes = await evaluate(plan, asker, advance, options.at_once)
             judge = by_name[JUDGE].model if JUDGE in by_name else None
             if (report := score_task(plan, outcomes, judge)) is not None:
                 reports.append(report)
@@ -186,12 +161,12 @@ async def _run(
     )
 
 
-def _tell_end(report: Report, choices: Choices, folder: Path) -> None:
+def _tell_end(report: Report, options: TaskOptions, folder: Path) -> None:
     for failure in report.failures:
         lost = "that pair is not scored" if failure.system == JUDGE else "that question is left out"
         tell(f"failed, so {lost}: {failure.system}: {failure.error}")
     if report.num_passing:
         tell(f"{report.num_passing} answers were cut or degraded: not kept, the same command asks for them again")
     if report.ended == "max_cost":
-        tell(f"ended: the limit of {choices.max_cost:g} is spent; with a higher --max-cost the same command goes on")
+        tell(f"ended: the limit of {options.max_cost:g} is spent; with a higher --max-cost the same command goes on")
     tell(f"{report.num_asked} asked, {report.num_kept} kept from earlier, spent {report.spent:.3g}; all in {folder}")

@@ -10,6 +10,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from stairstream import __version__
+from stairstream.backends.models import DEFAULT_MODEL
 from stairstream.cli.eval import eval_app
 from stairstream.cli.keys import keys_app
 from stairstream.cli.options import ConfigOption, PipelineOption, PolicyOption, SetOption, option
@@ -143,9 +144,9 @@ def pull_command(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Which model, if not the default.")] = None,
 ) -> None:
     """Fetch a model for the embedded engine into the cache folder."""
-    from stairstream.cli.pull import pull
+    from stairstream.cli.terminal import fetch_with_bar
 
-    pull(name)
+    print(fetch_with_bar(name or DEFAULT_MODEL))
 
 
 @app.command("check")

@@ -1,9 +1,29 @@
 """Options that several commands have."""
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+T = TypeVar("T")
+
+
+def with_options(kind: type[T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
+    """Make a function of a dataclass into a command: each field of the dataclass is an option, said there and nowhere
+    else."""
+
+    def make(work: Callable[[T], None]) -> Callable[..., None]:
+        @wraps(work)
+        def command(**given: Any) -> None:
+            work(kind(**given))
+
+        command.__signature__ = inspect.signature(kind)  # type: ignore[attr-defined]
+        return command
+
+    return make
 
 
 def option(metavar: str, text: str) -> Any:

@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from stairstream.cli.terminal import printable
+from stairstream.cli.terminal import printable, tell
 from stairstream.config.reading import Where, read
 from stairstream.config.schema import load_config
 from stairstream.core.errors import ConfigError
@@ -39,7 +39,7 @@ def create_key(name: str, limits: Mapping[str, object], config: Path | None, dat
         return key
 
     key = asyncio.run(main())
-    _tell(f"made the key {key.id} for {key.name}; it is shown only now, and only its hash is kept")
+    tell(f"stairstream: made the key {key.id} for {key.name}; it is shown only now, and only its hash is kept")
 
 
 def list_keys(config: Path | None, database: Path | None, *, as_json: bool) -> None:
@@ -69,7 +69,7 @@ def revoke_key(key_id: str, config: Path | None, database: Path | None) -> None:
                 raise ConfigError(f"there is no key {key_id!r} in use in {file}; there is {known}")
 
     asyncio.run(main())
-    _tell(f"revoked the key {key_id}")
+    tell(f"stairstream: revoked the key {key_id}")
 
 
 @asynccontextmanager
@@ -138,7 +138,3 @@ def _budget(limits: KeyLimits, spent: object) -> str:
 
 def _date(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d")
-
-
-def _tell(line: str) -> None:
-    print(f"stairstream: {printable(line)}", file=sys.stderr, flush=True)

@@ -24,6 +24,11 @@ def printable(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
+def tell(text: str) -> None:
+    """A line on standard error."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
 def reveal(text: str) -> str:
     """As printable, but what would steer a terminal, or turn text around, is seen: its picture stands in its place."""
     return text.replace("\r\n", "\n").translate(_PICTURES)

@@ -3,7 +3,7 @@
 import importlib.util
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from stairstream.backends.torch.backend import find_torch_model
-from stairstream.cli.eval_output import tell
-from stairstream.cli.terminal import printable
-from stairstream.core.errors import ConfigError, MissingExtra
+from stairstream.backends.extras import require
+from stairstream.backends.models import find_weights
+from stairstream.cli.terminal import printable, tell
+from stairstream.core.errors import ConfigError
 from stairstream.train.config import TrainConfig, load_train_config
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ _NEEDED = ("torch", "transformers", "gguf")
 def train(file: Path, *, dry_run: bool, num_samples: int) -> None:
     """Train as a configuration says. Raises ConfigError for what can't be, before a model is loaded."""
     config = load_train_config(file)
-    check_installed(_NEEDED)
+    require("train", _NEEDED, "train")
     if config.lora is not None:
-        check_installed(("peft",))
+        require("train", ("peft",), "train")
     if dry_run:
         show_plan(config, num_samples)
         return
@@ -47,7 +47,7 @@ def train(file: Path, *, dry_run: bool, num_samples: int) -> None:
 
     try:
         with open_report() as report:
-            outcome = train_all(config, find_torch_model(config.model), report)
+            outcome = train_all(config, find_weights(config.model), report)
     except PeerLost as exc:
         tell(f"stairstream: error: {exc}")
         raise typer.Exit(EXIT_AGAIN) from exc
@@ -96,13 +96,6 @@ def say_metrics(metrics: "Metrics") -> str:
     return "  ".join(parts)
 
 
-def check_installed(packages: Iterable[str]) -> None:
-    """Raise MissingExtra where what training needs is not there."""
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(f"train needs {package}; install it with: pip install 'stairstream[train]'")
-
-
 def show_plan(config: TrainConfig, num_samples: int) -> None:
     """The first samples of every stage, and what the run will take."""
     from stairstream.backends.torch.load import read_tokens
@@ -110,7 +103,7 @@ def show_plan(config: TrainConfig, num_samples: int) -> None:
     from stairstream.train.forecast import foretell
     from stairstream.train.outlook import look_ahead
 
-    path = find_torch_model(config.model)
+    path = find_weights(config.model)
     tokens, split = read_tokens(path), split_prompts(config)
     tell(f"{len(split.trained)} prompts to train on, {len(split.held_out)} held out")
     streams = [Stream(config, stage, split, tokens) for stage in config.stages]

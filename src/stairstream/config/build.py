@@ -152,11 +152,12 @@ class Engines:
         return LlamaCppBackend(self._llamas[keys], keys.model)
 
     async def _make_torch(self, name: str, keys: TorchKeys) -> Backend:
-        from stairstream.backends.torch.backend import TorchBackend, TorchModel, find_torch_model
+        from stairstream.backends.models import find_weights
+        from stairstream.backends.torch.backend import TorchBackend, TorchModel
 
         if keys not in self._torches:
             torch = TorchModel(
-                find_torch_model(keys.model),
+                find_weights(keys.model),
                 dtype=keys.dtype,
                 threads=keys.threads,
                 context_tokens=keys.context_tokens,
@@ -168,11 +169,12 @@ class Engines:
         return TorchBackend(self._torches[keys], keys.model)
 
     async def _make_vllm(self, name: str, keys: VllmKeys) -> Backend:
-        from stairstream.backends.vllm.backend import Vllm, VllmBackend, find_vllm_model
+        from stairstream.backends.models import find_weights
+        from stairstream.backends.vllm.backend import Vllm, VllmBackend
 
         if keys not in self._vllms:
             vllm = Vllm(
-                find_vllm_model(keys.model),
+                find_weights(keys.model),
                 sessions=keys.slots,
                 context_tokens=keys.context_tokens,
                 quantum_tokens=keys.quantum_tokens,

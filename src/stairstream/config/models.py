@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from stairstream.backends.scripted import FaultKind
 from stairstream.config.reading import (
@@ -26,6 +25,7 @@ from stairstream.config.reading import (
 from stairstream.core.costs import Price
 from stairstream.core.graph import Forward
 from stairstream.core.session import Takes
+from stairstream.core.urls import split_url
 
 _Count = Annotated[int, Bound(least=0)]
 _T = TypeVar("_T")
@@ -280,7 +280,7 @@ def names_of(cls: type) -> tuple[str, ...]:
 
 def _check_keys_of(model: ModelConfig, section: Mapping[str, object], where: Where) -> None:
     match model.keys:
-        case OpenAIKeys(base_url=url) if not _is_url(url):
+        case OpenAIKeys(base_url=url) if split_url(url) is None:
             shown = show(section["base_url"])
             raise (where / "base_url").error(f"must be a URL, as in http://127.0.0.1:8000/v1, not {shown}")
         case OpenAIKeys(prefetch=True) if clash := _set_limits(model.common):
@@ -303,11 +303,3 @@ def _set_limits(common: CommonKeys) -> str:
     """The first key of those that stand between an agent and the real calls; "" if there is none."""
     names = ("hedge_after_s", "max_concurrency", "requests_per_minute")
     return next((name for name in names if getattr(common, name) is not None), "")
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False

@@ -1,7 +1,5 @@
 """How fast each model was in earlier runs: moving estimates in a small JSON file, for adaptive policies."""
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from stairstream.backends.json_files import load_json, store_json
 from stairstream.backends.models import models_folder
 from stairstream.config.models import LlamaCppKeys, ModelConfig, OpenAIKeys, ScriptedKeys, TorchKeys, VllmKeys
 from stairstream.core.adaptive import Goals, Rate, adapt_graph, observe
@@ -39,26 +38,12 @@ class Rates:
         if summarize(events).reason not in ("stop", "length"):
             return
         found = observe(self.load(models), graph, events)
-        # a few hundred bytes, once a run: not worth a thread
         new = {place_of(models[name]): rate for name, rate in found.items()}
-        try:
-            self._store(msgspec.json.format(msgspec.json.encode(_File(rates={**self._load(), **new}))))
-        except OSError:
-            return
+        store_json(self.path, _File(rates={**self._load(), **new}))
 
     def _load(self) -> dict[str, Rate]:
-        try:
-            rates = msgspec.json.decode(self.path.read_bytes(), type=_File).rates
-        except (OSError, msgspec.DecodeError):
-            return {}
+        rates = load_json(self.path, _File).rates
         return {place: rate for place, rate in rates.items() if rate.tokens_per_s > 0 and rate.answer_tokens > 0}
-
-    def _store(self, data: bytes) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.replace(name, self.path)
 
 
 def place_of(model: ModelConfig) -> str:

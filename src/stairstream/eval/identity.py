@@ -34,9 +34,9 @@ def _find_local(model: ModelConfig) -> Path | None:
 
             return find_model(name)
         case TorchKeys(model=name) | VllmKeys(model=name):
-            from stairstream.backends.torch.backend import find_torch_model
+            from stairstream.backends.models import find_weights
 
-            return find_torch_model(name)
+            return find_weights(name)
         case _:
             return None
 

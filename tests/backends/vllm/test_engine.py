@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import pytest
 
-from stairstream.backends.models import DEFAULT_MODEL, is_fetched
-from stairstream.backends.vllm.backend import Vllm, VllmBackend, find_vllm_model
+from stairstream.backends.models import DEFAULT_MODEL, find_weights, is_fetched
+from stairstream.backends.vllm.backend import Vllm, VllmBackend
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import question
 from stairstream.core.policy import Policy
@@ -77,7 +77,7 @@ async def open_backend() -> AsyncIterator[tuple[VllmBackend, float]]:
             ticks.append(loop.time())
 
     ticking = asyncio.ensure_future(tick())
-    vllm = Vllm(find_vllm_model(DEFAULT_MODEL), sessions=8, context_tokens=1024, quantum_tokens=QUANTUM_TOKENS)
+    vllm = Vllm(find_weights(DEFAULT_MODEL), sessions=8, context_tokens=1024, quantum_tokens=QUANTUM_TOKENS)
     try:
         await vllm.start()
         ticking.cancel()

@@ -16,9 +16,9 @@ import pytest
 
 from stairstream.backends.capabilities import Capabilities
 from stairstream.backends.http import HttpPool
-from stairstream.backends.models import DEFAULT_MODEL, is_fetched
+from stairstream.backends.models import DEFAULT_MODEL, find_weights, is_fetched
 from stairstream.backends.openai import OpenAIBackend, OpenAISession
-from stairstream.backends.vllm.backend import find_vllm_model, unpack_model
+from stairstream.backends.vllm.backend import unpack_model
 from stairstream.core.events import Noted, StepEnded
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import question
@@ -135,7 +135,7 @@ def cached_of(usage: Usage) -> int:
 @asynccontextmanager
 async def serving(folder: Path) -> AsyncIterator[str]:
     """A server as the documentation recommends it; its URL."""
-    model = await asyncio.to_thread(unpack_model, find_vllm_model(DEFAULT_MODEL))
+    model = await asyncio.to_thread(unpack_model, find_weights(DEFAULT_MODEL))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

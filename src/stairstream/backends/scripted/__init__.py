@@ -4,15 +4,15 @@ Times are exact: every token has its instant, computed from the start of its cal
 """
 
 from stairstream.backends.scripted.backend import ScriptedBackend
-from stairstream.backends.scripted.faults import SILENT_FAULTS, Fault, FaultKind
-from stairstream.backends.scripted.manner import ONE_BY_ONE, Cue, Manner, Reported, make_cues
+from stairstream.backends.scripted.faults import Fault, FaultKind
+from stairstream.backends.scripted.manner import ONE_BY_ONE, Cue, Manner, Reported
 from stairstream.backends.scripted.script import Script
 from stairstream.backends.scripted.session import Call, ScriptedSession
-from stairstream.backends.scripted.words import next_word, numbered_words, pieces_of, words_of
+from stairstream.backends.scripted.speech import Speech
+from stairstream.backends.scripted.words import count_cached, next_word, numbered_words, words_of
 
 __all__ = [
     "ONE_BY_ONE",
-    "SILENT_FAULTS",
     "Call",
     "Cue",
     "Fault",
@@ -22,9 +22,9 @@ __all__ = [
     "Script",
     "ScriptedBackend",
     "ScriptedSession",
-    "make_cues",
+    "Speech",
+    "count_cached",
     "next_word",
     "numbered_words",
-    "pieces_of",
     "words_of",
 ]

@@ -35,6 +35,8 @@ chunk that is not one, an error as an event. `empty` ends without a word, `lengt
 `no_done` says all its words, then stops without saying that it has ended."""
 
 SILENT_FAULTS: tuple[FaultKind, ...] = ("empty", "length_at_once")
+LATE_FAULTS: tuple[FaultKind, ...] = ("hang", "cut", "cut_in_character", "malformed", "error_event", "no_done")
+"""Those that come in an answer that has begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +72,8 @@ def raise_at_start(model: str, fault: Fault | None) -> None:
             pass
 
 
-def error_of(model: str, fault: Fault) -> BackendError | None:
-    """The error that comes in the place of a token; None where none does."""
+def error_of(model: str, fault: Fault) -> BackendError:
+    """The error by which a late fault ends an answer; `hang` never gets that far."""
     match fault.kind:
         case "cut" | "cut_in_character":
             return StreamCut(f"{model}: the script cuts the stream after {fault.after_tokens} tokens")
@@ -81,5 +83,5 @@ def error_of(model: str, fault: Fault) -> BackendError | None:
             return ServerFailed(f"{model}: the script sends an error")
         case "no_done":
             return StreamCut(f"{model}: the script stops without saying that it has ended")
-        case _:
-            return None
+        case kind:
+            raise AssertionError(f"{kind} is no error in mid-answer")

@@ -39,3 +39,7 @@ class Script:
     before_calls: Sequence[str] = ()
     manner: Manner = ONE_BY_ONE
     ignores_prefill: bool = False
+
+    def first_due_s(self, start_s: float, prompt_tokens: int, cached_tokens: int | None) -> float:
+        """When the first token of a call is due that started then."""
+        return start_s + self.first_token_s + (prompt_tokens - (cached_tokens or 0)) / self.prefill_tokens_per_s

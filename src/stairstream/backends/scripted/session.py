@@ -2,14 +2,13 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from stairstream.backends.scripted.faults import SILENT_FAULTS, Fault, error_of, raise_at_start
-from stairstream.backends.scripted.manner import Cue, make_cues
-from stairstream.backends.scripted.words import next_word, pieces_of, words_of
+from stairstream.backends.scripted.faults import Fault, error_of, raise_at_start
+from stairstream.backends.scripted.speech import Speech
+from stairstream.backends.scripted.words import count_cached, next_word, words_of
 from stairstream.core.context import Context
 from stairstream.core.prompts import Prompt, render
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Usage, WriteItem
@@ -63,7 +62,7 @@ class ScriptedSession:
         script = self._backend.script
         call = self._record_call(self._context.ahead(chunks), self._context.agent.layout or "grouped", 1)
         cached = self._count_cached(call.prompt) or 0
-        await asyncio.sleep(script.first_token_s + (call.prompt_tokens - cached) / script.prefill_tokens_per_s)
+        await asyncio.sleep(script.first_due_s(0, call.prompt_tokens, cached))
         self._seen.append(words_of(call.prompt))
         self._prefetched += Usage(
             prompt_tokens=call.prompt_tokens,
@@ -77,56 +76,46 @@ class ScriptedSession:
         """The script's next words, each at its instant; its last word ends the write as the model's own end."""
         self._is_stopped = False
         layout: Layout = self._context.agent.layout or "grouped"
-        script, fault, call = self._backend.script, self._fault(), self._record_call(self._context, layout, limit)
+        script, number = self._backend.script, len(self._backend.calls)
+        call = self._record_call(self._context, layout, limit)
         cached = self._count_cached(call.prompt)
-        first_s = call.at_s + script.first_token_s + (call.prompt_tokens - (cached or 0)) / script.prefill_tokens_per_s
         if script.ignores_prefill and layout != "quoted":
             self._next_word = 0
         first_word = self._next_word
-        remaining = () if fault and fault.kind in SILENT_FAULTS else self._words[first_word:]
+        speech = self._prepare(number, script.first_due_s(call.at_s, call.prompt_tokens, cached), limit)
         stop = self._context.agent.sampling.stop
         stops = StopFinder(stop, self._context.own) if stop else None
         is_at_stop, has_called, count, untold = False, False, 0, 0
         self._backend.num_writing += 1
         try:
             yield Began(layout=layout, why="a script takes any", prompt_tokens=call.prompt_tokens, is_estimate=False)
-            raise_at_start(self._backend.model, fault)
-            if not remaining:
-                await self._wait_until(first_s)
-            for cue in self._make_cues(remaining, limit, fault):
-                await self._wait_until(first_s + cue.last * script.token_s)
-                if fault and cue.kind != "thoughts" and cue.start == fault.after_tokens and fault.kind != "no_done":
-                    await self._break_off(fault)
+            raise_at_start(self._backend.model, speech.fault)
+            for due_s, step in speech.steps():
+                await self._wait_until(due_s)
                 if self._is_stopped:
                     break
-                if cue.kind == "thoughts":
-                    yield self._delta("".join(cue.words), len(cue.tokens), is_thinking=True)
+                if isinstance(step, Fault):
+                    raise error_of(self._backend.model, step)
+                if step.kind == "thoughts":
+                    yield self._delta("".join(step.words), len(step.tokens), is_thinking=True)
                     continue
-                count = cue.end
-                if cue.kind == "calls":
+                count, untold = step.end, untold + len(step.tokens)
+                for piece in step.pieces:
                     has_called = True
-                    for piece in cue.pieces:
-                        yield piece
+                    yield piece
+                if not step.words:
                     continue
-                words, untold = cue.words, untold + len(cue.tokens)
-                if not words:
-                    continue
-                self._next_word += len(words)
-                text = "".join(words)
+                self._next_word += len(step.words)
+                text = "".join(step.words)
                 self._context.wrote(text)
                 is_at_stop = stops is not None and stops.sees(text)
                 yield self._delta(text, untold)
                 untold = 0
                 if is_at_stop:
                     break
-            is_over = (self._next_word - first_word == len(remaining) and not self._is_stopped) or is_at_stop
-            if fault and (fault.kind == "no_done" or (is_over and count == fault.after_tokens)):
-                await self._break_off(fault)
-            reason: EndReason = "stopped" if self._is_stopped else "limit"
-            if is_over or has_called:
-                reason = "tool_calls" if has_called else "stop_string" if is_at_stop else "stop"
-            if fault and fault.kind == "length_at_once":
-                reason = "length"
+            reason: EndReason = "stop_string" if is_at_stop else "stopped" if self._is_stopped else speech.reason
+            if has_called:
+                reason = "tool_calls"
             usage = Usage(prompt_tokens=call.prompt_tokens, cached_tokens=cached, completion_tokens=count)
             prefetched, self._prefetched = self._prefetched, Usage(cached_tokens=0)
             reported = script.manner.report(usage + prefetched)
@@ -136,18 +125,12 @@ class ScriptedSession:
             said = self._words[first_word : self._next_word]
             self._seen = [*self._seen[-1:], words_of(call.prompt) + [word.strip() for word in said]]
 
-    def _make_cues(self, remaining: Sequence[str], limit: int, fault: Fault | None) -> Iterator[Cue]:
-        """The tokens of a call as they come: calls of tools only where the limit leaves room for every word."""
+    def _prepare(self, number: int, first_s: float, limit: int) -> Speech:
+        """The rest of the script. Thoughts don't count towards the limit, nor do calls where all words have room."""
         script = self._backend.script
-        tokens = script.manner.spell(remaining[:limit])[:limit]
-        is_whole = len(remaining) <= limit and sum(token is not None for token in tokens) == len(remaining)
-        return make_cues(
-            script.manner.sizes(len(self._backend.calls)),
-            script.thoughts,
-            tokens,
-            list(pieces_of(self._calls)) if is_whole else (),
-            fault.after_tokens if fault else None,
-        )
+        tokens = script.manner.spell(self._words[self._next_word :])
+        room = None if len(tokens) <= limit else len(script.thoughts) + limit
+        return Speech(script, number, first_s, tokens=tokens, thoughts=script.thoughts, calls=self._calls, room=room)
 
     def _delta(self, text: str, num_tokens: int, *, is_thinking: bool = False) -> Delta:
         """New text with its number of tokens, or with a poor estimate of it where that is not said."""
@@ -180,12 +163,7 @@ class ScriptedSession:
     def _count_cached(self, prompt: Prompt) -> int | None:
         if not self._backend.script.caches_prefix:
             return None
-        words = words_of(prompt)
-        return max((_count_shared(seen, words) for seen in self._seen), default=0)
-
-    def _fault(self) -> Fault | None:
-        fault = self._backend.script.fault
-        return fault if fault and fault.strikes(len(self._backend.calls)) else None
+        return count_cached(self._seen, words_of(prompt))
 
     async def _wait_until(self, due_s: float) -> None:
         """Until an instant or stop(); with the instant gone by, others get a turn."""
@@ -203,20 +181,6 @@ class ScriptedSession:
             self._alarm = None
             if timer:
                 timer.cancel()
-
-    async def _break_off(self, fault: Fault) -> None:
-        """Let a fault happen in mid-answer, unless the write was asked to end before."""
-        if self._is_stopped:
-            return
-        if fault.kind == "hang":
-            await self._wait_until(math.inf)
-        if error := error_of(self._backend.model, fault):
-            raise error
-
-
-def _count_shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many words both begin with."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _wake(alarm: asyncio.Future[None]) -> None:

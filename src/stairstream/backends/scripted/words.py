@@ -1,8 +1,8 @@
 """The words of scripts: made, counted, and found again in what has been said."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, takewhile
 
 from stairstream.core.messages import ToolCall
 from stairstream.core.prompts import Prompt
@@ -28,6 +28,15 @@ def pieces_of(calls: Sequence[ToolCall]) -> Iterator[ToolDelta]:
         yield ToolDelta(index=index, id=call.id, name=call.name)
         for start in range(0, len(call.arguments), _CALL_CHARACTERS):
             yield ToolDelta(index=index, arguments=call.arguments[start : start + _CALL_CHARACTERS])
+
+
+def count_cached(contexts: Iterable[Sequence[str]], words: Sequence[str]) -> int:
+    """How many of the words one of the contexts seen before begins with."""
+    return max((_count_shared(context, words) for context in contexts), default=0)
+
+
+def _count_shared(one: Sequence[str], other: Sequence[str]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def next_word(words: Sequence[str], written: str) -> int:

@@ -1,15 +1,14 @@
 """Models of transformers as a backend: one model with one worker, shared by every backend and session on it."""
 
 import asyncio
-import importlib.util
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from stairstream.backends.extras import require
 from stairstream.backends.gguf import check_gguf
-from stairstream.backends.models import find_model
 from stairstream.backends.threads import choose_threads
-from stairstream.core.errors import ConfigError, MissingExtra
+from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Takes
@@ -18,15 +17,6 @@ if TYPE_CHECKING:
     from stairstream.backends.torch.load import Loaded
     from stairstream.backends.torch.session import TorchSession
     from stairstream.backends.torch.worker import Worker
-
-
-def find_torch_model(name: str) -> Path:
-    """The folder of that path, or the GGUF file that a known name or a path means. Never touches the network.
-
-    Raises ConfigError if there is neither.
-    """
-    folder = Path(name).expanduser()
-    return folder if folder.is_dir() else find_model(name)
 
 
 class TorchModel:
@@ -70,11 +60,7 @@ class TorchModel:
         self._worker = Worker(loaded.model, loaded.tokens.end_ids, threads=self._threads or choose_threads())
 
     def _load(self) -> "Loaded":
-        for package in ("torch", "transformers"):
-            if importlib.util.find_spec(package) is None:
-                raise MissingExtra(
-                    f"the torch backend needs {package}; install it with: pip install 'stairstream[torch]'"
-                )
+        require("the torch backend", ("torch", "transformers"), "torch")
         from stairstream.backends.torch.load import load
 
         loaded = load(self._path, self._dtype)

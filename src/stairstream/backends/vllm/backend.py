@@ -1,16 +1,16 @@
 """vLLM in process as a backend: one engine with one model, shared by every backend and session on it."""
 
 import asyncio
-import importlib.util
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from stairstream.backends.extras import require
 from stairstream.backends.gguf import check_gguf
-from stairstream.backends.models import find_model, models_folder
+from stairstream.backends.models import models_folder
 from stairstream.backends.slots import Slots
-from stairstream.core.errors import ConfigError, MissingExtra
+from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Takes
@@ -21,15 +21,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SESSIONS = 16
 DEFAULT_QUANTUM_TOKENS = 16
-
-
-def find_vllm_model(name: str) -> Path:
-    """The folder of that path, or the GGUF file that a known name or a path means. Never touches the network.
-
-    Raises ConfigError if there is neither.
-    """
-    folder = Path(name).expanduser()
-    return folder if folder.is_dir() else find_model(name)
 
 
 class Vllm:
@@ -80,11 +71,7 @@ class Vllm:
         self._engine = engine
 
     def _load(self) -> "Engine":
-        for package in ("vllm", "transformers"):
-            if importlib.util.find_spec(package) is None:
-                raise MissingExtra(
-                    f"the vllm backend needs {package}; install it with: pip install 'stairstream[vllm]'"
-                )
+        require("the vllm backend", ("vllm", "transformers"), "vllm")
         from stairstream.backends.vllm.engine import EngineSettings, start
 
         settings = EngineSettings(

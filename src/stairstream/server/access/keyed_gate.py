@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from stairstream.core.per_minute import PerMinute
 from stairstream.server.access.budgets import Account, Ledger
 from stairstream.server.access.gate import Caller, Grant, Reservation, Reserve
 from stairstream.server.access.keys import KeyRing
-from stairstream.server.access.limits import BUSY_RETRY_S, PerMinute, RunPermits
+from stairstream.server.access.limits import BUSY_RETRY_S, RunPermits
 from stairstream.server.errors import ApiError
 from stairstream.server.storage.values import KeyLimits, RunUsage
 

@@ -1,7 +1,6 @@
-"""Limits besides money: runs at once, and amounts per minute. Nothing here waits."""
+"""Room for runs at once in the whole server. Nothing here waits."""
 
 import asyncio
-import math
 
 from stairstream.server.errors import ApiError
 
@@ -58,27 +57,3 @@ class RunPermits:
 def _unavailable(message: str, code: str) -> ApiError:
     headers = {"retry-after": str(BUSY_RETRY_S)}
     return ApiError(status=503, message=message, kind="server_error", code=code, headers=headers)
-
-
-class PerMinute:
-    """An amount per minute that refills evenly; a whole minute's worth may be taken at once.
-
-    It keeps one number, the time at which the whole amount is available again (GCRA), so it is exact at any time.
-    """
-
-    def __init__(self, amount: float) -> None:
-        self._s_each = 60.0 / amount
-        self._full_at_s = -math.inf
-
-    def wait_s(self, amount: float, now_s: float) -> float:
-        """Seconds until `amount` may be taken, 0 if now. More than a minute's worth waits for a full minute's worth."""
-        refill_s = min(amount * self._s_each, 60.0)
-        return max(0.0, self._full_at_s + refill_s - 60.0 - now_s)
-
-    def take(self, amount: float, now_s: float) -> None:
-        """Take `amount`, available or not: what was missing makes later callers wait longer."""
-        self._full_at_s = max(self._full_at_s, now_s) + amount * self._s_each
-
-    def give_back(self, amount: float) -> None:
-        """Give back an amount that was taken and not used."""
-        self._full_at_s -= amount * self._s_each

@@ -1,22 +1,20 @@
-"""The scripted backend as an OpenAI-compatible server on loopback: exact token times, faults, and a record of calls.
+"""Scripts behind an OpenAI-compatible endpoint on loopback: exact token times, faults, and a record of calls.
 
 It knows nothing of a real model, but behaves as one at the borders: it goes on from a trailing assistant message
 where its `continues` mode says so, from a quoted beginning, and from the counting probe.
 """
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from stairstream.backends.scripted import SILENT_FAULTS, pieces_of
+from stairstream.backends.scripted import Speech, count_cached
 from stairstream.server.fake.model import FakeCall, FakeContinues, FakeModel
 from stairstream.server.fake.request import (
     FakeRequest,
@@ -35,8 +33,6 @@ __all__ = [
     "FakeModel",
     "FakeServer",
     "Serving",
-    "make_app",
-    "run_fake_server",
     "serve_fake",
 ]
 
@@ -86,12 +82,12 @@ class FakeServer:
         except Refused as refused:
             headers = {"Retry-After": f"{refused.retry_after_s:g}"} if refused.retry_after_s is not None else {}
             return send_json({"error": {"message": refused.text, "code": refused.status}}, refused.status, headers)
-        call = answer.call
+        call, fault = answer.call, answer.speech.fault
         try:
-            if answer.fault and answer.fault.kind == "html":
+            if fault and fault.kind == "html":
                 call.ended = "failed"
                 return web.Response(text="<!doctype html><h1>Hello</h1>", content_type="text/html")
-            if answer.fault and answer.fault.kind == "reset":
+            if fault and fault.kind == "reset":
                 return cut(request, web.StreamResponse(), call)
             return await (send_stream(request, answer) if is_stream else send_whole(request, answer))
         except asyncio.CancelledError:
@@ -114,45 +110,33 @@ class FakeServer:
         served = self._served.get(request.model)
         if served is None:
             raise Refused(404, f"The model `{request.model}` does not exist.")
-        model, script = served.model, served.model.script
+        model = served.model
         if model.api_key is not None and authorization != f"Bearer {model.api_key}":
             raise Refused(401, f"Incorrect API key provided: {authorization.removeprefix('Bearer ')}")
         check_fields(model, request, fields)
-        served.num_calls += 1
-        fault = script.fault if script.fault and script.fault.strikes(served.num_calls - 1) else None
-        words = remaining_words(model, request)
-        limit = request.max_completion_tokens or request.max_tokens
-        call = self._record(served, request, fields, limit, len(script.words) - len(words))
-        if fault and fault.kind.startswith("status_"):
+        number, served.num_calls = served.num_calls, served.num_calls + 1
+        words, limit = remaining_words(model, request), request.max_completion_tokens or request.max_tokens
+        call = self._record(served, request, fields, limit, len(model.script.words) - len(words))
+        speech = Speech(
+            model.script,
+            number,
+            model.script.first_due_s(start_s, call.prompt_tokens, call.cached_tokens),
+            tokens=model.script.manner.spell(words),
+            thoughts=model.script.thoughts if thinks(model, request) else (),
+            calls=model.script.tool_calls if calls_tools(model, request) else (),
+            room=None if model.ignores_max_tokens else limit,
+        )
+        if speech.fault and speech.fault.kind.startswith("status_"):
             call.ended, call.ended_s = "failed", call.started_s
-            raise Refused(int(fault.kind[-3:]), "the script says so", fault.retry_after_s)
-        thoughts = script.thoughts if thinks(model, request) else ()
-        room = math.inf if limit is None or model.ignores_max_tokens else limit
-        tokens = script.manner.spell(words)
-        pieces = list(pieces_of(script.tool_calls)) if calls_tools(model, request) else []
-        is_limited = room < len(thoughts) + len(tokens) + len(pieces)
-        if is_limited:
-            thoughts = thoughts[: int(room)]
-            tokens = tokens[: int(room) - len(thoughts)]
-            pieces = pieces[: int(room) - len(thoughts) - len(tokens)]
-        prefill_s = (call.prompt_tokens - (call.cached_tokens or 0)) / script.prefill_tokens_per_s
+            raise Refused(int(speech.fault.kind[-3:]), "the script says so", speech.fault.retry_after_s)
         answer = FakeAnswer(
             model=model,
             call=call,
-            number=served.num_calls,
-            tokens=tokens,
+            speech=speech,
             echo=request.messages[-1].words if model.echoes and can_continue(model, request) else "",
-            pieces=pieces,
-            finish_reason="length" if is_limited else "tool_calls" if pieces else "stop",
-            first_s=start_s + script.first_token_s + prefill_s,
-            thoughts=thoughts,
-            fault=fault,
             wants_usage=request.stream_options.include_usage,
             wants_continuous_usage=request.stream_options.continuous_usage_stats,
         )
-        if fault and fault.kind in SILENT_FAULTS:
-            answer.thoughts, answer.tokens, answer.pieces = (), (), ()
-            answer.finish_reason = "stop" if fault.kind == "empty" else "length"
         return answer, request.stream and not model.ignores_stream
 
     def _record(
@@ -176,20 +160,11 @@ class FakeServer:
             call.messages = fields["messages"]
             call.fields = {name: value for name, value in fields.items() if name != "messages"}
         if served.model.script.caches_prefix:
-            call.cached_tokens = max((_count_shared(prompt, seen) for seen in served.contexts), default=0)
+            call.cached_tokens = count_cached(served.contexts, prompt)
             served.contexts.append(prompt)
             del served.contexts[:-_KEPT_CONTEXTS]
         self.calls.append(call)
         return call
-
-
-def _count_shared(one: list[str], other: list[str]) -> int:
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
-
-
-def make_app(models: Iterable[FakeModel]) -> web.Application:
-    """The fake server as an aiohttp application."""
-    return FakeServer(models).make_app()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,9 +189,3 @@ async def serve_fake(models: Iterable[FakeModel], host: str = "127.0.0.1", port:
         yield Serving(base_url=f"http://{address[0]}:{address[1]}/v1", calls=server.calls)
     finally:
         await runner.cleanup()
-
-
-async def run_fake_server(models: Iterable[FakeModel], host: str = "127.0.0.1", port: int = 9100) -> None:
-    """Serve until cancelled."""
-    async with serve_fake(models, host, port):
-        await asyncio.get_running_loop().create_future()

@@ -1,33 +1,28 @@
 """How the fake server sends one answer: batch by batch at exact times, or whole, and broken off where it should be."""
 
 import asyncio
+import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
 
-from stairstream.backends.scripted import Cue, Fault, make_cues
+from stairstream.backends.scripted import Cue, Fault, Speech
 from stairstream.core.session import ToolDelta
 from stairstream.core.sse import encode_event
 from stairstream.server.fake.model import FakeCall, FakeModel
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FakeAnswer:
-    """What one call will say: thoughts, tokens of the answer (None for one that spells nothing), pieces of calls."""
+    """What one call will say, and what its client wants to hear of it."""
 
     model: FakeModel
     call: FakeCall
-    number: int
-    thoughts: Sequence[str]
-    tokens: Sequence[str | None]
-    pieces: Sequence[ToolDelta]
+    speech: Speech
     echo: str
-    finish_reason: str
-    first_s: float
-    fault: Fault | None
     wants_usage: bool
     wants_continuous_usage: bool
 
@@ -42,22 +37,35 @@ class FakeAnswer:
         return self.wants_continuous_usage and self.model.script.manner.usage in ("exact", "rounded")
 
     @property
-    def num_tokens(self) -> int:
-        """Tokens of the answer and of calls."""
-        return len(self.tokens) + len(self.pieces)
+    def finish_reason(self) -> str:
+        """How it ends, in the words of the API."""
+        return "length" if self.speech.reason == "limit" else self.speech.reason
 
-    def due_s(self, index: int) -> float:
-        """When a token of the call is due."""
-        return self.first_s + index * self.model.script.token_s
+    async def wait(self, due_s: float, step: Cue | Fault) -> None:
+        """Until the step is due; then its tokens are counted, for a client that leaves meanwhile may have seen them."""
+        loop = asyncio.get_running_loop()
+        if due_s == math.inf:
+            await loop.create_future()
+        if (delay_s := due_s - loop.time()) > 0:
+            await asyncio.sleep(delay_s)
+        if isinstance(step, Fault):
+            return
+        if step.kind == "thoughts":
+            self.call.thought_tokens = step.end
+        else:
+            self.call.written_tokens = step.end
 
-    def make_cues(self) -> Iterator[Cue]:
-        """All that it says, in batches."""
-        thoughts = [*self.thoughts]
-        if thoughts and self.model.thinking == "inline":
-            thoughts[0] = f"<think>{thoughts[0]}"
-            thoughts[-1] += "</think>\n\n"
-        sizes = self.model.script.manner.sizes(self.number)
-        return make_cues(sizes, thoughts, self.tokens, self.pieces, self.fault.after_tokens if self.fault else None)
+    def field_of(self, cue: Cue) -> str:
+        """Where the text of a batch stands in a delta or a message."""
+        return self.model.thinking if cue.kind == "thoughts" and self.model.thinking != "inline" else "content"
+
+    def words_of(self, cue: Cue) -> list[str]:
+        """The words of a batch; of thoughts that stand in the content with their tags."""
+        words = cue.words
+        if cue.kind == "thoughts" and self.model.thinking == "inline":
+            words[0] = f"<think>{words[0]}" if cue.start == 0 else words[0]
+            words[-1] += "</think>\n\n" if cue.end == len(self.speech.thoughts) else ""
+        return words
 
     def usage(self, count: int) -> dict[str, object]:
         """Usage after that many tokens, as it is said."""
@@ -77,32 +85,19 @@ async def send_stream(request: web.Request, answer: FakeAnswer) -> web.StreamRes
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     response.enable_chunked_encoding()
     await response.prepare(request)
-    fault, call = answer.fault, answer.call
-    frame = _make_frame(answer, "content")
+    call, frame = answer.call, _make_frame(answer, "content")
     thought_frame = frame if answer.model.thinking == "inline" else _make_frame(answer, answer.model.thinking)
     if answer.echo:
         await response.write(frame(msgspec.json.encode(answer.echo), 0))
-    for cue in answer.make_cues():
-        await _sleep_until(answer.due_s(cue.last))
-        is_thought = cue.kind == "thoughts"
-        if fault and not is_thought and cue.start == fault.after_tokens and await _break_off(response, fault, frame):
-            return cut(request, response, call)
-        # counted before it is written: a client that leaves meanwhile may have seen it
-        if is_thought:
-            call.thought_tokens = cue.end
-        else:
-            call.written_tokens = cue.end
-        if cue.kind == "calls":
-            await response.write(_make_calls(answer, cue))
-        else:
-            await response.write((thought_frame if is_thought else frame)(_content(answer, cue), call.all_tokens))
-    if not answer.num_tokens:
-        await _sleep_until(answer.due_s(len(answer.thoughts)))
-    if fault and fault.kind == "no_done":
-        call.ended = "failed"
-        return response
-    if fault and fault.after_tokens == answer.num_tokens and await _break_off(response, fault, frame):
-        return cut(request, response, call)
+    for due_s, step in answer.speech.steps():
+        await answer.wait(due_s, step)
+        if isinstance(step, Fault):
+            return await _break_off(request, response, step, frame, call)
+        if step.kind == "calls":
+            await response.write(_make_calls(answer, step))
+        elif step.tokens:
+            encode = thought_frame if step.kind == "thoughts" else frame
+            await response.write(encode(_content(answer, step), call.all_tokens))
     await response.write_eof(_make_end(answer))
     call.ended = "done"
     return response
@@ -110,7 +105,7 @@ async def send_stream(request: web.Request, answer: FakeAnswer) -> web.StreamRes
 
 def _content(answer: FakeAnswer, cue: Cue) -> bytes:
     """The text of a batch as JSON; where there is none, empty text and nothing by turns."""
-    words = cue.words
+    words = answer.words_of(cue)
     if not words:
         turn = cue.end // (answer.model.script.manner.silent_every or 1)
         return b'""' if turn % 2 else b"null"
@@ -166,30 +161,30 @@ def _event(answer: FakeAnswer, **fields: object) -> bytes:
 
 async def send_whole(request: web.Request, answer: FakeAnswer) -> web.StreamResponse:
     """The answer as one JSON body, when all its tokens are due."""
-    fault, call = answer.fault, answer.call
-    await _sleep_until(answer.due_s(len(answer.thoughts) + max(0, answer.num_tokens - 1)))
-    if fault and fault.kind == "hang":
-        await asyncio.get_running_loop().create_future()
-    if fault and fault.kind in ("cut", "cut_in_character", "no_done"):
-        return cut(request, web.StreamResponse(), call)
-    if fault and fault.kind == "malformed":
-        call.ended = "failed"
-        return web.Response(text='{"choices": [{]', content_type="application/json")
-    if fault and fault.kind == "error_event":
-        call.ended = "failed"
-        return send_json({"error": {"message": "the script says so", "code": 500}}, 500)
-    call.written_tokens, call.thought_tokens, call.ended = answer.num_tokens, len(answer.thoughts), "done"
-    message: dict[str, object] = {"role": "assistant", "content": answer.echo + "".join(filter(None, answer.tokens))}
-    if answer.pieces:
-        message |= {"content": message["content"] or None, "tool_calls": _join_calls(answer.pieces)}
-    if thoughts := "".join(answer.thoughts):
-        if answer.model.thinking == "inline":
-            message["content"] = f"<think>{thoughts}</think>\n\n{message['content']}"
-        else:
-            message[answer.model.thinking] = thoughts
+    call, said = answer.call, {"content": answer.echo}
+    for due_s, step in answer.speech.steps():
+        await answer.wait(due_s, step)
+        if isinstance(step, Fault):
+            return _fail(request, step, call)
+        if text := "".join(answer.words_of(step)):
+            said[answer.field_of(step)] = said.get(answer.field_of(step), "") + text
+    call.ended = "done"
+    message: dict[str, object] = {"role": "assistant", **said}
+    if answer.speech.pieces:
+        message |= {"content": said["content"] or None, "tool_calls": _join_calls(answer.speech.pieces)}
     choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
     usage = {"usage": answer.usage(call.all_tokens)} if answer.model.script.manner.usage != "none" else {}
     return send_json({"object": "chat.completion", "model": call.model, "choices": [choice], **usage})
+
+
+def _fail(request: web.Request, fault: Fault, call: FakeCall) -> web.StreamResponse:
+    """What comes instead of a whole answer."""
+    call.ended = "failed"
+    if fault.kind == "malformed":
+        return web.Response(text='{"choices": [{]', content_type="application/json")
+    if fault.kind == "error_event":
+        return send_json({"error": {"message": "the script says so", "code": 500}}, 500)
+    return cut(request, web.StreamResponse(), call)
 
 
 def _join_calls(pieces: Sequence[ToolDelta]) -> list[dict[str, object]]:
@@ -202,11 +197,14 @@ def _join_calls(pieces: Sequence[ToolDelta]) -> list[dict[str, object]]:
     ]
 
 
-async def _break_off(response: web.StreamResponse, fault: Fault, frame: Frame) -> bool:
-    """Let a fault of the stream happen; whether the connection is to be cut behind it."""
+async def _break_off(
+    request: web.Request, response: web.StreamResponse, fault: Fault, frame: Frame, call: FakeCall
+) -> web.StreamResponse:
+    """Let a fault of the stream happen."""
     match fault.kind:
-        case "hang":
-            await asyncio.get_running_loop().create_future()
+        case "no_done":
+            call.ended = "failed"
+            return response
         case "malformed":
             await response.write(encode_event(b'{"choices": [{]'))
         case "error_event":
@@ -215,11 +213,7 @@ async def _break_off(response: web.StreamResponse, fault: Fault, frame: Frame) -
             # the first of the two bytes of an accented letter is the last that comes
             event = frame(' "caf\u00e9"'.encode(), 0)
             await response.write(event[: event.index(b"\xa9")])
-        case "cut":
-            pass
-        case _:
-            return False
-    return True
+    return cut(request, response, call)
 
 
 def cut(request: web.Request, response: web.StreamResponse, call: FakeCall) -> web.StreamResponse:
@@ -228,12 +222,6 @@ def cut(request: web.Request, response: web.StreamResponse, call: FakeCall) -> w
     if request.transport:
         request.transport.close()
     return response
-
-
-async def _sleep_until(due_s: float) -> None:
-    delay_s = due_s - asyncio.get_running_loop().time()
-    if delay_s > 0:
-        await asyncio.sleep(delay_s)
 
 
 def send_json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -1,7 +1,8 @@
 """One client's connection: uvicorn's protocol with the deadlines that it lacks.
 
 Headers and bodies that come too slowly, headers that are too long, and clients that do not read are cut off; without
-this a few clients that send a byte a minute could hold every connection (slowloris).
+this a few clients that send a byte a minute could hold every connection (slowloris). What is overridden is internal to
+uvicorn: `pyproject.toml` allows the versions that were tested.
 """
 
 import asyncio

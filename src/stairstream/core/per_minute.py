@@ -1,0 +1,29 @@
+"""An amount per minute, for requests and tokens: arithmetic only, whoever uses it waits or refuses."""
+
+import math
+
+
+class PerMinute:
+    """An amount per minute that refills evenly; what `burst_s` seconds refill may be taken at once.
+
+    It keeps one number, the time at which everything is there again (the generic cell rate algorithm), so it is exact
+    wherever the clock is.
+    """
+
+    def __init__(self, amount: float, burst_s: float = 60.0) -> None:
+        self._s_each = 60.0 / amount
+        self._burst_s = burst_s
+        self._full_at_s = -math.inf
+
+    def wait_s(self, amount: float, now_s: float) -> float:
+        """How long until that much may be taken, 0 if it may be now; at the most until a whole burst is there."""
+        wanted_s = min(amount * self._s_each, self._burst_s)
+        return max(0.0, self._full_at_s + wanted_s - self._burst_s - now_s)
+
+    def take(self, amount: float, now_s: float) -> None:
+        """Take it, there or not: what was not there keeps others waiting for longer."""
+        self._full_at_s = max(self._full_at_s, now_s) + amount * self._s_each
+
+    def give_back(self, amount: float) -> None:
+        """Give back what was taken and then not used."""
+        self._full_at_s -= amount * self._s_each
