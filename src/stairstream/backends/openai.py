@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
 
+from stairstream.backends.base import Session
 from stairstream.backends.bodies import BodyReader, read_body
 from stairstream.backends.call import Call, finish_response
 from stairstream.backends.capabilities import (
@@ -161,7 +162,7 @@ class OpenAIBackend:
         return "".join(piece.text for piece in pieces)
 
 
-class OpenAISession:
+class OpenAISession(Session):
     """A context that is sent whole with every write."""
 
     def __init__(self, backend: OpenAIBackend, context: Context) -> None:
@@ -174,7 +175,11 @@ class OpenAISession:
         self._prefetched = Usage(cached_tokens=0)
         self._to_be_found = 0
         self._finds_prefetched = True
-        self.prefetch = self._prefetch if backend.prefetches else None  # only where it was asked for
+
+    @property
+    def prefetches(self) -> bool:
+        """Where it was asked for."""
+        return self._backend.prefetches
 
     async def warm(self) -> None:
         """Connect, and probe an endpoint that nobody knows; only for an agent that will have to go on."""
@@ -199,7 +204,7 @@ class OpenAISession:
         """Let the references grow; the next write sends them."""
         self._context.read(chunks)
 
-    async def _prefetch(self, chunks: Sequence[Chunk]) -> bool:
+    async def prefetch(self, chunks: Sequence[Chunk]) -> bool:
         """Send what the next call will begin with, for one token that nobody hears; not where that was of no use."""
         if not self._finds_prefetched:
             return False

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
+from stairstream.backends.limits import PREFETCH_CONCURRENCY, PREFETCH_PER_MINUTE
 from stairstream.backends.scripted import FaultKind
 from stairstream.config.reading import (
     Amount,
@@ -283,8 +284,8 @@ def _check_keys_of(model: ModelConfig, section: Mapping[str, object], where: Whe
         case OpenAIKeys(base_url=url) if not _is_url(url):
             shown = show(section["base_url"])
             raise (where / "base_url").error(f"must be a URL, as in http://127.0.0.1:8000/v1, not {shown}")
-        case OpenAIKeys(prefetch=True) if clash := _set_limits(model.common):
-            raise (where / "prefetch").error(f"can't go together with {clash}, which does not see its calls")
+        case OpenAIKeys(prefetch=True) if clash := _limit_without_prefetch(model.common):
+            raise (where / "prefetch").error(f"needs {clash}: it is never waited for")
         case OpenAIKeys(session_header=str(header)) if not re.fullmatch(r"[A-Za-z0-9-]+", header):
             raise (where / "session_header").error(f"must be a header's name, as in x-session-id, not {header!r}")
         case ScriptedKeys() as keys:
@@ -299,10 +300,13 @@ def _check_keys_of(model: ModelConfig, section: Mapping[str, object], where: Whe
             pass
 
 
-def _set_limits(common: CommonKeys) -> str:
-    """The first key of those that stand between an agent and the real calls; "" if there is none."""
-    names = ("hedge_after_s", "max_concurrency", "requests_per_minute")
-    return next((name for name in names if getattr(common, name) is not None), "")
+def _limit_without_prefetch(common: CommonKeys) -> str:
+    """The limit under which no prefetch would ever be made, and what it would have to be; "" if there is none."""
+    if common.max_concurrency is not None and common.max_concurrency < PREFETCH_CONCURRENCY:
+        return f"a max_concurrency of at least {PREFETCH_CONCURRENCY}"
+    if common.requests_per_minute is not None and common.requests_per_minute < PREFETCH_PER_MINUTE:
+        return f"requests_per_minute of at least {PREFETCH_PER_MINUTE}"
+    return ""
 
 
 def _is_url(text: str) -> bool:

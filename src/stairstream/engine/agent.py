@@ -23,12 +23,12 @@ from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, NoteKind, ToolDelta, Usage
 from stairstream.core.tokens import believed_tokens
-from stairstream.engine.ahead import Ahead, can_read_ahead
+from stairstream.engine.ahead import Ahead
 from stairstream.engine.alarm import Alarm
 from stairstream.engine.log import Log
 from stairstream.engine.needs import fit, missing_of
 from stairstream.engine.output import Output
-from stairstream.engine.prefetch import Prefetch, Spawn, can_prefetch
+from stairstream.engine.prefetch import Prefetch, Spawn
 from stairstream.engine.reader import Reader
 from stairstream.engine.room import ContextRoom
 from stairstream.engine.standstill import Standstills
@@ -115,9 +115,9 @@ class AgentLoop:
         conversation = fit(self._conversation, self._agent, backend)
         session = await backend.open(self._agent, conversation, self._agent.begun + self._output.written)
         warming = spawn(session.warm()) if self._agent.reads else None
-        if can_read_ahead(session) and self._own.steps == 0:
+        if session.reads_ahead and self._own.steps == 0:
             self._ahead = Ahead(session, self._upstream, self._reader.peek)
-        self._prefetch = Prefetch(session, spawn) if can_prefetch(session) else None
+        self._prefetch = Prefetch(session, spawn) if session.prefetches else None
         try:
             return await self._write_to_the_end(session)
         finally:

@@ -93,7 +93,6 @@ async def check_a_salt_keeps_caches_apart(one: OpenAIBackend, another: OpenAIBac
 
 async def check_what_is_prefetched_is_found(backend: OpenAIBackend) -> None:
     session = await backend.open(replace(AGENT, instructions="Be brief."), ASK)
-    assert session.prefetch is not None
     await session.read(FIRST)
     await write(session, 8)
     assert await session.prefetch(MORE)
