@@ -56,7 +56,7 @@ class _Try:
     def spent(self) -> Usage:
         """The prompt that was sent for nothing."""
         prompts = [item.prompt_tokens for item in self.head if isinstance(item, Began)]
-        return Usage(prompt_tokens=sum(prompts), is_estimate=True)
+        return Usage(prompt_tokens=sum(prompts), cached_tokens=0, is_estimate=True)
 
 
 class _HedgedSession(WrappingSession):
@@ -101,14 +101,14 @@ class _HedgedSession(WrappingSession):
             rest = await unless_over.enter_async_context(aclosing(winner.items))
             if loser is not None:
                 text = f"no word in {self._hedge_after_s:g} s, asked a second time"
-                yield Note(kind="hedge", text=f"{self._backend.model}: {text}")
+                yield Note(kind="hedge", text=f"{self._backend.model}: {text}", usage=loser.spent())
             for item in winner.head:
                 if item is not began and (winner is first or not isinstance(item, Began)):
-                    yield self._take(item, loser)
+                    yield self._take(item)
             if winner.error:
                 raise winner.error
             async for item in rest:
-                yield self._take(item, loser)
+                yield self._take(item)
 
     def stop(self) -> None:
         self._is_stopped = True
@@ -116,12 +116,10 @@ class _HedgedSession(WrappingSession):
         if self._second is not None and self._second.session is not None:
             self._second.session.stop()
 
-    def _take(self, item: WriteItem, loser: _Try | None) -> WriteItem:
-        """Keep the words; the end of a call that was made twice counts both prompts."""
+    def _take(self, item: WriteItem) -> WriteItem:
+        """Keep the words."""
         if isinstance(item, Delta) and not item.is_thinking:
             self._written += item.text
-        if isinstance(item, Ended) and item.usage is not None and loser is not None:
-            return replace(item, usage=item.usage + replace(loser.spent(), cached_tokens=0))
         return item
 
     async def _race(self, first: _Try, limit: int) -> tuple[_Try, _Try | None]:

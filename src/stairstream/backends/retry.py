@@ -8,11 +8,10 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 
 from stairstream.backends.base import Backend, Session
 from stairstream.backends.wrapping import WrappingBackend, WrappingSession
-from stairstream.core.errors import BackendError, ConnectionFailed, MalformedAnswer, RateLimited
+from stairstream.core.errors import BackendError, MalformedAnswer
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Began, Delta, Ended, Note, ToolDelta, Usage, WriteItem
@@ -21,9 +20,6 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 LONGEST_ASKED_S = 60.0
 """Who is asked to stay away for longer than this fails at once."""
-
-_UNCOUNTED = (ConnectionFailed, RateLimited)
-"""Refusals: nothing was computed for them."""
 
 
 class Retrying(WrappingBackend):
@@ -49,9 +45,8 @@ class _RetryingSession(WrappingSession):
         self._is_stopped = False
 
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
-        """The inner write, made again where it fails before its first token; its end counts all tries."""
+        """The inner write, made again where it fails before its first token; the note on a try says what it used."""
         self._is_stopped = False
-        spent = Usage(cached_tokens=0)
         for attempt in range(1, self._backend.attempts + 1):
             has_begun, is_last = False, attempt == self._backend.attempts
             used: Usage | None = None
@@ -69,8 +64,6 @@ class _RetryingSession(WrappingSession):
                             case Ended(reason="stop" | "length") if not (has_begun or self._has_words or is_last):
                                 used = item.usage or used
                                 raise MalformedAnswer(f"{self._backend.model} gave an empty answer")
-                            case Ended() if item.usage is not None or used is None:
-                                item = replace(item, usage=(item.usage or Usage(cached_tokens=0)) + spent)
                             case _:
                                 pass
                         yield item
@@ -81,12 +74,11 @@ class _RetryingSession(WrappingSession):
                 if (asked_s := exc.retry_after_s) is not None and asked_s > LONGEST_ASKED_S:
                     exc.args = (f"{exc}; it asks for a pause of {asked_s:g} s, too long to wait for",)
                     raise
-                if used is not None and not isinstance(exc, _UNCOUNTED):
-                    spent += used
                 pause_s = pause_before(attempt, exc.retry_after_s, self._backend.rng)
-                yield Note(kind="retry", text=f"{exc}; again in {pause_s:.1f} s")
+                spent = None if exc.is_refusal else used
+                yield Note(kind="retry", text=f"{exc}; again in {pause_s:.1f} s", usage=spent)
             if self._is_stopped or await self._stopped_within(pause_s):
-                yield Ended(reason="stopped", usage=spent)
+                yield Ended(reason="stopped", usage=Usage(cached_tokens=0))
                 return
 
     def stop(self) -> None:

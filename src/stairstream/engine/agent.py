@@ -33,6 +33,7 @@ from stairstream.engine.reader import Reader
 from stairstream.engine.room import ContextRoom
 from stairstream.engine.standstill import Standstills
 
+_NOTHING = Usage(cached_tokens=0)
 OwnEnd = Literal["stop", "length", "content_filter", "tool_calls"]
 
 
@@ -86,6 +87,7 @@ class AgentLoop:
         self._is_stopping = False
         self._waking: asyncio.Future[None] | None = None
         self._began: Began | None = None
+        self._spent = _NOTHING
         self._call_tokens = 0
         self._thinking_tokens = 0
         self.has_called = False
@@ -260,6 +262,9 @@ class AgentLoop:
         except asyncio.CancelledError:
             reason = "cancelled"
             raise
+        except BackendError as exc:
+            self._began = None if exc.is_refusal else self._began
+            raise
         finally:
             self._session = None
             self._output.rest()
@@ -292,7 +297,7 @@ class AgentLoop:
             limit=own.num_written + write.limit,
         )
         self._step_tokens, self._call_tokens, self._thinking_tokens = 0, 0, 0
-        self._began, self._is_stopping = None, False
+        self._began, self._is_stopping, self._spent = None, False, _NOTHING
         self._step_start = self._output.size
         self._output.ask(self._clock())
 
@@ -343,6 +348,8 @@ class AgentLoop:
                         case Note():
                             if item.kind == "retry":
                                 deadline.reschedule(None)
+                                self._began = None
+                            self._spent += item.usage or _NOTHING
                             self._emit(Noted(at_s=self._clock(), agent=agent.name, note=item))
                         case Ended():
                             ended = item
@@ -433,12 +440,15 @@ class AgentLoop:
             self._session.stop()
 
     def _usage(self, ended: Ended | None) -> Usage:
-        """What the backend said of a step; for a call that was cut, what was sent and came back, as an estimate."""
+        """What the backend said of a step; for a call that was cut, what was sent and came back, as an estimate.
+
+        The calls before it that came to nothing count too.
+        """
         if ended is not None and ended.usage is not None:
-            return ended.usage
+            return ended.usage + self._spent
         prompt_tokens = self._began.prompt_tokens if self._began else 0
         completion_tokens = self._step_tokens + self._call_tokens + self._thinking_tokens
-        return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, is_estimate=True)
+        return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, is_estimate=True) + self._spent
 
 
 def _after(delay_s: float | None) -> float | None:
