@@ -17,7 +17,8 @@ import pytest
 from stairstream.backends.capabilities import Capabilities
 from stairstream.backends.http import HttpPool
 from stairstream.backends.models import DEFAULT_MODEL, is_fetched
-from stairstream.backends.openai import OpenAIBackend, OpenAISession
+from stairstream.backends.openai import OpenAIBackend
+from stairstream.backends.openai_session import OpenAISession
 from stairstream.backends.vllm.backend import find_vllm_model, unpack_model
 from stairstream.core.events import Noted, StepEnded
 from stairstream.core.graph import Agent, Graph, Sampling
