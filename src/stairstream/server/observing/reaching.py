@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from stairstream.api import Pipeline
-from stairstream.config.models import OpenAIKeys
+from stairstream.config.models import ModelConfig
 
 WAIT_S = 2
 """How long a place may take to let us in."""
@@ -27,13 +27,13 @@ async def find_unreachable(pipelines: Iterable[Pipeline]) -> list[str]:
 def _places_of(pipeline: Pipeline) -> list[Place | None]:
     """Where the answering model and its fallbacks are; None: in this process."""
     agent = pipeline.graph.agent(pipeline.graph.answer)
-    return [_place_of(pipeline.models[name].keys) for name in (agent.model, *agent.fallbacks)]
+    return [_place_of(pipeline.models[name]) for name in (agent.model, *agent.fallbacks)]
 
 
-def _place_of(keys: object) -> Place | None:
-    if not isinstance(keys, OpenAIKeys):
+def _place_of(model: ModelConfig) -> Place | None:
+    if model.kind.url is None:
         return None
-    url = urlsplit(keys.base_url)
+    url = urlsplit(model.kind.url(model.keys))
     return url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
 
 
