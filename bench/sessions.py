@@ -12,13 +12,14 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from stairstream.backends.base import Backend, Room, Session
+from stairstream.backends.base import Backend, Session
+from stairstream.backends.wrapping import WrappingBackend, WrappingSession
 from stairstream.core.events import StepEnded
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import Conversation, question
 from stairstream.core.metrics import Summary, gaps_s, summarize
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.core.session import Layout, Takes
+from stairstream.core.session import Layout
 from stairstream.engine.run import open_run
 
 ASK = question("Why is the sky blue, and why are sunsets red? Explain it to a curious child.")
@@ -49,39 +50,22 @@ def mixture(policy: Policy, layout: Layout | None, tokens: int) -> Graph:
     return Graph(agents=(*proposers, agg), answer="agg")
 
 
-class _Late:
+class _Late(WrappingSession):
     """A session that does nothing early."""
 
-    def __init__(self, inner: Session) -> None:
-        self.read, self.write, self.stop, self.aclose = inner.read, inner.write, inner.stop, inner.aclose
+    @property
+    def reads_ahead(self) -> bool:
+        return False
 
     async def warm(self) -> None:
         """Not now."""
 
 
-class Late:
+class Late(WrappingBackend):
     """A backend whose sessions do nothing early."""
-
-    def __init__(self, inner: Backend) -> None:
-        self._inner = inner
-
-    @property
-    def model(self) -> str:
-        return self._inner.model
-
-    @property
-    def room(self) -> Room | None:
-        return self._inner.room
-
-    @property
-    def takes(self) -> frozenset[Takes]:
-        return self._inner.takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
         return _Late(await self._inner.open(agent, conversation, written))
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

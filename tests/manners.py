@@ -11,6 +11,7 @@ from dataclasses import replace
 from zlib import crc32
 
 from stairstream.backends.scripted import ONE_BY_ONE, Manner, Script, ScriptedBackend
+from stairstream.backends.wrapping import WrappingBackend
 from stairstream.server.fake.model import FakeModel
 
 ODD: Mapping[str, Manner] = {
@@ -48,7 +49,7 @@ def in_manner(script: Script) -> Script:
 def adopt(backends: Iterable[object]) -> None:
     """Let those that are scripted, also inside others, send their tokens in the manner of the test that runs."""
     for backend in backends:
-        while not isinstance(backend, ScriptedBackend) and hasattr(backend, "_inner"):
+        while isinstance(backend, WrappingBackend):
             backend = backend._inner
         if isinstance(backend, ScriptedBackend):
             backend.script = in_manner(backend.script)

@@ -8,6 +8,9 @@ from typing import Any, get_args
 import pytest
 
 from stairstream.config import models, pipelines, server, topologies
+from stairstream.config.backends import BACKENDS
+from stairstream.config.backends.openai import Reasoning
+from stairstream.config.backends.scripted import FaultKeys
 from stairstream.config.policies import PolicyChoice
 from stairstream.config.schema import parse_config
 from stairstream.core.costs import Price
@@ -25,7 +28,8 @@ KINDS: dict[str, type] = {
     for name, kind in vars(module).items()
     if isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module.__name__
 }
-KINDS |= {"Price": Price, "Agreement": Agreement, "Pace": Pace}
+KINDS |= {kind.keys.__name__: kind.keys for kind in BACKENDS.values()}
+KINDS |= {"FaultKeys": FaultKeys, "Price": Price, "Agreement": Agreement, "Pace": Pace}
 CHOOSERS = {"CommonKeys": "backend", "RunKeys": "topology"}
 
 
@@ -46,12 +50,12 @@ def test_every_kind_of_keys_has_a_table() -> None:
 
 
 def test_every_backend_and_topology_has_a_section() -> None:
-    for kind, names in (("backend", models.BACKENDS), ("topology", topologies.TOPOLOGIES)):
+    for kind, names in (("backend", BACKENDS), ("topology", topologies.TOPOLOGIES)):
         assert re.findall(rf"^### {kind}: (\w+)$", PAGE, re.MULTILINE) == list(names)
 
 
 def test_every_choice_of_a_key_is_named() -> None:
-    for choices in (models.Reasoning, Forward, Edges, Layout, Labels):
+    for choices in (Reasoning, Forward, Edges, Layout, Labels):
         for choice in get_args(choices):
             assert f"`{choice}`" in PAGE
 

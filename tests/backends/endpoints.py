@@ -12,7 +12,8 @@ from aiohttp import web
 
 from stairstream.backends.capabilities import Capabilities, Continues
 from stairstream.backends.http import HttpPool
-from stairstream.backends.openai import OpenAIBackend, OpenAISession
+from stairstream.backends.openai import OpenAIBackend
+from stairstream.backends.openai_session import OpenAISession
 from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import question

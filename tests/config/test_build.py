@@ -13,7 +13,8 @@ from stairstream.backends.limits import Limited
 from stairstream.backends.openai import OpenAIBackend
 from stairstream.backends.retry import Retrying
 from stairstream.backends.scripted import ScriptedBackend
-from stairstream.config.build import open_backends, open_engines, split_words
+from stairstream.config.backends.scripted import split_words
+from stairstream.config.build import open_backends, open_engines
 from stairstream.config.graphs import build_graph
 from stairstream.config.schema import load_config, parse_config
 from stairstream.core.errors import ConfigError, MissingExtra

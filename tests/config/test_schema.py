@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from stairstream.config.models import CommonKeys, LlamaCppKeys, OpenAIKeys, ScriptedKeys
+from stairstream.config.backends.llamacpp import LlamaCppKeys
+from stairstream.config.backends.openai import OpenAIKeys
+from stairstream.config.backends.scripted import ScriptedKeys
+from stairstream.config.models import CommonKeys
 from stairstream.config.policies import PolicyChoice, override_policy, own_policy, read_settings
 from stairstream.config.reading import Where
 from stairstream.config.schema import DEFAULT, load_config, parse_config

@@ -295,9 +295,14 @@ WRONG_MODELS = [
         "models.a.hedge_after_s: a second try on the same engine would only slow it down",
     ),
     (
-        "reasoning: always, hedge_after_s: 2",
-        "prefetch: true, hedge_after_s: 2",
-        "models.c.prefetch: can't go together with hedge_after_s",
+        "requests_per_minute: 60",
+        "prefetch: true, requests_per_minute: 119",
+        "models.c.prefetch: needs requests_per_minute of at least 120: it is never waited for",
+    ),
+    (
+        "max_concurrency: 4",
+        "prefetch: true, max_concurrency: 1",
+        "models.c.prefetch: needs a max_concurrency of at least 2: it is never waited for",
     ),
 ]
 

@@ -2,13 +2,19 @@
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 
 import pytest
 
-from stairstream.backends.base import Session
-from stairstream.backends.scripted import Script, ScriptedBackend, ScriptedSession, numbered_words
+from stairstream.backends.base import Backend
+from stairstream.backends.hedge import Hedged
+from stairstream.backends.limits import Limited
+from stairstream.backends.retry import Retrying
+from stairstream.backends.scripted import Script, ScriptedBackend, ScriptedSession
+from stairstream.core.context import Context
 from stairstream.core.events import StepStarted
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
@@ -28,16 +34,24 @@ class Foreseeing(ScriptedBackend):
     def __init__(self, script: Script) -> None:
         super().__init__(script, "agg")
         self.shown: list[tuple[float, dict[str, str], set[str]]] = []
+        self.can_see = True
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> ScriptedSession:
-        session = await super().open(agent, conversation, written)
-        session.foresee = self._show  # type: ignore[attr-defined]
-        return session
+        self.num_sessions += 1
+        return _ForeseeingSession(self, Context(agent=agent, conversation=conversation, written=written))
 
-    def _show(self, chunks: Sequence[Chunk]) -> None:
+
+class _ForeseeingSession(ScriptedSession):
+    @property
+    def reads_ahead(self) -> bool:
+        assert isinstance(self._backend, Foreseeing)
+        return self._backend.can_see
+
+    def foresee(self, chunks: Sequence[Chunk]) -> None:
+        assert isinstance(self._backend, Foreseeing)
         texts = {chunk.agent: chunk.text for chunk in chunks}
         finals = {chunk.agent for chunk in chunks if chunk.is_final}
-        self.shown.append((asyncio.get_running_loop().time(), texts, finals))
+        self._backend.shown.append((asyncio.get_running_loop().time(), texts, finals))
 
 
 def backends(length: int) -> tuple[Foreseeing, Mapping[str, ScriptedBackend]]:
@@ -80,7 +94,25 @@ def test_being_shown_changes_no_event() -> None:
 
 
 def test_sessions_that_cannot_read_ahead_are_left_alone() -> None:
-    found = scripted(length=40, agg=Script(words=numbered_words("a", 4)))
-    run, _ = play(mixture(WAIT), found)
-    assert run.answer == "a1 a2 a3 a4"
-    assert not hasattr(Session, "foresee")
+    agg, models = backends(length=40)
+    agg.can_see = False
+    run, _ = play(mixture(WAIT), models)
+    assert run.answer == "".join(agg.script.words)
+    assert agg.shown == []
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        partial(Retrying, attempts=3, rng=random.Random(0)),
+        partial(Hedged, hedge_after_s=60),
+        partial(Limited, max_concurrency=1),
+        partial(Limited, requests_per_minute=6),
+    ],
+)
+def test_reading_ahead_passes_through_every_wrapper(wrap: Callable[[Backend], Backend]) -> None:
+    agg, models = backends(length=40)
+    play(mixture(WAIT), models)
+    plain, agg.shown = agg.shown, []
+    play(mixture(WAIT), {**models, "agg": wrap(agg)})
+    assert agg.shown == plain != []

@@ -1,15 +1,26 @@
 """Sessions that can prefetch have an update's prompt computed while the step under way still speaks."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from stairstream.backends.base import Backend
+from stairstream.backends.hedge import Hedged
+from stairstream.backends.limits import Limited
+from stairstream.backends.retry import Retrying
 from stairstream.backends.scripted import Call, Script, ScriptedBackend, numbered_words
 from stairstream.core.events import Event, StepEnded, StepStarted
+from stairstream.core.graph import Agent
 from stairstream.core.metrics import summarize
 from stairstream.core.policy import Policy
-from tests.engine.staircase import mixture, play, scripted
+from stairstream.core.session import Chunk
+from stairstream.sim import clock
+from tests.engine.staircase import ASK, mixture, play, scripted
 
 pytestmark = pytest.mark.manners
 
@@ -93,9 +104,86 @@ def test_an_update_before_the_first_word_is_not_prefetched() -> None:
     assert all(call.limit > 1 for call in backends["agg"].calls)
 
 
-def test_places_that_do_not_prefetch_have_no_such_method() -> None:
+def test_endpoints_that_do_not_cache_prefixes_are_not_asked_to_prefetch() -> None:
     assert not any(call.limit == 1 for call in _calls_of(AGG))
     assert any(call.limit == 1 for call in _calls_of(replace(AGG, prefetches=True)))
+
+
+def wrapped(agg: Script, wrap: Callable[[Backend], Backend]) -> tuple[list[int], Sequence[Event]]:
+    """The limits of the calls of an aggregator in a wrapper, and the events."""
+    backends = models(agg)
+    run, events = play(mixture(CHUNKS), {**backends, "agg": wrap(backends["agg"])})
+    assert run.answer == "".join(agg.words)
+    return [call.limit for call in backends["agg"].calls], events[1:]  # the first has the run's id
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        partial(Retrying, attempts=3, rng=random.Random(0)),
+        partial(Hedged, hedge_after_s=60),
+        partial(Limited, max_concurrency=2),
+        partial(Limited, requests_per_minute=120),
+    ],
+)
+def test_prefetching_passes_through_every_wrapper(wrap: Callable[[Backend], Backend]) -> None:
+    agg = replace(AGG, prefetches=True)
+    limits, events = wrapped(agg, wrap)
+    plain, plain_events = wrapped(agg, lambda inner: inner)
+    assert limits.count(1) == plain.count(1) > 0 and len(limits) == len(plain)
+    early, plain_early = (
+        sum(event.usage.early_tokens for event in some if isinstance(event, StepEnded))
+        for some in (events, plain_events)
+    )
+    assert early == pytest.approx(plain_early, abs=5)  # a race takes a turn of the loop more
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        partial(Limited, max_concurrency=1),  # the step under way has it
+        partial(Limited, requests_per_minute=118),  # the update itself would wait for its turn
+    ],
+)
+def test_a_prefetch_for_which_the_limits_have_no_room_is_not_waited_for(wrap: Callable[[Backend], Backend]) -> None:
+    assert wrapped(replace(AGG, prefetches=True), wrap) == wrapped(AGG, wrap)
+
+
+def test_a_prefetch_takes_its_permit_and_its_turn() -> None:
+    async def main() -> None:
+        agg = replace(AGG, prefetches=True, prefill_tokens_per_s=math.inf)
+        limited = Limited(ScriptedBackend(agg, "m"), max_concurrency=2, requests_per_minute=120)
+        session = await limited.open(Agent(name="a", model="m", reads=("p",)), ASK)
+        first = asyncio.create_task(session.prefetch([Chunk(agent="p", text="x", is_final=False)]))
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        async with limited.hold(0):
+            assert loop.time() == 0  # one turn was left
+            assert not await session.prefetch([])  # both permits are taken
+        assert await first
+        async with limited.hold(0), limited.hold(0):
+            assert loop.time() == 1  # the third turn, and the fourth
+        await session.aclose()
+
+    clock.run(main())
+
+
+def test_nothing_is_prefetched_while_two_tries_race() -> None:
+    async def main() -> None:
+        agg = replace(AGG, prefetches=True, first_token_s=4)
+        inner = ScriptedBackend(agg, "m")
+        session = await Hedged(inner, hedge_after_s=1).open(Agent(name="a", model="m", reads=("p",)), ASK)
+        items = session.write(100)
+        await anext(items)
+        rest = asyncio.ensure_future(anext(items))
+        await asyncio.sleep(2)
+        assert len(inner.calls) == 2 and not await session.prefetch([])
+        await rest
+        assert await session.prefetch([])
+        await items.aclose()
+        await session.aclose()
+
+    clock.run(main())
 
 
 def _calls_of(agg: Script) -> list[Call]:

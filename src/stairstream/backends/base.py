@@ -12,15 +12,45 @@ from stairstream.core.session import Chunk, Takes, WriteItem
 class Session(Protocol):
     """One agent's growing context on one backend: it reads upstream text and writes tokens.
 
-    The engine calls one method at a time, except `stop`, which may come at any time, and `warm`, which runs
-    beside the others. How reading and writing become requests or cache entries is the backend's affair.
+    A backend's session subclasses this: `read`, `write`, `stop` and `aclose` are its own, the rest is optional and does
+    nothing unless it is overridden. The engine calls one method at a time, except `stop`, which may come at any time,
+    `warm` and `prefetch`, which run beside the others, and `foresee`, which comes before the first `read`. How reading
+    and writing become requests or cache entries is the backend's affair.
     """
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether `foresee` is of use; the same for the life of the session."""
+        return False
+
+    @property
+    def prefetches(self) -> bool:
+        """Whether `prefetch` is of use: what one call has computed the next one finds. The same for life."""
+        return False
 
     async def warm(self) -> None:
         """Do early what can be done before the first chunk: connect, probe, prefill the prompt's head.
 
         Runs beside everything else and may be cancelled; raises no BackendError; without it everything still works.
         """
+        return
+
+    def foresee(self, chunks: Sequence[Chunk]) -> None:
+        """Begin to compute a prompt before it has to be written: `chunks` is all that the first read would bring now.
+
+        A later call brings the same and more. Returns at once. What is computed must be exactly what the first write
+        would compute. Called only where `reads_ahead`.
+        """
+        return
+
+    async def prefetch(self, chunks: Sequence[Chunk]) -> bool:
+        """Have the next prompt computed, beside a write under way; returns whether that was done.
+
+        Exactly these chunks are what the next `read` will bring. The write under way is not asked to stop before this
+        has ended, so it waits for no permit. Raises no BackendError, and may be cancelled. What it costs is part of the
+        usage of the write under way, or of the next. Called only where `prefetches`.
+        """
+        return False
 
     async def read(self, chunks: Sequence[Chunk]) -> None:
         """Take in everything that is new, in one call; may prefill at once.

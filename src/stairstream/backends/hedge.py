@@ -5,38 +5,24 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 
-from stairstream.backends.base import Backend, Room, Session
+from stairstream.backends.base import Backend, Session
+from stairstream.backends.wrapping import WrappingBackend, WrappingSession
 from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Began, Chunk, Delta, Ended, Note, Takes, ToolDelta, Usage, WriteItem
+from stairstream.core.session import Began, Chunk, Delta, Ended, Note, ToolDelta, Usage, WriteItem
 
 
-class Hedged:
+class Hedged(WrappingBackend):
     """Wraps a backend: a call whose first token takes longer than `hedge_after_s` is made a second time."""
 
     def __init__(self, inner: Backend, *, hedge_after_s: float) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._hedge_after_s = hedge_after_s
-
-    @property
-    def model(self) -> str:
-        return self._inner.model
-
-    @property
-    def room(self) -> Room | None:
-        return self._inner.room
-
-    @property
-    def takes(self) -> frozenset[Takes]:
-        return self._inner.takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
         session = await self._inner.open(agent, conversation, written)
         return _HedgedSession(session, self._inner, agent, conversation, written, self._hedge_after_s)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
 
 @dataclass(slots=True)
@@ -70,10 +56,10 @@ class _Try:
     def spent(self) -> Usage:
         """The prompt that was sent for nothing."""
         prompts = [item.prompt_tokens for item in self.head if isinstance(item, Began)]
-        return Usage(prompt_tokens=sum(prompts), is_estimate=True)
+        return Usage(prompt_tokens=sum(prompts), cached_tokens=0, is_estimate=True)
 
 
-class _HedgedSession:
+class _HedgedSession(WrappingSession):
     def __init__(
         self,
         session: Session,
@@ -83,8 +69,9 @@ class _HedgedSession:
         written: str,
         hedge_after_s: float,
     ) -> None:
-        self._session = session
+        super().__init__(session)
         self._second: _Try | None = None
+        self._is_racing = False
         self._is_stopped = False
         self._backend = backend
         self._agent = agent
@@ -93,50 +80,46 @@ class _HedgedSession:
         self._chunks: list[Chunk] = []
         self._hedge_after_s = hedge_after_s
 
-    async def warm(self) -> None:
-        await self._session.warm()
+    async def prefetch(self, chunks: Sequence[Chunk]) -> bool:
+        """For the try that speaks; not while two race, as nobody knows yet which of them the next call goes to."""
+        return not self._is_racing and await self._inner.prefetch(chunks)
 
     async def read(self, chunks: Sequence[Chunk]) -> None:
         self._chunks.extend(chunks)
-        await self._session.read(chunks)
+        await self._inner.read(chunks)
 
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
         self._is_stopped = False
-        items = self._session.write(limit)
+        items = self._inner.write(limit)
         async with AsyncExitStack() as unless_over:
             await unless_over.enter_async_context(aclosing(items))
             began = await anext(items)
             yield began
-            first = _Try(self._session, items, [began])
+            first = _Try(self._inner, items, [began])
             winner, loser = await self._race(first, limit)
             assert winner.items is not None
             rest = await unless_over.enter_async_context(aclosing(winner.items))
             if loser is not None:
                 text = f"no word in {self._hedge_after_s:g} s, asked a second time"
-                yield Note(kind="hedge", text=f"{self._backend.model}: {text}")
+                yield Note(kind="hedge", text=f"{self._backend.model}: {text}", usage=loser.spent())
             for item in winner.head:
                 if item is not began and (winner is first or not isinstance(item, Began)):
-                    yield self._take(item, loser)
+                    yield self._take(item)
             if winner.error:
                 raise winner.error
             async for item in rest:
-                yield self._take(item, loser)
+                yield self._take(item)
 
     def stop(self) -> None:
         self._is_stopped = True
-        self._session.stop()
+        self._inner.stop()
         if self._second is not None and self._second.session is not None:
             self._second.session.stop()
 
-    async def aclose(self) -> None:
-        await self._session.aclose()
-
-    def _take(self, item: WriteItem, loser: _Try | None) -> WriteItem:
-        """Keep the words; the end of a call that was made twice counts both prompts."""
+    def _take(self, item: WriteItem) -> WriteItem:
+        """Keep the words."""
         if isinstance(item, Delta) and not item.is_thinking:
             self._written += item.text
-        if isinstance(item, Ended) and item.usage is not None and loser is not None:
-            return replace(item, usage=item.usage + replace(loser.spent(), cached_tokens=0))
         return item
 
     async def _race(self, first: _Try, limit: int) -> tuple[_Try, _Try | None]:
@@ -146,11 +129,11 @@ class _HedgedSession:
             await self._run_both(first, second, limit)
             if second.has_spoken and not first.has_spoken:
                 assert second.session is not None
-                self._session, lost = second.session, first
+                self._inner, lost = second.session, first
                 return second, first
             return first, second if second.was_made else None
         finally:
-            self._second = None
+            self._second, self._is_racing = None, False
             await lost.close()
 
     async def _run_both(self, first: _Try, second: _Try, limit: int) -> None:
@@ -183,6 +166,7 @@ class _HedgedSession:
 
     async def _ask_again(self, second: _Try, limit: int) -> None:
         """The second try, unless there is no room for it: the first is as good as it was."""
+        self._is_racing = True
         try:
             second.session = await self._backend.open(self._agent, self._conversation, self._written)
             if self._chunks:

@@ -3,15 +3,20 @@
 import asyncio
 import heapq
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from itertools import count
 
-from stairstream.backends.base import Backend, Room, Session
+from stairstream.backends.base import Backend, Session
+from stairstream.backends.wrapping import WrappingBackend, WrappingSession
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.per_minute import PerMinute
-from stairstream.core.session import Chunk, Ended, Takes, WriteItem
+from stairstream.core.session import Chunk, Ended, WriteItem
+
+PREFETCH_CONCURRENCY = 2
+PREFETCH_PER_MINUTE = 120
+"""From these limits on there can be room for a prefetch: it runs beside a call, and another call comes right after."""
 
 
 class Permits:
@@ -30,6 +35,17 @@ class Permits:
             yield
         finally:
             self._release()
+
+    @contextmanager
+    def hold_nowait(self) -> Iterator[bool]:
+        """A permit for the length of the block if one is free, which the block is told; nobody waits then."""
+        is_free = self._free > 0
+        self._free -= is_free
+        try:
+            yield is_free
+        finally:
+            if is_free:
+                self._release()
 
     async def _acquire(self, rank: int) -> None:
         if self._free > 0:
@@ -53,35 +69,20 @@ class Permits:
         self._free += 1
 
 
-class Limited:
+class Limited(WrappingBackend):
     """Wraps a backend. A permit is held for one call, never while an agent waits for its upstream."""
 
     def __init__(
         self, inner: Backend, *, max_concurrency: int | None = None, requests_per_minute: float | None = None
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._permits = Permits(math.inf if max_concurrency is None else max_concurrency)
         self._rate: PerMinute | None = None
         if requests_per_minute is not None:  # most endpoints refuse a minute's worth at once: send a second's
             self._rate = PerMinute(requests_per_minute, burst_s=max(1.0, 60 / requests_per_minute))
 
-    @property
-    def model(self) -> str:
-        return self._inner.model
-
-    @property
-    def room(self) -> Room | None:
-        return self._inner.room
-
-    @property
-    def takes(self) -> frozenset[Takes]:
-        return self._inner.takes
-
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
         return _LimitedSession(await self._inner.open(agent, conversation, written), self, agent.depth)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
     @asynccontextmanager
     async def hold(self, rank: int) -> AsyncIterator[None]:
@@ -90,6 +91,12 @@ class Limited:
             if self._rate is not None:
                 await _wait_turn(self._rate)
             yield
+
+    @contextmanager
+    def hold_nowait(self) -> Iterator[bool]:
+        """What one call more needs, if that is there at once and nobody waits for it; the block is told whether."""
+        with self._permits.hold_nowait() as is_free:
+            yield is_free and (self._rate is None or _take_turn_nowait(self._rate))
 
 
 async def _wait_turn(rate: PerMinute) -> None:
@@ -101,19 +108,27 @@ async def _wait_turn(rate: PerMinute) -> None:
         await asyncio.sleep(wait_s)
 
 
-class _LimitedSession:
+def _take_turn_nowait(rate: PerMinute) -> bool:
+    """Take one if two are there: one is left for the call that this one prepares."""
+    now_s = asyncio.get_running_loop().time()
+    if not rate.is_there(2, now_s):
+        return False
+    rate.take(1, now_s)
+    return True
+
+
+class _LimitedSession(WrappingSession):
     def __init__(self, inner: Session, limits: Limited, rank: int) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._limits = limits
         self._rank = rank
         self._waiting: asyncio.Timeout | None = None
         self._is_stopped = False
 
-    async def warm(self) -> None:
-        await self._inner.warm()
-
-    async def read(self, chunks: Sequence[Chunk]) -> None:
-        await self._inner.read(chunks)
+    async def prefetch(self, chunks: Sequence[Chunk]) -> bool:
+        """A call like others, which is made only where the limits have room for it: it is not worth waiting for."""
+        with self._limits.hold_nowait() as may_go:
+            return may_go and await self._inner.prefetch(chunks)
 
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
         """The inner write, once it may begin; a stop ends the wait, and what was waited for is not used."""
@@ -131,9 +146,6 @@ class _LimitedSession:
         elif not self._is_stopped:
             self._is_stopped = True
             self._waiting.reschedule(asyncio.get_running_loop().time())
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
     async def _stopped_before(self, held: AsyncExitStack) -> bool:
         """Wait for what a call needs, which `held` then gives back, unless the call is asked to stop first."""

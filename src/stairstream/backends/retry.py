@@ -6,74 +6,47 @@ what the last try gives is passed on as it is.
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 
-from stairstream.backends.base import Backend, Room, Session
-from stairstream.core.errors import BackendError, ConnectionFailed, MalformedAnswer, RateLimited
+from stairstream.backends.base import Backend, Session
+from stairstream.backends.wrapping import WrappingBackend, WrappingSession
+from stairstream.core.errors import BackendError, MalformedAnswer
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Began, Chunk, Delta, Ended, Note, Takes, ToolDelta, Usage, WriteItem
+from stairstream.core.session import Began, Delta, Ended, Note, ToolDelta, Usage, WriteItem
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 LONGEST_ASKED_S = 60.0
 """Who is asked to stay away for longer than this fails at once."""
 
-_UNCOUNTED = (ConnectionFailed, RateLimited)
-"""Refusals: nothing was computed for them."""
 
-
-class Retrying:
+class Retrying(WrappingBackend):
     """Wraps a backend. Only errors that may pass are tried again, and never once a word has come."""
 
     def __init__(self, inner: Backend, *, attempts: int, rng: random.Random) -> None:
         assert attempts >= 1
-        self._inner = inner
+        super().__init__(inner)
         self.attempts = attempts
         self.rng = rng
-
-    @property
-    def model(self) -> str:
-        return self._inner.model
-
-    @property
-    def room(self) -> Room | None:
-        return self._inner.room
-
-    @property
-    def takes(self) -> frozenset[Takes]:
-        return self._inner.takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
         session = await self._inner.open(agent, conversation, written)
         return _RetryingSession(session, self, written)
 
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
-
-class _RetryingSession:
+class _RetryingSession(WrappingSession):
     def __init__(self, inner: Session, backend: Retrying, written: str) -> None:
-        self._inner = inner
-        self.foresee = getattr(inner, "foresee", None)  # only some sessions read ahead, or prefetch
-        self.prefetch = getattr(inner, "prefetch", None)
+        super().__init__(inner)
         self._backend = backend
         self._has_words = bool(written)
         self._pause: asyncio.Event | None = None
         self._is_stopped = False
 
-    async def warm(self) -> None:
-        await self._inner.warm()
-
-    async def read(self, chunks: Sequence[Chunk]) -> None:
-        await self._inner.read(chunks)
-
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
-        """The inner write, made again where it fails before its first token; its end counts all tries."""
+        """The inner write, made again where it fails before its first token; the note on a try says what it used."""
         self._is_stopped = False
-        spent = Usage(cached_tokens=0)
         for attempt in range(1, self._backend.attempts + 1):
             has_begun, is_last = False, attempt == self._backend.attempts
             used: Usage | None = None
@@ -91,8 +64,6 @@ class _RetryingSession:
                             case Ended(reason="stop" | "length") if not (has_begun or self._has_words or is_last):
                                 used = item.usage or used
                                 raise MalformedAnswer(f"{self._backend.model} gave an empty answer")
-                            case Ended() if item.usage is not None or used is None:
-                                item = replace(item, usage=(item.usage or Usage(cached_tokens=0)) + spent)
                             case _:
                                 pass
                         yield item
@@ -103,12 +74,11 @@ class _RetryingSession:
                 if (asked_s := exc.retry_after_s) is not None and asked_s > LONGEST_ASKED_S:
                     exc.args = (f"{exc}; it asks for a pause of {asked_s:g} s, too long to wait for",)
                     raise
-                if used is not None and not isinstance(exc, _UNCOUNTED):
-                    spent += used
                 pause_s = pause_before(attempt, exc.retry_after_s, self._backend.rng)
-                yield Note(kind="retry", text=f"{exc}; again in {pause_s:.1f} s")
+                spent = None if exc.is_refusal else used
+                yield Note(kind="retry", text=f"{exc}; again in {pause_s:.1f} s", usage=spent)
             if self._is_stopped or await self._stopped_within(pause_s):
-                yield Ended(reason="stopped", usage=spent)
+                yield Ended(reason="stopped", usage=Usage(cached_tokens=0))
                 return
 
     def stop(self) -> None:
@@ -117,9 +87,6 @@ class _RetryingSession:
             self._pause.set()
         else:
             self._inner.stop()
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
     async def _stopped_within(self, pause_s: float) -> bool:
         """Wait, unless the step is asked to stop first."""

@@ -15,9 +15,9 @@ from stairstream.cli.compare import compare
 from stairstream.cli.live import Shown, show_run
 from stairstream.cli.picture import LEGEND
 from stairstream.cli.terminal import fetch_with_bar, show_loading
+from stairstream.config.backends.llamacpp import LlamaCppKeys
 from stairstream.config.build import open_backends
 from stairstream.config.graphs import build_graph, models_of
-from stairstream.config.models import LlamaCppKeys
 from stairstream.config.pipelines import PipelineConfig
 from stairstream.config.policies import ADAPTIVE
 from stairstream.config.schema import Config, load_config

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from stairstream.backends.scripted import Fault, Manner, Reported, Script, numbered_words
-from stairstream.config.build import split_words
-from stairstream.config.models import FaultKeys
+from stairstream.config.backends.scripted import FaultKeys, split_words
 from stairstream.config.reading import Bound, Seconds, Where, Whole, check_keys, mapping, read, show
 from stairstream.config.yaml_file import load_yaml
 from stairstream.core.errors import ConfigError

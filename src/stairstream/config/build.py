@@ -3,39 +3,34 @@
 Engines are imported on first use.
 """
 
-import math
 import random
-import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import asdict
-from typing import TYPE_CHECKING, assert_never
+from typing import Any, Protocol, TypeVar, cast
 
 from stairstream.backends.base import Backend
 from stairstream.backends.hedge import Hedged
 from stairstream.backends.limits import Limited
 from stairstream.backends.retry import Retrying
-from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
 from stairstream.config.graphs import models_of
-from stairstream.config.models import (
-    CommonKeys,
-    LlamaCppKeys,
-    ModelConfig,
-    OpenAIKeys,
-    ScriptedKeys,
-    TorchKeys,
-    VllmKeys,
-)
+from stairstream.config.models import CommonKeys, ModelConfig
 from stairstream.config.schema import Config
 from stairstream.core.graph import Graph
 
-if TYPE_CHECKING:
-    from stairstream.backends.capabilities import Capabilities
-    from stairstream.backends.http import HttpPool
-    from stairstream.backends.llamacpp import LlamaCpp
-    from stairstream.backends.torch.backend import TorchModel
-    from stairstream.backends.vllm.backend import Vllm
+T = TypeVar("T")
 
+
+class Engine(Protocol):
+    """A model in memory, which several backends may share."""
+
+    async def start(self) -> None:
+        """Load it."""
+
+    async def aclose(self) -> None:
+        """Let go of it."""
+
+
+E = TypeVar("E", bound=Engine)
 
 Loading = Callable[[str], AbstractContextManager[object]]
 """Called with the name of a model before it is loaded; the block lasts as long as the loading."""
@@ -87,106 +82,30 @@ class Engines:
         self._graphs = graphs
         self._stack = stack
         self._loading = loading
-        self._llamas: dict[LlamaCppKeys, LlamaCpp] = {}
-        self._torches: dict[TorchKeys, TorchModel] = {}
-        self._vllms: dict[VllmKeys, Vllm] = {}
-        self._web: tuple[HttpPool, Capabilities] | None = None
+        self._shared: dict[Hashable, Any] = {}
 
     async def make_backend(self, model: ModelConfig) -> Backend:
         """A backend for a model, on an engine that is there or on a new one; it is closed with the engines."""
-        match model.keys:
-            case ScriptedKeys() as keys:
-                return ScriptedBackend(_make_script(model.name, keys), model=model.name, takes=keys.takes)
-            case OpenAIKeys() as keys:
-                return self._make_openai(keys, model.common.thinking_tokens or 0)
-            case LlamaCppKeys() as keys:
-                return await self._make_llamacpp(model.name, keys)
-            case TorchKeys() as keys:
-                return await self._make_torch(model.name, keys)
-            case VllmKeys() as keys:
-                return await self._make_vllm(model.name, keys)
-            case never:
-                assert_never(never)
+        return await model.kind.open(model.keys, model, self)
 
-    def _make_openai(self, keys: OpenAIKeys, thinking_tokens: int) -> Backend:
-        from stairstream.backends.capabilities import Capabilities
-        from stairstream.backends.http import HttpPool
-        from stairstream.backends.models import models_folder
-        from stairstream.backends.openai import OpenAIBackend
+    async def share(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
+        """What was made for this key, or is made now."""
+        if key not in self._shared:
+            self._shared[key] = await make()
+        return cast(T, self._shared[key])
 
-        if self._web is None:
-            self._web = HttpPool(), Capabilities(path=models_folder().parent / "capabilities.json")
-            self._stack.push_async_callback(self._web[0].aclose)
-        pool, capabilities = self._web
-        return OpenAIBackend(
-            base_url=keys.base_url,
-            model=keys.model,
-            pool=pool,
-            capabilities=capabilities,
-            api_key=keys.api_key,
-            continues=None if keys.continues == "auto" else keys.continues,
-            reasoning=keys.reasoning,
-            thinking_tokens=thinking_tokens,
-            cache_salt=keys.cache_salt,
-            session_header=keys.session_header,
-            prefetches=keys.prefetch,
-            takes=keys.takes,
-        )
+    async def load(self, engine: E, name: str) -> E:
+        """The engine, started for the model of that name; it is closed with the others."""
+        self.close_later(engine.aclose)
+        with self._loading(name):
+            await engine.start()
+        return engine
 
-    async def _make_llamacpp(self, name: str, keys: LlamaCppKeys) -> Backend:
-        from stairstream.backends.llamacpp import LlamaCpp, LlamaCppBackend
-        from stairstream.backends.models import find_model
+    def close_later(self, aclose: Callable[[], Awaitable[None]]) -> None:
+        """Call this when the engines are closed."""
+        self._stack.push_async_callback(aclose)
 
-        if keys not in self._llamas:
-            llama = LlamaCpp(
-                find_model(keys.model),
-                slots=keys.slots or self._count_sessions(keys),
-                context_tokens=keys.context_tokens,
-                threads=keys.threads,
-                drafts_ngrams=keys.drafts_ngrams,
-            )
-            self._stack.push_async_callback(llama.aclose)
-            with self._loading(name):
-                await llama.start()
-            self._llamas[keys] = llama
-        return LlamaCppBackend(self._llamas[keys], keys.model)
-
-    async def _make_torch(self, name: str, keys: TorchKeys) -> Backend:
-        from stairstream.backends.models import find_weights
-        from stairstream.backends.torch.backend import TorchBackend, TorchModel
-
-        if keys not in self._torches:
-            torch = TorchModel(
-                find_weights(keys.model),
-                dtype=keys.dtype,
-                threads=keys.threads,
-                context_tokens=keys.context_tokens,
-            )
-            self._stack.push_async_callback(torch.aclose)
-            with self._loading(name):
-                await torch.start()
-            self._torches[keys] = torch
-        return TorchBackend(self._torches[keys], keys.model)
-
-    async def _make_vllm(self, name: str, keys: VllmKeys) -> Backend:
-        from stairstream.backends.models import find_weights
-        from stairstream.backends.vllm.backend import Vllm, VllmBackend
-
-        if keys not in self._vllms:
-            vllm = Vllm(
-                find_weights(keys.model),
-                sessions=keys.slots,
-                context_tokens=keys.context_tokens,
-                quantum_tokens=keys.quantum_tokens,
-                dtype=keys.dtype,
-            )
-            self._stack.push_async_callback(vllm.aclose)
-            with self._loading(name):
-                await vllm.start()
-            self._vllms[keys] = vllm
-        return VllmBackend(self._vllms[keys], keys.model)
-
-    def _count_sessions(self, keys: LlamaCppKeys) -> int:
+    def count_sessions(self, keys: object) -> int:
         """How many sessions one run has on the engine of these keys, at most."""
         models = {name for name, model in self._config.models.items() if model.keys == keys}
         counts = (
@@ -194,20 +113,3 @@ class Engines:
             for graph in self._graphs
         )
         return max(counts, default=0) or 1
-
-
-def _make_script(name: str, keys: ScriptedKeys) -> Script:
-    words = keys.words or split_words(keys.text or "") or numbered_words(f"{name}_", keys.length or 0)
-    return Script(
-        words=words,
-        thoughts=split_words(keys.thoughts or ""),
-        first_token_s=keys.first_token_s,
-        token_s=keys.token_s,
-        prefill_tokens_per_s=keys.prefill_tokens_per_s or math.inf,
-        fault=Fault(**asdict(keys.fault)) if keys.fault else None,
-    )
-
-
-def split_words(text: str) -> tuple[str, ...]:
-    """A text as tokens: its words, each but the first with the white space before it."""
-    return tuple(re.findall(r"\s*\S+\s*\Z|\s*\S+", text))

@@ -1,18 +1,16 @@
 """What a configuration may say of one model: where it runs, how it chooses its tokens, and what it may cost."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from stairstream.backends.scripted import FaultKind
+from stairstream.config.backends import BACKENDS, kind_of
+from stairstream.config.backends.kind import Keys, Kind
 from stairstream.config.reading import (
     Amount,
     Bound,
     Positive,
-    Seconds,
-    Secret,
     Share,
     Where,
     Whole,
@@ -24,15 +22,9 @@ from stairstream.config.reading import (
 )
 from stairstream.core.costs import Price
 from stairstream.core.graph import Forward
-from stairstream.core.session import Takes
-from stairstream.core.urls import split_url
 
 _Count = Annotated[int, Bound(least=0)]
 _T = TypeVar("_T")
-
-Reasoning = Literal["template", "effort", "always"]
-"""How thinking is kept out of the steps after the first: by the chat template's switch, by the lowest
-`reasoning_effort`, or not at all; then an agent that reads answers in one call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,128 +93,33 @@ class CommonKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenAIKeys:
-    """`backend: openai`: any endpoint with /chat/completions.
-
-    `cache_salt` keeps its prefix cache apart from that of others; `session_header` names a header that is the same in
-    all calls of an agent, for routers that go by it. `prefetch`: the prompt of an update is sent once before, while
-    the step under way still speaks. `takes`: what the model takes besides text.
-    """
-
-    base_url: str
-    model: str
-    api_key: Annotated[str, Secret()] | None = field(default=None, repr=False)
-    continues: Literal["auto", "flag", "prefill", "prefix", "none"] = "auto"
-    reasoning: Reasoning | None = None
-    cache_salt: Annotated[str, Secret()] | None = field(default=None, repr=False)
-    session_header: str | None = None
-    prefetch: bool = False
-    takes: tuple[Takes, ...] = ("tools", "response_format")
-    context_tokens: Whole | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LlamaCppKeys:
-    """`backend: llamacpp`: embedded; `model` is a known name or the path of a GGUF file.
-
-    `slots`: how many agents it serves at once, each with `context_tokens`; None: as many as one run needs.
-    `drafts_ngrams`: what an answer quotes from its prompt is guessed ahead, and checked.
-    """
-
-    model: str
-    context_tokens: Whole | None = None
-    threads: Whole | None = None
-    slots: Whole | None = None
-    drafts_ngrams: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TorchKeys:
-    """`backend: torch`: in this process; `model` is a known name, a folder of transformers, or a GGUF file."""
-
-    model: str
-    dtype: Literal["float32", "bfloat16"] | None = None
-    threads: Whole | None = None
-    context_tokens: Whole | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VllmKeys:
-    """`backend: vllm`: an engine of this process's own; `model` is a folder of transformers, a known name, or a GGUF.
-
-    `slots`: how many agents it serves at once. In the layout `rounds` a stop takes effect after `quantum_tokens` words.
-    """
-
-    model: str
-    dtype: Literal["float32", "bfloat16"] | None = None
-    context_tokens: Whole | None = None
-    slots: Whole = 16
-    quantum_tokens: Whole = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FaultKeys:
-    """What goes wrong with a scripted model, in its first `calls` calls, or in every so many of them."""
-
-    kind: FaultKind
-    after_tokens: _Count = 0
-    retry_after_s: Seconds | None = None
-    calls: Whole | None = None
-    every: Whole = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScriptedKeys:
-    """`backend: scripted`: says `words`, or the words of `text`, or `length` numbered words, at given times.
-
-    The words of `thoughts` come before them in every call.
-    """
-
-    words: tuple[str, ...] | None = None
-    text: str | None = None
-    length: Whole | None = None
-    thoughts: str | None = None
-    first_token_s: Seconds = 0.0
-    token_s: Seconds = 0.0
-    prefill_tokens_per_s: Annotated[float, Bound(least=1)] | None = None
-    takes: tuple[Takes, ...] = ()
-    context_tokens: Whole | None = None
-    fault: FaultKeys | None = None
-
-
-BackendKeys = OpenAIKeys | LlamaCppKeys | TorchKeys | VllmKeys | ScriptedKeys
-BACKENDS: dict[str, type[BackendKeys]] = {
-    "openai": OpenAIKeys,
-    "llamacpp": LlamaCppKeys,
-    "torch": TorchKeys,
-    "vllm": VllmKeys,
-    "scripted": ScriptedKeys,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """One entry of `models`."""
 
     name: str
-    keys: BackendKeys
+    keys: Keys
     sampling: SamplingKeys = field(default_factory=SamplingKeys)
     common: CommonKeys = field(default_factory=CommonKeys)
 
     @property
     def backend(self) -> str:
         """Its backend's name in the file."""
-        return next(name for name, keys in BACKENDS.items() if isinstance(self.keys, keys))
+        return next(name for name, kind in BACKENDS.items() if kind is self.kind)
+
+    @property
+    def kind(self) -> Kind[Any]:
+        """Its kind of backend."""
+        return kind_of(self.keys)
 
     @property
     def is_remote(self) -> bool:
         """Whether somebody else runs it, who may want money for it."""
-        return isinstance(self.keys, OpenAIKeys)
+        return self.kind.url is not None
 
     @property
     def thinks_anew(self) -> bool:
         """Whether it would think again at every update, and can't be kept from it."""
-        return isinstance(self.keys, OpenAIKeys) and self.keys.reasoning == "always"
+        return self.kind.thinks_anew(self.keys)
 
 
 def deadlines_of(model: ModelConfig, fallbacks: Sequence[ModelConfig]) -> tuple[float | None, float | None]:
@@ -242,15 +139,15 @@ def deadlines_of(model: ModelConfig, fallbacks: Sequence[ModelConfig]) -> tuple[
 def read_model(name: str, raw: object, where: Where) -> ModelConfig:
     """One entry of `models`; its fallbacks are checked when all models are known."""
     section = mapping(raw, where)
-    keys = choose_kind(section, "backend", BACKENDS, where)
-    names = ("backend", *names_of(keys), *names_of(SamplingKeys), *names_of(CommonKeys))
+    kind = choose_kind(section, "backend", BACKENDS, where)
+    names = ("backend", *names_of(kind.keys), *names_of(SamplingKeys), *names_of(CommonKeys))
     model = ModelConfig(
         name=name,
-        keys=read(keys, section, where, also=names),
+        keys=read(kind.keys, section, where, also=names),
         sampling=read(SamplingKeys, section, where, also=names),
         common=read(CommonKeys, section, where, also=names),
     )
-    _check_keys_of(model, section, where)
+    kind.check(model.keys, model.common, section, where)
     return model
 
 
@@ -266,8 +163,8 @@ def check_fallbacks(model: ModelConfig, models: Mapping[str, ModelConfig], where
             raise place.error(f"{name!r} is there twice")
 
 
-def choose_kind(section: Mapping[str, object], key: str, kinds: Mapping[str, type[_T]], where: Where) -> type[_T]:
-    """The type that the value of `key` names."""
+def choose_kind(section: Mapping[str, object], key: str, kinds: Mapping[str, _T], where: Where) -> _T:
+    """The one that the value of `key` names."""
     if section.get(key) is None:
         raise (where / key).error(f"is missing{nearest('', kinds)}")
     return kinds[choose(section[key], kinds, where / key, f"a {key}")]
@@ -276,30 +173,3 @@ def choose_kind(section: Mapping[str, object], key: str, kinds: Mapping[str, typ
 def names_of(cls: type) -> tuple[str, ...]:
     """The keys that a dataclass stands for."""
     return tuple(one.name for one in fields(cls))
-
-
-def _check_keys_of(model: ModelConfig, section: Mapping[str, object], where: Where) -> None:
-    match model.keys:
-        case OpenAIKeys(base_url=url) if split_url(url) is None:
-            shown = show(section["base_url"])
-            raise (where / "base_url").error(f"must be a URL, as in http://127.0.0.1:8000/v1, not {shown}")
-        case OpenAIKeys(prefetch=True) if clash := _set_limits(model.common):
-            raise (where / "prefetch").error(f"can't go together with {clash}, which does not see its calls")
-        case OpenAIKeys(session_header=str(header)) if not re.fullmatch(r"[A-Za-z0-9-]+", header):
-            raise (where / "session_header").error(f"must be a header's name, as in x-session-id, not {header!r}")
-        case ScriptedKeys() as keys:
-            given = [one for one in ("words", "text", "length") if getattr(keys, one) is not None]
-            if len(given) != 1:
-                raise where.error(f"give one of words, text and length, not {' and '.join(given) or 'none'}")
-        case LlamaCppKeys() | TorchKeys() | VllmKeys() if model.common.hedge_after_s is not None:
-            raise (where / "hedge_after_s").error(
-                "a second try on the same engine would only slow it down; leave it out"
-            )
-        case _:
-            pass
-
-
-def _set_limits(common: CommonKeys) -> str:
-    """The first key of those that stand between an agent and the real calls; "" if there is none."""
-    names = ("hedge_after_s", "max_concurrency", "requests_per_minute")
-    return next((name for name in names if getattr(common, name) is not None), "")

@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import assert_never
 from urllib.parse import urlsplit
 
 import msgspec
 
 from stairstream.backends.json_files import load_json, store_json
 from stairstream.backends.models import models_folder
-from stairstream.config.models import LlamaCppKeys, ModelConfig, OpenAIKeys, ScriptedKeys, TorchKeys, VllmKeys
+from stairstream.config.models import ModelConfig
 from stairstream.core.adaptive import Goals, Rate, adapt_graph, observe
 from stairstream.core.events import Event
 from stairstream.core.graph import Graph
@@ -48,16 +47,12 @@ class Rates:
 
 def place_of(model: ModelConfig) -> str:
     """Which model at which place, whatever a configuration calls it; holds no key."""
-    match model.keys:
-        case OpenAIKeys(base_url=url, model=name):
-            parts = urlsplit(url)  # without a user name and a password, where there are some
-            return f"{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')} {name}"
-        case LlamaCppKeys(model=name) | TorchKeys(model=name) | VllmKeys(model=name):
-            return f"{model.backend} {name}"
-        case ScriptedKeys():
-            return f"{model.backend} {model.name}"
-        case never:
-            assert_never(never)
+    kind = model.kind
+    name = kind.model(model.keys) if kind.model else model.name
+    if kind.url is None:
+        return f"{model.backend} {name}"
+    parts = urlsplit(kind.url(model.keys))  # without a user name and a password, where there are some
+    return f"{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')} {name}"
 
 
 def adapt_agents(graph: Graph, rates: Mapping[str, Rate], goals: Mapping[str, Goals]) -> Graph:

@@ -58,7 +58,10 @@ def cost_of_agent(events: Iterable[Event], agent: Agent, prices: Mapping[str, Pr
 
 
 class Meter:
-    """Adds up as events come. A call under way counts with the tokens that it has written; its prompt when it ends."""
+    """Adds up as events come. A call under way counts with the tokens that it has written, its prompt when it ends.
+
+    Calls of a step that came to nothing count at once, by the notes on them, as a step may try many times.
+    """
 
     def __init__(self, agents: Iterable[Agent], prices: Mapping[str, Price]) -> None:
         """`prices` are by model; a model without one is free."""
@@ -76,9 +79,9 @@ class Meter:
         """Count an event."""
         match event:
             case Wrote() | Thought() | Called():
-                if price := self._price_of(event.agent):
-                    more = event.num_tokens * price.completion / 1e6
-                    self._under_way[event.agent] = self._under_way.get(event.agent, 0.0) + more
+                self._add(event.agent, Usage(completion_tokens=event.num_tokens))
+            case Noted(note=Note(usage=Usage() as usage)):
+                self._add(event.agent, usage)
             case StepEnded():
                 if price := self._price_of(event.agent):
                     self._under_way.pop(event.agent, None)
@@ -87,6 +90,11 @@ class Meter:
                 self._models[event.agent].popleft()
             case _:
                 pass
+
+    def _add(self, agent: str, usage: Usage) -> None:
+        """To the step under way, whose end counts all of it anew."""
+        if price := self._price_of(agent):
+            self._under_way[agent] = self._under_way.get(agent, 0.0) + cost_of(usage, price)
 
     def _price_of(self, agent: str) -> Price | None:
         return self._prices.get(self._models[agent][0])

@@ -62,6 +62,8 @@ class BackendError(StairstreamError):
     """A model's endpoint or engine did not answer as it should."""
 
     is_retryable = False
+    is_refusal = False
+    """Nothing was computed for the call, so its prompt costs nothing."""
     retry_after_s: float | None = None
 
 
@@ -69,6 +71,7 @@ class ConnectionFailed(BackendError):
     """Refused, unresolved, or reset before the first byte."""
 
     is_retryable = True
+    is_refusal = True
 
 
 class NotAuthorized(BackendError):
@@ -83,6 +86,7 @@ class RateLimited(BackendError):
     """429; `retry_after_s` is what the endpoint asked for, None if it did not say."""
 
     is_retryable = True
+    is_refusal = True
 
     def __init__(self, text: str, retry_after_s: float | None = None) -> None:
         super().__init__(text)

@@ -20,6 +20,12 @@ class PerMinute:
         wanted_s = min(amount * self._s_each, self._burst_s)
         return max(0.0, self._full_at_s + wanted_s - self._burst_s - now_s)
 
+    def is_there(self, amount: float, now_s: float) -> bool:
+        """Whether that much may be taken now; never, if a whole burst is less."""
+        return (
+            self._full_at_s + amount * self._s_each - self._burst_s <= now_s and amount * self._s_each <= self._burst_s
+        )
+
     def take(self, amount: float, now_s: float) -> None:
         """Take it, there or not: what was not there keeps others waiting for longer."""
         self._full_at_s = max(self._full_at_s, now_s) + amount * self._s_each

@@ -99,15 +99,20 @@ NoteKind = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """Something that a reader of the result should know: a retry, a setting that was ignored."""
+    """Something that a reader of the result should know: a retry, a setting that was ignored.
+
+    `usage` is what a call has used that came to nothing; it is in no Ended, so that it counts however the write ends.
+    """
 
     kind: NoteKind
     text: str
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """Last item of a write. `usage` is None where the endpoint did not say; `stop_string` is the one that was found.
+    """Last item of a write. `usage` is None where the endpoint did not say, and leaves out what Notes have said;
+    `stop_string` is the one that was found.
 
     `num_tokens` is the endpoint's own count of the words of this write, without thoughts and calls; None where it does
     not say, or where the deltas have it exactly.

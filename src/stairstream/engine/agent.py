@@ -16,12 +16,12 @@ from stairstream.core.events import Noted, StepEnded, StepStarted
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Began, Ended, EndReason, Note, NoteKind
-from stairstream.engine.ahead import Ahead, can_read_ahead
+from stairstream.engine.ahead import Ahead
 from stairstream.engine.alarm import Alarm
 from stairstream.engine.log import Log
 from stairstream.engine.needs import fit, missing_of
 from stairstream.engine.output import Output
-from stairstream.engine.prefetch import Prefetch, Spawn, can_prefetch
+from stairstream.engine.prefetch import Prefetch, Spawn
 from stairstream.engine.progress import Progress
 from stairstream.engine.reader import Reader
 from stairstream.engine.step import Step
@@ -88,9 +88,9 @@ class AgentLoop:
         conversation = fit(self._conversation, self._agent, backend)
         session = await backend.open(self._agent, conversation, self._agent.begun + self._output.written)
         warming = spawn(session.warm()) if self._agent.reads else None
-        if can_read_ahead(session) and not self._progress.has_begun:
+        if session.reads_ahead and not self._progress.has_begun:
             self._ahead = Ahead(session, self._upstream, self._reader.peek)
-        self._prefetch = Prefetch(session, spawn) if can_prefetch(session) else None
+        self._prefetch = Prefetch(session, spawn) if session.prefetches else None
         self._session = session
         try:
             return await self._write_to_the_end(session)
@@ -191,6 +191,9 @@ class AgentLoop:
             self._output.recount(step.uncounted_tokens(ended, self._output.size))
         except asyncio.CancelledError:
             reason = "cancelled"
+            raise
+        except BackendError as exc:
+            step.began = None if exc.is_refusal else step.began
             raise
         finally:
             self._is_writing = False

@@ -2,34 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeGuard
+from typing import Any
 
+from stairstream.backends.base import Session
 from stairstream.core.session import Chunk
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None] | None]
 """Starts what runs beside an agent's loop, in its run's block of tasks; None where the agent is being cancelled."""
 
 
-class Prefetches(Protocol):
-    """A session on an engine that caches prefixes: what was computed for one call is found by the next."""
-
-    async def prefetch(self, chunks: Sequence[Chunk]) -> bool:
-        """Have the next prompt computed, beside a write under way; whether that was done.
-
-        Exactly these chunks are what the next `read` will bring. Raises no BackendError, and may be cancelled. What it
-        costs is part of the usage of the write under way, or of the next.
-        """
-
-
-def can_prefetch(session: object) -> TypeGuard[Prefetches]:
-    """Whether a session has its next prompt computed beside a write (isinstance of a protocol takes 25 us)."""
-    return getattr(session, "prefetch", None) is not None
-
-
 class Prefetch:
     """At most one at a time: from `begin` until `end`."""
 
-    def __init__(self, session: Prefetches, spawn: Spawn) -> None:
+    def __init__(self, session: Session, spawn: Spawn) -> None:
         self._session = session
         self._spawn = spawn
         self._task: asyncio.Task[None] | None = None

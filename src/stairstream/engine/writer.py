@@ -82,6 +82,9 @@ class Writer:
                 case Note():
                     if item.kind == "retry":
                         silence.allow(None)
+                        step.began = None
+                    if item.usage is not None:
+                        step.spent += item.usage
                     self._emit(Noted(at_s=self._clock(), agent=agent.name, note=item))
                 case Ended():
                     ended = item

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stairstream.config.models import LlamaCppKeys, ModelConfig, TorchKeys, VllmKeys, names_of
+from stairstream.config.models import ModelConfig, names_of
 
 _KINDS = ("*.json", "*.safetensors", "*.model", "*.jinja")
 """What of a folder answers depend on: weights, how they are put together, the tokenizer, and its template."""
@@ -28,17 +28,7 @@ def _identify(model: ModelConfig) -> object:
 
 
 def _find_local(model: ModelConfig) -> Path | None:
-    match model.keys:
-        case LlamaCppKeys(model=name):
-            from stairstream.backends.models import find_model
-
-            return find_model(name)
-        case TorchKeys(model=name) | VllmKeys(model=name):
-            from stairstream.backends.models import find_weights
-
-            return find_weights(name)
-        case _:
-            return None
+    return model.kind.file(model.keys) if model.kind.file else None
 
 
 def name_model(path: Path) -> str:

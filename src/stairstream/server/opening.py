@@ -10,7 +10,6 @@ from stairstream.api import Pipeline
 from stairstream.backends.base import Backend
 from stairstream.config.build import Loading, open_backends
 from stairstream.config.graphs import build_graph
-from stairstream.config.models import OpenAIKeys, ScriptedKeys
 from stairstream.config.schema import Config
 from stairstream.config.server import ServerConfig
 from stairstream.core.topologies import single
@@ -39,7 +38,7 @@ async def open_pipelines(
     Models that no pipeline names get a backend too if that loads nothing: a request may describe a mixture of them.
     """
     graphs = {name: build_graph(config.models, pipeline) for name, pipeline in config.pipelines.items()}
-    more = [single(name) for name, model in config.models.items() if isinstance(model.keys, OpenAIKeys | ScriptedKeys)]
+    more = [single(name) for name, model in config.models.items() if model.kind.file is None]
     async with open_backends(config, [*graphs.values(), *more], loading) as backends:
         yield {name: Pipeline(config.pipelines[name], graphs[name], backends, config) for name in graphs}, backends
 

@@ -9,7 +9,6 @@ from aiohttp import web
 
 from stairstream.backends.scripted import Fault, Script, numbered_words
 from stairstream.core.session import Chunk
-from stairstream.engine.prefetch import can_prefetch
 from stairstream.server.fake.server import FakeModel
 from tests.backends.endpoints import (
     answering,
@@ -33,7 +32,6 @@ def test_what_is_prefetched_is_what_the_next_call_begins_with(tmp_path: Path) ->
     async def main() -> None:
         async with fake(tmp_path, FakeModel(name="m", script=CACHING, keeps_prompts=True)) as endpoint:
             session = await open_session(endpoint.backend(continues="flag", prefetches=True), layout="grouped")
-            assert session.prefetch is not None
             text = text_of(await write(session, 5))
             assert await session.prefetch(MORE)
             await session.read(MORE)
@@ -62,7 +60,6 @@ def test_a_place_that_does_not_find_what_was_prefetched_is_not_asked_again(tmp_p
     async def main() -> None:
         async with answering(tmp_path, answer) as endpoint:
             session = await open_session(endpoint.backend(continues="flag", prefetches=True))
-            assert session.prefetch is not None
             await write(session, 1)
             assert await session.prefetch(MORE)
             await session.read(MORE)
@@ -78,7 +75,6 @@ def test_a_prefetch_that_fails_harms_nothing(tmp_path: Path) -> None:
         fault = Fault(kind="status_500", calls=1)
         async with fake(tmp_path, FakeModel(name="m", script=replace(CACHING, fault=fault))) as endpoint:
             session = await open_session(endpoint.backend(continues="flag", prefetches=True))
-            assert session.prefetch is not None
             assert not await session.prefetch(MORE)
             await session.read(MORE)
             assert text_of(await write(session)) == "".join(CACHING.words)
@@ -90,7 +86,7 @@ def test_without_the_option_there_is_nothing_to_prefetch_with(tmp_path: Path) ->
     async def main() -> None:
         async with fake(tmp_path, FakeModel(name="m", script=CACHING)) as endpoint:
             session = await open_session(endpoint.backend())
-            assert not can_prefetch(session)
-            assert can_prefetch(await open_session(endpoint.backend(prefetches=True)))
+            assert not session.prefetches
+            assert (await open_session(endpoint.backend(prefetches=True))).prefetches
 
     asyncio.run(main())

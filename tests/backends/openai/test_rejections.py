@@ -8,9 +8,9 @@ import pytest
 from aiohttp import web
 
 from stairstream.backends.scripted import Script, numbered_words
-from stairstream.core.errors import ContextTooLong, RequestRejected
+from stairstream.core.errors import ContextTooLong, RequestRejected, ServerFailed
 from stairstream.core.graph import Sampling
-from stairstream.core.session import Began
+from stairstream.core.session import Began, Ended, Note, WriteItem
 from stairstream.server.fake.server import FakeModel
 from tests.backends.endpoints import (
     answering,
@@ -151,5 +151,38 @@ def test_rounds_go_on_from_an_assistant_message(tmp_path: Path) -> None:
             items = await write(session)
             assert isinstance(items[0], Began) and items[0].layout == "rounds"
             assert joined + text_of(items) == "".join(WORDS)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_that_starts_over_is_asked_for_once_more_and_both_calls_are_counted(
+    tmp_path: Path, status: int
+) -> None:
+    """Also where the second call fails."""
+    usage = {"prompt_tokens": 70, "completion_tokens": 5}
+    calls: list[object] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        calls.append(await request.json())
+        if len(calls) == 2 and status != 200:
+            return web.Response(status=status)
+        text = "Red and green and blue" if len(calls) == 1 else " and green"
+        choice = {"message": {"content": text}, "finish_reason": "stop"}
+        return web.json_response({"choices": [choice], "usage": usage})
+
+    async def main() -> None:
+        items: list[WriteItem] = []
+        async with answering(tmp_path, answer) as endpoint:
+            session = await open_session(endpoint.backend(continues="flag"), written="Red and yellow", layout="grouped")
+            try:
+                async for item in session.write(100):
+                    items.append(item)
+            except ServerFailed:
+                assert status == 500
+        assert len(calls) == 2
+        assert [item.layout for item in items if isinstance(item, Began)] == ["grouped", "quoted"]
+        told = [item.usage for item in items if isinstance(item, Note | Ended) and item.usage is not None]
+        assert sum(one.prompt_tokens for one in told) == (140 if status == 200 else 70)
 
     asyncio.run(main())

@@ -14,13 +14,12 @@ from pathlib import Path  # noqa: E402
 from stairstream.backends.retry import Retrying  # noqa: E402
 from stairstream.backends.torch.backend import TorchBackend, TorchModel  # noqa: E402
 from stairstream.backends.torch.load import Loaded  # noqa: E402
-from stairstream.backends.torch.session import TorchSession  # noqa: E402
+from stairstream.backends.wrapping import WrappingSession  # noqa: E402
 from stairstream.core.events import Event, LayoutChosen, StepEnded  # noqa: E402
 from stairstream.core.graph import Agent, Graph, Sampling  # noqa: E402
 from stairstream.core.messages import Conversation, question  # noqa: E402
 from stairstream.core.policy import PRESETS, Policy  # noqa: E402
 from stairstream.core.session import Usage  # noqa: E402
-from stairstream.engine.ahead import can_read_ahead  # noqa: E402
 from stairstream.engine.run import open_run  # noqa: E402
 from tests.backends.torch.tape import Tape  # noqa: E402
 from tests.backends.torch.tiny import make_loaded  # noqa: E402
@@ -29,12 +28,12 @@ LOADED = make_loaded()
 STAIRS = Policy(first_chunk=8, growth=1, quorum="all", patience_s=0)
 
 
-class BlindSession:
+class BlindSession(WrappingSession):
     """A session that sees nothing ahead."""
 
-    def __init__(self, inner: TorchSession) -> None:
-        self.warm, self.read, self.write = inner.warm, inner.read, inner.write
-        self.stop, self.aclose = inner.stop, inner.aclose
+    @property
+    def reads_ahead(self) -> bool:
+        return False
 
 
 class Blind(TorchBackend):
@@ -110,7 +109,7 @@ def test_retries_around_a_session_leave_its_sight() -> None:
         for backend, sees in ((TorchBackend(model, "tiny"), True), (Blind(model, "tiny"), False)):
             retrying = Retrying(backend, attempts=2, rng=random.Random(0))
             session = await retrying.open(agent, question("Tell me about the sea."))
-            assert can_read_ahead(session) == sees
+            assert session.reads_ahead == sees
         await model.aclose()
 
     asyncio.run(main())

@@ -17,7 +17,8 @@ import pytest
 from stairstream.backends.capabilities import Capabilities
 from stairstream.backends.http import HttpPool
 from stairstream.backends.models import DEFAULT_MODEL, find_weights, is_fetched
-from stairstream.backends.openai import OpenAIBackend, OpenAISession
+from stairstream.backends.openai import OpenAIBackend
+from stairstream.backends.openai_session import OpenAISession
 from stairstream.backends.vllm.backend import unpack_model
 from stairstream.core.events import Noted, StepEnded
 from stairstream.core.graph import Agent, Graph, Sampling
@@ -93,7 +94,6 @@ async def check_a_salt_keeps_caches_apart(one: OpenAIBackend, another: OpenAIBac
 
 async def check_what_is_prefetched_is_found(backend: OpenAIBackend) -> None:
     session = await backend.open(replace(AGENT, instructions="Be brief."), ASK)
-    assert session.prefetch is not None
     await session.read(FIRST)
     await write(session, 8)
     assert await session.prefetch(MORE)

@@ -5,6 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from stairstream.backends.base import Session
 from stairstream.backends.forms import schema_of
 from stairstream.backends.full import LEAST_ROOM_TOKENS, note_full, refuse_prompt
 from stairstream.backends.llamacpp.prompt import PromptBuilder
@@ -41,7 +42,7 @@ class _Call:
         )
 
 
-class LlamaCppSession:
+class LlamaCppSession(Session):
     """A session in one slot, which it keeps until it is closed."""
 
     def __init__(self, server: LlamaServer, slots: Slots, context: Context, own: OwnWords) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stairstream.backends.base import Session
 from stairstream.backends.scripted.faults import Fault, error_of, raise_at_start
 from stairstream.backends.scripted.speech import Speech
 from stairstream.backends.scripted.words import count_cached, next_word, words_of
@@ -32,7 +33,7 @@ class Call:
     limit: int
 
 
-class ScriptedSession:
+class ScriptedSession(Session):
     """A session on a script."""
 
     def __init__(self, backend: "ScriptedBackend", context: Context) -> None:
@@ -45,19 +46,20 @@ class ScriptedSession:
         self._next_word = next_word(self._words, context.written)
         self._seen: list[list[str]] = []
         self._prefetched = Usage(cached_tokens=0)
-        self.prefetch = self._prefetch if backend.script.prefetches else None
         self._is_stopped = False
         self._alarm: asyncio.Future[None] | None = None
         self._is_closed = False
 
-    async def warm(self) -> None:
-        """Nothing to do early."""
+    @property
+    def prefetches(self) -> bool:
+        """As its script says."""
+        return self._backend.script.prefetches
 
     async def read(self, chunks: Sequence[Chunk]) -> None:
         """Let the references grow; their prefill is paid by the next write."""
         self._context.read(chunks)
 
-    async def _prefetch(self, chunks: Sequence[Chunk]) -> bool:
+    async def prefetch(self, chunks: Sequence[Chunk]) -> bool:
         """One call for one token, which nobody hears."""
         script = self._backend.script
         call = self._record_call(self._context.ahead(chunks), self._context.agent.layout or "grouped", 1)

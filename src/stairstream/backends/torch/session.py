@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
+from stairstream.backends.base import Session
 from stairstream.backends.full import LEAST_ROOM_TOKENS, note_full, refuse_prompt
 from stairstream.backends.torch.pieces import Piece
 from stairstream.backends.torch.prompting import Prompter
@@ -19,7 +20,7 @@ from stairstream.core.messages import Conversation
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, Usage, WriteItem
 
 
-class TorchSession:
+class TorchSession(Session):
     """A session with a cache of its own in the model's batch."""
 
     def __init__(
@@ -48,6 +49,11 @@ class TorchSession:
         self._job: Job | None = None
         self._early: Job | None = None
         self._next_early: Sequence[Piece] = ()
+
+    @property
+    def reads_ahead(self) -> bool:
+        """What is certain of the first prompt is computed early."""
+        return True
 
     async def warm(self) -> None:
         """Begin to compute the part of the prompt that stands before every reference; does not wait for it."""

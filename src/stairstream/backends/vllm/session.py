@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from stairstream.backends.base import Session
 from stairstream.backends.full import LEAST_ROOM_TOKENS, note_full, refuse_prompt
 from stairstream.backends.torch.pieces import Piece, count_shared, join
 from stairstream.backends.torch.prompting import Prompter
@@ -24,7 +25,7 @@ _IDLE_S = 5.0
 the prefix cache has most of it still."""
 
 
-class VllmSession:
+class VllmSession(Session):
     """A session that keeps its request open between writes where the next context will begin with this one."""
 
     def __init__(
@@ -53,6 +54,11 @@ class VllmSession:
         self._computing_early = asyncio.Lock()
         self._early_tokens = 0
         self._has_begun = False
+
+    @property
+    def reads_ahead(self) -> bool:
+        """What is certain of the first prompt is computed early."""
+        return True
 
     async def warm(self) -> None:
         """Compute what of the first prompt is certain, and again when more of it is; until the first write."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from stairstream.api import Pipeline
-from stairstream.config.models import OpenAIKeys
+from stairstream.config.models import ModelConfig
 
 WAIT_S = 2
 """Timeout of a connection."""
@@ -31,13 +31,13 @@ async def find_unreachable(pipelines: Iterable[Pipeline]) -> list[str]:
 def _addresses_of(pipeline: Pipeline) -> list[Address | None]:
     """The addresses of the answering model and its fallbacks; None for a model in this process."""
     agent = pipeline.graph.agent(pipeline.graph.answer)
-    return [_address_of(pipeline.models[name].keys) for name in (agent.model, *agent.fallbacks)]
+    return [_address_of(pipeline.models[name]) for name in (agent.model, *agent.fallbacks)]
 
 
-def _address_of(keys: object) -> Address | None:
-    if not isinstance(keys, OpenAIKeys):
+def _address_of(model: ModelConfig) -> Address | None:
+    if model.kind.url is None:
         return None
-    url = urlsplit(keys.base_url)
+    url = urlsplit(model.kind.url(model.keys))
     return url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
 
 

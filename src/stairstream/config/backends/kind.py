@@ -1,0 +1,55 @@
+"""What a configuration has to know of a kind of backend. Nothing has a default: a new one decides all of it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from stairstream.backends.base import Backend
+from stairstream.config.reading import Where
+
+if TYPE_CHECKING:
+    from stairstream.config.build import Engines
+    from stairstream.config.models import CommonKeys, ModelConfig
+
+
+class Keys(Protocol):
+    """What a model on any backend may say besides what is common to all."""
+
+    @property
+    def context_tokens(self) -> int | None:
+        """What its context holds, where that is said."""
+
+
+K = TypeVar("K", bound=Keys)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind(Generic[K]):
+    """One kind of backend.
+
+    `keys`: the dataclass of what a model on it may say. `open` makes the backend, on an engine that is there or a new
+    one. `check` raises a ConfigError for keys that don't fit together; it is given the section as it stands in the
+    file too. `url`: where the model is asked; None: it runs in this process. `file`: the file or folder that is loaded
+    for it, a ConfigError if there is none; None: nothing is. `model`: the name that the endpoint or engine has for it;
+    None: it has none. `thinks_anew`: whether it would think again at every update, and can't be kept from it.
+    """
+
+    keys: type[K]
+    open: Callable[[K, "ModelConfig", "Engines"], Awaitable[Backend]]
+    check: Callable[[K, "CommonKeys", Mapping[str, object], Where], None]
+    url: Callable[[K], str] | None
+    file: Callable[[K], Path] | None
+    model: Callable[[K], str] | None
+    thinks_anew: Callable[[K], bool]
+
+
+def refuse_hedging(keys: object, common: "CommonKeys", section: Mapping[str, object], where: Where) -> None:
+    """The check of an engine in this process."""
+    if common.hedge_after_s is not None:
+        raise (where / "hedge_after_s").error("a second try on the same engine would only slow it down; leave it out")
+
+
+def never(keys: object) -> bool:
+    """For a backend that can't be told to think, or not to."""
+    return False

@@ -1,0 +1,65 @@
+"""`backend: llamacpp`: a GGUF file on a llama.cpp of our own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stairstream.backends.base import Backend
+from stairstream.config.backends.kind import Kind, never, refuse_hedging
+from stairstream.config.reading import Whole
+
+if TYPE_CHECKING:
+    from stairstream.backends.llamacpp import LlamaCpp
+    from stairstream.config.build import Engines
+    from stairstream.config.models import ModelConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaCppKeys:
+    """`backend: llamacpp`: embedded; `model` is a known name or the path of a GGUF file.
+
+    `slots`: how many agents it serves at once, each with `context_tokens`; None: as many as one run needs.
+    `drafts_ngrams`: what an answer quotes from its prompt is guessed ahead, and checked.
+    """
+
+    model: str
+    context_tokens: Whole | None = None
+    threads: Whole | None = None
+    slots: Whole | None = None
+    drafts_ngrams: bool = False
+
+
+async def _open(keys: LlamaCppKeys, model: "ModelConfig", engines: "Engines") -> Backend:
+    from stairstream.backends.llamacpp import LlamaCppBackend
+
+    return LlamaCppBackend(await engines.share(keys, lambda: _load(keys, model.name, engines)), keys.model)
+
+
+async def _load(keys: LlamaCppKeys, name: str, engines: "Engines") -> "LlamaCpp":
+    from stairstream.backends.llamacpp import LlamaCpp
+
+    llama = LlamaCpp(
+        _find(keys),
+        slots=keys.slots or engines.count_sessions(keys),
+        context_tokens=keys.context_tokens,
+        threads=keys.threads,
+        drafts_ngrams=keys.drafts_ngrams,
+    )
+    return await engines.load(llama, name)
+
+
+def _find(keys: LlamaCppKeys) -> Path:
+    from stairstream.backends.models import find_model
+
+    return find_model(keys.model)
+
+
+LLAMACPP = Kind(
+    keys=LlamaCppKeys,
+    open=_open,
+    check=refuse_hedging,
+    url=None,
+    file=_find,
+    model=lambda keys: keys.model,
+    thinks_anew=never,
+)

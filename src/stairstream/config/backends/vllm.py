@@ -1,0 +1,64 @@
+"""`backend: vllm`: an engine of vLLM in this process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from stairstream.backends.base import Backend
+from stairstream.config.backends.kind import Kind, never, refuse_hedging
+from stairstream.config.reading import Whole
+
+if TYPE_CHECKING:
+    from stairstream.backends.vllm.backend import Vllm
+    from stairstream.config.build import Engines
+    from stairstream.config.models import ModelConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VllmKeys:
+    """`backend: vllm`: an engine of this process's own; `model` is a folder of transformers, a known name, or a GGUF.
+
+    `slots`: how many agents it serves at once. In the layout `rounds` a stop takes effect after `quantum_tokens` words.
+    """
+
+    model: str
+    dtype: Literal["float32", "bfloat16"] | None = None
+    context_tokens: Whole | None = None
+    slots: Whole = 16
+    quantum_tokens: Whole = 16
+
+
+async def _open(keys: VllmKeys, model: "ModelConfig", engines: "Engines") -> Backend:
+    from stairstream.backends.vllm.backend import VllmBackend
+
+    return VllmBackend(await engines.share(keys, lambda: _load(keys, model.name, engines)), keys.model)
+
+
+async def _load(keys: VllmKeys, name: str, engines: "Engines") -> "Vllm":
+    from stairstream.backends.vllm.backend import Vllm
+
+    vllm = Vllm(
+        _find(keys),
+        sessions=keys.slots,
+        context_tokens=keys.context_tokens,
+        quantum_tokens=keys.quantum_tokens,
+        dtype=keys.dtype,
+    )
+    return await engines.load(vllm, name)
+
+
+def _find(keys: VllmKeys) -> Path:
+    from stairstream.backends.models import find_weights
+
+    return find_weights(keys.model)
+
+
+VLLM = Kind(
+    keys=VllmKeys,
+    open=_open,
+    check=refuse_hedging,
+    url=None,
+    file=_find,
+    model=lambda keys: keys.model,
+    thinks_anew=never,
+)
