@@ -27,7 +27,7 @@ from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import PROPOSERS, REFERENCE, pick, read_prompts
 from stairstream.eval.retention.figure import draw
 from stairstream.eval.retention.report import make_table
-from stairstream.eval.retention.scores import Row, Score, Setup
+from stairstream.eval.retention.scores import RetentionRow, Score, Setup
 
 if TYPE_CHECKING:
     from stairstream.backends.torch.load import Dtype, Loaded
@@ -63,7 +63,7 @@ class Report:
     num_prompts: int
     cut_tokens: int | None
     late_s: float
-    rows: tuple[Row, ...]
+    rows: tuple[RetentionRow, ...]
 
 
 def eval_retention(choices: Choices, *, as_json: bool) -> None:
@@ -71,11 +71,11 @@ def eval_retention(choices: Choices, *, as_json: bool) -> None:
     setups = read_setups(choices.policies, choices.layouts)
     prompts = pick(read_prompts(choices.data, (*PROPOSERS, REFERENCE)), choices.limit)
     _check_installed()
-    from stairstream.eval.retention.evaluating import Plan, evaluate
+    from stairstream.eval.retention.evaluating import RetentionPlan, evaluate
 
     file = find_torch_model(choices.model)
     dtype = _read_dtype(choices.dtype)
-    plan = Plan(
+    plan = RetentionPlan(
         prompts=prompts,
         setups=setups,
         most_tokens=choices.cut or None,

@@ -20,7 +20,7 @@ from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.corruption import Kind, Part
 from stairstream.eval.robustness.free import FreeRow, count_runs, run_free
 from stairstream.eval.robustness.numeric import NumberRow, count_numbers, run_numbers
-from stairstream.eval.robustness.plan import Plan, Wrong, changed_by
+from stairstream.eval.robustness.plan import RobustnessPlan, Wrong, changed_by
 from stairstream.eval.robustness.problems import read_problems
 from stairstream.eval.robustness.report import make_forced_table, make_free_table, make_number_table
 from stairstream.eval.robustness.scores import ForcedRow, Nats, count_forced
@@ -102,7 +102,7 @@ def eval_robustness(choices: Choices, *, as_json: bool) -> None:
         tell(f"all in {folder}")
 
 
-def _make_plan(choices: Choices, engine: Engine, trials: Sequence[str]) -> Plan:
+def _make_plan(choices: Choices, engine: Engine, trials: Sequence[str]) -> RobustnessPlan:
     """What is tried; `numbers` alone has problems and needs no prompts."""
     names = ["wait", *(name for name in choices.policies or POLICIES if name != "wait")]
     kinds: list[Kind] = [kind for kind in get_args(Kind) if kind in _choose(choices.kinds, get_args(Kind), "--kind")]
@@ -114,7 +114,7 @@ def _make_plan(choices: Choices, engine: Engine, trials: Sequence[str]) -> Plan:
         prompts = pick(read_prompts(choices.data, (*PROPOSERS, REFERENCE)), choices.limit)
         if len(prompts) < 2:
             raise ConfigError(f"{choices.data} holds one prompt; the wrong words are another's, so two are needed")
-    plan = Plan(
+    plan = RobustnessPlan(
         prompts=prompts,
         setups=setups,
         wrongs=[Wrong(kind=kind, part=part) for kind in kinds for part in get_args(Part)],
@@ -154,7 +154,7 @@ def _drop_impossible(trials: Sequence[str], engine: Engine, problems: Path) -> t
 def _run_replayed(
     choices: Choices,
     engine: Engine,
-    plan: Plan,
+    plan: RobustnessPlan,
     problems: Sequence[Question],
     trials: Sequence[str],
     kept: Kept[Spoken],
@@ -177,7 +177,7 @@ def _run_replayed(
     return run_replays(engine, choices.model, choices.threads, kept, work)
 
 
-def _run_forced(choices: Choices, plan: Plan, kept: Kept[Nats]) -> tuple[ForcedRow, ...]:
+def _run_forced(choices: Choices, plan: RobustnessPlan, kept: Kept[Nats]) -> tuple[ForcedRow, ...]:
     check_engine("torch")
     import torch
 

@@ -16,7 +16,7 @@ from stairstream.eval.recorded import PROPOSERS, pick, read_prompts
 from stairstream.eval.replay import Replays, Spoken, take_likeliest
 from stairstream.eval.robustness.plan import cut
 from stairstream.eval.seams.report import make_table
-from stairstream.eval.seams.trying import Plan, SeamRow, run_layouts, vocabulary
+from stairstream.eval.seams.trying import SeamPlan, SeamRow, run_layouts, vocabulary
 
 ALL: frozenset[Layout] = frozenset(layout for layouts in CAN.values() for layout in layouts)
 
@@ -65,7 +65,7 @@ def eval_seams(choices: Choices, *, as_json: bool) -> None:
     kept = Kept(folder / "replays.jsonl", Spoken)
     prompts = pick(every, choices.limit)
     plans = {
-        engine: Plan(
+        engine: SeamPlan(
             prompts=prompts,
             proposals=[[cut(one.outputs[name], choices.cut) for name in PROPOSERS] for one in prompts],
             policy=setups[0].policy,
@@ -126,7 +126,7 @@ def _find_layouts(engines: Sequence[Engine], wanted: Set[Layout]) -> tuple[dict[
     return {engine: layouts for engine, layouts in found.items() if layouts}, cant
 
 
-def _run(choices: Choices, engine: Engine, plan: Plan, kept: Kept[Spoken]) -> tuple[SeamRow, ...]:
+def _run(choices: Choices, engine: Engine, plan: SeamPlan, kept: Kept[Spoken]) -> tuple[SeamRow, ...]:
     with open_bar(f"seams on {engine}", plan.num_answers) as advance:
 
         async def work(replays: Replays) -> tuple[SeamRow, ...]:
