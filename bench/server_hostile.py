@@ -109,20 +109,20 @@ async def measure(server: Process, name: str) -> str:
     freezes.clear()
     before_mb, most_mb = server.rss_mb(), 0.0
     begun_s = time.perf_counter()
-    asking = asyncio.ensure_future(
+    answering = asyncio.ensure_future(
         Client(server.base_url).ask(chat(name.replace(" ", "_")), lambda _, data: answer.append(data))
     )
-    while not asking.done():
+    while not answering.done():
         most_mb = max(most_mb, server.rss_mb())
-        await asyncio.wait([asking], timeout=0.02)
+        await asyncio.wait([answering], timeout=0.02)
         if time.perf_counter() - begun_s > 60:
-            asking.cancel()
+            answering.cancel()
     lasted_s = time.perf_counter() - begun_s
     await asyncio.sleep(0.1)
     watching.cancel()
     how = "stop" if b'"finish_reason":"stop"' in b"".join(answer) else "an error"
-    if not asking.cancelled() and not isinstance(asking.exception(), AskFailed | None):
-        await asking
+    if not answering.cancelled() and not isinstance(answering.exception(), AskFailed | None):
+        await answering
     worst_ms = 1000 * max(freezes)
     return f"| {INPUTS[name][0]} | {worst_ms:.0f} | {max(0.0, most_mb - before_mb):.0f} | {lasted_s:.2f} | {how} |"
 

@@ -295,10 +295,10 @@ def ask(
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(ask_async(conversation, pipeline, config=config, policy=policy))
-    return _ask_beside(conversation, pipeline, config, policy)
+    return _ask_in_thread(conversation, pipeline, config, policy)
 
 
-def _ask_beside(
+def _ask_in_thread(
     conversation: Conversation | str,
     pipeline: str | Graph | None,
     config: Config | str | Path | None,

@@ -11,7 +11,7 @@ from stairstream.eval.tasks.judging import VERDICT_TOKENS, ask_verdict, make_jud
     ("reply", "verdict"),
     [
         ("[[A]]", "A"),
-        ("[[B", "B"),  # the stop string "]]" is no part of the answer
+        ("[[B", "B"),  # the stop sequence "]]" is not part of the answer
         ("Both are fine. [[C]]", "tie"),
         ("First [[A]], but on reflection [[B]]", "B"),
         ("The answer with [A] is better.", "A"),

@@ -162,7 +162,7 @@ class _Forcer:
 
 
 class _Quoting:
-    """Contexts of the layout `quoted`, tokenized anew at every step, as an endpoint does."""
+    """Contexts of the layout `quoted`, tokenized again at every step, as an endpoint does."""
 
     def __init__(self, tokens: Tokens, agent: Agent, conversation: Conversation) -> None:
         self._tokens = tokens

@@ -208,10 +208,10 @@ def _notes_on_table(plan: TaskPlan, outcomes: Sequence[Outcome], rows: Sequence[
     if sum(system.model is not None for system in plan.systems) > 1:
         yield f"{best} is the best single model on these same questions, which favours it a little"
     said = [one.at_once for outcome in outcomes for answers in outcome.answers.values() for one in answers]
-    if beside := [at_once for at_once in said if at_once > 1]:
+    if parallel := [at_once for at_once in said if at_once > 1]:
         yield (
-            f"{len(beside)} of {len(said)} answers were bought with --at-once up to {max(beside)}: their times are not "
-            "those of answers bought one at a time"
+            f"{len(parallel)} of {len(said)} answers were bought with --at-once up to {max(parallel)}: their times are "
+            "not those of answers bought one at a time"
         )
 
 
