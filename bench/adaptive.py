@@ -1,4 +1,4 @@
-"""The adaptive policy beside the fixed presets, in virtual time, over models of several speeds.
+"""Compares the adaptive policy with the fixed presets, in virtual time, for models of several speeds.
 
 python -m bench.adaptive           the tables of docs/policies.md
 python -m bench.adaptive --write   writes them into it
@@ -28,7 +28,7 @@ READER_TOKENS_PER_S = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """How fast a model is."""
+    """The speed of a model."""
 
     first_token_s: float = 0.2
     tokens_per_s: float = 50
@@ -40,7 +40,7 @@ PROFILES: Mapping[str, tuple[Speed, Speed]] = {
     "a fast aggregator: 150 tokens/s": (Speed(), Speed(tokens_per_s=150)),
     "slow calls of the aggregator: 1.5 s to a first token": (Speed(), Speed(first_token_s=1.5)),
 }
-"""Of the proposers, and of the aggregator."""
+"""Speeds of the proposers and of the aggregator, by title."""
 
 
 def graph_of(policy: Policy) -> Graph:
@@ -54,7 +54,7 @@ def graph_of(policy: Policy) -> Graph:
 
 
 def play(graph: Graph, proposer: Speed, aggregator: Speed) -> list[Event]:
-    """One run in virtual time."""
+    """The events of one run in virtual time."""
     speeds = {name: proposer for name in PROPOSERS} | {"agg": aggregator}
     backends = {
         name: ScriptedBackend(
@@ -73,7 +73,7 @@ def play(graph: Graph, proposer: Speed, aggregator: Speed) -> list[Event]:
 
 
 def reader_waits_s(events: Sequence[Event], tokens_per_s: float) -> float:
-    """How long somebody who reads at this speed has nothing to read, after the first word."""
+    """Seconds that a reader of this speed has nothing to read, after the first token."""
     waited_s, read_up_to_s = 0.0, None
     for event in events:
         if isinstance(event, Wrote) and event.agent == "agg":
@@ -84,7 +84,7 @@ def reader_waits_s(events: Sequence[Event], tokens_per_s: float) -> float:
 
 
 def adapted(proposer: Speed, aggregator: Speed) -> Policy:
-    """What a policy becomes once a run has shown how fast the models are."""
+    """The policy that adaptation chooses after one run has shown how fast the models are."""
     graph = graph_of(PRESETS["balanced"])
     rates = observe({}, graph, play(graph_of(PRESETS["wait"]), proposer, aggregator))
     return adapt_graph(graph, rates, Goals(reading_tokens_per_s=READER_TOKENS_PER_S), ["agg"]).agent("agg").policy
@@ -127,14 +127,14 @@ def _prompt_tokens(events: Sequence[Event]) -> int:
 
 
 def renew(page: str, tables: str, mark: str = MARK) -> str:
-    """The page with these tables between a mark and the next end."""
+    """The page with these tables between `mark` and the next end mark."""
     head, _, rest = page.partition(mark)
     _, _, tail = rest.partition(END)
     return f"{head}{mark}\n\n{tables}\n\n{END}{tail}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the tables, or write them into the page."""
+    """Prints the tables, or writes them into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args(arguments)

@@ -1,11 +1,11 @@
-"""One decode step of the torch backend, the ways that there are: as a batch of any shape, in fixed shapes, captured.
+"""Times one decode step of the torch backend in each way: as a batch of any shape, in fixed shapes, captured.
 
     python -m bench.decode                            smollm2-135m-instruct
     python -m bench.decode --random 8b                that shape with random weights, on a GPU if there is one
     python -m bench.decode --rows 1 4 --entries 900
 
-Milliseconds per step; the ways take turns, step by step, so that what else the machine does hits them alike. `captured`
-is there on a GPU only.
+Prints milliseconds per step. The ways take turns step by step, so that other load on the machine affects them equally.
+`captured` needs a GPU.
 """
 
 import statistics
@@ -58,7 +58,7 @@ class Way:
 
 
 def find_ways(device: str) -> "dict[str, Recorder | None]":
-    """The ways that there are on a device."""
+    """The ways to decode on a device."""
     from stairstream.backends.torch.capture import make_capture
     from stairstream.backends.torch.static import repeat
 

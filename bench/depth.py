@@ -1,9 +1,9 @@
-"""How deep a staircase can be: a chain of A agents with S equal steps each, against the same calls one after the other.
+"""Measures deep staircases: a chain of A agents with S equal steps each, against the same calls one after the other.
 
 python -m bench.depth                       (agents, steps) of 4, 8; 16, 16; 64, 64
 python -m bench.depth --shape 16 16 --profile
 
-The best that S equal steps allow is a speedup of A * S / (S + A - 1). Serial is computed, not measured: A calls of
+The best speedup with S equal steps is A * S / (S + A - 1). Serial is computed, not measured: A calls of
 S * 16 tokens, each with its first token after 10 ms and 20 ms between tokens.
 """
 
@@ -30,12 +30,12 @@ POLICY = Policy(first_chunk=STEP_TOKENS, growth=1, quorum="all", patience_s=0, l
 
 
 def chain_of(agents: int, steps: int) -> Graph:
-    """Each agent writes as much as it has read of the one before it."""
+    """A chain in which each agent writes as much as it has read of the one before it."""
     return chain(["m"] * agents, policy=POLICY, sampling=Sampling(max_tokens=steps * STEP_TOKENS))
 
 
 def serial_s(agents: int, steps: int) -> float:
-    """The same tokens without overlap, in one call per agent."""
+    """Seconds for the same tokens without overlap, in one call per agent."""
     return agents * (CALL_S + (steps * STEP_TOKENS - 1) * TOKEN_S)
 
 
@@ -51,14 +51,14 @@ def cpu_s(pid: int) -> float:
 
 
 async def measure_shape(agents: int, steps: int, backends: Mapping[str, Backend]) -> Summary:
-    """One run; every agent must have written all its tokens."""
+    """Measures one run, in which every agent must write all its tokens."""
     summary = await measure(chain_of(agents, steps), backends)
     assert summary.reason == "length", summary.error
     return summary
 
 
 async def main() -> None:
-    """Print the table."""
+    """Prints the table."""
     parser = arguments(__doc__)
     parser.add_argument("--shape", type=int, nargs=2, action="append", metavar=("AGENTS", "STEPS"))
     parser.add_argument("--profile", action="store_true")

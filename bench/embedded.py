@@ -1,8 +1,8 @@
-"""The embedded model on this machine: policies beside `wait` and `single`, paired question by question.
+"""Measures the embedded model on this machine: policies against `wait` and `single`, paired question by question.
 
 python -m bench.embedded                     ratios of first token and total, medians over the questions
-python -m bench.embedded --policy first_chunk=16,growth=4,lead=0,slope=0.5    other policies beside the default
-python -m bench.embedded --answers FILE      writes the answers too, to be read
+python -m bench.embedded --policy first_chunk=16,growth=4,lead=0,slope=0.5    other policies besides the default
+python -m bench.embedded --answers FILE      also writes the answers to a file
 """
 
 import asyncio
@@ -38,9 +38,9 @@ QUESTIONS = (
 )
 
 
-async def measure(graph: Graph, backends: Mapping[str, Backend], asked: str) -> tuple[str, Summary]:
-    """One run: its answer and its numbers."""
-    async with open_run(graph, question(asked), backends) as run:
+async def measure(graph: Graph, backends: Mapping[str, Backend], text: str) -> tuple[str, Summary]:
+    """The answer and the numbers of one run."""
+    async with open_run(graph, question(text), backends) as run:
         events = [event async for event in run.events()]
         return run.answer, summarize(events)
 
@@ -65,7 +65,7 @@ def row(name: str, summary: Summary) -> str:
 
 
 def spread(ratios: Sequence[float]) -> str:
-    """Their median and range."""
+    """The median and range of ratios."""
     return f"{statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})"
 
 
@@ -88,13 +88,13 @@ async def main() -> None:
     said: list[str] = []
     async with open_backends(config, [mix]) as backends:
         await measure(graphs["single"], backends, "Hello")
-        for asked in QUESTIONS[: args.questions]:
-            print(asked)
+        for text in QUESTIONS[: args.questions]:
+            print(text)
             found: dict[str, Summary] = {}
             for name, graph in graphs.items():
-                answer, found[name] = await measure(graph, backends, asked)
+                answer, found[name] = await measure(graph, backends, text)
                 print("  " + row(name, found[name]), flush=True)
-                said.append(f"## {asked} ({name})\n\n{answer}\n")
+                said.append(f"## {text} ({name})\n\n{answer}\n")
             runs.append(found)
     for name in list(graphs)[1:-1]:
         pairs = [(run[name], run["wait"]) for run in runs]

@@ -1,4 +1,4 @@
-"""A fake endpoint in a process of its own, and the backends that reach it: what the benchmarks share."""
+"""A fake endpoint in a process of its own, and the backends that reach it; shared by the benchmarks."""
 
 import argparse
 import subprocess
@@ -24,7 +24,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where the fake models are, and the process that serves them."""
+    """The address of the fake models, and the process that serves them."""
 
     base_url: str
     pid: int
@@ -32,7 +32,7 @@ class Endpoint:
 
 @contextmanager
 def fake_endpoint(models: Mapping[str, Mapping[str, object]]) -> Iterator[Endpoint]:
-    """Serve models with these options of `stairstream fake-server` until the block is left."""
+    """Serves models with these options of `stairstream fake-server` until the block ends."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "models.yaml"
         config.write_text(yaml.safe_dump({"models": {name: dict(keys) for name, keys in models.items()}}))

@@ -1,9 +1,9 @@
-"""The staircase on one GPU: a model with random weights, three proposers and an aggregator in one batch.
+"""Measures the staircase on one GPU: a model with random weights, three proposers and an aggregator in one batch.
 
     python -m bench.gpu                          the shape of Llama 3.1 8B in bfloat16, 512-token answers
     python -m bench.gpu --size 1b --tokens 256
-    python -m bench.gpu --size tiny --tokens 64  anywhere, to see that it runs
-    python -m bench.gpu --decode plain           no graphs, for comparison; else what the model chooses: captured steps
+    python -m bench.gpu --size tiny --tokens 64  on any machine, to check that it runs
+    python -m bench.gpu --decode plain           without CUDA graphs, for comparison; the default is captured steps
 
 Targets: first token <= 1.15 x (the first chunk's decode and one prefill of it); the longest gap of `insert` <= 2 decode
 steps. Random weights say nothing about answers, and everything about time.
@@ -55,7 +55,7 @@ async def main() -> None:
         rows = cases(("insert", "rounds", "grouped"))
         print(HEADER)
         alone = Agent(name="agg", model="m", sampling=Sampling(max_tokens=args.tokens, temperature=0))
-        await measure(mixture(rows[-1][1], "insert", 32), backend)  # the first run pays for what is made once
+        await measure(mixture(rows[-1][1], "insert", 32), backend)  # a first run, to warm up
         show("single", await measure(Graph(agents=(alone,), answer="agg"), backend))
         for name, policy, layout in rows:
             show(

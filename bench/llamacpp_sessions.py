@@ -1,11 +1,11 @@
-"""The llama.cpp session: token ids into kept slots.
+"""Measures the llama.cpp session, which sends token ids into kept slots.
 
     python -m bench.llamacpp_sessions                       smollm2-135m-instruct, up to 256-token answers
-    python -m bench.llamacpp_sessions --drafts              with n-gram speculation, beside without
+    python -m bench.llamacpp_sessions --drafts              with n-gram speculation, against without
     python -m bench.llamacpp_sessions --batch 256           more prefill in one pass
 
-Columns as in `bench.sessions`, but `cpu s` has the time of llama.cpp too: on a busy machine speeds are best compared by
-it. A model may end an answer early.
+Columns as in `bench.sessions`, but `cpu s` includes the time of llama.cpp: on a busy machine compare speeds
+by it. A model may end an answer early.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ PAIRS = 3
 
 
 async def compare_drafts(model: str, tokens: int) -> None:
-    """Speed of the whole answer with speculation over that without, in turns."""
+    """Prints the speed of the whole answer with speculation over that without; the two take turns."""
     for name, policy in (("wait", PRESETS["wait"]), ("(16, 2)", POLICIES["(16, 2)"])):
         ratios = []
         for _ in range(PAIRS):

@@ -1,8 +1,8 @@
-"""Many runs at once, engine and HTTP backend together, in a process that does nothing else: memory, CPU, failures.
+"""Runs many runs at once, engine and HTTP backend, in a process that does nothing else: memory, CPU, failures.
 
 python -m bench.memory                         250, 500 and 1,000 runs of three proposers and an aggregator
 python -m bench.memory --runs 100 --tokens 300 --tokens-per-s 10
-python -m bench.memory --runs 250 --trace      where the memory is, by line
+python -m bench.memory --runs 250 --trace      memory by line of code
 """
 
 import asyncio
@@ -33,7 +33,7 @@ def resident_mb() -> float:
 
 
 async def play(graph: Graph, backends: Mapping[str, Backend]) -> tuple[int, bool]:
-    """One run to its end: the tokens that passed, and whether it ended well with nothing missing."""
+    """Runs once to the end; returns the tokens of all agents, and whether the run ended well and complete."""
     tokens, is_good = 0, False
     async with open_run(graph, question("Why?"), backends) as run:
         async for event in run.events():
@@ -46,7 +46,7 @@ async def play(graph: Graph, backends: Mapping[str, Backend]) -> tuple[int, bool
 
 
 async def watch_memory(stop: asyncio.Event) -> float:
-    """The most MB that were resident until `stop`."""
+    """The peak of the resident memory in MB, until `stop`."""
     most = resident_mb()
     while not stop.is_set():
         most = max(most, resident_mb())
@@ -59,7 +59,7 @@ async def watch_memory(stop: asyncio.Event) -> float:
 
 
 async def measure(graph: Graph, backends: Mapping[str, Backend], num_runs: int, before: float) -> str:
-    """A line of the table; `before` are the MB before any run."""
+    """Measures a line of the table; `before` is the memory in MB before any run."""
     start, cpu, stop = time.perf_counter(), time.process_time(), asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(watch_memory(stop))
@@ -76,7 +76,7 @@ async def measure(graph: Graph, backends: Mapping[str, Backend], num_runs: int, 
 
 
 async def main() -> None:
-    """Print the table."""
+    """Prints the table."""
     parser = arguments(__doc__)
     parser.add_argument("--runs", type=int, nargs="+", default=[250, 500, 1000])
     parser.add_argument("--tokens", type=int, default=32)
@@ -84,7 +84,7 @@ async def main() -> None:
     parser.add_argument("--policy", choices=sorted(PRESETS), default="balanced")
     parser.add_argument("--trace", action="store_true")
     args = parser.parse_args()
-    # one connection per agent that speaks, and one that is just being closed
+    # one connection per agent that writes, and one that is being closed
     check_open_files(2 * len(AGENTS) * max(args.runs), f"{max(args.runs)} runs at once")
     keys: dict[str, object] = {"first_token_s": 0.2, "tokens_per_s": args.tokens_per_s, "length": args.tokens}
     graph = mixture(PRESETS[args.policy], args.tokens)
@@ -103,7 +103,7 @@ async def main() -> None:
 
 
 def show_trace() -> None:
-    """The lines that hold most memory."""
+    """Prints the lines of code that hold most memory."""
     for line in tracemalloc.take_snapshot().statistics("lineno")[:40]:
         print(line)
 

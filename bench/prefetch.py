@@ -1,10 +1,10 @@
-"""What prefetching buys at an endpoint that caches prefixes, and what it costs in prompt tokens.
+"""Measures what prefetching gains at an endpoint that caches prefixes, and its cost in prompt tokens.
 
 python -m bench.prefetch                                        the fake server: 2,000 prompt tokens/s, 20 ms a token
 python -m bench.prefetch --base-url http://127.0.0.1:8000/v1 --model MODEL --tokens 256
 
-Three proposers and an aggregator. `prompt` are the aggregator's prompt tokens, as they are paid for; `computed` those
-that were not cached. No run finds anything of another one in the cache.
+Three proposers and an aggregator. `prompt` are the aggregator's prompt tokens, as they are billed; `computed` those
+that were not cached. No run finds text of another run in the cache.
 """
 
 import argparse
@@ -35,7 +35,7 @@ COLUMNS = "policy,prefetch,first s,total s,gap s,steps,prompt,computed,tok/s".sp
 
 
 def mixture(policy: Policy, tokens: int, number: int) -> Graph:
-    """Three proposers and an aggregator that continues its answer; by its number no prompt is like that of another."""
+    """Three proposers and an aggregator that continues its answer; `number` makes each run's prompts unique."""
     agents = [
         Agent(
             name=name,
@@ -52,7 +52,7 @@ def mixture(policy: Policy, tokens: int, number: int) -> Graph:
 
 
 async def measure(graph: Graph, backends: dict[str, OpenAIBackend]) -> tuple[Summary, Usage]:
-    """One run, and what its aggregator has cost."""
+    """The summary of one run, and the usage of its aggregator."""
     async with open_run(graph, ASK, backends) as run:
         events = [event async for event in run.events()]
     usage = Usage(cached_tokens=0)
@@ -64,7 +64,7 @@ async def measure(graph: Graph, backends: dict[str, OpenAIBackend]) -> tuple[Sum
 
 @asynccontextmanager
 async def fake_endpoint(tokens: int) -> AsyncIterator[str]:
-    """A server that answers for all four agents."""
+    """Starts a fake server that answers for all four agents."""
     script = Script(words=(), first_token_s=0.05, token_s=0.02, prefill_tokens_per_s=2000, caches_prefix=True)
     models = [
         FakeModel(name=name, script=replace(script, words=numbered_words(name, tokens))) for name in (*PROPOSERS, "agg")
@@ -75,7 +75,7 @@ async def fake_endpoint(tokens: int) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def given_endpoint(base_url: str) -> AsyncIterator[str]:
-    """A server that runs already."""
+    """Uses a server that is already running."""
     yield base_url
 
 
@@ -85,10 +85,10 @@ async def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--tokens", type=int, default=300)
     args = parser.parse_args()
-    place = given_endpoint(args.base_url) if args.base_url else fake_endpoint(args.tokens)
+    endpoint = given_endpoint(args.base_url) if args.base_url else fake_endpoint(args.tokens)
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     number = 0
-    async with place as base_url, aclosing(HttpPool()) as pool:
+    async with endpoint as base_url, aclosing(HttpPool()) as pool:
         for chunk, growth in POLICIES:
             for prefetches in (False, True):
                 number += 1

@@ -1,4 +1,4 @@
-"""Models of any size with random weights and a tokenizer of bytes: speed does not depend on what the weights know."""
+"""Makes models of any size with random weights and a byte tokenizer: speed does not depend on the weights' values."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ _TEMPLATE = (
 
 
 def make_random(size: str, device: str, dtype: str) -> "Loaded":
-    """A Llama of that size on that device, ready to be used; it never ends an answer by itself."""
+    """A Llama of that size on that device, ready for use; it never ends an answer by itself."""
     import torch
     import transformers
 
@@ -49,7 +49,7 @@ def make_random(size: str, device: str, dtype: str) -> "Loaded":
     from stairstream.backends.torch.tokens import Tokens
 
     tokenizer = _make_tokenizer()
-    library: Any = transformers  # its classes say less of their arguments than they take
+    library: Any = transformers  # its classes take more arguments than they declare
     rope = {"rope_type": "default", "rope_theta": 500_000.0}
     config = library.LlamaConfig(**SIZES[size], max_position_embeddings=8192, rope_parameters=rope)
     torch.manual_seed(0)

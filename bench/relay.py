@@ -1,7 +1,7 @@
-"""What one relayed token costs: HTTP in -> engine -> event out, in tokens per CPU second of this process.
+"""Measures the cost of one relayed token, HTTP in -> engine -> event out, in tokens per CPU second of this process.
 
 python -m bench.relay                 four agents at a time on a fake endpoint at full speed
-python -m bench.relay --profile       where the time goes
+python -m bench.relay --profile       prints a profile
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from stairstream.engine.run import open_run
 
 
 async def relay(graph: Graph, backends: Mapping[str, Backend]) -> int:
-    """Run once and read every event with its text; returns the tokens that passed, of all agents."""
+    """Runs once and reads every event with its text; returns the number of tokens of all agents."""
     tokens = 0
     async with open_run(graph, question("Why?"), backends) as run:
         async for event in run.events():

@@ -1,4 +1,4 @@
-"""Puts what `stairstream eval retention` found into docs/retention.md: tables, and the picture of the frontier.
+"""Puts the results of `stairstream eval retention` into docs/retention.md: tables, and the picture of the frontier.
 
 stairstream eval retention ... --out A; stairstream eval retention ... --out B
 python -m bench.retention --presets A --frontier B
@@ -14,20 +14,20 @@ PICTURE = PAGE.parent / "images" / "retention.svg"
 
 
 def renew(page: str, name: str, table: str) -> str:
-    """The page with this table behind the mark of that name."""
+    """The page with this table after the mark of that name."""
     head, mark, rest = page.partition(f"<!-- {name} -->")
     _, end, tail = rest.partition("<!-- end -->")
     return f"{head}{mark}\n\n{table}\n\n{end}{tail}"
 
 
 def table_of(folder: Path) -> str:
-    """The table of a report, its title in bold, without the notes, which the page says better."""
+    """The table of a report with its title in bold, without the notes, which the page explains in its text."""
     title, _, rest = (folder / "retention.md").read_text().partition("## ")[2].partition("\n")
     return f"**{title}**\n\n{rest.partition(chr(10) + '- ')[0].strip()}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write page and picture."""
+    """Writes page and picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", type=Path)
     parser.add_argument("--frontier", type=Path)

@@ -1,9 +1,9 @@
-"""What the server itself costs in processor time: to read a request, to tell a token, to tell the end of a run.
+"""Measures the server's own processor time: to read a request, to send a token, to send the end of a run.
 
 python -m bench.server_cost
 
-No socket is in it: the app is driven by hand on scripted models that take no time. Each number is the least of
-several repeats, so that whatever else runs on the machine counts as little as it can.
+There are no sockets: the ASGI app is called directly, on scripted models that take no time. Each number is the minimum
+of several repeats, so that other load on the machine matters as little as possible.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ REPEATS = 7
 
 
 def body_of(max_tokens: int) -> bytes:
-    """A request as clients send it."""
+    """The body of a request as clients send it."""
     messages = [{"role": "user", "content": "Why is the sky blue?"}]
     fields = {"model": "single", "messages": messages, "stream": True, "temperature": 0.5, "max_tokens": max_tokens}
     return msgspec.json.encode(fields)
@@ -54,7 +54,7 @@ def time_us(count: int, action: Callable[[], object]) -> float:
 
 
 async def time_async_us(count: int, action: Callable[[], Awaitable[None]]) -> float:
-    """The same for something that waits."""
+    """Microseconds of processor time per call of an async action."""
     found = []
     for _ in range(REPEATS):
         start_ns = time.process_time_ns()
@@ -65,7 +65,7 @@ async def time_async_us(count: int, action: Callable[[], Awaitable[None]]) -> fl
 
 
 async def measure() -> None:
-    """All of it, as a table."""
+    """Prints all measurements as a table."""
     config = parse_config(CONFIG, "bench", {})
     async with AsyncExitStack() as stack:
         pipelines, backends = await stack.enter_async_context(open_pipelines(config))

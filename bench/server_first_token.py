@@ -1,4 +1,4 @@
-"""Whether the first token comes through the server when the policy promises it.
+"""Checks that the first token comes through the server when the policy promises it.
 
 python -m bench.server_first_token
 
@@ -26,13 +26,13 @@ POLICIES = {"8, 2, all, 0, inf": Policy(first_chunk=8, growth=2, quorum="all", p
 
 
 def due_s(policy: Policy) -> float:
-    """When the first token can be there at the earliest; a negative lead waits for more than the first chunk."""
+    """The earliest time of the first token; a negative lead waits for more than the first chunk."""
     tokens = min(max(policy.first_chunk, 1 - policy.lead), TOKENS)
     return FIRST_S + (tokens - 1) * TOKEN_S + FIRST_S
 
 
 async def through_server_s(client: Client, name: str) -> float:
-    """The first token as a client sees it."""
+    """TTFT as a client sees it."""
     known = name in PRESETS
     options = {"policy": name} if known else {"policy": NUMBERS}
     tokens, start_ns = Tokens(), time.monotonic_ns()
@@ -42,7 +42,7 @@ async def through_server_s(client: Client, name: str) -> float:
 
 
 async def through_engine_s(config: Config, name: str) -> float:
-    """The first token in Python, in this process."""
+    """TTFT of the engine alone, in this process."""
     async with open_pipeline("mix", config=config, policy=POLICIES[name]) as pipeline:
         async with pipeline.open_run("Why is the sky blue?") as run:
             events = [event async for event in run.events()]
@@ -51,8 +51,8 @@ async def through_engine_s(config: Config, name: str) -> float:
     return first_s
 
 
-async def measure(place: Process, config: Config, args: argparse.Namespace) -> None:
-    client = Client(place.base_url)
+async def measure(server: Process, config: Config, args: argparse.Namespace) -> None:
+    client = Client(server.base_url)
     print("| policy | due s | engine s | server s | server / due | allowed s | |\n" + "|---" * 7 + "|")
     for name, policy in POLICIES.items():
         await through_server_s(client, name)
@@ -70,9 +70,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
     use_two_cores()
-    with upstream(tokens=TOKENS, first_s=FIRST_S, token_s=TOKEN_S) as endpoint, our_server(endpoint) as place:
+    with upstream(tokens=TOKENS, first_s=FIRST_S, token_s=TOKEN_S) as endpoint, our_server(endpoint) as server:
         with written(pipelines(endpoint)) as file:
-            asyncio.run(measure(place, load_config(file), args))
+            asyncio.run(measure(server, load_config(file), args))
 
 
 if __name__ == "__main__":

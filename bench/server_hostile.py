@@ -1,4 +1,4 @@
-"""How long one endpoint that sends bombs keeps everybody else waiting: `/healthz` while its answer is read.
+"""Measures how long one endpoint that sends bombs blocks all other clients: `/healthz` while its answer is read.
 
 python -m bench.server_hostile            one line for each input: worst freeze, memory, how the answer ended
 """
@@ -28,7 +28,7 @@ INPUTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "comments": ("64 MB of comments", {}),
     "empty events": ("16 MB of empty objects", {}),
     "odd events": ("16 MB of pieces with NaN", {}),
-    "a long event": ("one event of 7 MB: numbers in a field nobody needs", {}),
+    "a long event": ("one event of 7 MB: numbers in an unused field", {}),
     "a long body": ("64 MB of JSON", {}),
     "nested": ("one event of 100,000 brackets", {}),
 }
@@ -65,7 +65,7 @@ def pieces(name: str) -> Iterator[bytes]:
 
 
 async def serve_inputs() -> None:
-    """The endpoint: the input is the name of the model's key; prints where it is."""
+    """Runs the endpoint, whose path names the input; prints its port."""
     bodies = {name: list(pieces(name)) for name in INPUTS if name.startswith("gzip")}
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -91,17 +91,17 @@ async def serve_inputs() -> None:
 
 
 async def watch(base_url: str, freezes: list[float]) -> None:
-    """Ask `/healthz` again and again."""
+    """Asks `/healthz` again and again, and records how long each takes."""
     client = Client(base_url.removesuffix("/v1"))
     while True:
-        asked_s = time.perf_counter()
+        start_s = time.perf_counter()
         await client.ask(b"", lambda *_: None, "/healthz", "GET")
-        freezes.append(time.perf_counter() - asked_s)
+        freezes.append(time.perf_counter() - start_s)
         await asyncio.sleep(0.001)
 
 
 async def measure(server: Process, name: str) -> str:
-    """Ask for one answer, and see how long others wait."""
+    """Asks for one answer, and measures how long other requests wait meanwhile."""
     freezes: list[float] = []
     answer: list[bytes] = []
     watching = asyncio.ensure_future(watch(server.base_url, freezes))
@@ -109,20 +109,20 @@ async def measure(server: Process, name: str) -> str:
     freezes.clear()
     before_mb, most_mb = server.rss_mb(), 0.0
     begun_s = time.perf_counter()
-    asking = asyncio.ensure_future(
+    answering = asyncio.ensure_future(
         Client(server.base_url).ask(chat(name.replace(" ", "_")), lambda _, data: answer.append(data))
     )
-    while not asking.done():
+    while not answering.done():
         most_mb = max(most_mb, server.rss_mb())
-        await asyncio.wait([asking], timeout=0.02)
+        await asyncio.wait([answering], timeout=0.02)
         if time.perf_counter() - begun_s > 60:
-            asking.cancel()
+            answering.cancel()
     lasted_s = time.perf_counter() - begun_s
     await asyncio.sleep(0.1)
     watching.cancel()
     how = "stop" if b'"finish_reason":"stop"' in b"".join(answer) else "an error"
-    if not asking.cancelled() and not isinstance(asking.exception(), AskFailed | None):
-        await asking
+    if not answering.cancelled() and not isinstance(answering.exception(), AskFailed | None):
+        await answering
     worst_ms = 1000 * max(freezes)
     return f"| {INPUTS[name][0]} | {worst_ms:.0f} | {max(0.0, most_mb - before_mb):.0f} | {lasted_s:.2f} | {how} |"
 

@@ -1,6 +1,6 @@
-"""What the benchmarks of servers share: processes to measure, and clients that cost little themselves.
+"""Shared by the benchmarks of servers: processes to measure, and clients that cost little themselves.
 
-A client is one kept connection of plain asyncio; it looks at bytes, not at JSON.
+A client is one kept connection of plain asyncio; it reads bytes, without parsing JSON.
 """
 
 import asyncio
@@ -22,32 +22,32 @@ from urllib.parse import urlsplit
 import yaml
 
 STAMP = re.compile(rb" (\d+)@([0-9a-f]+)")
-"""A token of `bench.server_upstream`: its number, and when it was written."""
+"""A token of `bench.server_upstream`: its number, and the time that it was written."""
 
 _LISTENING = re.compile(r"listening on (http://[\w.\[\]:]+\d)")
 
 Take = Callable[[int, bytes], None]
-"""Is given the bytes of an answer as they come, with the monotonic clock in nanoseconds."""
+"""Called with the monotonic clock in nanoseconds and the bytes of an answer, as they come."""
 
 
 class AskFailed(Exception):
-    """The answer was an error, or broke off."""
+    """The answer was an error, or was cut off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """A server that runs."""
+    """A running server process."""
 
     base_url: str
     pid: int
 
     def cpu_s(self) -> float:
-        """Processor time so far."""
+        """Processor time so far, in seconds."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def rss_mb(self) -> float:
-        """Resident memory."""
+        """Resident memory in MB."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -57,7 +57,7 @@ class Process:
 
 
 def use_two_cores() -> None:
-    """This process and those that it starts share two cores, as the targets say; when it is told to end, all do."""
+    """Binds this process and its children to two cores, as the targets require; SIGTERM ends all of them."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     os.sched_setaffinity(0, cores)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -65,7 +65,7 @@ def use_two_cores() -> None:
 
 @contextmanager
 def upstream(*, tokens: int, first_s: float = 0.0, token_s: float = 0.0, faults: float = 0.0) -> Iterator[Process]:
-    """`bench.server_upstream` in a process of its own."""
+    """Runs `bench.server_upstream` in a process of its own."""
     given = ("--tokens", tokens, "--first", first_s, "--token", token_s, "--faults", faults)
     command = [sys.executable, "-m", "bench.server_upstream", *map(str, given)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -78,7 +78,7 @@ def upstream(*, tokens: int, first_s: float = 0.0, token_s: float = 0.0, faults:
 
 @contextmanager
 def written(config: Mapping[str, object], name: str = "server.yaml") -> Iterator[Path]:
-    """A configuration as a file."""
+    """Writes a configuration to a temporary file."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / name
         file.write_text(yaml.safe_dump(dict(config)))
@@ -101,8 +101,8 @@ def pipelines(endpoint: Process) -> dict[str, object]:
 def our_server(
     endpoint: Process | Mapping[str, object], program: Sequence[str] = ("stairstream", "serve", "-c")
 ) -> Iterator[Process]:
-    """`stairstream serve` on the pipelines `single` and `mix`, or on a configuration; or another module that says
-    where it listens."""
+    """Runs `stairstream serve` on the pipelines `single` and `mix` or on a given configuration, or another module that
+    prints its address."""
     config = {**(pipelines(endpoint) if isinstance(endpoint, Process) else endpoint), "server": {"port": 0}}
     with written(config) as file, (file.parent / "log").open("w") as log:
         command = [sys.executable, "-m", *program, str(file)]
@@ -124,7 +124,7 @@ def _wait_listening(log: Path, process: "subprocess.Popen[bytes]", within_s: flo
 
 
 def _complain(log: Path) -> None:
-    """Show what a server said besides where it listens and what it was asked."""
+    """Prints what a server wrote besides its address and its request log."""
     usual = ("stairstream: ", '{"at"')
     lines = [line for line in log.read_text().splitlines() if not line.startswith(usual) or '"error"' in line]
     if lines:
@@ -133,7 +133,7 @@ def _complain(log: Path) -> None:
 
 @contextmanager
 def litellm_proxy(endpoint: Process, command: str, port: int) -> Iterator[Process]:
-    """LiteLLM's proxy with one worker in front of the same endpoint, as the model `single`."""
+    """Runs LiteLLM's proxy with one worker in front of the same endpoint, as the model `single`."""
     params = {"model": "openai/m", "api_base": endpoint.base_url, "api_key": "none"}
     config = {"model_list": [{"model_name": "single", "litellm_params": params}]}
     quiet = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
@@ -159,7 +159,7 @@ def _wait_until_alive(url: str, process: subprocess.Popen[bytes], within_s: floa
             urllib.request.urlopen(url, timeout=1).close()
             return
         except OSError:
-            time.sleep(0.2)  # a foreign program that tells nobody when it is ready
+            time.sleep(0.2)  # a foreign program without a sign that it is ready
     raise TimeoutError
 
 
@@ -170,12 +170,12 @@ def chat(model: str, **fields: object) -> bytes:
 
 
 class Client(asyncio.Protocol):
-    """One kept connection; asks one thing at a time."""
+    """One kept connection; sends one request at a time."""
 
     def __init__(self, base_url: str) -> None:
         parts = urlsplit(base_url)
         assert parts.hostname is not None and parts.port is not None
-        self._place = (parts.hostname, parts.port)
+        self._address = (parts.hostname, parts.port)
         self._path = parts.path
         self._transport: asyncio.Transport | None = None
         self._answered: asyncio.Future[None] | None = None
@@ -184,21 +184,21 @@ class Client(asyncio.Protocol):
     async def ask(
         self, body: bytes, take: Take, path: str = "/chat/completions", method: str = "POST", headers: str = ""
     ) -> None:
-        """Send a request, give its answer to `take` as it comes, and return behind its last byte.
+        """Sends a request, gives its answer to `take` as it comes, and returns after its last byte.
 
-        `headers` are more of them, each with its line's end.
+        `headers` are added to the request; each ends with CRLF.
         """
         loop = asyncio.get_running_loop()
         if self._transport is None:
-            self._transport, _ = await loop.create_connection(lambda: self, *self._place)
+            self._transport, _ = await loop.create_connection(lambda: self, *self._address)
         self._answered, self._take, self._tail, self._due = loop.create_future(), take, b"", -1
-        head = f"{method} {self._path}{path} HTTP/1.1\r\nHost: {self._place[0]}:{self._place[1]}\r\n{headers}"
+        head = f"{method} {self._path}{path} HTTP/1.1\r\nHost: {self._address[0]}:{self._address[1]}\r\n{headers}"
         head += f"Content-Type: application/json\r\nAuthorization: Bearer none\r\nContent-Length: {len(body)}\r\n\r\n"
         self._transport.write(head.encode() + body)
         await self._answered
 
     def close(self) -> None:
-        """Leave, also in the middle of an answer."""
+        """Closes the connection, also in the middle of an answer."""
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()
@@ -233,11 +233,11 @@ class Client(asyncio.Protocol):
 
 
 def _ignore(now_ns: int, data: bytes) -> None:
-    """Take nothing."""
+    """Ignores the answer."""
 
 
 class Tokens:
-    """Reads the tokens of one answer: how late each came, and whether any is missing."""
+    """Reads the tokens of one answer: the delay of each, and whether any is missing."""
 
     def __init__(self) -> None:
         self.delays_ms: list[float] = []
@@ -247,7 +247,7 @@ class Tokens:
         self._rest = b""
 
     def take(self, now_ns: int, data: bytes) -> None:
-        """As Take: bytes of a stream of chunks."""
+        """Reads bytes of a stream of chunks; a Take."""
         data = self._rest + data
         end = data.rfind(b"\n\n") + 2
         if end < 2:
@@ -263,6 +263,6 @@ class Tokens:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which that share lies; nan of none."""
+    """The value below which `share` of the values lie; nan without values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")

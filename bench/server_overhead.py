@@ -1,9 +1,9 @@
-"""What the server adds: to the first token, one request at a time, and to many requests, beside LiteLLM's proxy.
+"""Measures what the server adds to TTFT, one request at a time, and to many requests, compared with LiteLLM's proxy.
 
 python -m bench.server_overhead                              without LiteLLM
 python -m bench.server_overhead --litellm PATH/litellm       with its proxy, one worker as here
 
-All are asked by the same client for the same answers of the same endpoint, in turns.
+The same client asks all servers in turns for the same answers of the same endpoint.
 """
 
 import argparse
@@ -36,7 +36,7 @@ FIELDS = {"max_tokens": 20}
 
 
 async def first_token_ms(client: Client, model: str) -> float:
-    """From the request to the first token of its answer."""
+    """TTFT of a request, in milliseconds."""
     tokens, start_ns = Tokens(), time.monotonic_ns()
     await client.ask(chat(model, **FIELDS), tokens.take)
     assert tokens.first_ns is not None, "an answer without a token"
@@ -44,7 +44,7 @@ async def first_token_ms(client: Client, model: str) -> float:
 
 
 async def engine_first_token_ms(pipeline: Pipeline) -> float:
-    """The same in Python, in this process."""
+    """TTFT of the engine alone, in this process."""
     start_s = time.perf_counter()
     async with pipeline.open_run("Why is the sky blue?") as run:
         first_ms = None
@@ -55,14 +55,14 @@ async def engine_first_token_ms(pipeline: Pipeline) -> float:
     return first_ms
 
 
-async def measure_first(places: Mapping[str, Process], models: Mapping[str, str], config: Path, rounds: int) -> None:
-    """First tokens, in turns."""
-    clients = {name: Client(place.base_url) for name, place in places.items()}
-    found: dict[str, list[float]] = {name: [] for name in (*places, "engine")}
+async def measure_first(servers: Mapping[str, Process], models: Mapping[str, str], config: Path, rounds: int) -> None:
+    """Prints the TTFT of all servers and of the engine, measured in turns."""
+    clients = {name: Client(server.base_url) for name, server in servers.items()}
+    found: dict[str, list[float]] = {name: [] for name in (*servers, "engine")}
     async with open_pipeline("single", config=config) as pipeline:
         asks: dict[str, Callable[[], Awaitable[float]]] = {
             name: lambda name=name: first_token_ms(clients[name], models[name])  # type: ignore[misc]
-            for name in places
+            for name in servers
         }
         asks["engine"] = lambda: engine_first_token_ms(pipeline)
         for round in range(rounds + 5):
@@ -80,14 +80,14 @@ async def measure_first(places: Mapping[str, Process], models: Mapping[str, str]
 
 
 async def ask_streamed(client: Client, model: str) -> int:
-    """One answer; how many tokens came in order."""
+    """Asks for a streamed answer; returns the number of tokens that came in order."""
     tokens = Tokens()
     await client.ask(chat(model, **FIELDS), tokens.take)
     return len(tokens.delays_ms) - tokens.num_wrong
 
 
 async def ask_whole(client: Client, model: str) -> int:
-    """One answer in one piece; its tokens."""
+    """Asks for an answer in one piece; returns its number of tokens."""
     parts: list[bytes] = []
     await client.ask(chat(model, **FIELDS, stream=False), lambda now_ns, data: parts.append(data))
     return len(STAMP.findall(b"".join(parts)))
@@ -96,38 +96,38 @@ async def ask_whole(client: Client, model: str) -> int:
 Ask = Callable[[Client, str], Awaitable[int]]
 
 
-async def measure_rate(place: Process, model: str, num_clients: int, seconds: float, ask: Ask) -> tuple[float, float]:
-    """Answers a second of a closed loop, and the server's processor time for each in milliseconds."""
+async def measure_rate(server: Process, model: str, num_clients: int, seconds: float, ask: Ask) -> tuple[float, float]:
+    """Answers per second of a closed loop, and the server's processor time for each in milliseconds."""
     until_s = time.monotonic() + seconds
     count = 0
 
-    async def ask_on() -> None:
+    async def keep_asking() -> None:
         nonlocal count
-        client = Client(place.base_url)
+        client = Client(server.base_url)
         while time.monotonic() < until_s:
             assert await ask(client, model) == FIELDS["max_tokens"], "lost tokens"
             count += 1
         client.close()
 
-    cpu_s, start_s = place.cpu_s(), time.monotonic()
-    await asyncio.gather(*(ask_on() for _ in range(num_clients)))
-    return count / (time.monotonic() - start_s), (place.cpu_s() - cpu_s) / count * 1000
+    cpu_s, start_s = server.cpu_s(), time.monotonic()
+    await asyncio.gather(*(keep_asking() for _ in range(num_clients)))
+    return count / (time.monotonic() - start_s), (server.cpu_s() - cpu_s) / count * 1000
 
 
-async def measure(places: Mapping[str, Process], models: Mapping[str, str], args: argparse.Namespace) -> None:
-    with written(pipelines(places["endpoint"])) as config:
-        await measure_first(places, models, config, args.rounds)
+async def measure(servers: Mapping[str, Process], models: Mapping[str, str], args: argparse.Namespace) -> None:
+    with written(pipelines(servers["endpoint"])) as config:
+        await measure_first(servers, models, config, args.rounds)
     for manner, ask in (("streamed", ask_streamed), ("whole", ask_whole)):
-        await show_rates(places, models, args, manner, ask)
+        await show_rates(servers, models, args, manner, ask)
 
 
 async def show_rates(
-    places: Mapping[str, Process], models: Mapping[str, str], args: argparse.Namespace, manner: str, ask: Ask
+    servers: Mapping[str, Process], models: Mapping[str, str], args: argparse.Namespace, manner: str, ask: Ask
 ) -> None:
     rates = {}
-    for name, place in places.items():
-        await measure_rate(place, models[name], args.clients, 1, ask)
-        rates[name] = await measure_rate(place, models[name], args.clients, args.seconds, ask)
+    for name, server in servers.items():
+        await measure_rate(server, models[name], args.clients, 1, ask)
+        rates[name] = await measure_rate(server, models[name], args.clients, args.seconds, ask)
     print(f"\n| {args.clients} clients, 20 tokens, {manner} | answers/s | CPU ms each |\n|---|---|---|")
     for name, (rate, cpu_ms) in rates.items():
         print(f"| {name} | {rate:,.0f} | {cpu_ms:.2f} |")
@@ -146,11 +146,11 @@ def main() -> None:
     use_two_cores()
     with ExitStack() as stack:
         endpoint = stack.enter_context(upstream(tokens=20))
-        places = {"endpoint": endpoint, "stairstream": stack.enter_context(our_server(endpoint))}
+        servers = {"endpoint": endpoint, "stairstream": stack.enter_context(our_server(endpoint))}
         models = {"endpoint": "m", "stairstream": "single", "litellm": "single"}
         if args.litellm:
-            places["litellm"] = stack.enter_context(litellm_proxy(endpoint, args.litellm, args.port))
-        asyncio.run(measure(places, models, args))
+            servers["litellm"] = stack.enter_context(litellm_proxy(endpoint, args.litellm, args.port))
+        asyncio.run(measure(servers, models, args))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The server under everything that clients and endpoints do wrong: whether anything stays behind.
+"""Tests the server under all that clients and endpoints do wrong: checks that nothing leaks.
 
 python -m bench.server_soak                  30 minutes
 python -m bench.server_soak --minutes 2
 
-Clients stay, leave at once, leave in mid-answer, come back to runs that they left, or ask for nonsense; one call in
-twenty of the endpoint fails in one of four ways. Every so often all of them leave and the server has a few
-seconds to come to rest: then its memory, tasks, files and calls are counted.
+Clients stay, disconnect at once or in mid-answer, come back to runs that they left, or send nonsense; one call in
+twenty of the endpoint fails in one of four ways. From time to time all clients disconnect, and the server has a few
+seconds to become idle: then its memory, tasks, files and calls are counted.
 """
 
 import argparse
@@ -34,7 +34,7 @@ _EVENT_ID = re.compile(rb"(?:^|\n)id: (\d+)\n")
 
 @dataclass(slots=True)
 class Seen:
-    """What the clients saw."""
+    """Counts of what the clients saw."""
 
     how: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Seen:
 
 @dataclass(slots=True)
 class Events:
-    """The numbers of raw events as they come, and the run that they are of."""
+    """The numbers of a run's raw events as they come, and the run's id."""
 
     run_id: str = ""
     last: int = -1
@@ -50,7 +50,7 @@ class Events:
     rest: bytes = b""
 
     def take(self, now_ns: int, data: bytes) -> None:
-        """As Take."""
+        """Reads bytes of a stream of events; a Take."""
         if found := _RUN_ID.search(data):
             self.run_id = found[1].decode()
         data = self.rest + data
@@ -62,7 +62,7 @@ class Events:
 
 
 async def visit(base_url: str, chance: random.Random, seen: Seen) -> None:
-    """One request of one client, or several that belong together."""
+    """Sends one request of one client, or several that belong together."""
     client = Client(base_url)
     model = chance.choice(("single", "single", "mix"))
     kind = chance.choice(("stay", "stay", "leave", "leave", "leave at once", "whole", "whole left", "run", "nonsense"))
@@ -77,7 +77,7 @@ async def visit(base_url: str, chance: random.Random, seen: Seen) -> None:
             case "run":
                 await _come_back(client, base_url, model, chance, seen)
             case _:
-                body = chance.choice((b"{", chat("nobody"), chat(model, n=3), chat(model, messages=[]), b"\xff" * 99))
+                body = chance.choice((b"{", chat("unknown"), chat(model, n=3), chat(model, messages=[]), b"\xff" * 99))
                 await _ask(client, body, seen, kind)
     finally:
         client.close()
@@ -100,11 +100,11 @@ async def _ask(client: Client, body: bytes, seen: Seen, kind: str, leave_s: floa
                 seen.wrong.append(f"{kind}: {exc}")
     else:
         is_broken = b'data: {"error"' in b"".join(parts)
-        seen.how[f"{kind}: {'broke off' if is_broken else 'whole'}"] += 1
+        seen.how[f"{kind}: {'cut off' if is_broken else 'whole'}"] += 1
 
 
 async def _come_back(client: Client, base_url: str, model: str, chance: random.Random, seen: Seen) -> None:
-    """A run that is left and come back to, up to three times; every event must come once."""
+    """Leaves a run and comes back to it, up to three times; every event must come once."""
     events = Events()
     path, method, headers = "/runs", "POST", ""
     body = chat(model, stairstream={"keep_s": KEEP_S})
@@ -131,8 +131,8 @@ async def _come_back(client: Client, base_url: str, model: str, chance: random.R
         seen.wrong.append(f"run {events.run_id}: {events.num_wrong} events lost or twice")
 
 
-async def ask_on(base_url: str, chance: random.Random, until_s: float, seen: Seen) -> None:
-    """One client."""
+async def keep_asking(base_url: str, chance: random.Random, until_s: float, seen: Seen) -> None:
+    """Runs one client."""
     while time.monotonic() < until_s:
         try:
             await visit(base_url, chance, seen)
@@ -143,7 +143,7 @@ async def ask_on(base_url: str, chance: random.Random, until_s: float, seen: See
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rest:
-    """The server when nobody asks anything. `files` are without connections to the endpoint, which are kept a while."""
+    """Counts of the idle server. `files` excludes connections to the endpoint, which are kept for a while."""
 
     rss_mb: float
     tasks: int
@@ -151,10 +151,10 @@ class Rest:
     open_calls: int
 
 
-def look(place: Process, endpoint: Process, tally: Path) -> Rest:
-    """Count what is there."""
+def look(target: Process, endpoint: Process, tally: Path) -> Rest:
+    """Counts the memory, tasks, files and calls of the server."""
     before = tally.stat().st_mtime_ns if tally.exists() else 0
-    os.kill(place.pid, signal.SIGUSR1)
+    os.kill(target.pid, signal.SIGUSR1)
     for _ in range(100):
         if tally.exists() and tally.stat().st_mtime_ns != before:
             break
@@ -163,33 +163,33 @@ def look(place: Process, endpoint: Process, tally: Path) -> Rest:
         counts = json.load(answer)
     connections = counts["connections"] - 1  # this one
     return Rest(
-        rss_mb=place.rss_mb(),
+        rss_mb=target.rss_mb(),
         tasks=int(tally.read_text()),
-        files=place.num_files() - connections,
+        files=target.num_files() - connections,
         open_calls=counts["open_calls"],
     )
 
 
-async def soak(place: Process, endpoint: Process, tally: Path, args: argparse.Namespace) -> bool:
-    """The table; whether nothing was left behind and nothing went wrong."""
+async def soak(target: Process, endpoint: Process, tally: Path, args: argparse.Namespace) -> bool:
+    """Prints the table; returns whether nothing leaked and nothing went wrong."""
     seen = Seen()
     period_s = args.minutes * 60 / args.looks
-    rests = [look(place, endpoint, tally)]
+    rests = [look(target, endpoint, tally)]
     print("| minute | memory MB | tasks | files | open calls | requests |\n|---|---|---|---|---|---|")
     _row(0, rests[0], seen)
     for number in range(args.looks):
         until_s = time.monotonic() + period_s - REST_S
         chances = [random.Random(number * 1000 + index) for index in range(args.clients)]
-        await asyncio.gather(*(ask_on(place.base_url, chance, until_s, seen) for chance in chances))
+        await asyncio.gather(*(keep_asking(target.base_url, chance, until_s, seen) for chance in chances))
         await asyncio.sleep(REST_S)
-        rests.append(look(place, endpoint, tally))
+        rests.append(look(target, endpoint, tally))
         _row((number + 1) * period_s / 60, rests[-1], seen)
     return _judge(rests, seen)
 
 
 def _row(minute: float, rest: Rest, seen: Seen) -> None:
-    asked = seen.how.total()
-    numbers = f"{rest.rss_mb:.1f} | {rest.tasks} | {rest.files} | {rest.open_calls} | {asked:,}"
+    requests = seen.how.total()
+    numbers = f"{rest.rss_mb:.1f} | {rest.tasks} | {rest.files} | {rest.open_calls} | {requests:,}"
     print(f"| {minute:.1f} | {numbers} |", flush=True)
 
 
@@ -198,17 +198,17 @@ def _judge(rests: list[Rest], seen: Seen) -> bool:
     growth = max(rest.rss_mb for rest in rests[1:]) / warm.rss_mb - 1
     print("\n" + ", ".join(f"{count:,} {how}" for how, count in sorted(seen.how.items())))
     print(f"\nmemory: at most {growth:+.1%} beyond the first look under load (target 10 %)")
-    left = (last.tasks - before.tasks, last.files - before.files, last.open_calls)
-    print("left behind: {} tasks, {} files, {} calls".format(*left))
+    leaked = (last.tasks - before.tasks, last.files - before.files, last.open_calls)
+    print("leaked: {} tasks, {} files, {} calls".format(*leaked))
     print(f"wrong: {len(seen.wrong)}")
     for text in seen.wrong[:10]:
         print(f"  {text}")
-    return not any(left) and not seen.wrong
+    return not any(leaked) and not seen.wrong
 
 
 @contextmanager
 def counting_tasks(tally: Path) -> Iterator[None]:
-    """On SIGUSR1 the number of tasks of the running loop is written to a file."""
+    """Writes the number of tasks of the running loop to a file on SIGUSR1."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, lambda: tally.write_text(str(len(asyncio.all_tasks()))))
     try:
@@ -218,7 +218,7 @@ def counting_tasks(tally: Path) -> Iterator[None]:
 
 
 def serve(tally: Path, config: Path) -> None:
-    """The server as it is, beside a view of its tasks."""
+    """Runs the server as it is, with a count of its tasks."""
     from stairstream.cli import serve as command
     from stairstream.server import serve as server
 
@@ -247,8 +247,8 @@ def main() -> None:
     with upstream(tokens=60, first_s=0.05, token_s=0.01, faults=0.05) as endpoint:
         tally = Path(f"/tmp/stairstream-soak-{os.getpid()}")
         try:
-            with our_server(endpoint, ("bench.server_soak", "--serve", str(tally))) as place:
-                is_clean = asyncio.run(soak(place, endpoint, tally, args))
+            with our_server(endpoint, ("bench.server_soak", "--serve", str(tally))) as target:
+                is_clean = asyncio.run(soak(target, endpoint, tally, args))
         finally:
             tally.unlink(missing_ok=True)
     raise SystemExit(0 if is_clean else 1)

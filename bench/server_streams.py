@@ -1,7 +1,7 @@
-"""Many clients at once: how late a token comes, from the endpoint's write to the client's read, and whether all come.
+"""Measures many clients at once: a token's delay from the endpoint's write to the client's read, and lost tokens.
 
 python -m bench.server_streams                    300 clients of a single model, then 75 of a three-proposer mixture
-python -m bench.server_streams --seconds 20       two minutes each are the default
+python -m bench.server_streams --seconds 20       the default is two minutes each
 
 Each client asks again as soon as it has its answer of 200 tokens at 20 a second. Clients, server and endpoint are three
 processes on the same two cores. Of a mixture the tokens of the answering agent count.
@@ -34,7 +34,7 @@ FIRST_S = 0.2
 
 @dataclass(slots=True)
 class Result:
-    """What all clients of one pipeline saw."""
+    """Results of all clients of one pipeline."""
 
     delays_ms: "array[float]" = field(default_factory=lambda: array("d"))
     answers: int = 0
@@ -42,8 +42,8 @@ class Result:
     errors: list[str] = field(default_factory=list)
 
 
-async def ask_on(base_url: str, model: str, start_s: float, until_s: float, result: Result) -> None:
-    """One client, from its start to the end of the measurement."""
+async def keep_asking(base_url: str, model: str, start_s: float, until_s: float, result: Result) -> None:
+    """Runs one client from its start to the end of the measurement."""
     await asyncio.sleep(start_s)
     client = Client(base_url)
     while time.monotonic() < until_s:
@@ -59,20 +59,20 @@ async def ask_on(base_url: str, model: str, start_s: float, until_s: float, resu
     client.close()
 
 
-async def measure(place: Process, model: str, num_clients: int, seconds: float) -> Result:
-    """All clients, begun over one token's time and more, so that they do not march in step."""
+async def measure(server: Process, model: str, num_clients: int, seconds: float) -> Result:
+    """Runs all clients, with starts that are spread out so that they do not run in step."""
     result, chance = Result(), random.Random(0)
     until_s = time.monotonic() + seconds
     starts = [chance.uniform(0, min(5, seconds / 4)) for _ in range(num_clients)]
-    await asyncio.gather(*(ask_on(place.base_url, model, start_s, until_s, result) for start_s in starts))
+    await asyncio.gather(*(keep_asking(server.base_url, model, start_s, until_s, result) for start_s in starts))
     return result
 
 
 def report(name: str, result: Result, shares: dict[str, float], wall_s: float) -> None:
-    """A row of the table."""
+    """Prints a row of the table."""
     delays = sorted(result.delays_ms)
     numbers = " | ".join(f"{quantile(delays, share):.1f}" for share in (0.5, 0.9, 0.99, 0.999, 1))
-    used = ", ".join(f"{who} {share:.0%}" for who, share in shares.items())
+    used = ", ".join(f"{process} {share:.0%}" for process, share in shares.items())
     used += f"; {shares['server'] * wall_s / len(delays) * 1e6:.0f}"
     print(
         f"| {name} | {result.answers:,} | {len(delays):,} | {len(result.errors)} | {result.lost} | {numbers} | {used} |"
@@ -81,13 +81,15 @@ def report(name: str, result: Result, shares: dict[str, float], wall_s: float) -
         print(f"  {error}")
 
 
-def run(place: Process, endpoint: Process, model: str, num_clients: int, args: argparse.Namespace) -> None:
-    before = {"server": place.cpu_s(), "endpoint": endpoint.cpu_s(), "clients": time.process_time()}
+def run(server: Process, endpoint: Process, model: str, num_clients: int, args: argparse.Namespace) -> None:
+    before = {"server": server.cpu_s(), "endpoint": endpoint.cpu_s(), "clients": time.process_time()}
     start_s = time.monotonic()
-    result = asyncio.run(measure(place, model, num_clients, args.seconds))
+    result = asyncio.run(measure(server, model, num_clients, args.seconds))
     wall_s = time.monotonic() - start_s
-    after = {"server": place.cpu_s(), "endpoint": endpoint.cpu_s(), "clients": time.process_time()}
-    report(f"{num_clients} of `{model}`", result, {who: (after[who] - before[who]) / wall_s for who in after}, wall_s)
+    after = {"server": server.cpu_s(), "endpoint": endpoint.cpu_s(), "clients": time.process_time()}
+    report(
+        f"{num_clients} of `{model}`", result, {name: (after[name] - before[name]) / wall_s for name in after}, wall_s
+    )
 
 
 def main() -> None:
@@ -111,14 +113,14 @@ def main() -> None:
         "max",
         "CPU; server's us a token",
     )
-    with upstream(tokens=TOKENS, first_s=FIRST_S, token_s=TOKEN_S) as endpoint, our_server(endpoint) as place:
+    with upstream(tokens=TOKENS, first_s=FIRST_S, token_s=TOKEN_S) as endpoint, our_server(endpoint) as server:
         print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
         if args.direct:
             run(endpoint, endpoint, "m", args.single, args)
         if args.single:
-            run(place, endpoint, "single", args.single, args)
+            run(server, endpoint, "single", args.single, args)
         if args.mix:
-            run(place, endpoint, "mix", args.mix, args)
+            run(server, endpoint, "mix", args.mix, args)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""An endpoint for benchmarks of servers: every token says its number and when it was written, at little cost.
+"""An endpoint for benchmarks of servers: every token carries its number and the time it was written, at little cost.
 
 python -m bench.server_upstream --tokens 20 --token 0.05      prints its address
 
 A token is ` 7@1f3c`: its number in the answer, and the monotonic clock in nanoseconds, which all processes of a machine
-share. An answer that is continued goes on with the next number, so that whoever reads the joined answer sees at
-once whether one was lost or repeated. `--faults 0.1` breaks a tenth of the calls in one of several ways.
+share. A continued answer continues with the next number, so that a reader of the joined answer sees whether a
+token was lost or repeated. `--faults 0.1` breaks a tenth of the calls in one of several ways.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ _BEFORE = (
     b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m",'
     b'"choices":[{"index":0,"delta":{"content":"'
 )
-_BEHIND = b'"},"finish_reason":null}]}\n\n'
+_AFTER = b'"},"finish_reason":null}]}\n\n'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
-    """How it answers: `tokens` each, the first after `first_s`, one every `token_s`; a share of `faults`."""
+class Behaviour:
+    """The endpoint's answers: `tokens` each, the first after `first_s`, one every `token_s`; a share of `faults`."""
 
     tokens: int
     first_s: float
@@ -39,7 +39,7 @@ class Manner:
 
 @dataclass(slots=True, kw_only=True)
 class Counts:
-    """What has happened here. `left` are answers whose reader went away."""
+    """Counts of the endpoint's calls. `left` are answers whose client disconnected."""
 
     calls: int = 0
     done: int = 0
@@ -67,10 +67,10 @@ _decode = msgspec.json.Decoder(_Request).decode
 
 @dataclass(slots=True)
 class Answer:
-    """One answer under way."""
+    """One answer in flight."""
 
     transport: asyncio.Transport
-    manner: Manner
+    behaviour: Behaviour
     number: int
     end: int
     is_limited: bool
@@ -81,8 +81,8 @@ class Answer:
     written: int = 0
     prompt_tokens: int = 1
 
-    def go_on(self) -> None:
-        """Write what is due, and come back when more is."""
+    def write_due(self) -> None:
+        """Writes the tokens that are due, and schedules itself for the next."""
         loop = asyncio.get_running_loop()
         while self.number < self.end and not self.transport.is_closing():
             if self.number == self.breaks_at:
@@ -90,13 +90,13 @@ class Answer:
                 self.transport.abort()
                 return
             if self.due_s > loop.time():
-                self.timer = loop.call_at(self.due_s, self.go_on)
+                self.timer = loop.call_at(self.due_s, self.write_due)
                 return
-            body = b"%s %d@%x%s" % (_BEFORE, self.number, time.monotonic_ns(), _BEHIND)
+            body = b"%s %d@%x%s" % (_BEFORE, self.number, time.monotonic_ns(), _AFTER)
             self.transport.write(b"%x\r\n%s\r\n" % (len(body), body))
             self.number += 1
             self.written += 1
-            self.due_s += self.manner.token_s
+            self.due_s += self.behaviour.token_s
         self._finish()
 
     def _finish(self) -> None:
@@ -113,22 +113,22 @@ class Answer:
         self.ended("done")
 
     def usage(self) -> dict[str, int]:
-        """As endpoints say it."""
+        """The usage in OpenAI's format."""
         total = self.prompt_tokens + self.written
         return {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.written, "total_tokens": total}
 
 
 @dataclass(slots=True)
 class Upstream:
-    """All connections share this."""
+    """State that all connections share."""
 
-    manner: Manner
+    behaviour: Behaviour
     counts: Counts = field(default_factory=Counts)
     chance: random.Random = field(default_factory=lambda: random.Random(0))
 
 
 class Connection(asyncio.Protocol):
-    """One connection of a client; as much of HTTP as clients of models speak."""
+    """One connection of a client; supports as much of HTTP as clients of models use."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):
             self._begin(_decode(body))
 
     def _begin(self, request: _Request) -> None:
-        upstream, manner, counts = self._upstream, self._upstream.manner, self._counts
+        upstream, behaviour, counts = self._upstream, self._upstream.behaviour, self._counts
         counts.calls += 1
         counts.open_calls += 1
         last = request.messages[-1]
@@ -176,26 +176,28 @@ class Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         answer = self._answer = Answer(
             self._transport,
-            manner,
+            behaviour,
             number,
-            int(min(number + limit, max(manner.tokens, number))),
-            number + limit < manner.tokens,
-            loop.time() + manner.first_s,
+            int(min(number + limit, max(behaviour.tokens, number))),
+            number + limit < behaviour.tokens,
+            loop.time() + behaviour.first_s,
             self._end,
             prompt_tokens=sum(len(message.content) // 4 for message in request.messages),
         )
-        if upstream.chance.random() < manner.faults:
+        if upstream.chance.random() < behaviour.faults:
             kind = upstream.chance.choice(("500", "429", "reset", "cut"))
             if kind in ("500", "429"):
                 self._end("broken")
                 self._send(int(kind), b'{"error":{"message":"the benchmark says so"}}')
                 return
-            answer.breaks_at = number if kind == "reset" else upstream.chance.randrange(number, manner.tokens + 1)
+            answer.breaks_at = number if kind == "reset" else upstream.chance.randrange(number, behaviour.tokens + 1)
         if request.stream:
             self._transport.write(_HEAD)
-            answer.go_on()
+            answer.write_due()
         else:
-            answer.timer = loop.call_at(answer.due_s + (answer.end - number) * manner.token_s, self._send_whole, answer)
+            answer.timer = loop.call_at(
+                answer.due_s + (answer.end - number) * behaviour.token_s, self._send_whole, answer
+            )
 
     def _send_whole(self, answer: Answer) -> None:
         stamp = time.monotonic_ns()
@@ -220,10 +222,10 @@ class Connection(asyncio.Protocol):
             setattr(self._counts, how, getattr(self._counts, how) + 1)
 
 
-async def serve(manner: Manner, port: int) -> None:
-    """Serve until terminated; prints where."""
+async def serve(behaviour: Behaviour, port: int) -> None:
+    """Serves until terminated; prints its address."""
     loop = asyncio.get_running_loop()
-    upstream = Upstream(manner)
+    upstream = Upstream(behaviour)
     server = await loop.create_server(lambda: Connection(upstream), "127.0.0.1", port, backlog=1024)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
     ended = loop.create_future()
@@ -240,8 +242,8 @@ def main() -> None:
     parser.add_argument("--token", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--faults", type=float, default=0.0, metavar="SHARE")
     args = parser.parse_args()
-    manner = Manner(tokens=args.tokens, first_s=args.first, token_s=args.token, faults=args.faults)
-    asyncio.run(serve(manner, args.port))
+    behaviour = Behaviour(tokens=args.tokens, first_s=args.first, token_s=args.token, faults=args.faults)
+    asyncio.run(serve(behaviour, args.port))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What sessions compute, and how fast they are: three proposers and an aggregator on one engine. Shared by the engines'
-benchmarks, which print one table each.
+"""Measures what sessions compute and how fast they are: three proposers and an aggregator on one engine. Shared by the
+engines' benchmarks, which print one table each.
 
 `computed` are prompt tokens of the aggregator that were computed, `distinct` its final context with its answer;
 `hidden` is the share of the computed ones that was computed before a step began. `wait` computes nothing early,
-`overlap` is `wait` with all that can be; `of wait` is the speed of the whole answer over that of `wait`. `cpu s` is
-this process's.
+`overlap` is `wait` with everything computed early that can be; `of wait` is the speed of the whole answer over that of
+`wait`. `cpu s` is this process's.
 """
 
 import statistics
@@ -40,7 +40,7 @@ def cases(layouts: Sequence[Layout]) -> list[Case]:
 
 
 def mixture(policy: Policy, layout: Layout | None, tokens: int) -> Graph:
-    """Three samples of a model and the same model to combine them."""
+    """A graph of three samples of a model, and the same model to combine them."""
     proposers = [
         Agent(name=name, model="m", sampling=Sampling(max_tokens=tokens, temperature=0.8, top_p=0.95, seed=seed))
         for seed, name in enumerate(PROPOSERS)
@@ -58,7 +58,7 @@ class _Late(WrappingSession):
         return False
 
     async def warm(self) -> None:
-        """Not now."""
+        """Does nothing."""
 
 
 class Late(WrappingBackend):
@@ -70,7 +70,7 @@ class Late(WrappingBackend):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One run in numbers; `step_s` is the median pause between two words."""
+    """The numbers of one run; `step_s` is the median inter-token latency."""
 
     summary: Summary
     step_s: float
@@ -81,7 +81,7 @@ class Row:
 
 
 async def measure(graph: Graph, backend: Backend, count_cpu_s: Callable[[], float] = time.process_time) -> Row:
-    """One run."""
+    """Measures one run."""
     start_s = count_cpu_s()
     async with open_run(graph, ASK, {"m": backend}) as run:
         events = [event async for event in run.events()]
@@ -97,12 +97,12 @@ async def measure(graph: Graph, backend: Backend, count_cpu_s: Callable[[], floa
 
 
 def show_header() -> None:
-    """The head of a Markdown table."""
+    """Prints the head of a Markdown table."""
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
 
 
 def show(name: str, row: Row, wait: Row) -> None:
-    """One line of the table."""
+    """Prints one line of the table."""
     summary, answer = row.summary, row.summary.agents[-1]
     tokens = answer.usage.completion_tokens
     speed = tokens / summary.total_s
@@ -117,7 +117,7 @@ def show(name: str, row: Row, wait: Row) -> None:
 
 
 async def _nothing() -> None:
-    """Between two runs there is nothing to do."""
+    """Does nothing between two runs."""
 
 
 async def run_cases(
@@ -127,16 +127,16 @@ async def run_cases(
     between: Callable[[], Awaitable[None]] = _nothing,
     count_cpu_s: Callable[[], float] = time.process_time,
 ) -> None:
-    """The table for one engine; `between` is awaited before each run, to forget what the one before left in a cache.
+    """Prints the table for one engine; `between` is awaited before each run, to clear the cache of the run before.
 
-    `count_cpu_s` counts the processor time of what computes, where that is not this process.
+    `count_cpu_s` counts the engine's processor time, if the engine is another process.
     """
-    await measure(mixture(POLICIES["(16, 2)"], layouts[0], 32), backend)  # the first run pays for what is made once
+    await measure(mixture(POLICIES["(16, 2)"], layouts[0], 32), backend)  # a first run, to warm up
     show_header()
     wait: Row | None = None
     for name, policy, layout in cases(layouts):
         await between()
-        place = Late(backend) if name == "wait" else backend
-        row = await measure(mixture(policy, layout, tokens), place, count_cpu_s)
+        used = Late(backend) if name == "wait" else backend
+        row = await measure(mixture(policy, layout, tokens), used, count_cpu_s)
         wait = wait or row
         show(name, row, wait)

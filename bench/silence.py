@@ -1,4 +1,4 @@
-"""What one odd proposer costs, with the rule for silent ones and without it, in virtual time.
+"""Measures the cost of one odd proposer, with the rule for silent upstreams and without it, in virtual time.
 
 python -m bench.silence           the table of docs/policies.md
 python -m bench.silence --write   writes it into the page
@@ -31,7 +31,7 @@ DEADLINE_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Odd:
-    """How the first proposer differs: it is late by so much, or falls silent after so many tokens."""
+    """The oddity of the first proposer: it starts `late_s` late, or ends after `length` tokens."""
 
     late_s: float = 0.0
     length: int = TOKENS
@@ -49,7 +49,7 @@ CASES: Sequence[tuple[int, str]] = ((3, "balanced"), (3, "careful"), (2, "balanc
 
 @contextmanager
 def without_the_rule() -> Iterator[None]:
-    """Nobody leaves for being silent."""
+    """Lets no silent upstream leave the quorum."""
     kept = decisions.SILENCE_S
     decisions.SILENCE_S = math.inf
     try:
@@ -59,7 +59,7 @@ def without_the_rule() -> Iterator[None]:
 
 
 def time_of(count: int, policy: Policy, odd: Odd) -> Summary:
-    """One run of a mixture whose first proposer is odd."""
+    """The summary of a run of a mixture whose first proposer is odd."""
     names = [f"p{number}" for number in range(1, count + 1)]
     late_s = 1e6 if odd.late_s == math.inf else odd.late_s
     scripts = {
@@ -81,7 +81,7 @@ def time_of(count: int, policy: Policy, odd: Odd) -> Summary:
 
 
 def make_table() -> str:
-    """Every case under every oddity, in Markdown."""
+    """A table of every case with every oddity, in Markdown."""
     head = (
         "the first proposer is",
         "mixture of",
@@ -124,7 +124,7 @@ def _say(summary: Summary) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table, or write it into the page."""
+    """Prints the table, or writes it into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""The staircase against a fake endpoint: first token, total, longest gap, calls; beside `single` and `wait`.
+"""Measures the staircase on a fake endpoint: TTFT, total, longest gap, calls; next to `single` and `wait`.
 
 python -m bench.staircase                      three proposers and an aggregator, 300 tokens, 20 ms, 200 ms a call
 python -m bench.staircase --prefill 2000       with a prefill of 2,000 tokens/s
@@ -33,7 +33,7 @@ WITH_QUORUM = {
 
 
 def mixture(policy: Policy, tokens: int) -> Graph:
-    """Three proposers and an aggregator, each a fake model of its own."""
+    """A graph of three proposers and an aggregator, each a fake model of its own."""
     sampling = Sampling(max_tokens=tokens)
     proposers = tuple(Agent(name=name, model=name, sampling=sampling) for name in PROPOSERS)
     aggregator = Agent(name="agg", model="agg", reads=PROPOSERS, policy=policy, sampling=sampling)
@@ -41,13 +41,13 @@ def mixture(policy: Policy, tokens: int) -> Graph:
 
 
 async def measure(graph: Graph, backends: Mapping[str, Backend]) -> Summary:
-    """One run to its end."""
+    """Measures one run to its end."""
     async with open_run(graph, question("Why is the sky blue?"), backends) as run:
         return summarize([event async for event in run.events()])
 
 
 def show(name: str, summary: Summary) -> None:
-    """One row of the table."""
+    """Prints one row of the table."""
     answer = summary.agents[-1]
     seen = "    -" if summary.seen_share is None else f"{summary.seen_share:5.2f}"
     first = math.nan if summary.first_token_s is None else summary.first_token_s
@@ -71,7 +71,7 @@ def models(args: argparse.Namespace) -> dict[str, dict[str, object]]:
 
 
 async def main() -> None:
-    """Print the table."""
+    """Prints the table."""
     parser = arguments(__doc__)
     parser.add_argument("--tokens", type=int, default=300)
     parser.add_argument("--prefill", type=float, default=None, help="prompt tokens per second; default: free")

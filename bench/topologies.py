@@ -1,4 +1,4 @@
-"""Every topology on the same fake endpoint: `wait` against the staircase, as Markdown.
+"""Measures every topology on the same fake endpoint: `wait` against the staircase, as Markdown.
 
 python -m bench.topologies                          200 ms a call, 20 ms a token, 200 tokens per agent
 python -m bench.topologies --trouble straggler      one agent of the first layer 10x slower
@@ -39,7 +39,7 @@ MODELS: Mapping[str, dict[str, object]] = {
 
 
 def roles(policy: Policy) -> Graph:
-    """A planner, two solvers that read it, a checker that reads them, and an answer that reads the last three."""
+    """A planner, two solvers that read it, a checker that reads these, and an answer that reads all but the planner."""
     return work_in_turn(
         Agent(name=name, model="m", reads=reads, policy=policy)
         for name, reads in (
@@ -94,8 +94,8 @@ HEADER = (
 )
 
 
-def placed(graph: Graph, trouble: Trouble) -> Graph:
-    """All agents on the model that is well, but the last of those that read nobody, which has the trouble."""
+def assign_models(graph: Graph, trouble: Trouble) -> Graph:
+    """Puts all agents on the healthy model, but the last agent without upstreams on the one with the trouble."""
     leaves = [agent.name for agent in graph.agents if not agent.reads and agent.name != graph.answer]
     has_trouble = leaves[-1] if leaves and trouble != "none" else None
     sampling = Sampling(max_tokens=TOKENS)
@@ -107,8 +107,8 @@ def placed(graph: Graph, trouble: Trouble) -> Graph:
 
 
 async def measure(name: str, policy: str, trouble: Trouble, backends: Mapping[str, Backend]) -> Row:
-    """One run to its end."""
-    graph = placed(TOPOLOGIES[name](PRESETS[policy]), trouble)
+    """Measures one run to its end."""
+    graph = assign_models(TOPOLOGIES[name](PRESETS[policy]), trouble)
     async with open_run(graph, question("Why is the sky blue?"), backends) as run:
         events: list[Event] = [event async for event in run.events()]
     summary = summarize(events)
@@ -126,11 +126,11 @@ async def measure(name: str, policy: str, trouble: Trouble, backends: Mapping[st
 
 
 async def main() -> None:
-    """Print the table."""
+    """Prints the table."""
     parser = arguments(__doc__)
     parser.add_argument("--trouble", choices=["none", "straggler", "failure"], default="none")
     parser.add_argument("--policies", nargs="+", choices=sorted(PRESETS), default=["wait", "balanced"])
-    parser.add_argument("--at-once", type=int, default=4, help="runs beside each other; they do not share anything")
+    parser.add_argument("--at-once", type=int, default=4, help="number of runs in parallel; they share nothing")
     args = parser.parse_args()
     turns = asyncio.Semaphore(args.at_once)
     with fake_endpoint(MODELS) as endpoint:

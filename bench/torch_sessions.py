@@ -1,4 +1,4 @@
-"""The torch session: one model, one batch for all four agents.
+"""Measures the torch session: one model, one batch for all four agents.
 
     python -m bench.torch_sessions                          smollm2-135m-instruct in bfloat16, 256-token answers
     python -m bench.torch_sessions --model DIR --dtype float32 --tokens 128
@@ -22,7 +22,7 @@ async def main() -> None:
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    from stairstream.backends.torch.load import load  # torch takes its time to come
+    from stairstream.backends.torch.load import load  # torch is slow to import
 
     start = time.monotonic()
     loaded = load(find_weights(args.model), args.dtype)

@@ -1,10 +1,10 @@
-"""What a session on vLLM computes, and how fast it is: three proposers and an aggregator on one engine.
+"""Measures what a session on vLLM computes and how fast it is: three proposers and an aggregator on one engine.
 
 python -m bench.vllm_sessions                  smollm2-135m-instruct in bfloat16, 256-token answers
 python -m bench.vllm_sessions --model DIR --tokens 128 --quantum 1
 
-Columns as in `bench.sessions`, but `cpu s` is the processor time of vLLM's worker (on Linux): what the run takes where
-nothing else runs. Answers always have all their tokens, and no run finds anything of an earlier one in the cache.
+Columns as in `bench.sessions`, but `cpu s` is the processor time of vLLM's worker (on Linux): the run's time if
+nothing else runs. Answers always have all their tokens, and no run finds text of an earlier one in the cache.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from stairstream.backends.vllm.backend import DEFAULT_QUANTUM_TOKENS, Vllm, Vllm
 
 
 def count_cpu_s() -> float:
-    """Processor time of the processes below this one that compute."""
+    """Processor time of vLLM's worker processes."""
     times = 0
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:

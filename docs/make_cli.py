@@ -12,6 +12,7 @@ HEAD = """\
 # The command line
 
 Made by `python docs/make_cli.py`; every command says the same with `--help`.
+Words of the project are in the [glossary](glossary.md).
 
 Exit codes: 0 it worked; 1 a model or its place failed; 2 something is wrong with what was asked for; 130 interrupted.
 An error is one line on standard error, and says what is wrong, where, and what to do.

@@ -1,4 +1,4 @@
-"""A chain: each agent goes on with the work of the one before it, as it is written."""
+"""A chain: each agent continues the work of the one before it while that is still being written."""
 
 from stairstream import ask, topologies
 

@@ -1,4 +1,4 @@
-"""Members answer, a judge says where they agree and where not, one more agent answers; all three overlap."""
+"""A council: members answer, a judge compares their answers, one more agent answers; all three overlap."""
 
 from stairstream import Sampling, ask, topologies
 

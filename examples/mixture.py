@@ -1,4 +1,4 @@
-"""Three proposers in each of two layers, and an aggregator; each layer speaks while the one before is still writing."""
+"""Three proposers in each of two layers, and an aggregator; each layer writes while the one before is still writing."""
 
 from stairstream import Sampling, ask, topologies
 

@@ -1,4 +1,4 @@
-"""A graph of your own on backends of your own; scripted ones here, which say given words at given times."""
+"""A graph of your own on backends of your own; scripted ones here, which write given words at given times."""
 
 import asyncio
 

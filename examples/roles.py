@@ -1,4 +1,4 @@
-"""A graph of roles: a plan, a solution that begins with the plan's first step, and a check that has both."""
+"""A graph of roles: a plan, a solution that starts with the plan's first step, and a check that reads both."""
 
 from stairstream import Agent, Policy, ask, topologies
 

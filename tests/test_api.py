@@ -120,7 +120,7 @@ def test_model_that_always_thinks_is_said_to_answer_in_one_call(tmp_path: Path) 
     graph = stairstream.topologies.mixture(proposers=["p", "p"], aggregator="a")
     agents = tuple(replace(agent, one_call=bool(agent.reads)) for agent in graph.agents)
     answer = stairstream.ask("Why?", replace(graph, agents=agents), config=CONFIG)
-    assert "a: its model a would think anew at every update, so it answers in one call" in answer.notes[0]
+    assert "a: its model a would think again at every update, so it answers in one call" in answer.notes[0]
     assert answer.summary.updates == 0
 
 
@@ -151,7 +151,7 @@ def test_a_mistake_in_a_requests_policy_names_it_as_the_request_does() -> None:
     asyncio.run(main())
 
 
-def test_an_assistants_message_at_the_end_is_gone_on_with() -> None:
+def test_an_assistants_message_at_the_end_is_continued() -> None:
     async def main() -> None:
         async with stairstream.open_pipeline("mix", config=CONFIG) as mix:
             begun = Message(role="assistant", content="Blue light")
@@ -161,7 +161,7 @@ def test_an_assistants_message_at_the_end_is_gone_on_with() -> None:
     asyncio.run(main())
 
 
-def test_where_tools_have_answered_proposers_do_not_answer_anew() -> None:
+def test_where_tools_have_answered_proposers_do_not_answer_again() -> None:
     async def main() -> None:
         async with stairstream.open_pipeline("mix", config=CONFIG) as mix:
             call = ToolCall(id="c1", name="look", arguments="{}")

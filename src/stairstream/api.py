@@ -1,4 +1,4 @@
-"""The front door from Python: a pipeline opened once and asked often, and helpers that ask once."""
+"""The Python API: a pipeline that is opened once and asked often, and helpers that ask once."""
 
 import asyncio
 import threading
@@ -34,12 +34,12 @@ from stairstream.engine.run import Run, open_run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came of a run: the text, and the run's numbers.
+    """The result of a run: the text, and the run's numbers.
 
-    `graph` has the policies that the agents read by. `models` are those that spoke last for the agents, by agent;
-    `costs` by agent too, None where a model has no price; `cost` is None where that leaves it unknown. `tokens_saved`
-    is what agents that were stopped early might still have written. `notes` are what is to be said of the run besides
-    what is in the summary. `tool_calls` are those of the client's tools that the answer asks for.
+    `graph` has the policies that the agents used. `models` is the last model of each agent; `costs` is the cost of each
+    agent, None where a model has no price; `cost` is None if that leaves it unknown. `tokens_saved` is an estimate of
+    the tokens that agents did not write because they were stopped early. `notes` are remarks on the run that are not in
+    the summary. `tool_calls` are the calls of the client's tools that the answer asks for.
     """
 
     text: str
@@ -58,11 +58,11 @@ class Answer:
         return self.text
 
 
-_KEPT = 64
+_CACHED_GRAPHS = 64
 
 
 class Pipeline:
-    """A pipeline with its backends open: ask it as often as you like, also at the same time."""
+    """A pipeline with its backends open; it can be asked any number of times, also in parallel."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Pipeline:
         config: Config,
         rates: Rates | None = None,
     ) -> None:
-        """`rates` is where adaptive policies have their numbers from; None: the usual file."""
+        """`rates` holds the measured speeds for adaptive policies; None: those in the usual file."""
         self.settings = settings
         self.graph = graph
         self.backends = backends
@@ -82,8 +82,8 @@ class Pipeline:
         self._goals = goals_of(settings, graph)
         self._rates = rates or Rates()
         self._notes: dict[str, tuple[str, ...]] = {}
-        self._with_policy = lru_cache(_KEPT)(self._make_with_policy)
-        self._asked_graph = lru_cache(_KEPT)(self._make_asked_graph)
+        self._with_policy = lru_cache(_CACHED_GRAPHS)(self._make_with_policy)
+        self._request_graph = lru_cache(_CACHED_GRAPHS)(self._make_request_graph)
 
     @property
     def models(self) -> Mapping[str, ModelConfig]:
@@ -95,7 +95,7 @@ class Pipeline:
     ) -> "Pipeline":
         """The same pipeline on the same backends, with another policy (or preset), or with numbers of it changed.
 
-        Cheap: it opens nothing. Raises ConfigError for what is no policy, and for a single model, which has none.
+        Cheap: it opens nothing. Raises ConfigError for an unknown policy, and for a single model, which has none.
         """
         if policy is None and not numbers:
             return self
@@ -107,24 +107,24 @@ class Pipeline:
         return Pipeline(settings, graph, self.backends, self._config, self._rates)
 
     def graph_for(self, conversation: Conversation, asked: Asked = NOTHING_ASKED, written: str = "") -> Graph:
-        """The graph that a run of this has: where the results of tools have just come, proposers do not answer anew."""
+        """The graph of a run on this conversation: if it ends with results of tools, proposers do not answer again."""
         has_results = bool(conversation) and conversation[-1].role == "tool"
-        # what may be long is not kept
+        # requests with long values are not cached
         is_short = not (asked.tools or asked.tool_choice or asked.response_format or asked.stop or asked.user)
-        graph = (self._asked_graph if is_short else self._make_asked_graph)(asked, has_results)
+        graph = (self._request_graph if is_short else self._make_request_graph)(asked, has_results)
         return begin_with(graph, written) if written else graph
 
-    def _make_asked_graph(self, asked: Asked, has_results: bool) -> Graph:
+    def _make_request_graph(self, asked: Asked, has_results: bool) -> Graph:
         return ask_of(leave_alone(self.graph) if has_results else self.graph, asked)
 
     def open_run(
         self, conversation: Conversation | str, *, asked: Asked = NOTHING_ASKED, written: str = ""
     ) -> AbstractAsyncContextManager[Run]:
-        """A run on a conversation, or on a question; leaving the block cancels what still runs.
+        """Opens a run on a conversation, or on a question; leaving the block cancels whatever still runs.
 
-        `asked` is what one request wants of it. The answering agent goes on from `written`, or from the assistant's
-        message that the conversation ends with; these words are no part of the answer that the run gives.
-        Raises RequestError, before the block is entered, for what the models do not take.
+        `asked` are the options of one request. The answering agent continues from `written`, or from the assistant's
+        message at the end of the conversation; these words are not part of the run's answer.
+        Raises RequestError, before the block is entered, for options that the models do not support.
         """
         if isinstance(conversation, str):
             conversation = question(conversation)
@@ -150,7 +150,7 @@ class Pipeline:
     async def _noting(
         self, opening: AbstractAsyncContextManager[Run], notes: tuple[str, ...], goals: Mapping[str, Goals]
     ) -> AsyncIterator[Run]:
-        """The run, with what is to be said of it besides; the speed of its models is kept where a policy has goals."""
+        """Keeps the run's notes while it is open; records the speed of its models if a policy has goals."""
         async with opening as run:
             self._notes[run.id] = notes
             try:
@@ -161,7 +161,7 @@ class Pipeline:
             self._rates.observe(self._models, run.graph, [event async for event in run.events()])
 
     def _goals_in(self, graph: Graph, asked: Asked) -> Mapping[str, Goals]:
-        """The goals of the agents that read in this run; an answer that waits has none."""
+        """The goals of the agents that read in this run; an answering agent that waits has none."""
         if not self._goals:
             return self._goals
         reading = {agent.name for agent in graph.agents if agent.reads} - ({graph.answer} if asked.waits else set())
@@ -170,10 +170,10 @@ class Pipeline:
     def _why_alone(self, graph: Graph) -> list[str]:
         if len(graph.agents) == len(self.graph.agents):
             return []
-        return [f"{graph.answer} answers alone: results of tools have come, and others answer once per user turn"]
+        return [f"{graph.answer} answers alone: results of tools have come, and other agents answer once per user turn"]
 
     async def ask(self, conversation: Conversation | str, *, asked: Asked = NOTHING_ASKED, written: str = "") -> Answer:
-        """The whole answer, as `open_run` makes it. Raises RunFailed if there is none, or if it broke off."""
+        """The whole answer of a run, with the arguments of open_run. Raises RunFailed if it failed or was cut off."""
         async with self.open_run(conversation, asked=asked, written=written) as run:
             answer = self.make_answer(run, [event async for event in run.events()])
         if answer.summary.reason == "failed":
@@ -181,7 +181,7 @@ class Pipeline:
         return answer
 
     def make_answer(self, run: Run, events: Sequence[Event]) -> Answer:
-        """The answer so far of a run of this pipeline, while the run's block is open."""
+        """The answer so far of a run of this pipeline; call it while the run's block is open."""
         summary = summarize(events)
         costs = {agent.name: cost_of_agent(events, agent, self._prices) for agent in run.graph.agents}
         return Answer(
@@ -199,9 +199,9 @@ class Pipeline:
         )
 
     def _add_up(self, events: Sequence[Event], graph: Graph) -> float | None:
-        """The run's cost: models that run here are free where they have no price, others make it unknown."""
-        asked = {name for agent in graph.agents for name in _asked_of(agent)}
-        found = None if asked.isdisjoint(self._prices) else 0.0
+        """The run's cost. A model without a price is free if it is local, and makes the cost unknown if remote."""
+        names = {name for agent in graph.agents for name in _models_of(agent)}
+        found = None if names.isdisjoint(self._prices) else 0.0
         for agent in graph.agents:
             for name, usage in usage_by_model(events, agent).items():
                 if name in self._prices:
@@ -212,12 +212,12 @@ class Pipeline:
 
 
 def _one_calls(graph: Graph) -> list[str]:
-    """A line for each agent whose model would think anew at every update."""
-    text = "would think anew at every update, so it answers in one call, once those that it reads have ended"
+    """Notes on the agents whose model would think again at every update."""
+    text = "would think again at every update, so it answers in one call, once the agents that it reads have ended"
     return [f"{agent.name}: its model {agent.model} {text}" for agent in graph.agents if agent.one_call]
 
 
-def _asked_of(agent: Agent) -> tuple[str, ...]:
+def _models_of(agent: Agent) -> tuple[str, ...]:
     return (agent.model, *agent.fallbacks)
 
 
@@ -231,13 +231,13 @@ async def open_pipeline(
     loading: Loading = nullcontext,
     rates: Path | None = None,
 ) -> AsyncIterator[Pipeline]:
-    """A pipeline of a configuration, with its backends open for the length of the block.
+    """Opens a pipeline of a configuration; its backends stay open until the block ends.
 
-    `pipeline` None takes the first of the configuration; a graph is one of your own, of the configuration's models,
-    and takes from them what it leaves at its default. `config` is a file, None the built-in one with the embedded
-    model; `policy` a preset's name or six numbers in place of the pipeline's own; `settings` change single numbers
-    of it, as in "first_chunk=16"; `loading` is told when an embedded model is loaded; `rates` is the file in which
-    adaptive policies keep how fast models are.
+    `pipeline` is a name, None for the first of the configuration, or a graph of your own, whose agents use the
+    configuration's models and their defaults. `config` is a file, None the built-in one with the embedded
+    model; `policy` replaces the pipeline's own: a preset's name or six numbers; `settings` change single
+    numbers of it, as in "first_chunk=16"; `loading` is called when an embedded model is loaded; `rates` is the file in
+    which adaptive policies keep the speeds of models.
     """
     chosen = config if isinstance(config, Config) else load_config(config)
     found = choose_policy(chosen, find_pipeline(chosen, pipeline), policy, settings)
@@ -247,7 +247,7 @@ async def open_pipeline(
 
 
 def find_pipeline(config: Config, pipeline: str | Graph | None) -> PipelineConfig:
-    """The pipeline of that name, or one of that graph; ConfigError where it names what is not there."""
+    """The pipeline of that name, or one made of that graph. Raises ConfigError for unknown names."""
     if not isinstance(pipeline, Graph):
         return config.pipeline(pipeline)
     ready = ready_pipeline(pipeline)
@@ -276,7 +276,7 @@ async def ask_async(
     config: Config | str | Path | None = None,
     policy: Policy | str | None = None,
 ) -> Answer:
-    """Ask once: open a pipeline, ask, close it. The arguments are those of open_pipeline."""
+    """Opens a pipeline, asks once and closes it. The arguments are those of open_pipeline."""
     if isinstance(conversation, str) and not conversation.strip():
         raise RequestError("the question is empty")
     async with open_pipeline(pipeline, config=config, policy=policy) as opened:
@@ -290,21 +290,21 @@ def ask(
     config: Config | str | Path | None = None,
     policy: Policy | str | None = None,
 ) -> Answer:
-    """As ask_async, for code that is not async; works in a notebook too, where a loop is already running."""
+    """Like ask_async, for code that is not async; also works in a notebook, where a loop is already running."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(ask_async(conversation, pipeline, config=config, policy=policy))
-    return _ask_beside(conversation, pipeline, config, policy)
+    return _ask_in_thread(conversation, pipeline, config, policy)
 
 
-def _ask_beside(
+def _ask_in_thread(
     conversation: Conversation | str,
     pipeline: str | Graph | None,
     config: Config | str | Path | None,
     policy: Policy | str | None,
 ) -> Answer:
-    """Ask on a loop of its own in a thread of its own; an interrupt here ends it there."""
+    """Asks on a loop of its own in a thread of its own; an interrupt here cancels it there."""
     done: Future[Answer] = Future()
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Answer]]] = Future()
 

@@ -1,4 +1,4 @@
-"""The GPU benchmark runs anywhere with a tiny model; its numbers mean something only on a GPU."""
+"""Checks that the GPU benchmark runs with a tiny model; its numbers are meaningful only on a GPU."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The training benchmarks run anywhere; their numbers mean something only on the machine that they are for."""
+"""Checks that the training benchmarks run; their numbers are meaningful only on the machine that they are for."""
 
 import subprocess
 import sys

@@ -69,7 +69,7 @@ def test_numbers_are_scored_and_single_and_wait_stand_beside(folder: Path, capsy
     assert [name for name, row in rows.items() if row["is_best_single"]] == ["single a"]
     # the same on every question, which is no certainty
     assert rows["paper"]["over_wait"] == {"value": 0, "interval": None}
-    assert "where no interval stands, all questions had the same value" in (folder / "out" / "tasks.md").read_text()
+    assert "where there is no interval, all questions had the same value" in (folder / "out" / "tasks.md").read_text()
     assert rows["single a"]["cost"] == pytest.approx(4 * 5 * 1e-3)
     assert (folder / "out" / "tasks.md").read_text().count("| single a (best single) | 50% [15, 85] |") == 1
 

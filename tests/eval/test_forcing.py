@@ -37,7 +37,7 @@ STEPS = (
 
 
 class ForcedSampler:
-    """Takes the answer's next token whatever the model says, and adds up how unlikely that was."""
+    """Takes the answer's next token whatever the model says, and adds up the negative log-likelihoods."""
 
     def __init__(self, ids: Sequence[int]) -> None:
         self._ids = iter(ids)
@@ -86,7 +86,7 @@ def test_forcing_is_what_a_session_computes(layout: Layout) -> None:
 
 
 def nll_anew(prompt: Sequence[int], ids: Sequence[int]) -> float:
-    """By the model's own forward, with no cache at all."""
+    """Computed by the model's own forward, without a cache."""
     with torch.inference_mode():
         logits = NETWORK(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
     return -float(logits[range(len(ids)), list(ids)].sum())

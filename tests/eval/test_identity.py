@@ -1,4 +1,4 @@
-"""Names of local models: another content is another name."""
+"""Names of local models: they change with the content."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def test_another_content_of_the_same_size_is_another_model(tmp_path: Path) -> No
     assert before.startswith("m.gguf-") and before != name_model(file)
 
 
-def test_a_folder_is_its_weights_and_settings_wherever_it_lies(tmp_path: Path) -> None:
+def test_a_folder_is_its_weights_and_settings_whatever_its_path(tmp_path: Path) -> None:
     one, other = tmp_path / "a" / "m", tmp_path / "b" / "m"
     for folder in (one, other):
         folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Values that are kept in a file survive the process, and its sudden end."""
+"""Values that are kept in a file survive the process, and a crash."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def test_foreign_line_is_named(tmp_path: Path) -> None:
         Kept(file, Word)
 
 
-def test_place_that_is_no_folder_is_one_line(tmp_path: Path) -> None:
+def test_path_that_is_no_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="choose another --out"):
         Kept(tmp_path / "file" / "words.jsonl", Word)

@@ -1,4 +1,4 @@
-"""Data files: what is read, and that each wrong one is a clear line."""
+"""Data files: the values read, and a clear line for each wrong file."""
 
 import gzip
 from pathlib import Path
@@ -73,10 +73,10 @@ def test_a_wrong_line_is_named(tmp_path: Path, wrong: bytes) -> None:
     assert "line 2: " in complaint(write(tmp_path, LINE + wrong + b"\n"))
 
 
-def test_a_packed_file_that_breaks_off_says_so(tmp_path: Path) -> None:
+def test_a_packed_file_that_is_truncated_says_so(tmp_path: Path) -> None:
     whole = gzip.compress(b"".join(LINE.replace(b"a-1", b"a-%d" % (i * 7919)) for i in range(5000)))
     for file in (write(tmp_path, whole[: len(whole) // 2]), write(tmp_path, whole[:-4])):
-        assert "broken off or damaged behind line" in complaint(file)
+        assert "truncated or damaged after line" in complaint(file)
     damaged = bytearray(whole)
     damaged[len(whole) // 2] ^= 0xFF
     assert str(tmp_path) in complaint(write(tmp_path, bytes(damaged)))

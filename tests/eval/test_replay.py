@@ -31,7 +31,7 @@ def make_replay(policy: Policy = POLICY, layout: None = None) -> Replay:
 
 
 def make_backend() -> ScriptedBackend:
-    """One that is at once done with everything."""
+    """A backend that computes everything at once."""
     return ScriptedBackend(Script(words=numbered_words("a", 20)))
 
 
@@ -51,14 +51,14 @@ def test_words_come_at_their_times_however_fast_they_are_computed() -> None:
     assert spoken.layout == "grouped" and spoken.ended == "stop"
 
 
-def test_updates_are_places_in_the_answer() -> None:
+def test_updates_are_positions_in_the_answer() -> None:
     spoken = run(replay(make_backend(), make_replay()))
     assert len(spoken.updates) == 2
-    assert all(spoken.text[place] == " " for place in spoken.updates)
+    assert all(spoken.text[position] == " " for position in spoken.updates)
     assert run(replay(make_backend(), make_replay(PRESETS["wait"]))).updates == ()
 
 
-def test_slower_proposer_holds_up_who_waits_for_all() -> None:
+def test_slower_proposer_holds_up_a_reader_that_waits_for_all() -> None:
     slow = Replay(
         asked="Why?",
         proposals=make_replay().proposals,
@@ -71,7 +71,7 @@ def test_slower_proposer_holds_up_who_waits_for_all() -> None:
     assert run(replay(make_backend(), slow)).first_token_s == 0.5 + 3 + 0.5
 
 
-def test_what_was_said_is_kept_for_the_same_model_only(tmp_path: Path) -> None:
+def test_answer_is_kept_for_the_same_model_only(tmp_path: Path) -> None:
     async def ask(identity: str) -> int:
         backend = make_backend()
         await Replays(backend, Kept(tmp_path / "r.jsonl", Spoken), identity).run(make_replay())

@@ -1,4 +1,4 @@
-"""Replays beside real engines: their threads and processes do not move the virtual clock."""
+"""Replays with real engines: their threads and processes do not move the virtual clock."""
 
 import asyncio
 from pathlib import Path
@@ -27,7 +27,7 @@ def make_replay(layout: Layout) -> Replay:
 
 
 async def hear(backend: Backend, layout: Layout) -> None:
-    """The same answer twice, at the same times, with updates."""
+    """Checks that two replays give the same answer at the same times, with updates."""
     first = await replay(backend, make_replay(layout))
     again = await replay(backend, make_replay(layout))
     assert first == again

@@ -43,7 +43,7 @@ def test_an_interval_holds_the_retention_and_shrinks_to_it_where_all_prompts_agr
     assert interval_of([30], [24], [20]) is None
 
 
-def test_rows_are_beside_single_and_wait() -> None:
+def test_rows_begin_with_single_and_wait() -> None:
     single, wait, own = [score(30), score(20)], [score(20, 8.0), score(10, 8.0)], [score(25, 2.0), score(14, 2.0)]
     rows = make_rows(single, wait, {SETUP: own})
     assert [(row.policy, row.retention) for row in rows] == [("single", 0), ("wait", 1), ("paper", 0.55)]

@@ -1,4 +1,4 @@
-"""Timetables are those of the engine, to the token and to the second."""
+"""Timetables match the engine, to the token and to the second."""
 
 import pytest
 

@@ -13,4 +13,4 @@ def test_nothing_stays_behind() -> None:
     root = Path(__file__).parents[2]
     said = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
-    assert "left behind: 0 tasks, 0 files, 0 calls" in said.stdout
+    assert "leaked: 0 tasks, 0 files, 0 calls" in said.stdout

@@ -29,7 +29,7 @@ from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import PROPOSERS, REFERENCE, pick, read_prompts
 from stairstream.eval.retention.figure import draw
 from stairstream.eval.retention.report import make_table
-from stairstream.eval.retention.scores import Row, Score, Setup
+from stairstream.eval.retention.scores import RetentionRow, Score, Setup
 
 if TYPE_CHECKING:
     from stairstream.backends.torch.load import Dtype
@@ -49,7 +49,7 @@ class Report:
     num_prompts: int
     cut_tokens: int | None
     late_s: float
-    rows: tuple[Row, ...]
+    rows: tuple[RetentionRow, ...]
 
 
 def eval_retention(options: RetentionOptions) -> None:
@@ -57,11 +57,11 @@ def eval_retention(options: RetentionOptions) -> None:
     setups = read_setups(options.policy or [], options.layout or [])
     prompts = pick(read_prompts(options.data, (*PROPOSERS, REFERENCE)), options.limit)
     require("eval retention", ("torch", "transformers", "gguf"), "torch")
-    from stairstream.eval.retention.evaluating import Plan, evaluate
+    from stairstream.eval.retention.evaluating import RetentionPlan, evaluate
 
     file = find_weights(options.model)
     dtype = _read_dtype(options.dtype)
-    plan = Plan(
+    plan = RetentionPlan(
         prompts=prompts,
         setups=setups,
         most_tokens=options.cut or None,

@@ -21,7 +21,7 @@ from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.corruption import Kind, Part
 from stairstream.eval.robustness.free import FreeRow, count_runs, run_free
 from stairstream.eval.robustness.numeric import NumberRow, count_numbers, run_numbers
-from stairstream.eval.robustness.plan import Plan, Wrong, changed_by
+from stairstream.eval.robustness.plan import RobustnessPlan, Wrong, changed_by
 from stairstream.eval.robustness.problems import read_problems
 from stairstream.eval.robustness.report import make_forced_table, make_free_table, make_number_table
 from stairstream.eval.robustness.scores import ForcedRow, Nats, count_forced
@@ -78,7 +78,7 @@ def eval_robustness(options: RobustnessOptions) -> None:
         tell(f"all in {folder}")
 
 
-def _make_plan(options: RobustnessOptions, engine: Engine, trials: Sequence[str]) -> Plan:
+def _make_plan(options: RobustnessOptions, engine: Engine, trials: Sequence[str]) -> RobustnessPlan:
     """What is tried; `numbers` alone has problems and needs no prompts."""
     names = ["wait", *(name for name in options.policy or POLICIES if name != "wait")]
     kinds: list[Kind] = [
@@ -92,7 +92,7 @@ def _make_plan(options: RobustnessOptions, engine: Engine, trials: Sequence[str]
         prompts = pick(read_prompts(options.data, (*PROPOSERS, REFERENCE)), options.limit)
         if len(prompts) < 2:
             raise ConfigError(f"{options.data} holds one prompt; the wrong words are another's, so two are needed")
-    plan = Plan(
+    plan = RobustnessPlan(
         prompts=prompts,
         setups=setups,
         wrongs=[Wrong(kind=kind, part=part) for kind in kinds for part in get_args(Part)],
@@ -132,7 +132,7 @@ def _drop_impossible(trials: Sequence[str], engine: Engine, problems: Path) -> t
 def _run_replayed(
     options: RobustnessOptions,
     engine: Engine,
-    plan: Plan,
+    plan: RobustnessPlan,
     problems: Sequence[Question],
     trials: Sequence[str],
     kept: Kept[Spoken],
@@ -155,7 +155,7 @@ def _run_replayed(
     return run_replays(engine, options.model, options.threads, kept, work)
 
 
-def _run_forced(options: RobustnessOptions, plan: Plan, kept: Kept[Nats]) -> tuple[ForcedRow, ...]:
+def _run_forced(options: RobustnessOptions, plan: RobustnessPlan, kept: Kept[Nats]) -> tuple[ForcedRow, ...]:
     check_engine("torch")
     from stairstream.eval.robustness.forced import run_forced
 

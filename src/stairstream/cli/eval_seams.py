@@ -17,7 +17,7 @@ from stairstream.eval.recorded import PROPOSERS, pick, read_prompts
 from stairstream.eval.replay import Replays, Spoken, take_likeliest
 from stairstream.eval.robustness.plan import cut
 from stairstream.eval.seams.report import make_table
-from stairstream.eval.seams.trying import Plan, SeamRow, run_layouts, vocabulary
+from stairstream.eval.seams.trying import SeamPlan, SeamRow, run_layouts, vocabulary
 
 ALL: frozenset[Layout] = frozenset(layout for layouts in CAN.values() for layout in layouts)
 
@@ -50,7 +50,7 @@ def eval_seams(options: SeamOptions) -> None:
     kept = Kept(folder / "replays.jsonl", Spoken)
     prompts = pick(every, options.limit)
     plans = {
-        engine: Plan(
+        engine: SeamPlan(
             prompts=prompts,
             proposals=[[cut(one.outputs[name], options.cut) for name in PROPOSERS] for one in prompts],
             policy=setups[0].policy,
@@ -105,7 +105,7 @@ def _find_layouts(engines: Sequence[Engine], wanted: Set[Layout]) -> tuple[dict[
     return {engine: layouts for engine, layouts in found.items() if layouts}, cant
 
 
-def _run(options: SeamOptions, engine: Engine, plan: Plan, kept: Kept[Spoken]) -> tuple[SeamRow, ...]:
+def _run(options: SeamOptions, engine: Engine, plan: SeamPlan, kept: Kept[Spoken]) -> tuple[SeamRow, ...]:
     with open_bar(f"seams on {engine}", plan.num_answers) as advance:
 
         async def work(replays: Replays) -> tuple[SeamRow, ...]:

@@ -15,8 +15,8 @@ from stairstream.core.errors import ConfigError
 from stairstream.eval.intervals import check_installed
 from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import pick
-from stairstream.eval.tasks.asking import Asker, Failure, Said
-from stairstream.eval.tasks.evaluating import JUDGE, Plan, check_opponent, evaluate
+from stairstream.eval.tasks.answers import AnswerSource, Failure, Said
+from stairstream.eval.tasks.evaluating import JUDGE, TaskPlan, check_opponent, evaluate
 from stairstream.eval.tasks.judging import make_judge
 from stairstream.eval.tasks.purse import Purse, check_priced
 from stairstream.eval.tasks.questions import TASKS, Task, file_of
@@ -124,9 +124,9 @@ def _find_tasks(options: TaskOptions) -> tuple[list[Task], list[Skipped]]:
     return found, skipped
 
 
-def _make_plan(task: Task, options: TaskOptions, systems: Sequence[System]) -> Plan:
+def _make_plan(task: Task, options: TaskOptions, systems: Sequence[System]) -> TaskPlan:
     questions = pick(task.read(file_of(task, options.data)), options.limit)
-    plan = Plan(task=task, questions=questions, systems=systems, opponent=options.against or systems[0].name)
+    plan = TaskPlan(task=task, questions=questions, systems=systems, opponent=options.against or systems[0].name)
     check_opponent(plan)
     return plan
 
@@ -134,7 +134,7 @@ def _make_plan(task: Task, options: TaskOptions, systems: Sequence[System]) -> P
 async def _run(
     config: Config,
     options: TaskOptions,
-    plans: Sequence[Plan],
+    plans: Sequence[TaskPlan],
     systems: Sequence[System],
     kept: Kept[Said],
     skipped: Sequence[Skipped],
@@ -142,20 +142,20 @@ async def _run(
     purse, reports = Purse(options.max_cost, options.at_once), list[TaskReport]()
     by_name: Mapping[str, System] = {system.name: system for system in systems}
     async with open_backends(config, [system.graph for system in systems], show_loading) as backends:
-        asker = Asker(config, by_name, backends, kept, purse, options.at_once)
+        source = AnswerSource(config, by_name, backends, kept, purse, options.at_once)
         for plan in plans:
             with open_bar(plan.task.name, plan.num_asks) as advance:
-                outcomes = await evaluate(plan, asker, advance, options.at_once)
+                outcomes = await evaluate(plan, source, advance, options.at_once)
             judge = by_name[JUDGE].model if JUDGE in by_name else None
             if (report := score_task(plan, outcomes, judge)) is not None:
                 reports.append(report)
     return Report(
         ended="max_cost" if purse.is_empty else "done",
         spent=purse.spent,
-        num_asked=asker.num_asked,
-        num_kept=asker.num_kept,
-        num_passing=asker.num_passing,
-        failures=tuple(asker.failures),
+        num_asked=source.num_asked,
+        num_kept=source.num_kept,
+        num_passing=source.num_passing,
+        failures=tuple(source.failures),
         skipped=tuple(skipped),
         tasks=tuple(reports),
     )

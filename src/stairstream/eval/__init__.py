@@ -1,1 +1,1 @@
-"""Quality as a number: retention, tasks, robustness."""
+"""Measures of answer quality: retention, tasks, robustness, seams."""

@@ -1,4 +1,5 @@
-"""What models are known by where answers of theirs are kept; a local one by its name and content, wherever it lies."""
+"""Identities of models, part of the key under which their answers are kept: a local model's is its name and a digest
+of its files, wherever they are."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -7,20 +8,20 @@ from pathlib import Path
 from stairstream.config.models import ModelConfig, names_of
 
 _KINDS = ("*.json", "*.safetensors", "*.model", "*.jinja")
-"""What of a folder answers depend on: weights, how they are put together, the tokenizer, and its template."""
+"""Files of a model folder that its answers depend on: weights, configuration, tokenizer and chat template."""
 
 
 def identify_models(models: Mapping[str, ModelConfig], names: Sequence[str]) -> dict[str, object]:
-    """What answers of models depend on besides their agents: their places, and what is in a local model's files.
+    """Identities of models by name: backend, endpoint and settings, and for a local model a digest of its files.
 
-    Never a key. Raises ConfigError for a local model that is not there.
+    Holds no API key. Raises ConfigError for a local model that is missing.
     """
     return {name: _identify(models[name]) for name in sorted(names)}
 
 
 def _identify(model: ModelConfig) -> object:
     keys = model.keys
-    # what a repr must not hold is no part of what is answered; where a local model lies is none either
+    # secrets do not change an answer, and neither does the path of a local model
     local = _find_local(model)
     hidden = ("api_key", "cache_salt", *(("model",) if local else ()))
     shown = {name: getattr(keys, name) for name in names_of(type(keys)) if name not in hidden}
@@ -32,9 +33,9 @@ def _find_local(model: ModelConfig) -> Path | None:
 
 
 def name_model(path: Path) -> str:
-    """A file's or a folder's name with a digest of what is in it; takes as long as reading it once.
+    """The name of a file or folder with a digest of its content; takes as long as reading it once.
 
-    A model that was trained again has another one.
+    Training a model again changes its digest.
     """
     if path.is_file():
         digest = _digest(path)

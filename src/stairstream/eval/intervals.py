@@ -1,4 +1,4 @@
-"""Intervals of 95 %: Wilson's for a share, the bootstrap's for a mean. scipy, the extra `eval`, does the sums."""
+"""Intervals of 95 %: Wilson's for a share, the bootstrap's for a mean. Computed by scipy (extra `eval`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """From `low` to `high`."""
+    """A 95 % interval from `low` to `high`."""
 
     low: float
     high: float
 
 
 def check_installed() -> None:
-    """Raises MissingExtra if scipy is not there: before a long run, not behind it."""
+    """Raises MissingExtra if scipy is not installed; called before a long run, so that it does not fail after it."""
     try:
         import scipy.stats  # noqa: F401
     except ImportError:
@@ -26,7 +26,7 @@ def check_installed() -> None:
 
 
 def wilson(hits: int, count: int) -> Interval | None:
-    """Of a share of `count` that hit or missed; None for a count of 0."""
+    """Interval of the share `hits / count`; None for a count of 0."""
     from scipy.stats import binomtest
 
     if not count:
@@ -36,10 +36,10 @@ def wilson(hits: int, count: int) -> Interval | None:
 
 
 def bootstrap_mean(values: Sequence[float]) -> Interval | None:
-    """Of the mean of values, by resampling them (percentiles).
+    """Interval of the mean of values, by the percentile bootstrap.
 
-    None where all values are the same: resampling can't say how sure that is, and an interval without width would claim
-    that it is certain.
+    None where all values are equal: resampling can't tell how certain that mean is, and an interval of no width would
+    claim certainty.
     """
     import numpy
     from scipy.stats import bootstrap
@@ -57,7 +57,7 @@ def bootstrap_mean(values: Sequence[float]) -> Interval | None:
 
 
 def bootstrap_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval | None:
-    """Of a ratio of sums, by resampling the pairs; None for fewer than two, or where a sum below can be 0."""
+    """Interval of a ratio of sums, by resampling the pairs; None for fewer than two, or if a denominator can be 0."""
     import numpy
     from scipy.stats import bootstrap
 

@@ -1,4 +1,4 @@
-"""What was bought once is kept: values in a file of JSON lines, each under the key of all that it depends on."""
+"""A file of results that are expensive to compute: JSON lines, each under a key made of all that it depends on."""
 
 import hashlib
 from pathlib import Path
@@ -17,12 +17,12 @@ class _Line(msgspec.Struct, Generic[T], frozen=True):
 
 
 def key_of(*parts: object) -> str:
-    """A short name for values of plain types and dataclasses: another one if anything in them is another."""
+    """A digest of values of plain types and dataclasses: it changes if anything in them does."""
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:32]
 
 
 class Kept(Generic[T]):
-    """A file that grows by a line per value; one that was killed in the middle of a line is gone on with.
+    """A file that grows by a line per value. A last line that was cut off by a crash is dropped, and writing continues.
 
     Raises ConfigError if the file holds something else.
     """
@@ -46,7 +46,7 @@ class Kept(Generic[T]):
         return self._values.get(key)
 
     def put(self, key: str, value: T) -> None:
-        """Keep a value; it is in the file when this returns. Raises ConfigError if it can't be."""
+        """Keep a value; it is in the file when this returns. Raises ConfigError if it can't be written."""
         self._values[key] = value
         try:
             with self._file.open("ab") as out:

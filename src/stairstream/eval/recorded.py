@@ -1,4 +1,4 @@
-"""Recorded data: lines of JSON in a file, packed with gzip or not. A file that is not that is one clear line."""
+"""Reads recorded data: a file of JSON lines, with or without gzip. A bad file is a ConfigError of one line."""
 
 import gzip
 import random
@@ -12,12 +12,12 @@ import msgspec
 from stairstream.core.errors import ConfigError
 
 DATA_FOLDER = Path("../shared/data")
-"""Where data lies beside a checkout; it is no part of the project."""
+"""Folder of the data, next to a checkout; it is not part of the project."""
 ALPACA_OUTPUTS = DATA_FOLDER / "alpaca_eval_outputs.jsonl.gz"
 GSM8K = DATA_FOLDER / "gsm8k_test.jsonl.gz"
 PROPOSERS = ("Meta-Llama-3-70B-Instruct", "Qwen2-72B-Instruct", "Mixtral-8x22B-Instruct-v0.1")
 REFERENCE = "Together-MoA-Lite"
-"""Systems of that file: three single models, and a mixture."""
+"""Systems in ALPACA_OUTPUTS: three single models (PROPOSERS) and a mixture (REFERENCE)."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class RecordedPrompt(msgspec.Struct, frozen=True, kw_only=True):
-    """A prompt and what several systems answered to it, by the system's name."""
+    """A prompt with the answers of several systems, by the system's name."""
 
     id: str
     instruction: str
@@ -37,7 +37,7 @@ class RecordedPrompt(msgspec.Struct, frozen=True, kw_only=True):
 def read_rows(file: Path, row: type[Row]) -> list[Row]:
     """The lines of a file as values, at least one.
 
-    Raises ConfigError if the file is missing, empty, broken off, or holds something else; it names the line.
+    Raises ConfigError, with the line's number, if the file is missing, empty, truncated, or holds something else.
     """
     rows = list(iterate_rows(file, row))
     if not rows:
@@ -46,7 +46,7 @@ def read_rows(file: Path, row: type[Row]) -> list[Row]:
 
 
 def iterate_rows(file: Path, row: type[Row]) -> Iterator[Row]:
-    """The lines of a file as values, one after the other. Raises ConfigError as read_rows does, at the line."""
+    """Yields the lines of a file as values. Raises ConfigError as read_rows does, once it reaches the bad line."""
     decoder = msgspec.json.Decoder(row)
     for number, line in _read_lines(file):
         try:
@@ -64,14 +64,14 @@ def read_prompts(file: Path, systems: tuple[str, ...] = ()) -> list[RecordedProm
 
 
 def pick(rows: Sequence[T], limit: int | None) -> list[T]:
-    """Some of them, over all their kinds, always the same; a larger limit has all those of a smaller one."""
+    """A random sample of at most `limit` rows, the same in every run; a larger limit contains the smaller sample."""
     order = list(rows)
     random.Random(0).shuffle(order)
     return order[:limit]
 
 
 def check_outputs(row: RecordedPrompt, systems: tuple[str, ...], where: str) -> None:
-    """Raise ConfigError if the output of one of the systems is not there."""
+    """Raises ConfigError if the output of one of the systems is missing."""
     missing = [name for name in systems if not row.outputs.get(name, "").strip()]
     if missing:
         known = ", ".join(sorted(row.outputs)) or "none"
@@ -91,7 +91,7 @@ def _read_lines(file: Path) -> Iterator[tuple[int, bytes]]:
     except FileNotFoundError:
         raise ConfigError(f"there is no file {file}; name another one") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
-        raise ConfigError(f"{file} is broken off or damaged behind line {number}; fetch it again") from exc
+        raise ConfigError(f"{file} is truncated or damaged after line {number}; fetch it again") from exc
     except OSError as exc:
         raise ConfigError(f"{file} can't be read: {exc.strerror or exc}") from exc
 

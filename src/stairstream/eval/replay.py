@@ -1,7 +1,7 @@
-"""Recorded proposals, replayed beside a real aggregator in virtual time.
+"""Replays recorded proposals next to a real aggregator, in virtual time.
 
-The engine, the policies and the aggregator's words are real; when each word comes is set, so that what had been read by
-then is the same on any machine, however slow.
+The engine, the policies and the aggregator's words are real. The time of each word is set, so that the aggregator has
+read the same text at each word on any machine, however slow.
 """
 
 import asyncio
@@ -31,28 +31,28 @@ from stairstream.eval.retention.timetable import Speed
 from stairstream.sim.clock import VirtualTimeLoop
 
 AGGREGATOR = "aggregator"
-"""The model's name in the configuration that replays take, and the agent's."""
+"""Name of the aggregator, both of its agent and of its model in the configuration."""
 
 VERSION = 3
-"""Of what a replay means; another one lets what was kept go."""
+"""Version of the meaning of a replay; a change invalidates what was kept."""
 
 DTYPE: Literal["bfloat16"] = "bfloat16"
-"""Of torch: as `retention` has it, and 1.5 times as fast on a processor that knows it."""
+"""Data type on torch: the same as in `retention`, and 1.5 times as fast on a processor that supports it."""
 PROPOSER_SPEED = Speed(first_token_s=51 / 256, token_s=5 / 256)
 SPEED = Speed(first_token_s=51 / 256 + 1 / 512, token_s=5 / 256)
-"""Nearly 200 and 20 ms. Exact in binary, so that times add up alike in every run; and the aggregator's words fall
-between the proposers', so that which came first is never a matter of rounding."""
+"""Nearly 200 and 20 ms. Exact in binary, so that times add up to the same sum in every run; the aggregator's words fall
+between those of the proposers, so that their order never depends on rounding."""
 PENALTY = 1.1
-"""On repetition: a small model that always takes the likeliest word goes round in circles without it."""
+"""Repetition penalty: without it a small model that always takes the likeliest token repeats itself for ever."""
 
 _PIECE = re.compile(r"\s*\S{1,6}|\s+\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """What to run: a question, proposals by their agents' names, and how the aggregator reads them.
+    """A run to replay: a question, the proposals by agent name, and how the aggregator reads them.
 
-    `speed` is the aggregator's; `speeds` are those of proposers that have one of their own.
+    `speed` is the aggregator's; `speeds` are those of proposers that do not have PROPOSER_SPEED.
     """
 
     asked: str
@@ -65,7 +65,7 @@ class Replay:
 
 
 class Spoken(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer, the characters behind which it was updated, and the run's times; `layout` is what it really had."""
+    """An answer, the positions (in characters) of its updates, and the run's times; `layout` is the one used."""
 
     text: str
     updates: tuple[int, ...]
@@ -76,16 +76,16 @@ class Spoken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replays:
-    """Runs replays on one backend; what was said once is kept."""
+    """Runs replays on one backend, and keeps their answers in a file."""
 
     def __init__(self, backend: Backend, kept: Kept[Spoken], *identity: object) -> None:
-        """`identity` is what else answers depend on: the model."""
+        """`identity` is whatever else the answers depend on: the model."""
         self._backend = backend
         self._kept = kept
         self._identity = identity
 
     async def run(self, one: Replay) -> Spoken:
-        """What was said. Raises what a run's failure raises."""
+        """The answer, from the file if it is kept there. Raises what `replay` raises."""
         key = key_of(VERSION, self._identity, make_graph(one), one)
         spoken = self._kept.get(key)
         if spoken is None:
@@ -95,17 +95,17 @@ class Replays:
 
 
 def take_likeliest(max_tokens: int) -> Sampling:
-    """How replayed aggregators choose their words: always the same."""
+    """Greedy sampling for replayed aggregators, so that a replay always gives the same answer."""
     return Sampling(max_tokens=max_tokens, temperature=0.0, repetition_penalty=PENALTY)
 
 
 def split_pieces(text: str) -> tuple[str, ...]:
-    """A text in pieces of up to six characters that begin with its words: about as many as a tokenizer makes."""
+    """Splits a text into pieces of up to six characters, none across words: about as many as a tokenizer makes."""
     return tuple(_PIECE.findall(text))
 
 
 def configure(backend: str, model: str, threads: int | None = None) -> Config:
-    """A configuration with nothing but the aggregator, on torch in bfloat16. Raises ConfigError if it can't be."""
+    """A configuration with nothing but the aggregator; torch runs it in bfloat16. Raises ConfigError for bad values."""
     keys = {"backend": backend, "model": model, "threads": threads, "dtype": DTYPE if backend == "torch" else None}
     raw = {
         "models": {AGGREGATOR: {key: value for key, value in keys.items() if value is not None}},
@@ -116,7 +116,7 @@ def configure(backend: str, model: str, threads: int | None = None) -> Config:
 
 @asynccontextmanager
 async def open_aggregator(config: Config) -> AsyncIterator[Backend]:
-    """The configuration's model AGGREGATOR, on a loop of virtual time."""
+    """Opens the configuration's model AGGREGATOR on a virtual-time loop."""
     loop = _virtual_loop()
     opening = open_backends(config, [single(AGGREGATOR)])
     with loop.hold():
@@ -130,7 +130,7 @@ async def open_aggregator(config: Config) -> AsyncIterator[Backend]:
 
 
 async def replay(backend: Backend, one: Replay) -> Spoken:
-    """Run it to its end. Raises RunFailed if there is no whole answer."""
+    """Runs a replay to its end. Raises RunFailed if the run fails."""
     graph = make_graph(one)
     backends: dict[str, Backend] = {
         name: ScriptedBackend(_script(text, one.speeds.get(name, PROPOSER_SPEED)))
@@ -172,7 +172,7 @@ def make_graph(one: Replay) -> Graph:
 
 
 class TimedBackend:
-    """A real model whose words come when a speed says, and not before; on a loop of virtual time."""
+    """A real model whose tokens arrive at a given speed, whatever the machine; needs a virtual-time loop."""
 
     def __init__(self, backend: Backend, speed: Speed) -> None:
         self._backend = backend
@@ -180,42 +180,42 @@ class TimedBackend:
 
     @property
     def model(self) -> str:
-        """What the place calls the model."""
+        """The model's name at its endpoint."""
         return self._backend.model
 
     @property
     def room(self) -> None:
-        """One run at a time has all of it."""
+        """No limit: there is one run at a time."""
         return None
 
     @property
     def takes(self) -> frozenset[Takes]:
-        """What the model can be given."""
+        """The inputs that the model accepts."""
         return self._backend.takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
-        """A session with words in time."""
+        """A session whose tokens are timed."""
         with _virtual_loop().hold():
             return _TimedSession(await self._backend.open(agent, conversation, written), self._speed)
 
     async def aclose(self) -> None:
-        """The backend is somebody else's."""
+        """Does nothing: the opener of the wrapped backend closes it."""
 
 
 class _TimedSession(Session):
-    """A session whose computing takes no time, and whose words do; so nothing is done early."""
+    """A session whose computation takes no virtual time; only its tokens do."""
 
     def __init__(self, session: Session, speed: Speed) -> None:
         self._session = session
         self._speed = speed
 
     async def read(self, chunks: Sequence[Chunk]) -> None:
-        """As the session."""
+        """Reads without virtual time."""
         with _virtual_loop().hold():
             await self._session.read(chunks)
 
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
-        """What the session writes; its first token `first_token_s` from now, the others `token_s` apart."""
+        """Yields what the session writes: the first token after `first_token_s`, then one every `token_s`."""
         loop = _virtual_loop()
         start_s, num_tokens = loop.time() + self._speed.first_token_s, 0
         async with aclosing(self._session.write(limit)) as items:
@@ -232,11 +232,11 @@ class _TimedSession(Session):
                 yield item
 
     def stop(self) -> None:
-        """As the session; a word that was computed already still comes at its time."""
+        """Stops the session; a token that is already computed still arrives at its time."""
         self._session.stop()
 
     async def aclose(self) -> None:
-        """As the session."""
+        """Closes the session without virtual time."""
         with _virtual_loop().hold():
             await self._session.aclose()
 
@@ -252,7 +252,7 @@ def _script(text: str, speed: Speed) -> Script:
 
 
 def _updates(events: Sequence[Event]) -> tuple[int, ...]:
-    """The lengths that the answer had when it read more, having begun."""
+    """The lengths of the answer at its updates, leaving out those before its first token."""
     length, found = 0, list[int]()
     for event in events:
         if isinstance(event, Wrote) and event.agent == AGGREGATOR:

@@ -1,4 +1,4 @@
-"""Tables of words: what reports look like in a terminal and in a file."""
+"""Tables of text cells, for reports in a terminal and in a file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from stairstream.eval.intervals import Interval
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows of cells under their heads, with lines below that say how to read them."""
+    """Rows of cells under their heads, with notes below on how to read them."""
 
     title: str
     heads: tuple[str, ...]
@@ -17,7 +17,7 @@ class Table:
 
 
 def as_markdown(table: Table) -> str:
-    """The table as a section of a page."""
+    """The table as a section of a Markdown page."""
     lines = [f"## {table.title}", "", _line(table.heads), "|" + "---|" * len(table.heads)]
     lines += [_line(row) for row in table.rows]
     lines += ["", *(f"- {note}" for note in table.notes)] if table.notes else []
@@ -32,7 +32,7 @@ def percent(value: float | None, interval: Interval | None = None, digits: int =
 
 
 def points(value: float | None, interval: Interval | None = None, digits: int = 0) -> str:
-    """A difference of shares, in points of a hundred."""
+    """A difference of shares, in percentage points."""
     if value is None:
         return "-"
     return f"{100 * value:+.{digits}f}" + _bounds(interval, 100, f".{digits}f", "+")
@@ -46,7 +46,7 @@ def number(value: float | None, interval: Interval | None = None, digits: int = 
 
 
 def seconds(value: float | None) -> str:
-    """A time."""
+    """A time in seconds."""
     return "-" if value is None else f"{value:.2f} s"
 
 

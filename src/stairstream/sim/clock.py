@@ -1,6 +1,6 @@
-"""An event loop whose clock jumps to the next timer: the real engine in virtual time, exact and repeatable.
+"""An event loop whose clock jumps to the next timer: runs the real engine in virtual time, exact and repeatable.
 
-Whoever waits for a socket or a thread in it holds the clock meanwhile; a loop that could only wait for ever raises
+Code that waits for a socket or a thread must hold the clock meanwhile; a loop that would wait for ever raises
 Deadlock.
 """
 
@@ -18,7 +18,7 @@ class Deadlock(Exception):
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Instead of sleeping until a timer is due, moves the clock there."""
+    """Moves the clock to the next timer instead of sleeping until it is due."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,19 +30,19 @@ class _JumpingSelector(selectors.SelectSelector):
         if self.num_holding and (timeout is None or timeout > 0):
             return super().select(None)
         if timeout is None:
-            raise Deadlock("every task waits and no timer is set: nothing can happen any more")
+            raise Deadlock("every task waits and no timer is set: nothing can happen")
         if timeout > 0:
             self.now = self.next_timer()
         return super().select(0)
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Starts at 0.0 seconds; a timer fires at exactly the time that it was set for."""
+    """An event loop that starts at 0.0 seconds; a timer fires at exactly the time that it was set for."""
 
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
         super().__init__(self._jumping)
-        # asyncio's own list of timers, soonest first: its difference to `now` would round, the time itself does not
+        # asyncio's own list of timers, soonest first; its difference to `now` would be rounded, the time itself is not
         self._jumping.next_timer = lambda: self._scheduled[0].when()  # type: ignore[attr-defined]
         # asyncio fires timers early by up to this much; here only rounding may separate equal times
         self._clock_resolution = 1e-9
@@ -52,7 +52,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Let the clock stand while something real is awaited, a thread or a socket."""
+        """Stops the clock while a thread or a socket is awaited."""
         self._jumping.num_holding += 1
         try:
             yield
@@ -61,6 +61,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end in virtual time."""
+    """Runs a coroutine to its end in virtual time."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main)

@@ -1,4 +1,4 @@
-"""Proposals made wrong, and how much of an answer comes from what was planted."""
+"""Proposals made wrong, and the share of an answer that comes from planted words."""
 
 from typing import get_args
 
@@ -20,7 +20,7 @@ TEXT = "a b c d e f g h i"
         ("all", "1 2 3 4 5 6 7 8 1", "1 2 3 4 5 6 7 8 1"),
     ],
 )
-def test_part_of_the_words_is_swapped_for_those_at_the_same_places(part: Part, text: str, planted: str) -> None:
+def test_part_of_the_words_is_swapped_for_those_at_the_same_positions(part: Part, text: str, planted: str) -> None:
     found = corrupt(TEXT, "swapped", part, "1 2 3 4 5 6 7 8")
     assert (found.text, found.planted) == (text, planted)
 
@@ -39,7 +39,7 @@ def test_contradiction_changes_numbers_negations_and_contraries() -> None:
     assert "".join(contradict(words)) == "It is not never 22. It can be worse After 5977"
 
 
-def test_only_words_that_nobody_else_has_count() -> None:
+def test_only_words_of_no_other_text_count() -> None:
     assert share_only_from("red cats sing", "red cats", ["cats dance"], 1) == pytest.approx(1 / 3)
     assert share_only_from("Red cats sing.", "the red cats sing", ["cats sing"], 2) == 0.5
     assert share_only_from("", "red", [], 1) == 0

@@ -14,7 +14,7 @@ from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import PROPOSERS, REFERENCE, RecordedPrompt
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.forced import run_forced
-from stairstream.eval.robustness.plan import Plan, Wrong
+from stairstream.eval.robustness.plan import RobustnessPlan, Wrong
 from stairstream.eval.robustness.report import make_forced_table
 from stairstream.eval.robustness.scores import Nats, count_forced
 from tests.backends.torch.tiny import make_loaded
@@ -26,7 +26,7 @@ def test_wrong_proposal_changes_what_has_been_read_and_nothing_else(tmp_path: Pa
         RecordedPrompt(id="a", instruction="the sea", outputs=outputs),
         RecordedPrompt(id="b", instruction="the rose", outputs=dict.fromkeys(outputs, "the red rose is not")),
     ]
-    plan = Plan(
+    plan = RobustnessPlan(
         prompts=prompts,
         setups=[Setup(name=name, policy=PRESETS[name], layout="insert") for name in ("wait", "paper")],
         wrongs=[Wrong(kind="swapped", part="head"), Wrong(kind="swapped", part="all")],

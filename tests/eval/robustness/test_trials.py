@@ -1,4 +1,4 @@
-"""Free-running trials on a scripted aggregator: what it follows is counted."""
+"""Free-running trials on a scripted aggregator: what it takes from the wrong proposal is counted."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,15 @@ from stairstream.eval.replay import Replays, Spoken, split_pieces
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.free import count_runs, run_free
 from stairstream.eval.robustness.numeric import count_numbers, run_numbers
-from stairstream.eval.robustness.plan import Plan, Wrong, changed_by, proposals_of, speeds_of, spoil, wrong_place
+from stairstream.eval.robustness.plan import (
+    RobustnessPlan,
+    Wrong,
+    changed_by,
+    proposals_of,
+    speeds_of,
+    spoil,
+    wrong_index,
+)
 from stairstream.eval.robustness.report import make_free_table, make_number_table
 from stairstream.eval.tasks.questions import Question
 from stairstream.sim.clock import run
@@ -25,7 +33,7 @@ SETUPS = [Setup(name=name, policy=PRESETS[name], layout="grouped") for name in (
 WRONG = Wrong(kind="swapped", part="all")
 
 
-def make_plan() -> Plan:
+def make_plan() -> RobustnessPlan:
     prompts = [
         RecordedPrompt(
             id=f"q{number}",
@@ -34,11 +42,13 @@ def make_plan() -> Plan:
         )
         for number, letter in enumerate("ab")
     ]
-    return Plan(prompts=prompts, setups=SETUPS, wrongs=[WRONG], most_words=30, sampling=Sampling(max_tokens=90))
+    return RobustnessPlan(
+        prompts=prompts, setups=SETUPS, wrongs=[WRONG], most_words=30, sampling=Sampling(max_tokens=90)
+    )
 
 
 def test_each_proposer_is_wrong_in_turn_and_fastest_then() -> None:
-    assert [wrong_place(number) for number in range(4)] == [0, 1, 2, 0]
+    assert [wrong_index(number) for number in range(4)] == [0, 1, 2, 0]
     assert [one.token_s for one in speeds_of(1)] == [8 / 256, 5 / 256, 10 / 256]
 
 

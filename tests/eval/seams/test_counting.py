@@ -16,7 +16,7 @@ KNOWN = frozenset("the sky is blue because of light started a it's don't and".sp
 
 
 def split(marked: str) -> tuple[str, int]:
-    """A text and the place of its mark."""
+    """A text and the position of its mark."""
     return marked.replace("|", ""), marked.index("|")
 
 
@@ -103,9 +103,9 @@ def test_broken_sentence_is_left_open_when_the_next_begins(marked: str, expected
         ("|the sky", "|the sky"),
     ],
 )
-def test_place_inside_a_word_moves_to_its_end(marked: str, expected: str) -> None:
-    text, place = split(marked)
-    assert (text, end_of_word(text, place)) == split(expected)
+def test_position_inside_a_word_moves_to_its_end(marked: str, expected: str) -> None:
+    text, position = split(marked)
+    assert (text, end_of_word(text, position)) == split(expected)
 
 
 def test_leak_is_a_run_of_the_instructions() -> None:

@@ -14,7 +14,7 @@ from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import PROPOSERS, RecordedPrompt
 from stairstream.eval.replay import Replays, Spoken
 from stairstream.eval.seams.report import make_table
-from stairstream.eval.seams.trying import Count, Plan, count_updates, places_like, run_layouts, vocabulary
+from stairstream.eval.seams.trying import Count, SeamPlan, count_updates, positions_like, run_layouts, vocabulary
 from stairstream.sim.clock import run
 
 
@@ -26,14 +26,14 @@ def test_updates_of_one_answer_are_not_independent() -> None:
     assert count_updates([[], []]) == Count(hits=0, count=0, interval=None)
 
 
-def test_places_of_a_longer_answer_are_left_out() -> None:
-    assert places_like("One light.", [2, 5, 10, 40]) == [3, 9]
+def test_positions_of_a_longer_answer_are_left_out() -> None:
+    assert positions_like("One light.", [2, 5, 10, 40]) == [3, 9]
 
 
-def test_layouts_are_counted_at_updates_and_wait_at_the_same_places(tmp_path: Path) -> None:
+def test_layouts_are_counted_at_updates_and_wait_at_the_same_positions(tmp_path: Path) -> None:
     text = " ".join(["light"] * 60)
     prompts = [RecordedPrompt(id="q", instruction="Why?", outputs=dict.fromkeys(PROPOSERS, text))] * 2
-    plan = Plan(
+    plan = SeamPlan(
         prompts=prompts,
         proposals=[[text] * 3] * 2,
         policy=PRESETS["balanced"],

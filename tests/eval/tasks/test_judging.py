@@ -1,4 +1,4 @@
-"""What a judge's reply says, and what it is asked."""
+"""The verdict in a judge's reply, and the judge's prompt."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from stairstream.eval.tasks.judging import VERDICT_TOKENS, ask_verdict, make_jud
     ("reply", "verdict"),
     [
         ("[[A]]", "A"),
-        ("[[B", "B"),  # the stop string "]]" is no part of the answer
+        ("[[B", "B"),  # the stop sequence "]]" is not part of the answer
         ("Both are fine. [[C]]", "tie"),
         ("First [[A]], but on reflection [[B]]", "B"),
         ("The answer with [A] is better.", "A"),
@@ -38,11 +38,11 @@ def test_score_is_the_mean_over_both_orders(first: str, second: str | None, scor
     assert Pair(first=first, second=second).score == score  # type: ignore[arg-type]
 
 
-def test_later_turn_is_judged_with_what_went_before() -> None:
+def test_later_turn_is_judged_with_the_turns_before() -> None:
     _, asked = ask_verdict(["one?", "two?"], ["a1", "a2"], ["b1", "b2"])
     texts = ("one?", "a1", "b1", "two?", "a2", "b2")
-    places = [asked.content.index(f"\n{text}\n") for text in texts]
-    assert places == sorted(places)
+    positions = [asked.content.index(f"\n{text}\n") for text in texts]
+    assert positions == sorted(positions)
 
 
 def test_judge_is_sober_and_short_unless_it_is_remote() -> None:

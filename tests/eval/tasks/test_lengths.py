@@ -22,7 +22,7 @@ def test_wins_that_length_does_not_explain_stay() -> None:
     assert abs(found.rate - 0.75) < 0.05
 
 
-def test_verdicts_all_alike_have_a_finite_fit_and_no_interval() -> None:
+def test_equal_verdicts_have_a_finite_fit_and_no_interval() -> None:
     found = control_lengths([1.0] * 5, [10.0, 20.0, -1.0, 5.0, 7.0], 50)
     assert found and 0.9 < found.rate < 1
     assert found.interval is None

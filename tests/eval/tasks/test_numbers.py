@@ -23,7 +23,7 @@ from stairstream.eval.tasks.numbers import final_number, is_right
         ("\\boxed{42}", "42"),
     ],
 )
-def test_number_behind_the_mark_counts_else_the_last(text: str, number: str) -> None:
+def test_number_after_the_mark_counts_else_the_last(text: str, number: str) -> None:
     assert final_number(text) == Decimal(number)
 
 

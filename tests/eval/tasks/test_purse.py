@@ -1,4 +1,4 @@
-"""Money of an evaluation: what calls under way may cost together, and when one has to wait."""
+"""The budget of an evaluation: what calls in flight may cost together, and when a call has to wait."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from stairstream.sim.clock import run
 
 
 async def buy(purse: Purse, name: str, cost: float, took_s: float = 1.0) -> tuple[float | None, float]:
-    """What was set aside for a call, and when it began."""
+    """The amount that was set aside for a call, and the time of its start."""
     async with purse.set_aside(name) as most:
         began_s = asyncio.get_running_loop().time()
         await asyncio.sleep(took_s)
@@ -21,7 +21,7 @@ async def buy_all(purse: Purse, *calls: tuple[str, float]) -> list[tuple[float |
     return await asyncio.gather(*(buy(purse, *call) for call in calls))
 
 
-def test_any_amount_waits_for_nobody() -> None:
+def test_without_a_limit_no_call_waits() -> None:
     purse = Purse(None, at_once=2)
     assert run(buy_all(purse, ("a", 1), ("a", 2))) == [(None, 0), (None, 0)]
     assert purse.spent == 3 and not purse.is_empty
@@ -38,7 +38,7 @@ def test_call_for_which_a_share_is_too_little_waits_for_all_that_is_left() -> No
     assert purse.spent == 3
 
 
-def test_empty_purse_lets_nobody_wait() -> None:
+def test_empty_purse_lets_no_call_wait() -> None:
     purse = Purse(2, at_once=3)
     with pytest.raises(OutOfMoney):
         run(buy_all(purse, ("a", 2), ("a", 2)))

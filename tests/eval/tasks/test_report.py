@@ -1,4 +1,4 @@
-"""How tables of tasks are to be read: the lines below them."""
+"""The notes below the tables of tasks."""
 
 from stairstream.eval.tasks.evaluating import Pair
 from stairstream.eval.tasks.report import make_table

@@ -1,1 +1,1 @@
-"""What a policy keeps of what waiting gives: teacher forcing on recorded answers."""
+"""Retention: the share of the gain of waiting that a policy keeps, by teacher forcing on recorded answers."""

@@ -1,4 +1,4 @@
-"""What a step reads of recorded proposals: the tokens between two places of a timetable, as a session's chunks."""
+"""Turns a step of a timetable into the chunks of recorded proposals that a session reads at that step."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from stairstream.eval.retention.timetable import TimedStep
 
 
 def chunks_of(proposals: Mapping[str, Spelled], before: Sequence[int], step: TimedStep) -> list[Chunk]:
-    """What is new at a step, if so many tokens of each proposal had been read before; an end is news too."""
+    """The new chunks at a step, `before` being the tokens of each proposal read so far; an end is a chunk too."""
     chunks = []
     for (name, proposal), start, end, is_final in zip(
         proposals.items(), before, step.num_read, step.is_final, strict=True

@@ -1,4 +1,4 @@
-"""Every prompt under every setup, and under the two that all are measured by; what was computed once is kept."""
+"""Scores every prompt under every setup and under the two baselines (single, wait); computed scores are kept."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,21 +9,21 @@ from stairstream.core.policy import PRESETS
 from stairstream.eval.kept import Kept, key_of
 from stairstream.eval.recorded import PROPOSERS, REFERENCE, RecordedPrompt
 from stairstream.eval.retention.forcing import Case, Forced
-from stairstream.eval.retention.scores import WAIT, Row, Score, Setup, make_rows
+from stairstream.eval.retention.scores import WAIT, RetentionRow, Score, Setup, make_rows
 from stairstream.eval.retention.spelled import spell
 from stairstream.eval.retention.timetable import Speed, Timetable, make_timetable
 
 VERSION = 2
-"""Of what a score means; another one lets kept scores go."""
+"""Version of the meaning of a score; a change invalidates kept scores."""
 
 _WAIT = Setup(name=WAIT, policy=PRESETS["wait"], layout="grouped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What to score: prompts and setups; texts are cut after `most_tokens`, None: never. `model` names the file.
+class RetentionPlan:
+    """Prompts and setups to score. Texts are cut after `most_tokens` (None: never); `model` names the model file.
 
-    With `late_s` the first proposer's first token comes so many seconds later than those of the others.
+    `late_s` delays the first proposer's first token by that many seconds.
     """
 
     prompts: Sequence[RecordedPrompt]
@@ -36,39 +36,41 @@ class Plan:
 
     @property
     def upstream_speeds(self) -> tuple[Speed, ...]:
-        """How fast each proposer is."""
+        """The speed of each proposer."""
         late = replace(self.speed, first_token_s=self.speed.first_token_s + self.late_s)
         return (late, *[self.speed] * (len(PROPOSERS) - 1))
 
     @property
     def num_scores(self) -> int:
-        """How many scores there are in all."""
+        """Number of scores in all."""
         return len(self.prompts) * (len(self.setups) + 2)
 
 
 def evaluate(
-    load: Callable[[], Loaded], plan: Plan, kept: Kept[Score], advance: Callable[[int], None]
-) -> tuple[Row, ...]:
-    """All scores of a plan, as rows; `advance` is told of each score that is there.
+    load: Callable[[], Loaded], plan: RetentionPlan, kept: Kept[Score], advance: Callable[[int], None]
+) -> tuple[RetentionRow, ...]:
+    """All scores of a plan, as rows; `advance` is called for each score.
 
-    `load` is called whenever the model is needed, which it is not where everything is kept.
+    `load` is called whenever the model is needed, so never if all scores are kept.
     """
     singles: list[Score] = []
     waits: list[Score] = []
     scores: Mapping[Setup, list[Score]] = {setup: [] for setup in plan.setups}
     for prompt in plan.prompts:
         scorer = _Scorer(load, plan, kept, prompt)
-        places: list[tuple[Setup | None, list[Score]]] = [(None, singles), (_WAIT, waits), *scores.items()]
-        for setup, place in places:
-            place.append(scorer.score(setup))
+        columns: list[tuple[Setup | None, list[Score]]] = [(None, singles), (_WAIT, waits), *scores.items()]
+        for setup, column in columns:
+            column.append(scorer.score(setup))
             advance(1)
     return make_rows(singles, waits, scores)
 
 
 class _Scorer:
-    """One prompt under any setup; nothing is tokenized or computed before it is needed."""
+    """Scores one prompt under any setup; nothing is tokenized or computed before it is needed."""
 
-    def __init__(self, load: Callable[[], Loaded], plan: Plan, kept: Kept[Score], prompt: RecordedPrompt) -> None:
+    def __init__(
+        self, load: Callable[[], Loaded], plan: RetentionPlan, kept: Kept[Score], prompt: RecordedPrompt
+    ) -> None:
         self._load = load
         self._plan = plan
         self._kept = kept
@@ -77,7 +79,7 @@ class _Scorer:
         self._case: Case | None = None
 
     def score(self, setup: Setup | None) -> Score:
-        """Under a setup, or None: alone; from what is kept if it is there."""
+        """The score under a setup, or of the answer alone for None; from the kept scores where possible."""
         plan, prompt = self._plan, self._prompt
         texts = [prompt.instruction, *(prompt.outputs[name] for name in (*PROPOSERS, REFERENCE))]
         how = (setup.policy, setup.layout) if setup else None

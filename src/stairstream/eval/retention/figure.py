@@ -1,10 +1,10 @@
-"""Retention against the first token and against the whole answer, as a picture. matplotlib, of the extra `eval`."""
+"""Plots retention against TTFT and against the time of the whole answer. Needs matplotlib (extra `eval`)."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stairstream.eval.retention.scores import SINGLE, Row
+from stairstream.eval.retention.scores import SINGLE, RetentionRow
 
 _MARKS = {
     "grouped": ("o", "#1f6feb"),
@@ -13,14 +13,14 @@ _MARKS = {
     "rounds": ("v", "#57606a"),
 }
 _GOALS = ((0.15, 0.95), (0.07, 0.85))
-"""Share of the first token of `wait`, and the retention to be had by then."""
+"""Goals: a share of the TTFT of `wait`, and the retention to reach by then."""
 _LONGEST_NAME = 20
 _CLOSE = 0.015
-"""Times so close have their names on either side."""
+"""Times closer than this get their names on opposite sides."""
 
 
-def draw(rows: Sequence[Row], file: Path) -> bool:
-    """Write the picture, in the format of the file's suffix; False where matplotlib is not installed."""
+def draw(rows: Sequence[RetentionRow], file: Path) -> bool:
+    """Writes the picture, in the format of the file's suffix; False where matplotlib is not installed."""
     try:
         import matplotlib
     except ImportError:
@@ -48,7 +48,7 @@ def draw(rows: Sequence[Row], file: Path) -> bool:
     return True
 
 
-def _draw_row(axes: Any, row: Row, share: float) -> None:
+def _draw_row(axes: Any, row: RetentionRow, share: float) -> None:
     assert row.retention is not None
     marker, colour = _MARKS[row.layout or "grouped"]
     error = None
@@ -57,8 +57,8 @@ def _draw_row(axes: Any, row: Row, share: float) -> None:
     axes.errorbar(share, row.retention, yerr=error, fmt=marker, color=colour, markersize=4.5, elinewidth=0.7)
 
 
-def _label(axes: Any, rows: Sequence[Row]) -> None:
-    """Each policy's name, once, upright at the foot of its time, where points leave room."""
+def _label(axes: Any, rows: Sequence[RetentionRow]) -> None:
+    """Writes each policy's name once, vertically, at the bottom of its time, where no points are."""
     before = 0.0
     for row in sorted({row.policy: row for row in rows}.values(), key=lambda one: one.total_share):
         share, is_close = row.total_share, row.total_share - before < _CLOSE
@@ -76,15 +76,15 @@ def _label(axes: Any, rows: Sequence[Row]) -> None:
         )
 
 
-def _name(row: Row) -> str:
+def _name(row: RetentionRow) -> str:
     if row.numbers is None or len(row.policy) <= _LONGEST_NAME:
         return row.policy
     numbers = row.numbers
     return f"({numbers.first_chunk:g}, {numbers.growth:g}, {numbers.lead:g}, {numbers.slope:g})"
 
 
-def _finish(first: Any, total: Any, rows: Sequence[Row]) -> None:
-    """Axes, goals and legend."""
+def _finish(first: Any, total: Any, rows: Sequence[RetentionRow]) -> None:
+    """Draws axes, goals and legend."""
     low, high = first.get_ylim()
     for share, least in _GOALS:
         first.plot([0.01, share, share], [least, least, max(high, 1.02)], color="#1a7f37", linewidth=0.8, linestyle=":")

@@ -1,7 +1,7 @@
-"""Teacher forcing: how likely a model finds each token of a given answer, with exactly what it would have seen.
+"""Teacher forcing: the likelihood of each token of a recorded answer, given exactly what the model would have seen.
 
 The contexts are those of the torch sessions: the same prompts, the same cache, the same insertions. All tokens of a
-step see the same references, so that a step is one forward pass.
+step see the same references, so a step is one forward pass.
 """
 
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ from stairstream.eval.retention.spelled import Spelled
 from stairstream.eval.retention.timetable import TimedStep
 
 _PASS_TOKENS = 512
-"""A longer prefill is cut, so that its masks stay small."""
+"""A longer prefill is split into several passes, so that its masks stay small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forced:
-    """What an answer cost: its negative log-likelihood in nats, and the prompt tokens of all its steps.
+    """The negative log-likelihood of an answer in nats, and the prompt tokens of all its steps.
 
-    `sent_tokens` are those of all prompts, `computed_tokens` those that were not kept from the step before.
+    `sent_tokens` counts those of all prompts, `computed_tokens` those that were not in the cache from the step before.
     """
 
     nll: float
@@ -47,36 +47,38 @@ class Forced:
 
 
 class Case:
-    """One prompt with its proposals and its answer; what is exact and the same in every context is computed once."""
+    """One prompt with its proposals and its answer; whatever is the same in every context is computed once."""
 
-    def __init__(self, loaded: Loaded, agent: Agent, asked: str, proposals: Sequence[Spelled], answer: Spelled) -> None:
+    def __init__(
+        self, loaded: Loaded, agent: Agent, prompt: str, proposals: Sequence[Spelled], answer: Spelled
+    ) -> None:
         self._loaded = loaded
         self._agent = agent
-        self._conversation = question(asked)
+        self._conversation = question(prompt)
         self._proposals = dict(zip(agent.reads, proposals, strict=True))
         self._answer = answer
         self._waited: _Waited | None = None
 
     @property
     def upstream_tokens(self) -> tuple[int, ...]:
-        """How long each proposal is."""
+        """Length of each proposal in tokens."""
         return tuple(one.num_tokens for one in self._proposals.values())
 
     @property
     def answer_tokens(self) -> int:
-        """How long the answer is."""
+        """Length of the answer in tokens."""
         return self._answer.num_tokens
 
     def force_alone(self) -> Forced:
-        """The answer without any proposal."""
+        """Scores the answer without any proposal."""
         alone = Agent(name=self._agent.name, model=self._agent.model, instructions=self._agent.instructions)
         step = TimedStep(start=0, end=self._answer.num_tokens, num_read=(), is_final=())
         return self._force(alone, [step], "grouped", None)
 
     def force(self, steps: Sequence[TimedStep], layout: Layout) -> Forced:
-        """The answer as these steps would have written it."""
+        """Scores the answer as if it had been written in these steps."""
         if len(steps) == 1 and layout != "quoted":
-            layout = "grouped"  # as a session does that reads everything at once
+            layout = "grouped"  # a session that reads everything at once does so too
         if self._waited is None:
             self._waited = self._wait()
         return self._force(self._agent, steps, layout, self._waited)
@@ -113,14 +115,14 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Waited:
-    """The context of an answer that waits, with the answer, and how unlikely each token of it was."""
+    """The cache after an answer that waits for all proposals, and the negative log-likelihood of each of its tokens."""
 
     cache: Cache
     nlls: Sequence[float]
     num_prompt: int
 
     def find(self, ids: Sequence[int], num_next: int) -> Sequence[float] | None:
-        """Of the next tokens behind this context, where it is the same one."""
+        """The negative log-likelihoods of the next tokens after `ids`; None if the context differs from this one."""
         start = len(ids) - self.num_prompt
         if start < 0 or self.cache.ids[: len(ids)] != ids:
             return None
@@ -128,7 +130,7 @@ class _Waited:
 
 
 class _Forcer:
-    """One cache from step to step, and what was found so far."""
+    """Carries one cache from step to step, and the result so far."""
 
     def __init__(self, model: Model, waited: _Waited | None, *, can_insert: bool) -> None:
         self._model = model
@@ -138,12 +140,12 @@ class _Forcer:
         self.found = Forced(nll=0.0, num_tokens=0, sent_tokens=0, computed_tokens=0)
 
     def force(self, pieces: Sequence[Piece], ids: Sequence[int]) -> None:
-        """Bring the context to `pieces`, as a session does before it writes; then write these ids, at least one."""
+        """Brings the context to `pieces`, as a session does before it writes; then writes `ids`, at least one."""
         cache, waited = self._cache, self._waited
         size = sum(len(piece.ids) for piece in pieces)
         computed = self._track.arrange(cache, pieces, writes=True, most_tokens=size)
         known = None
-        if waited is not None and not self._track.can_insert:  # what is exact is the same if the context is
+        if waited is not None and not self._track.can_insert:  # without insertion equal contexts give equal values
             known = waited.find(cache.ids, len(ids))
         if known is not None:
             for token in ids:
@@ -160,46 +162,46 @@ class _Forcer:
 
 
 class _Quoting:
-    """Contexts of the layout `quoted`, tokenized anew at every step, as an endpoint does."""
+    """Contexts of the layout `quoted`, tokenized again at every step, as an endpoint does."""
 
     def __init__(self, tokens: Tokens, agent: Agent, conversation: Conversation) -> None:
         self._tokens = tokens
         self._context = Context(agent=agent, conversation=conversation)
 
     def read(self, chunks: Sequence[Chunk]) -> None:
-        """Take in new chunks."""
+        """Adds new chunks."""
         self._context.read(chunks)
 
     def wrote(self, text: str, ids: Sequence[int]) -> None:
-        """Add words of the answer."""
+        """Adds words of the answer."""
         self._context.wrote(text)
 
     def build(self) -> list[Piece]:
-        """Everything before the next word; the words so far are part of the prompt."""
+        """Everything before the next token; the words so far are part of the prompt."""
         text = self._tokens.apply_template(render(self._context, "quoted").messages)
         return [Piece("prompt", self._tokens.encode(text, is_template=True)), Piece("own", ())]
 
 
 def _borrow(cache: Cache, exact: Cache) -> None:
-    """Copy what another cache has of the same beginning, as far as all before it is exact too."""
+    """Copies the entries of the common beginning from another cache, as far as everything before them is exact too."""
     if cache.num_leading > cache.num_exact:
         return
-    end = min(count_shared(cache.ids, exact.ids), len(cache.ids) - 1)  # the last one's logits are wanted
+    end = min(count_shared(cache.ids, exact.ids), len(cache.ids) - 1)  # the last one is computed for its logits
     run = takewhile(lambda pair: pair[0] == pair[1], zip(cache.missing, count(cache.num_exact), strict=False))
     cache.adopt(exact, {position: position for position, _ in run if position < end})
 
 
 def _write(model: Model, cache: Cache, ids: Sequence[int]) -> list[float]:
-    """Compute what is missing and write these ids, at least one; returns how unlikely each of them was."""
+    """Computes what is missing and writes `ids`, at least one; returns the negative log-likelihood of each."""
     for token in ids[:-1]:
         cache.append(token)
     found: list[float] = []
     while cache.num_missing:
         first = max(0, cache.num_missing - len(ids))
         claim = cache.claim(_PASS_TOKENS)
-        places = list(range(first, len(claim.ids)))
-        logits_TV = model.run_at(Batch([claim]), places)
-        targets = ids[len(found) : len(found) + len(places)]
+        positions = list(range(first, len(claim.ids)))
+        logits_TV = model.run_at(Batch([claim]), positions)
+        targets = ids[len(found) : len(found) + len(positions)]
         targets_T = torch.tensor(targets, dtype=torch.long, device=logits_TV.device)
         found += cross_entropy(logits_TV, targets_T, reduction="none").tolist()
     cache.append(ids[-1])

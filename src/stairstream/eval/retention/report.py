@@ -1,15 +1,15 @@
-"""The rows of an evaluation as a table for people."""
+"""Formats the rows of an evaluation as a table."""
 
 from collections.abc import Sequence
 
-from stairstream.eval.retention.scores import Row
+from stairstream.eval.retention.scores import RetentionRow
 from stairstream.eval.tables import Table, number, percent, seconds
 
 NOTES = (
-    "retention: what is kept of that by which waiting for all proposals makes the recorded answer likelier than none; "
+    "retention: the share that is kept of the gain in likelihood of the recorded answer by waiting for all proposals; "
     "95 % intervals by bootstrap over the prompts",
-    "times are of whole texts on the clock of the evaluation; tokens, steps and what was seen are of the texts as cut",
-    "prompt tokens: sent in all steps, and computed where the cache is in our hands",
+    "times are of whole texts in virtual time; tokens, steps and `seen` are of the texts as cut",
+    "prompt tokens: `sent` in all steps, and `computed` where the engine's own cache is used",
 )
 _HEADS = (
     "policy",
@@ -28,12 +28,12 @@ _HEADS = (
 )
 
 
-def make_table(rows: Sequence[Row], title: str) -> Table:
-    """A line per setup."""
+def make_table(rows: Sequence[RetentionRow], title: str) -> Table:
+    """A table with a line per setup."""
     return Table(title=title, heads=_HEADS, rows=tuple(_cells(row) for row in rows), notes=NOTES)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: RetentionRow) -> tuple[str, ...]:
     return (
         row.policy,
         row.layout or "-",

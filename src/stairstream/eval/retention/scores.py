@@ -1,4 +1,4 @@
-"""What is kept of a prompt under a setup, and what many of them say together: retention, with its interval."""
+"""Scores of a prompt under a setup, and their summary over many prompts: retention, with its interval."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ SINGLE, WAIT = "single", "wait"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """A policy, under the name that it was given, in a layout."""
+    """A policy with its name, in a layout."""
 
     name: str
     policy: Policy
@@ -24,7 +24,7 @@ class Setup:
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
-    """One prompt under one setup. Tokens are counted on texts that may be cut, times on whole ones."""
+    """The score of one prompt under one setup. Tokens are of the texts as cut, times of the whole texts."""
 
     nll: float
     num_tokens: int
@@ -38,8 +38,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A setup over all prompts. NLL is in nats per token; tokens, times and steps are means over the prompts.
+class RetentionRow:
+    """The result of a setup over all prompts. NLL is in nats per token; tokens, times and steps are means.
 
     `retention` is None where waiting gives nothing over the single model; shares are of `wait`.
     """
@@ -63,13 +63,13 @@ class Row:
 
 
 def retention_of(singles: Sequence[float], ones: Sequence[float], waits: Sequence[float]) -> float | None:
-    """(sum single - sum one) / (sum single - sum wait) of negative log-likelihoods; None where that means nothing."""
+    """(sum single - sum one) / (sum single - sum wait) of negative log-likelihoods; None if waiting gains nothing."""
     gain = sum(singles) - sum(waits)
     return (sum(singles) - sum(ones)) / gain if gain > 0 else None
 
 
 def interval_of(singles: Sequence[float], ones: Sequence[float], waits: Sequence[float]) -> Interval | None:
-    """95 % of the retentions of as many prompts drawn from these (percentile bootstrap); None for fewer than two."""
+    """95 % interval of the retention, by the percentile bootstrap over the prompts; None for fewer than two prompts."""
     count = len(ones)
     if count < 2:
         return None
@@ -87,8 +87,8 @@ def interval_of(singles: Sequence[float], ones: Sequence[float], waits: Sequence
 
 def make_rows(
     singles: Sequence[Score], waits: Sequence[Score], scores: Mapping[Setup, Sequence[Score]]
-) -> tuple[Row, ...]:
-    """The single model, waiting, then the setups in their order; all on the same prompts."""
+) -> tuple[RetentionRow, ...]:
+    """Rows of the single model, of waiting, then of the setups in their order; all on the same prompts."""
     rows = [_make_row(SINGLE, None, singles, singles, waits), _make_row(WAIT, None, waits, singles, waits)]
     rows += [_make_row(setup.name, setup, own, singles, waits) for setup, own in scores.items()]
     return tuple(rows)
@@ -96,10 +96,10 @@ def make_rows(
 
 def _make_row(
     name: str, setup: Setup | None, own: Sequence[Score], singles: Sequence[Score], waits: Sequence[Score]
-) -> Row:
+) -> RetentionRow:
     nlls = [[one.nll for one in scores] for scores in (singles, own, waits)]
     first_s, total_s = _mean([one.first_token_s for one in own]), _mean([one.total_s for one in own])
-    return Row(
+    return RetentionRow(
         policy=name,
         layout=setup.layout if setup else "grouped" if name == WAIT else None,
         numbers=setup.policy if setup else None,

@@ -1,4 +1,4 @@
-"""A text as tokens, to be cut between any two of them, but never inside a character."""
+"""A text as tokens, which can be cut between any two tokens, but never inside a character."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ class Spelled:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens in all."""
+        """Number of tokens."""
         return len(self.ids)
 
     def between(self, start: int, end: int) -> tuple[str, tuple[int, ...]]:
         """Text and ids of the tokens [start, end); a token inside a character belongs to what follows."""
-        first, last = (bisect_right(self.ends, place) - 1 for place in (start, end))
+        first, last = (bisect_right(self.ends, position) - 1 for position in (start, end))
         return self.text[self.offsets[first] : self.offsets[last]], self.ids[self.ends[first] : self.ends[last]]
 
 
 def spell(tokens: Tokens, text: str, most_tokens: int | None = None) -> Spelled:
-    """A text in the tokens of a model, cut behind the first `most_tokens` of them."""
+    """A text in the tokens of a model, cut after the first `most_tokens` of them."""
     ids = tokens.encode(text)[:most_tokens]
     speller = Speller(tokens, ())
     ends, parts, offsets = [0], [""], [0]

@@ -1,4 +1,5 @@
-"""What had been read before which word: the real engine in virtual time, on models that say given numbers of tokens."""
+"""Computes which upstream tokens had been read before each token of an answer: runs the real engine in virtual time, on
+scripted models that write given numbers of tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ _ANSWER = "answer"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """How fast every model is: a call's first token, then the others."""
+    """Speed of a model: seconds to a call's first token, then between tokens."""
 
     first_token_s: float = 0.2
     token_s: float = 0.02
@@ -25,7 +26,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimedStep:
-    """The answer's tokens [start, end) were written when this many tokens of each upstream had been read."""
+    """The answer's tokens [start, end) were written when `num_read` tokens of each upstream had been read."""
 
     start: int
     end: int
@@ -35,7 +36,7 @@ class TimedStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timetable:
-    """The steps of an answer, and what its reader noticed of them."""
+    """The steps of an answer, and the times that its reader sees."""
 
     steps: tuple[TimedStep, ...]
     first_token_s: float
@@ -51,9 +52,9 @@ def make_timetable(
     speed: Speed,
     upstream_speeds: Sequence[Speed] | None = None,
 ) -> Timetable:
-    """The steps of an answer of `answer_tokens` that reads upstreams of so many tokens; all numbers at least 1.
+    """The timetable of an answer of `answer_tokens` that reads upstreams of `upstream_tokens`; all numbers at least 1.
 
-    An answer that reads nobody needs no policy. Without `upstream_speeds` all are equally fast.
+    An answer without upstreams needs no policy. Without `upstream_speeds` all have the answer's `speed`.
     """
     graph = _graph(policy or PRESETS["wait"], upstream_tokens, answer_tokens)
     counts = dict(zip((agent.name for agent in graph.agents), (*upstream_tokens, answer_tokens), strict=True))
@@ -96,7 +97,7 @@ def _graph(policy: Policy, upstream_tokens: Sequence[int], answer_tokens: int) -
 
 
 def _steps(events: Sequence[Event]) -> list[TimedStep]:
-    """Steps that wrote something; one that only read is part of the next."""
+    """The steps that wrote something; one that only read is merged into the next."""
     found: list[TimedStep] = []
     readings: tuple[Reading, ...] = ()
     written = 0

@@ -1,1 +1,1 @@
-"""How far an answer follows one proposer that is wrong."""
+"""Robustness: the degree to which an answer follows one proposer that is wrong."""

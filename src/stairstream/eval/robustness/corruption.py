@@ -1,4 +1,4 @@
-"""Proposals made wrong: a part of the words swapped for those of another answer, or made to say the contrary."""
+"""Makes proposals wrong: swaps a part of the words for those of another answer, or makes them say the contrary."""
 
 import re
 from collections.abc import Sequence
@@ -48,16 +48,16 @@ _CONTRARY = {**dict(_PAIRS), **{right: left for left, right in _PAIRS}}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corrupted:
-    """A proposal made wrong, and the words in it that were put there."""
+    """A proposal made wrong, and the words that were planted in it."""
 
     text: str
     planted: str
 
 
 def corrupt(text: str, kind: Kind, part: Part, other: str) -> Corrupted:
-    """The text with as many words as before (but for those that negate) and a part of them wrong.
+    """The text with a part of its words wrong, and as many words as before (but for added or removed negations).
 
-    `other` is where swapped words come from: from the same places, and round again if it is shorter.
+    Swapped words come from the same positions of `other`, which is repeated if it is shorter.
     """
     words = _WORD.findall(text)
     start, end = _bounds(len(words), part)
@@ -72,15 +72,15 @@ def corrupt(text: str, kind: Kind, part: Part, other: str) -> Corrupted:
 
 
 def contradict(words: Sequence[str]) -> list[str]:
-    """The words with other numbers, with `not` where there was none and the other way round, and with contraries."""
+    """The words with other numbers, with `not` added or removed, and with words replaced by their contraries."""
     found: list[str] = []
-    for place, word in enumerate(words):
-        before = _core_of(words[place - 1]) if place else ""
+    for index, word in enumerate(words):
+        before = _core_of(words[index - 1]) if index else ""
         core = _core_of(word)
         if core == "not" and before in _VERBS:
             continue
         found.append(_change(word, core))
-        following = _core_of(words[place + 1]) if place + 1 < len(words) else ""
+        following = _core_of(words[index + 1]) if index + 1 < len(words) else ""
         if core in _VERBS and following and following != "not":
             found.append(" not")
     return found

@@ -1,4 +1,4 @@
-"""How much of an answer comes only from words that were planted."""
+"""Computes the share of an answer that comes only from planted words."""
 
 import re
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ _WORD = re.compile(r"\w+")
 
 
 def words_of(text: str) -> list[str]:
-    """Its words, lower-cased."""
+    """The words of a text, lower-cased."""
     return _WORD.findall(text.lower())
 
 
 def grams_of(words: Sequence[str], size: int) -> list[tuple[str, ...]]:
-    """Every run of so many words, in order."""
+    """Every run of `size` words, in order."""
     return [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
 
 
 def share_only_from(answer: str, planted: str, others: Sequence[str], size: int) -> float:
-    """The share of the answer's runs of `size` words that stand in `planted` and in none of the others; 0 of none."""
+    """The share of the answer's runs of `size` words that are in `planted` and in no other; 0 without runs."""
     runs = grams_of(words_of(answer), size)
     only = set(grams_of(words_of(planted), size))
     for text in others:

@@ -1,5 +1,5 @@
-"""Teacher forcing with one wrong proposal: how much less likely the reference becomes, how much likelier what was
-planted. Needs torch."""
+"""Teacher forcing with one wrong proposal: the loss in likelihood of the reference, and the gain of the planted words.
+Needs torch."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,16 +11,25 @@ from stairstream.eval.retention.forcing import Case
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.retention.spelled import spell
 from stairstream.eval.retention.timetable import Speed, make_timetable
-from stairstream.eval.robustness.plan import Plan, Wrong, changed_by, cut, proposals_of, speeds_of, spoil, wrong_place
+from stairstream.eval.robustness.plan import (
+    RobustnessPlan,
+    Wrong,
+    changed_by,
+    cut,
+    proposals_of,
+    speeds_of,
+    spoil,
+    wrong_index,
+)
 from stairstream.eval.robustness.scores import ForcedRow, Nats, make_row
 
 VERSION = 2
 
 
 def run_forced(
-    loaded: Loaded, plan: Plan, kept: Kept[Nats], identity: object, tell: Callable[[int], None]
+    loaded: Loaded, plan: RobustnessPlan, kept: Kept[Nats], identity: object, tell: Callable[[int], None]
 ) -> tuple[ForcedRow, ...]:
-    """Every prompt under every setup, wrong in every way that changes it; each must change one or more."""
+    """Scores every prompt under every setup, in each wrong way that changes it; each way must change one."""
     changed = {one: changed_by(plan, one) for one in plan.wrongs}
     found: dict[tuple[Setup, Wrong], list[Nats]] = {(setup, one): [] for setup in plan.setups for one in plan.wrongs}
     for number in range(len(plan.prompts)):
@@ -38,16 +47,16 @@ def run_forced(
 
 
 class _Scorer:
-    """One prompt with one proposal wrong, under any setup; nothing is computed before it is needed."""
+    """Scores one prompt with one wrong proposal under any setup; nothing is computed before it is needed."""
 
-    def __init__(self, loaded: Loaded, plan: Plan, number: int, wrong: Wrong) -> None:
-        prompt, place, spoilt = plan.prompts[number], wrong_place(number), spoil(plan, number, wrong)
+    def __init__(self, loaded: Loaded, plan: RobustnessPlan, number: int, wrong: Wrong) -> None:
+        prompt, index, spoilt = plan.prompts[number], wrong_index(number), spoil(plan, number, wrong)
         right = proposals_of(plan, number)
-        mixed = [*right[:place], spoilt.text, *right[place + 1 :]]
+        mixed = [*right[:index], spoilt.text, *right[index + 1 :]]
         answers = (cut(prompt.outputs[REFERENCE], plan.most_words), spoilt.planted.strip())
         self.texts = [(prompt.instruction, proposals, answer) for answer in answers for proposals in (right, mixed)]
         self._loaded = loaded
-        self._speeds = speeds_of(place)
+        self._speeds = speeds_of(index)
         self._cases: list[Case] = []
 
     def score(self, setup: Setup) -> Nats:
@@ -64,10 +73,10 @@ class _Scorer:
             planted_wrong=planted_wrong,
         )
 
-    def _make_case(self, asked: str, proposals: Sequence[str], answer: str) -> Case:
+    def _make_case(self, prompt: str, proposals: Sequence[str], answer: str) -> Case:
         agent = Agent(name="aggregator", model="aggregator", reads=PROPOSERS)
         upstream = [spell(self._loaded.tokens, text) for text in proposals]
-        return Case(self._loaded, agent, asked, upstream, spell(self._loaded.tokens, answer))
+        return Case(self._loaded, agent, prompt, upstream, spell(self._loaded.tokens, answer))
 
     def _force(self, case: Case, setup: Setup) -> float:
         table = make_timetable(setup.policy, case.upstream_tokens, case.answer_tokens, Speed(), self._speeds)

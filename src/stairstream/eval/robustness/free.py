@@ -1,4 +1,4 @@
-"""Free-running answers: the aggregator writes its own words beside replayed proposals, one of which is wrong."""
+"""Free-running answers: the aggregator writes its own words and reads replayed proposals, one of which is wrong."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,15 @@ from stairstream.eval.recorded import PROPOSERS
 from stairstream.eval.replay import Replay, Replays, Spoken
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.following import share_only_from
-from stairstream.eval.robustness.plan import Plan, Wrong, changed_by, proposals_of, speeds_of, spoil, wrong_place
+from stairstream.eval.robustness.plan import (
+    RobustnessPlan,
+    Wrong,
+    changed_by,
+    proposals_of,
+    speeds_of,
+    spoil,
+    wrong_index,
+)
 
 GRAM = 4
 
@@ -40,13 +48,13 @@ class FreeRow:
     updates: float
 
 
-def count_runs(plan: Plan) -> int:
-    """How many answers there are in all."""
+def count_runs(plan: RobustnessPlan) -> int:
+    """Number of answers in all."""
     return (len(plan.prompts) + sum(len(changed_by(plan, one)) for one in plan.wrongs)) * len(plan.setups)
 
 
-async def run_free(plan: Plan, replays: Replays, tell: Callable[[int], None]) -> tuple[FreeRow, ...]:
-    """Every prompt under every setup, right, and wrong in every way that changes it; each must change one or more."""
+async def run_free(plan: RobustnessPlan, replays: Replays, tell: Callable[[int], None]) -> tuple[FreeRow, ...]:
+    """Runs every prompt under every setup, right and in each wrong way that changes it; each way must change one."""
     changed = {one: changed_by(plan, one) for one in plan.wrongs}
     right: dict[Setup, list[Spoken]] = {setup: [] for setup in plan.setups}
     wrong: dict[tuple[Setup, Wrong], dict[int, Spoken]] = {
@@ -63,22 +71,24 @@ async def run_free(plan: Plan, replays: Replays, tell: Callable[[int], None]) ->
     return tuple(_make_row(plan, setup, one, right[setup], spoken) for (setup, one), spoken in wrong.items())
 
 
-def make_replay(plan: Plan, number: int, setup: Setup, wrong: Wrong | None) -> Replay:
-    """A prompt's proposals, right or wrong, at their speeds."""
-    texts, place = proposals_of(plan, number), wrong_place(number)
+def make_replay(plan: RobustnessPlan, number: int, setup: Setup, wrong: Wrong | None) -> Replay:
+    """A replay of a prompt's proposals at their speeds; `wrong` None: all of them right."""
+    texts, index = proposals_of(plan, number), wrong_index(number)
     if wrong is not None:
-        texts[place] = spoil(plan, number, wrong).text
+        texts[index] = spoil(plan, number, wrong).text
     return Replay(
         asked=plan.prompts[number].instruction,
         proposals=dict(zip(PROPOSERS, texts, strict=True)),
         policy=setup.policy,
         layout=setup.layout,
         sampling=plan.sampling,
-        speeds=dict(zip(PROPOSERS, speeds_of(place), strict=True)),
+        speeds=dict(zip(PROPOSERS, speeds_of(index), strict=True)),
     )
 
 
-def _make_row(plan: Plan, setup: Setup, wrong: Wrong, right: Sequence[Spoken], spoken: Mapping[int, Spoken]) -> FreeRow:
+def _make_row(
+    plan: RobustnessPlan, setup: Setup, wrong: Wrong, right: Sequence[Spoken], spoken: Mapping[int, Spoken]
+) -> FreeRow:
     return FreeRow(
         policy=setup.name,
         layout=setup.layout,
@@ -92,7 +102,9 @@ def _make_row(plan: Plan, setup: Setup, wrong: Wrong, right: Sequence[Spoken], s
     )
 
 
-def _followed(plan: Plan, wrong: Wrong, right: Sequence[Spoken], spoken: Mapping[int, Spoken], size: int) -> Followed:
+def _followed(
+    plan: RobustnessPlan, wrong: Wrong, right: Sequence[Spoken], spoken: Mapping[int, Spoken], size: int
+) -> Followed:
     planted, chance = [], []
     for number, own in spoken.items():
         words = spoil(plan, number, wrong).planted

@@ -1,4 +1,4 @@
-"""A wrong number among right ones: whose does the answer take? On problems of GSM8K, with their own solutions."""
+"""One wrong number among right ones: which of them the answer takes, on problems of GSM8K with their solutions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from stairstream.eval.intervals import Interval, wilson
 from stairstream.eval.replay import Replay, Replays
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.corruption import Part
-from stairstream.eval.robustness.plan import speeds_of, wrong_place
+from stairstream.eval.robustness.plan import speeds_of, wrong_index
 from stairstream.eval.robustness.problems import Solved, propose, solve
 from stairstream.eval.tasks.numbers import is_right
 from stairstream.eval.tasks.questions import Question
@@ -20,8 +20,8 @@ PARTS: tuple[Part, ...] = ("head", "tail", "all")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberRow:
-    """One policy, and where one proposal names the wrong number (None: nowhere): how often the answer ends in it, and
-    how often in the right one."""
+    """One policy, and the part of one proposal with the wrong number (None: nowhere): shares of answers that end in it
+    (`took`) and in the right one."""
 
     policy: str
     layout: str
@@ -42,7 +42,7 @@ class _Ended:
 
 
 def count_numbers(problems: Sequence[Question], setups: Sequence[Setup]) -> int:
-    """How many answers there are in all."""
+    """Number of answers in all."""
     return len(problems) * len(setups) * (len(PARTS) + 1)
 
 
@@ -53,7 +53,7 @@ async def run_numbers(
     replays: Replays,
     tell: Callable[[int], None],
 ) -> tuple[NumberRow, ...]:
-    """Every problem under every setup, with no number wrong and with one in each place."""
+    """Runs every problem under every setup, with no wrong number and with one in each part."""
     found: dict[tuple[Setup, Part | None], list[_Ended]] = {
         (setup, part): [] for setup in setups for part in (None, *PARTS)
     }
@@ -75,16 +75,16 @@ async def run_numbers(
 def _make_replay(
     number: int, problem: Question, solved: Solved, setup: Setup, part: Part | None, sampling: Sampling
 ) -> Replay:
-    place = wrong_place(number, NUM_PROPOSERS)
+    wrong = wrong_index(number, NUM_PROPOSERS)
     names = [f"p{one}" for one in range(1, NUM_PROPOSERS + 1)]
-    texts = [propose(solved, one, part if one == place else None) for one in range(NUM_PROPOSERS)]
+    texts = [propose(solved, one, part if one == wrong else None) for one in range(NUM_PROPOSERS)]
     return Replay(
         asked=problem.turns[0],
         proposals=dict(zip(names, texts, strict=True)),
         policy=setup.policy,
         layout=setup.layout,
         sampling=sampling,
-        speeds=dict(zip(names, speeds_of(place, NUM_PROPOSERS), strict=True)),
+        speeds=dict(zip(names, speeds_of(wrong, NUM_PROPOSERS), strict=True)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What is tried: which prompts, which of their proposals is wrong and how, and who reads it how."""
+"""The plan of an evaluation: prompts, the wrong proposal of each and how it is wrong, and the setups that read it."""
 
 import re
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ _WORD = re.compile(r"\s*\S+")
 
 WRONG_SPEED = PROPOSER_SPEED
 OTHER_SPEEDS = (replace(PROPOSER_SPEED, token_s=8 / 256), replace(PROPOSER_SPEED, token_s=10 / 256))
-"""The wrong one writes fastest, the worst case: small models do, and a quorum that is not `all` reads it first."""
+"""Speeds of the right proposers. The wrong one writes fastest, the worst case: a quorum below `all` reads it first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wrong:
-    """How a proposal is made wrong."""
+    """A way to make a proposal wrong."""
 
     kind: Kind
     part: Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Texts are cut behind `most_words` words. The prompts' own order says where swapped words come from."""
+class RobustnessPlan:
+    """What to evaluate. Texts are cut after `most_words` words; swapped words come from the next prompt in order."""
 
     prompts: Sequence[RecordedPrompt]
     setups: Sequence[Setup]
@@ -38,38 +38,38 @@ class Plan:
     sampling: Sampling
 
 
-def wrong_place(number: int, count: int = len(PROPOSERS)) -> int:
-    """Which of the proposals of the prompt of that number is the wrong one: each in turn."""
+def wrong_index(number: int, count: int = len(PROPOSERS)) -> int:
+    """The index of the wrong proposal of prompt `number`: each proposer in turn."""
     return number % count
 
 
-def speeds_of(place: int, count: int = len(PROPOSERS)) -> tuple[Speed, ...]:
-    """The speeds of the proposers, the wrong one of them at that place."""
+def speeds_of(index: int, count: int = len(PROPOSERS)) -> tuple[Speed, ...]:
+    """The speeds of the proposers, with the wrong one at `index`."""
     others = iter(OTHER_SPEEDS * count)
-    return tuple(WRONG_SPEED if number == place else next(others) for number in range(count))
+    return tuple(WRONG_SPEED if number == index else next(others) for number in range(count))
 
 
-def proposals_of(plan: Plan, number: int) -> list[str]:
+def proposals_of(plan: RobustnessPlan, number: int) -> list[str]:
     """The proposals of a prompt, cut."""
     return [cut(plan.prompts[number].outputs[name], plan.most_words) for name in PROPOSERS]
 
 
-def spoil(plan: Plan, number: int, wrong: Wrong) -> Corrupted:
+def spoil(plan: RobustnessPlan, number: int, wrong: Wrong) -> Corrupted:
     """The wrong proposal of a prompt; swapped words are those of the next prompt's proposal."""
-    place = wrong_place(number)
-    other = plan.prompts[(number + 1) % len(plan.prompts)].outputs[PROPOSERS[place]]
-    return corrupt(proposals_of(plan, number)[place], wrong.kind, wrong.part, other)
+    index = wrong_index(number)
+    other = plan.prompts[(number + 1) % len(plan.prompts)].outputs[PROPOSERS[index]]
+    return corrupt(proposals_of(plan, number)[index], wrong.kind, wrong.part, other)
 
 
-def changed_by(plan: Plan, wrong: Wrong) -> list[int]:
+def changed_by(plan: RobustnessPlan, wrong: Wrong) -> list[int]:
     """The numbers of the prompts whose proposal becomes another text.
 
-    One with no number, verb or contrary in a part can't be contradicted there: it would be right, and count as wrong.
+    A part without a number, verb or contrary can't be contradicted: the proposal would stay right, and count as wrong.
     """
     return [
         number
         for number in range(len(plan.prompts))
-        if spoil(plan, number, wrong).text != proposals_of(plan, number)[wrong_place(number)]
+        if spoil(plan, number, wrong).text != proposals_of(plan, number)[wrong_index(number)]
     ]
 
 

@@ -1,4 +1,4 @@
-"""Problems of GSM8K with solutions to propose, one of which may name a wrong number."""
+"""Problems of GSM8K with proposals made of their solutions, one of which may name a wrong number."""
 
 import re
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Solved:
 
 
 def read_problems(file: Path) -> list[Question]:
-    """All of a file. Raises ConfigError if it is no such file, or at the first whose answer has no number."""
+    """All problems of a file. Raises ConfigError for a bad file, or for an answer without a number."""
     problems = TASKS["gsm8k"].read(file)
     for number, problem in enumerate(problems, 1):
         if final_number(problem.expected) is None:
@@ -33,19 +33,19 @@ def read_problems(file: Path) -> list[Question]:
 
 
 def solve(answer: str) -> Solved:
-    """From an answer as GSM8K has it."""
+    """The solution in an answer in the format of GSM8K."""
     number = final_number(answer)
     assert number is not None, "see read_problems"
     steps = _CALCULATION.sub("", answer.rpartition("####")[0]).strip()
     return Solved(steps=steps, right=f"{number}", wrong=f"{number * 2 + 3}")
 
 
-def propose(solved: Solved, place: int, wrong: Part | None = None) -> str:
-    """A proposal that names its number, then how it comes about, then the number again; wordings differ by place.
+def propose(solved: Solved, index: int, wrong: Part | None = None) -> str:
+    """A proposal that names its number, then the steps to it, then the number again; wordings differ by `index`.
 
-    `wrong` says where it names the wrong one: in its first sentence, its last, or both.
+    `wrong` says where the number is the wrong one: in the first sentence, the last, or both.
     """
     first = solved.wrong if wrong in ("head", "all") else solved.right
     last = solved.wrong if wrong in ("tail", "all") else solved.right
-    style = place % len(OPENINGS)
+    style = index % len(OPENINGS)
     return f"{OPENINGS[style].format(first)}\n{solved.steps}\n{CLOSINGS[style].format(last)}"

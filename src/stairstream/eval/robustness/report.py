@@ -1,4 +1,4 @@
-"""The trials as tables."""
+"""Formats the results as tables."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ FEW = 50
 
 
 def make_free_table(rows: Sequence[FreeRow]) -> Table:
-    """How much of the answers comes only from planted words."""
+    """Table of the share of the answers that comes only from planted words."""
     return Table(
         title=f"Free-running answers, {_count_all(rows)} prompts",
         heads=(
@@ -49,7 +49,7 @@ def make_free_table(rows: Sequence[FreeRow]) -> Table:
 
 
 def make_forced_table(rows: Sequence[ForcedRow]) -> Table:
-    """What becomes likelier, and what less likely."""
+    """Table of the loss in likelihood of the references, and the gain of the planted words."""
     return Table(
         title=f"Teacher forcing, {_count_all(rows)} prompts",
         heads=("policy", "layout", "wrong", "reference loses, nats per token", "planted words gain, nats per token"),
@@ -68,7 +68,7 @@ def make_forced_table(rows: Sequence[ForcedRow]) -> Table:
 
 
 def make_number_table(rows: Sequence[NumberRow]) -> Table:
-    """Whose number answers end in."""
+    """Table of the numbers that answers end in: the wrong one or the right one."""
     return Table(
         title=f"One wrong number among three, {rows[0].num_problems} problems",
         heads=("policy", "layout", "wrong in", "answers with the wrong number", "with the right one", "first token"),
@@ -100,7 +100,7 @@ def _count_all(rows: Sequence[FreeRow] | Sequence[ForcedRow]) -> int:
 
 
 def _left_out(rows: Sequence[FreeRow] | Sequence[ForcedRow]) -> tuple[str, ...]:
-    """How many prompts some rows go without."""
+    """A note on the prompts that are left out of some rows."""
     found = {_name(row.wrong): row.num_unchanged for row in rows if row.num_unchanged}
     told = ", ".join(f"{name} {count}" for name, count in found.items())
     return (f"prompts left out of a row, because their text stays as it is: {told}",) if told else ()

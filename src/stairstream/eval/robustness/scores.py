@@ -1,4 +1,4 @@
-"""What teacher forcing with one wrong proposal found; `forced` finds it."""
+"""Results of teacher forcing with one wrong proposal; `forced` computes them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import msgspec
 
 from stairstream.eval.intervals import Interval, bootstrap_mean
 from stairstream.eval.retention.scores import Setup
-from stairstream.eval.robustness.plan import Plan, Wrong, changed_by
+from stairstream.eval.robustness.plan import RobustnessPlan, Wrong, changed_by
 
 
 class Nats(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,8 +36,8 @@ class ForcedRow:
     gained_interval: Interval | None
 
 
-def count_forced(plan: Plan) -> int:
-    """How many scores there are in all."""
+def count_forced(plan: RobustnessPlan) -> int:
+    """Number of scores in all."""
     return sum(len(changed_by(plan, one)) for one in plan.wrongs) * len(plan.setups)
 
 

@@ -1,1 +1,1 @@
-"""What updates leave in an answer where it was gone on with: restarts, repeats, broken words and sentences."""
+"""Seams: traces of updates in an answer, such as restarts, repeats, broken words and broken sentences."""

@@ -1,4 +1,4 @@
-"""Seams as a table."""
+"""Formats seams as a table."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from stairstream.eval.tables import Table, number, percent
 
 
 def make_table(rows: Sequence[SeamRow], policy: str) -> Table:
-    """Layouts of all engines, each beside its `wait`."""
+    """A table with a line for each layout of each engine, and for its `wait`."""
     return Table(
         title=f"Seams of {policy}, {rows[0].num_answers} answers in each layout",
         heads=(
@@ -36,7 +36,7 @@ def make_table(rows: Sequence[SeamRow], policy: str) -> Table:
             for row in rows
         ),
         notes=(
-            "wait has no updates: its counts are of the places where the first layout above it had some, each at the "
+            "wait has no updates: its counts are at the positions of updates of the first layout above it, each at the "
             "end of its word (chance)",
             "intervals of shares of updates are the bootstrap's over answers; where none was hit, or all were, "
             "Wilson's for none, or all, of the answers that had any",

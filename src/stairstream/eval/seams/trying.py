@@ -1,4 +1,4 @@
-"""Free-running answers in each layout, and what updates left in them; beside them `wait`, which has none."""
+"""Runs free-running answers in each layout and counts their seams; `wait`, which has none, is the baseline."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ WAIT = "wait"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Prompts with proposals, which are cut; one policy in several layouts."""
+class SeamPlan:
+    """What to evaluate: prompts with their proposals (already cut), and one policy in several layouts."""
 
     prompts: Sequence[RecordedPrompt]
     proposals: Sequence[Sequence[str]]
@@ -38,17 +38,17 @@ class Plan:
 
     @property
     def num_answers(self) -> int:
-        """Those of `wait` too."""
+        """Number of answers in all, those of `wait` included."""
         return len(self.prompts) * (len(self.layouts) + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """How many of so many, with the interval of their share.
+    """`hits` of `count`, with the interval of that share.
 
-    Of answers it is Wilson's. The updates of one answer are not independent, so of updates it is the bootstrap's over
-    the answers that had any. Where none was hit, or all were, that says nothing: then it is Wilson's for none, or all,
-    of those answers, which is wide.
+    The interval of a share of answers is Wilson's. The updates of one answer are not independent, so the interval of a
+    share of updates is the bootstrap's over the answers that had any. Where none was hit, or all were, that says
+    nothing: then it is Wilson's for none, or all, of those answers, which is wide.
     """
 
     hits: int
@@ -58,11 +58,11 @@ class Count:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeamRow:
-    """One layout. Restarts and broken words and sentences are counted per update, leaks per answer.
+    """The seams of one layout. Restarts and broken words and sentences are counted per update, leaks per answer.
 
-    For `wait` the places are those where the first layout's answers to the same prompts were updated, at the end of the
-    word that they fall in: what is found there is chance. `repeated` is the mean share of runs of eight words that come
-    again in the same answer.
+    For `wait` the positions are those of the updates in the first layout's answers to the same prompts, moved to the
+    end of their word: whatever is found there is chance. `repeated` is the mean share of runs of eight words that
+    repeat an earlier run of the same answer.
     """
 
     engine: str
@@ -79,14 +79,16 @@ class SeamRow:
 
 
 def vocabulary(prompts: Sequence[RecordedPrompt]) -> frozenset[str]:
-    """Every word that anybody said in recorded data."""
+    """All words of the prompts and answers of recorded data."""
     return frozenset(
         word for prompt in prompts for text in (prompt.instruction, *prompt.outputs.values()) for word in words_of(text)
     )
 
 
-async def run_layouts(plan: Plan, engine: str, replays: Replays, tell: Callable[[int], None]) -> tuple[SeamRow, ...]:
-    """Every prompt in every layout, then `wait`; prompts come first, so that what is kept goes on evenly."""
+async def run_layouts(
+    plan: SeamPlan, engine: str, replays: Replays, tell: Callable[[int], None]
+) -> tuple[SeamRow, ...]:
+    """Runs every prompt in every layout, then `wait`; prompt by prompt, so that a broken-off run covers all layouts."""
     spoken: dict[Layout, list[Spoken]] = {layout: [] for layout in plan.layouts}
     waited: list[Spoken] = []
     for number in range(len(plan.prompts)):
@@ -99,17 +101,17 @@ async def run_layouts(plan: Plan, engine: str, replays: Replays, tell: Callable[
         _make_row(plan, engine, layout, answers, [one.updates for one in answers]) for layout, answers in spoken.items()
     ]
     first = next(iter(spoken.values()))
-    places = [places_like(answer.text, other.updates) for answer, other in zip(waited, first, strict=True)]
-    return (*rows, _make_row(plan, engine, WAIT, waited, places))
+    positions = [positions_like(answer.text, other.updates) for answer, other in zip(waited, first, strict=True)]
+    return (*rows, _make_row(plan, engine, WAIT, waited, positions))
 
 
-def places_like(text: str, places: Sequence[int]) -> list[int]:
-    """Where a text would have been updated at places of another one; those behind its end are left out."""
-    return [end_of_word(text, place) for place in places if place < len(text)]
+def positions_like(text: str, positions: Sequence[int]) -> list[int]:
+    """Positions of updates of another text, moved to word ends of this one; those past its end are left out."""
+    return [end_of_word(text, position) for position in positions if position < len(text)]
 
 
 def count_updates(hits: Sequence[Sequence[bool]]) -> Count:
-    """Of all updates, from what became of those of each answer."""
+    """Counts hits over all updates; `hits` has a list per answer."""
     updated = [one for one in hits if one]
     num_hits, num_updates = sum(sum(one) for one in updated), sum(len(one) for one in updated)
     if 0 < num_hits < num_updates:
@@ -119,7 +121,7 @@ def count_updates(hits: Sequence[Sequence[bool]]) -> Count:
     return Count(hits=num_hits, count=num_updates, interval=interval)
 
 
-def _make_replay(plan: Plan, number: int, policy: Policy, layout: Layout | None) -> Replay:
+def _make_replay(plan: SeamPlan, number: int, policy: Policy, layout: Layout | None) -> Replay:
     return Replay(
         asked=plan.prompts[number].instruction,
         proposals=dict(zip(PROPOSERS, plan.proposals[number], strict=True)),
@@ -130,21 +132,21 @@ def _make_replay(plan: Plan, number: int, policy: Policy, layout: Layout | None)
 
 
 def _make_row(
-    plan: Plan, engine: str, layout: str, answers: Sequence[Spoken], places: Sequence[Sequence[int]]
+    plan: SeamPlan, engine: str, layout: str, answers: Sequence[Spoken], positions: Sequence[Sequence[int]]
 ) -> SeamRow:
     restarted: list[list[bool]] = []
     words: list[list[bool]] = []
     sentences: list[list[bool]] = []
-    for number, (answer, updated) in enumerate(zip(answers, places, strict=True)):
-        # an answer may say a word that nobody else has, as long as its own proposals or question do
+    for number, (answer, updated) in enumerate(zip(answers, positions, strict=True)):
+        # a word that no recorded text has is known if the answer's own proposals or question have it
         own = " ".join((plan.prompts[number].instruction, *plan.proposals[number]))
         known, names = plan.known | frozenset(words_of(own)), names_in(own)
-        inside = [place for place in updated if 0 < place < len(answer.text)]
-        restarted.append([restarts(answer.text, place) for place in inside])
-        words.append([breaks_word(answer.text, place, known) for place in inside])
-        sentences.append([breaks_sentence(answer.text, place, names) for place in inside])
+        inside = [position for position in updated if 0 < position < len(answer.text)]
+        restarted.append([restarts(answer.text, position) for position in inside])
+        words.append([breaks_word(answer.text, position, known) for position in inside])
+        sentences.append([breaks_sentence(answer.text, position, names) for position in inside])
     repeated = [share_repeated(answer.text) for answer in answers]
-    wording = _told()
+    wording = _instructions()
     return SeamRow(
         engine=engine,
         layout=layout,
@@ -160,8 +162,8 @@ def _make_row(
     )
 
 
-def _told() -> str:
-    """All that an aggregator is told besides what others say."""
+def _instructions() -> str:
+    """All instructions that an aggregator gets besides the proposals."""
     wording = Wording()
     return "\n".join((wording.combine, wording.partial, wording.complete, wording.quote, wording.more))
 

@@ -1,1 +1,1 @@
-"""Tasks with a score: whole answers of single models, of waiting and of policies, side by side."""
+"""Tasks: scores of whole answers of single models, of waiting and of policies, side by side."""

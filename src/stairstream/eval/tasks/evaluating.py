@@ -1,4 +1,4 @@
-"""A whole task: every system answers every question, and a judge compares. What comes of it is values; see `scores`."""
+"""Runs a whole task: every system answers every question, and a judge compares. `scores` makes the tables."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from stairstream.core.errors import ConfigError
 from stairstream.core.messages import Conversation, Message
-from stairstream.eval.tasks.asking import Asker, Said
+from stairstream.eval.tasks.answers import AnswerSource, Said
 from stairstream.eval.tasks.judging import Verdict, ask_verdict, read_verdict, score_of
 from stairstream.eval.tasks.purse import OutOfMoney
 from stairstream.eval.tasks.questions import Question, Task
@@ -14,12 +14,12 @@ from stairstream.eval.tasks.systems import System
 
 JUDGE = "judge"
 Tell = Callable[[int], None]
-"""Told how many answers and verdicts more there are."""
+"""Called with the number of answers and verdicts that were added."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is to be done. `opponent` is the system, or the recorded answer, that all others are compared with."""
+class TaskPlan:
+    """A task to run. `opponent` is the system, or the recorded answer, that all others are compared with."""
 
     task: Task
     questions: Sequence[Question]
@@ -33,17 +33,17 @@ class Plan:
 
     @property
     def num_asks(self) -> int:
-        """Answers and verdicts in all."""
+        """Number of answers and verdicts in all."""
         turns = sum(len(question.turns) for question in self.questions)
         return turns * (len(self.systems) + 2 * len(self.judged))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two verdicts on one pair of answers: with the system's answer first, and second; None where there is none.
+    """Two verdicts on one pair of answers: with the system's answer first, and second.
 
-    Then the judge's call has failed (`num_failed`), or its reply can't be read. Of answers that are the same
-    (`is_same`) nobody was asked.
+    A verdict is None if the judge's call failed (`num_failed`) or its reply can't be read. Equal answers (`is_same`)
+    are a tie without a call.
     """
 
     first: Verdict | None
@@ -58,7 +58,7 @@ class Pair:
 
     @property
     def score(self) -> float | None:
-        """The system's: 1 if it won both times, 0 if it lost both, between for the rest; None if one is missing."""
+        """The system's score: 1 if it won both times, 0 if it lost both, else between; None if a verdict is missing."""
         if self.first is None or self.second is None:
             return None
         return (score_of(self.first) + 1 - score_of(self.second)) / 2
@@ -66,14 +66,14 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of a question: the answers turn by turn, and verdicts turn by turn, by system."""
+    """The result of a question, by system: the answers and the verdicts of each turn."""
 
     question: Question
     answers: Mapping[str, Sequence[Said]]
     pairs: Mapping[str, Sequence[Pair]] = field(default_factory=dict)
 
 
-def check_opponent(plan: Plan) -> None:
+def check_opponent(plan: TaskPlan) -> None:
     """Raises ConfigError for an opponent that neither answers here nor has recorded answers to every question."""
     names = [system.name for system in plan.systems]
     if not plan.task.is_judged or plan.opponent in names:
@@ -84,17 +84,17 @@ def check_opponent(plan: Plan) -> None:
         raise ConfigError(f"--against {plan.opponent!r} is none of: {', '.join([*names, *recorded])}")
 
 
-async def evaluate(plan: Plan, asker: Asker, tell: Tell, at_once: int = 1) -> list[Outcome]:
-    """The questions that were answered by all systems (and judged), in their order; fewer if the money ran out.
+async def evaluate(plan: TaskPlan, source: AnswerSource, tell: Tell, at_once: int = 1) -> list[Outcome]:
+    """The questions that were answered by all systems (and judged), in their order; fewer if the money runs out.
 
-    Raises what Asker.ask raises when too much fails.
+    Raises what AnswerSource.ask raises when too much fails.
     """
     permits = asyncio.Semaphore(at_once)
 
     async def work(question: Question) -> Outcome | None:
         async with permits:
             try:
-                return await _Question(plan, question, asker, tell).run()
+                return await _Question(plan, question, source, tell).run()
             except OutOfMoney:
                 return None
 
@@ -107,16 +107,16 @@ async def evaluate(plan: Plan, asker: Asker, tell: Tell, at_once: int = 1) -> li
 
 
 class _Question:
-    """One question on its way through a plan."""
+    """Runs one question of a plan."""
 
-    def __init__(self, plan: Plan, question: Question, asker: Asker, tell: Tell) -> None:
+    def __init__(self, plan: TaskPlan, question: Question, source: AnswerSource, tell: Tell) -> None:
         self._plan = plan
         self._question = question
-        self._asker = asker
+        self._source = source
         self._tell = tell
 
     async def run(self) -> Outcome | None:
-        """Its outcome; None if a system failed."""
+        """The question's outcome; None if a system failed."""
         answers: dict[str, list[Said]] = {}
         for system in self._plan.systems:
             said = await self._answer(system.name)
@@ -135,7 +135,7 @@ class _Question:
         found = []
         for turn in self._question.turns:
             conversation = (*conversation, Message(role="user", content=turn))
-            said = await self._asker.ask(system, conversation)
+            said = await self._source.ask(system, conversation)
             self._tell(1)
             if said is None:
                 return None
@@ -144,7 +144,7 @@ class _Question:
         return found
 
     async def _judge(self, own: Sequence[str], against: Sequence[str], turn: int) -> Pair:
-        """Both orders; equal answers are a tie, and nobody is asked."""
+        """Asks the judge in both orders; equal answers are a tie without a call."""
         until = turn + 1
         if own[:until] == against[:until]:
             self._tell(2)
@@ -158,6 +158,6 @@ class _Question:
         return Pair(first=first, second=second, num_failed=replies.count(None))
 
     async def _reply(self, conversation: Conversation) -> Said | None:
-        said = await self._asker.ask(JUDGE, conversation)
+        said = await self._source.ask(JUDGE, conversation)
         self._tell(1)
         return said

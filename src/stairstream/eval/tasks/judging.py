@@ -1,4 +1,4 @@
-"""Which of two answers is better: what a judge is asked, and what its reply says."""
+"""Compares two answers: the prompt for the judge, and the verdict in its reply."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from stairstream.eval.tasks.systems import System
 Verdict = Literal["A", "B", "tie"]
 
 VERDICT_TOKENS = 64
-"""Room for a verdict of a model that runs here; one that somebody else runs may think first, within its own limit."""
+"""Token limit of a verdict of a local model; a remote one may think first, within its own limit."""
 
 INSTRUCTIONS = """\
 You compare two answers to the same request. Judge how helpful, correct, relevant and complete they are. Their order, \
@@ -33,7 +33,7 @@ _BETTER = re.compile(
 
 
 def make_judge(config: Config, model: str) -> System:
-    """The judge as a system that answers: it chooses the likeliest words, and ends with its verdict."""
+    """The judge as a system that answers: it samples greedily, and ends with its verdict."""
     settings = PipelineConfig(name="judge", keys=SingleKeys(model=model))
     graph = build_graph(config.models, settings)
     (agent,) = graph.agents
@@ -46,7 +46,7 @@ def make_judge(config: Config, model: str) -> System:
 
 
 def ask_verdict(turns: Sequence[str], one: Sequence[str], other: Sequence[str]) -> Conversation:
-    """What the judge is asked of two answers to the same turns; of several turns the last answers are compared."""
+    """The judge's prompt for two answers to the same turns; of several turns the last answers are compared."""
     parts = [_quote("request", turns[0])] if len(turns) == 1 else _tell_history(turns, one, other)
     parts += [_quote("answer A", one[-1]), _quote("answer B", other[-1])]
     parts.append("Which answer is better? Reply with [[A]], [[B]] or [[C]].")
@@ -57,7 +57,7 @@ def ask_verdict(turns: Sequence[str], one: Sequence[str], other: Sequence[str]) 
 
 
 def read_verdict(reply: str) -> Verdict | None:
-    """The last marked verdict of a reply; else one that is all of it, or that it states; None if there is none."""
+    """The last marked verdict of a reply; else the one that is the whole reply, or that it states; else None."""
     if marked := _MARKED.findall(reply):
         return _name(marked[-1])
     if alone := _ALONE.fullmatch(reply.strip()):
@@ -67,7 +67,7 @@ def read_verdict(reply: str) -> Verdict | None:
 
 
 def score_of(verdict: Verdict) -> float:
-    """For the answer that stood first: 1 won, 0 lost."""
+    """The score of the first answer: 1 won, 0 lost."""
     return _SCORES[verdict]
 
 
@@ -82,7 +82,7 @@ def _name(found: str) -> Verdict:
 
 
 def _tell_history(turns: Sequence[str], one: Sequence[str], other: Sequence[str]) -> list[str]:
-    """The turns before the last, and what each of the two had said to them."""
+    """The turns before the last with both answers to each, then the last request."""
     parts = []
     for number, turn in enumerate(turns[:-1]):
         parts += [

@@ -1,10 +1,10 @@
-"""Win rates as if both answers were equally long.
+"""Length-controlled win rates: as if both answers were equally long.
 
 The model of length-controlled AlpacaEval (arXiv 2404.04475) without the terms that need its own prompts and their
 measured difficulty: P(win) = logistic(quality + weight * tanh(difference of lengths / its standard deviation)), fitted
 to the verdicts; the rate is what it says at a difference of 0. A weak ridge pulls both parameters towards 0, so that
-the fit is finite where verdicts are all alike, or where length alone tells them apart; there it is the ridge that
-decides how far from 0 % and 100 % the rate is.
+the fit is finite where all verdicts are equal, or where length alone separates them; there the ridge decides how far
+the rate is from 0 % and 100 %.
 """
 
 import math
@@ -16,13 +16,13 @@ from typing import Any
 from stairstream.eval.intervals import Interval
 
 _STRENGTH = 0.005
-"""Pull towards 0 per squared weight: as weak as `C=100`, so that verdicts all alike have a finite fit."""
+"""Strength of the ridge: as weak as `C=100`, so that equal verdicts have a finite fit."""
 RESAMPLES = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controlled:
-    """A win rate at equal lengths; `weight` is above 0 where longer answers win. No interval for scores all alike."""
+    """A win rate at equal lengths; `weight` is above 0 if longer answers win. No interval if all scores are equal."""
 
     rate: float
     weight: float
@@ -32,9 +32,9 @@ class Controlled:
 def control_lengths(
     scores: Sequence[float], differences: Sequence[float], resamples: int = RESAMPLES
 ) -> Controlled | None:
-    """From scores between 0 and 1 and how much longer (in characters) each answer was.
+    """Win rate from scores between 0 and 1, and from how much longer (in characters) each answer was.
 
-    None unless some were longer and some shorter: a difference of 0 that lies outside of all is nothing that was seen.
+    None unless some were longer and some shorter: else a difference of 0 would be extrapolated.
     """
     import numpy
 
@@ -58,7 +58,7 @@ def _resample(won: Any, lengths: Any, fitted: tuple[float, float], resamples: in
 
 
 def _fit(won: Any, lengths: Any, start: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float]:
-    """The two parameters that make the verdicts likeliest."""
+    """The maximum-likelihood parameters (quality, weight), with the ridge."""
     import numpy
     from scipy.optimize import minimize
 

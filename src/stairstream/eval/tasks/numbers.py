@@ -8,9 +8,9 @@ _MARK = "####"
 
 
 def final_number(text: str) -> Decimal | None:
-    """The first number behind the last ####, else the last number of the text; None if there is none.
+    """The first number after the last ####, else the last number of the text; None if there is none.
 
-    Signs of money and commas between thousands are not part of it, and 18.00 is 18.
+    Currency signs and thousands separators are ignored, and 18.00 is 18.
     """
     _, mark, tail = text.rpartition(_MARK)
     if mark and (found := _NUMBER.search(tail)):

@@ -1,4 +1,4 @@
-"""Money of one evaluation: what was spent, what is set aside for calls under way, and what is left."""
+"""The budget of one evaluation: money spent, set aside for calls in flight, and left."""
 
 import asyncio
 import math
@@ -11,15 +11,15 @@ from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Graph
 
 _ROOM = 2
-"""A share of what is left must hold so many times the dearest call so far; else a call waits and gets all of it."""
+"""A call gets a share of the budget only if that is this many times its dearest call so far; else it waits for all."""
 
 
 class OutOfMoney(Exception):
-    """The purse is empty; only within an evaluation, which ends with what it has."""
+    """The purse is empty; the evaluation catches it and ends with the results so far."""
 
 
 class Purse:
-    """What may be spent in all, by `at_once` buyers; a limit of None is any amount."""
+    """A budget for `at_once` calls in parallel; a limit of None is any amount."""
 
     def __init__(self, limit: float | None = None, at_once: int = 1) -> None:
         self._limit = math.inf if limit is None else limit
@@ -37,10 +37,10 @@ class Purse:
 
     @asynccontextmanager
     async def set_aside(self, name: str) -> AsyncIterator[float | None]:
-        """Money for one call of the block, None: any amount; what it does not pay of it is there for others again.
+        """Sets money aside for one call in the block (None: any amount); what it does not pay goes back afterwards.
 
-        An equal share of what is left, if such calls are known to need less; else all of it, once nobody else is
-        under way. Raises OutOfMoney if there is nothing.
+        The amount is an equal share of what is left, if such calls are known to need less; else all of it, once no
+        other call is in flight. Raises OutOfMoney if nothing is left.
         """
         if self._limit == math.inf:
             yield None
@@ -58,16 +58,16 @@ class Purse:
             self._returned.set()
 
     def pay(self, name: str, cost: float | None) -> None:
-        """Take what a call cost; unknown counts as nothing."""
+        """Pays for a call; an unknown cost counts as nothing."""
         self.spent += cost or 0.0
         self._dearest[name] = max(self._dearest.get(name, 0.0), cost or 0.0)
 
     def shut(self) -> None:
-        """Nothing more may be bought: a call has come to what was set aside for it."""
+        """Ends all spending: a call has reached the amount that was set aside for it."""
         self._is_shut = True
 
     def _offer(self, name: str) -> float:
-        """What a call may have now; 0: it has to wait."""
+        """The amount that a call may have now; 0: it has to wait."""
         left = max(0.0, self._limit - self.spent - sum(self._set_aside))
         share = left / max(1, self._at_once - len(self._set_aside))
         if share >= _ROOM * self._dearest.get(name, math.inf):
@@ -76,7 +76,7 @@ class Purse:
 
 
 def check_priced(config: Config, graphs: list[Graph]) -> None:
-    """Raises ConfigError if a model that somebody else runs has no price: then no limit can hold."""
+    """Raises ConfigError if a remote model has no price: then no limit can hold."""
     for name in dict.fromkeys(name for graph in graphs for name in models_of(graph)):
         if config.models[name].is_remote and config.models[name].common.price is None:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""The questions of each task, as values, from files that lie beside a checkout. Nothing here fetches anything."""
+"""The questions of each task, as values, from files next to a checkout. Nothing is downloaded."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ from stairstream.eval.recorded import ALPACA_OUTPUTS, GSM8K, RecordedPrompt, rea
 TaskName = Literal["gsm8k", "mt-bench", "alpaca-eval", "arena-hard"]
 
 STEPS = "Think step by step. End with a line of the form: #### number"
-"""What stands below a problem of GSM8K, so that the answer has a final number."""
+"""Added to a problem of GSM8K, so that the answer has a final number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked, turn by turn. `expected` is the right answer where there is one; `outputs` what others said."""
+    """A question of one or more turns. `expected` is the right answer, if any; `outputs` are recorded answers."""
 
     id: str
     turns: tuple[str, ...]
@@ -27,7 +27,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A task by its name: where its questions are, and whether a judge compares answers or a number decides."""
+    """A task: the file of its questions, and whether a judge compares answers or a number decides."""
 
     name: TaskName
     file: str
@@ -82,5 +82,5 @@ TASKS: Mapping[TaskName, Task] = {
 
 
 def file_of(task: Task, data: Path) -> Path:
-    """Where a task's questions are: `data` itself, or the file of the usual name in that folder."""
+    """The file of a task's questions: `data` itself, or the file of the usual name in that folder."""
     return data / task.file if data.is_dir() else data

@@ -1,13 +1,13 @@
-"""The scores of tasks as tables."""
+"""Formats the scores of tasks as tables."""
 
 from collections.abc import Sequence
 
 from stairstream.eval.tables import Table, number, percent, points, seconds
-from stairstream.eval.tasks.scores import Difference, Judging, Row, TaskReport
+from stairstream.eval.tasks.scores import Difference, Judging, TaskReport, TaskRow
 
 
 def make_table(report: TaskReport) -> Table:
-    """One task's table; every column that has nothing to say is left out."""
+    """One task's table; empty columns are left out."""
     score = "right" if report.opponent is None else f"win rate against {report.opponent}"
     columns = [
         ("", [f"{row.system} (best single)" if _is_marked(row, report) else row.system for row in report.rows]),
@@ -32,12 +32,12 @@ def make_table(report: TaskReport) -> Table:
     )
 
 
-def _is_marked(row: Row, report: TaskReport) -> bool:
-    """Whether it must be said that this one is the best single: with several of them."""
+def _is_marked(row: TaskRow, report: TaskReport) -> bool:
+    """Whether the row is marked as the best single model: only if there are several."""
     return row.is_best_single and sum(one.system.startswith("single") for one in report.rows) > 1
 
 
-def _controlled(row: Row) -> str:
+def _controlled(row: TaskRow) -> str:
     found = row.length_controlled
     return percent(found.rate, found.interval) if found else "-"
 
@@ -49,7 +49,7 @@ def _difference(difference: Difference | None) -> str:
 def _tell_judging(judging: Judging | None) -> Sequence[str]:
     if judging is None or judging.agreement is None:
         return ()
-    first = "" if judging.first_wins is None else f"; what stood first won {judging.first_wins:.0%} of those decided"
+    first = "" if judging.first_wins is None else f"; the first answer won {judging.first_wins:.0%} of those decided"
     pairs = f"{judging.num_whole} pairs"
     if judging.num_whole < judging.num_pairs:
         pairs += f" with two verdicts, out of {judging.num_pairs}"

@@ -1,11 +1,11 @@
-"""Outcomes become tables: scores with intervals, differences to waiting and to the best single model, times, money."""
+"""Makes tables of outcomes: scores with intervals, differences to waiting and to the best single, times, costs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
 from stairstream.eval.intervals import Interval, bootstrap_mean, wilson
-from stairstream.eval.tasks.evaluating import Outcome, Pair, Plan
+from stairstream.eval.tasks.evaluating import Outcome, Pair, TaskPlan
 from stairstream.eval.tasks.lengths import Controlled, control_lengths
 from stairstream.eval.tasks.numbers import is_right
 from stairstream.eval.tasks.systems import WAIT, System
@@ -15,15 +15,15 @@ FEW_QUESTIONS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """How much higher a system scores than another on the same questions."""
+    """The difference of the scores of two systems on the same questions."""
 
     value: float
     interval: Interval | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One system on one task. Times are medians, tokens means, per answer; `cost` is in all, None: unknown.
+class TaskRow:
+    """One system on one task. Times are medians, tokens means per answer; `cost` is in all, None: unknown.
 
     `score` is the share of right answers, or the win rate against the opponent; None if nothing could be scored.
     """
@@ -46,8 +46,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judging:
-    """How the judge behaved: of the `num_whole` pairs with two verdicts, how many agree, and how often what stood first
-    won; how many replies held no verdict, and how many calls failed. Answers that are the same are no part of it."""
+    """Statistics of the judge. Of the `num_whole` pairs with two verdicts: the share that agree, and the share won by
+    the first answer. Also the replies without a verdict, and the failed calls. Pairs of equal answers are left out."""
 
     model: str
     num_pairs: int
@@ -66,13 +66,13 @@ class TaskReport:
     num_questions: int
     num_asked: int
     opponent: str | None
-    rows: tuple[Row, ...]
+    rows: tuple[TaskRow, ...]
     judging: Judging | None
     notes: tuple[str, ...]
 
 
-def score_task(plan: Plan, outcomes: Sequence[Outcome], judge: str | None) -> TaskReport | None:
-    """The table of what there is; None if no question was answered by all."""
+def score_task(plan: TaskPlan, outcomes: Sequence[Outcome], judge: str | None) -> TaskReport | None:
+    """The task's table; None if no question was answered by all systems."""
     if not outcomes:
         return None
     scores = {system.name: _scores(plan, outcomes, system.name) for system in plan.systems}
@@ -90,8 +90,8 @@ def score_task(plan: Plan, outcomes: Sequence[Outcome], judge: str | None) -> Ta
     )
 
 
-def _scores(plan: Plan, outcomes: Sequence[Outcome], system: str) -> list[float | None]:
-    """Per question, between 0 and 1; None where the judge gave no verdict."""
+def _scores(plan: TaskPlan, outcomes: Sequence[Outcome], system: str) -> list[float | None]:
+    """A system's score per question, between 0 and 1; None where the judge gave no verdict."""
     if not plan.task.is_judged:
         return [float(is_right(one.answers[system][-1].text, one.question.expected)) for one in outcomes]
     if system == plan.opponent:
@@ -100,7 +100,7 @@ def _scores(plan: Plan, outcomes: Sequence[Outcome], system: str) -> list[float 
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Of values that are all there."""
+    """The mean; None if a value is missing, or without values."""
     known = [value for value in values if value is not None]
     return fmean(known) if known and len(known) == len(values) else None
 
@@ -116,18 +116,18 @@ def _known(values: Sequence[float | None]) -> list[float]:
 
 
 def _row(
-    plan: Plan,
+    plan: TaskPlan,
     outcomes: Sequence[Outcome],
     system: str,
     scores: Mapping[str, Sequence[float | None]],
     best: str,
-) -> Row:
+) -> TaskRow:
     said = [one for outcome in outcomes for one in outcome.answers[system]]
     known = _known(scores[system])
     is_opponent = plan.task.is_judged and system == plan.opponent
     costs = [one.cost for one in said if one.cost is not None]
     firsts = [one.first_token_s for one in said if one.first_token_s is not None]
-    return Row(
+    return TaskRow(
         system=system,
         is_best_single=system == best,
         num_scored=len(known),
@@ -145,12 +145,12 @@ def _row(
     )
 
 
-def _interval(plan: Plan, scores: Sequence[float]) -> Interval | None:
+def _interval(plan: TaskPlan, scores: Sequence[float]) -> Interval | None:
     return bootstrap_mean(scores) if plan.task.is_judged else wilson(round(sum(scores)), len(scores))
 
 
 def _difference(scores: Mapping[str, Sequence[float | None]], system: str, other: str) -> Difference | None:
-    """On the questions that both have a score for; None for a system and itself, or with nothing in common."""
+    """The difference on questions that both have a score for; None for a system and itself, or without such."""
     pairs = zip(scores[system], scores.get(other, ()), strict=False)
     gaps = [one - its for one, its in pairs if one is not None and its is not None]
     if system == other or not gaps:
@@ -159,7 +159,7 @@ def _difference(scores: Mapping[str, Sequence[float | None]], system: str, other
 
 
 def _controlled(
-    plan: Plan, outcomes: Sequence[Outcome], system: str, scores: Sequence[float | None]
+    plan: TaskPlan, outcomes: Sequence[Outcome], system: str, scores: Sequence[float | None]
 ) -> Controlled | None:
     if system == plan.opponent:
         return None
@@ -172,7 +172,7 @@ def _controlled(
 
 
 def _length(outcome: Outcome, system: str) -> float:
-    """Characters of a system's answers; of a recorded one if it is none of the systems."""
+    """Characters of a system's answers, or of the recorded answer if the name is not a system's."""
     if system in outcome.answers:
         return sum(len(said.text) for said in outcome.answers[system])
     return len(outcome.question.outputs[system])
@@ -199,24 +199,24 @@ def _agrees(pair: Pair) -> bool:
     return {"A": "B", "B": "A", "tie": "tie"}.get(pair.first or "") == pair.second
 
 
-def _notes_on_table(plan: Plan, outcomes: Sequence[Outcome], rows: Sequence[Row], best: str) -> Iterator[str]:
-    """What must be known to read the scores and times."""
+def _notes_on_table(plan: TaskPlan, outcomes: Sequence[Outcome], rows: Sequence[TaskRow], best: str) -> Iterator[str]:
+    """Notes that are needed to read the scores and times."""
     if len(outcomes) < FEW_QUESTIONS:
         yield f"{len(outcomes)} questions: these scores mean little; a difference inside its interval is no difference"
     if any(_is_bare(row, plan) for row in rows):
-        yield "where no interval stands, all questions had the same value: there is no telling how sure that is"
+        yield "where there is no interval, all questions had the same value, so its certainty is unknown"
     if sum(system.model is not None for system in plan.systems) > 1:
         yield f"{best} is the best single model on these same questions, which favours it a little"
     said = [one.at_once for outcome in outcomes for answers in outcome.answers.values() for one in answers]
-    if beside := [at_once for at_once in said if at_once > 1]:
+    if parallel := [at_once for at_once in said if at_once > 1]:
         yield (
-            f"{len(beside)} of {len(said)} answers were bought with --at-once up to {max(beside)}: their times are not "
-            "those of answers bought one at a time"
+            f"{len(parallel)} of {len(said)} answers were bought with --at-once up to {max(parallel)}: their times are "
+            "not those of answers bought one at a time"
         )
 
 
-def _is_bare(row: Row, plan: Plan) -> bool:
-    """Whether one of its numbers lacks an interval that others have; the opponent's score is 0.5 by its definition."""
+def _is_bare(row: TaskRow, plan: TaskPlan) -> bool:
+    """Whether a number of the row lacks an interval; the opponent's score is 0.5 by definition."""
     is_opponent = plan.task.is_judged and row.system == plan.opponent
     differences = [one for one in (row.over_wait, row.over_single) if one is not None]
     return (
@@ -226,8 +226,8 @@ def _is_bare(row: Row, plan: Plan) -> bool:
     )
 
 
-def _notes_on_judge(plan: Plan, judging: Judging) -> Iterator[str]:
-    """What must be known to trust the verdicts."""
+def _notes_on_judge(plan: TaskPlan, judging: Judging) -> Iterator[str]:
+    """Notes on how far the verdicts can be trusted."""
     if judging.agreement is not None and judging.agreement < 0.6:
         yield (
             f"the judge contradicts itself in {1 - judging.agreement:.0%} of the pairs when their order is swapped: "
@@ -239,4 +239,4 @@ def _notes_on_judge(plan: Plan, judging: Judging) -> Iterator[str]:
     if judging.num_failed:
         yield f"{judging.num_failed} of {2 * judging.num_pairs} calls of the judge failed; such pairs are not scored"
     if judging.model in {model for system in plan.systems for model in system.settings.models}:
-        yield "the judge is one of the models that answered, and may like its own words"
+        yield "the judge is one of the models that answered, and may prefer its own answers"

@@ -1,4 +1,4 @@
-"""Who is compared: each model of a pipeline alone, the pipeline with waiting, and with every policy asked for."""
+"""The systems to compare: each model of a pipeline alone, the pipeline with waiting, and with each given policy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ SINGLE = "single"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """One that answers, under the name that it has in tables; `model` is the model's if it is one alone."""
+    """A system that answers, with its name in tables; `model` is set if it is a single model."""
 
     name: str
     settings: PipelineConfig
@@ -28,9 +28,9 @@ class System:
 def list_systems(
     config: Config, pipeline: PipelineConfig, policies: Sequence[str], max_tokens: int | None
 ) -> tuple[System, ...]:
-    """The single models, the answering one first; then `wait`; then the policies, or the pipeline's own if none.
+    """The single models, the answering one first; then `wait`; then the policies, or the pipeline's own without any.
 
-    Raises ConfigError for a pipeline that is a single model, or a policy that is none.
+    Raises ConfigError for a pipeline that is a single model, or for an unknown policy.
     """
     graph = build_graph(config.models, pipeline)
     answering = graph.agent(graph.answer)

@@ -1,4 +1,4 @@
-"""One answer of one system, bought or from what was kept, with its numbers."""
+"""Gets one answer of one system, from a model or from the kept answers, with its numbers."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ from stairstream.eval.tasks.purse import OutOfMoney, Purse
 from stairstream.eval.tasks.systems import System
 
 MOST_FAILURES = 3
-"""So many answers of a system that fail one after the other end the evaluation."""
+"""This many failed answers of a system in a row end the evaluation."""
 
 _CUT = ("deadline", "budget")
-"""Ends of an answer that had more to say."""
+"""End reasons of an answer that was cut off."""
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer and what it took, with so many asked `at_once`. `cost` None: unknown. `seen_share`: see Summary."""
+    """An answer with its numbers, when `at_once` ran in parallel. `cost` None: unknown. `seen_share`: see Summary."""
 
     text: str
     ended: str
@@ -45,14 +45,14 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """An answer that did not come, and of whom."""
+    """An answer that failed: the system and its error."""
 
     system: str
     error: str
 
 
-class Asker:
-    """Asks systems; what was kept is not asked again."""
+class AnswerSource:
+    """Gets answers from systems; a kept answer is not computed again."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Asker:
         purse: Purse,
         at_once: int = 1,
     ) -> None:
-        """`at_once` says how many are asked at the same time; it is remembered with their times."""
+        """`at_once` answers run at the same time; the number is kept with their times."""
         self._config = config
         self._systems = systems
         self._backends = backends
@@ -78,9 +78,9 @@ class Asker:
         self.num_passing = 0
 
     async def ask(self, name: str, conversation: Conversation) -> Said | None:
-        """What a system says to a conversation; None if it failed, which `failures` then tells.
+        """A system's answer to a conversation; None if it failed, which adds to `failures`.
 
-        Raises OutOfMoney before it would spend more than there is, and RunFailed if too many of one fail in a row.
+        Raises OutOfMoney before it would spend more than is left, and RunFailed if MOST_FAILURES fail in a row.
         """
         key = key_of(self._ids[name], conversation)
         # older files also hold answers that had been cut
@@ -98,7 +98,7 @@ class Asker:
         return said
 
     async def _buy(self, system: System, conversation: Conversation) -> Answer | None:
-        """An answer, paid for however it ended; None if it failed."""
+        """An answer, paid for in any case; None if it failed."""
         async with self._purse.set_aside(system.name) as most:
             limits = system.settings.limits
             is_bound = most is not None and (limits.max_cost is None or most < limits.max_cost)
@@ -128,7 +128,7 @@ class Asker:
 
 
 def _identify(config: Config, system: System) -> str:
-    """All that its answers depend on besides the question; the pipeline's own limits, and not the purse's."""
+    """A key of everything that a system's answers depend on besides the question, without the purse's limits."""
     limits = system.settings.limits
     return key_of(
         __version__,
@@ -140,18 +140,18 @@ def _identify(config: Config, system: System) -> str:
 
 
 async def _run(pipeline: Pipeline, conversation: Conversation) -> Answer:
-    """As Pipeline.ask, but one that failed has numbers too."""
+    """Asks as Pipeline.ask does, but returns the numbers of a failed run too."""
     async with pipeline.open_run(conversation) as run:
         return pipeline.make_answer(run, [event async for event in run.events()])
 
 
 def _is_out_of_money(answer: Answer) -> bool:
-    """Whether the answer was cut for its cost, be it before its first word."""
+    """Whether the answer was cut off by its cost limit, even before its first token."""
     return any(one.name == answer.graph.answer and one.reason == "budget" for one in answer.summary.agents)
 
 
 def _is_lasting(answer: Answer) -> bool:
-    """Whether it may be kept: it was not cut, and did not do without what had failed and may not fail again."""
+    """Whether the answer may be kept: it was not cut off, and no agent failed that might not fail again."""
     lacking = (one.reason in ("dropped", "failed") or one.num_failovers for one in answer.summary.agents)
     return answer.summary.reason not in _CUT and not any(lacking)
 

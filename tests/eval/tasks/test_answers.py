@@ -1,4 +1,4 @@
-"""Answers that are bought: what they are paid, which are kept, and what they are kept under."""
+"""Answers of systems: what is paid for them, which are kept, and under which key."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from stairstream.config.schema import parse_config
 from stairstream.core.errors import RunFailed
 from stairstream.core.messages import question
 from stairstream.eval.kept import Kept
-from stairstream.eval.tasks.asking import MOST_FAILURES, Asker, Said
+from stairstream.eval.tasks.answers import MOST_FAILURES, AnswerSource, Said
 from stairstream.eval.tasks.purse import OutOfMoney, Purse
 from stairstream.eval.tasks.systems import list_systems
 from stairstream.sim.clock import run
@@ -29,24 +29,24 @@ RESET = ", attempts: 1, fault: {kind: reset}"
 
 async def ask_all(
     asked: Sequence[tuple[str, str]], file: Path, purse: Purse, faults: tuple[str, str, str], at_once: int = 1
-) -> Asker:
-    """One who has asked these systems these questions, one after the other."""
+) -> AnswerSource:
+    """A source that has asked these systems these questions, one after the other."""
     config = parse_config(CONFIG % faults, "c.yaml")
     systems = list_systems(config, config.pipeline(None), (), None)
     async with open_backends(config, [system.graph for system in systems]) as backends:
         by_name = {system.name: system for system in systems}
-        asker = Asker(config, by_name, backends, Kept(file, Said), purse, at_once)
+        source = AnswerSource(config, by_name, backends, Kept(file, Said), purse, at_once)
         try:
             for name, text in asked:
-                await asker.ask(name, question(text))
+                await source.ask(name, question(text))
         except OutOfMoney:
             pass
-        return asker
+        return source
 
 
 def ask(
     file: Path, *asked: tuple[str, str], purse: Purse | None = None, q: str = "", a: str = "", limits: str = ""
-) -> Asker:
+) -> AnswerSource:
     return run(ask_all(asked, file, purse or Purse(), (q, a, limits)))
 
 
@@ -57,15 +57,15 @@ def file(tmp_path: Path) -> Path:
 
 def test_run_that_fails_is_paid_too(file: Path) -> None:
     purse = Purse()
-    asker = ask(file, ("wait", "1?"), purse=purse, a=RESET)
-    assert [one.system for one in asker.failures] == ["wait"]
+    source = ask(file, ("wait", "1?"), purse=purse, a=RESET)
+    assert [one.system for one in source.failures] == ["wait"]
     assert purse.spent == pytest.approx(0.01)
 
 
-def test_run_that_the_purse_stops_before_a_word_is_paid_and_ends_the_buying(file: Path) -> None:
+def test_run_that_the_purse_stops_before_a_token_is_paid_and_ends_the_evaluation(file: Path) -> None:
     purse = Purse(0.004)
-    asker = ask(file, ("wait", "1?"), ("wait", "2?"), purse=purse)
-    assert asker.num_asked == 1 and not asker.failures
+    source = ask(file, ("wait", "1?"), ("wait", "2?"), purse=purse)
+    assert source.num_asked == 1 and not source.failures
     assert purse.is_empty and purse.spent == pytest.approx(0.004)
 
 
@@ -76,13 +76,13 @@ def test_system_that_always_fails_ends_it_though_others_do_not(file: Path) -> No
 
 
 def test_answer_that_was_cut_is_not_kept(file: Path) -> None:
-    asker = ask(file, ("balanced", "1?"), limits=", deadline_s: 3")
-    assert (asker.num_asked, asker.num_passing, len(Kept(file, Said))) == (1, 1, 0)
+    source = ask(file, ("balanced", "1?"), limits=", deadline_s: 3")
+    assert (source.num_asked, source.num_passing, len(Kept(file, Said))) == (1, 1, 0)
 
 
-def test_answer_that_did_without_what_failed_is_not_kept(file: Path) -> None:
-    asker = ask(file, ("balanced", "1?"), q=RESET)
-    assert (asker.num_asked, asker.num_passing, len(Kept(file, Said))) == (1, 1, 0)
+def test_answer_without_an_agent_that_failed_is_not_kept(file: Path) -> None:
+    source = ask(file, ("balanced", "1?"), q=RESET)
+    assert (source.num_asked, source.num_passing, len(Kept(file, Said))) == (1, 1, 0)
 
 
 def test_other_limits_buy_anew_and_the_purse_does_not(file: Path) -> None:
