@@ -14,7 +14,7 @@ NEW_SHARE = 0.3
 """Weight of the newest run in a moving estimate: half of it comes from the last two runs."""
 
 LONGEST_SILENCE_SHARE = 0.25
-"""Where a model writes no faster than people read, silence is at most this share of the time that it speaks."""
+"""If a model writes no faster than people read, silence is at most this share of the time that it speaks."""
 
 
 HEAD_TOKENS = 120

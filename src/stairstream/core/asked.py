@@ -14,7 +14,7 @@ class Asked:
     """Options of one request for its answer; None, or empty, leaves it to the pipeline.
 
     Only `seed` is for every agent. `response_format`, `tools` and `tool_choice` are JSON, as the wire has it. `stop`
-    comes on top of what the pipeline says, everything else in its place.
+    comes on top of what the pipeline says, everything else replaces it.
     """
 
     max_tokens: int | None = None

@@ -58,7 +58,7 @@ def cost_of_agent(events: Iterable[Event], agent: Agent, prices: Mapping[str, Pr
 
 
 class Meter:
-    """Adds up as events come. A call under way counts with the tokens that it has written, its prompt when it ends.
+    """Adds up as events come. A call in flight counts with the tokens that it has written, its prompt when it ends.
 
     Calls of a step that came to nothing count at once, by the notes on them, as a step may try many times.
     """
@@ -92,7 +92,7 @@ class Meter:
                 pass
 
     def _add(self, agent: str, usage: Usage) -> None:
-        """To the step under way, whose end counts all of it anew."""
+        """Adds to the step in flight, whose end counts all of it anew."""
         if price := self._price_of(agent):
             self._under_way[agent] = self._under_way.get(agent, 0.0) + cost_of(usage, price)
 

@@ -19,7 +19,7 @@ mark: an agent that is only a little slower than the quickest never is (docs/pol
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """How far one upstream agent is, and how much of it has been read, in its tokens.
+    """Progress of one upstream agent, and the part of it that has been read, in its tokens.
 
     `is_thinking`: it has only had thoughts so far that are not forwarded. `silent_since`: when its last token came, its
     first thought, or its call began; infinite while it is not asked for anything, as it waits for its own upstream.
@@ -40,7 +40,7 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Own:
-    """How far the agent itself is, and what it remembers of its upstream; times are seconds since the run began.
+    """The agent's own progress, and what it remembers of its upstream; times are seconds since the run began.
 
     `steps` counts the steps begun so far. `model_ended_at` is when its model last ended by itself, None if it did
     not; `is_confirmed` says that it ended in an update that added no word; `waited_s` is the patience spent after
@@ -70,7 +70,7 @@ class Wait:
     """Nothing to do before `until`, unless upstream changes first.
 
     `mark` is the number of tokens at which an upstream's text is worth reading, `raised_mark` the one at which the
-    agent's limit lets it write again; `own_tokens` the number of tokens of this step at which a step under way should
+    agent's limit lets it write again; `own_tokens` the number of tokens of this step at which a step in flight should
     be looked at again.
     """
 
@@ -120,7 +120,7 @@ def observe(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) 
 
 
 def decide(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Decision:
-    """What an agent does next; the same rules serve between steps and beside a step under way.
+    """Decides what an agent does next; the same rules serve between steps and beside a step in flight.
 
     While `own.is_writing`, Write means: end the step and update. With every upstream ended and read and no step under
     way it never says Wait.
@@ -232,7 +232,7 @@ def _next_step(policy: Policy, upstream: Sequence[Upstream], own: Own, now: floa
 def _after_own_end(
     policy: Policy, upstream: Sequence[Upstream], own: Own, now: float, model_ended_at: float
 ) -> Decision:
-    """The model thinks that it is done: read what is worth reading and go on, or end.
+    """The model thinks that it is done: read what is worth reading and continue, or end.
 
     The final text of an upstream that has ended is always read; that it has ended, without more text, is no news.
     """
@@ -241,7 +241,7 @@ def _after_own_end(
         unread = [one for one in unread if one.has_ended]
     if unread and _may_write(policy, upstream, own):
         return _write(policy, upstream, own)
-    if unread:  # the model ended early, and the limit does not let it go on yet
+    if unread:  # the model ended early, and the limit does not let it continue yet
         return _wait(policy, upstream, own)
     until = model_ended_at + max(0.0, policy.patience_s - own.waited_s)
     is_hopeful = any(_is_worth_patience(policy, one, own) for one in _counted(upstream, own))

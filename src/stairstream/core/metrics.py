@@ -51,7 +51,7 @@ class AgentSummary:
 
     @property
     def num_failovers(self) -> int:
-        """How often the next of its fallbacks continued in place of its model."""
+        """Number of times that the next of its fallbacks continued in place of its model."""
         return sum(note.kind == "failover" for note in self.notes)
 
 

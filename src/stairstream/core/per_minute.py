@@ -1,4 +1,4 @@
-"""An amount per minute, for requests and tokens: arithmetic only, whoever uses it waits or refuses."""
+"""An amount per minute, for requests and tokens: arithmetic only, its users wait or refuse."""
 
 import math
 
@@ -16,7 +16,7 @@ class PerMinute:
         self._full_at_s = -math.inf
 
     def wait_s(self, amount: float, now_s: float) -> float:
-        """How long until that much may be taken, 0 if it may be now; at the most until a whole burst is there."""
+        """Seconds until that much may be taken, 0 if it may be now; at the most until a whole burst is there."""
         wanted_s = min(amount * self._s_each, self._burst_s)
         return max(0.0, self._full_at_s + wanted_s - self._burst_s - now_s)
 

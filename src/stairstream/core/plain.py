@@ -52,12 +52,12 @@ def _without_tools(message: Message, names: dict[str, str]) -> Message:
     return replace(message, tool_calls=()).append("\n".join(calls))
 
 
-def _wrap(message: Message, before: str, behind: str) -> Message:
-    content = f"{before}\n{_escape(message.content)}\n{behind}"
+def _wrap(message: Message, before: str, after: str) -> Message:
+    content = f"{before}\n{_escape(message.content)}\n{after}"
     if not message.parts:
         return replace(message, content=content)
     inside = (replace(one, text=_escape(one.text)) if isinstance(one, TextPart) else one for one in message.parts)
-    return replace(message, content=content, parts=(TextPart(text=before), *inside, TextPart(text=behind)))
+    return replace(message, content=content, parts=(TextPart(text=before), *inside, TextPart(text=after)))
 
 
 def _without_images(message: Message) -> Message:

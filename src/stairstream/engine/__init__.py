@@ -1,1 +1,1 @@
-"""The only place where a run's tasks start: logs, one agent's loop, one run."""
+"""The only folder in which a run's tasks start: logs, one agent's loop, one run."""

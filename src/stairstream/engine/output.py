@@ -52,7 +52,7 @@ class Output:
         self.forwarded.heard(at_s)
 
     def rest(self) -> None:
-        """No call is under way: its silence says nothing."""
+        """No call is in flight: its silence says nothing."""
         self.forwarded.heard(math.inf)
 
     def append(self, delta: Delta, at_s: float) -> Sequence[Wrote | Thought]:

@@ -1,4 +1,4 @@
-"""Prefetch: the prompt of an update that is due is computed while the step under way still speaks."""
+"""Prefetch: the prompt of an update that is due is computed while the step in flight still speaks."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -20,7 +20,7 @@ class Prefetch:
         self._task: asyncio.Task[None] | None = None
         self._is_done = False
         self.was_done = False
-        """Whether the step under way was prefetched, so that its first word comes soon."""
+        """Whether the step in flight was prefetched, so that its first word comes soon."""
 
     @property
     def is_under_way(self) -> bool:

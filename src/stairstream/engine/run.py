@@ -112,7 +112,7 @@ class RunLimits:
 
 
 class Run:
-    """A run under way. `events` may be read by several readers, each from the first event on."""
+    """A run in flight. `events` may be read by several readers, each from the first event on."""
 
     def __init__(
         self, graph: Graph, conversation: Conversation, backends: Mapping[str, Backend], limits: "RunLimits"
@@ -347,7 +347,7 @@ class Run:
             self._cancel(agent.name, reason)
 
     def _cancel(self, agent: str, reason: AgentEnd) -> None:
-        """Stop an agent that is under way."""
+        """Stop an agent that is still running."""
         if (task := self._agents.get(agent)) is not None:
             self._cancelled_for.setdefault(agent, reason)
             task.cancel()

@@ -29,7 +29,7 @@ class Wrong:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RobustnessPlan:
-    """What to evaluate. Texts are cut after `most_words` words; swapped words come from the next prompt in order."""
+    """The plan of an evaluation. Texts are cut after `most_words` words; swapped words come from the next prompt."""
 
     prompts: Sequence[RecordedPrompt]
     setups: Sequence[Setup]

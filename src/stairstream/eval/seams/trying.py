@@ -27,7 +27,7 @@ WAIT = "wait"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeamPlan:
-    """What to evaluate: prompts with their proposals (already cut), and one policy in several layouts."""
+    """A plan of what to evaluate: prompts with their proposals (already cut), and one policy in several layouts."""
 
     prompts: Sequence[RecordedPrompt]
     proposals: Sequence[Sequence[str]]
