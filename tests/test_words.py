@@ -20,7 +20,7 @@ FORBIDDEN = {
 """Patterns, and what to write instead."""
 ALLOWED = re.compile(
     r"in place of|(?:takes?|taking|took) place|behind (?:a |the )?(?:proxy|prox\w+|HTTP|guards|interface)"
-    r"|behind all guards|behind one interface|left behind",
+    r"|behind all guards|behind one interface|left behind|each response goes on after this",
     re.IGNORECASE,
 )
 FOLDERS = ("core", "engine", "eval", "sim", "server")
@@ -53,6 +53,12 @@ def test_docstrings_and_comments_have_the_words_of_the_field(folder: str) -> Non
         for problem in problems(text)
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("page", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+def test_pages_have_the_words_of_the_field(page: Path) -> None:
+    lines = enumerate(page.read_text().splitlines(), 1)
+    assert [f"{page.name}:{number}: {problem}" for number, line in lines for problem in problems(line)] == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from stairstream.eval.recorded import ALPACA_OUTPUTS, DATA_FOLDER, GSM8K
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 OutOption = Annotated[Path | None, option("FOLDER", "Where it keeps what it bought, and its report.")]
 DataOption = Annotated[Path, option("FILE", "Recorded answers of several systems, a JSON object per line.")]
-CutOption = Annotated[int, typer.Option(metavar="WORDS", min=3, help="Cut every proposal behind so many words.")]
+CutOption = Annotated[int, typer.Option(metavar="WORDS", min=3, help="Cut every proposal after this many words.")]
 LengthOption = Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Longest answer.")]
 ModelOption = Annotated[str, option("MODEL", "The aggregator: a known name, a GGUF file or a folder.")]
 ThreadsOption = Annotated[int | None, typer.Option(metavar="NUMBER", min=1, help="Of the processor; all without it.")]
@@ -80,7 +80,7 @@ class RetentionOptions:
     data: DataOption = ALPACA_OUTPUTS
     limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Prompts.")] = 40
     cut: Annotated[
-        int, typer.Option(metavar="TOKENS", min=0, help="Cut every text behind so many tokens; 0: never.")
+        int, typer.Option(metavar="TOKENS", min=0, help="Cut every text after this many tokens; 0: never.")
     ] = 256
     model: ModelOption = DEFAULT_MODEL
     policy: Annotated[

@@ -118,7 +118,7 @@ def watch_command(
         Path | None, option("FILE", "A file with the API key; without it, the environment's STAIRSTREAM_API_KEY.")
     ] = None,
 ) -> None:
-    """Draw a run of a server while it goes on, or one that is over."""
+    """Draw a run of a server while it runs, or one that is over."""
     from stairstream.cli.watch import watch
 
     watch(run, server=server, key=os.environ.get("STAIRSTREAM_API_KEY") or None, key_file=key_file)
