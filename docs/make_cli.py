@@ -14,7 +14,7 @@ HEAD = """\
 Made by `python docs/make_cli.py`; every command says the same with `--help`.
 Words of the project are in the [glossary](glossary.md).
 
-Exit codes: 0 it worked; 1 a model, its endpoint or engine failed; 2 something is wrong with what was asked for; 130 interrupted.
+Exit codes: 0 it worked; 1 a model, its endpoint or engine failed; 2 the request is wrong; 130 interrupted.
 An error is one line on standard error, and says what is wrong, where, and what to do.
 """
 
