@@ -1,4 +1,4 @@
-"""The contract between the engine and the places where models run: a backend opens sessions."""
+"""The contract between the engine and the models, wherever they run: a backend opens sessions."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -44,11 +44,11 @@ class Session(Protocol):
         return
 
     async def prefetch(self, chunks: Sequence[Chunk]) -> bool:
-        """Have the next prompt computed, beside a write under way; returns whether that was done.
+        """Have the next prompt computed, beside a write in flight; returns whether that was done.
 
-        Exactly these chunks are what the next `read` will bring. The write under way is not asked to stop before this
+        Exactly these chunks are what the next `read` will bring. The write in flight is not asked to stop before this
         has ended, so it waits for no permit. Raises no BackendError, and may be cancelled. What it costs is part of the
-        usage of the write under way, or of the next. Called only where `prefetches`.
+        usage of the write in flight, or of the next. Called only where `prefetches`.
         """
         return False
 
@@ -59,53 +59,53 @@ class Session(Protocol):
         """
 
     def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
-        """Go on with the answer for up to `limit` tokens: one Began, then Deltas, ToolDeltas and Notes, then one Ended.
+        """Continue the answer for up to `limit` tokens: one Began, then Deltas, ToolDeltas and Notes, then one Ended.
 
         A second Began before the first Delta says that the call had to be made again, perhaps in another layout.
-        Deltas end at character borders. Behind the delta that completes one of the agent's stop strings comes nothing
+        Deltas end at character borders. After the delta that completes one of the agent's stop sequences comes nothing
         more; that delta comes whole, as it is the engine that decides what is shown. Raises a BackendError when the
-        place fails; after one that came before the first Delta, `write` may be called again. Closing the generator ends
+        model fails; after one that came before the first Delta, `write` may be called again. Closing the generator ends
         the call at once.
         """
 
     def stop(self) -> None:
-        """Ask the write under way to end soon; what it still yields counts as written. No-op if none is."""
+        """Ask the write in flight to end soon; what it still yields counts as written. No-op if none is."""
 
     async def aclose(self) -> None:
         """Let go of everything, at once and without waiting for the network."""
 
 
 class Room(Protocol):
-    """Places for sessions in an engine that has only so many."""
+    """The slots for sessions in an engine that has a fixed number of them."""
 
     @property
     def serial(self) -> int:
         """Its own number: who needs several rooms reserves the one with the lowest first, so that no two block."""
 
     def reserve(self, num_sessions: int) -> AbstractAsyncContextManager[None]:
-        """Hold that many places while in the block, so that a run can't starve half-way; waits its turn.
+        """Hold that many slots while in the block, so that a run can't starve half-way; waits its turn.
 
         Raises ConfigError if there can never be that many.
         """
 
 
 class Backend(Protocol):
-    """One model at one place."""
+    """One model at one endpoint or in one engine."""
 
     @property
     def model(self) -> str:
-        """What the place calls the model; shown in results."""
+        """The name of the model at its endpoint or engine; shown in results."""
 
     @property
     def room(self) -> "Room | None":
-        """What limits the number of sessions at once; backends on one engine share it. None: nothing does."""
+        """The limit of sessions at once; backends on one engine share it. None: there is no limit."""
 
     @property
     def takes(self) -> frozenset[Takes]:
-        """What the model takes besides a plain conversation; nothing else is brought before it."""
+        """The inputs that the model takes besides a plain conversation; nothing else is brought before it."""
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
-        """A session for an agent; `written` are words of its answer to go on from (failover, a client's prefill).
+        """A session for an agent; `written` are words of its answer to continue from (failover, a client's prefill).
 
         Those that the client began with, `agent.begun`, are in front of them.
         """

@@ -1,6 +1,6 @@
-"""The body of a response in pieces of bounded size, also one that is compressed though nobody asked for it.
+"""The body of a response in pieces of bounded size, also one that is compressed though it was not asked for.
 
-Left to aiohttp, a few hundred kilobytes become hundreds of megabytes in one go, and nobody else is served meanwhile.
+Left to aiohttp, a few hundred kilobytes become hundreds of megabytes in one go, and no other call is served meanwhile.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ PIECE_BYTES = 32768
 """So much is read, and unpacked, before others get their turn."""
 
 FREE_BYTES, RATIO = 8 * 1024 * 1024, 100
-"""What is larger must not unpack to more than so many times its size: streams of chunks reach 50."""
+"""The most times its size that a larger body may unpack to: streams of chunks reach 50."""
 
 _PLAIN = ("", "identity")
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -42,7 +42,7 @@ class BodyReader:
         return data[:PIECE_BYTES]
 
     async def read(self) -> bytes:
-        """What is there next, b"" at the end."""
+        """The next piece, b"" at the end."""
         while True:
             if self._left:
                 await asyncio.sleep(0)  # there is more of it at once: others first

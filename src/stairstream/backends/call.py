@@ -1,4 +1,4 @@
-"""One request to an OpenAI-compatible endpoint while it is under way: why it ends, what it used, how it is let go."""
+"""One request to an OpenAI-compatible endpoint while it is in flight: why it ends, what it used, how it is let go."""
 
 import asyncio
 import math
@@ -21,10 +21,10 @@ _FAR_TOKENS = 32
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """One request under way.
+    """One request in flight.
 
     `early` is what came while it was seen that a continued answer is not rejected. `end_due_s` and `hold_due_s` are
-    when waiting ends: for what may follow an end, and for a tag. `failure` is raised behind what came before it.
+    when waiting ends: for what may follow an end, and for a tag. `failure` is raised after what came before it.
     """
 
     began: Began
@@ -58,7 +58,7 @@ class Call:
         )
 
     def reason(self) -> EndReason:
-        """Why the call ended; `length` is the server's own limit, `limit` the one that we asked for."""
+        """The reason why the call ended; `length` is the server's own limit, `limit` the one that we asked for."""
         if self.continuation.reason:
             return self.continuation.reason
         if self.is_stopped:
@@ -93,7 +93,7 @@ class Call:
         return None if is_cut or has_more else self.reader.completion_tokens
 
     def usage(self) -> Usage:
-        """What the server counted, or else what we did."""
+        """The usage that the server counted, or else our own count."""
         reader = self.reader
         prompt_tokens, completion_tokens = reader.prompt_tokens, reader.completion_tokens
         return Usage(

@@ -1,5 +1,5 @@
-"""What an endpoint can do with an answer so far: a table of known places, one probe for the others, and its results
-on disk. What is neither known nor probed counts as unable."""
+"""The ways an endpoint can continue an answer so far: a table of known endpoints, one probe for the others, and its
+results on disk. What is neither known nor probed counts as unable."""
 
 import asyncio
 import re
@@ -19,7 +19,7 @@ from stairstream.core.errors import RequestRejected
 from stairstream.core.messages import Message
 
 Continues = Literal["flag", "prefill", "prefix", "none"]
-"""How an endpoint goes on with an answer so far. `flag`: `continue_final_message` (vLLM, SGLang, TGI, llama.cpp);
+"""The way an endpoint continues an answer so far. `flag`: `continue_final_message` (vLLM, SGLang, TGI, llama.cpp);
 `prefill`: a trailing assistant message is enough; `prefix`: `prefix: true` on it (DeepSeek, Mistral); `none`: not at
 all."""
 
@@ -28,7 +28,7 @@ ProbeMode = Literal["flag", "prefill"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """How an endpoint continues, and how we know. `echoes`: it repeats the continued text first; None: unknown.
+    """The way an endpoint continues, and how we know. `echoes`: it repeats the continued text first; None: unknown.
 
     `is_seen`: it has continued before our eyes, in a probe or in an answer.
     """
@@ -43,47 +43,47 @@ UNPROBED = Capability(continues="none", why="the endpoint was not probed yet, so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _Known:
     host: str
     continues: Continues | None
     url: str = ""
     model: str = ""
 
 
-# The first match counts; patterns are searched in host, URL and model. None: hosted, but it depends on what is behind.
-_PLACES = (
-    _Place(host=r"(^|\.)openai\.com$|\.openai\.azure\.com$", continues="none"),
-    _Place(host=r"(^|\.)anthropic\.com$", model=r"claude-3|claude-\w+-4(-[0-5])?(-\d{8})?$", continues="prefill"),
-    _Place(host=r"(^|\.)anthropic\.com$", continues="none"),
-    _Place(host=r"(^|\.)deepseek\.com$", url=r"/beta(/|$)", continues="prefix"),
-    _Place(host=r"(^|\.)deepseek\.com$", continues="none"),
-    _Place(host=r"(^|\.)mistral\.ai$", continues="prefix"),
-    _Place(host=r"(^|\.)groq\.com$", continues="prefill"),
-    _Place(host=r"(^|\.)(googleapis\.com|x\.ai|together\.(ai|xyz)|fireworks\.ai)$", continues="none"),
-    _Place(host=r"(^|\.)openrouter\.ai$", model=r"^openai/|^anthropic/claude-.*(4\.[6-9]|-5)", continues="none"),
-    _Place(host=r"(^|\.)openrouter\.ai$", continues=None),
+# The first match counts; patterns are searched in host, URL and model. None: hosted, but it depends on the server.
+_KNOWN = (
+    _Known(host=r"(^|\.)openai\.com$|\.openai\.azure\.com$", continues="none"),
+    _Known(host=r"(^|\.)anthropic\.com$", model=r"claude-3|claude-\w+-4(-[0-5])?(-\d{8})?$", continues="prefill"),
+    _Known(host=r"(^|\.)anthropic\.com$", continues="none"),
+    _Known(host=r"(^|\.)deepseek\.com$", url=r"/beta(/|$)", continues="prefix"),
+    _Known(host=r"(^|\.)deepseek\.com$", continues="none"),
+    _Known(host=r"(^|\.)mistral\.ai$", continues="prefix"),
+    _Known(host=r"(^|\.)groq\.com$", continues="prefill"),
+    _Known(host=r"(^|\.)(googleapis\.com|x\.ai|together\.(ai|xyz)|fireworks\.ai)$", continues="none"),
+    _Known(host=r"(^|\.)openrouter\.ai$", model=r"^openai/|^anthropic/claude-.*(4\.[6-9]|-5)", continues="none"),
+    _Known(host=r"(^|\.)openrouter\.ai$", continues=None),
 )
 
 
-def _find_place(base_url: str, model: str) -> _Place | None:
+def _find_known(base_url: str, model: str) -> _Known | None:
     host = urlsplit(base_url).hostname or ""
-    for place in _PLACES:
-        if re.search(place.host, host) and re.search(place.url, base_url) and re.search(place.model, model):
-            return place
+    for known in _KNOWN:
+        if re.search(known.host, host) and re.search(known.url, base_url) and re.search(known.model, model):
+            return known
     return None
 
 
 def look_up(base_url: str, model: str) -> Capability | None:
-    """What the table says; None where only a probe can tell."""
-    place = _find_place(base_url, model)
-    if place is None or place.continues is None:
+    """The entry of the table; None where only a probe can tell."""
+    known = _find_known(base_url, model)
+    if known is None or known.continues is None:
         return None
-    return Capability(continues=place.continues, why=f"known of {host_of(base_url)}", echoes=False)
+    return Capability(continues=known.continues, why=f"known of {host_of(base_url)}", echoes=False)
 
 
 def is_hosted(base_url: str, model: str) -> bool:
-    """Whether the place is one of the table, which take no options beyond OpenAI's own."""
-    return _find_place(base_url, model) is not None
+    """Whether the endpoint is one of the table, which take no options beyond OpenAI's own."""
+    return _find_known(base_url, model) is not None
 
 
 # The probe
@@ -99,7 +99,7 @@ PROBE = (
 
 
 async def probe(ask: Callable[[ProbeMode], Awaitable[str]]) -> Capability:
-    """Whether the place goes on with `1, 2, 3,`: at most two calls of `ask`, which sends PROBE and gives the answer.
+    """Whether the endpoint continues `1, 2, 3,`: at most two calls of `ask`, which sends PROBE and gives the answer.
 
     The second is made only if the flag is rejected. Other errors than RequestRejected pass through.
     """
@@ -114,7 +114,7 @@ async def probe(ask: Callable[[ProbeMode], Awaitable[str]]) -> Capability:
 
 def _judge(mode: ProbeMode, answer: str) -> Capability:
     echoes = answer.startswith(_COUNTED)
-    # a new turn would say "4" without a space: a clever model goes on counting even where the turn was closed
+    # a new turn would say "4" without a space: a clever model continues counting even where the turn was closed
     if re.match(r"\s+4\b", answer.removeprefix(_COUNTED)):
         return Capability(
             continues=mode, why=f"probe: went on from {_COUNTED!r} with {answer[:40]!r}", echoes=echoes, is_seen=True
@@ -147,7 +147,7 @@ def _today() -> date:
 class Capabilities:
     """Probe results of a process and its predecessors, in a JSON file of a few lines. An entry counts for 30 days.
 
-    A file that can't be read or written only means that places are probed again.
+    A file that can't be read or written only means that endpoints are probed again.
     """
 
     path: Path = field(default_factory=lambda: Path(platformdirs.user_cache_dir("stairstream")) / "capabilities.json")
@@ -156,7 +156,7 @@ class Capabilities:
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     def get(self, base_url: str, model: str) -> Capability | None:
-        """What was found out in the last 30 days."""
+        """The result of a probe in the last 30 days."""
         if self._entries is None:
             self._entries = load_json(self.path, _File).entries
         entry = self._entries.get(_key(base_url, model))
@@ -168,7 +168,7 @@ class Capabilities:
     async def settle(
         self, base_url: str, model: str, ask: Callable[[ProbeMode], Awaitable[str]], is_fresh: bool = False
     ) -> Capability:
-        """What is known, or found out now: however many ask, one probe at a time per place and model.
+        """The known capability, or one found out now: however many ask, one probe at a time per endpoint and model.
 
         `is_fresh` probes even if there is a result. Errors of `ask` other than RequestRejected pass through.
         """

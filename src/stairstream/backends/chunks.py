@@ -9,12 +9,12 @@ from stairstream.backends.counts import RawUsage
 from stairstream.backends.tool_calls import RawCall
 
 NOTHING = msgspec.Raw()
-"""What is not there; as false as an empty string."""
+"""A value that is not there; as false as an empty string."""
 
 
 SMALL_BYTES, MOST_OBJECTS, MOST_VALUES = 65536, 20_000, 250_000
 """An event that is not small is decoded only if it has not more objects, each of which may become one of ours, and not
-more values: nobody else is served meanwhile."""
+more values: no other call is served meanwhile."""
 
 
 class Timings(msgspec.Struct):
@@ -24,7 +24,7 @@ class Timings(msgspec.Struct):
 
 
 class Content(msgspec.Struct):
-    """What is new of the answer, or all of it."""
+    """The new part of the answer, or all of it."""
 
     content: str | None = None
     reasoning_content: str | None = None
@@ -63,4 +63,4 @@ decode_strictly = msgspec.json.Decoder(Chunk).decode
 """Raises one of CANNOT_DECODE for what does not fit."""
 
 CANNOT_DECODE = (msgspec.DecodeError, ValueError, RecursionError)
-"""What the decoders raise: not this shape, not UTF-8, nested too deep."""
+"""The errors that the decoders raise: not this shape, not UTF-8, nested too deep."""

@@ -12,9 +12,9 @@ from stairstream.core.stops import StopFinder
 class Continuation:
     """Turns pieces into deltas, one per batch, until `reason` says why the call is to end.
 
-    `ends_at_word` is for places that can't go on inside a word: after the limit, or `end_soon`, it goes on until the
-    next piece begins a word, at most EDGE_TOKENS tokens. `is_told` says that the place was told the same limit, and not
-    one with room for thoughts: then it counts better than we.
+    `ends_at_word` is for endpoints that can't continue inside a word: after the limit, or `end_soon`, it continues
+    until the next piece begins a word, at most EDGE_TOKENS tokens. `is_told` says that the endpoint was told the same
+    limit, and not one with room for thoughts: then it counts better than we.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Continuation:
             self.reason = "stopped"
 
     def take(self, pieces: list[Piece], is_exact: bool) -> Delta | None:
-        """What these pieces add to the answer; pieces behind the end are dropped."""
+        """The deltas that these pieces add to the answer; pieces after the end are dropped."""
         if self._seam is None and self._stops is None and not self._ends_at_word:
             total = self.num_tokens + sum([piece[1] for piece in pieces])
             if pieces and total <= self._limit:
@@ -57,7 +57,7 @@ class Continuation:
         return self._take_slowly(pieces, is_exact)
 
     def finish(self) -> Delta | None:
-        """What was still held back when the stream ended."""
+        """The text that was still held back when the stream ended."""
         text = self._seam.finish() if self._seam else ""
         if self._seam:
             self._settle(self._seam)
@@ -95,7 +95,7 @@ class Continuation:
             is_over = self._at_word_end or begins_word(piece.text) or self._extra_tokens >= EDGE_TOKENS
             self._extra_tokens += piece.num_tokens
         else:
-            # an estimate of ours that runs ahead of the place's own count must not cost words
+            # an estimate of ours that runs ahead of the endpoint's own count must not cost words
             is_over = is_exact or not self._is_told or self.num_tokens >= 2 * self._limit + EDGE_TOKENS
         if is_over:
             self.reason = self._ending

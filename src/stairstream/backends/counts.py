@@ -33,7 +33,7 @@ class RawUsage(msgspec.Struct):
 
 
 class Counts(NamedTuple):
-    """What is believed; None: nothing believable was said."""
+    """The count that is believed; None: nothing believable was said."""
 
     prompt_tokens: int | None
     cached_tokens: int | None

@@ -31,14 +31,14 @@ Fields = dict[str, object]
 """The body of a request, field by field."""
 
 _SPARABLE = ("seed", "temperature", "top_p", "parallel_tool_calls", "user")
-"""Settings that a request can do without; whoever asked for them is told."""
+"""Settings that a request can do without; the agent that asked for them is told."""
 
 EFFORTS = ("minimal", "low")
 """Values of `reasoning_effort`, least first: not every reasoning model knows the first."""
 
 
 class Endpoint:
-    """Where requests go. The key goes into the Authorization header and nowhere else.
+    """The address that requests go to. The key goes into the Authorization header and nowhere else.
 
     `cache_salt` goes into every request: only those with the same one share a prefix cache.
     """
@@ -60,7 +60,7 @@ class Endpoint:
         self._secrets = [secret for secret in (self._key, cache_salt) if secret]
         self._left_out: set[str] = set()
         self.lone_tag: bool | None = None
-        """Whether its thoughts end in a tag that nobody opened; None before its first answer."""
+        """Whether its thoughts end in a tag that was never opened; None before its first answer."""
         self._effort = EFFORTS[0]
         self._limit_field = "max_tokens"
 
@@ -124,7 +124,7 @@ class Endpoint:
                 raise status_error(response.status, tidy(message, self._secrets), self.where, response.headers)
 
     def describe(self, problem: str) -> str:
-        """A problem with where it was; it may quote the place."""
+        """A problem with where it was; it may quote the endpoint."""
         return f"{self.where}: {tidy(problem, self._secrets)}"
 
     def takes(self, name: str) -> bool:
@@ -132,7 +132,7 @@ class Endpoint:
         return name not in self._left_out
 
     def _notes(self, body: Fields) -> list[Note]:
-        """What of a request that was accepted is worth saying."""
+        """Notes on a request that was accepted."""
         left_out = [name for name in _SPARABLE if name in body and name in self._left_out]
         notes = [Note(kind="ignored", text=f"{name}: {self.where} rejects it") for name in left_out]
         for name, how in (("chat_template_kwargs", "off"), ("reasoning_effort", f"down to {self._effort}")):

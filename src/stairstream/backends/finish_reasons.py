@@ -1,4 +1,4 @@
-"""What endpoints call the end of an answer, in the four words of OpenAI; pure.
+"""The names that endpoints give to the end of an answer, in the four words of OpenAI; pure.
 
 | source | values |
 |---|---|
@@ -22,7 +22,7 @@
 from typing import Literal
 
 End = Literal["stop", "length", "content_filter", "tool_calls", "broken", "unknown"]
-"""`broken`: it is no end but a failure. `unknown`: the answer has ended, and nobody knows why."""
+"""`broken`: it is no end but a failure. `unknown`: the answer has ended, for a reason that is not known."""
 
 _SAID: dict[End, tuple[str, ...]] = {
     "stop": (
@@ -59,7 +59,7 @@ _OPEN = frozenset(_bare(word) for word in _NOT_YET)
 
 
 def end_of(said: str) -> End | None:
-    """What a finish reason means; None if it says that there is none yet."""
+    """The meaning of a finish reason; None if it says that there is none yet."""
     if said in ("stop", "length"):
         return "stop" if said == "stop" else "length"
     bare = _bare(said)

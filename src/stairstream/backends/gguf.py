@@ -1,4 +1,4 @@
-"""What can be said of a GGUF file without loading it: whether it is one."""
+"""Checks, without loading it, whether a file is a GGUF file."""
 
 import struct
 from pathlib import Path

@@ -81,7 +81,7 @@ class _HedgedSession(WrappingSession):
         self._hedge_after_s = hedge_after_s
 
     async def prefetch(self, chunks: Sequence[Chunk]) -> bool:
-        """For the try that speaks; not while two race, as nobody knows yet which of them the next call goes to."""
+        """For the try that speaks; not while two race, as it is not known yet which of them the next call goes to."""
         return not self._is_racing and await self._inner.prefetch(chunks)
 
     async def read(self, chunks: Sequence[Chunk]) -> None:
@@ -124,7 +124,7 @@ class _HedgedSession(WrappingSession):
 
     async def _race(self, first: _Try, limit: int) -> tuple[_Try, _Try | None]:
         """The try that speaks first, and the one that lost, closed; None if no second call was made."""
-        second = lost = self._second = _Try()  # until it has won, nobody else closes it
+        second = lost = self._second = _Try()  # until it has won, nothing else closes it
         try:
             await self._run_both(first, second, limit)
             if second.has_spoken and not first.has_spoken:

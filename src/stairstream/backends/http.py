@@ -17,7 +17,7 @@ _SHORTEST_SECRET = 4
 
 
 NETWORK_ERRORS = (aiohttp.ClientError, OSError, ValueError)
-"""What aiohttp raises when the network or the other side misbehaves; timeouts are OSErrors, bad HTTP ValueErrors."""
+"""Errors of aiohttp when the network or the other side misbehaves; timeouts are OSErrors, bad HTTP ValueErrors."""
 
 
 class Attempt:
@@ -67,7 +67,7 @@ class HttpPool:
 
 
 def hang_up(response: aiohttp.ClientResponse) -> None:
-    """Close a response, at once: whoever reads it gets a ClientConnectionError. A no-op for one read to its end.
+    """Close a response, at once: its reader gets a ClientConnectionError. A no-op for one read to its end.
 
     aiohttp by itself raises one exception, made once for the process, in all readers: its traceback grows with each,
     and keeps what they held for ever (https://github.com/aio-libs/aiohttp/pull/9405).
@@ -102,7 +102,7 @@ def tidy(text: str, secrets: Sequence[str]) -> str:
 
 
 def connection_error(exc: BaseException, where: str) -> BackendError:
-    """What aiohttp or the socket said before the first byte, as ours."""
+    """An error of aiohttp or the socket before the first byte, as ours."""
     match exc:
         case aiohttp.ClientConnectorDNSError():
             reason = "the host name is unknown; check base_url"

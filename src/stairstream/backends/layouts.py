@@ -1,4 +1,4 @@
-"""How the next request to an endpoint lays out its context, and what is trimmed where the answer meets words sent."""
+"""The layout of the next request to an endpoint, and what is trimmed where the answer meets words sent."""
 
 from stairstream.backends.capabilities import Capability
 from stairstream.core.context import Context
@@ -33,7 +33,7 @@ def _unable(layout: Layout, capability: Capability) -> Note:
 
 
 def choose_seam(context: Context, layout: Layout, prompt: Prompt, capability: Capability) -> Seam | None:
-    """What filters the beginning of the answer to a prompt; None: nothing can come twice."""
+    """The filter for the beginning of the answer to a prompt; None: nothing can come twice."""
     if layout == "quoted":
         return QuoteSeam(context.written) if context.written else None
     if not prompt.continues_last:

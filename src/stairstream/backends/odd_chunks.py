@@ -15,7 +15,7 @@ from stairstream.backends.counts import PromptDetails, RawUsage
 from stairstream.backends.tool_calls import RawCall, RawFunction
 
 _LONGEST_BYTES = 256 * 1024
-"""Python's own JSON takes a few milliseconds for as much; nobody else is served meanwhile."""
+"""Python's own JSON takes a few milliseconds for as much; no other call is served meanwhile."""
 
 _NOTHING = ("", "null", "undefined", "none")
 _TEXT_KEYS = ("text", "content", "refusal", "output_text")
@@ -27,7 +27,7 @@ def read_oddly(event: bytes) -> list[Chunk | str]:
         raise Unreadable(f"an event of {len(event)} bytes that is no chunk")
     if not event.strip():
         return []
-    # bytes that are no UTF-8 become lone surrogates: they are in nobody's way where nobody reads them
+    # bytes that are no UTF-8 become lone surrogates: they do no harm where they are not read
     text = event.decode(errors="surrogateescape").strip()
     while text[:5] == "data:":  # a gateway in front of another, each with its own
         text = text[5:].strip()
@@ -79,7 +79,7 @@ def _chunk_of(value: object) -> Chunk:
 
 
 def _error_in(value: dict[object, object]) -> object:
-    """What an event without a choice says of an error, in every dress; None if it says of none."""
+    """The error that an event without a choice tells of, in every dress; None if it says of none."""
     if (error := value.get("error")) or (error := value.get("errors")):
         return error
     groq, said = value.get("x_groq"), value.get("base_resp")
@@ -169,7 +169,7 @@ def _is_thought(part: object) -> bool:
 
 
 def _loose(value: object) -> str | None:
-    """Text that nobody needs: what can't be read is left out."""
+    """Text that is not needed: what can't be read is left out."""
     try:
         return _words_of(value)
     except Unreadable:

@@ -1,9 +1,9 @@
-"""How many files (sockets are files) this process may have open at once."""
+"""The number of files (sockets are files) that this process may have open at once."""
 
 from stairstream.core.errors import ConfigError
 
 _OTHERS = 64
-"""What a process has open besides what it was asked for."""
+"""The files that a process has open besides those that it was asked for."""
 
 
 def check_open_files(needed: int, what: str) -> None:
@@ -22,7 +22,7 @@ def check_open_files(needed: int, what: str) -> None:
     if hard == resource.RLIM_INFINITY or hard >= needed:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-        except (ValueError, OSError):  # some systems have a further limit behind the hard one
+        except (ValueError, OSError):  # some systems have a further limit below the hard one
             pass
         else:
             return

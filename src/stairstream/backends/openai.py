@@ -33,15 +33,15 @@ class OpenAIBackend:
     """One model behind an OpenAI-compatible endpoint.
 
     `pool` and `capabilities` are shared by all backends of a process, and closed by who made them. `continues` says
-    how the endpoint goes on with an answer; None (auto) leaves it to the table and the probe.
+    how the endpoint continues an answer; None (auto) leaves it to the table and the probe.
 
-    `reasoning` is how the thoughts of a reasoning model can be kept from coming anew whenever its answer goes on:
+    `reasoning` is how the thoughts of a reasoning model can be kept from coming anew whenever its answer continues:
     `template` switches them off (`chat_template_kwargs`), `effort` down (`reasoning_effort`), `always` means that
     nothing can be done. A call that may think gets `thinking_tokens` on top of its limit.
 
     `cache_salt` keeps a server's prefix cache apart from that of others with another one. `session_header` names a
     header that holds the same value in all calls of a session, for routers that send it to the server that knows it.
-    With `prefetches` the prompt of each update is sent once before, for one token, while the call under way still
+    With `prefetches` the prompt of each update is sent once before, for one token, while the call in flight still
     speaks: shorter gaps, for twice the prompt tokens, where the endpoint caches prefixes. `takes` is what the model
     takes besides text.
     """
@@ -75,18 +75,18 @@ class OpenAIBackend:
 
     @property
     def model(self) -> str:
-        """What the endpoint calls the model."""
+        """The name of the model at the endpoint."""
         return self.endpoint.model
 
     @property
     def capability(self) -> Capability:
-        """How the endpoint continues an answer, as far as is known without asking it."""
+        """The way the endpoint continues an answer, as far as is known without asking it."""
         if self._rejecting:
             return self._rejecting
         if self._continues:
             return Capability(continues=self._continues, why="set in the configuration", is_seen=self._has_continued)
-        place = (self.endpoint.base_url, self.model)
-        return look_up(*place) or self._capabilities.get(*place) or UNPROBED
+        key = (self.endpoint.base_url, self.model)
+        return look_up(*key) or self._capabilities.get(*key) or UNPROBED
 
     @property
     def room(self) -> None:
@@ -94,7 +94,7 @@ class OpenAIBackend:
 
     @property
     def takes(self) -> frozenset[Takes]:
-        """What it was said to take."""
+        """The inputs that it was configured to take."""
         return self._takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> OpenAISession:
@@ -105,7 +105,7 @@ class OpenAIBackend:
         """Nothing is this backend's alone."""
 
     async def settle(self, is_fresh: bool = False) -> Capability:
-        """How the endpoint continues, by a probe if neither configuration nor table say; raises a BackendError.
+        """The way the endpoint continues, by a probe if neither configuration nor table say; raises a BackendError.
 
         `is_fresh` probes even if an earlier result is at hand.
         """

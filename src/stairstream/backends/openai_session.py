@@ -1,6 +1,6 @@
 """One agent's context at an OpenAI-compatible endpoint: it is sent whole with every write.
 
-What a request is stands in `preparing`, one under way in `call`, what its bytes mean in `wire`, its failures in `http`.
+A request is built in `preparing`; one in flight is in `call`, what its bytes mean in `wire`, its failures in `http`.
 """
 
 import asyncio
@@ -46,11 +46,11 @@ class OpenAISession(Session):
 
     @property
     def prefetches(self) -> bool:
-        """Where it was asked for."""
+        """The endpoint that it was asked for at."""
         return self._backend.prefetches
 
     async def warm(self) -> None:
-        """Connect, and probe an endpoint that nobody knows; only for an agent that will have to go on."""
+        """Connect, and probe an endpoint that is not known yet; only for an agent that will have to continue."""
         if not self._context.agent.reads:
             return
         try:
@@ -63,7 +63,7 @@ class OpenAISession(Session):
             return
 
     async def _find_out(self) -> None:
-        """Where the very first call goes on from a client's words, how that is done must be known before it."""
+        """Find out how the endpoint continues, where already the first call continues a client's words."""
         if self._context.agent.begun and self._backend.capability is UNPROBED:
             with suppress(BackendError):  # the write will fail the same way, and say so
                 await self._backend.settle()
@@ -73,7 +73,7 @@ class OpenAISession(Session):
         self._context.read(chunks)
 
     async def prefetch(self, chunks: Sequence[Chunk]) -> bool:
-        """Send what the next call will begin with, for one token that nobody hears; not where that was of no use."""
+        """Send what the next call will begin with, for one token that is dropped; not where that was of no use."""
         if not self._finds_prefetched:
             return False
         call = self._prepare(1, self._backend.capability, self._context.ahead(chunks))
@@ -181,7 +181,7 @@ class OpenAISession(Session):
             yield from reader.take_calls() if continuation.reason is None else ()
 
     async def _end(self, call: Call, words: str, wanted: int) -> AsyncGenerator[WriteItem, None]:
-        """What is to say of an answer that is over, and its end; raises a BackendError if it was none."""
+        """The notes on an answer that is over, and its end; raises a BackendError if it was none."""
         if call.continuation.has_continued:
             self._backend.note_continued()
         self._thinks_inline = self._thinks_inline or call.reader.thinks_inline
@@ -202,7 +202,7 @@ class OpenAISession(Session):
         )
 
     def stop(self) -> None:
-        """End the call: at once, or at the next word edge where the endpoint can't go on inside a word."""
+        """End the call: at once, or at the next word edge where the endpoint can't continue inside a word."""
         call = self._call
         if call is None:
             return
@@ -218,7 +218,7 @@ class OpenAISession(Session):
             call.closing = asyncio.get_running_loop().call_later(_WORD_EDGE_S, call.stop_now)
 
     async def aclose(self) -> None:
-        """Close the call under way."""
+        """Close the call in flight."""
         if self._call is not None:
             self._call.stop_now()
 
@@ -257,13 +257,13 @@ class OpenAISession(Session):
             raise MalformedAnswer(f"{where}: its thoughts took all {tokens} tokens of the call; raise thinking_tokens")
 
     def _check_end(self, call: Call) -> None:
-        """What the endpoint calls its own trouble is no end of the answer."""
+        """Raise for an end that the endpoint calls its own failure: it is no end of the answer."""
         said = call.reader.cut
         if said is not None and not (call.is_stopped or call.continuation.reason):
             raise StreamCut(self._backend.endpoint.describe(f"the answer broke off, with finish_reason {said}"))
 
     def _odd_notes(self, call: Call, words: str) -> list[Note]:
-        """What was odd about an answer, and what its endpoint is now known to do with thoughts."""
+        """Notes on what was odd about an answer, and what its endpoint is now known to do with thoughts."""
         endpoint, text = self._backend.endpoint, call.reader.text
         notes = [Note(kind="odd", text=endpoint.describe(said)) for said in call.reader.oddities]
         if call.withholds and text.has_said:

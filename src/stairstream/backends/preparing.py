@@ -1,4 +1,4 @@
-"""What the next request of a session is: its layout, its body, and what is to become of the answer."""
+"""The next request of a session: its layout, its body, and what is to become of the answer."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from stairstream.core.stops import StopFinder
 from stairstream.core.tokens import estimate_tokens
 
 Reasoning = Literal["template", "effort", "always"]
-"""How a reasoning model is kept from thinking anew, if at all."""
+"""The way a reasoning model is kept from thinking anew, if at all."""
 
 LESS_THINKING: Mapping[Reasoning | None, Fields] = {
     "template": {"chat_template_kwargs": {"enable_thinking": False}},

@@ -1,4 +1,4 @@
-"""What an endpoint says of its own failure, in whatever shape: a message, and the HTTP status that it amounts to."""
+"""An endpoint's report of its own failure, in whatever shape: a message, and the HTTP status that it amounts to."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What the network has next of an answer under way, and what its end means: said, silent, lost, or unreadable.
+"""The next bytes of an answer in flight, and what its end means: said, silent, lost, or unreadable.
 
 An answer that has said its end is over, whatever its connection does then: for usage it is waited `END_S` at most.
 """

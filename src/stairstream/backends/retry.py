@@ -19,7 +19,7 @@ from stairstream.core.session import Began, Delta, Ended, Note, ToolDelta, Usage
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 LONGEST_ASKED_S = 60.0
-"""Who is asked to stay away for longer than this fails at once."""
+"""A call that is asked to wait for longer than this fails at once."""
 
 
 class Retrying(WrappingBackend):

@@ -1,4 +1,4 @@
-"""Places in one llama.cpp: who holds how many, who waits for them, which are in use."""
+"""Slots of one llama.cpp: how many each run holds, which runs wait for them, which are in use."""
 
 import asyncio
 import heapq
@@ -16,7 +16,7 @@ class Slots:
     """A fixed number of slots. Runs reserve how many they need, first come first served; sessions take single ones."""
 
     def __init__(self, count: int, engine: str = "llama.cpp") -> None:
-        """`engine` is what errors call the place."""
+        """`engine` is the name of the engine in errors."""
         self.count = count
         self.serial = next(_SERIALS)
         self._engine = engine
@@ -75,7 +75,7 @@ class Slots:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._grant()  # those behind may need fewer
+                self._grant()  # those that wait after it may need fewer
             else:
                 self._give_back(num)  # its turn came in the moment of being cancelled
             raise

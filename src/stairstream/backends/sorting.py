@@ -9,7 +9,7 @@ from stairstream.core.thinking import LONGEST_CLOSE, ThoughtFinder, split_at_clo
 from stairstream.core.tokens import estimate_delta
 
 _SPARE_TOKENS, _TOKENS_PER_CHARACTER = 8, 4
-"""What one text of the answer may have at most; tokens beyond that were thoughts that nobody saw."""
+"""The most tokens that one text of the answer may have; those beyond were thoughts that were not shown."""
 
 _SHORTEST_REPEAT = 8
 _FIRST_PIECES = 8

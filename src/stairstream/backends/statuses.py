@@ -33,7 +33,7 @@ _ACCOUNT = (402, 405, 407, 410, 426, 451)
 
 
 async def read_message(response: aiohttp.ClientResponse) -> str:
-    """What an error response says, as the server put it: still to be tidied."""
+    """The text of an error response as the server put it: still to be tidied."""
     try:
         async with asyncio.timeout(_ERROR_BODY_S):
             body = await read_body(response, _ERROR_BODY_BYTES)
@@ -109,6 +109,6 @@ def _until(date: str) -> float | None:
 
 
 def _target(headers: Mapping[str, str]) -> str:
-    """Where a redirect leads to, without what may be a secret."""
-    place = "".join(c for c in headers.get("Location", "").partition("?")[0] if c.isprintable())[:100]
-    return f" to {place}" if place else ""
+    """The target of a redirect, without what may be a secret."""
+    target = "".join(c for c in headers.get("Location", "").partition("?")[0] if c.isprintable())[:100]
+    return f" to {target}" if target else ""

@@ -1,4 +1,4 @@
-"""How many threads to compute with, when nobody says."""
+"""The number of threads to compute with when none is configured."""
 
 import os
 from collections.abc import Iterable

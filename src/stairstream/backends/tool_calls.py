@@ -12,7 +12,7 @@ from stairstream.core.tokens import estimate_delta
 
 
 class RawFunction(msgspec.Struct):
-    """What is called; `arguments` grow piece by piece."""
+    """The tool that is called; `arguments` grow piece by piece."""
 
     name: str | None = None
     arguments: str | None = None
@@ -30,7 +30,7 @@ class RawCall(msgspec.Struct):
 
 @dataclass(slots=True)
 class _Call:
-    """What is known of one call. Its head waits for the first argument: until then a name may come in pieces."""
+    """The known parts of one call. Its head waits for the first argument: until then a name may come in pieces."""
 
     id: str | None
     name: str = ""
@@ -54,38 +54,38 @@ class _Call:
 class CallFinder:
     """Tells the calls of one answer apart: by index, or by id where that is missing or always the same.
 
-    `is_nameless` after `finish` if there is a call of nobody knows what.
+    `is_nameless` after `finish` if there is a call whose tool was never named.
     """
 
-    __slots__ = ("_calls", "_ids", "_places", "_waiting", "is_nameless", "num_tokens")
+    __slots__ = ("_calls", "_ids", "_numbers", "_waiting", "is_nameless", "num_tokens")
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
-        self._places: dict[int, int] = {}  # its index to ours
+        self._numbers: dict[int, int] = {}  # its index to ours
         self._ids: dict[str, int] = {}
         self._waiting: list[int] = []  # those of which nothing is shown so far
         self.num_tokens = 0
         self.is_nameless = False
 
     def take(self, pieces: Sequence[RawCall]) -> list[ToolDelta]:
-        """What these pieces add. Every call gets an id, of ours where the endpoint gives none."""
+        """The deltas that these pieces add. Every call gets an id, of ours where the endpoint gives none."""
         found: list[ToolDelta] = []
         for piece in pieces:
             function = piece.function or RawFunction(piece.name, piece.arguments)
             name, arguments = function.name or "", function.arguments or ""
-            place = self._find(piece, name, arguments)
-            if place == len(self._calls):
+            number = self._find(piece, name, arguments)
+            if number == len(self._calls):
                 found += self._show_heads()
                 self._calls.append(_Call(piece.id))
-                self._waiting.append(place)
+                self._waiting.append(number)
                 if piece.index is not None:
-                    self._places[piece.index] = place
-            call = self._calls[place]
+                    self._numbers[piece.index] = number
+            call = self._calls[number]
             if name and arguments and call.repeats(arguments):
                 continue
             if piece.id:
                 call.id = call.id or piece.id
-                self._ids.setdefault(piece.id, place)
+                self._ids.setdefault(piece.id, number)
             call.take_name(name)
             if arguments:
                 call.said.append(arguments)
@@ -93,15 +93,15 @@ class CallFinder:
                 text, call.half = join_halves(call.half, call.waiting + arguments)
                 call.waiting = "" if call.name else text
                 if call.name and text:
-                    found.append(self._show(place, text))
+                    found.append(self._show(number, text))
         return found
 
     def finish(self) -> list[ToolDelta]:
-        """What was held back when the answer ended."""
+        """The deltas that were held back when the answer ended."""
         found = self._show_heads()
-        for place, call in enumerate(self._calls):
+        for number, call in enumerate(self._calls):
             if call.half and call.is_shown:
-                found.append(self._show(place, scrub(call.half)))
+                found.append(self._show(number, scrub(call.half)))
                 call.half = ""
         self.is_nameless = any(call.said and not call.name for call in self._calls)
         return found
@@ -110,23 +110,23 @@ class CallFinder:
         """The heads of calls that have a name and, so far, no arguments."""
         waiting, self._waiting = self._waiting, []
         found = []
-        for place in waiting:
-            if self._calls[place].is_shown:
+        for number in waiting:
+            if self._calls[number].is_shown:
                 continue
-            if self._calls[place].name:
-                found.append(self._show(place, ""))
+            if self._calls[number].name:
+                found.append(self._show(number, ""))
             else:
-                self._waiting.append(place)
+                self._waiting.append(number)
         return found
 
-    def _show(self, place: int, arguments: str) -> ToolDelta:
-        call = self._calls[place]
+    def _show(self, number: int, arguments: str) -> ToolDelta:
+        call = self._calls[number]
         is_first, call.is_shown = not call.is_shown, True
         name = scrub(call.name) if is_first else None
         count = estimate_delta(arguments) + (estimate_delta(call.name) if is_first else 0)
         self.num_tokens += count
         return ToolDelta(
-            index=place,
+            index=number,
             id=(scrub(call.id or "") or f"call_{uuid.uuid4().hex[:24]}") if is_first else None,
             name=name,
             arguments=arguments,
@@ -135,7 +135,7 @@ class CallFinder:
         )
 
     def _find(self, piece: RawCall, name: str, arguments: str) -> int:
-        """Which call a piece belongs to; one behind the last for a new one."""
+        """The number of the call that a piece belongs to; one after the last for a new one."""
         new, last = len(self._calls), len(self._calls) - 1
         known = self._ids.get(piece.id) if piece.id else None
         if piece.index is None:
@@ -145,8 +145,8 @@ class CallFinder:
             # only the first piece of a call has a name and an id that was not there before
             is_more = not piece.id and (not name or (not same.said and not same.is_shown))
             return last if is_more or (not same.id and not name and not same.said) else new
-        place = self._places.get(piece.index, new if known is None else known)
-        if place <= last and name and piece.id and self._calls[place].id not in (None, "", piece.id):
+        number = self._numbers.get(piece.index, new if known is None else known)
+        if number <= last and name and piece.id and self._calls[number].id not in (None, "", piece.id):
             # another call under the same index, as some endpoints number them
             return new if known is None else known
-        return place
+        return number

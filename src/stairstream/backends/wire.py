@@ -161,7 +161,7 @@ class AnswerReader:
         return pieces
 
     def finish(self) -> list[Piece]:
-        """What the end of the stream completes; a broken rest is only a stream that was cut."""
+        """The chunks that the end of the stream completes; a broken rest is only a stream that was cut."""
         if self._body.is_whole:
             return self._read_body()
         was_broken = self.broken
@@ -171,13 +171,13 @@ class AnswerReader:
         return pieces
 
     def let_go(self) -> list[Piece]:
-        """What was withheld, as words."""
+        """The withheld text, as words."""
         pieces: list[Piece] = []
         self.text.let_go(pieces)
         return pieces
 
     def flush(self) -> list[Piece]:
-        """What was held back, as nothing more is read."""
+        """The text that was held back, as nothing more is read."""
         pieces: list[Piece] = []
         self._release(pieces)
         return pieces
@@ -191,7 +191,7 @@ class AnswerReader:
         return pieces
 
     def try_whole(self) -> list[Piece]:
-        """The text of a body whose end nobody says: once it is JSON, it is whole."""
+        """The text of a body whose end is not announced: once it is JSON, it is whole."""
         try:
             msgspec.json.decode(self._body.data, type=msgspec.Raw)
         except CANNOT_DECODE:
@@ -306,7 +306,7 @@ class AnswerReader:
             self._see_end(choice.finish_reason, choice.native_finish_reason)
 
     def _read_more(self, content: Content, total: int | None, pieces: list[Piece]) -> None:
-        """What only some models send."""
+        """The fields that only some models send."""
         if thought := content.reasoning_content or content.reasoning:
             self._think(thought, total if not content.content else None, pieces)
         if content.refusal:
@@ -375,7 +375,7 @@ class AnswerReader:
             self.broken = why
 
     def _release(self, pieces: list[Piece]) -> None:
-        """What was held back when the answer ended."""
+        """The text that was held back when the answer ended."""
         self.text.finish(pieces, is_cut=self.finish_reason == "length")
         if self._call_finder is not None:
             self.calls += self._call_finder.finish()

@@ -9,15 +9,15 @@ from stairstream.core.stops import StopFinder
 Ids = tuple[int, ...]
 
 _ECHO_TOKENS = 32
-"""How many of its last words stand again at the beginning of each later turn of the layout `rounds`.
+"""The number of its last words that stand again at the beginning of each later turn of the layout `rounds`.
 
-So the next word follows what it goes on from, and not a request to go on; a small model keeps far more with it
-(docs/retention.md). It takes an engine that goes on from token ids.
+So the next word follows what it continues, and not a request to continue; a small model keeps far more with it
+(docs/retention.md). It takes an engine that continues from token ids.
 """
 
 
 def echo_of(turns: Sequence[Sequence[int]]) -> Ids:
-    """What the turn behind these turns begins with again."""
+    """The words that the turn after these turns begins with again."""
     return tuple([token for turn in turns for token in turn][-_ECHO_TOKENS:])
 
 
@@ -28,7 +28,7 @@ class OwnWords:
         self._turns = [list(before)]
 
     def begin_turn(self) -> None:
-        """What comes now was written after another read."""
+        """Note that what comes now was written after another read."""
         self._turns.append([])
 
     def add(self, ids: Ids) -> None:
@@ -58,7 +58,7 @@ class DeltaMaker:
 
     @property
     def is_at_stop(self) -> bool:
-        """Whether a stop string ended the answer."""
+        """Whether a stop sequence ended the answer."""
         return self._stops.is_found
 
     @property
@@ -73,7 +73,7 @@ class DeltaMaker:
         return self._make(self._seam.feed(text) if self._seam else text)
 
     def finish(self) -> Delta | None:
-        """What was still held back, when the completion is over."""
+        """The text that was still held back when the completion is over."""
         return self._make(self._seam.finish() if self._seam else "")
 
     def _make(self, passed: str) -> Delta | None:

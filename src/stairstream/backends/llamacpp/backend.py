@@ -19,8 +19,8 @@ from stairstream.core.session import Takes
 DEFAULT_SLOTS = 4
 DEFAULT_CONTEXT_TOKENS = 4096
 DEFAULT_BATCH_TOKENS = 64
-"""How much prefill one pass takes: while it lasts nobody else on this llama.cpp gets a token. 256 compute a fifth more
-cheaply, and let everybody wait four times as long."""
+"""The prefill tokens of one pass: while it lasts no other slot of this llama.cpp gets a token. 256 compute a fifth more
+cheaply, and let all of them wait four times as long."""
 
 
 class LlamaCpp:
@@ -65,7 +65,7 @@ class LlamaCpp:
 
     @property
     def context_tokens(self) -> int:
-        """What one session's context holds; exact once the model is loaded."""
+        """The tokens that one session's context window holds; exact once the model is loaded."""
         return self.server.context_tokens
 
     async def start(self) -> None:
@@ -115,7 +115,7 @@ class LlamaCppBackend:
         return frozenset({"response_format"})
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> LlamaCppSession:
-        """A session in a slot of its own; `written` are words of the answer to go on from."""
+        """A session in a slot of its own; `written` are words of the answer to continue from."""
         await self._llama.start()
         server = self._llama.server
         own = OwnWords(await server.tokenize(written))

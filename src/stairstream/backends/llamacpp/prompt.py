@@ -17,11 +17,11 @@ from stairstream.core.messages import Conversation, Message
 from stairstream.core.prompts import render
 from stairstream.core.session import Chunk, Layout
 
-_PLACE = re.compile(r"@@stairstream-(\d+)@@")
+_MARK = re.compile(r"@@stairstream-(\d+)@@")
 
 
 class Tokenizer(Protocol):
-    """What is needed of the server."""
+    """The part of the server that is needed here."""
 
     takes_system: bool
 
@@ -61,22 +61,22 @@ class PromptBuilder:
         return tuple(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(*built, strict=False)))
 
     async def _build_rounds(self, messages: list[Message], turns: list[Ids], continues_last: bool) -> Ids:
-        """Own turns stand as the ids that were written, behind their echoes; only the last one may be open."""
-        places = [number for number, message in enumerate(messages) if message.role == "assistant"][-len(turns) :]
+        """Own turns stand as the ids that were written, after their echoes; only the last one may be open."""
+        positions = [number for number, message in enumerate(messages) if message.role == "assistant"][-len(turns) :]
         echoed = [echo_of(turns[:number]) + turn for number, turn in enumerate(turns)]
-        fixed = dict(zip(places, echoed, strict=True))
+        fixed = dict(zip(positions, echoed, strict=True))
         if not continues_last:
             return await self._ids(messages, fixed) + echo_of(turns)
         return await self._ids(messages[:-1], fixed) + echoed[-1]
 
     async def _ids(self, messages: Sequence[Message], fixed: dict[int, Ids]) -> Ids:
         contents = [message.content for message in messages]
-        places = [replace(message, content=f"@@stairstream-{i}@@") for i, message in enumerate(messages)]
+        marked = [replace(message, content=f"@@stairstream-{i}@@") for i, message in enumerate(messages)]
         if not self._tokenizer.takes_system:
-            places = _fold_system(places)
+            marked = _fold_system(marked)
         before, self._known = self._known, {}
         found: list[int] = []
-        for number, piece in enumerate(_PLACE.split(await self._tokenizer.apply_template(places))):
+        for number, piece in enumerate(_MARK.split(await self._tokenizer.apply_template(marked))):
             if number % 2 == 0:
                 found += await self._tokenize(piece, True, number == 0, before)
             elif (index := int(piece)) in fixed:

@@ -45,7 +45,7 @@ two idle cores (100 tokens/s), and half as fast (30 instead of 60) when another 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """What llama.cpp is started with; `context_tokens` is per slot, `batch_tokens` the most that one pass computes.
+    """The options of a llama.cpp server; `context_tokens` is per slot, `batch_tokens` the most that one pass computes.
 
     `drafts_ngrams`: an answer that quotes its prompt is guessed ahead from it (n-gram speculation), and checked.
     """
@@ -84,7 +84,7 @@ class Event(msgspec.Struct):
 
 
 class Completion:
-    """One completion under way: iterate `events`, or `close` it from anywhere in the same loop."""
+    """One completion in flight: iterate `events`, or `close` it from anywhere in the same loop."""
 
     def __init__(self, http: aiohttp.ClientSession, body: dict[str, Any]) -> None:
         self._http = http
@@ -257,7 +257,7 @@ class LlamaServer:
             ) from exc
 
     async def _reason(self, answer: dict[str, str]) -> str:
-        """Why it did not start, in one line."""
+        """The reason why it did not start, in one line."""
         assert self._process is not None
         code = None if "error" in answer else await self._process.wait()
         return self._last_words() or answer.get("error") or f"its process ended with code {code}"

@@ -24,7 +24,7 @@ _CHARACTER_TOKENS = 4
 
 @dataclass(slots=True)
 class _Call:
-    """What one completion has brought so far."""
+    """The output of one completion so far."""
 
     limit: int
     num_seen: int = 0
@@ -90,7 +90,7 @@ class LlamaCppSession(Session):
             self._own.begin_turn()
 
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
-        """Go on with the answer; usage counts are llama.cpp's own."""
+        """Continue the answer; usage counts are llama.cpp's own."""
         self._is_stopped = False
         with self._slots.writing():
             prompt, note = await self._prepare(limit)
@@ -207,13 +207,13 @@ class LlamaCppSession(Session):
         return body
 
     def stop(self) -> None:
-        """End the write under way now: its request is cancelled, and what it has not brought is dropped."""
+        """End the write in flight now: its request is cancelled, and what it has not brought is dropped."""
         self._is_stopped = True
         if self._writing is not None:
             self._writing.close()
 
     async def aclose(self) -> None:
-        """Cancel what is under way and leave the slot to others."""
+        """Cancel what is in flight and leave the slot to others."""
         for completion in (self._writing, self._warming):
             if completion is not None:
                 completion.close()

@@ -11,7 +11,7 @@ from stairstream.core.session import Takes
 
 
 class ScriptedBackend:
-    """One scripted model. `calls` lists what it was sent; `num_writing` is the number of calls now under way."""
+    """One scripted model. `calls` lists what it was sent; `num_writing` is the number of calls now in flight."""
 
     def __init__(self, script: Script, model: str = "scripted", takes: Iterable[Takes] = ()) -> None:
         self.script = script
@@ -32,11 +32,11 @@ class ScriptedBackend:
 
     @property
     def takes(self) -> frozenset[Takes]:
-        """What it was said to take."""
+        """The inputs that it was configured to take."""
         return self._takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> ScriptedSession:
-        """A session that says the script's words from behind `written`."""
+        """A session that says the script's words from after `written`."""
         self.num_sessions += 1
         return ScriptedSession(self, Context(agent=agent, conversation=conversation, written=written))
 

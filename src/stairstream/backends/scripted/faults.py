@@ -1,4 +1,4 @@
-"""What goes wrong with a scripted model, and by which error."""
+"""The faults of a scripted model, and the errors that they raise."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -28,7 +28,7 @@ FaultKind = Literal[
     "length_at_once",
     "no_done",
 ]
-"""What goes wrong. `status_401`, `status_429`, `status_500`, `html` (a web page) and `reset` (no answer at all) fail
+"""Kinds of faults. `status_401`, `status_429`, `status_500`, `html` (a web page) and `reset` (no answer at all) fail
 the call at its start. `hang`, `cut`, `cut_in_character`, `malformed` and `error_event` come instead of the token after
 `after_tokens` of the call: silence for ever, a lost connection, one that is lost inside the bytes of a character, a
 chunk that is not one, an error as an event. `empty` ends without a word, `length_at_once` too, and says `length`.
@@ -42,7 +42,7 @@ LATE_FAULTS: tuple[FaultKind, ...] = ("hang", "cut", "cut_in_character", "malfor
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """Something that goes wrong in the first `calls` calls of a backend; None: in all of them. With `every` 2 only
-    every second of those fails, the first included: a place that flaps up and down."""
+    every second of those fails, the first included: an endpoint that flaps up and down."""
 
     kind: FaultKind
     after_tokens: int = 0

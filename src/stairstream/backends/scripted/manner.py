@@ -1,4 +1,4 @@
-"""How the tokens of a scripted model come, and what is said of their number."""
+"""The pace of the tokens of a scripted model, and what is said of their number."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from stairstream.core.session import ToolDelta, Usage
 
 Reported = Literal["exact", "at_end", "rounded", "none"]
-"""What an endpoint says of the tokens of an answer: `exact`, with every delta too; `at_end`, only when it has ended;
+"""The token counts an endpoint gives of an answer: `exact`, with every delta too; `at_end`, only when it has ended;
 `rounded`, to tens, so that it may be more or less than there were; `none`, nothing. Except with `exact` the count of
 a delta is an estimate by its text."""
 
@@ -18,7 +18,7 @@ _ROUNDED_TO = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How tokens come: one by one and counted, or as many public endpoints send them.
+    """The way tokens come: one by one and counted, or as many public endpoints send them.
 
     `batch` tokens come together when the last of them is there: a number, or a range of which each size is drawn anew,
     from `seed` and the number of the call. Every `silent_every`-th token of a call spells nothing, as tokens of control
@@ -49,7 +49,7 @@ class Manner:
         return tokens
 
     def report(self, usage: Usage) -> Usage | None:
-        """What is said of what a call has used."""
+        """The usage that is reported of a call."""
         match self.usage:
             case "none":
                 return None

@@ -1,4 +1,4 @@
-"""What a scripted model says and when: a value."""
+"""The script of a model: its tokens and when they come, as a value."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from stairstream.core.messages import ToolCall
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """What a model says and when: `words` are the texts of its tokens, spaces included.
+    """The tokens of a model and when they come: `words` are the texts of its tokens, spaces included.
 
     Token i (from 0) of a call comes `first_token_s + prompt_tokens / prefill_tokens_per_s + i * token_s` after the
     call's start. A prompt has as many tokens as it has words between white space, the answer so far included.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What a scripted backend was sent by one write."""
+    """The request that a scripted backend was sent by one write."""
 
     agent: str
     at_s: float
@@ -60,7 +60,7 @@ class ScriptedSession(Session):
         self._context.read(chunks)
 
     async def prefetch(self, chunks: Sequence[Chunk]) -> bool:
-        """One call for one token, which nobody hears."""
+        """Make one call for one token, which is dropped."""
         script = self._backend.script
         call = self._record_call(self._context.ahead(chunks), self._context.agent.layout or "grouped", 1)
         cached = self._count_cached(call.prompt) or 0
@@ -141,7 +141,7 @@ class ScriptedSession(Session):
         return Delta(text, _estimate_poorly(text), is_estimate=True, is_thinking=is_thinking)
 
     def stop(self) -> None:
-        """End the write under way now, even between two words."""
+        """End the write in flight now, even between two words."""
         self._is_stopped = True
         if self._alarm and not self._alarm.done():
             self._alarm.set_result(None)

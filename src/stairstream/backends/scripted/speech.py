@@ -15,7 +15,7 @@ from stairstream.core.messages import ToolCall
 
 
 class Speech:
-    """What one call says: thoughts, tokens of the answer (None for one that spells nothing), pieces of calls of tools.
+    """One call's output: thoughts, tokens of the answer (None for one that spells nothing), pieces of calls of tools.
 
     `number` counts the calls of a model from 0; `first_s` is when the first token is due. `room` is the most tokens of
     all three kinds; `is_limited`: there was more to say.
@@ -46,7 +46,7 @@ class Speech:
 
     @property
     def reason(self) -> Literal["stop", "tool_calls", "limit", "length"]:
-        """How it ends, if nobody stops it."""
+        """The reason by which it ends if it is not stopped."""
         if self.fault and self.fault.kind == "length_at_once":
             return "length"
         if self.is_limited:
@@ -54,7 +54,7 @@ class Speech:
         return "tool_calls" if self.pieces else "stop"
 
     def steps(self) -> Iterator[tuple[float, Cue | Fault]]:
-        """Batches of tokens with the time when the last of each is due; a fault is in place of the token that it hits.
+        """Batches of tokens with the time when the last of each is due; a fault replaces the token that it hits.
 
         Nothing comes after a fault. The time of `hang` is infinite. Without any token of the answer an empty batch at
         the end says when that is.

@@ -9,7 +9,7 @@ from stairstream.core.prompts import Prompt
 from stairstream.core.session import ToolDelta
 
 _CALL_CHARACTERS = 4
-"""What one token of a call's arguments spells."""
+"""The text of one token of a call's arguments."""
 
 
 def numbered_words(prefix: str, count: int) -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def pieces_of(calls: Sequence[ToolCall]) -> Iterator[ToolDelta]:
 
 
 def count_cached(contexts: Iterable[Sequence[str]], words: Sequence[str]) -> int:
-    """How many of the words one of the contexts seen before begins with."""
+    """The number of the words that one of the contexts seen before begins with."""
     return max((_count_shared(context, words) for context in contexts), default=0)
 
 
@@ -40,11 +40,11 @@ def _count_shared(one: Sequence[str], other: Sequence[str]) -> int:
 
 
 def next_word(words: Sequence[str], written: str) -> int:
-    """Where a script goes on after a text: behind the words that it begins with, or behind as many words as it
-    has when it is not a script's own (an answer taken over from another model)."""
+    """The index where a script continues after a text: after the words that it begins with, or after as many words as
+    it has when it is not a script's own (an answer taken over from another model)."""
     ends = list(accumulate(map(len, words), initial=0))
-    place = bisect_left(ends, len(written))
-    if place == len(ends):
+    index = bisect_left(ends, len(written))
+    if index == len(ends):
         return len(words) if written.startswith("".join(words)) else min(len(written.split()), len(words))
-    is_own = ends[place] == len(written) and "".join(words[:place]) == written
-    return place if is_own else min(len(written.split()), len(words))
+    is_own = ends[index] == len(written) and "".join(words[:index]) == written
+    return index if is_own else min(len(written.split()), len(words))

@@ -1,4 +1,4 @@
-"""Attention over several sequences at once, each with its own cache, behind the layers of any model of transformers.
+"""Attention over several sequences at once, each with its own cache, beneath the layers of any model of transformers.
 
 A forward pass takes the new tokens of all sequences in one row; what is between tokens of the same sequence is only
 attention, and that is here. The model's own modules do the rest, rotary embedding included.
@@ -27,7 +27,7 @@ class Batch:
         self.positions = [position for claim in claims for position in claim.positions]
 
     def attend(self, layer: int, queries_HTD: Tensor, keys_HTD: Tensor, values_HTD: Tensor, scale: float) -> Tensor:
-        """What each new token takes from its own sequence, as (T, H, D)."""
+        """The values that each new token takes from its own sequence, as (T, H, D)."""
         found, first = [], 0
         for claim in self.claims:
             last = first + len(claim.ids)

@@ -115,7 +115,7 @@ class TorchBackend:
         return frozenset()
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> "TorchSession":
-        """A session with a cache of its own; `written` are words of the answer to go on from."""
+        """A session with a cache of its own; `written` are words of the answer to continue from."""
         return await self._torch.open(agent, conversation, written)
 
     async def aclose(self) -> None:

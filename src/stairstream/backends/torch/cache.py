@@ -20,7 +20,7 @@ _LEAST_ENTRIES = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What a model's cache looks like."""
+    """The shape of a model's cache."""
 
     num_layers: int
     num_heads: int
@@ -48,7 +48,7 @@ class Cache:
     """Keys and values of a sequence whose token at position i is `ids[i]`.
 
     `num_exact` is the number of leading tokens whose entries saw exactly what stands before them, as in a forward
-    pass over the whole text; entries behind an insertion have not seen it.
+    pass over the whole text; entries after an insertion have not seen it.
     """
 
     def __init__(self, shape: Shape, rotate: Rotate) -> None:
@@ -91,7 +91,7 @@ class Cache:
         return int(self._keys_LHND.shape[2])
 
     def append(self, token: int) -> None:
-        """One more token behind all others; its entry is missing."""
+        """One more token after all others; its entry is missing."""
         self._missing.append(len(self.ids))
         self.ids.append(token)
         self._slots.append(None)
@@ -155,7 +155,7 @@ class Cache:
     def adopt(self, other: "Cache", sources: Mapping[int, int]) -> None:
         """Copy entries of another cache to missing positions, from its positions; those that it has not stay missing.
 
-        What an entry has seen goes with it: it is exact only if it and all before it are so, at the same places.
+        What an entry has seen goes with it: it is exact only if it and all before it are so, at the same positions.
         """
         pairs = [(to, slot) for to, source in sources.items() if (slot := other._slots[source]) is not None]
         start, end = self._size, self._size + len(pairs)
@@ -187,15 +187,15 @@ class Cache:
         holes = [slot for slot in range(self._size) if slot not in used]
         if not holes:
             return
-        behind = [slot for slot in used if slot >= self._size]
-        to, source = torch.tensor([holes, behind])
+        beyond = [slot for slot in used if slot >= self._size]
+        to, source = torch.tensor([holes, beyond])
         for buffer_LHND in (self._keys_LHND, self._values_LHND, self._born_LHND):
             if buffer_LHND is not None:
                 buffer_LHND[:, :, to] = buffer_LHND[:, :, source]
         self._positions_N[to] = self._positions_N[source]
         if self._born_LHND is not None:
             self._born_at_N[to] = self._born_at_N[source]
-        for hole, slot in zip(holes, behind, strict=True):
+        for hole, slot in zip(holes, beyond, strict=True):
             self._slots[used[slot]] = hole
 
     def _move(self) -> None:
@@ -219,7 +219,7 @@ class Cache:
         self._born_LHND, self._born_at_N = self._keys_LHND.clone(), self._positions_N.clone()
 
     def move_into(self, keys_LHND: Tensor, values_LHND: Tensor, row: int | None) -> None:
-        """Go on in these buffers, which hold no less; `row` says which row of shared ones they are, if any."""
+        """Continue in these buffers, which hold no less; `row` says which row of shared ones they are, if any."""
         size, capacity = self._size, keys_LHND.shape[2]
         keys_LHND[:, :, :size] = self._keys_LHND[:, :, :size]
         values_LHND[:, :, :size] = self._values_LHND[:, :, :size]
@@ -235,7 +235,7 @@ class Cache:
             self._born_LHND = born_LHND
 
     def move_out(self) -> None:
-        """Go on in buffers of its own."""
+        """Continue in buffers of its own."""
         self.move_into(self._new_buffer(self.capacity), self._new_buffer(self.capacity), None)
 
     def _reserve(self, num_entries: int) -> None:

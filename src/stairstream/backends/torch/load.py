@@ -20,7 +20,7 @@ Dtype = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A model that is ready, and how it samples where nobody says."""
+    """A model that is ready, and how it samples by default."""
 
     model: Model
     tokens: Tokens
@@ -89,8 +89,8 @@ def export(file: Path, folder: Path) -> None:
     """
     where, options = _where(file)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as place:
-        made = Path(place) / folder.name
+    with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as scratch:
+        made = Path(scratch) / folder.name
         network, tokenizer = _read(where, options, "bfloat16", file)
         if hasattr(network.config, "quantization_config"):
             del network.config.quantization_config  # the weights are not packed any more

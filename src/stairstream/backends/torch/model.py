@@ -19,7 +19,7 @@ _TRIAL_TOKENS = 12
 _TRIAL_SHIFT = 7
 _GPU_ROWS = 4
 _GPU_ENTRIES = 2048
-"""How large the buffers of a GPU's steps are at first: when they grow, all steps are captured anew."""
+"""The size of the buffers of a GPU's steps at first: when they grow, all steps are captured anew."""
 
 
 class Model:
@@ -78,7 +78,7 @@ class Model:
         return Cache(self.shape, self._rotate)
 
     def run(self, batch: Batch, wanted: list[int]) -> Tensor:
-        """Fill the batch's claims; returns logits, in float32, behind the last token of each of the claims `wanted`."""
+        """Fill the batch's claims; returns logits, in float32, after the last token of each of the claims `wanted`."""
         ends, end = [], 0
         for claim in batch.claims:
             end += len(claim.ids)
@@ -86,10 +86,10 @@ class Model:
         return self.run_at(batch, [ends[i] for i in wanted])
 
     def run_at(self, batch: Batch, places: list[int]) -> Tensor:
-        """As `run`; returns logits behind the tokens at these places of the batch's row."""
+        """As `run`; returns logits after the tokens at the positions `places` of the batch's row."""
         device = self.shape.device
         if self.decoder is not None and self.decoder.takes(batch.claims):
-            logits_TV = self.decoder.run(batch.claims)[places]  # each claim is one place
+            logits_TV = self.decoder.run(batch.claims)[places]  # each claim is one position
         else:
             logits_TV = self._forward(
                 torch.tensor(batch.ids, device=device),
@@ -130,7 +130,7 @@ class Model:
         return logits[0].float()
 
     def _check(self) -> None:
-        """Compare with the model's own logits: at once, and behind entries that were moved forward and back."""
+        """Compare with the model's own logits: at once, and after entries that were moved forward and back."""
         ids = self._trial_ids()
         try:
             plain, moved = self._run_trial(ids, shift=0), self._run_trial(ids, shift=_TRIAL_SHIFT)

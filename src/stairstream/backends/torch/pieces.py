@@ -10,7 +10,7 @@ Ids = tuple[int, ...]
 class Piece:
     """Some tokens of a context under a name that no other piece of it has; it may be longer in a later context.
 
-    One that `looks_back`, as a question behind what it is about, is worth computing again when that has grown.
+    One that `looks_back`, as a question after what it is about, is worth computing again when that has grown.
     """
 
     key: Hashable
@@ -40,18 +40,18 @@ def match_pieces(old: Sequence[Piece], new: Sequence[Piece]) -> list[int | None]
         starts[piece.key] = (start, piece.ids)
         start += len(piece.ids)
     found: list[int | None] = []
-    behind = 0
+    covered = 0
     for piece in new:
         start, ids = starts.get(piece.key, (0, ()))
-        shared = count_shared(ids, piece.ids) if start >= behind else 0
+        shared = count_shared(ids, piece.ids) if start >= covered else 0
         found += range(start, start + shared)
         found += [None] * (len(piece.ids) - shared)
-        behind = max(behind, start + shared)
+        covered = max(covered, start + shared)
     return found
 
 
 def split_new(pieces: Sequence[Piece], sources: Sequence[int | None]) -> tuple[int, int]:
-    """How many tokens of pieces with these sources are new: in those that look back, and in the others."""
+    """The numbers of new tokens of pieces with these sources: in those that look back, and in the others."""
     start = looking = others = 0
     for piece in pieces:
         num_new = sum(source is None for source in sources[start : start + len(piece.ids)])
@@ -67,7 +67,7 @@ def look_again(pieces: Sequence[Piece], sources: Sequence[int | None]) -> list[i
 
 
 def count_shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+    """The number of tokens that both begin with."""
     count = 0
     for a, b in zip(one, other, strict=False):
         if a != b:

@@ -23,13 +23,13 @@ from stairstream.core.wording import Wording
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """The key of a control token's name in what somebody says."""
+    """The key of a control token's name in an agent's text."""
 
     text: str
 
 
 class Prompter:
-    """What an agent has before it, as ids; `written` are words of its answer that were there before."""
+    """The context of an agent, as ids; `written` are words of its answer that were there before."""
 
     def __init__(
         self, tokens: Tokens, agent: Agent, conversation: Conversation, layout: Layout, written: str = ""
@@ -39,10 +39,10 @@ class Prompter:
         self._context = Context(agent=agent, conversation=conversation)
         self._edges = _edges(agent.wording)
         self._mark = _find_mark(agent, conversation)
-        self._place = re.compile(rf"{self._mark}(\d+)@@")
+        self._mark_pattern = re.compile(rf"{self._mark}(\d+)@@")
         self._names: dict[str, str] = {}
         self._texts = dict.fromkeys(agent.reads, "")
-        self._places: list[tuple[Hashable, Ids | list[int]]] = []
+        self._marked: list[tuple[Hashable, Ids | list[int]]] = []
         self._turns: list[list[int]] = [list(tokens.encode(written))]
         self._late: list[Chunk] = []
         self.written = written
@@ -55,7 +55,7 @@ class Prompter:
     def read(self, chunks: Sequence[Chunk]) -> None:
         """Take in new chunks; their ids are kept where they are ids of our tokenizer too."""
         if self._layout == "rounds" and not any(chunk.text for chunk in chunks):
-            self._late += chunks  # no turn of its own for the news that somebody has ended
+            self._late += chunks  # no turn of its own for the news that another agent has ended
             return
         if self._turns[-1]:
             self._turns.append([])
@@ -66,8 +66,8 @@ class Prompter:
         """Add words of the answer."""
         if not self._turns[-1]:
             echo, number = self._echo(), len(self._turns)
-            front = self._new_place(("echo", number), echo) if echo else ""
-            self._context.wrote(front + self._new_place(("own", number), self._turns[-1]))
+            front = self._new_mark(("echo", number), echo) if echo else ""
+            self._context.wrote(front + self._new_mark(("own", number), self._turns[-1]))
         self._turns[-1] += ids
         self.written += text
 
@@ -84,11 +84,11 @@ class Prompter:
         return [*pieces, *echo, Piece(("own", number), tuple(self._turns[-1]))]
 
     def _echo(self) -> Ids:
-        """What the turn under way begins with again."""
+        """The words that the turn in flight begins with again."""
         return echo_of(self._turns[:-1]) if self._layout == "rounds" else ()
 
     def build_head(self) -> list[Piece]:
-        """What stands before the first reference, whatever will be read."""
+        """The text before the first reference, whatever will be read."""
         agent = self._context.agent
         pieces, slots = self._look_ahead([Chunk(agent=name, text="...", is_final=False) for name in agent.reads])
         return pieces[: slots[0][0]] if slots else []
@@ -96,7 +96,7 @@ class Prompter:
     def build_ahead(self, chunks: Sequence[Chunk]) -> list[Piece]:
         """The beginning of the first prompt as far as it is certain, when these chunks are there to be read.
 
-        Nothing is certain behind the first reference that is still being written.
+        Nothing is certain after the first reference that is still being written.
         """
         pieces, slots = self._look_ahead(chunks)
         finals = {chunk.agent for chunk in chunks if chunk.is_final}
@@ -112,7 +112,7 @@ class Prompter:
         """The first prompt if it had these chunks; and which of its pieces are whose words."""
         ahead = Prompter(self._tokens, self._context.agent, self._context.conversation, self._layout, self.written)
         ahead.read(chunks)
-        agents = {key: key[0] for key, _ in ahead._places if isinstance(key, tuple) and key[0] in self._texts}
+        agents = {key: key[0] for key, _ in ahead._marked if isinstance(key, tuple) and key[0] in self._texts}
         pieces = ahead.build()
         return pieces, [(number, agents[piece.key]) for number, piece in enumerate(pieces) if piece.key in agents]
 
@@ -127,7 +127,7 @@ class Prompter:
             ids = chunk.ids
         else:
             ids = self._tokens.encode(escaped)
-        return self._new_place((chunk.agent, len(self._places)), ids)
+        return self._new_mark((chunk.agent, len(self._marked)), ids)
 
     def _say(self, text: str) -> str:
         """The text with placeholders for names of control tokens."""
@@ -136,21 +136,21 @@ class Prompter:
     def _say_name(self, found: re.Match[str]) -> str:
         name = found[0]
         if name not in self._names:
-            self._names[name] = self._new_place(_Name(name), self._tokens.encode(name))
+            self._names[name] = self._new_mark(_Name(name), self._tokens.encode(name))
         return self._names[name]
 
-    def _new_place(self, key: Hashable, ids: Ids | list[int]) -> str:
-        self._places.append((key, ids))
-        return f"{self._mark}{len(self._places) - 1}@@"
+    def _new_mark(self, key: Hashable, ids: Ids | list[int]) -> str:
+        self._marked.append((key, ids))
+        return f"{self._mark}{len(self._marked) - 1}@@"
 
     def _cut(self, text: str) -> list[Piece]:
-        """A rendered prompt as pieces. What is fixed is named by its text and the place that it follows, if any."""
+        """A rendered prompt as pieces. What is fixed is named by its text and the text that it follows, if any."""
         pieces: list[Piece] = []
         counts: Counter[Hashable] = Counter()
         before: Hashable = None
-        for number, part in enumerate(self._place.split(text)):
+        for number, part in enumerate(self._mark_pattern.split(text)):
             if number % 2:
-                key, ids = self._places[int(part)]
+                key, ids = self._marked[int(part)]
                 if isinstance(key, _Name):  # it may come often
                     counts[key] += 1
                     key = (key, counts[key])
@@ -167,14 +167,14 @@ class Prompter:
 
 
 def _let_look_back(pieces: Sequence[Piece], reads: Sequence[str]) -> list[Piece]:
-    """The pieces, marked where they stand behind everything that was read: the question, most of all."""
+    """The pieces, marked where they stand after everything that was read: the question, most of all."""
     read = [number for number, piece in enumerate(pieces) if isinstance(piece.key, tuple) and piece.key[0] in reads]
     last = read[-1] if read else len(pieces)
     return [replace(piece, looks_back=number > last) for number, piece in enumerate(pieces)]
 
 
 def _edges(wording: Wording) -> re.Pattern[str]:
-    """Where fixed text is cut: a block, and the sentence behind the last one, come and go by themselves."""
+    """The edges at which fixed text is cut: a block, and the sentence after the last one, come and go by themselves."""
     edges = [r"(?<=\n</reference>\n)", r"(?=<reference [^<>\n]+>\n\Z)"]
     edges += [rf"(?<={re.escape(sentence)})" for sentence in (wording.partial, wording.complete) if sentence]
     return re.compile("|".join(edges))

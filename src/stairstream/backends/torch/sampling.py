@@ -1,4 +1,4 @@
-"""How the next token is chosen."""
+"""The choice of the next token."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from torch import Tensor
 from stairstream.core.graph import Sampling
 
 _TEMPERATURE = 0.8
-"""Where neither the agent nor the model says one; as llama.cpp."""
+"""The default where neither the agent nor the model sets one; as llama.cpp."""
 
 
 _RECENT_TOKENS = 64
-"""How many of its last tokens a repetition penalty looks at; as llama.cpp."""
+"""The number of last tokens that a repetition penalty looks at; as llama.cpp."""
 
 
 class Sampler:
@@ -29,7 +29,7 @@ class Sampler:
         self._random: torch.Generator | None = None
 
     def recall(self, ids: Sequence[int]) -> None:
-        """The words so far are these: what was chosen in vain behind a stop is none of them."""
+        """Set the words so far, without the tokens that were chosen in vain after a stop."""
         self._recent = deque(ids[-_RECENT_TOKENS:], maxlen=_RECENT_TOKENS)
 
     def choose(self, logits_V: Tensor) -> int:

@@ -52,7 +52,7 @@ class TorchSession(Session):
 
     @property
     def reads_ahead(self) -> bool:
-        """What is certain of the first prompt is computed early."""
+        """Compute early what is certain of the first prompt."""
         return True
 
     async def warm(self) -> None:
@@ -70,7 +70,7 @@ class TorchSession(Session):
         self._prompter.read(chunks)
 
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
-        """Go on with the answer; usage counts what was really computed."""
+        """Continue the answer; usage counts what was really computed."""
         self._is_stopped = False
         pieces, note = self._prepare(limit)
         size = sum(len(piece.ids) for piece in pieces)
@@ -106,7 +106,7 @@ class TorchSession(Session):
             job = self._submit(context, limit, news)
             try:
                 while not isinstance(one := await news.get(), Done):
-                    # what was under way when we stopped is not written: the next write takes it out of the cache
+                    # what was in flight when we stopped is not written: the next write takes it out of the cache
                     if not job.is_stopped and (delta := writing.take(one)):
                         yield delta
                     job.is_stopped = job.is_stopped or writing.is_at_stop
@@ -168,7 +168,7 @@ class TorchSession(Session):
         return [*self._fixed[:-1], own], note
 
     def stop(self) -> None:
-        """End the write under way after the pass that is being computed."""
+        """End the write in flight after the pass that is being computed."""
         self._is_stopped = True
         if self._job is not None:
             self._job.is_stopped = True

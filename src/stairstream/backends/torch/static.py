@@ -43,7 +43,7 @@ class RowBatch:
         self._values_LRHND = rows.values_LRHND[:, :num_rows]
 
     def attend(self, layer: int, queries_HRD: Tensor, keys_HRD: Tensor, values_HRD: Tensor, scale: float) -> Tensor:
-        """What each new token takes from its own row, as (R, H, D)."""
+        """The values that each new token takes from its own row, as (R, H, D)."""
         keys_RHND, values_RHND = self._keys_LRHND[layer], self._values_LRHND[layer]
         keys_RHND[self._rows_R, :, self._slots_R] = keys_HRD.transpose(0, 1)
         values_RHND[self._rows_R, :, self._slots_R] = values_HRD.transpose(0, 1)
@@ -104,7 +104,7 @@ class Rows:
 
     def _allocate(self, num_rows: int, num_entries: int) -> None:
         shape = self._shape
-        # one more entry, which nobody sees: rows that have no token in a step write there
+        # one more entry, which no token sees: rows that have no token in a step write there
         sizes = (shape.num_layers, num_rows, shape.num_heads, num_entries + 1, shape.head_size)
         with torch.inference_mode(False):  # what is made in that mode can't be written to outside
             self.keys_LRHND = torch.zeros(sizes, dtype=shape.dtype, device=shape.device)
@@ -148,8 +148,8 @@ class Decoder:
         return logits_RV[[claim.cache.row for claim in claims]]
 
     def _fill(self, claims: Sequence[Claim], num_rows: int) -> None:
-        nobody = [0, 0, self._rows.num_entries, 1]
-        columns = [nobody] * num_rows
+        idle = [0, 0, self._rows.num_entries, 1]
+        columns = [idle] * num_rows
         for claim in claims:
             assert claim.cache.row is not None
             columns[claim.cache.row] = [claim.ids[0], claim.positions[0], claim.start, claim.end]

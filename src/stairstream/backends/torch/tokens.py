@@ -26,7 +26,7 @@ class Tokens:
         self._control_ids = _find_control(tokenizer)
         names = sorted(tokenizer.convert_ids_to_tokens(sorted(self._control_ids)), key=len, reverse=True)
         self.control_names = re.compile("|".join(map(re.escape, names)) or r"(?!)")
-        """Finds the names of control tokens in a text, where whoever wrote it may mean nothing by them."""
+        """Finds the names of control tokens in a text, whose author may mean nothing by them."""
         self._known: dict[tuple[str, bool], Ids] = {}
         with self._lock:
             # some tokenizers put a space before any text; here a text is mostly not a beginning
@@ -34,7 +34,7 @@ class Tokens:
             self._guard = self._encode("\n", True) if "".join(spelled) != "a" else ()
 
     def __len__(self) -> int:
-        """How many different tokens there are."""
+        """The number of different tokens."""
         return len(self._tokenizer)
 
     def encode(self, text: str, *, is_template: bool = False) -> Ids:
@@ -69,7 +69,7 @@ class Tokens:
         return found
 
     def apply_template(self, messages: Sequence[Message]) -> str:
-        """What the model's chat template makes of messages, ready for the assistant to begin."""
+        """The messages as the model's chat template renders them, ready for the assistant to begin."""
         with self._lock:
             if not self._tokenizer.chat_template:
                 return "".join(f"{message.role}: {message.content}\n\n" for message in messages) + "assistant: "
@@ -92,7 +92,7 @@ class Tokens:
         return ids if len(parts) == 1 else tuple(token for part in parts for token in self._encode_part(part, False))
 
     def _break_names(self, text: str) -> list[str]:
-        """The text cut behind the first letter of each name of a control token."""
+        """The text cut after the first letter of each name of a control token."""
         cuts = [0, *(found.start() + 1 for found in self.control_names.finditer(text)), len(text)]
         return [text[start:end] for start, end in pairwise(cuts) if start < end]
 

@@ -1,9 +1,10 @@
 """One session's caches in the batch: what it sees, and what it will see as soon as that is computed.
 
-A small insertion is made in place, and the next word waits for it. A larger one is made in a copy of the context
-without the own words, while these go on in the old one; when the copy is complete it takes over, own words and all.
+A small insertion is made in the context itself, and the next word waits for it. A larger one is made in a copy of the
+context without the own words, while these continue in the old one; when the copy is complete it takes over, own words
+and all.
 
-What stands behind the references, the question most of all, was computed when they were shorter. It is computed again
+What stands after the references, the question most of all, was computed when they were shorter. It is computed again
 now and then, so that the answer is to the question with everything in sight.
 """
 
@@ -15,8 +16,8 @@ from stairstream.backends.torch.pieces import Piece, join, look_again, match_pie
 from stairstream.backends.torch.sampling import Sampler
 
 _LOOKS_AGAIN_AFTER, _SOONER_AFTER = 6, 2
-"""What looks back is computed again when it has not seen so many times its own tokens; sooner where some of it is new,
-as the sentence which says that all references are complete. So at most half as much again is computed."""
+"""A piece that looks back is computed again when it has not seen so many times its own tokens; sooner where some of it
+is new, as the sentence which says that all references are complete. So at most half as much again is computed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +63,7 @@ class Track:
         return cache.num_missing
 
     def _insert(self, old: Sequence[Piece], new: Sequence[Piece]) -> list[int | None]:
-        """What is kept at an insertion; of what looks back nothing, where that is due."""
+        """The pieces that are kept at an insertion; of what looks back nothing, where that is due."""
         sources = match_pieces(old, new)
         num_looking = sum(len(piece.ids) for piece in new if piece.looks_back)
         looking, others = split_new(new, sources)
@@ -82,7 +83,7 @@ class Track:
         return sum(source is None for source in match_pieces(self.front, front)) > most_tokens
 
     def _open(self, cache: Cache, front: Sequence[Piece], own: Piece) -> int:
-        """Begin, or go on with, an insertion beside the own words, which stand in the old context for now."""
+        """Begin, or continue, an insertion beside the own words, which stand in the old context for now."""
         size = len(join(self.front))
         if self.ahead is None:
             self.ahead, self.ahead_front = cache.fork(size), self.front

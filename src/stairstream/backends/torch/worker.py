@@ -22,7 +22,7 @@ from stairstream.backends.torch.track import Track
 MOST_PIECE_TOKENS = 128
 LEAST_PIECE_TOKENS = 32
 PASS_S = 0.08
-"""What a pass should take at most, so that a stop takes effect within 100 ms and nobody's words pause for longer."""
+"""The longest that a pass should take, so that a stop takes effect within 100 ms and no answer pauses for longer."""
 _WORTH_SHARING_TOKENS = 8
 
 
@@ -90,7 +90,7 @@ class Worker:
         self._inbox.put(track)
 
     def close(self) -> None:
-        """Stop all jobs; waits for the pass under way."""
+        """Stop all jobs; waits for the pass in flight."""
         self._inbox.put(None)
         self._thread.join()
 
@@ -113,7 +113,7 @@ class Worker:
                 self._step()
 
     def _fail_all(self) -> None:
-        """Nobody waits for a worker that has ended."""
+        """Fail all jobs, so that no caller waits for a worker that has ended."""
         while not self._inbox.empty():
             if isinstance(job := self._inbox.get(), Job):
                 self._waiting.append(job)
@@ -121,7 +121,7 @@ class Worker:
             self._end(job, "failed", "the model was closed")
 
     def _take_in(self) -> bool:
-        """What has come since the last pass; with nothing to do, waits for it. True: to be closed."""
+        """The messages since the last pass; with nothing to do, waits for it. True: to be closed."""
         while not self._inbox.empty() or not (self._active or self._waiting):
             match self._inbox.get():
                 case None:
@@ -151,7 +151,7 @@ class Worker:
             self._arrange(job, track.cache)
 
     def _is_being_computed(self, job: Job) -> bool:
-        """Whether a job under way will soon have more of this prompt than there is now."""
+        """Whether a job in flight will soon have more of this prompt than there is now."""
         for other in self._active:
             cache = other.track.cache
             if cache is not None and cache.num_missing > 1:
@@ -249,7 +249,7 @@ class Worker:
     def _tell(self, job: Job, news: "int | Done") -> None:
         try:
             job.tell(news)
-        except RuntimeError:  # its event loop is closed: nobody waits for it any more
+        except RuntimeError:  # its event loop is closed: nothing waits for it any more
             job.is_stopped = True
 
 

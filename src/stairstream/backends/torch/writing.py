@@ -1,4 +1,4 @@
-"""What one write has brought so far: sampled tokens become text, text becomes deltas, deltas become own words.
+"""The output of one write so far: sampled tokens become text, text becomes deltas, deltas become own words.
 
 For every engine that gives tokens one by one.
 """
@@ -32,7 +32,7 @@ class Writing:
 
     @property
     def is_at_stop(self) -> bool:
-        """Whether a stop string ended the answer."""
+        """Whether a stop sequence ended the answer."""
         return self._maker.is_at_stop
 
     @property

@@ -86,7 +86,7 @@ class Vllm:
 
     @asynccontextmanager
     async def reserve(self, num_sessions: int) -> AsyncIterator[None]:
-        """Hold so many places while in the block; waits its turn. Raises ConfigError if there are too few in all."""
+        """Hold so many slots while in the block; waits its turn. Raises ConfigError if there are too few in all."""
         async with self._slots.reserve(num_sessions):
             yield
 
@@ -148,7 +148,7 @@ class VllmBackend:
         return frozenset()
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> "VllmSession":
-        """A session; `written` are words of the answer to go on from."""
+        """A session; `written` are words of the answer to continue from."""
         return await self._vllm.open(agent, conversation, written)
 
     async def aclose(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-# vLLM takes these from the environment only, when it is imported; whoever has set them knows better
+# vLLM takes these from the environment only, when it is imported; a user who has set them knows better
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
@@ -31,15 +31,15 @@ from stairstream.core.errors import ConfigError, ContextTooLong, ModelUnusable, 
 from stairstream.core.graph import Sampling
 
 _TEMPERATURE = 0.8
-"""Where neither the agent nor the model says one; as llama.cpp."""
+"""The default where neither the agent nor the model sets one; as llama.cpp."""
 
 _CPU_BLOCK_TOKENS = 32
-"""What a prefix cache keeps is whole blocks; vLLM's 128 for CPUs would compute up to 127 tokens again per update."""
+"""Block size: a prefix cache keeps whole blocks; vLLM's 128 for CPUs would recompute up to 127 tokens per update."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """How to start an engine. `options` are fields of AsyncEngineArgs that override what we choose."""
+    """The settings to start an engine with. `options` are fields of AsyncEngineArgs that override what we choose."""
 
     folder: Path
     sessions: int
@@ -128,12 +128,12 @@ class Request:
         assert self._inputs is not None
         params = self._engine._params(self._sampling, max_tokens, self._turn)
         self._turn += 1
-        # vLLM goes on to extend the list that it is given
+        # vLLM continues to extend the list that it is given
         prompt = TokensPrompt(prompt_token_ids=list(ids))
         self._inputs.put_nowait(StreamingInput(prompt=prompt, sampling_params=params))
 
     async def next(self) -> Output | None:
-        """What the turn has next; None after `break_off`. Raises a BackendError when the engine fails."""
+        """The next output of the turn; None after `break_off`. Raises a BackendError when the engine fails."""
         if self._is_broken_off:
             return None
         try:
@@ -157,7 +157,7 @@ class Request:
         return Output(completion.token_ids, reason, output.num_cached_tokens or 0)
 
     def break_off(self) -> None:
-        """End the turn under way now; nothing more comes, and the request is to be closed."""
+        """End the turn in flight now; nothing more comes, and the request is to be closed."""
         if self._waiting is not None and not self._is_broken_off:
             self._waiting.reschedule(asyncio.get_running_loop().time())
         self._is_broken_off = True

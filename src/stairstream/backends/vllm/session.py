@@ -44,7 +44,7 @@ class VllmSession(Session):
         self._is_in_turn = False
         self._is_stopped = False
         self._computed_tokens = 0
-        # the context as it was last taken in, without the words behind it
+        # the context as it was last taken in, without the words after it
         self._fixed: list[int] = []
         self._num_own_before = 0
         self._is_full = False
@@ -57,7 +57,7 @@ class VllmSession(Session):
 
     @property
     def reads_ahead(self) -> bool:
-        """What is certain of the first prompt is computed early."""
+        """Compute early what is certain of the first prompt."""
         return True
 
     async def warm(self) -> None:
@@ -82,7 +82,7 @@ class VllmSession(Session):
         self._more_is_certain.set()
 
     async def _compute_early(self, ids: list[int]) -> None:
-        """One turn for a single word that nobody hears; vLLM drops the last one of every turn."""
+        """Run one turn for a single word that is dropped; vLLM drops the last one of every turn."""
         if self._has_begun or not len(self._held.ids) < len(ids) < self._engine.context_tokens:
             return
         try:
@@ -99,7 +99,7 @@ class VllmSession(Session):
         self._prompter.read(chunks)
 
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
-        """Go on with the answer; usage counts what was really computed."""
+        """Continue the answer; usage counts what was really computed."""
         self._is_stopped = False
         self._has_begun = True
         self._more_is_certain.set()
@@ -108,7 +108,7 @@ class VllmSession(Session):
         yield Began(layout=self._layout, why=self._why, prompt_tokens=size, is_estimate=False)
         for note in notes:
             yield note
-        async with self._computing_early:  # a turn under way is one that had to be computed anyway
+        async with self._computing_early:  # a turn in flight is one that had to be computed anyway
             pass
         usage = Usage(prompt_tokens=size, cached_tokens=size)
         room = self._engine.context_tokens - size
@@ -187,7 +187,7 @@ class VllmSession(Session):
                 await self._drop()
 
     def _count_uncached(self, context: list[int]) -> int:
-        """What a new request computes, until the engine says it: whole blocks of an earlier one are kept."""
+        """The tokens that a new request computes, until the engine says it: whole blocks of an earlier one are kept."""
         block_tokens = self._engine.block_tokens
         return len(context) - count_shared(self._known, context) // block_tokens * block_tokens
 
@@ -228,7 +228,7 @@ class VllmSession(Session):
         return [*self._fixed, *self._prompter.own[self._num_own_before :]], notes
 
     def stop(self) -> None:
-        """End the write under way: after the turn where the request is to be kept, else at once."""
+        """End the write in flight: after the turn where the request is to be kept, else at once."""
         self._is_stopped = True
         if self._is_in_turn and self._turn_tokens is None and self._has_begun and self._request is not None:
             self._request.break_off()
@@ -239,7 +239,7 @@ class VllmSession(Session):
         self._has_begun = True
         self._more_is_certain.set()
         if self._is_in_turn and self._request is not None:
-            self._request.break_off()  # whoever runs the turn closes the request
+            self._request.break_off()  # the task that runs the turn closes the request
         else:
             await self._drop()
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a turn has sampled now, and why it ended; `num_cached` of the request's first prompt were cached already."""
+    """The tokens just sampled, and why the turn ended; `num_cached` tokens of the first prompt were cached."""
 
     ids: Sequence[int]
     reason: Literal["stop", "length"] | None
@@ -36,14 +36,14 @@ class Held:
         self._last = None
 
     def sampled(self, ids: Sequence[int]) -> None:
-        """The turn under way has written these."""
+        """Add what the turn in flight has written."""
         for token in ids:
             if self._last is not None:
                 self.ids.append(self._last)
             self._last = token
 
     def rest_of(self, context: Sequence[int]) -> list[int] | None:
-        """What is to be sent so that all of a context is there; None if something else is."""
+        """The ids to send so that all of a context is there; None if something else is."""
         size = len(self.ids)
         if len(context) <= size or list(context[:size]) != self.ids:
             return None
