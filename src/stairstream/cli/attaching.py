@@ -38,7 +38,7 @@ _SHAPES = ("chatcmpl-", "resp_", "msg_")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunAddress:
-    """The URL of a run, and the key that made it."""
+    """The address of a run: its server, its id, and the key that made it."""
 
     server: str
     run_id: str
@@ -155,7 +155,7 @@ class Attached:
         return ServerFailed(f"{self._address.host}: the run is gone, and its end is not known")
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
-        """Checks that the response can be read on; raises _Lost for a failure that may pass in a moment."""
+        """Checks that the response is a success; raises _Lost for a failure that may pass in a moment."""
         status = response.status
         if status == 200:
             return

@@ -23,7 +23,7 @@ CAN: Mapping[Engine, tuple[Layout, ...]] = {
     "torch": ("insert", "grouped", "rounds"),
     "llamacpp": ("grouped", "quoted", "rounds"),
 }
-"""The layouts that an engine really has, its default first; torch continues from its own token ids, so it
+"""The layouts that an engine can do, its default first; torch continues from its own token ids, so it
 never quotes."""
 T = TypeVar("T")
 

@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingKeys:
-    """The sampling of a model's tokens; None leaves it to the agent, the request or the endpoint."""
+    """The sampling of a model's tokens; None leaves it to other sections, or to the default."""
 
     max_tokens: Whole | None = None
     temperature: Amount | None = None

@@ -41,7 +41,7 @@ class PromptKeys:
                 raise ValueError(f"{name} must hold {held} where that text belongs")
 
     def override(self, wording: Wording) -> Wording:
-        """The wording with each given text instead of its own."""
+        """The given wording, with each text that these keys set instead of its own."""
         return replace(wording, **{key: text for key, text in asdict(self).items() if text is not None})
 
 

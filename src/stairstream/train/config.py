@@ -125,7 +125,7 @@ _AUTO = Memory("auto")
 
 @dataclass(frozen=True, slots=True)
 class SaveEvery:
-    """The interval between checkpoints: in train steps, or in minutes."""
+    """The interval between checkpoints, in train steps, or in minutes."""
 
     steps: int | None = None
     minutes: float | None = None

@@ -56,7 +56,7 @@ class FakeAnswer:
             self.call.written_tokens = step.end
 
     def field_of(self, cue: Cue) -> str:
-        """Puts the text of a batch into the fields of a delta or a message."""
+        """The field of a delta or a message that holds the text of a batch."""
         return self.model.thinking if cue.kind == "thoughts" and self.model.thinking != "inline" else "content"
 
     def words_of(self, cue: Cue) -> list[str]:
@@ -178,7 +178,7 @@ async def send_whole(request: web.Request, answer: FakeAnswer) -> web.StreamResp
 
 
 def _fail(request: web.Request, fault: Fault, call: FakeCall) -> web.StreamResponse:
-    """The fault that comes instead of a whole answer."""
+    """Sends the fault instead of a whole answer."""
     call.ended = "failed"
     if fault.kind == "malformed":
         return web.Response(text='{"choices": [{]', content_type="application/json")

@@ -193,7 +193,7 @@ def count_state(network: Any, parallel: Parallel, *, on_cpu: bool) -> float:
 
 
 def count_over(network: Any, parallel: Parallel, weigh: Callable[[Any], float]) -> float:
-    """The weight in one process of the parameters of a network that is still whole.
+    """Sums `weigh` over the parameters that one process has of a network that is still whole.
 
     Pipeline stages share the layers; what stands outside them is in the first or the last, in both where it is tied.
     """
