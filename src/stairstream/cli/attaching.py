@@ -38,7 +38,7 @@ _SHAPES = ("chatcmpl-", "resp_", "msg_")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunAddress:
-    """Where a run is, and the key that made it."""
+    """The address of a run: its server, its id, and the key that made it."""
 
     server: str
     run_id: str
@@ -119,7 +119,7 @@ class Attached:
             failures += 1
 
     async def _attach(self) -> AsyncGenerator[Told, None]:
-        """The events behind the last that is known, of one connection."""
+        """The events after the last that is known, of one connection."""
         headers = {"last-event-id": str(self._teller.num_told - 1)} if self._teller.num_told else {}
         async with self._client.get(self._url, headers=headers, allow_redirects=False) as response:
             if response.status == 404:
@@ -137,7 +137,7 @@ class Attached:
             yield told
 
     async def _read_history(self, message: str) -> list[Told]:
-        """What is left of a run that does not live any more; `message` is what its server said of that."""
+        """The events left of a run that does not live any more; `message` is what its server said of that."""
         async with self._client.get(self._history_url, allow_redirects=False) as response:
             if response.status == 404:
                 raise self._missing(message)
@@ -155,7 +155,7 @@ class Attached:
         return ServerFailed(f"{self._address.host}: the run is gone, and its end is not known")
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
-        """That it is an answer to go on with; _Lost for what may be better in a moment."""
+        """Checks that the response is a success; raises _Lost for a failure that may pass in a moment."""
         status = response.status
         if status == 200:
             return

@@ -33,7 +33,7 @@ _PATIENCE_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
-    """What a model did when asked: `layout` and `why` are those of a second call, which goes on with the first."""
+    """The result of a model's probe: `layout` and `why` are those of a second call, which continues the first."""
 
     layout: Layout
     why: str
@@ -77,7 +77,7 @@ async def _probe_all(config: Config) -> dict[str, Probed | StairstreamError]:
 
 
 async def _probe(engines: Engines, model: ModelConfig) -> Probed:
-    """Two small calls as an aggregator makes them: the second reads more and goes on with the first's words."""
+    """Two small calls as an aggregator makes them: the second reads more and continues the first's words."""
     backend = await engines.make_backend(model)
     await _settle(backend)
     agent = Agent(name="check", model=model.name, reads=("draft",), sampling=Sampling(max_tokens=2 * _TRY_TOKENS))
@@ -105,7 +105,7 @@ async def _settle(backend: Backend) -> None:
 
 
 async def _write(session: Session) -> tuple[Began, float, Ended | None]:
-    """What a small write began and ended with, and when its first token came (its end, if none did)."""
+    """The beginning and the end of a small write, and the time of its first token (of its end, if none came)."""
     loop = asyncio.get_running_loop()
     began: Began | None = None
     first_s: float | None = None

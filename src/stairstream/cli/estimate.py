@@ -1,4 +1,4 @@
-"""What a question will cost under a policy, before it is asked: the real engine in virtual time, on scripted models."""
+"""The cost of a question under a policy, before it is asked: the real engine in virtual time, on scripted models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -52,7 +52,7 @@ def estimate(graph: Graph, models: Mapping[str, ModelConfig], goals: Mapping[str
 
 
 def _total(usages: Mapping[str, Usage], prices: Mapping[str, Price | None], *, is_cached: bool) -> float | None:
-    """What all agents cost; None if a price is not known."""
+    """The cost of all agents; None if a price is not known."""
     total = 0.0
     for name, usage in usages.items():
         price = prices[name]
@@ -63,7 +63,7 @@ def _total(usages: Mapping[str, Usage], prices: Mapping[str, Price | None], *, i
 
 
 def _price_of(model: ModelConfig) -> Price | None:
-    """What a model costs; one that runs here costs nothing unless the configuration says so."""
+    """The price of a model; one that runs here costs nothing unless the configuration says so."""
     if model.common.price is not None:
         return model.common.price
     return None if model.is_remote else Price(prompt=0, completion=0)

@@ -1,4 +1,4 @@
-"""What evaluations show: a bar on standard error while they run, then tables or JSON, and a report in their folder."""
+"""Output of evaluations: a bar on standard error while they run, then tables or JSON, and a report in their folder."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence, Sized
@@ -21,7 +21,7 @@ _LINES = 10
 
 
 def results_folder() -> Path:
-    """Where evaluations keep what they bought, unless they are told otherwise."""
+    """The folder in which evaluations keep what they bought, unless they are told otherwise."""
     return models_folder().parent / "eval"
 
 
@@ -63,8 +63,8 @@ def print_tables(tables: Sequence[Table]) -> None:
     for table in tables:
         console.print(Text(printable(table.title), style="bold"))
         drawn = RichTable(box=None, pad_edge=False, header_style="bold")
-        for place, head in enumerate(table.heads):
-            drawn.add_column(printable(head), justify="right" if place else "left")
+        for column, head in enumerate(table.heads):
+            drawn.add_column(printable(head), justify="right" if column else "left")
         for row in table.rows:
             drawn.add_row(*(Text(printable(cell)) for cell in row))
         console.print(drawn)

@@ -1,4 +1,4 @@
-"""What commands that replay proposals share: the engine that the aggregator runs on."""
+"""The part that commands share which replay proposals: the engine that the aggregator runs on."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ CAN: Mapping[Engine, tuple[Layout, ...]] = {
     "torch": ("insert", "grouped", "rounds"),
     "llamacpp": ("grouped", "quoted", "rounds"),
 }
-"""What an engine really does when asked, what it does unasked first; torch goes on from its own token ids, so it
+"""The layouts that an engine can do, its default first; torch continues from its own token ids, so it
 never quotes."""
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def check_engine(engine: Engine) -> None:
 
 
 def identify(engine: Engine, model: str) -> object:
-    """What answers depend on besides what is asked. Raises ConfigError if there is no such model."""
+    """The settings that answers depend on besides what is asked. Raises ConfigError if there is no such model."""
     return identify_models(configure(engine, model).models, [AGGREGATOR])
 
 

@@ -79,7 +79,7 @@ def eval_robustness(options: RobustnessOptions) -> None:
 
 
 def _make_plan(options: RobustnessOptions, engine: Engine, trials: Sequence[str]) -> RobustnessPlan:
-    """What is tried; `numbers` alone has problems and needs no prompts."""
+    """The plan for these trials; `numbers` alone has problems and needs no prompts."""
     names = ["wait", *(name for name in options.policy or POLICIES if name != "wait")]
     kinds: list[Kind] = [
         kind for kind in get_args(Kind) if kind in _choose(options.kind or [], get_args(Kind), "--kind")

@@ -40,7 +40,7 @@ class BatchKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeKeys:
-    """What a fake model says and when: `text`, or `length` numbered words, in chunks of `batch` tokens.
+    """The words of a fake model and their times: `text`, or `length` numbered words, in chunks of `batch` tokens.
 
     Every `silent_every`-th token has no text; `usage` is what is said of their number.
     """
@@ -82,8 +82,8 @@ def read_models(file: Path) -> list[FakeModel]:
     check_keys(section, ("models",), where)
     found = []
     for name, raw in mapping(section.get("models"), where / "models").items():
-        place = where / "models" / name
-        found.append(_make_model(name, read(FakeKeys, raw or {}, place), place))
+        key = where / "models" / name
+        found.append(_make_model(name, read(FakeKeys, raw or {}, key), key))
     if not found:
         raise (where / "models").error("is empty; give at least one")
     return found

@@ -59,7 +59,7 @@ async def _tell(run: Run) -> AsyncIterator[Told]:
 
 
 class View:
-    """What has been seen of a run, and how it is drawn."""
+    """The events seen of a run so far, and their drawing."""
 
     def __init__(self, console: Console, lanes: dict[str, Lane], answer: str, least_scale_s: float = 0.0) -> None:
         """`answer` is the agent that answers."""
@@ -98,7 +98,7 @@ class View:
     def _wrap_answer(self, lines: int | None) -> list[Text]:
         if lines is None:
             return [*Text(reveal(self.text)).wrap(self._console, self._console.width)]
-        # of a long answer only the end is wrapped, from a place that seldom moves, so that its lines stand still
+        # of a long answer only the end is wrapped, from a position that seldom moves, so that its lines stand still
         start = max(0, len(self.text) // _TAIL_LENGTH - 1) * _TAIL_LENGTH
         return [*Text(reveal(self.text[start:])).wrap(self._console, self._console.width)][-lines:]
 
@@ -108,7 +108,7 @@ class View:
 
 
 async def show_events(console: Console, view: View, told: AsyncIterator[Told]) -> None:
-    """Draw a run as it goes on, to its end."""
+    """Draw a run as it continues, to its end."""
     if console.is_terminal and not console.is_dumb_terminal:
         await _draw_live(console, view, told)
         return

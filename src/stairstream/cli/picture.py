@@ -21,14 +21,14 @@ _ENDS: dict[str, str] = {
 }
 _RARE = {THINKS: "thinks", STOPPED: "stopped early", BROKEN: "fails"}
 _STEPS_S = (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 1.5, 2, 3, 5, 10, 15, 20, 30, 50, 100)
-MARGIN = 8  # token counts behind the lanes, and blanks
+MARGIN = 8  # token counts after the lanes, and blanks
 _LEAST_COLUMNS = 20
 _COLOURS = ("bright_cyan", "green", "yellow", "magenta", "blue", "red")
 
 
 @dataclass(slots=True)
 class Lane:
-    """What one agent did, and when."""
+    """The events of one agent, with their times."""
 
     agent: str
     times_s: list[float] = field(default_factory=list)
@@ -102,7 +102,7 @@ def draw_whole(lanes: Sequence[Lane], until_s: float, columns: int) -> list[Text
 
 
 def inner_columns(lanes: Iterable[Lane], columns: int) -> int:
-    """What names and numbers leave of the width."""
+    """The columns that names and numbers leave."""
     return max(_LEAST_COLUMNS, columns - name_width(lanes) - MARGIN)
 
 
@@ -113,7 +113,7 @@ def seconds_per_column(until_s: float, columns: int, at_least_s: float = 0.0) ->
 
 
 def draw_lanes(lanes: Sequence[Lane], now_s: float, scale_s: float, columns: int) -> list[Text]:
-    """The lanes up to `now_s`, with names in front, tokens behind, and a ruler below."""
+    """The lanes up to `now_s`, with names in front, tokens after them, and a ruler below."""
     width = name_width(lanes)
     lines = []
     for number, lane in enumerate(lanes):
@@ -156,17 +156,17 @@ def _draw_column(lane: Lane, start_s: float, end_s: float, until_s: float) -> st
 
 
 def _has_any(times_s: Sequence[float], start_s: float, end_s: float) -> bool:
-    place = bisect_left(times_s, start_s)
-    return place < len(times_s) and times_s[place] < end_s
+    index = bisect_left(times_s, start_s)
+    return index < len(times_s) and times_s[index] < end_s
 
 
 def _is_flowing(times_s: Sequence[float], start_s: float, end_s: float, until_s: float) -> bool:
     """Whether words came in this time, or just before and just after it: no pause that one would feel."""
     if _has_any(times_s, start_s, end_s):
         return True
-    place = bisect_left(times_s, start_s)
-    before_s = times_s[place - 1] if place else -math.inf
-    after_s = times_s[place] if place < len(times_s) else until_s
+    index = bisect_left(times_s, start_s)
+    before_s = times_s[index - 1] if index else -math.inf
+    after_s = times_s[index] if index < len(times_s) else until_s
     return after_s - before_s <= STALL_AFTER_S
 
 

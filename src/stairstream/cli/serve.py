@@ -12,7 +12,7 @@ from stairstream.config.schema import load_config
 from stairstream.core.errors import MissingExtra
 
 TELLING_S = 1
-"""How long a line may wait for a reader."""
+"""Seconds that a line may wait for a reader."""
 
 
 def serve(config: Path | None, host: str | None, port: int | None) -> int:
@@ -50,6 +50,6 @@ def _choose_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _tell(line: str) -> None:
-    """A line for whoever started the server; one that does not read what is there does not hold it up."""
+    """Prints a line for the process that started the server; one that does not read does not hold it up."""
     if select.select([], [1], [], TELLING_S)[1]:
         print(f"stairstream: {line}", flush=True)

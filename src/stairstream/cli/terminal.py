@@ -1,4 +1,4 @@
-"""What goes to a terminal: words without control characters, bars and spinners on standard error."""
+"""Output for a terminal: words without control characters, bars and spinners on standard error."""
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from stairstream.backends.models import KNOWN_MODELS, fetch_model, is_fetched
 
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
-_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # these reorder what stands behind them
+_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # these reorder what stands after them
 _PICTURES = {
     **dict.fromkeys((*_CONTROLS, *_TURNS), "\ufffd"),
     **{code: chr(0x2400 + code) for code in range(0x20) if code in _CONTROLS},
@@ -30,7 +30,7 @@ def tell(text: str) -> None:
 
 
 def reveal(text: str) -> str:
-    """As printable, but what would steer a terminal, or turn text around, is seen: its picture stands in its place."""
+    """As printable, but what would steer a terminal, or turn text around, is seen: its picture stands instead of it."""
     return text.replace("\r\n", "\n").translate(_PICTURES)
 
 

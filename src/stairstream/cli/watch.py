@@ -1,4 +1,4 @@
-"""`stairstream watch`: a run that goes on, or that is over, drawn from its events."""
+"""`stairstream watch`: a run that is still running, or that is over, drawn from its events."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ from stairstream.core.metrics import summarize
 
 
 def watch(run: str, *, server: str, key: str | None, key_file: Path | None) -> None:
-    """Draw a run: of a file with its events, or of a server. A run that goes on is drawn to its end."""
+    """Draw a run: of a file with its events, or of a server. A run that has not ended is drawn to its end."""
     console = Console(highlight=False)
     if run == "-" or ("://" not in run and Path(run).is_file()):
         view = _view_lines(console, _read_lines(run), run)
@@ -90,7 +90,7 @@ def _open_view(console: Console, first: Told) -> View:
 
 
 def _print_end(console: Console, view: View) -> None:
-    """How it ended, and its numbers."""
+    """The end of the run, and its numbers."""
     summary, last = summarize(view.events), view.events[-1]
     lines = [f"degraded: {line}" for line in summary.degraded]
     if not isinstance(last, RunEnded):

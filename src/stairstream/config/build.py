@@ -69,13 +69,13 @@ def wrap(place: Backend, keys: CommonKeys, rng: random.Random) -> Backend:
 async def open_engines(
     config: Config, graphs: Sequence[Graph], loading: Loading = nullcontext
 ) -> AsyncIterator["Engines"]:
-    """What backends share, for the length of the block."""
+    """The engines that backends share, for the length of the block."""
     async with AsyncExitStack() as stack:
         yield Engines(config, graphs, stack, loading)
 
 
 class Engines:
-    """What several backends share: a pool of connections, and embedded engines by what they were loaded with."""
+    """Resources that backends share: a pool of connections, and embedded engines by what they were loaded with."""
 
     def __init__(self, config: Config, graphs: Sequence[Graph], stack: AsyncExitStack, loading: Loading) -> None:
         self._config = config
@@ -89,7 +89,7 @@ class Engines:
         return await model.kind.open(model.keys, model, self)
 
     async def share(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
-        """What was made for this key, or is made now."""
+        """The resource that was made for this key, or is made now."""
         if key not in self._shared:
             self._shared[key] = await make()
         return cast(T, self._shared[key])
@@ -106,7 +106,7 @@ class Engines:
         self._stack.push_async_callback(aclose)
 
     def count_sessions(self, keys: object) -> int:
-        """How many sessions one run has on the engine of these keys, at most."""
+        """The most sessions that one run has on the engine of these keys."""
         models = {name for name, model in self._config.models.items() if model.keys == keys}
         counts = (
             sum(not models.isdisjoint((agent.model, *agent.fallbacks)) for agent in graph.agents)

@@ -84,7 +84,7 @@ def _said(keys: SamplingKeys) -> dict[str, Any]:
 
 
 def _fill(sampling: Sampling, keys: SamplingKeys) -> Sampling:
-    """What the sampling leaves at its default, from the keys."""
+    """The sampling, with what it leaves at its default taken from the keys."""
     plain = Sampling()
     left = {key: value for key, value in _said(keys).items() if getattr(sampling, key) == getattr(plain, key)}
     return replace(sampling, **left)

@@ -1,4 +1,4 @@
-"""What a configuration may say of one model: where it runs, how it chooses its tokens, and what it may cost."""
+"""The keys of one model in a configuration: where it runs, how it chooses its tokens, and what it may cost."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingKeys:
-    """How a model chooses its tokens; None leaves it to whoever else may say."""
+    """The sampling of a model's tokens; None leaves it to other sections, or to the default."""
 
     max_tokens: Whole | None = None
     temperature: Amount | None = None
@@ -57,13 +57,13 @@ class Deadline:
 
 ENDPOINT_FIRST_TOKEN_S = 60.0
 ENDPOINT_GAP_S = 30.0
-"""Deadlines of an endpoint where nobody says otherwise, so that a dead one never holds a run for ever: longer than a
-busy server lets its clients wait, short enough that somebody is still there."""
+"""Deadlines of an endpoint unless the configuration says otherwise, so that a dead one never holds a run for ever:
+longer than a busy server lets its clients wait, short enough that the client is still there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadlineKeys:
-    """How long a call may be silent, before its first token and later, until it counts as failed.
+    """The time that a call may be silent, before its first token and later, until it counts as failed.
 
     What is not given is that of the kind of backend: an endpoint has deadlines, an engine in this process has none.
     """
@@ -74,9 +74,9 @@ class DeadlineKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonKeys:
-    """What any model may have besides.
+    """The keys that any model may have besides.
 
-    `attempts`: calls in all where one fails before its first token. `fallbacks`: other models that go on, in this
+    `attempts`: calls in all where one fails before its first token. `fallbacks`: other models that continue, in this
     order, when it fails for good. `hedge_after_s`: a call whose first token takes longer is made a second time.
     `thinking_tokens`: a call whose thoughts take more has failed; None: as `Agent.most_thoughts`.
     """
@@ -113,7 +113,7 @@ class ModelConfig:
 
     @property
     def is_remote(self) -> bool:
-        """Whether somebody else runs it, who may want money for it."""
+        """Whether another party runs it, which may charge for it."""
         return self.kind.url is not None
 
     @property
@@ -155,12 +155,12 @@ def check_fallbacks(model: ModelConfig, models: Mapping[str, ModelConfig], where
     """An error for a fallback that is none."""
     fallbacks = model.common.fallbacks
     for number, name in enumerate(fallbacks):
-        place = where / "fallbacks" / number
-        choose(name, models, place, "a model")
+        key = where / "fallbacks" / number
+        choose(name, models, key, "a model")
         if name == model.name:
-            raise place.error(f"{name!r} is the model itself; name another")
+            raise key.error(f"{name!r} is the model itself; name another")
         if name in fallbacks[:number]:
-            raise place.error(f"{name!r} is there twice")
+            raise key.error(f"{name!r} is there twice")
 
 
 def choose_kind(section: Mapping[str, object], key: str, kinds: Mapping[str, _T], where: Where) -> _T:

@@ -1,4 +1,4 @@
-"""What a configuration may say of one pipeline: its topology, how its agents read, and what bounds a run of it."""
+"""The keys of one pipeline in a configuration: its topology, how its agents read, and what bounds a run of it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -41,13 +41,13 @@ class PromptKeys:
                 raise ValueError(f"{name} must hold {held} where that text belongs")
 
     def override(self, wording: Wording) -> Wording:
-        """The wording with what was given in its place."""
+        """The given wording, with each text that these keys set instead of its own."""
         return replace(wording, **{key: text for key, text in asdict(self).items() if text is not None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadingKeys:
-    """How the agents of a pipeline read each other, unless one says otherwise.
+    """The way in which the agents of a pipeline read each other, unless one says otherwise.
 
     `stop_when`: upstream agents stop when enough of them say the same.
     """
@@ -62,7 +62,7 @@ class ReadingKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunKeys:
-    """What bounds a run: its time, its cost by the models' prices, and the pace at which its answer is given out."""
+    """The bounds of a run: its time, its cost by the models' prices, and the pace at which its answer is given out."""
 
     deadline_s: Seconds | None = None
     max_cost: Positive | None = None
@@ -80,7 +80,7 @@ class PipelineConfig:
 
     @property
     def policy(self) -> Policy:
-        """What its agents read by, unless one has a policy of its own."""
+        """The policy that its agents read by, unless one has its own."""
         return self.reading.policy.policy
 
     @property

@@ -50,7 +50,7 @@ def choose_preset(name: str) -> PolicyChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where another policy is asked for, as errors name it: the preset, and single numbers."""
+    """The keys that ask for another policy, as errors name them: the preset, and single numbers."""
 
     preset: Where
     numbers: Where
@@ -79,7 +79,7 @@ def override_policy(
     most_read: int | None = None,
     places: Places = COMMAND_LINE,
 ) -> PolicyChoice:
-    """The policy with a preset in its place and numbers changed, for agents that read up to `most_read` others."""
+    """The policy, or a preset in place of it, with numbers changed, for agents that read up to `most_read` others."""
     if preset is not None:
         choice = choose_preset(choose(preset, NAMES, places.preset, "a policy"))
     if not changes:

@@ -1,4 +1,4 @@
-"""How fast each model was in earlier runs: moving estimates in a small JSON file, for adaptive policies."""
+"""The speed of each model in earlier runs: moving estimates in a small JSON file, for adaptive policies."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class Rates:
     path: Path = field(default_factory=lambda: models_folder().parent / "rates.json")
 
     def load(self, models: Mapping[str, ModelConfig]) -> dict[str, Rate]:
-        """What is known of these models, by their names in the configuration."""
+        """The known rates of these models, by their names in the configuration."""
         known = self._load()
         return {name: known[key] for name, model in models.items() if (key := place_of(model)) in known}
 
@@ -42,11 +42,11 @@ class Rates:
 
     def _load(self) -> dict[str, Rate]:
         rates = load_json(self.path, _File).rates
-        return {place: rate for place, rate in rates.items() if rate.tokens_per_s > 0 and rate.answer_tokens > 0}
+        return {endpoint: rate for endpoint, rate in rates.items() if rate.tokens_per_s > 0 and rate.answer_tokens > 0}
 
 
 def place_of(model: ModelConfig) -> str:
-    """Which model at which place, whatever a configuration calls it; holds no key."""
+    """Names a model and its endpoint, whatever a configuration calls it; holds no key."""
     kind = model.kind
     name = kind.model(model.keys) if kind.model else model.name
     if kind.url is None:

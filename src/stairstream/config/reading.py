@@ -61,7 +61,7 @@ Share = Annotated[float, Bound(least=0, most=1)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Where:
-    """A place in a configuration, for errors: its file and the path of keys down to it."""
+    """A key of a configuration, for errors: its file and the path of keys down to it."""
 
     file: str
     path: str = ""
@@ -71,12 +71,12 @@ class Where:
         return Where(file=self.file, path=self.path + step)
 
     def error(self, problem: str) -> ConfigError:
-        """A ConfigError for this place."""
+        """A ConfigError for this key."""
         return ConfigError(": ".join(part for part in (self.file, self.path, problem) if part))
 
 
 def read(cls: type[T], raw: object, where: Where, *, also: Iterable[str] = ()) -> T:
-    """A dataclass from a mapping, which may have the keys in `also` for somebody else.
+    """A dataclass from a mapping, which may have the keys in `also` for another reader.
 
     A ValueError of the dataclass itself, as in "lead must be a number", becomes an error at that key.
     """
@@ -108,7 +108,7 @@ def mapping(raw: object, where: Where) -> Mapping[str, object]:
 
 
 def check_keys(section: Mapping[str, object], known: Iterable[str], where: Where) -> None:
-    """An error for the first key that nobody knows."""
+    """Raises an error for the first unknown key."""
     known = list(known)
     for key in section:
         if key not in known:

@@ -26,7 +26,7 @@ from stairstream.core.errors import ConfigError, GraphError
 from stairstream.core.graph import Graph
 
 BUILT_IN = "the built-in configuration"
-"""What a configuration without a file is called."""
+"""The name of a configuration without a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,11 +98,11 @@ def read_config(raw: object, file: str) -> Config:
         raise where.error("is empty; it needs `models` and `pipelines`")
     section = mapping(raw, where)
     check_keys(section, ("models", "pipelines", "server"), where)
-    models = {name: read_model(name, one, place) for name, one, place in _entries(section, "models", where)}
+    models = {name: read_model(name, one, key) for name, one, key in _entries(section, "models", where)}
     for name, model in models.items():
         check_fallbacks(model, models, where / "models" / name)
     pipelines = {
-        name: _read_pipeline(name, one, place, models) for name, one, place in _entries(section, "pipelines", where)
+        name: _read_pipeline(name, one, key, models) for name, one, key in _entries(section, "pipelines", where)
     }
     server = {} if section.get("server") is None else section["server"]
     settings = read(ServerConfig, server, where / "server")
@@ -155,7 +155,7 @@ def _read_pipeline(name: str, raw: object, where: Where, models: Mapping[str, Mo
 
 
 def _check_numbers(pipeline: PipelineConfig, graph: Graph, where: Where) -> None:
-    """Nobody can wait for more agents than it reads."""
+    """Checks that no agent waits for more agents than it reads."""
     most_read = max(len(agent.reads) for agent in graph.agents)
     check_quorum(pipeline.policy, most_read, where / "policy" / "quorum")
     agreement = pipeline.reading.stop_when
@@ -168,8 +168,8 @@ def _check_numbers(pipeline: PipelineConfig, graph: Graph, where: Where) -> None
             path = "agents" if isinstance(pipeline.keys, GraphKeys) else "roles"
             for name, role in roles_of(pipeline.keys).items():
                 if role.keys.policy and graph.agent(name).reads:
-                    place = where / path / name / "policy" / "quorum"
-                    check_quorum(role.keys.policy.policy, len(graph.agent(name).reads), place)
+                    key = where / path / name / "policy" / "quorum"
+                    check_quorum(role.keys.policy.policy, len(graph.agent(name).reads), key)
         case _:
             pass
 

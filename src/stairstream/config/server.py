@@ -1,4 +1,4 @@
-"""What a configuration may say of the server: where it listens, what one request or run may take, and what it tells."""
+"""The keys of the server in a configuration: where it listens, what one request or run may take, and what it tells."""
 
 import os
 import re
@@ -17,7 +17,7 @@ _ORIGIN = re.compile(r"https?://[^/\s]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitKeys:
-    """What one request, one connection, or all runs together may take.
+    """The limits of one request, of one connection, and of all runs together.
 
     `runs` and `connections` are at once. `header_s` is how long a request's headers may take, `body_s` its body,
     `idle_s` the pause between two requests of a connection, and `write_s` how long a client may not read.
@@ -36,7 +36,7 @@ class LimitKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceKeys:
-    """Where traces go: an OTLP endpoint over HTTP, as in http://127.0.0.1:4318; None: there are none."""
+    """The destination of traces: an OTLP endpoint over HTTP, as in http://127.0.0.1:4318; None: there are none."""
 
     endpoint: str | None = None
     service_name: str = "stairstream"
@@ -52,9 +52,9 @@ class ServerConfig:
     """The section `server`.
 
     `database` is a file, None: the usual one. History is kept for `history_days`, and up to `history_mb` of it; then
-    the oldest runs go. `drain_s` is how long running answers may go on once it is told to stop.
-    With `ready_reaches_models` it is ready only while the places of all models that answer let it in.
-    `metrics_port` None: /metrics is beside the API, behind a key where there are keys.
+    the oldest runs are deleted. `drain_s` is how long running answers may continue once it is told to stop.
+    With `ready_reaches_models` it is ready only while the endpoints of all models that answer let it in.
+    `metrics_port` None: /metrics is beside the API, and asks for a key where there are keys.
     """
 
     host: str = "127.0.0.1"
@@ -79,7 +79,7 @@ class ServerConfig:
 
     @property
     def database_file(self) -> Path:
-        """Where the database is; it may not exist yet."""
+        """The path of the database; it may not exist yet."""
         if self.database is not None:
             return Path(self.database).expanduser()
         chosen = os.environ.get("STAIRSTREAM_DATA")

@@ -1,4 +1,4 @@
-"""What a configuration may say of each topology. `graphs` makes graphs of it."""
+"""The keys of each topology in a configuration. `graphs` makes graphs of it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -99,7 +99,7 @@ class TreeKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphKeys:
-    """`topology: graph`: agents and who reads whom; without `answer` the one that nobody reads answers."""
+    """`topology: graph`: agents and who reads whom; without `answer` the agent that no other reads answers."""
 
     agents: Mapping[str, Role]
     answer: str | None = None
@@ -174,10 +174,10 @@ def check_topology(keys: TopologyKeys, models: Mapping[str, object], where: Wher
         if getattr(keys, key, None) is not None and not getattr(keys, key):
             raise (where / key).error("is empty; give at least one")
     for path, model in named_models(keys):
-        place = where
+        model_key = where
         for step in path:
-            place = place / step
-        choose(model, models, place, "a model")
+            model_key = model_key / step
+        choose(model, models, model_key, "a model")
 
 
 def _check_readers(keys: GraphKeys, where: Where) -> None:

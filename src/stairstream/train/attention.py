@@ -63,7 +63,7 @@ class RowPasses:
         )
 
     def attend(self, queries_BHTD: Tensor, keys_BHTD: Tensor, values_BHTD: Tensor, scale: float) -> Tensor:
-        """What each token takes, as (B, T, H, D)."""
+        """The values that each token takes, as (B, T, H, D)."""
         found: list[Tensor] = []
         for one in self._shown:
             keys_BHND = keys_BHTD[:, :, one.tokens_N]
@@ -95,7 +95,7 @@ def use_insertions(network: Any) -> None:
 
 
 def find_insertions(network: Any, samples: Sequence[Sample], device: torch.device) -> dict[str, Any]:
-    """What the network's forward needs to know of these samples besides ids and positions."""
+    """The facts of these samples that the network's forward needs besides ids and positions."""
     if not any(sample.insertions for sample in samples):
         return {}
     passes = RowPasses(samples, find_rotary(network), device)

@@ -38,13 +38,13 @@ from stairstream.train.processes import Processes
 _LATEST, _STATE, _WEIGHTS, _MOMENTS = "latest", "state.json", "weights", "moments"
 _DCP: Any = checkpoint
 _IGNORED = ("output", "memory", "compile", "save_every", "keep", "parallel")
-"""What may be another when a run is continued: it does not change what is learned."""
+"""Settings that may differ when a run is continued: they do not change what is learned."""
 _BY_NAME = StateDictOptions(flatten_optimizer_state_dict=True)
 """Each weight's own moments and settings: pipeline stages have different ones."""
 
 
 class TrainState(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a run is: a stage, the train steps done in it, and where its stream continues."""
+    """The progress of a run: a stage, the train steps done in it, and where its stream continues."""
 
     stage: int = 0
     step: int = 0
@@ -77,7 +77,7 @@ class Checkpoints:
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
 
     def find(self) -> TrainState:
-        """Where the latest checkpoint stands, or the beginning. Raises ConfigError if it is another run's."""
+        """The state of the latest checkpoint, or the beginning. Raises ConfigError if it is another run's."""
         folder = self._latest()
         if folder is None:
             return TrainState()
@@ -181,7 +181,7 @@ class Checkpoints:
     def _finish(self, made: Path, name: str, train_state: TrainState) -> None:
         folder = self._folder / name
         (made / _STATE).write_bytes(msgspec.json.encode(_State(train_state=train_state, config=self._config)))
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that went on from an earlier one
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that continued from an earlier one
         made.rename(folder)
         _write_whole(self._folder / _LATEST, name)
         self._drop_old(name)
@@ -224,7 +224,7 @@ class Checkpoints:
 
 @contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
-    """Let no other run write into a folder. Raises ConfigError if one does, or if nobody can.
+    """Let no other run write into a folder. Raises ConfigError if one does, or if the folder can't be written.
 
     The system lets go of it when the process dies; of a run that was killed some processes may still be there.
     """
@@ -249,13 +249,13 @@ def _are_finite(weights: Mapping[str, Any]) -> bool:
 
 
 def _own_part(tensor: Tensor) -> Tensor:
-    """What this process has of it."""
+    """The part of it that this process has."""
     part: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
     return part.detach()
 
 
 def _say_why(exc: OSError | CheckpointException) -> str:
-    """What the system said; PyTorch's writer covers it with a failure of its own."""
+    """The system's own error; PyTorch's writer covers it with a failure of its own."""
     failures = list(exc.failures.values()) if isinstance(exc, CheckpointException) else []
     found: BaseException | None = failures[0][0] if failures else exc
     text = str(found).partition("\n")[0]

@@ -100,8 +100,8 @@ class Mix:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a process may use: a number of GiB, or what is there (`auto`). Layers are computed again until a row fits;
-    `none` and `full` do so never and always."""
+    """The memory that a process may use: a number of GiB, or what is there (`auto`). Layers are computed again
+    until a row fits; `none` and `full` do so never and always."""
 
     wanted: Literal["auto", "none", "full", "gib"]
     gib: float = 0.0
@@ -125,7 +125,7 @@ _AUTO = Memory("auto")
 
 @dataclass(frozen=True, slots=True)
 class SaveEvery:
-    """How often a checkpoint is written: in train steps, or in minutes."""
+    """The interval between checkpoints, in train steps, or in minutes."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -199,7 +199,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parallel:
-    """How many processes share the data (`dp`), each layer (`tp`) and the layers (`pp`)."""
+    """The numbers of processes that share the data (`dp`), each layer (`tp`) and the layers (`pp`)."""
 
     dp: Whole = 1
     tp: Whole = 1
@@ -253,7 +253,7 @@ class TrainConfig:
 
     @property
     def folder(self) -> Path:
-        """Where everything goes that the run makes."""
+        """The folder for everything that the run makes."""
         return Path(self.output).expanduser()
 
 

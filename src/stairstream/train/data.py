@@ -23,7 +23,8 @@ from stairstream.train.sequences import Sample
 
 
 class Cursor(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a stage's stream continues: a pass over the prompts, a prompt of it, and one of that prompt's sequences."""
+    """The cursor at which a stage's stream continues: a pass over the prompts, a prompt of it, and one
+    of that prompt's sequences."""
 
     epoch: int = 0
     prompt: int = 0
@@ -135,7 +136,7 @@ class Stream:
         self._epochs = stage.epochs
 
     def progress(self, cursor: Cursor, steps: int) -> float:
-        """How much of the stage is done at a cursor, after this number of steps: 0 to 1."""
+        """The share of the stage that is done at a cursor, after this number of steps: 0 to 1."""
         if self._stage.steps is not None:
             return min(1.0, steps / self._stage.steps)
         assert self._epochs is not None
@@ -171,7 +172,7 @@ class Stream:
             cursor = Cursor(epoch=cursor.epoch + 1)
 
     def _draw_pass(self, cursor: Cursor) -> Iterator[Drawn]:
-        """What is left of a pass over the prompts."""
+        """The rest of a pass over the prompts."""
         for number, prompt in enumerate(self._shuffled(cursor.epoch)):
             if self._epochs is not None and cursor.epoch + number / len(self._split.trained) >= self._epochs:
                 return

@@ -1,4 +1,4 @@
-"""How a sample is read: a policy and a layout, drawn by chance from what a stage allows."""
+"""The reading of a sample: a policy and a layout, drawn by chance from what a stage allows."""
 
 import math
 import random
@@ -12,7 +12,7 @@ _BASE = PRESETS["balanced"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How one answer reads its references; without a policy it reads none."""
+    """The way in which one answer reads its references; without a policy it reads none."""
 
     policy: Policy | None
     layout: TrainedLayout

@@ -1,4 +1,4 @@
-"""What a run will take, before it begins: parameters, memory, time and energy.
+"""The needs of a run, before it begins: parameters, memory, time and energy.
 
 No weights are read: parameters are counted of a network without memory, and one layer with random weights is measured.
 """
@@ -25,7 +25,7 @@ from stairstream.train.probe import make_row, make_run
 from stairstream.train.step import Size
 
 _BOARD_W = {"H200": 700, "H100": 700, "A100": 400}
-"""What a GPU may draw, as its maker says."""
+"""The most watts that a GPU may draw, as its maker says."""
 _OTHER_BOARD_W = 300
 _THREAD_W = 10
 """Of a CPU, for each thread that computes: a guess."""
@@ -45,7 +45,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What one process needs: the most bytes at a time, of how many, how much of the layers is computed again for the
+    """The needs of one process: the most bytes at a time, of how many, how much of the layers is computed again for the
     largest row, and the seconds of each stage."""
 
     most_bytes: float

@@ -20,7 +20,7 @@ Weights = Mapping[str, Tensor]
 
 _BASE, _DOWN, _UP = ".base_layer.", ".lora_A.default.weight", ".lora_B.default.weight"
 _IN_FILE = "base_model.model."
-"""How peft begins the names of an adapter's weights in a file."""
+"""The prefix that peft gives the names of an adapter's weights in a file."""
 _LOOKED_AT = 4096
 
 

@@ -1,4 +1,4 @@
-"""What a run says of itself: a line per train step in a file, and in TensorBoard's if that is installed."""
+"""The metrics of a run: a line per train step in a file, and in TensorBoard's if that is installed."""
 
 import importlib.util
 import json
@@ -47,7 +47,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Who is told of a run, in rank 0: of every train step, and in lines what a person should know."""
+    """The receivers of a run's metrics, in rank 0: of every train step, and in lines what a person should know."""
 
     step: Callable[[Metrics], None]
     say: Callable[[str], None]

@@ -1,4 +1,4 @@
-"""What a stage will be like, from its first batches: how many train steps, and how large its rows."""
+"""An outlook on a stage, from its first batches: how many train steps, and how large its rows."""
 
 import math
 from dataclasses import dataclass

@@ -45,7 +45,7 @@ def keep_stage(network: Any, stage: int, count: int) -> None:
     is_last = stage == count - 1
     if not is_last:
         base.norm, network.lm_head = _hand_on(), _hand_on()
-        # what it hands on is a view of all hidden states, which nobody changes in place
+        # what it hands on is a view of all hidden states, which no stage changes in place
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
     if stage > 0:
         if not (is_last and network.config.tie_word_embeddings):
@@ -59,7 +59,7 @@ def is_elsewhere(module: Any) -> bool:
 
 
 def make_even(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Rows of one length: stages exchange tensors of one shape. What is added is seen by nobody and not learned."""
+    """Rows of one length: stages exchange tensors of one shape. No token sees what is added, and it is not learned."""
     most = max(row.num_tokens for row in rows)
     return tuple(_fill(row, most - row.num_tokens) for row in rows)
 
@@ -161,7 +161,7 @@ def _hand_on() -> Any:
 
 
 def _take_hidden(_: Any, args: tuple[Tensor], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
-    """What comes from the stage before are not ids."""
+    """Takes the input from the stage before as hidden states, not ids."""
     return (), {"inputs_embeds": args[0], **kwargs}
 
 

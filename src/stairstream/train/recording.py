@@ -1,4 +1,4 @@
-"""Makes metrics of train steps, for the run's files and for whoever watches it."""
+"""Makes metrics of train steps, for the run's files and for its watchers."""
 
 import math
 import time

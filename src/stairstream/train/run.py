@@ -31,7 +31,7 @@ from stairstream.train.trainer import SaveTimer, SkipCounter, Trainer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What a run starts from: a network in float32 and its tokenizer; `gguf` is the file that it came from, if any."""
+    """The start of a run: a network in float32 and its tokenizer; `gguf` is the file that it came from, if any."""
 
     network: Any
     tokenizer: Any
@@ -48,7 +48,7 @@ def open_start(path: Path) -> Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a run ended in this process: whether it is rank 0, and the signal that stopped it early, if one did."""
+    """The end of a run in this process: whether it is rank 0, and the signal that stopped it early, if one did."""
 
     is_first: bool
     stopped_by: str | None = None

@@ -53,7 +53,7 @@ def lay_out_steps(
     updates: Updates,
     dice: random.Random,
 ) -> list[Sample]:
-    """As `lay_out`, by given steps; ones that have read nobody read nothing."""
+    """As `lay_out`, by given steps; ones that have no references read nothing."""
     proposals = recorded.proposals if steps[-1].num_read else {}
     agent = Agent(name=AGENT, model=AGENT, reads=tuple(proposals))
     prompter = Prompter(tokens, agent, question(recorded.asked), layout)

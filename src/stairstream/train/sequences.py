@@ -1,4 +1,4 @@
-"""What a network is trained on: token sequences, some of which grew in their middle."""
+"""The data that a network is trained on: token sequences, some of which grew in their middle."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Pass:
     at: tuple[int, ...]
 
     def cut(self, most_tokens: int) -> "Pass":
-        """What is left of it where only the first tokens of the sequence are."""
+        """The part of it that is left where only the first tokens of the sequence are."""
         kept = [(token, at) for token, at in zip(self.shown, self.at, strict=True) if token < most_tokens]
         return Pass(
             start=self.start,
@@ -61,7 +61,7 @@ class Sample:
 
     @property
     def positions(self) -> tuple[int, ...]:
-        """Where each token stood when it was computed."""
+        """The position of each token when it was computed."""
         return self.insertions.positions if self.insertions else tuple(range(len(self.ids)))
 
     @property

@@ -27,7 +27,7 @@ _BETAS = (0.9, 0.95)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stepped:
-    """What came of a train step; `loss` in nats per learned token, `grad_norm` before it was clipped."""
+    """The result of a train step; `loss` in nats per learned token, `grad_norm` before it was clipped."""
 
     loss: float
     grad_norm: float
@@ -200,7 +200,7 @@ def cast(processes: Processes, precision: Precision) -> AbstractContextManager[A
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How much a network computes: parameters of its layers and its head, and attention's part per pair of tokens.
+    """The compute of a network: parameters of its layers and its head, and attention's part per pair of tokens.
 
     A weight is used in three passes (forward, and backward for its input and itself), or in two if it does not learn.
     """

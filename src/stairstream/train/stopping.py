@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it finishes the train step under way, saves, and says that it can be continued."""
+"""Signals that ask a run to stop: it finishes the train step in flight, saves, and says that it can be continued."""
 
 import signal
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopRequest:
-    """Whether somebody asked this process to stop, and by which signal."""
+    """Whether this process was asked to stop, and by which signal."""
 
     def __init__(self) -> None:
         self.signal: str | None = None

@@ -30,7 +30,7 @@ _SLOWEST_MOVES = 3
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """What a rank says of itself: how often it beat and moved, and for how long it may stand still."""
+    """The signs of life of a rank: how often it beat and moved, and for how long it may stand still."""
 
     host: str
     beats: int
@@ -48,7 +48,7 @@ class _Seen:
 
 
 class Moves:
-    """How often this rank has moved, and how long it may stand still: what its main thread says."""
+    """The moves of this rank, and the time that it may stand still, as its main thread tells them."""
 
     def __init__(self, patience_s: float = _PATIENCE_S, clock: Callable[[], float] = time.monotonic) -> None:
         self.count = 0
@@ -74,7 +74,7 @@ class Moves:
 
     @contextmanager
     def rest(self) -> Iterator[None]:
-        """While something else is done than a train step: nobody knows how long it takes."""
+        """While something else is done than a train step: its duration is unknown."""
         self._rests = True
         try:
             yield
@@ -134,8 +134,8 @@ class Table:
         if not stood or any(stood[rank] <= one.beat.may_stand_s for rank, one in self._seen.items()):
             return None
         moves = {rank: one.beat.moves for rank, one in self._seen.items()}
-        behind = [rank for rank in moves if moves[rank] < max(moves.values())]
-        who = f"; rank {behind[0]} is behind the others" if behind else ""
+        slow = [rank for rank in moves if moves[rank] < max(moves.values())]
+        who = f"; rank {slow[0]} is behind the others" if slow else ""
         return f"no rank has finished a train step for {min(stood.values()):.0f} s{who}"
 
 

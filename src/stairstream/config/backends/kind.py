@@ -1,4 +1,4 @@
-"""What a configuration has to know of a kind of backend. Nothing has a default: a new one decides all of it."""
+"""The facts of a kind of backend that a configuration needs. Nothing has a default: a new kind decides all of it."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Keys(Protocol):
-    """What a model on any backend may say besides what is common to all."""
+    """The keys of a model on any backend besides those common to all."""
 
     @property
     def context_tokens(self) -> int | None:
-        """What its context holds, where that is said."""
+        """The size of its context window in tokens, where that is said."""
 
 
 K = TypeVar("K", bound=Keys)

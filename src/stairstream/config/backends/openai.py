@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stairstream.config.models import CommonKeys, ModelConfig
 
 Reasoning = Literal["template", "effort", "always"]
-"""How thinking is kept out of the steps after the first: by the chat template's switch, by the lowest
+"""The way in which thinking is kept out of the steps after the first: by the chat template's switch, by the lowest
 `reasoning_effort`, or not at all; then an agent that reads answers in one call."""
 
 
@@ -29,7 +29,7 @@ class OpenAIKeys:
 
     `cache_salt` keeps its prefix cache apart from that of others; `session_header` names a header that is the same in
     all calls of an agent, for routers that go by it. `prefetch`: the prompt of an update is sent once before, while
-    the step under way still speaks. `takes`: what the model takes besides text.
+    the step in flight still speaks. `takes`: what the model takes besides text.
     """
 
     base_url: str
@@ -65,7 +65,7 @@ async def _open(keys: OpenAIKeys, model: "ModelConfig", engines: "Engines") -> B
 
 
 async def _connect(engines: "Engines") -> "tuple[HttpPool, Capabilities]":
-    """What all endpoints share."""
+    """The connections and the known capabilities that all endpoints share."""
     from stairstream.backends.capabilities import Capabilities
     from stairstream.backends.http import HttpPool
     from stairstream.backends.models import models_folder

@@ -21,7 +21,7 @@ _Count = Annotated[int, Bound(least=0)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultKeys:
-    """What goes wrong with a scripted model, in its first `calls` calls, or in every so many of them."""
+    """The faults of a scripted model, in its first `calls` calls, or in every so many of them."""
 
     kind: FaultKind
     after_tokens: _Count = 0

@@ -1,4 +1,4 @@
-"""What a fake model is, and what the fake server remembers of each call: values only."""
+"""A fake model, and the record that the fake server keeps of each call: values only."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,13 +8,13 @@ import msgspec
 from stairstream.backends.scripted import Script
 
 FakeContinues = Literal["flag", "prefill", "prefix", "none", "reject"]
-"""How a fake model goes on with an assistant message. `flag`, `prefix`: only where the request says so, else it begins
-anew. `prefill`: a trailing one is continued, and the flag is answered with 400. `none`: it always begins anew.
+"""The ways to continue an assistant message. `flag`, `prefix`: only where the request says so, else it begins anew.
+`prefill`: a trailing one is continued, and the flag is answered with 400. `none`: it always begins anew.
 `reject`: a trailing one is answered with 400."""
 
 
 FakeThinking = Literal["reasoning_content", "reasoning", "inline"]
-"""Where a fake model puts its thoughts: in a field of the delta, or between <think> tags in front of its answer."""
+"""A fake model's thoughts are in this field of the delta, or, inline, between <think> tags in front of its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class FakeModel:
     What the script's manner says of usage goes for the endpoint: with `at_end` and `none` it ignores that continuous
     usage, or any, is asked for. A token without text that is not in a batch with others comes as empty content or none.
     `echoes` repeats the continued text at the start of the answer, as llama.cpp's server does. `rejects` names
-    body fields that are answered with 400. `api_key` None lets everybody in. Thoughts of the script come as `thinking`
+    body fields that are answered with 400. `api_key` None lets all in. Thoughts of the script come as `thinking`
     says, count towards the limit as words do, and are left out where the request switches them off: by
     `chat_template_kwargs`, or by the least of `efforts`, which are the values of `reasoning_effort` that it knows.
     Where there are tools it calls those of its script, as the scripted backend does; where the answer is to be JSON it

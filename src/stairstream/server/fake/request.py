@@ -1,4 +1,4 @@
-"""What the fake server reads of a request, and what a model would say to it."""
+"""The fields of a request that the fake server reads, and a model's answer to it."""
 
 import re
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class FakeMessage(msgspec.Struct):
 
 
 class StreamOptions(msgspec.Struct):
-    """What is streamed besides words."""
+    """The parts of a stream besides words."""
 
     include_usage: bool = False
     continuous_usage_stats: bool = False
@@ -147,7 +147,7 @@ def thinks(model: FakeModel, request: FakeRequest) -> bool:
 
 
 def can_continue(model: FakeModel, request: FakeRequest) -> bool:
-    """Whether the last message is one that the model goes on with."""
+    """Whether the last message is one that the model continues."""
     last = request.messages[-1]
     can = {"flag": request.continue_final_message, "prefill": True, "prefix": last.prefix}
     return last.role == "assistant" and can.get(model.continues, False)

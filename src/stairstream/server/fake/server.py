@@ -1,7 +1,7 @@
 """Scripts behind an OpenAI-compatible endpoint on loopback: exact token times, faults, and a record of calls.
 
-It knows nothing of a real model, but behaves as one at the borders: it goes on from a trailing assistant message
-where its `continues` mode says so, from a quoted beginning, and from the counting probe.
+It knows nothing of a real model, but behaves as one at the borders: it continues a trailing assistant message
+where its `continues` mode says so, a quoted beginning, and the counting probe.
 """
 
 import asyncio
@@ -95,12 +95,12 @@ class FakeServer:
             raise
         except ConnectionResetError:
             call.ended = "left"
-            return web.Response()  # nobody is there to read it
+            return web.Response()  # no client is there to read it
         finally:
             call.ended_s = time.monotonic()
 
     def _answer(self, body: bytes, authorization: str) -> tuple[FakeAnswer, bool]:
-        """What the request will get; raises Refused."""
+        """The answer that the request will get; raises Refused."""
         start_s = asyncio.get_running_loop().time()
         try:
             fields = msgspec.json.decode(body, type=dict[str, Any])

@@ -1,4 +1,4 @@
-"""How the fake server sends one answer: batch by batch at exact times, or whole, and broken off where it should be."""
+"""Sends one answer of the fake server: batch by batch at exact times, or whole, and broken off where it should be."""
 
 import asyncio
 import math
@@ -17,7 +17,7 @@ from stairstream.server.fake.model import FakeCall, FakeModel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeAnswer:
-    """What one call will say, and what its client wants to hear of it."""
+    """The answer of one call, and the parts of it that its client asked for."""
 
     model: FakeModel
     call: FakeCall
@@ -38,7 +38,7 @@ class FakeAnswer:
 
     @property
     def finish_reason(self) -> str:
-        """How it ends, in the words of the API."""
+        """The finish reason, in the words of the API."""
         return "length" if self.speech.reason == "limit" else self.speech.reason
 
     async def wait(self, due_s: float, step: Cue | Fault) -> None:
@@ -56,7 +56,7 @@ class FakeAnswer:
             self.call.written_tokens = step.end
 
     def field_of(self, cue: Cue) -> str:
-        """Where the text of a batch stands in a delta or a message."""
+        """The field of a delta or a message that holds the text of a batch."""
         return self.model.thinking if cue.kind == "thoughts" and self.model.thinking != "inline" else "content"
 
     def words_of(self, cue: Cue) -> list[str]:
@@ -113,7 +113,7 @@ def _content(answer: FakeAnswer, cue: Cue) -> bytes:
 
 
 def _make_end(answer: FakeAnswer) -> bytes:
-    """What stands behind the last word."""
+    """The end of the stream, after the last word."""
     end = _event(answer, choices=[{"index": 0, "delta": {}, "finish_reason": answer.finish_reason}])
     if answer.says_usage:
         end += _event(answer, choices=[], usage=answer.usage(answer.call.all_tokens))
@@ -178,7 +178,7 @@ async def send_whole(request: web.Request, answer: FakeAnswer) -> web.StreamResp
 
 
 def _fail(request: web.Request, fault: Fault, call: FakeCall) -> web.StreamResponse:
-    """What comes instead of a whole answer."""
+    """Sends the fault instead of a whole answer."""
     call.ended = "failed"
     if fault.kind == "malformed":
         return web.Response(text='{"choices": [{]', content_type="application/json")
@@ -217,7 +217,7 @@ async def _break_off(
 
 
 def cut(request: web.Request, response: web.StreamResponse, call: FakeCall) -> web.StreamResponse:
-    """Close the connection behind what was written."""
+    """Close the connection after what was written."""
     call.ended = "failed"
     if request.transport:
         request.transport.close()

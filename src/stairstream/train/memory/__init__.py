@@ -1,4 +1,4 @@
-"""How much of a row's activations is kept, so that no more is computed twice than must be."""
+"""The share of a row's activations that is kept, so that no more is computed twice than must be."""
 
 from stairstream.train.memory.planner import Planner, make_simple, open_planner
 

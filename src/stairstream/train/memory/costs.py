@@ -1,4 +1,4 @@
-"""What a layer's pass costs, in bytes that are kept for its backward pass and in time; values only."""
+"""The cost of a layer's pass, in bytes that are kept for its backward pass and in time; values only."""
 
 from collections import Counter
 from collections.abc import Sequence

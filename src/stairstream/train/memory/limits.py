@@ -1,4 +1,4 @@
-"""How much memory this process may have: what the device has free, or what machine and control groups allow."""
+"""The memory that this process may have: what the device has free, or what machine and control groups allow."""
 
 import os
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def find_free(root: Path) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """What a version of control groups calls its files."""
+    """The names that a version of control groups gives its files."""
 
     limits: tuple[str, ...]
     usage: str
@@ -51,7 +51,7 @@ _V2 = _Files(("memory.max", "memory.high"), "memory.current", "inactive_file")
 
 
 def _find_rooms(root: Path) -> Iterator[float]:
-    """What is left in each group that has a limit; in a container, groups outside of it can't be seen."""
+    """The memory left in each group that has a limit; in a container, groups outside of it can't be seen."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):

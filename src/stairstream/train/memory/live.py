@@ -1,4 +1,4 @@
-"""How many bytes of tensors are alive at a time, on any device, as PyTorch's own dispatch tells it."""
+"""Counts the bytes of tensors alive at a time, on any device, as PyTorch's own dispatch tells it."""
 
 import weakref
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What a layer's pass costs, from a few passes of one layer at three lengths."""
+"""The cost of a layer's pass, from a few passes of one layer at three lengths."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -153,7 +153,7 @@ def try_measuring(network: Any, processes: Processes, run: Run, probe_tokens: in
 
 
 def measure_costs(network: Any, processes: Processes, run: Run, probe_tokens: int) -> Costs:
-    """What a network, which is whole yet, keeps for its backward pass. Raises CantMeasure."""
+    """The tensors that a network, which is whole yet, keeps for its backward pass. Raises CantMeasure."""
     parallel = Parallel(dp=processes.dp_size, tp=processes.tp_size, pp=processes.pp_size)
     return make_costs(network, measure_layer(network, run, probe_tokens), probe_tokens, parallel, processes.device)
 
@@ -176,7 +176,7 @@ def make_costs(network: Any, layer: LayerCosts, probed_tokens: int, parallel: Pa
 
 
 def agree_on(costs: T, processes: Processes) -> T:
-    """What rank 0 measured: ranks that share a layer must compute the same of it again."""
+    """The costs that rank 0 measured: ranks that share a layer must compute the same of it again."""
     if processes.mesh is None:
         return costs
     found = [costs]
@@ -193,7 +193,7 @@ def count_state(network: Any, parallel: Parallel, *, on_cpu: bool) -> float:
 
 
 def count_over(network: Any, parallel: Parallel, weigh: Callable[[Any], float]) -> float:
-    """What the parameters of a network which is whole yet weigh in one process.
+    """Sums `weigh` over the parameters that one process has of a network that is still whole.
 
     Pipeline stages share the layers; what stands outside them is in the first or the last, in both where it is tied.
     """

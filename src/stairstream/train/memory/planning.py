@@ -17,7 +17,7 @@ _TRANSFER_BYTES_PER_MS = 10e6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """What a layer keeps, how many bytes that is, and the milliseconds that are computed twice or moved.
+    """The tensors that a layer keeps, how many bytes they are, and the milliseconds that are computed twice or moved.
 
     `kept` None: everything, with no checkpoint at all; empty: only its input, which `offloads` moves to the CPU.
     `share` is for compiled layers: how much of what the compiler would keep it may keep.

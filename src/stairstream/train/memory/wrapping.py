@@ -14,7 +14,7 @@ Way = Callable[..., Any]
 
 
 class _Wrapped:
-    """Stands for a layer's forward, which is `plain`; `own` is what the layer itself had in its place, if anything."""
+    """Stands for a layer's forward, which is `plain`; `own` is the layer's own attribute of that name, if any."""
 
     def __init__(self, plain: Callable[..., Any], own: Any, way: Way) -> None:
         self.plain = plain
