@@ -65,7 +65,7 @@ class Call:
             return "stopped"
         match self.reader.finish_reason:
             case "length" | "content_filter" as reason if self.reader.call_tokens:
-                return reason  # a call that was cut can't be gone on with
+                return reason  # a call that was cut can't be continued
             case _ if self.reader.call_tokens:
                 return "tool_calls"
             case "length" if self.continuation.num_tokens and self.continuation.has_trimmed:

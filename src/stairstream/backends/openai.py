@@ -114,7 +114,7 @@ class OpenAIBackend:
         return await self._capabilities.settle(self.endpoint.base_url, self.model, self._ask_probe, is_fresh)
 
     def note_continued(self) -> None:
-        """The endpoint has gone on with an answer, as it was said to."""
+        """The endpoint has continued an answer, as the configuration says it can."""
         self._has_continued = True
 
     def note_rejection(self, capability: Capability) -> None:

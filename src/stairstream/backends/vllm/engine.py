@@ -1,4 +1,4 @@
-"""A running vLLM engine: requests that can be gone on with, and its errors as ours. The one file that imports vllm."""
+"""A running vLLM engine: requests that can be continued, and its errors as ours. The one file that imports vllm."""
 
 import asyncio
 import os
