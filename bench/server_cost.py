@@ -15,7 +15,7 @@ import msgspec
 
 from bench.endpoint import arguments
 from stairstream.config.schema import parse_config
-from stairstream.core.asked import Asked
+from stairstream.core.options import RequestOptions
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import RunPermits
 from stairstream.server.app import make_app
@@ -92,14 +92,14 @@ async def measure() -> None:
             await app({**scope, "root_path": ""}, receive, send)
 
         async def run_alone(max_tokens: int) -> None:
-            asked = Asked(max_tokens=max_tokens, temperature=0.5)
-            async with pipeline.open_run("Why is the sky blue?", asked=asked) as run:
+            asked = RequestOptions(max_tokens=max_tokens, temperature=0.5)
+            async with pipeline.open_run("Why is the sky blue?", options=asked) as run:
                 async for _ in run.events():
                     pass
 
         rows = {"reading a request": time_us(2000, lambda: read_chat(body_of(20), catalog).reserve())}
         request = read_chat(body_of(400), catalog)
-        async with pipeline.open_run(request.conversation, asked=request.options) as run:
+        async with pipeline.open_run(request.conversation, options=request.options) as run:
             await run.wait_ended()
             started, words, ended = run.past[:3], run.past[3:-3], run.past[-1:]
 

@@ -11,9 +11,9 @@ import pytest
 
 import stairstream
 from stairstream.config.schema import parse_config
-from stairstream.core.asked import Asked
 from stairstream.core.errors import ConfigError, RequestError, RunFailed
 from stairstream.core.messages import Message, ToolCall, question
+from stairstream.core.options import RequestOptions
 from stairstream.core.policy import PRESETS
 
 CONFIG = Path(__file__).parent / "scripted.yaml"
@@ -178,9 +178,9 @@ def test_where_tools_have_answered_proposers_do_not_answer_again() -> None:
 def test_what_a_request_asks_bounds_its_answer() -> None:
     async def main() -> None:
         async with stairstream.open_pipeline("mix", config=CONFIG) as mix:
-            answer = await mix.ask("Why?", asked=Asked(max_tokens=2))
+            answer = await mix.ask("Why?", options=RequestOptions(max_tokens=2))
             assert (answer.text, answer.summary.reason) == ("Blue light", "length")
-            assert (await mix.ask("Why?", asked=Asked(stop=("most",)))).text == "Blue light scatters "
+            assert (await mix.ask("Why?", options=RequestOptions(stop=("most",)))).text == "Blue light scatters "
 
     asyncio.run(main())
 

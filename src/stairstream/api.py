@@ -20,13 +20,13 @@ from stairstream.config.reading import Where
 from stairstream.config.schema import Config, load_config
 from stairstream.config.topologies import check_topology
 from stairstream.core.adaptive import Goals
-from stairstream.core.asked import NOTHING_ASKED, Asked, ask_of, begin_with, leave_alone
 from stairstream.core.costs import cost_of, cost_of_agent, usage_by_model
 from stairstream.core.errors import RequestError, RunFailed
 from stairstream.core.events import Event, calls_of
 from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import Conversation, ToolCall, question, split_begun
 from stairstream.core.metrics import Summary, model_of, summarize, tokens_saved
+from stairstream.core.options import NO_OPTIONS, RequestOptions, ask_of, begin_with, leave_alone
 from stairstream.core.policy import Policy
 from stairstream.core.session import Layout
 from stairstream.engine.run import Run, open_run
@@ -106,23 +106,23 @@ class Pipeline:
         graph = build_graph(self._models, settings)
         return Pipeline(settings, graph, self.backends, self._config, self._rates)
 
-    def graph_for(self, conversation: Conversation, asked: Asked = NOTHING_ASKED, written: str = "") -> Graph:
+    def graph_for(self, conversation: Conversation, options: RequestOptions = NO_OPTIONS, written: str = "") -> Graph:
         """The graph of a run on this conversation: if it ends with results of tools, proposers do not answer again."""
         has_results = bool(conversation) and conversation[-1].role == "tool"
         # requests with long values are not cached
-        is_short = not (asked.tools or asked.tool_choice or asked.response_format or asked.stop or asked.user)
-        graph = (self._request_graph if is_short else self._make_request_graph)(asked, has_results)
+        is_short = not (options.tools or options.tool_choice or options.response_format or options.stop or options.user)
+        graph = (self._request_graph if is_short else self._make_request_graph)(options, has_results)
         return begin_with(graph, written) if written else graph
 
-    def _make_request_graph(self, asked: Asked, has_results: bool) -> Graph:
-        return ask_of(leave_alone(self.graph) if has_results else self.graph, asked)
+    def _make_request_graph(self, options: RequestOptions, has_results: bool) -> Graph:
+        return ask_of(leave_alone(self.graph) if has_results else self.graph, options)
 
     def open_run(
-        self, conversation: Conversation | str, *, asked: Asked = NOTHING_ASKED, written: str = ""
+        self, conversation: Conversation | str, *, options: RequestOptions = NO_OPTIONS, written: str = ""
     ) -> AbstractAsyncContextManager[Run]:
         """Opens a run on a conversation, or on a question; leaving the block cancels whatever still runs.
 
-        `asked` are the options of one request. The answering agent continues from `written`, or from the assistant's
+        `options` are the options of one request. The answering agent continues from `written`, or from the assistant's
         message at the end of the conversation; these words are not part of the run's answer.
         Raises RequestError, before the block is entered, for options that the models do not support.
         """
@@ -130,9 +130,9 @@ class Pipeline:
             conversation = question(conversation)
         if not written:
             conversation, written = split_begun(conversation)
-        graph = self.graph_for(conversation, asked, written)
+        graph = self.graph_for(conversation, options, written)
         limits = self.settings.limits
-        goals = self._goals_in(graph, asked)
+        goals = self._goals_in(graph, options)
         rates = self._rates.load(self._models) if goals else {}
         unadapted = why_unadapted(graph, rates, goals) if goals else ()
         opening = open_run(
@@ -160,11 +160,11 @@ class Pipeline:
         if goals:
             self._rates.observe(self._models, run.graph, [event async for event in run.events()])
 
-    def _goals_in(self, graph: Graph, asked: Asked) -> Mapping[str, Goals]:
+    def _goals_in(self, graph: Graph, options: RequestOptions) -> Mapping[str, Goals]:
         """The goals of the agents that read in this run; an answering agent that waits has none."""
         if not self._goals:
             return self._goals
-        reading = {agent.name for agent in graph.agents if agent.reads} - ({graph.answer} if asked.waits else set())
+        reading = {agent.name for agent in graph.agents if agent.reads} - ({graph.answer} if options.waits else set())
         return {name: goals for name, goals in self._goals.items() if name in reading}
 
     def _why_alone(self, graph: Graph) -> list[str]:
@@ -172,9 +172,11 @@ class Pipeline:
             return []
         return [f"{graph.answer} answers alone: results of tools have come, and other agents answer once per user turn"]
 
-    async def ask(self, conversation: Conversation | str, *, asked: Asked = NOTHING_ASKED, written: str = "") -> Answer:
+    async def ask(
+        self, conversation: Conversation | str, *, options: RequestOptions = NO_OPTIONS, written: str = ""
+    ) -> Answer:
         """The whole answer of a run, with the arguments of open_run. Raises RunFailed if it failed or was cut off."""
-        async with self.open_run(conversation, asked=asked, written=written) as run:
+        async with self.open_run(conversation, options=options, written=written) as run:
             answer = self.make_answer(run, [event async for event in run.events()])
         if answer.summary.reason == "failed":
             raise RunFailed(answer.summary.error or "the run failed")

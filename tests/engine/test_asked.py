@@ -9,12 +9,12 @@ import pytest
 from stairstream.backends.base import Backend
 from stairstream.backends.retry import Retrying
 from stairstream.backends.scripted import Fault, FaultKind, Script, ScriptedBackend, numbered_words
-from stairstream.core.asked import Asked, ask_of, begin_with
 from stairstream.core.errors import RequestError
 from stairstream.core.events import AgentEnded, Called, Event, Noted, RunEnded, StepStarted, calls_of
 from stairstream.core.graph import Graph
 from stairstream.core.messages import Conversation, ImagePart, Message, TextPart, ToolCall, question
 from stairstream.core.metrics import first_token_s, summarize
+from stairstream.core.options import RequestOptions, ask_of, begin_with
 from stairstream.core.policy import PRESETS
 from stairstream.core.session import Takes
 from stairstream.engine.run import Run, open_run
@@ -48,7 +48,7 @@ def play_on(graph: Graph, conversation: Conversation, backends: dict[str, Script
     return run(main())
 
 
-TOOLS = ask_of(mixture(PRESETS["paper"]), Asked(tools=b"[]"))
+TOOLS = ask_of(mixture(PRESETS["paper"]), RequestOptions(tools=b"[]"))
 
 
 @pytest.mark.one_by_one
@@ -151,13 +151,13 @@ def test_words_of_the_client_are_gone_on_with_and_not_repeated() -> None:
 
 
 def test_stop_strings_do_not_match_what_the_client_wrote() -> None:
-    graph = ask_of(mixture(PRESETS["paper"]), Asked(stop=("agg2 agg3", "agg6 agg7")))
+    graph = ask_of(mixture(PRESETS["paper"]), RequestOptions(stop=("agg2 agg3", "agg6 agg7")))
     ran, _ = begun(graph, "agg1 agg2", scripted())
     assert ran.answer == " agg3 agg4 agg5 "
 
 
 def test_a_stop_string_ends_the_answer_whatever_is_still_to_be_read() -> None:
-    ran, events = play(ask_of(mixture(PRESETS["paper"]), Asked(stop=("agg3 agg4",))), scripted())
+    ran, events = play(ask_of(mixture(PRESETS["paper"]), RequestOptions(stop=("agg3 agg4",))), scripted())
     assert ran.answer == "agg1 agg2 "
     assert isinstance(events[-1], RunEnded) and events[-1].reason == "stop"
 

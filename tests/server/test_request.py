@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stairstream.core.asked import Asked
 from stairstream.core.messages import question
+from stairstream.core.options import RequestOptions
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.server.chat.request import read_chat
 from stairstream.server.chat.wire import ChatRequest
@@ -105,7 +105,7 @@ def test_no_run_uses_more_than_was_wanted(policy: Policy) -> None:
     async def go() -> None:
         async with client_of(CONFIG) as client:
             pipeline = client.service.catalog.pipelines["mix"].with_policy(policy)
-            wanted = make_reservation(pipeline, question("why?"), Asked())
+            wanted = make_reservation(pipeline, question("why?"), RequestOptions())
             answer = await pipeline.ask("why?")
             used = [one.usage for one in answer.summary.agents]
             tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in used)
@@ -117,10 +117,13 @@ def test_no_run_uses_more_than_was_wanted(policy: Policy) -> None:
 
 def test_what_is_wanted_is_known_at_once_for_any_numbers() -> None:
     slow = SERVICE.catalog.pipelines["mix"].with_policy(Policy(first_chunk=1, growth=math.nextafter(1, 2)))
-    most = make_reservation(slow, question("why?"), Asked(max_tokens=10**9))
+    most = make_reservation(slow, question("why?"), RequestOptions(max_tokens=10**9))
     assert most.tokens >= 10**9
 
 
 def test_cost_of_a_model_without_a_price_is_unknown_unless_it_runs_here() -> None:
-    assert make_reservation(SERVICE.catalog.pipelines["dear"], question("why?"), Asked()).cost is None
-    assert make_reservation(SERVICE.catalog.pipelines["single"], question("why?"), Asked(max_tokens=10)).tokens < 310
+    assert make_reservation(SERVICE.catalog.pipelines["dear"], question("why?"), RequestOptions()).cost is None
+    assert (
+        make_reservation(SERVICE.catalog.pipelines["single"], question("why?"), RequestOptions(max_tokens=10)).tokens
+        < 310
+    )

@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any, Literal
 
 from stairstream.backends.base import Backend, Room
-from stairstream.core.asked import begin_with
 from stairstream.core.costs import Meter, Price
 from stairstream.core.errors import BackendError, ConfigError, RequestError, Standstill
 from stairstream.core.events import AgentEnd, AgentEnded, Event, Noted, RunStarted, Thought, Wrote
 from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import Conversation
+from stairstream.core.options import begin_with
 from stairstream.core.session import Note
 from stairstream.engine.agent import AgentLoop
 from stairstream.engine.agreement import watch_agreement

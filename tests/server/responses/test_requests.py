@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
-from stairstream.core.asked import Asked
 from stairstream.core.messages import ToolCall
+from stairstream.core.options import RequestOptions
 from stairstream.core.session import Takes
 from stairstream.server.runs.finished import Finished, Observer
 from stairstream.sim.clock import run
@@ -42,7 +42,7 @@ def ask(
     return run(go()), answering
 
 
-def ask_for(**fields: Any) -> tuple[Got, Asked]:
+def ask_for(**fields: Any) -> tuple[Got, RequestOptions]:
     """The answer, and what was asked of the model."""
     told: list[Finished] = []
     got, _ = ask(told.append, **fields)

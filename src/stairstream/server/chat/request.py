@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from stairstream.core.asked import Asked
 from stairstream.core.messages import Conversation
+from stairstream.core.options import RequestOptions
 from stairstream.server.chat.wire import ChatRequest
 from stairstream.server.errors import bad
 from stairstream.server.http.bodies import Fields, Shape, refuse_fields
@@ -53,7 +53,7 @@ def _refuse(request: ChatRequest) -> None:
         raise bad("top_logprobs", "an answer of several models has no log probabilities", "unsupported_parameter")
 
 
-def _read_request_options(request: ChatRequest, fields: Fields, notes: list[str]) -> Asked:
+def _read_request_options(request: ChatRequest, fields: Fields, notes: list[str]) -> RequestOptions:
     """Read the options for the answering agent; changes to them are added to `notes`."""
     most, old = request.max_completion_tokens, request.max_tokens
     if most is not None and old is not None and most != old:
@@ -63,7 +63,7 @@ def _read_request_options(request: ChatRequest, fields: Fields, notes: list[str]
         notes.append("a seed below 0 counts as none")
         seed = None
     has_format = request.response_format is not None and not isinstance(request.response_format, TextFormat)
-    return Asked(
+    return RequestOptions(
         max_tokens=old if most is None else most,
         temperature=request.temperature,
         top_p=request.top_p,

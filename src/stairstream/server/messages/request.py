@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from stairstream.core.asked import Asked
 from stairstream.core.messages import Conversation
+from stairstream.core.options import RequestOptions
 from stairstream.server.errors import bad
 from stairstream.server.http.bodies import Shape, refuse_fields
 from stairstream.server.messages import wire
@@ -73,9 +73,9 @@ def _list_ignored(request: wire.MessagesRequest) -> list[str]:
     return [name for name, value in given.items() if value is not None]
 
 
-def _read_request_options(request: wire.MessagesRequest) -> Asked:
+def _read_request_options(request: wire.MessagesRequest) -> RequestOptions:
     choice, is_parallel = _read_tool_choice(request) if request.tools else (None, None)
-    return Asked(
+    return RequestOptions(
         max_tokens=request.max_tokens,
         temperature=request.temperature,
         top_p=request.top_p,

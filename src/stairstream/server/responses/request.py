@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from stairstream.core.asked import Asked
 from stairstream.core.messages import Conversation
+from stairstream.core.options import RequestOptions
 from stairstream.server.access.gate import Caller
 from stairstream.server.errors import bad
 from stairstream.server.history.archive import Archive
@@ -93,12 +93,12 @@ def _read_conversation(request: wire.ResponsesRequest, catalog: Catalog, earlier
     return read_input(request.input, request.instructions, earlier)
 
 
-def _read_request_options(request: wire.ResponsesRequest) -> Asked:
+def _read_request_options(request: wire.ResponsesRequest) -> RequestOptions:
     tools = [
         as_chat_tool(tool.name, description=tool.description, parameters=tool.parameters, strict=tool.strict)
         for tool in request.tools or ()
     ]
-    return Asked(
+    return RequestOptions(
         max_tokens=request.max_output_tokens,
         temperature=request.temperature,
         top_p=request.top_p,

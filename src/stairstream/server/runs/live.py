@@ -122,7 +122,7 @@ class LiveRuns:
         host = asyncio.current_task()
         assert host is not None
         try:
-            opening = request.pipeline.open_run(request.conversation, asked=request.options)
+            opening = request.pipeline.open_run(request.conversation, options=request.options)
             async with admission as grant:  # a request that its models do not take has been refused before
                 try:
                     async with opening as run:

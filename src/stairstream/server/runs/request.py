@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stairstream.api import Answer, Pipeline
-from stairstream.core.asked import NOTHING_ASKED, Asked
 from stairstream.core.messages import Conversation, split_begun
+from stairstream.core.options import NO_OPTIONS, RequestOptions
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Reservation
 from stairstream.server.errors import bad
@@ -32,7 +32,7 @@ class RunRequest:
     model: str
     conversation: Conversation = field(repr=False)
     policy_name: str = ""
-    options: Asked = NOTHING_ASKED
+    options: RequestOptions = NO_OPTIONS
     is_stream: bool = False
     wants_usage: bool = False
     show: Show = "none"
@@ -58,7 +58,7 @@ def make_request(
     *,
     model: str,
     conversation: Conversation,
-    options: Asked,
+    options: RequestOptions,
     given: StairstreamOptions | None,
     fields: Fields,
     plugins: Sequence[Plugin] = (),
@@ -99,7 +99,7 @@ def make_request(
     )
 
 
-def _name_policy(pipeline: Pipeline, conversation: Conversation, options: Asked) -> tuple[str, list[str]]:
+def _name_policy(pipeline: Pipeline, conversation: Conversation, options: RequestOptions) -> tuple[str, list[str]]:
     """The policy of the answering agent, and a note if the request forces it."""
     answering, name = pipeline.graph.agent(pipeline.graph.answer), pipeline.settings.policy_name
     if not answering.reads:

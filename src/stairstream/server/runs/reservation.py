@@ -4,10 +4,10 @@ import math
 
 from stairstream.api import Pipeline
 from stairstream.config.models import ModelConfig
-from stairstream.core.asked import Asked
 from stairstream.core.costs import cost_of
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation, estimate_size
+from stairstream.core.options import RequestOptions
 from stairstream.core.policy import Policy
 from stairstream.core.session import Usage
 from stairstream.engine.room import ContextRoom
@@ -17,7 +17,7 @@ FRAME_TOKENS = 16
 """Upper bound on the tokens that a chat template adds to a message."""
 
 
-def make_reservation(pipeline: Pipeline, conversation: Conversation, options: Asked) -> Reservation:
+def make_reservation(pipeline: Pipeline, conversation: Conversation, options: RequestOptions) -> Reservation:
     """The most that a run may use: every agent writes and updates up to its limits, and nothing is cached."""
     graph = pipeline.graph
     conversation_tokens = sum(estimate_size(message) + FRAME_TOKENS for message in conversation)

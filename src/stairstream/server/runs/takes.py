@@ -6,9 +6,9 @@ import msgspec
 
 from stairstream.api import Pipeline
 from stairstream.config.reading import nearest
-from stairstream.core.asked import Asked
 from stairstream.core.errors import NotTaken
 from stairstream.core.messages import Conversation, ImagePart
+from stairstream.core.options import RequestOptions
 from stairstream.server.errors import ApiError, bad
 
 
@@ -20,7 +20,7 @@ class _Tool(msgspec.Struct):
     function: _Function
 
 
-def check_tools(options: Asked, *, must_call: bool) -> None:
+def check_tools(options: RequestOptions, *, must_call: bool) -> None:
     """Raise ApiError if a tool must be called that is not among the tools."""
     if options.tools is None:
         if must_call:

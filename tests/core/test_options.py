@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from stairstream.core.asked import Asked, ask_of, begin_with, derive_seed, leave_alone
 from stairstream.core.graph import Agent, Graph, Sampling
+from stairstream.core.options import RequestOptions, ask_of, begin_with, derive_seed, leave_alone
 from stairstream.core.policy import PRESETS
 from stairstream.core.topologies import mixture, self_mixture
 
@@ -15,11 +15,11 @@ def others(graph: Graph) -> list[Agent]:
 
 
 def test_nothing_asked_leaves_the_graph_as_it_is() -> None:
-    assert ask_of(MIX, Asked()) is MIX
+    assert ask_of(MIX, RequestOptions()) is MIX
 
 
 def test_sampling_goes_to_the_answering_agent_alone() -> None:
-    asked = ask_of(MIX, Asked(max_tokens=7, temperature=0.5, top_p=0.9, stop=("END",)))
+    asked = ask_of(MIX, RequestOptions(max_tokens=7, temperature=0.5, top_p=0.9, stop=("END",)))
     answer = asked.agent(asked.answer)
     assert answer.sampling == Sampling(max_tokens=7, temperature=0.5, top_p=0.9, stop=("END",))
     assert answer.policy == PRESETS["paper"]
@@ -28,21 +28,21 @@ def test_sampling_goes_to_the_answering_agent_alone() -> None:
 
 def test_stop_strings_of_the_pipeline_stay() -> None:
     stopping = replace(MIX, agents=tuple(replace(agent, sampling=Sampling(stop=("</s>", "x"))) for agent in MIX.agents))
-    asked = ask_of(stopping, Asked(stop=("x", "y")))
+    asked = ask_of(stopping, RequestOptions(stop=("x", "y")))
     assert asked.agent(asked.answer).sampling.stop == ("</s>", "x", "y")
 
 
 def test_every_agent_has_a_seed_of_its_own_and_the_answer_the_requests() -> None:
     graph = self_mixture("m", samples=3)
-    seeds = [agent.sampling.seed for agent in ask_of(graph, Asked(seed=7)).agents]
+    seeds = [agent.sampling.seed for agent in ask_of(graph, RequestOptions(seed=7)).agents]
     assert len(set(seeds)) == 4
-    assert ask_of(graph, Asked(seed=7)).agent(graph.answer).sampling.seed == 7
-    assert seeds == [agent.sampling.seed for agent in ask_of(graph, Asked(seed=7)).agents]
+    assert ask_of(graph, RequestOptions(seed=7)).agent(graph.answer).sampling.seed == 7
+    assert seeds == [agent.sampling.seed for agent in ask_of(graph, RequestOptions(seed=7)).agents]
     assert 0 <= derive_seed(-5, "p1") < 2**31
 
 
 def test_with_tools_or_a_format_the_answer_waits_and_proposers_know_nothing_of_it() -> None:
-    for form in (Asked(tools=b"[]"), Asked(response_format=b"{}")):
+    for form in (RequestOptions(tools=b"[]"), RequestOptions(response_format=b"{}")):
         asked = ask_of(MIX, form)
         answer = asked.agent(asked.answer)
         assert answer.policy == PRESETS["wait"]

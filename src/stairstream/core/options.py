@@ -10,7 +10,7 @@ from stairstream.core.policy import PRESETS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RequestOptions:
     """Options of one request for its answer; None, or empty, leaves it to the pipeline.
 
     Only `seed` is for every agent. `response_format`, `tools` and `tool_choice` are JSON, as the wire has it. `stop`
@@ -39,20 +39,20 @@ class Asked:
         return self.tool_choice is not None and self.tool_choice.startswith(b"{")
 
 
-NOTHING_ASKED = Asked()
+NO_OPTIONS = RequestOptions()
 
 
-def ask_of(graph: Graph, asked: Asked) -> Graph:
+def ask_of(graph: Graph, options: RequestOptions) -> Graph:
     """The graph as the request wants it. With tools or a format the answering agent waits for all that it reads."""
-    if asked == NOTHING_ASKED:
+    if options == NO_OPTIONS:
         return graph
 
     def change(agent: Agent) -> Agent:
         if agent.name == graph.answer:
-            return _answering(agent, asked)
-        if asked.seed is None:
+            return _answering(agent, options)
+        if options.seed is None:
             return agent
-        return replace(agent, sampling=replace(agent.sampling, seed=derive_seed(asked.seed, agent.name)))
+        return replace(agent, sampling=replace(agent.sampling, seed=derive_seed(options.seed, agent.name)))
 
     return _change_agents(graph, change)
 
@@ -76,27 +76,27 @@ def derive_seed(seed: int, agent: str) -> int:
     return int.from_bytes(digest) >> 1
 
 
-def _answering(agent: Agent, asked: Asked) -> Agent:
+def _answering(agent: Agent, options: RequestOptions) -> Agent:
     """The answering agent has the request's own seed: a pipeline of a single model gives what that model gives."""
     given: dict[str, Any] = {
-        "max_tokens": asked.max_tokens,
-        "temperature": asked.temperature,
-        "top_p": asked.top_p,
-        "seed": asked.seed,
+        "max_tokens": options.max_tokens,
+        "temperature": options.temperature,
+        "top_p": options.top_p,
+        "seed": options.seed,
     }
     sampling = replace(agent.sampling, **{name: value for name, value in given.items() if value is not None})
     extras = Extras(
-        response_format=asked.response_format,
-        tools=asked.tools,
-        tool_choice=asked.tool_choice,
-        parallel_tool_calls=asked.parallel_tool_calls,
-        user=asked.user,
+        response_format=options.response_format,
+        tools=options.tools,
+        tool_choice=options.tool_choice,
+        parallel_tool_calls=options.parallel_tool_calls,
+        user=options.user,
     )
     return replace(
         agent,
-        sampling=replace(sampling, stop=tuple(dict.fromkeys((*sampling.stop, *asked.stop)))),
+        sampling=replace(sampling, stop=tuple(dict.fromkeys((*sampling.stop, *options.stop)))),
         extras=extras,
-        policy=PRESETS["wait"] if asked.waits else agent.policy,
+        policy=PRESETS["wait"] if options.waits else agent.policy,
     )
 
 
