@@ -31,7 +31,8 @@ class Log:
         """`source` is the log that this one follows, if it shows only a part of another one."""
         self.agent = agent
         self._source = source
-        self._silent_since = math.inf
+        self.heard_s = math.inf
+        """When anything last came of its agent, or can come from; infinite while the agent is not in a call."""
         self.num_tokens = 0
         self.is_closed = False
         self.is_thinking = False
@@ -46,11 +47,7 @@ class Log:
     @property
     def silent_since(self) -> float:
         """When anything last came of its agent, or its call began; infinite while the agent is not in a call."""
-        return self._source.silent_since if self._source else self._silent_since
-
-    def heard(self, at_s: float) -> None:
-        """Something has come of its agent, or could come from now on; infinite: nothing can."""
-        self._silent_since = at_s
+        return self._source.heard_s if self._source else self.heard_s
 
     def __len__(self) -> int:
         """Characters so far."""

@@ -49,17 +49,17 @@ class Output:
 
     def ask(self, at_s: float) -> None:
         """A call begins that may bring words."""
-        self.forwarded.heard(at_s)
+        self.forwarded.heard_s = at_s
 
     def rest(self) -> None:
         """No call is in flight: its silence says nothing."""
-        self.forwarded.heard(math.inf)
+        self.forwarded.heard_s = math.inf
 
     def append(self, delta: Delta, at_s: float) -> Sequence[Wrote | Thought]:
         """Add a delta where it belongs; returns the events that say so, none while it may become a stop string."""
         if delta.is_thinking:
             return (self._think(delta, at_s),)
-        self.forwarded.heard(at_s)
+        self.forwarded.heard_s = at_s
         if self._held is None:
             return (self._write(delta, at_s),)
         return [self._write(one, at_s) for one in self._held.feed(delta)]
@@ -92,8 +92,8 @@ class Output:
         if self._forward == "both":
             self.forwarded.append(delta)
         if self._forward != "answer":
-            self.forwarded.heard(at_s)
+            self.forwarded.heard_s = at_s
         elif not self.answer.is_thinking:
-            self.forwarded.heard(at_s)
+            self.forwarded.heard_s = at_s
             self.answer.think()
         return Thought(at_s=at_s, agent=self.answer.agent, start=start, end=end, num_tokens=delta.num_tokens)
