@@ -11,6 +11,7 @@ from stairstream.backends.base import Backend
 from stairstream.backends.retry import Retrying
 from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
 from stairstream.core.decisions import SILENCE_FACTOR, SILENCE_S
+from stairstream.core.edges import Edges
 from stairstream.core.events import RunEnded
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.metrics import Summary, summarize
@@ -139,3 +140,27 @@ def test_a_dead_one_is_bounded_by_its_deadline(preset: str) -> None:
         assert found.degraded == ("p0 was dropped: p0 said nothing for 16 s",)
     else:
         assert found.total_s < 12
+
+
+@pytest.mark.parametrize("edges", ["token", "word"])
+def test_one_that_falls_silent_in_a_call_that_begins_late_is_not_waited_for(edges: Edges) -> None:
+    """The middle waits for a source of its own while the other proposer writes its whole answer."""
+    policy = replace(PRESETS["careful"], first_chunk=16, patience_s=0.5)
+    agents = (
+        Agent(name="source", model="source"),
+        Agent(name="quick", model="quick"),
+        Agent(name="middle", model="middle", reads=("source",), policy=PRESETS["wait"]),
+        Agent(name="agg", model="agg", reads=("quick", "middle"), policy=policy, edges=edges),
+    )
+    found = time_of(
+        Graph(agents=agents, answer="agg"),
+        {
+            "source": Script(words=numbered_words("s", 4), first_token_s=16, token_s=0.25),
+            "quick": Script(words=numbered_words("q", 64), first_token_s=0.25, token_s=0.25),
+            "middle": MANNERS["silent"](300),
+            "agg": Script(words=numbered_words("agg", 16), first_token_s=0.25, token_s=0.25),
+        },
+    )
+    first_s = 0.25 + 15 * 0.25 + (0.25 if edges == "word" else 0)
+    # its call begins when the source has ended, at 16.75 s
+    assert found.first_token_s == 16.75 + SILENCE_S + 0.5 + SILENCE_FACTOR * first_s + 0.25

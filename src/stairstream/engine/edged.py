@@ -13,7 +13,7 @@ def hold_to_edges(log: Log, edges: Edges, delimiter: str | None = None) -> Log:
     if edges == "token":
         return log
     held = _HeldLog(log, EdgeFinder(edges, delimiter))
-    log.follow(held.feed, held.passed.think, held.release_all)
+    log.follow(held.feed, held.passed.think, held.ask, held.release_all)
     return held.passed
 
 
@@ -22,6 +22,9 @@ class _HeldLog:
         self.passed = Log(source.agent, source)
         self._finder = finder
         self._pending: deque[Delta] = deque()
+
+    def ask(self) -> None:
+        self.passed.ask(self.passed.silent_since)
 
     def feed(self, delta: Delta) -> None:
         self._pending.append(delta)

@@ -21,6 +21,7 @@ class _Watch:
 class _Follower:
     feed: Callable[[Delta], None]
     think: Callable[[], None]
+    ask: Callable[[], None]
     end: Callable[[], None]
 
 
@@ -47,7 +48,7 @@ class Log:
     @property
     def silent_since(self) -> float:
         """When anything last came of its agent, or its call began; infinite while the agent is not in a call."""
-        return self._source.heard_s if self._source else self.heard_s
+        return self.heard_s if self._source is None else self._source.heard_s
 
     def __len__(self) -> int:
         """Characters so far."""
@@ -92,9 +93,22 @@ class Log:
                 follower.think()
             self._call_watches(all_of_them=True)
 
-    def follow(self, feed: Callable[[Delta], None], think: Callable[[], None], end: Callable[[], None]) -> None:
-        """Pass on every delta, the beginning of thoughts, and the end, as they come."""
-        self._followers.append(_Follower(feed, think, end))
+    def ask(self, at_s: float) -> None:
+        """Its agent is in a call from now on: watchers want to know, as its silence counts from here."""
+        self.heard_s = at_s
+        for follower in self._followers:
+            follower.ask()
+        self._call_watches(all_of_them=True)
+
+    def follow(
+        self,
+        feed: Callable[[Delta], None],
+        think: Callable[[], None],
+        ask: Callable[[], None],
+        end: Callable[[], None],
+    ) -> None:
+        """Pass on every delta, the beginning of thoughts, of calls, and the end, as they come."""
+        self._followers.append(_Follower(feed, think, ask, end))
 
     def text(self, start: int = 0, end: int | None = None) -> str:
         """The characters [start, end)."""

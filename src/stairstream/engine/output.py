@@ -49,7 +49,7 @@ class Output:
 
     def ask(self, at_s: float) -> None:
         """A call begins that may bring words."""
-        self.forwarded.heard_s = at_s
+        self.forwarded.ask(at_s)
 
     def rest(self) -> None:
         """No call is in flight: its silence says nothing."""
