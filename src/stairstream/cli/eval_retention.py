@@ -32,7 +32,7 @@ from stairstream.eval.retention.report import make_table
 from stairstream.eval.retention.scores import RetentionRow, Score, Setup
 
 if TYPE_CHECKING:
-    from stairstream.backends.torch.load import Dtype
+    from stairstream.backends.in_process.networks import Dtype
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 DEFAULT_LAYOUTS: tuple[Layout, ...] = ("insert", "grouped")

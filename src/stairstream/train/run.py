@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from stairstream.backends.torch.load import find_ends, read_network
-from stairstream.backends.torch.tokens import Tokens
+from stairstream.backends.in_process.networks import find_ends, read_network
+from stairstream.backends.in_process.tokens import Tokens
 from stairstream.train.attention import use_insertions
 from stairstream.train.checkpoints import Checkpoints, TrainState, hold_folder
 from stairstream.train.config import TrainConfig

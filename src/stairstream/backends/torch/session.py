@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from stairstream.backends.base import Session
 from stairstream.backends.full import LEAST_ROOM_TOKENS, note_full, refuse_prompt
-from stairstream.backends.torch.pieces import Piece
-from stairstream.backends.torch.prompting import Prompter
+from stairstream.backends.in_process.pieces import Piece
+from stairstream.backends.in_process.prompting import Prompter
+from stairstream.backends.in_process.tokens import Tokens
+from stairstream.backends.in_process.writing import Writing
 from stairstream.backends.torch.sampling import Sampler
-from stairstream.backends.torch.tokens import Tokens
 from stairstream.backends.torch.track import Track
 from stairstream.backends.torch.worker import Done, Job, Worker
-from stairstream.backends.torch.writing import Writing
 from stairstream.core.errors import ServerFailed
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation

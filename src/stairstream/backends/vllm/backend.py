@@ -116,7 +116,7 @@ def unpack_model(path: Path) -> Path:
         return path
     folder = models_folder() / f"{path.stem}-bfloat16"
     if not (folder / "config.json").is_file():
-        from stairstream.backends.torch.load import export
+        from stairstream.backends.in_process.networks import export
 
         try:
             export(path, folder)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from stairstream.backends.base import Session
 from stairstream.backends.full import LEAST_ROOM_TOKENS, note_full, refuse_prompt
-from stairstream.backends.torch.pieces import Piece, count_shared, join
-from stairstream.backends.torch.prompting import Prompter
-from stairstream.backends.torch.writing import Writing
+from stairstream.backends.in_process.pieces import Piece, count_shared, join
+from stairstream.backends.in_process.prompting import Prompter
+from stairstream.backends.in_process.writing import Writing
 from stairstream.backends.vllm.turns import Held, Output
 from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent

@@ -3,8 +3,8 @@
 For every engine that gives tokens one by one.
 """
 
-from stairstream.backends.torch.prompting import Prompter
-from stairstream.backends.torch.tokens import Speller, Tokens
+from stairstream.backends.in_process.prompting import Prompter
+from stairstream.backends.in_process.tokens import Speller, Tokens
 from stairstream.backends.words import DeltaMaker
 from stairstream.core.graph import Agent
 from stairstream.core.session import Delta, EndReason
