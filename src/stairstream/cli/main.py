@@ -133,7 +133,7 @@ def train_command(
     ] = False,
     samples: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many of each stage it shows.")] = 2,
 ) -> None:
-    """Train an aggregator to read a staircase. Goes on where it was interrupted."""
+    """Train an aggregator to read a staircase. Continues where it was interrupted."""
     from stairstream.cli.train import train
 
     train(config, dry_run=dry_run, num_samples=samples)

@@ -53,9 +53,8 @@ async def open_backends(
         yield backends
 
 
-def wrap(place: Backend, keys: CommonKeys, rng: random.Random) -> Backend:
+def wrap(backend: Backend, keys: CommonKeys, rng: random.Random) -> Backend:
     """The wrappers that are configured, always in this order: each try of a retried or hedged call needs its permit."""
-    backend = place
     if keys.max_concurrency is not None or keys.requests_per_minute is not None:
         backend = Limited(backend, max_concurrency=keys.max_concurrency, requests_per_minute=keys.requests_per_minute)
     if keys.hedge_after_s is not None:

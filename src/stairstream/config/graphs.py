@@ -116,7 +116,7 @@ def goals_of(pipeline: PipelineConfig, graph: Graph) -> dict[str, Goals]:
 
 
 class _Reading(TypedDict):
-    """What every topology with readers takes."""
+    """The arguments that every topology with readers takes."""
 
     policy: Policy
     layout: Layout | None

@@ -179,7 +179,7 @@ def _choose_layout(agent: Agent, written: str) -> tuple[Layout, str]:
         case None:
             return "insert", "its cache can open gaps"
         case "quoted":
-            return "grouped", "it goes on from its own token ids"
+            return "grouped", "it continues from its own token ids"
         case "rounds" if written:
             return "grouped", "an answer that was begun elsewhere has no rounds"
         case layout:

@@ -159,12 +159,12 @@ def _choose_layout(agent: Agent, written: str) -> tuple[Layout, str, Note | None
         return "grouped", "it reads nobody", None
     match agent.layout:
         case None:
-            return "grouped", "it goes on from its own token ids, and the prefix is cached", None
+            return "grouped", "it continues from its own token ids, and the prefix is cached", None
         case "insert":
             note = Note(kind="ignored", text="layout insert: it needs an engine whose cache is in our hands")
             return "grouped", "vllm's cache can't open gaps", note
         case "quoted":
-            return "grouped", "it goes on from its own token ids", None
+            return "grouped", "it continues from its own token ids", None
         case "rounds" if written:
             return "grouped", "an answer that was begun elsewhere has no rounds", None
         case layout:
