@@ -96,6 +96,17 @@ def models_of(graph: Graph) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for agent in graph.agents for name in (agent.model, *agent.fallbacks)))
 
 
+def shorten_answers(graph: Graph, max_tokens: int | None) -> Graph:
+    """The graph with answers of up to this many tokens; None, or a lower limit of an agent, leaves them as they are."""
+    if max_tokens is None:
+        return graph
+    agents = (
+        replace(agent, sampling=replace(agent.sampling, max_tokens=min(max_tokens, agent.sampling.max_tokens)))
+        for agent in graph.agents
+    )
+    return replace(graph, agents=tuple(agents))
+
+
 def goals_of(pipeline: PipelineConfig, graph: Graph) -> dict[str, Goals]:
     """The goals of each agent whose policy is adaptive, by agent.
 
