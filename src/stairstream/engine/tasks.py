@@ -21,11 +21,9 @@ def pick_first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 class TaskBlock(asyncio.TaskGroup):
-    """As asyncio.TaskGroup, but raises what `pick` chooses of its group of errors."""
+    """As asyncio.TaskGroup, but raises what `pick` chooses of its group of errors; the block may set another one."""
 
-    def __init__(self, pick: Pick = pick_only) -> None:
-        super().__init__()
-        self._pick = pick
+    pick: Pick = staticmethod(pick_only)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -35,7 +33,7 @@ class TaskBlock(asyncio.TaskGroup):
             await super().__aexit__(kind, exc, traceback)
         except BaseExceptionGroup as group:
             # a reference cycle with the frame of TaskGroup (https://github.com/python/cpython/issues/124958)
-            cause = self._pick(group.with_traceback(None))
+            cause = self.pick(group.with_traceback(None))
         if cause is not None:  # outside the except block: the group is not its context
             try:
                 raise cause

@@ -95,32 +95,18 @@ class LlamaCpp:
 class LlamaCppBackend:
     """A model name on an embedded llama.cpp, which stays the caller's to close."""
 
+    takes: frozenset[Takes] = frozenset({"response_format"})  # it holds the model to a JSON schema by a grammar
+
     def __init__(self, llama: LlamaCpp, model: str) -> None:
-        self._llama = llama
-        self._model = model
-
-    @property
-    def model(self) -> str:
-        """The name that it was given."""
-        return self._model
-
-    @property
-    def room(self) -> LlamaCpp:
-        """The llama.cpp that this shares with others."""
-        return self._llama
-
-    @property
-    def takes(self) -> frozenset[Takes]:
-        """It holds the model to a JSON schema itself, by a grammar."""
-        return frozenset({"response_format"})
+        self.model, self.room = model, llama
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> LlamaCppSession:
         """A session in a slot of its own; `written` are words of the answer to continue from."""
-        await self._llama.start()
-        server = self._llama.server
+        await self.room.start()
+        server = self.room.server
         own = OwnWords(await server.tokenize(written))
         context = Context(agent=agent, conversation=conversation, written=written)
-        return LlamaCppSession(server, self._llama.slots, context, own)
+        return LlamaCppSession(server, self.room.slots, context, own)
 
     async def aclose(self) -> None:
         """Nothing of its own."""

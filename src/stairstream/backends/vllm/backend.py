@@ -128,28 +128,14 @@ def unpack_model(path: Path) -> Path:
 class VllmBackend:
     """A model name on a vLLM engine, which stays the caller's to close."""
 
+    takes: frozenset[Takes] = frozenset()
+
     def __init__(self, vllm: Vllm, model: str) -> None:
-        self._vllm = vllm
-        self._model = model
-
-    @property
-    def model(self) -> str:
-        """The name that it was given."""
-        return self._model
-
-    @property
-    def room(self) -> Vllm:
-        """The engine that this shares with others."""
-        return self._vllm
-
-    @property
-    def takes(self) -> frozenset[Takes]:
-        """Plain conversations only."""
-        return frozenset()
+        self.model, self.room = model, vllm
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> "VllmSession":
         """A session; `written` are words of the answer to continue from."""
-        return await self._vllm.open(agent, conversation, written)
+        return await self.room.open(agent, conversation, written)
 
     async def aclose(self) -> None:
         """Nothing of its own."""

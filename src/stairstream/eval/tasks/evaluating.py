@@ -99,7 +99,8 @@ async def evaluate(plan: TaskPlan, source: AnswerSource, tell: Tell, at_once: in
             except OutOfMoney:
                 return None
 
-    async with TaskBlock(pick_first) as tasks:
+    async with TaskBlock() as tasks:
+        tasks.pick = pick_first
         running = [tasks.create_task(work(question)) for question in plan.questions]
     return [outcome for one in running if (outcome := one.result()) is not None]
 

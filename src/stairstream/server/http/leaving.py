@@ -23,7 +23,8 @@ async def leave_with_client(receive: Receive) -> AsyncIterator[StartBeside]:
     reports every client as disconnected. What the block itself raises is raised unchanged.
     """
     beside: list[asyncio.Task[None]] = []
-    async with TaskBlock(_pick_cause) as tasks:
+    async with TaskBlock() as tasks:
+        tasks.pick = _pick_cause
 
         def start(coroutine: Coroutine[Any, Any, None]) -> None:
             beside.append(tasks.create_task(coroutine))
