@@ -10,6 +10,7 @@ from stairstream.backends.in_process.fitting import Fitting
 from stairstream.backends.in_process.pieces import Piece, join
 from stairstream.backends.in_process.prompting import Prompter
 from stairstream.backends.in_process.writing import Writing
+from stairstream.backends.layouts import CANNOT_INSERT
 from stairstream.backends.vllm.turns import Output, Turns
 from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent
@@ -161,8 +162,7 @@ def _choose_layout(agent: Agent, written: str) -> tuple[Layout, str, Note | None
         case None:
             return "grouped", "it continues from its own token ids, and the prefix is cached", None
         case "insert":
-            note = Note(kind="ignored", text="layout insert: it needs an engine whose cache is in our hands")
-            return "grouped", "vllm's cache can't open gaps", note
+            return "grouped", "vllm's cache can't open gaps", CANNOT_INSERT
         case "quoted":
             return "grouped", "it continues from its own token ids", None
         case "rounds" if written:
