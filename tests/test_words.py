@@ -117,7 +117,7 @@ def test_names_have_the_words_of_the_field() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"])
 def test_lines_of_prose_wrap_at_120(page: Path) -> None:
     outside = re.sub(r"^```.*?^```", lambda block: "\n" * block[0].count("\n"), page.read_text(), flags=re.M | re.S)
     lines = enumerate(outside.splitlines(), 1)
