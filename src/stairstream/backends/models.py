@@ -80,7 +80,7 @@ def models_folder() -> Path:
 
 def is_fetched(name: str) -> bool:
     """Whether the file of a known model is in the cache."""
-    return name in KNOWN_MODELS and _place_of(KNOWN_MODELS[name]).is_file()
+    return name in KNOWN_MODELS and _path_of(KNOWN_MODELS[name]).is_file()
 
 
 def find_model(name: str) -> Path:
@@ -95,7 +95,7 @@ def find_model(name: str) -> Path:
         path = Path(name).expanduser()
         check_gguf(path)
         return path
-    path = _place_of(known)
+    path = _path_of(known)
     if not path.is_file():
         raise ConfigError(f"the model {name!r} is not on this machine yet; fetch it with: stairstream pull {name}")
     check_gguf(path)
@@ -112,7 +112,7 @@ def fetch_model(name: str, progress: Progress = lambda done, total: None) -> Pat
     known = KNOWN_MODELS.get(name)
     if known is None:
         raise ConfigError(f"there is no model {name!r} to fetch; {_nearest(name)}")
-    path = _place_of(known)
+    path = _path_of(known)
     if path.is_file():
         return path
     try:
@@ -124,7 +124,7 @@ def fetch_model(name: str, progress: Progress = lambda done, total: None) -> Pat
     return path
 
 
-def _place_of(known: KnownModel) -> Path:
+def _path_of(known: KnownModel) -> Path:
     return models_folder() / Path(known.member).name
 
 

@@ -133,7 +133,7 @@ def train_command(
     ] = False,
     samples: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many of each stage it shows.")] = 2,
 ) -> None:
-    """Train an aggregator to read a staircase. Goes on where it was interrupted."""
+    """Train an aggregator to read a staircase. Continues where it was interrupted."""
     from stairstream.cli.train import train
 
     train(config, dry_run=dry_run, num_samples=samples)
@@ -212,17 +212,20 @@ def fake_server_command(
     """Serve scripted models as an OpenAI-compatible endpoint, for tests and measurements."""
     from stairstream.cli.fake_server import fake_server
 
-    fault_keys = {"kind": fault, "after_tokens": after_tokens}
-    given = {
-        "first_token_s": first_token_s,
-        "token_s": token_s,
-        "tokens_per_s": tokens_per_s,
-        "length": length,
-        "prefill_tokens_per_s": prefill_tokens_per_s,
-        "continues": continues,
-        "batch": batch,
-        "silent_every": silent_every,
-        "usage": usage,
-        "fault": {key: value for key, value in fault_keys.items() if value is not None} or None,
-    }
-    fake_server(config, model or [], {key: value for key, value in given.items() if value is not None}, host, port)
+    given = _given(
+        first_token_s=first_token_s,
+        token_s=token_s,
+        tokens_per_s=tokens_per_s,
+        length=length,
+        prefill_tokens_per_s=prefill_tokens_per_s,
+        continues=continues,
+        batch=batch,
+        silent_every=silent_every,
+        usage=usage,
+        fault=_given(kind=fault, after_tokens=after_tokens) or None,
+    )
+    fake_server(config, model or [], given, host, port)
+
+
+def _given(**options: object) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}

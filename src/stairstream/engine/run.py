@@ -28,6 +28,7 @@ from stairstream.engine.output import Output
 from stairstream.engine.pace import Pace, Pacer
 from stairstream.engine.standstill import Standstills
 from stairstream.engine.surroundings import Surroundings
+from stairstream.engine.tasks import TaskBlock
 
 
 def open_run(
@@ -60,23 +61,17 @@ def open_run(
 async def _running(
     graph: Graph, conversation: Conversation, backends: Mapping[str, Backend], limits: "RunLimits"
 ) -> AsyncIterator["Run"]:
-    try:
-        async with AsyncExitStack() as stack:
-            for room, num_sessions in _rooms(graph, backends):
-                await stack.enter_async_context(room.reserve(num_sessions))
-            run = Run(graph, conversation, backends, limits)
-            stack.callback(run._finish, is_left=True)
-            async with asyncio.TaskGroup() as tasks:  # not on the stack, whose frame would hold what it raises
-                running = tasks.create_task(run._run())
-                try:
-                    yield run
-                finally:
-                    running.cancel()
-    except BaseExceptionGroup as group:
-        # what the caller raised in the block comes out as it was, not wrapped by our block of tasks
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None
-        raise
+    async with AsyncExitStack() as stack:
+        for room, num_sessions in _rooms(graph, backends):
+            await stack.enter_async_context(room.reserve(num_sessions))
+        run = Run(graph, conversation, backends, limits)
+        stack.callback(run._finish, is_left=True)
+        async with TaskBlock() as tasks:  # not on the stack, whose frame would hold what it raises
+            running = tasks.create_task(run._run())
+            try:
+                yield run
+            finally:
+                running.cancel()
 
 
 def _check(graph: Graph, conversation: Conversation, backends: Mapping[str, Backend]) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from stairstream.backends.torch.load import Dtype, Loaded
+from stairstream.backends.in_process.networks import Dtype
+from stairstream.backends.torch.load import Loaded
 from stairstream.core.graph import Agent
 from stairstream.core.policy import PRESETS
 from stairstream.eval.kept import Kept, key_of

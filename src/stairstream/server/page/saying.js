@@ -3,7 +3,7 @@
 import { list, percent, plural, seconds } from "./format.js";
 import { allEndedS, seenShare } from "./run.js";
 
-/** Sentences about the first of a round's runs, beside the others: {lead, more}, those about its first word first. */
+/** Sentences about the first of a round's runs, beside the others: {lead, more}, those about its first token first. */
 export function sayWhy(runs) {
   const [run] = runs;
   const { answer } = run;
