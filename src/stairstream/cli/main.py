@@ -13,7 +13,7 @@ from stairstream import __version__
 from stairstream.backends.models import DEFAULT_MODEL
 from stairstream.cli.eval import eval_app
 from stairstream.cli.keys import keys_app
-from stairstream.cli.options import ConfigOption, PipelineOption, PolicyOption, SetOption, option
+from stairstream.cli.options import ConfigOption, PaceOption, PipelineOption, PolicyOption, SetOption, option
 from stairstream.cli.plainly import speak_plainly
 from stairstream.core.errors import ConfigError, GraphError, MissingExtra, RequestError, StairstreamError
 
@@ -80,12 +80,20 @@ def ask_command(
         bool, typer.Option("--json", help="Print one JSON object with the answer and its numbers.")
     ] = False,
     draws: Annotated[bool, typer.Option("--draw", help="Draw the run as a staircase, below the answer.")] = False,
+    pace: PaceOption = None,
 ) -> None:
     """Ask a pipeline; the answer is printed as it comes."""
     from stairstream.cli.ask import ask
 
     ask(
-        question, config=config, pipeline=pipeline, policy=policy, settings=settings or [], as_json=as_json, draws=draws
+        question,
+        config=config,
+        pipeline=pipeline,
+        policy=policy,
+        settings=settings or [],
+        as_json=as_json,
+        draws=draws,
+        pace=pace,
     )
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from stairstream.backends.models import KNOWN_MODELS, fetch_model, is_fetched
+from stairstream.core.metrics import Summary
 
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 _TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # these reorder what stands after them
@@ -32,6 +33,12 @@ def tell(text: str) -> None:
 def reveal(text: str) -> str:
     """As printable, but what would steer a terminal, or turn text around, is seen: its picture stands instead of it."""
     return text.replace("\r\n", "\n").translate(_PICTURES)
+
+
+def describe_gap(summary: Summary) -> str:
+    """The longest gap as it was seen, and as it was written where that is another."""
+    shown, written = f"{summary.longest_gap_s:.2f} s", f"{summary.longest_gap_written_s:.2f} s"
+    return f"longest gap {shown}" + ("" if shown == written else f" ({written} before pace)")
 
 
 @contextmanager

@@ -62,7 +62,8 @@ class ReadingKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunKeys:
-    """The bounds of a run: its time, its cost by the models' prices, and the pace at which its answer is given out."""
+    """The bounds of a run: its time, its cost by the models' prices, and the pace at which its answer is shown; None:
+    `even` where the policy holds the answer back, else `raw`."""
 
     deadline_s: Seconds | None = None
     max_cost: Positive | None = None

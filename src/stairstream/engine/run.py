@@ -25,7 +25,7 @@ from stairstream.engine.event_log import EventLog
 from stairstream.engine.log import Log
 from stairstream.engine.needs import check_needs
 from stairstream.engine.output import Output
-from stairstream.engine.pace import Pace, Pacer
+from stairstream.engine.pace import Pace, open_pacer
 from stairstream.engine.standstill import Standstills
 from stairstream.engine.surroundings import Surroundings
 from stairstream.engine.tasks import TaskBlock
@@ -39,7 +39,7 @@ def open_run(
     deadline_s: float | None = None,
     prices: Mapping[str, Price] | None = None,
     max_cost: float | None = None,
-    pace: Pace | None = None,
+    pace: Pace = "raw",
     written: str = "",
 ) -> AbstractAsyncContextManager["Run"]:
     """Start every agent of the graph; leaving the block cancels what still runs and closes every call.
@@ -103,7 +103,7 @@ class RunLimits:
     deadline_s: float | None
     max_cost: float | None
     prices: Mapping[str, Price]
-    pace: Pace | None
+    pace: Pace
 
 
 class Run:
@@ -129,7 +129,7 @@ class Run:
         prices = limits.prices
         self._meter = Meter(graph.agents, prices)
         self._max_cost = limits.max_cost
-        self._pacer = Pacer(limits.pace, graph.answer, self._clock, self._log.append) if limits.pace else None
+        self._pacer = open_pacer(limits.pace, graph, self._clock, self._log.append, self.text)
         self._loop = asyncio.get_running_loop()
         self._start = self._loop.time()
         agents = tuple(agent.name for agent in graph.agents)

@@ -56,8 +56,12 @@ function seen(run) {
 }
 
 function gap(run) {
-  const { longestGapS } = run.answer;
-  return longestGapS > 0.25 ? `Its longest gap was ${seconds(longestGapS)}.` : null;
+  const { longestGapS, writtenGapS } = run.answer;
+  const shown = longestGapS > 0.25 ? `Its longest gap was ${seconds(longestGapS)}` : null;
+  if (writtenGapS > longestGapS + 0.1) {
+    return `${shown ?? "It was shown evenly"}; it was written with gaps of up to ${seconds(writtenGapS)}.`;
+  }
+  return shown && `${shown}.`;
 }
 
 function beside(runs) {
