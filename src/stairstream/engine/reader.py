@@ -19,35 +19,58 @@ class Reader:
         self._tokens = [0] * len(logs)
         self._end_is_read = [False] * len(logs)
         self._held: list[tuple[int, bool]] | None = None
+        self._upstream = [Upstream(0, 0, has_ended=False, end_is_read=False) for _ in logs]
+        self._armed = [0.0] * len(logs)
+        self._wakes: tuple[Callable[[], None], ...] = ()
+        self._stirs: tuple[Callable[[], None], ...] = ()
 
-    def progress(self) -> tuple[Upstream, ...]:
-        """Each upstream agent's progress, in the order in which they are read."""
-        return tuple(
-            Upstream(
-                num_written=log.num_tokens,
-                num_read=self._tokens[i],
-                has_ended=log.is_closed,
-                end_is_read=self._end_is_read[i],
-                is_thinking=log.is_thinking,
-                silent_since=log.silent_since,
-            )
-            for i, log in enumerate(self._logs)
-        )
+    @property
+    def num_logs(self) -> int:
+        """Upstream agents in all."""
+        return len(self._logs)
 
-    def arm(self, wait: Wait, changed: Callable[[], None]) -> None:
-        """Have `changed` called when a log's progress can change the decision to wait.
+    def progress(self) -> Sequence[Upstream]:
+        """Each upstream agent's progress, in the order in which they are read; true until the next call."""
+        for i, (log, one) in enumerate(zip(self._logs, self._upstream, strict=True)):
+            one.num_written = log.num_tokens
+            one.num_read = self._tokens[i]
+            one.has_ended = log.is_closed
+            one.end_is_read = self._end_is_read[i]
+            one.is_thinking = log.is_thinking
+            one.silent_since = log.silent_since
+        return self._upstream
 
-        It is kept until `disarm` only: a reader that held its agent would, with all of the run, be left to the
+    def is_thinking(self, index: int) -> bool:
+        """Whether an upstream agent has only had thoughts so far."""
+        return self._logs[index].is_thinking
+
+    def listen(self, wakes: Sequence[Callable[[], None]], stirs: Sequence[Callable[[], None]]) -> None:
+        """Have one of `wakes` called for each log that is as far as `arm` says, or ends, and one of `stirs` when its
+        agent begins a call or to think.
+
+        They are kept until `disarm` only: a reader that held its agent would, with all of the run, be left to the
         garbage collector.
         """
-        for log, one in zip(self._logs, self.progress(), strict=True):
-            if not one.has_ended:
-                log.watch(wakes_at(one, wait), changed)
+        self._wakes, self._stirs = tuple(wakes), tuple(stirs)
+        for log, stir in zip(self._logs, self._stirs, strict=True):
+            log.listen(stir)
 
-    def disarm(self, changed: Callable[[], None]) -> None:
-        """Have it called no more."""
-        for log in self._logs:
-            log.unwatch(changed)
+    def arm(self, wait: Wait) -> None:
+        """Watch each log until its progress may change the decision to wait, which was just taken."""
+        for i, one in enumerate(self._upstream):
+            if not one.has_ended:
+                at_tokens = wakes_at(one, wait, i in wait.left)
+                if at_tokens != self._armed[i]:
+                    self._armed[i] = at_tokens
+                    self._logs[i].watch(at_tokens, self._wakes[i])
+
+    def disarm(self) -> None:
+        """Have nothing called any more."""
+        for log, wake, stir in zip(self._logs, self._wakes, self._stirs, strict=False):
+            log.unwatch(wake)
+            log.unlisten(stir)
+        self._wakes, self._stirs = (), ()
+        self._armed = [0.0] * len(self._logs)
 
     @property
     def num_unread(self) -> int:
