@@ -17,7 +17,6 @@ from stairstream.core.decisions import (
     Write,
     decide,
     limit_of,
-    observe,
     wakes_at,
 )
 from stairstream.core.policy import PRESETS, Policy, mark_of
@@ -41,7 +40,11 @@ def gone(tokens: int) -> Upstream:
 
 
 def look(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Decision:
-    return decide(policy, upstream, observe(policy, upstream, own, now), now)
+    return decide(policy, upstream, own, now)[1]
+
+
+def observe(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Own:
+    return decide(policy, upstream, own, now)[0]
 
 
 def wait_of(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Wait:
@@ -307,8 +310,7 @@ def test_nothing_changes_between_two_wakes(
     policy: Policy, upstream: list[Upstream], own: Own, now: float, data: st.DataObject
 ) -> None:
     """Whoever looks again before enough wakes are due sees the same: so no wake is missing."""
-    seen = observe(policy, upstream, own, now)
-    wait = decide(policy, upstream, seen, now)
+    seen, wait = decide(policy, upstream, own, now)
     if not isinstance(wait, Wait):
         return
     then = data.draw(st.floats(now, min(wait.until, now + 50), exclude_max=now < wait.until))
@@ -322,7 +324,7 @@ def test_nothing_changes_between_two_wakes(
         ends = not one.has_ended and may_wake and data.draw(st.booleans())
         later.append(replace(one, num_written=written, has_ended=one.has_ended or ends))
         wakes += not one.has_ended and (written >= at or ends)
-    assert isinstance(decide(policy, later, observe(policy, later, seen, then), then), Wait)
+    assert isinstance(look(policy, later, seen, then), Wait)
 
 
 @settings(max_examples=200)

@@ -1,7 +1,7 @@
 """Decides what an agent does next: pure functions of its policy, the progress of everyone, and the time.
 
-The engine, the simulator and the tests share them. `observe` keeps what has to be remembered from one look to the
-next, `decide` says wait until / write up to n / finish.
+The engine, the simulator and the tests share them. `decide` says wait until / write up to n / finish, and what has to
+be remembered from one look to the next.
 """
 
 import math
@@ -45,7 +45,7 @@ class Own:
     `steps` counts the steps begun so far. `model_ended_at` is when its model last ended by itself, None if it did
     not; `is_confirmed` says that it ended in an update that added no word; `waited_s` is the patience spent after
     earlier ends. With `is_full` its context has no room for more to read. `limit` is the most that it was ever allowed
-    to write. `observe` keeps the rest: `quorum_since`, when the next step was first due but for patience; `first_s`,
+    to write. `decide` keeps the rest: `quorum_since`, when the next step was first due but for patience; `first_s`,
     when the first upstream had reached the first mark or had ended with text; `left`, the upstreams, by their index,
     that do not count for now.
     """
@@ -74,7 +74,7 @@ class Wait:
     which a step in flight should be looked at again. `num_wakes` upstreams must get as far as `wakes_at` says, or end,
     before the decision can change, of those that have `left` each one; but from `leaves_at` on, when an upstream may
     leave, each counts. One whose call begins from now on leaves `silence_s` later, one that begins to think
-    `thinking_s`; with `has_news` that is a time to look again.
+    `thinking_s`. With `has_news`, as after any wake, the time at which one leaves is a time to look again.
     """
 
     until: float = math.inf
@@ -107,36 +107,37 @@ class Finish:
 Decision = Wait | Write | Finish
 
 
-def observe(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Own:
-    """`own` with what has to be remembered of this moment; to be called before each `decide`.
+def decide(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> tuple[Own, Decision]:
+    """Decides what an agent does next; returns `own` with what it has to remember of this moment, and the decision.
 
-    An upstream that leaves stays away until it reaches the mark or ends: a late first token alone does not bring it
-    back.
+    The same rules serve between steps and beside a step in flight. While `own.is_writing`, Write means: end the step
+    and update. With every upstream ended and read and no step under way it never says Wait.
     """
-    first_s, quorum_since = own.first_s, own.quorum_since
-    if first_s is None and any(_sets_the_pace(policy, one) for one in upstream):
-        first_s = now
-    left = _who_has_left(policy, upstream, own, first_s, now)
-    if first_s != own.first_s or left != own.left:
-        own = replace(own, first_s=first_s, left=left)
-    if not _is_due(policy, upstream, own, _tally(policy, upstream, own)):
-        quorum_since = None
-    elif quorum_since is None:
-        quorum_since = now
-    return own if quorum_since == own.quorum_since else replace(own, quorum_since=quorum_since)
+    own, tally = _observe(policy, upstream, own, now)
+    return own, _decide(policy, upstream, own, tally, now)
 
 
-def decide(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Decision:
-    """Decides what an agent does next; the same rules serve between steps and beside a step in flight.
+def _observe(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> "tuple[Own, _Tally]":
+    """What has to be remembered. An upstream that leaves stays away until it reaches the mark or ends: a late first
+    token alone does not bring it back."""
+    if own.first_s is None and any(_sets_the_pace(policy, one) for one in upstream):
+        own = replace(own, first_s=now)
+    tally = _tally(policy, upstream, own)
+    if own.left or now >= tally.leaves_at:
+        left = _who_has_left(policy, upstream, own, now)
+        if left != own.left:
+            own = replace(own, left=left)
+            tally = _tally(policy, upstream, own)
+    if not _is_due(policy, upstream, own, tally):
+        return own if own.quorum_since is None else replace(own, quorum_since=None), tally
+    return own if own.quorum_since is not None else replace(own, quorum_since=now), tally
 
-    While `own.is_writing`, Write means: end the step and update. With every upstream ended and read and no step under
-    way it never says Wait.
-    """
+
+def _decide(policy: Policy, upstream: Sequence[Upstream], own: Own, tally: "_Tally", now: float) -> Decision:
     if own.num_written >= own.max_tokens:
         return Finish(reason="length")
     if own.is_full or all(one.has_ended and one.end_is_read and not one.is_unread for one in upstream):
         return _go_on(own)
-    tally = _tally(policy, upstream, own)
     if own.model_ended_at is not None and own.num_written:  # one that has said nothing is asked again
         return _after_own_end(policy, upstream, own, tally, now, own.model_ended_at)
     return _next_step(policy, upstream, own, tally, now)
@@ -173,22 +174,16 @@ def _sets_the_pace(policy: Policy, one: Upstream) -> bool:
     return one.num_written > 0 and (one.has_ended or one.num_written >= policy.first_chunk)
 
 
-def _who_has_left(
-    policy: Policy, upstream: Sequence[Upstream], own: Own, first_s: float | None, now: float
-) -> frozenset[int]:
+def _who_has_left(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> frozenset[int]:
     """The upstreams that are not present at the next step's mark, and had left before or leave now."""
-    mark, left = mark_of(policy, own.steps), own.left
-    silence_s, thinking_s = _silence_s(policy, first_s), _thinking_s(policy)
-    if not left and silence_s == thinking_s == math.inf:
-        return left
-    found = [
+    mark = mark_of(policy, own.steps)
+    silence_s, thinking_s = _silence_s(policy, own.first_s), _thinking_s(policy)
+    return frozenset(
         index
         for index, one in enumerate(upstream)
-        if one.num_written < mark
-        and not one.has_ended
-        and (index in left or now >= one.silent_since + (thinking_s if one.is_thinking else silence_s))
-    ]
-    return frozenset(found)
+        if not (one.has_ended or one.num_written >= mark)
+        and (index in own.left or now >= one.silent_since + (thinking_s if one.is_thinking else silence_s))
+    )
 
 
 def _silence_s(policy: Policy, first_s: float | None) -> float:
@@ -230,7 +225,7 @@ class _Tally:
 
 
 def _tally(policy: Policy, upstream: Sequence[Upstream], own: Own) -> _Tally:
-    """One that has left is never present, so all that are present count."""
+    """All that are present count, also one that had left."""
     mark, left = mark_of(policy, own.steps), own.left
     missing = []
     present = unread = ended = unread_ends = 0
@@ -327,10 +322,10 @@ def _write(policy: Policy, upstream: Sequence[Upstream], own: Own) -> Write:
 
 def _wait_until_due(policy: Policy, upstream: Sequence[Upstream], own: Own, tally: _Tally) -> Wait:
     """A step is due once several things are true: until the first of them that is not, nothing else matters."""
-    if not tally.has_news:
-        return _wait(policy, own, tally)
     if tally.num_present < tally.quorum:
         return _wait(policy, own, tally, num_wakes=tally.quorum - tally.num_present)
+    if not tally.has_news:
+        return _wait(policy, own, tally)
     return _wait_for_limit(policy, upstream, own, tally)
 
 

@@ -20,6 +20,7 @@ class Alarm:
         self._wait = Wait()
         self._num_wakes = 0
         self._leaves_at = math.inf
+        self._has_news = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = math.inf
         self._not_before = 0.0
@@ -41,7 +42,8 @@ class Alarm:
     def set(self, wait: Wait, ring: Callable[[], None]) -> None:
         """Have `ring` called when upstream changes in a way that matters, or at `wait.until`."""
         self._ring = ring
-        self._wait, self._num_wakes, self._leaves_at = wait, wait.num_wakes, wait.leaves_at
+        self._wait, self._num_wakes = wait, wait.num_wakes
+        self._leaves_at, self._has_news = wait.leaves_at, wait.has_news
         self._reader.arm(wait)
         self._set_timer(wait.until)
 
@@ -57,6 +59,9 @@ class Alarm:
         self._num_wakes -= 1
         if self._num_wakes <= 0 or index in self._wait.left or self._clock() >= self._leaves_at:
             self._ring()
+        elif not self._has_news:
+            self._has_news = True
+            self._set_timer(min(self._wait.until, self._leaves_at))
 
     def _stir(self, index: int) -> None:
         """An upstream begins a call, or to think: from now on its silence counts."""
@@ -68,8 +73,8 @@ class Alarm:
             self._ring()
         elif leaves_at < self._leaves_at:
             self._leaves_at = leaves_at
-            if self._wait.has_news and leaves_at < self._timer_s:
-                self._set_timer(leaves_at)
+            if self._has_news:
+                self._set_timer(min(self._timer_s, leaves_at))
 
     def _set_timer(self, until: float) -> None:
         if until == self._timer_s:

@@ -32,7 +32,7 @@ class Log:
     def __init__(self, agent: str, source: "Log | None" = None) -> None:
         """`source` is the log that this one follows, if it shows only a part of another one."""
         self.agent = agent
-        self._source = source
+        self.source = source
         self.heard_s = math.inf
         """When anything last came of its agent, or can come from; infinite while the agent is not in a call."""
         self.num_tokens = 0
@@ -48,11 +48,6 @@ class Log:
         self._next_watch = math.inf
         self._listeners: list[Callable[[], None]] = []
         self._followers: list[_Follower] = []
-
-    @property
-    def silent_since(self) -> float:
-        """When anything last came of its agent, or its call began; infinite while the agent is not in a call."""
-        return self.heard_s if self._source is None else self._source.heard_s
 
     def __len__(self) -> int:
         """Characters so far."""
