@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stairstream.core.session import Delta
+from stairstream.core.session import Chunk, Delta
 
 
 @dataclass(slots=True)
@@ -42,6 +42,7 @@ class Log:
         self._ends = array("q")
         self._token_ends = array("q")
         self._ids: list[tuple[int, ...] | None] = []
+        self._last_chunk: tuple[int, int, Chunk] | None = None
         self._watches: dict[Callable[[], None], _Watch] = {}
         self._due: list[tuple[float, int, _Watch]] = []  # a heap of marks, also of some that are watched no more
         self._num_watches = 0
@@ -135,6 +136,16 @@ class Log:
                 return text, None
             ids.extend(some)
         return text, tuple(ids) or None
+
+    def chunk(self, position: int, end: int, *, is_final: bool) -> Chunk:
+        """The same as a chunk; readers that read in step share it."""
+        last = self._last_chunk
+        if last is not None and last[0] == position and last[1] == end and last[2].is_final == is_final:
+            return last[2]
+        text, ids = self.between(position, end)
+        chunk = Chunk(agent=self.agent, text=text, ids=ids, is_final=is_final)
+        self._last_chunk = position, end, chunk
+        return chunk
 
     def position_at(self, tokens: float) -> int:
         """The largest number of deltas that together have at most that many tokens."""

@@ -79,8 +79,7 @@ class Reader:
         chunks = []
         for i, log in enumerate(self._logs):
             if log.position > self._positions[i] or (log.is_closed and not self._upstream[i].end_is_read):
-                text, ids = log.between(self._positions[i], log.position)
-                chunks.append(Chunk(agent=log.agent, text=text, ids=ids, is_final=log.is_closed))
+                chunks.append(log.chunk(self._positions[i], log.position, is_final=log.is_closed))
         return chunks
 
     def hold(self) -> list[Chunk]:
@@ -115,8 +114,7 @@ class Reader:
                 end = cut[i]
             is_final = is_closed and end == log.position
             if end > self._positions[i] or (is_final and not one.end_is_read):
-                text, ids = log.between(self._positions[i], end)
-                chunks.append(Chunk(agent=log.agent, text=text, ids=ids, is_final=is_final))
+                chunks.append(log.chunk(self._positions[i], end, is_final=is_final))
             length, one.num_read = log.size_of(end)
             readings.append(Reading(agent=log.agent, start=self._offsets[i], end=length, is_final=is_final))
             self._positions[i], self._offsets[i], one.end_is_read = end, length, is_final
