@@ -111,15 +111,15 @@ def decide(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -
     """Decides what an agent does next; returns `own` with what it has to remember of this moment, and the decision.
 
     The same rules serve between steps and beside a step in flight. While `own.is_writing`, Write means: end the step
-    and update. With every upstream ended and read and no step under way it never says Wait.
+    and update. With every upstream ended and read and no step in flight it never says Wait.
     """
     own, tally = _observe(policy, upstream, own, now)
     return own, _decide(policy, upstream, own, tally, now)
 
 
 def _observe(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> "tuple[Own, _Tally]":
-    """What has to be remembered. An upstream that leaves stays away until it reaches the mark or ends: a late first
-    token alone does not bring it back."""
+    """Keeps what has to be remembered. An upstream that leaves stays away until it reaches the mark or ends: a late
+    first token alone does not bring it back."""
     if own.first_s is None and any(_sets_the_pace(policy, one) for one in upstream):
         own = replace(own, first_s=now)
     tally = _tally(policy, upstream, own)
@@ -204,7 +204,7 @@ def _counted(upstream: Sequence[Upstream], own: Own) -> Sequence[Upstream]:
 
 @dataclass(slots=True)
 class _Tally:
-    """What there is of upstream, counted in one pass. The quorum is at most the number counted.
+    """Counts of all upstreams, taken in one pass. The quorum is at most the number counted.
 
     An upstream is *present* once it has reached the next step's mark or has ended, read or not. `num_missing` are
     counted and not present, `num_awaited` those of them that may soon be there: once they were waited for, only if they
