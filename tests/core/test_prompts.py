@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stairstream.core.context import Context
+from stairstream.core.escaping import escape
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Message, question
-from stairstream.core.prompts import escape, render
+from stairstream.core.prompts import render
 from stairstream.core.session import Chunk
 from stairstream.core.wording import Wording
 
