@@ -117,12 +117,12 @@ def test_what_a_running_server_makes_of_a_key_is_said(config: str, capsys: Captu
 
 
 def test_key_that_could_not_be_shown_is_revoked(config: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full(io.StringIO):
-        def flush(self) -> None:
+    class Interrupted(io.StringIO):
+        def write(self, text: str) -> int:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("sys.stdout", Full())
+        patched.setattr("sys.stdout", Interrupted())
         assert main(["keys", "create", "me", "-c", config]) == 130
     assert main(["keys", "list", "-c", config, "--json"]) == 0
     (key,) = json.loads(capsys.readouterr().out)

@@ -315,7 +315,7 @@ def test_interrupt_ends_at_once_with_130(tmp_path: Path) -> None:
     except subprocess.TimeoutExpired:
         os.kill(process.pid, signal.SIGINT)
     printed = process.communicate(timeout=20)  # the answer would take a minute
-    assert (process.returncode, *printed) == (130, "", "")
+    assert (process.returncode, *printed) == (130, "", "stairstream: interrupted\n")
 
 
 @pytest.mark.slow

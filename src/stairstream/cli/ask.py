@@ -10,6 +10,7 @@ from rich.console import Console
 from stairstream.api import Answer, Pipeline, open_pipeline
 from stairstream.cli.as_json import write_json
 from stairstream.cli.picture import draw_run
+from stairstream.cli.standard import reading_input
 from stairstream.cli.terminal import printable, show_loading, tell
 from stairstream.core.errors import RequestError, RunFailed
 from stairstream.core.events import Event, LayoutChosen, Noted, Wrote
@@ -29,7 +30,7 @@ def ask(
     """Ask and print, and draw the run if asked to.
 
     Raises RunFailed when the answer broke off; what came of it has been printed by then."""
-    text = sys.stdin.read() if question == "-" else question
+    text = _read_question() if question == "-" else question
     if not text.strip():
         raise RequestError("the question is empty")
 
@@ -46,6 +47,11 @@ def ask(
         console.print(*draw_run(answer.graph, events, console.width), sep="\n")
     if answer.summary.reason == "failed":
         raise RunFailed(answer.summary.error or "the run failed")
+
+
+def _read_question() -> str:
+    with reading_input():
+        return sys.stdin.read()
 
 
 async def _ask(pipeline: Pipeline, question: str, is_quiet: bool) -> tuple[Answer, list[Event]]:

@@ -12,6 +12,7 @@ from rich.text import Text
 from stairstream.cli.attaching import Attached, RunAddress, read_address
 from stairstream.cli.live import Told, View, print_whole, show_events
 from stairstream.cli.picture import LEGEND, Lane
+from stairstream.cli.standard import reading_input
 from stairstream.cli.telling import Teller
 from stairstream.cli.terminal import reveal
 from stairstream.core.errors import ConfigError, RequestError
@@ -47,7 +48,8 @@ def _read_key(key: str | None, file: Path | None) -> str | None:
 
 def _read_lines(run: str) -> list[bytes]:
     if run == "-":
-        return sys.stdin.buffer.read().splitlines()
+        with reading_input():
+            return sys.stdin.buffer.read().splitlines()
     try:
         return Path(run).read_bytes().splitlines()
     except OSError as exc:
