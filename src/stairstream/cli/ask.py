@@ -9,6 +9,7 @@ from rich.console import Console
 
 from stairstream.api import Answer, Pipeline, open_pipeline
 from stairstream.cli.as_json import write_json
+from stairstream.cli.live import ENDS
 from stairstream.cli.picture import draw_run
 from stairstream.cli.standard import reading_input
 from stairstream.cli.terminal import printable, show_loading, tell
@@ -87,8 +88,8 @@ def _show_end(answer: Answer) -> None:
         tell(line)
     for line in summary.degraded:
         tell(f"degraded: {line}")
-    if summary.reason in ("deadline", "budget"):
-        tell(f"ended: {summary.reason}: the answer is what there was by then")
+    if summary.reason in ENDS:
+        tell(f"ended: {summary.reason}: {ENDS[summary.reason]}")
     if summary.first_token_s is None:
         return
     updates = f"{summary.updates} update{'' if summary.updates == 1 else 's'}"

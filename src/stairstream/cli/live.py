@@ -1,7 +1,7 @@
 """A run drawn as it happens, from its events and their words: a live picture in a terminal, plain lines elsewhere."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from rich.console import Console, Group
@@ -29,6 +29,12 @@ Told = tuple[Event, str]
 """An event, and the words that it brings."""
 
 REDRAW_S = 0.1
+ENDS: Mapping[str | None, str] = {
+    "length": "the answer is cut off, at max_tokens or where the context was full",
+    "deadline": "the answer is what there was by then",
+    "budget": "the answer is what there was by then",
+}
+"""Said of an answer that is not whole, by the reason for its end."""
 _ANSWER_LINES = 8
 _TAIL_LENGTH = 4096
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from stairstream.cli.attaching import Attached, RunAddress, read_address
-from stairstream.cli.live import Told, View, print_whole, show_events
+from stairstream.cli.live import ENDS, Told, View, print_whole, show_events
 from stairstream.cli.picture import LEGEND, Lane
 from stairstream.cli.standard import reading_input
 from stairstream.cli.telling import Teller
@@ -98,7 +98,8 @@ def _print_end(console: Console, view: View) -> None:
     if not isinstance(last, RunEnded):
         lines.append("the run is not over: this is what there is of it")
     elif last.reason not in ("stop", "tool_calls"):
-        lines.append(f"ended: {last.reason}" + (f": {last.error}" if last.error else ""))
+        why = last.error or ENDS.get(last.reason)
+        lines.append(f"ended: {last.reason}" + (f": {why}" if why else ""))
     if summary.first_token_s is not None:
         updates = f"{summary.updates} update{'' if summary.updates == 1 else 's'}"
         tail = f", {updates}" if len(summary.agents) > 1 else ""
