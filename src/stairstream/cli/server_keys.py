@@ -50,7 +50,9 @@ def create_key(name: str, limits: Mapping[str, object], config: Path | None, dat
     tell(f"stairstream: {_FIRST_KEY if is_first else _LATER_KEY}")
 
 
-_FIRST_KEY = "it is the first key: a server that is running now has none, and answers every caller that can reach it until it is restarted"
+_FIRST_KEY = (
+    "it is the first key: a server that is running now has none, and answers every caller until it is restarted"
+)
 _LATER_KEY = (
     "a running server knows it within a second; one that was started before the first key needs a restart to ask for it"
 )
