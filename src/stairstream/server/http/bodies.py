@@ -16,16 +16,63 @@ Fields = Mapping[str, msgspec.Raw]
 
 Request = TypeVar("Request", bound=msgspec.Struct)
 
+MOST_VALUES = 250_000
+"""Limit on commas and opening brackets in a body, those in its texts included: decoding takes time by their number."""
+MOST_KEYS = 256
+"""Limit on the keys of an object whose keys are known; decoding stops there."""
+MOST_SEARCHED = 2_000
+"""Objects of a body that are searched for unknown fields, its first ones."""
+_MOST_NAMED = 3
+
 _NULL = msgspec.Raw(b"null")
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_SEPARATORS = b",[{"
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _MISSING = re.compile(r"Object missing required field (.+)")
 _NOT_THERE = re.compile(r"Invalid (?:enum )?value '(.*)'", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 
 
+class TooManyKeys(Exception):
+    """An object has more than MOST_KEYS keys; `names` are the first ones."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(names)
+        self.names = names
+
+
+class _Name(str):
+    """A key of an object: a type of its own, so that the decoder asks for each key, and can be stopped."""
+
+    __slots__ = ()
+
+
+def read_keys(data: bytes | msgspec.Raw) -> Fields:
+    """The keys of a JSON object, with null. Raises msgspec.DecodeError for anything else, TooManyKeys at once."""
+    names: list[str] = []
+
+    def take(_: type, name: str) -> _Name:
+        if len(names) == MOST_KEYS:
+            raise TooManyKeys(names)
+        names.append(name)
+        return _Name(name)
+
+    found = msgspec.json.decode(data, type=dict[_Name, msgspec.Raw], dec_hook=take)
+    return {str(name): raw for name, raw in found.items()}
+
+
 def read_fields(data: bytes | msgspec.Raw) -> Fields:
-    """The fields of a JSON object. Raises msgspec.DecodeError for anything else."""
-    return {name: raw for name, raw in _decode_fields(data).items() if raw != _NULL}
+    """As read_keys, without null."""
+    return {name: raw for name, raw in read_keys(data).items() if raw != _NULL}
+
+
+def check_values(body: bytes) -> None:
+    """Raise ApiError 413 for a body of so many small values that decoding it would hold up all other answers."""
+    if len(body) <= MOST_VALUES:
+        return
+    num_values = len(body) - len(body.translate(None, _SEPARATORS))
+    if num_values > MOST_VALUES:
+        message = f"the body has {num_values} commas and opening brackets, more than this server takes ({MOST_VALUES})"
+        raise ApiError(status=413, message=message, code="request_too_large")
 
 
 def refuse_fields(fields: Fields, problems: Mapping[str, str]) -> None:
@@ -48,8 +95,12 @@ class Shape(Generic[Request]):
         """Returns the body, and its fields as they came. Raises ApiError, which names the parameter."""
         if not body:
             raise _no_json("the body is empty; it must be a JSON object")
+        check_values(body)
         try:
-            return self._decode(body), read_fields(body)
+            fields = read_fields(body)  # first: it stops early
+            return self._decode(body), fields
+        except TooManyKeys as exc:
+            raise _refuse_keys(exc, self._schema, "") from None
         except msgspec.ValidationError as exc:
             raise self._explain(str(exc), body) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
@@ -66,23 +117,38 @@ class Shape(Generic[Request]):
             # to JSON 100.0 is a whole number too
             return msgspec.convert(_with_whole_numbers(msgspec.json.decode(body)), self._decoder.type)
 
-    def list_unknown(self, body: bytes) -> tuple[str, ...]:
-        """The paths of unknown fields, as in `messages[].name`; each once."""
-        return tuple(dict.fromkeys(self._find_unknown(msgspec.json.decode(body), self._schema, "")))
+    def list_unknown(self, fields: Fields) -> tuple[str, ...]:
+        """The paths of unknown fields, as in `messages[].name`; each once. Raises ApiError for an object of too many.
 
-    def _find_unknown(self, value: object, schema: "_Schema", path: str) -> Iterator[str]:
-        if isinstance(value, list):
-            for one in value:
-                yield from self._find_unknown(one, schema, f"{path}[]")
-        elif isinstance(value, dict) and (known := schema.keys_of(value)) is not None:
-            for name, one in value.items():
-                where = f"{path}.{name}" if path else name
-                if where in self._passed or one is None or name == schema.tag_field:
-                    continue
-                if name not in known:
-                    yield where
-                elif known[name].kinds:
-                    yield from self._find_unknown(one, known[name], where)
+        Only the first MOST_SEARCHED objects are searched.
+        """
+        return tuple(dict.fromkeys(self._unknown_of(fields, self._schema, "", iter(range(MOST_SEARCHED)))))
+
+    def _find_unknown(self, raw: msgspec.Raw, schema: "_Schema", path: str, left: Iterator[int]) -> Iterator[str]:
+        """The unknown fields in the value `raw`; `left` ends when no more objects are to be searched."""
+        match bytes(memoryview(raw)[:1]):
+            case b"[":
+                for one, _ in zip(_decode_list(raw), left, strict=False):
+                    yield from self._find_unknown(one, schema, f"{path}[]", left)
+            case b"{":
+                try:
+                    fields = read_fields(raw)
+                except TooManyKeys as exc:
+                    raise _refuse_keys(exc, schema, path) from None
+                yield from self._unknown_of(fields, schema, path, left)
+
+    def _unknown_of(self, fields: Fields, schema: "_Schema", path: str, left: Iterator[int]) -> Iterator[str]:
+        known = schema.keys_of(fields)
+        if known is None:
+            return
+        for name, one in fields.items():
+            where = f"{path}.{name}" if path else name
+            if where in self._passed or name == schema.tag_field:
+                continue
+            if name not in known:
+                yield where
+            elif known[name].kinds:
+                yield from self._find_unknown(one, known[name], where, left)
 
     def _explain(self, text: str, body: bytes) -> ApiError:
         """Rewrite msgspec's message: the parameter comes first, and the allowed values are named."""
@@ -122,6 +188,8 @@ class _Schema:
     def keys_of(self, value: Mapping[str, object]) -> Mapping[str, "_Schema"] | None:
         """The keys that this object may have; None if any key may."""
         tag = value.get(self.tag_field) if self.tag_field else None
+        if isinstance(tag, msgspec.Raw):
+            tag = msgspec.json.decode(tag)
         return self.kinds.get(tag) if isinstance(tag, str | None) else None
 
 
@@ -162,6 +230,14 @@ def _with_whole_numbers(value: Any) -> Any:
             return [_with_whole_numbers(one) for one in value]
         case _:
             return value
+
+
+def _refuse_keys(exc: TooManyKeys, schema: _Schema, path: str) -> ApiError:
+    """The error for an object of too many keys, which names the first unknown ones."""
+    known = {schema.tag_field}.union(*schema.kinds.values())
+    unknown = [name for name in exc.names if name not in known][:_MOST_NAMED]
+    shown = ", ".join(repr(name[:40]) for name in unknown or exc.names[:_MOST_NAMED])
+    return bad(path or "the body", f"has more than {MOST_KEYS} keys; among them {shown}", "too_many_fields")
 
 
 def _no_json(message: str) -> ApiError:
