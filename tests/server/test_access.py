@@ -10,7 +10,7 @@ from stairstream.server.access.gate import Caller
 from stairstream.server.access.keys import KeyRing, make_key
 from stairstream.server.access.limits import RunPermits
 from stairstream.server.errors import ApiError
-from stairstream.server.opening import FOLLOW_S, follow_keys, open_access
+from stairstream.server.opening import FOLLOW_S, KeyFollower, open_access
 from stairstream.server.storage.sqlite import open_sqlite
 from stairstream.server.storage.values import KeyLimits
 from stairstream.sim.clock import run
@@ -25,7 +25,7 @@ def test_without_keys_every_caller_is_admitted_and_no_database_is_made(tmp_path:
     async def main() -> None:
         async with open_access(settings(tmp_path), RunPermits(1)) as access:
             assert (access.needs_key, access.archive) == (False, None)
-            assert access.gate.identify({}) == Caller()
+            assert (await access.gate.identify({})) == Caller()
 
     asyncio.run(main())
     assert list(tmp_path.iterdir()) == []
@@ -50,7 +50,7 @@ def test_one_key_that_was_ever_made_closes_the_gate_even_if_it_is_revoked(tmp_pa
             assert access.needs_key
             for headers in ({}, {"authorization": f"Bearer {text}"}):
                 with pytest.raises(ApiError):
-                    access.gate.identify(headers)
+                    (await access.gate.identify(headers))
 
     asyncio.run(main())
 
@@ -72,7 +72,7 @@ def test_key_made_or_revoked_elsewhere_is_known_a_second_later(tmp_path: Path) -
         async with open_sqlite(file, Inline()) as here, open_sqlite(file, Inline()) as there:
             await here.has_changed()
             ring = KeyRing()
-            following = asyncio.ensure_future(follow_keys(here, ring))
+            following = asyncio.ensure_future(KeyFollower(here, ring).follow())
             key, text = make_key("me", KeyLimits(), at_s=0.0)
             await there.add_key(key)
             assert ring.find(text) is None

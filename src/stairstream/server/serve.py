@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 LAST_WORDS_S = 1
 """Time for answers to reach their clients once every run has ended."""
 
+UNSENT_BYTES = 65_536
+"""Bytes of an answer that the system holds for each connection before it has sent them."""
+
 Tell = Callable[[str], None]
 """Takes a line of text for the terminal that started the server."""
 
@@ -56,8 +59,10 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
     permits = RunPermits(settings.limits.runs)
     async with AsyncExitStack() as stack:
         stack.enter_context(logging_to())
-        with suppress(ConfigError):  # with fewer files than connections allowed, the system itself bounds them
-            check_open_files(2 * settings.limits.connections, "the server")
+        try:
+            check_open_files(2 * settings.limits.connections, f"limits.connections: {settings.limits.connections}")
+        except ConfigError as exc:  # with fewer files than connections allowed, the system itself bounds them
+            tell(f"{exc}; or lower limits.connections. With less, the server refuses connections when it is full")
         listening = stack.enter_context(bind(settings.host, settings.port))
         access = await stack.enter_async_context(open_access(settings, permits))
         check_access(settings, listening, access)
@@ -142,6 +147,8 @@ def bind(host: str, port: int) -> Iterator[socket.socket]:
             raise
     except OSError as exc:
         raise ConfigError(f"can't listen on {host}:{port}: {(exc.strerror or str(exc)).lower()}") from None
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # else the system takes megabytes for a client that does not read
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     with bound:
         yield bound
 

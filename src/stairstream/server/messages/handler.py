@@ -65,7 +65,7 @@ def count_message_tokens(service: Service) -> Handler:
     """Returns the handler. It counts the prompt of one agent, once; a run reads it once per agent and update."""
 
     async def count(exchange: Exchange) -> None:
-        service.gate.identify(exchange.headers)
+        await service.gate.identify(exchange.headers)
         question, _ = _QUESTION.decode(await exchange.read_body())
         choose_pipeline(question.model, StairstreamOptions(), service.catalog)
         tokens = sum(map(estimate_size, read_conversation(question, service.catalog)))

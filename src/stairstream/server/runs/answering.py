@@ -80,7 +80,7 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
     """Returns the handler of a protocol."""
 
     async def answer(exchange: Exchange) -> None:
-        caller = service.gate.identify(exchange.headers)
+        caller = await service.gate.identify(exchange.headers)
         reply = await read(await exchange.read_body(), service.catalog, caller)
         request = reply.request
         admission = service.gate.admit(caller, request.reserve)
@@ -106,13 +106,17 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
 
 
 async def send_run(out: SseOut, run: Run, stream: RunStream, position: int = 0) -> None:
-    """Send the events of a run from number `position` to its end. A failure before the first byte raises ApiError."""
+    """Send the events of a run from number `position` to its end. A failure before the first byte raises ApiError.
+
+    A client that does not read holds the run up, unless others listen to it.
+    """
     async for batch in run.batches(position):
         data = stream.encode(batch)
         if stream.error is not None and not out.is_begun:
             raise stream.error
         if data:
-            await out.write(data, is_last=stream.is_over)
+            with run.demand.held_up():  # for no time, while the client reads
+                await out.write(data, is_last=stream.is_over)
 
 
 def _check_ended_well(run: Run) -> None:
