@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -232,6 +233,40 @@ def test_two_servers_on_one_database_spend_a_budget_once(tmp_path: Path, capsys:
         wait_runs(capsys, config, 7)
         status, error = other.chat("quick", key, max_tokens=96)
         assert (status, error["error"]["type"]) == (402, "insufficient_quota")
+
+
+@pytest.mark.slow
+def test_run_that_is_killed_counts_by_what_was_reserved(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config(tmp_path)
+    Path(config).write_text(
+        Path(config).read_text().replace("token_s: 0.05}", "token_s: 0.05, price: {prompt: 0, completion: 1000}}")
+    )
+    key = make_key(capsys, config, "--budget", "0.12")
+    with serving(config) as server:
+        answer = server.begin("POST", "/v1/chat/completions", chat("endless", max_tokens=100, stream=True), key)
+        assert answer.read(1)
+        server.stop(signal.SIGKILL)
+        server.process.wait()
+    with serving(config) as server:
+        assert server.chat("quick", key, max_tokens=100)[0] == 402  # still reserved
+    with sqlite3.connect(tmp_path / "server.db") as database:  # a minute later
+        database.execute("UPDATE holders SET seen_at_s = seen_at_s - 61")
+    database.close()
+    with serving(config) as server:
+        assert server.chat("quick", key, max_tokens=100)[0] == 402
+        assert server.chat("quick", key, max_tokens=10)[0] == 200
+        wait_runs(capsys, config, 2)
+
+
+@pytest.mark.slow
+def test_new_key_works_at_once(tmp_path: Path, capsys: Captured) -> None:
+    config = write_config(tmp_path)
+    make_key(capsys, config)
+    with serving(config) as server:
+        for _ in range(3):
+            assert server.ask("GET", "/v1/models", key=make_key(capsys, config))[0] == 200
 
 
 # Limits

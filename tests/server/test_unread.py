@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 
 import pytest
 
@@ -19,11 +20,15 @@ MOST_TAKEN = 8_000
 
 def tokens_of(server: Listening) -> int:
     """Tokens that were taken of the model."""
-    return sum(live.run.log("single").num_tokens for live in server.live._live.values())
+    return sum(live.run.log(live.run.graph.answer).num_tokens for live in server.live._live.values())
 
 
 async def begin(server: Listening) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_connection(server.host, server.port, limit=1)
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)  # the client's system would hold megabytes
+    client.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(client, (server.host, server.port))
+    reader, writer = await asyncio.open_connection(sock=client, limit=1)
     body = json.dumps(
         {"model": "single", "stream": True, "max_tokens": WORDS, "messages": [{"role": "user", "content": "hi"}]}
     ).encode()

@@ -43,7 +43,7 @@ LAST_WORDS_S = 1
 """Time for answers to reach their clients once every run has ended."""
 
 UNSENT_BYTES = 65_536
-"""Bytes of an answer that the system holds for each connection before it has sent them."""
+"""Bytes of an answer that the system holds for each connection; Linux doubles it."""
 
 Tell = Callable[[str], None]
 """Takes a line of text for the terminal that started the server."""
@@ -147,8 +147,8 @@ def bind(host: str, port: int) -> Iterator[socket.socket]:
             raise
     except OSError as exc:
         raise ConfigError(f"can't listen on {host}:{port}: {(exc.strerror or str(exc)).lower()}") from None
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # else the system takes megabytes for a client that does not read
-        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    # else the system takes megabytes for a client that does not read; accepted connections inherit it
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT_BYTES)
     with bound:
         yield bound
 
