@@ -13,14 +13,14 @@ from stairstream.engine.demand import Demand
 from stairstream.server.fake.model import FakeModel
 from tests.server.listening import Listening, listening_to
 
-WORDS = 60_000
-MOST_TAKEN = 8_000
-"""Tokens whose chunks fill the buffers of the connection, and more."""
+WORDS = 150_000
+MOST_TAKEN = 400_000
+"""Characters that fill the buffers of the connection, and more; the whole answer has a million."""
 
 
-def tokens_of(server: Listening) -> int:
-    """Tokens that were taken of the model."""
-    return sum(live.run.log(live.run.graph.answer).num_tokens for live in server.live._live.values())
+def taken_of(server: Listening) -> int:
+    """Characters that were taken of the model."""
+    return sum(len(live.run.answer) for live in server.live._live.values())
 
 
 async def begin(server: Listening) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -38,14 +38,15 @@ async def begin(server: Listening) -> tuple[asyncio.StreamReader, asyncio.Stream
 
 
 async def settle(server: Listening) -> int:
-    """The tokens that were taken, once they are no more for a while."""
+    """The characters that were taken, once they are no more for a while."""
     before = 0
-    while not before or tokens_of(server) != before:
-        before = tokens_of(server)
+    while not before or taken_of(server) != before:
+        before = taken_of(server)
         await asyncio.sleep(0.3)
     return before
 
 
+@pytest.mark.slow
 def test_tokens_that_nobody_reads_are_not_taken_and_come_once_they_are() -> None:
     async def main() -> None:
         words = [f"w{number} " for number in range(WORDS)]

@@ -19,7 +19,6 @@ from stairstream.core.errors import (
 )
 from stairstream.core.events import AgentEnded, RunEnded
 from stairstream.engine.run import Run
-from stairstream.server.storage.contract import StorageFailed
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,9 +74,6 @@ def error_of(exc: ApiError | StairstreamError) -> ApiError:
             return _upstream(502, exc, "upstream_unknown_model")
         case BackendError():
             return _upstream(502, exc, "upstream_failed")
-        case StorageFailed(may_pass=True):
-            again = {"retry-after": "1"}
-            return ApiError(status=503, message=str(exc), kind="server_error", code="busy", headers=again)
         case _:
             return ApiError(status=500, message=str(exc), kind="server_error")
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from stairstream.config.server import ServerConfig
 from stairstream.server.access.budgets import Ledger
+from stairstream.server.errors import ApiError
 from stairstream.server.storage.contract import Storage, StorageFailed
 from stairstream.server.storage.values import PastCursor, PastLine, PastRun
 
@@ -53,7 +54,7 @@ class Archive:
         return await self._storage.past_runs(key_id, pipeline=pipeline, after=after, most=most), is_stale
 
     async def find(self, key_id: str | None, run_id: str) -> PastRun | None:
-        """One run of a key, whole; None if it has none of that id. StorageFailed if it may still wait to be written."""
+        """One run of a key, whole; None if it has none of that id. ApiError if it may still wait to be written."""
         is_stale = not await self._ledger.flush()
         found = await self._storage.past_run(key_id, run_id)
         if found is None and is_stale:
@@ -61,7 +62,7 @@ class Archive:
         return found
 
     async def forget(self, key_id: str | None, run_id: str | None = None) -> int:
-        """Delete one run of a key, or all; returns how many. StorageFailed while some wait to be written."""
+        """Delete one run of a key, or all; returns how many. ApiError while some wait to be written."""
         if not await self._ledger.flush():
             raise _not_written()
         return await self._storage.forget_runs(key_id, run_id)
@@ -80,5 +81,9 @@ class Archive:
                     await self._due.wait()
 
 
-def _not_written() -> StorageFailed:
-    return StorageFailed("the history can't be written now: the newest runs wait for that; try again")
+def _not_written() -> ApiError:
+    message, again = (
+        "the history can't be written now; try again",
+        {"retry-after": "1"},
+    )
+    return ApiError(status=503, message=message, kind="server_error", code="busy", headers=again)
