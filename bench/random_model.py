@@ -44,9 +44,9 @@ def make_random(size: str, device: str, dtype: str) -> "Loaded":
     import torch
     import transformers
 
+    from stairstream.backends.in_process.tokens import Tokens
     from stairstream.backends.torch.load import Loaded
     from stairstream.backends.torch.model import Model
-    from stairstream.backends.torch.tokens import Tokens
 
     tokenizer = _make_tokenizer()
     library: Any = transformers  # its classes take more arguments than they declare

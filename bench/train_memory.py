@@ -26,8 +26,8 @@ from typing import Any
 import torch
 
 from bench.endpoint import arguments
+from stairstream.backends.in_process.networks import read_network
 from stairstream.backends.models import find_weights
-from stairstream.backends.torch.load import read_network
 from stairstream.train.data import Row
 from stairstream.train.memory.applying import set_levels
 from stairstream.train.memory.costs import ATTENTION, Costs

@@ -18,7 +18,7 @@ from stairstream.core.edges import Edges
 from stairstream.core.graph import Agreement, Forward
 from stairstream.core.session import Layout
 from stairstream.core.wording import Labels
-from stairstream.engine.pace import Pace
+from stairstream.engine.pace import FixedPace
 
 PAGE = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
 TABLES = re.findall(r"<!-- keys: ([\w ]+) -->\n((?:\|.*\n)+)", PAGE)
@@ -29,7 +29,7 @@ KINDS: dict[str, type] = {
     if isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module.__name__
 }
 KINDS |= {kind.keys.__name__: kind.keys for kind in BACKENDS.values()}
-KINDS |= {"FaultKeys": FaultKeys, "Price": Price, "Agreement": Agreement, "Pace": Pace}
+KINDS |= {"FaultKeys": FaultKeys, "Price": Price, "Agreement": Agreement, "FixedPace": FixedPace}
 CHOOSERS = {"CommonKeys": "backend", "RunKeys": "topology"}
 
 
@@ -44,7 +44,7 @@ def test_table_has_every_key_with_its_default(names: str, table: str) -> None:
 
 def test_every_kind_of_keys_has_a_table() -> None:
     keys = {name for name in KINDS if name.endswith("Keys")} - {"ReadyKeys"}
-    assert keys | {"ServerConfig", "Price", "Agreement", "Pace"} == {
+    assert keys | {"ServerConfig", "Price", "Agreement", "FixedPace"} == {
         name for names, _ in TABLES for name in names.split()
     }
 

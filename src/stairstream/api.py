@@ -5,7 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from stairstream.core.metrics import Summary, model_of, summarize, tokens_saved
 from stairstream.core.options import NO_OPTIONS, RequestOptions, ask_of, begin_with, leave_alone
 from stairstream.core.policy import Policy
 from stairstream.core.session import Layout
+from stairstream.engine.pace import Pace, default_pace
 from stairstream.engine.run import Run, open_run
 
 
@@ -135,14 +136,15 @@ class Pipeline:
         goals = self._goals_in(graph, options)
         rates = self._rates.load(self._models) if goals else {}
         unadapted = why_unadapted(graph, rates, goals) if goals else ()
+        graph = adapt_agents(graph, rates, goals) if goals else graph
         opening = open_run(
-            adapt_agents(graph, rates, goals) if goals else graph,
+            graph,
             conversation,
             self.backends,
             deadline_s=limits.deadline_s,
             prices=self._prices,
             max_cost=limits.max_cost,
-            pace=limits.pace,
+            pace=_pace_of(graph, options, limits.pace),
         )
         return self._noting(opening, (*_one_calls(graph), *unadapted, *self._why_alone(graph)), goals)
 
@@ -175,8 +177,11 @@ class Pipeline:
     async def ask(
         self, conversation: Conversation | str, *, options: RequestOptions = NO_OPTIONS, written: str = ""
     ) -> Answer:
-        """The whole answer of a run, with the arguments of open_run. Raises RunFailed if it failed or was cut off."""
-        async with self.open_run(conversation, options=options, written=written) as run:
+        """The whole answer of a run, with the arguments of open_run. Raises RunFailed if it failed or was cut off.
+
+        It is not paced: nobody sees its words before the last.
+        """
+        async with self.open_run(conversation, options=replace(options, pace="raw"), written=written) as run:
             answer = self.make_answer(run, [event async for event in run.events()])
         if answer.summary.reason == "failed":
             raise RunFailed(answer.summary.error or "the run failed")
@@ -217,6 +222,11 @@ def _one_calls(graph: Graph) -> list[str]:
     """Notes on the agents whose model would think again at every update."""
     text = "would think again at every update, so it answers in one call, once the agents that it reads have ended"
     return [f"{agent.name}: its model {agent.model} {text}" for agent in graph.agents if agent.one_call]
+
+
+def _pace_of(graph: Graph, options: RequestOptions, own: Pace | None) -> Pace:
+    """The pace of one run: the request's, else the pipeline's `own`; calls of tools and JSON are not for a reader."""
+    return options.pace or ("raw" if options.waits else own or default_pace(graph))
 
 
 def _models_of(agent: Agent) -> tuple[str, ...]:

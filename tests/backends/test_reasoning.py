@@ -122,7 +122,7 @@ def test_an_effort_that_is_not_known_is_one_step_higher(tmp_path: Path) -> None:
             session = await open_session(reasoning_backend(endpoint, "effort"), written="w1 w2")
             items = await write(session)
             assert (thoughts_of(items), words_of(items)) == ("", "".join(WORDS[2:]))
-            assert said_of(items) == ["thinking is switched down to low when the answer goes on"]
+            assert said_of(items) == ["thinking is switched down to low when the answer is continued"]
 
     run(main())
 
@@ -138,7 +138,7 @@ def test_an_endpoint_that_takes_no_switch_thinks_anew_and_that_is_said(
             assert (thoughts_of(items), words_of(items)) == ("Hm, well.", "".join(WORDS[1:]))
             (said,) = said_of(items)
             where = backend.endpoint.where
-            assert said == f"{where} rejects {name}: the model thinks anew whenever its answer goes on"
+            assert said == f"{where} rejects {name}: the model thinks anew whenever its answer is continued"
 
     run(main())
 

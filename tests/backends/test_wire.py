@@ -145,7 +145,7 @@ def test_what_follows_an_end_changes_nothing_but_is_said() -> None:
         reader, _ = read(b'{"choices": [{"delta": {"content": "a"}}]}', end, event)
         assert (reader.finish_reason, reader.broken, reader.problem) == ("stop", None, None)
         assert reader.is_done
-    assert read(end, b'{"error": {"message": "late"}}')[0].oddities == ["an error behind the answer's end: late"]
+    assert read(end, b'{"error": {"message": "late"}}')[0].oddities == ["an error after the answer's end: late"]
 
 
 def test_an_end_is_said_once_the_whole_answer_has_come() -> None:

@@ -103,7 +103,7 @@ def test_spending_limit_ends_the_run_and_says_so(folder: Path, capsys: Captured)
     assert evaluate(folder, "--task", "gsm8k", "--max-cost", "0.06", "--json") == 0
     report, told = report_of(capsys)
     assert report["ended"] == "max_cost"
-    assert "ended: the limit of 0.06 is spent; with a higher --max-cost the same command goes on" in told
+    assert "ended: the limit of 0.06 is spent; with a higher --max-cost the same command continues" in told
     spent = report["spent"]
     assert isinstance(spent, float) and 0.05 < spent < 0.065
     assert len((folder / "out" / "answers.jsonl").read_text().splitlines()) == report["num_asked"] - 1  # type: ignore[operator]

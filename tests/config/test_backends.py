@@ -13,7 +13,7 @@ from stairstream.config.backends.kind import Kind
 from stairstream.config.build import Engines, open_backends
 from stairstream.config.graphs import build_graph
 from stairstream.config.models import CommonKeys, ModelConfig, deadlines_of
-from stairstream.config.rates import place_of
+from stairstream.config.rates import endpoint_of
 from stairstream.config.reading import Where
 from stairstream.config.schema import parse_config
 from stairstream.core.errors import ConfigError
@@ -70,7 +70,7 @@ def test_what_follows_from_a_kind_is_what_its_line_says() -> None:
     model = parse_config(TEXT, "c.yaml", {}).models["m"]
     assert (model.backend, model.is_remote, model.thinks_anew) == ("parrot", True, True)
     assert deadlines_of(model, ()) == (60, 30)
-    assert place_of(model) == "parrots.example/hello hello"
+    assert endpoint_of(model) == "parrots.example/hello hello"
 
 
 def test_its_check_is_made() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stairstream.config.graphs import build_graph, goals_of
-from stairstream.config.rates import Rates, adapt_agents, place_of, why_unadapted
+from stairstream.config.rates import Rates, adapt_agents, endpoint_of, why_unadapted
 from stairstream.config.schema import parse_config
 from stairstream.core.adaptive import Rate
 from stairstream.core.policy import PRESETS
@@ -38,8 +38,8 @@ def test_a_run_teaches_how_fast_its_models_are(tmp_path: Path) -> None:
     assert adapted != PRESETS["balanced"] and adapted.patience_s == PRESETS["balanced"].patience_s
 
 
-def test_file_holds_places_and_no_key(tmp_path: Path) -> None:
-    assert [place_of(model) for model in CONFIG.models.values()] == [
+def test_file_holds_endpoints_and_no_key(tmp_path: Path) -> None:
+    assert [endpoint_of(model) for model in CONFIG.models.values()] == [
         "scripted p1",
         "host:8000/v1 m",
         "llamacpp smollm2-135m-instruct",

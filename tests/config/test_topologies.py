@@ -13,7 +13,7 @@ from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Agreement, Graph
 from stairstream.core.policy import PRESETS
 from stairstream.core.wording import COUNCIL, DEBATE, STEPS
-from stairstream.engine.pace import Pace
+from stairstream.engine.pace import FixedPace
 
 MODELS = """
 models:
@@ -150,7 +150,7 @@ def test_limits_of_a_run() -> None:
         .pipeline()
         .limits
     )
-    assert (limits.deadline_s, limits.max_cost, limits.pace) == (5, 0.2, Pace(tokens_per_s=8, hold_s=0.5))
+    assert (limits.deadline_s, limits.max_cost, limits.pace) == (5, 0.2, FixedPace(tokens_per_s=8, hold_s=0.5))
 
 
 def test_price_of_a_model() -> None:

@@ -18,7 +18,7 @@ from stairstream.core.costs import Price
 from stairstream.core.events import Event, RunStarted
 from stairstream.core.graph import Agent, Agreement, Graph, Sampling
 from stairstream.core.policy import PRESETS
-from stairstream.engine.pace import Pace
+from stairstream.engine.pace import FixedPace
 from stairstream.engine.run import open_run
 from stairstream.sim.clock import run
 from tests.engine.staircase import ASK
@@ -90,7 +90,7 @@ async def _play(graph: Graph, backends: Mapping[str, Backend], rng: random.Rando
         deadline_s=rng.choice([8.0, 60.0]),
         prices=dict.fromkeys(MODELS, Price(prompt=1e4, completion=1e6)),
         max_cost=rng.choice([None, None, 60.0]),
-        pace=rng.choice([None, None, Pace(tokens_per_s=16, hold_s=0.25)]),
+        pace=rng.choice(["raw", "even", FixedPace(tokens_per_s=16, hold_s=0.25)]),
     ) as one:
         try:
             async with asyncio.timeout(leave_s):

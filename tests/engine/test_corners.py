@@ -19,7 +19,7 @@ from stairstream.core.graph import Agent, Agreement
 from stairstream.core.messages import Conversation
 from stairstream.core.policy import Policy
 from stairstream.core.session import Chunk
-from stairstream.engine.pace import Pace
+from stairstream.engine.pace import FixedPace
 from stairstream.engine.run import Run, open_run
 from stairstream.sim.clock import run
 from tests.engine.staircase import ASK, mixture, play, scripted
@@ -103,7 +103,7 @@ def play_with(**limits: object) -> tuple[Run, list[Event]]:
 
 
 def test_a_deadline_ends_a_paced_run() -> None:
-    _, events = play_with(deadline_s=10, pace=Pace(tokens_per_s=0.5))
+    _, events = play_with(deadline_s=10, pace=FixedPace(tokens_per_s=0.5))
     assert isinstance(events[-1], RunEnded)
     assert events[-1].at_s == 10
 
@@ -113,7 +113,7 @@ def test_a_deadline_ends_a_paced_run() -> None:
 def test_a_paced_run_ends_wherever_the_clock_stands(start: float) -> None:
     async def main() -> float:
         await asyncio.sleep(start)
-        async with open_run(mixture(QUICK), ASK, scripted(), pace=Pace(tokens_per_s=3, hold_s=0.1)) as one:
+        async with open_run(mixture(QUICK), ASK, scripted(), pace=FixedPace(tokens_per_s=3, hold_s=0.1)) as one:
             return [event async for event in one.events()][-1].at_s
 
     assert run(main()) == pytest.approx(1.75 + 0.1 + 15 / 3)

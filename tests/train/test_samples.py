@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from stairstream.backends.torch.pieces import join  # noqa: E402
+from stairstream.backends.in_process.pieces import join  # noqa: E402
 from stairstream.backends.torch.session import TorchSession  # noqa: E402
 from stairstream.backends.torch.worker import Worker  # noqa: E402
 from stairstream.core.graph import Agent  # noqa: E402

@@ -75,7 +75,7 @@ def test_ranks_that_all_stand_still_hang_and_the_one_behind_is_named() -> None:
         clock.now += 5
         table.note({0: beat(int(clock.now), 21), 1: beat(int(clock.now), 20)})
         problem = table.find_problem()
-    assert problem == "no rank has finished a train step for 50 s; rank 1 is behind the others"
+    assert problem == "no rank has finished a train step for 50 s; rank 1 is slower than the others"
     assert clock.now <= 80
 
 

@@ -117,9 +117,9 @@ def _judge(mode: ProbeMode, answer: str) -> Capability:
     # a new turn would say "4" without a space: a clever model continues counting even where the turn was closed
     if re.match(r"\s+4\b", answer.removeprefix(_COUNTED)):
         return Capability(
-            continues=mode, why=f"probe: went on from {_COUNTED!r} with {answer[:40]!r}", echoes=echoes, is_seen=True
+            continues=mode, why=f"probe: continued {_COUNTED!r} with {answer[:40]!r}", echoes=echoes, is_seen=True
         )
-    return Capability(continues="none", why=f"probe: did not go on from {_COUNTED!r}, said {answer[:40]!r}")
+    return Capability(continues="none", why=f"probe: did not continue {_COUNTED!r}, said {answer[:40]!r}")
 
 
 # Results on disk

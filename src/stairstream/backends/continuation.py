@@ -72,7 +72,7 @@ class Continuation:
     def _take_slowly(self, pieces: list[Piece], is_exact: bool) -> Delta | None:
         texts, count = [], 0
         for piece in pieces:
-            if self.reason or self.starts_over or self._is_behind_end(piece, is_exact):
+            if self.reason or self.starts_over or self._is_after_end(piece, is_exact):
                 break
             text, is_whole = self._filter(piece)
             if text:
@@ -86,7 +86,7 @@ class Continuation:
                     self.reason = "stop_string"
         return Delta("".join(texts), count, None, not is_exact) if texts else None
 
-    def _is_behind_end(self, piece: Piece, is_exact: bool) -> bool:
+    def _is_after_end(self, piece: Piece, is_exact: bool) -> bool:
         """Whether the call ends before this piece."""
         if self._ending is None and self.num_tokens < self._limit:
             return False

@@ -137,9 +137,9 @@ class Endpoint:
         notes = [Note(kind="ignored", text=f"{name}: {self.where} rejects it") for name in left_out]
         for name, how in (("chat_template_kwargs", "off"), ("reasoning_effort", f"down to {self._effort}")):
             if name in body and self.takes(name):
-                notes.append(Note(kind="reasoning", text=f"thinking is switched {how} when the answer goes on"))
+                notes.append(Note(kind="reasoning", text=f"thinking is switched {how} when the answer is continued"))
             elif name in body:
-                text = f"{self.where} rejects {name}: the model thinks anew whenever its answer goes on"
+                text = f"{self.where} rejects {name}: the model thinks anew whenever its answer is continued"
                 notes.append(Note(kind="reasoning", text=text))
         return notes
 

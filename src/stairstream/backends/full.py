@@ -27,5 +27,5 @@ def refuse_prompt(agent: str, prompt_tokens: int, context_tokens: int) -> Contex
 
 def note_full(context_tokens: int) -> Note:
     """The note that is given once when an update is not taken."""
-    text = f"the context of {context_tokens} tokens is full: the answer goes on with what it had read"
+    text = f"the context of {context_tokens} tokens is full: the answer continues with what it had read"
     return Note(kind="full", text=text)

@@ -6,6 +6,8 @@ from stairstream.core.prompts import Prompt, render
 from stairstream.core.seams import PrefillSeam, QuoteSeam, Seam
 from stairstream.core.session import Layout, Note
 
+CANNOT_INSERT = Note(kind="ignored", text="layout insert: it needs an engine whose cache is in our hands")
+
 
 def choose_layout(context: Context, capability: Capability) -> tuple[Layout, str, tuple[Note, ...]]:
     """The layout of the next call, why, and what of the agent's wish could not be had."""
@@ -28,7 +30,7 @@ def choose_layout(context: Context, capability: Capability) -> tuple[Layout, str
 
 def _unable(layout: Layout, capability: Capability) -> Note:
     if layout == "insert":
-        return Note(kind="ignored", text="layout insert: it needs an engine whose cache is in our hands")
+        return CANNOT_INSERT
     return Note(kind="ignored", text=f"layout {layout}: the endpoint can't continue an answer ({capability.why})")
 
 

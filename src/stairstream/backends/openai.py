@@ -46,6 +46,8 @@ class OpenAIBackend:
     takes besides text.
     """
 
+    room = None  # an endpoint takes as many as come; its own limits are answered with 429
+
     def __init__(
         self,
         *,
@@ -62,7 +64,8 @@ class OpenAIBackend:
         prefetches: bool = False,
         takes: Iterable[Takes] = ("tools", "response_format"),
     ) -> None:
-        self._takes = frozenset(takes)
+        self.model = model
+        self.takes = frozenset(takes)
         self.prefetches = prefetches
         self.session_header = session_header
         self.reasoning = reasoning
@@ -74,11 +77,6 @@ class OpenAIBackend:
         self._has_continued = False
 
     @property
-    def model(self) -> str:
-        """The name of the model at the endpoint."""
-        return self.endpoint.model
-
-    @property
     def capability(self) -> Capability:
         """The way the endpoint continues an answer, as far as is known without asking it."""
         if self._rejecting:
@@ -87,15 +85,6 @@ class OpenAIBackend:
             return Capability(continues=self._continues, why="set in the configuration", is_seen=self._has_continued)
         key = (self.endpoint.base_url, self.model)
         return look_up(*key) or self._capabilities.get(*key) or UNPROBED
-
-    @property
-    def room(self) -> None:
-        """An endpoint takes as many as come; its own limits are answered with 429."""
-
-    @property
-    def takes(self) -> frozenset[Takes]:
-        """The inputs that it was configured to take."""
-        return self._takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> OpenAISession:
         """A session; nothing is sent yet."""

@@ -1,4 +1,4 @@
-"""Slots of one llama.cpp: how many each run holds, which runs wait for them, which are in use."""
+"""Slots of one engine: how many each run holds, which runs wait for them, which are in use."""
 
 import asyncio
 import heapq

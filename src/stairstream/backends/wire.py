@@ -363,7 +363,7 @@ class AnswerReader:
         self.is_over = True
         if self.has_ended if had_ended is None else had_ended:
             self.is_done = True
-            self.oddities.append(f"an error behind the answer's end: {problem.message or 'an error'}")
+            self.oddities.append(f"an error after the answer's end: {problem.message or 'an error'}")
         else:
             self.problem = problem
 

@@ -2,29 +2,18 @@
 
 from collections.abc import AsyncGenerator, Sequence
 
-from stairstream.backends.base import Backend, Room, Session
+from stairstream.backends.base import Backend, Session
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Chunk, Takes, WriteItem
+from stairstream.core.session import Chunk, WriteItem
 
 
-class WrappingBackend(Backend):
+class WrappingBackend:
     """The inner backend under another class; `open` is what a subclass overrides, to wrap the session too."""
 
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
-
-    @property
-    def model(self) -> str:
-        return self._inner.model
-
-    @property
-    def room(self) -> Room | None:
-        return self._inner.room
-
-    @property
-    def takes(self) -> frozenset[Takes]:
-        return self._inner.takes
+        self.model, self.room, self.takes = inner.model, inner.room, inner.takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
         return await self._inner.open(agent, conversation, written)

@@ -25,6 +25,7 @@ def write_json(answer: Answer) -> str:
         "first_token_s": summary.first_token_s,
         "total_s": summary.total_s,
         "longest_gap_s": summary.longest_gap_s,
+        "longest_gap_written_s": summary.longest_gap_written_s,
         "stall_s": summary.stall_s,
         "updates": summary.updates,
         "layout": answer.layout,

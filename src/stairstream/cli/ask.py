@@ -4,15 +4,14 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
+from typing import Literal
 
 from stairstream.api import Answer, Pipeline, open_pipeline
 from stairstream.cli.as_json import write_json
-from stairstream.cli.picture import draw_run
-from stairstream.cli.terminal import printable, show_loading, tell
+from stairstream.cli.terminal import describe_gap, printable, show_loading, tell
 from stairstream.core.errors import RequestError, RunFailed
 from stairstream.core.events import Event, LayoutChosen, Noted, Wrote
+from stairstream.core.options import RequestOptions
 from stairstream.engine.run import Run
 
 
@@ -25,8 +24,9 @@ def ask(
     settings: Sequence[str],
     as_json: bool,
     draws: bool = False,
+    pace: Literal["even", "raw"] | None = None,
 ) -> None:
-    """Ask and print, and draw the run if asked to.
+    """Ask and print, and draw the run if asked to. JSON is printed at the end, so its answer is not paced.
 
     Raises RunFailed when the answer broke off; what came of it has been printed by then."""
     text = sys.stdin.read() if question == "-" else question
@@ -36,21 +36,27 @@ def ask(
     async def main() -> tuple[Answer, list[Event]]:
         opening = open_pipeline(pipeline, config=config, policy=policy, settings=settings, loading=show_loading)
         async with opening as opened:
-            return await _ask(opened, text.strip(), is_quiet=as_json)
+            return await _ask(opened, text.strip(), "raw" if as_json else pace, is_quiet=as_json)
 
     answer, events = asyncio.run(main())
     if as_json:
         print(write_json(answer), flush=True)
     if draws:
+        from rich.console import Console
+
+        from stairstream.cli.picture import draw_run
+
         console = Console(stderr=True, highlight=False)
         console.print(*draw_run(answer.graph, events, console.width), sep="\n")
     if answer.summary.reason == "failed":
         raise RunFailed(answer.summary.error or "the run failed")
 
 
-async def _ask(pipeline: Pipeline, question: str, is_quiet: bool) -> tuple[Answer, list[Event]]:
+async def _ask(
+    pipeline: Pipeline, question: str, pace: Literal["even", "raw"] | None, *, is_quiet: bool
+) -> tuple[Answer, list[Event]]:
     events: list[Event] = []
-    async with pipeline.open_run(question) as run:
+    async with pipeline.open_run(question, options=RequestOptions(pace=pace)) as run:
         async for event in run.events():
             events.append(event)
             if not is_quiet:
@@ -88,5 +94,5 @@ def _show_end(answer: Answer) -> None:
     updates = f"{summary.updates} update{'' if summary.updates == 1 else 's'}"
     tail = f", {updates}, policy {answer.pipeline.policy_name}" if len(summary.agents) > 1 else ""
     tail += "" if answer.cost is None else f", cost {answer.cost:.3g}"
-    gap = f"longest gap {summary.longest_gap_s:.2f} s"
+    gap = describe_gap(summary)
     tell(f"first token {summary.first_token_s:.2f} s, total {summary.total_s:.2f} s, {gap}{tail}")

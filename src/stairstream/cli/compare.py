@@ -64,6 +64,7 @@ def _usage(summary: Summary) -> Usage:
 _ROWS: Mapping[str, Callable[[Summary], str]] = {
     "first token": lambda summary: _seconds(summary.first_token_s),
     "longest gap": lambda summary: _seconds(summary.longest_gap_s),
+    "  as written, before it is paced": lambda summary: _seconds(summary.longest_gap_written_s),
     f"stall (in gaps, beyond {STALL_AFTER_S:g} s each)": lambda summary: _seconds(summary.stall_s),
     "total": lambda summary: _seconds(summary.total_s),
     "updates": lambda summary: str(summary.updates),

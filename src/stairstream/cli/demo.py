@@ -3,7 +3,6 @@
 import asyncio
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,12 +11,13 @@ from rich.text import Text
 from stairstream.api import Pipeline, choose_policy
 from stairstream.backends.models import KNOWN_MODELS
 from stairstream.cli.compare import compare
+from stairstream.cli.fetching import fetch_with_bar
 from stairstream.cli.live import Shown, show_run
 from stairstream.cli.picture import LEGEND
-from stairstream.cli.terminal import fetch_with_bar, show_loading
+from stairstream.cli.terminal import show_loading
 from stairstream.config.backends.llamacpp import LlamaCppKeys
 from stairstream.config.build import open_backends
-from stairstream.config.graphs import build_graph, models_of
+from stairstream.config.graphs import build_graph, models_of, shorten_answers
 from stairstream.config.pipelines import PipelineConfig
 from stairstream.config.policies import ADAPTIVE
 from stairstream.config.schema import Config, load_config
@@ -63,7 +63,9 @@ def _describe(graph: Graph, title: str) -> str:
 
 async def _demo(config: Config, variants: Mapping[str, PipelineConfig], question: str, max_tokens: int) -> None:
     console = Console(highlight=False)
-    graphs = {title: _limit(build_graph(config.models, variant), max_tokens) for title, variant in variants.items()}
+    graphs = {
+        title: shorten_answers(build_graph(config.models, variant), max_tokens) for title, variant in variants.items()
+    }
     console.print(Text.assemble(("question  ", "dim"), (question, "bold")))
     console.print(Text(LEGEND, style="dim"))
     shown: dict[str, Shown] = {}
@@ -78,11 +80,3 @@ async def _demo(config: Config, variants: Mapping[str, PipelineConfig], question
                 console, Pipeline(variant, graphs[title], backends, config), question, least_s
             )
     compare(console, shown)
-
-
-def _limit(graph: Graph, max_tokens: int) -> Graph:
-    agents = (
-        replace(agent, sampling=replace(agent.sampling, max_tokens=min(max_tokens, agent.sampling.max_tokens)))
-        for agent in graph.agents
-    )
-    return replace(graph, agents=tuple(agents))

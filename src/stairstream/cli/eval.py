@@ -8,7 +8,7 @@ import typer
 
 from stairstream.backends.models import DEFAULT_MODEL
 from stairstream.cli.options import ConfigOption, PipelineOption, option, with_options
-from stairstream.eval.recorded import ALPACA_OUTPUTS, DATA_FOLDER, GSM8K
+from stairstream.eval.data import ALPACA_OUTPUTS, DATA_FOLDER, GSM8K
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 OutOption = Annotated[Path | None, option("FOLDER", "Where it keeps what it bought, and its report.")]
@@ -67,7 +67,7 @@ class TaskOptions:
 @eval_app.command("tasks")
 @with_options(TaskOptions)
 def tasks_command(options: TaskOptions) -> None:
-    """Score whole answers: single models, waiting and policies side by side. Goes on where it was interrupted."""
+    """Score whole answers: single models, waiting and policies side by side. Continues where it was interrupted."""
     from stairstream.cli.eval_tasks import eval_tasks
 
     eval_tasks(options)
@@ -103,7 +103,7 @@ class RetentionOptions:
 @eval_app.command("retention")
 @with_options(RetentionOptions)
 def retention_command(options: RetentionOptions) -> None:
-    """Score a recorded answer word by word, with what each word would have seen. Goes on where it was interrupted."""
+    """Score a recorded answer word by word, with what each word would have seen. Continues where it was interrupted."""
     from stairstream.cli.eval_retention import eval_retention
 
     eval_retention(options)

@@ -85,7 +85,7 @@ def keeping(folder: Path, *kept: Sized) -> Iterator[None]:
         yield
     except BaseException:
         if any(map(len, kept)):
-            tell(f"what was computed so far is kept in {folder}; the same command goes on from there")
+            tell(f"what was computed so far is kept in {folder}; the same command continues from there")
         raise
 
 

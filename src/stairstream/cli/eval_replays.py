@@ -15,7 +15,8 @@ from stairstream.eval.replay import AGGREGATOR, Replays, Spoken, configure, open
 from stairstream.sim.clock import run as run_in_virtual_time
 
 if TYPE_CHECKING:
-    from stairstream.backends.torch.load import Dtype, Loaded
+    from stairstream.backends.in_process.networks import Dtype
+    from stairstream.backends.torch.load import Loaded
 
 Engine = Literal["torch", "llamacpp"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)

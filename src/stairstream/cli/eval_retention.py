@@ -13,8 +13,8 @@ from stairstream.cli.eval_replays import load_torch
 from stairstream.cli.terminal import tell
 from stairstream.config.policies import (
     ADAPTIVE,
-    Places,
     PolicyChoice,
+    PolicyPaths,
     check_quorum,
     override_policy,
     own_policy,
@@ -24,21 +24,22 @@ from stairstream.config.reading import Where, nearest
 from stairstream.core.errors import ConfigError
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
+from stairstream.eval.data import PROPOSERS, REFERENCE
 from stairstream.eval.identity import name_model
 from stairstream.eval.kept import Kept
-from stairstream.eval.recorded import PROPOSERS, REFERENCE, pick, read_prompts
+from stairstream.eval.recorded import pick, read_prompts
 from stairstream.eval.retention.figure import draw
 from stairstream.eval.retention.report import make_table
 from stairstream.eval.retention.scores import RetentionRow, Score, Setup
 
 if TYPE_CHECKING:
-    from stairstream.backends.torch.load import Dtype
+    from stairstream.backends.in_process.networks import Dtype
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 DEFAULT_LAYOUTS: tuple[Layout, ...] = ("insert", "grouped")
 TOO_LONG = (("paper", "grouped"),)
 """Takes as long as all others together, so it is only done when it is asked for."""
-_PLACES = Places(preset=Where(file="--policy"), numbers=Where(file="--policy"))
+_PATHS = PolicyPaths(preset=Where(file="--policy"), numbers=Where(file="--policy"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +115,10 @@ def read_policy(text: str) -> Policy:
         raise ConfigError("--policy: adaptive needs the rates of earlier runs; name a preset or numbers")
     settings = read_settings(parts)
     if preset is None:
-        policy = own_policy(settings, _PLACES.numbers)
-        check_quorum(policy, len(PROPOSERS), _PLACES.numbers / "quorum")
+        policy = own_policy(settings, _PATHS.numbers)
+        check_quorum(policy, len(PROPOSERS), _PATHS.numbers / "quorum")
         return policy
-    return override_policy(PolicyChoice(), preset, settings, len(PROPOSERS), _PLACES).policy
+    return override_policy(PolicyChoice(), preset, settings, len(PROPOSERS), _PATHS).policy
 
 
 def _read_dtype(name: str) -> "Dtype":

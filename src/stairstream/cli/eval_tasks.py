@@ -70,7 +70,7 @@ def eval_tasks(options: TaskOptions) -> None:
     folder = options.out or results_folder()
     kept = Kept(folder / "answers.jsonl", Said)
     if max_tokens != options.max_tokens:
-        tell(f"answers end behind {max_tokens} tokens, as the embedded model is slow; --max-tokens says otherwise")
+        tell(f"answers end after {max_tokens} tokens, as the embedded model is slow; --max-tokens says otherwise")
     if (ignored := _list_ignored(options)) and not any(task.is_judged for task in tasks):
         tell(f"ignored {' and '.join(ignored)}: of {', '.join(task.name for task in tasks)} a number decides, no judge")
     for one in skipped:
@@ -168,5 +168,5 @@ def _tell_end(report: Report, options: TaskOptions, folder: Path) -> None:
     if report.num_passing:
         tell(f"{report.num_passing} answers were cut or degraded: not kept, the same command asks for them again")
     if report.ended == "max_cost":
-        tell(f"ended: the limit of {options.max_cost:g} is spent; with a higher --max-cost the same command goes on")
+        tell(f"ended: the limit of {options.max_cost:g} is spent; with a higher --max-cost the same command continues")
     tell(f"{report.num_asked} asked, {report.num_kept} kept from earlier, spent {report.spent:.3g}; all in {folder}")

@@ -13,7 +13,7 @@ from stairstream import __version__
 from stairstream.backends.models import DEFAULT_MODEL
 from stairstream.cli.eval import eval_app
 from stairstream.cli.keys import keys_app
-from stairstream.cli.options import ConfigOption, PipelineOption, PolicyOption, SetOption, option
+from stairstream.cli.options import ConfigOption, PaceOption, PipelineOption, PolicyOption, SetOption, option
 from stairstream.cli.plainly import speak_plainly
 from stairstream.core.errors import ConfigError, GraphError, MissingExtra, RequestError, StairstreamError
 
@@ -80,12 +80,20 @@ def ask_command(
         bool, typer.Option("--json", help="Print one JSON object with the answer and its numbers.")
     ] = False,
     draws: Annotated[bool, typer.Option("--draw", help="Draw the run as a staircase, below the answer.")] = False,
+    pace: PaceOption = None,
 ) -> None:
     """Ask a pipeline; the answer is printed as it comes."""
     from stairstream.cli.ask import ask
 
     ask(
-        question, config=config, pipeline=pipeline, policy=policy, settings=settings or [], as_json=as_json, draws=draws
+        question,
+        config=config,
+        pipeline=pipeline,
+        policy=policy,
+        settings=settings or [],
+        as_json=as_json,
+        draws=draws,
+        pace=pace,
     )
 
 
@@ -133,7 +141,7 @@ def train_command(
     ] = False,
     samples: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many of each stage it shows.")] = 2,
 ) -> None:
-    """Train an aggregator to read a staircase. Goes on where it was interrupted."""
+    """Train an aggregator to read a staircase. Continues where it was interrupted."""
     from stairstream.cli.train import train
 
     train(config, dry_run=dry_run, num_samples=samples)
@@ -144,7 +152,7 @@ def pull_command(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Which model, if not the default.")] = None,
 ) -> None:
     """Fetch a model for the embedded engine into the cache folder."""
-    from stairstream.cli.terminal import fetch_with_bar
+    from stairstream.cli.fetching import fetch_with_bar
 
     print(fetch_with_bar(name or DEFAULT_MODEL))
 
@@ -212,17 +220,20 @@ def fake_server_command(
     """Serve scripted models as an OpenAI-compatible endpoint, for tests and measurements."""
     from stairstream.cli.fake_server import fake_server
 
-    fault_keys = {"kind": fault, "after_tokens": after_tokens}
-    given = {
-        "first_token_s": first_token_s,
-        "token_s": token_s,
-        "tokens_per_s": tokens_per_s,
-        "length": length,
-        "prefill_tokens_per_s": prefill_tokens_per_s,
-        "continues": continues,
-        "batch": batch,
-        "silent_every": silent_every,
-        "usage": usage,
-        "fault": {key: value for key, value in fault_keys.items() if value is not None} or None,
-    }
-    fake_server(config, model or [], {key: value for key, value in given.items() if value is not None}, host, port)
+    given = _given(
+        first_token_s=first_token_s,
+        token_s=token_s,
+        tokens_per_s=tokens_per_s,
+        length=length,
+        prefill_tokens_per_s=prefill_tokens_per_s,
+        continues=continues,
+        batch=batch,
+        silent_every=silent_every,
+        usage=usage,
+        fault=_given(kind=fault, after_tokens=after_tokens) or None,
+    )
+    fake_server(config, model or [], given, host, port)
+
+
+def _given(**options: object) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -47,6 +47,10 @@ PipelineOption = Annotated[
 PolicyOption = Annotated[
     str | None,
     typer.Option("--policy", metavar="NAME", help="Another policy: paper, balanced, cheap, careful, wait or adaptive."),
+]
+PaceOption = Annotated[
+    Literal["even", "raw"] | None,
+    typer.Option(help="Show the words evenly, or each when it is written; without it, as the pipeline says."),
 ]
 SetOption = Annotated[
     list[str] | None,

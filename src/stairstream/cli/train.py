@@ -22,7 +22,7 @@ from stairstream.core.errors import ConfigError
 from stairstream.train.config import TrainConfig, load_train_config
 
 if TYPE_CHECKING:
-    from stairstream.backends.torch.tokens import Tokens
+    from stairstream.backends.in_process.tokens import Tokens
     from stairstream.train.data import Stream
     from stairstream.train.forecast import Forecast
     from stairstream.train.meters import Metrics, Report
@@ -98,7 +98,7 @@ def say_metrics(metrics: "Metrics") -> str:
 
 def show_plan(config: TrainConfig, num_samples: int) -> None:
     """The first samples of every stage, and what the run will take."""
-    from stairstream.backends.torch.load import read_tokens
+    from stairstream.backends.in_process.networks import read_tokens
     from stairstream.train.data import Stream, split_prompts
     from stairstream.train.forecast import foretell
     from stairstream.train.outlook import look_ahead

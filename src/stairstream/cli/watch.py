@@ -13,7 +13,7 @@ from stairstream.cli.attaching import Attached, RunAddress, read_address
 from stairstream.cli.live import Told, View, print_whole, show_events
 from stairstream.cli.picture import LEGEND, Lane
 from stairstream.cli.telling import Teller
-from stairstream.cli.terminal import reveal
+from stairstream.cli.terminal import describe_gap, reveal
 from stairstream.core.errors import ConfigError, RequestError
 from stairstream.core.events import RunEnded, RunStarted
 from stairstream.core.metrics import summarize
@@ -100,7 +100,7 @@ def _print_end(console: Console, view: View) -> None:
     if summary.first_token_s is not None:
         updates = f"{summary.updates} update{'' if summary.updates == 1 else 's'}"
         tail = f", {updates}" if len(summary.agents) > 1 else ""
-        gap = f"longest gap {summary.longest_gap_s:.2f} s"
+        gap = describe_gap(summary)
         lines.append(f"first token {summary.first_token_s:.2f} s, total {summary.total_s:.2f} s, {gap}{tail}")
     for line in lines:
         console.print(Text(reveal(line), style="dim"))

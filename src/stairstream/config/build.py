@@ -53,9 +53,8 @@ async def open_backends(
         yield backends
 
 
-def wrap(place: Backend, keys: CommonKeys, rng: random.Random) -> Backend:
+def wrap(backend: Backend, keys: CommonKeys, rng: random.Random) -> Backend:
     """The wrappers that are configured, always in this order: each try of a retried or hedged call needs its permit."""
-    backend = place
     if keys.max_concurrency is not None or keys.requests_per_minute is not None:
         backend = Limited(backend, max_concurrency=keys.max_concurrency, requests_per_minute=keys.requests_per_minute)
     if keys.hedge_after_s is not None:
@@ -94,12 +93,17 @@ class Engines:
             self._shared[key] = await make()
         return cast(T, self._shared[key])
 
-    async def load(self, engine: E, name: str) -> E:
-        """The engine, started for the model of that name; it is closed with the others."""
-        self.close_later(engine.aclose)
-        with self._loading(name):
-            await engine.start()
-        return engine
+    async def load(self, key: Hashable, make: Callable[[], E], name: str) -> E:
+        """The engine that was made for this key, or is made and started now, for the model of that name."""
+
+        async def start() -> E:
+            engine = make()
+            self.close_later(engine.aclose)
+            with self._loading(name):
+                await engine.start()
+            return engine
+
+        return await self.share(key, start)
 
     def close_later(self, aclose: Callable[[], Awaitable[None]]) -> None:
         """Call this when the engines are closed."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from typing import Any, assert_never
+from typing import Any, TypedDict, assert_never
 
 from stairstream.config.models import ModelConfig, SamplingKeys, deadlines_of
 from stairstream.config.pipelines import PipelineConfig
@@ -35,7 +35,8 @@ def build_graph(models: Mapping[str, ModelConfig], pipeline: PipelineConfig) -> 
     def sampling(model: str, *more: SamplingKeys) -> Sampling:
         return merge_sampling(models[model].sampling, *more)
 
-    graph = _make_graph(pipeline.keys, pipeline.policy, pipeline.reading.layout, sampling)
+    reading: _Reading = {"policy": pipeline.policy, "layout": pipeline.reading.layout}
+    graph = _make_graph(pipeline.keys, reading, sampling)
     roles = roles_of(pipeline.keys)
     agents = (_complete(agent, models, pipeline, roles.get(agent.name)) for agent in graph.agents)
     return replace(graph, agents=tuple(agents))
@@ -95,6 +96,17 @@ def models_of(graph: Graph) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for agent in graph.agents for name in (agent.model, *agent.fallbacks)))
 
 
+def shorten_answers(graph: Graph, max_tokens: int | None) -> Graph:
+    """The graph with answers of up to this many tokens; None, or a lower limit of an agent, leaves them as they are."""
+    if max_tokens is None:
+        return graph
+    agents = (
+        replace(agent, sampling=replace(agent.sampling, max_tokens=min(max_tokens, agent.sampling.max_tokens)))
+        for agent in graph.agents
+    )
+    return replace(graph, agents=tuple(agents))
+
+
 def goals_of(pipeline: PipelineConfig, graph: Graph) -> dict[str, Goals]:
     """The goals of each agent whose policy is adaptive, by agent.
 
@@ -114,38 +126,32 @@ def goals_of(pipeline: PipelineConfig, graph: Graph) -> dict[str, Goals]:
 # The topologies
 
 
-def _make_graph(keys: TopologyKeys, policy: Policy, layout: Layout | None, sampling: Callable[..., Sampling]) -> Graph:
+class _Reading(TypedDict):
+    """The arguments that every topology with readers takes."""
+
+    policy: Policy
+    layout: Layout | None
+
+
+def _make_graph(keys: TopologyKeys, reading: _Reading, sampling: Callable[..., Sampling]) -> Graph:
     """The graph of a topology. `sampling(model, more)` is that of a model, with more keys said on top of its own."""
     by_model = {model: sampling(model) for _, model in named_models(keys)}
     match keys:
         case MixtureKeys():
+            own = {name: sampling(name, keys.proposer_sampling) for name in keys.proposers}
             return mixture(
                 proposers=keys.proposers,
                 aggregator=keys.aggregator,
                 layers=keys.layers,
-                policy=policy,
-                layout=layout,
                 sampling=by_model,
-                proposer_sampling={name: sampling(name, keys.proposer_sampling) for name in keys.proposers},
+                proposer_sampling=own,
+                **reading,
             )
-        case SelfMixtureKeys():
-            return self_mixture(
-                keys.model,
-                samples=keys.samples,
-                temperatures=keys.temperatures,
-                policy=policy,
-                layout=layout,
-                sampling=by_model[keys.model],
-            )
-        case DebateKeys():
+        case SelfMixtureKeys(model=model, samples=samples, temperatures=temperatures):
+            return self_mixture(model, samples=samples, temperatures=temperatures, sampling=by_model[model], **reading)
+        case DebateKeys(debaters=debaters, rounds=rounds, judge=judge, answer=answer):
             return debate(
-                debaters=keys.debaters,
-                rounds=keys.rounds,
-                judge=keys.judge,
-                answer=keys.answer or 1,
-                policy=policy,
-                layout=layout,
-                sampling=by_model,
+                debaters=debaters, rounds=rounds, judge=judge, answer=answer or 1, sampling=by_model, **reading
             )
         case CouncilKeys():
             return council(
@@ -153,27 +159,18 @@ def _make_graph(keys: TopologyKeys, policy: Policy, layout: Layout | None, sampl
                 judge=keys.judge,
                 answer=keys.answer,
                 judge_json=keys.judge_json,
-                policy=policy,
                 judge_policy=keys.judge_policy.policy if keys.judge_policy else None,
-                layout=layout,
                 sampling=by_model,
+                **reading,
             )
         case ChainKeys(models=models) if models:
-            return _with_sampling(chain(models, policy=policy, layout=layout), by_model)
+            return _with_sampling(chain(models, **reading), by_model)
         case ChainKeys():
-            return _work_in_turn(_in_a_row(keys.roles or {}), None, policy, layout, sampling)
-        case TreeKeys():
-            model = keys.model
-            return tree(
-                model,
-                depth=keys.depth,
-                branches=keys.branches,
-                policy=policy,
-                layout=layout,
-                sampling=by_model[model],
-            )
+            return _work_in_turn(_in_a_row(keys.roles or {}), None, reading, sampling)
+        case TreeKeys(model=model):
+            return tree(model, depth=keys.depth, branches=keys.branches, sampling=by_model[model], **reading)
         case GraphKeys():
-            return _work_in_turn(keys.agents, keys.answer, policy, layout, sampling)
+            return _work_in_turn(keys.agents, keys.answer, reading, sampling)
         case SingleKeys():
             return single(keys.model, sampling=by_model[keys.model])
         case ReadyKeys():
@@ -195,11 +192,7 @@ def _in_a_row(roles: Mapping[str, Role]) -> Mapping[str, Role]:
 
 
 def _work_in_turn(
-    roles: Mapping[str, Role],
-    answer: str | None,
-    policy: Policy,
-    layout: Layout | None,
-    sampling: Callable[..., Sampling],
+    roles: Mapping[str, Role], answer: str | None, reading: _Reading, sampling: Callable[..., Sampling]
 ) -> Graph:
     agents = (
         Agent(
@@ -207,8 +200,8 @@ def _work_in_turn(
             model=role.keys.model,
             reads=role.keys.reads,
             instructions=role.keys.instructions,
-            policy=role.keys.policy.policy if role.keys.policy else policy,
-            layout=role.keys.layout or layout,
+            policy=role.keys.policy.policy if role.keys.policy else reading["policy"],
+            layout=role.keys.layout or reading["layout"],
             sampling=sampling(role.keys.model, role.sampling),
         )
         for name, role in roles.items()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
-from stairstream.config.policies import COMMAND_LINE, Places, PolicyChoice, override_policy
+from stairstream.config.policies import COMMAND_LINE, PolicyChoice, PolicyPaths, override_policy
 from stairstream.config.reading import Positive, Seconds
 from stairstream.config.topologies import (
     ChainKeys,
@@ -62,7 +62,8 @@ class ReadingKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunKeys:
-    """The bounds of a run: its time, its cost by the models' prices, and the pace at which its answer is given out."""
+    """The bounds of a run: its time, its cost by the models' prices, and the pace at which its answer is shown; None:
+    `even` where the policy holds the answer back, else `raw`."""
 
     deadline_s: Seconds | None = None
     max_cost: Positive | None = None
@@ -107,7 +108,7 @@ def change_policy(
     policy: Policy | str | None,
     numbers: Mapping[str, object],
     most_read: int,
-    places: Places = COMMAND_LINE,
+    paths: PolicyPaths = COMMAND_LINE,
 ) -> PipelineConfig:
     """The pipeline with another policy, or with some of its numbers changed; agents read up to `most_read` others.
 
@@ -122,7 +123,7 @@ def change_policy(
         choice, preset = PolicyChoice(policy=policy, name="custom"), None
     else:
         preset = policy
-    choice = override_policy(choice, preset, numbers, most_read, places)
+    choice = override_policy(choice, preset, numbers, most_read, paths)
     keys = pipeline.keys
     if policy is not None or isinstance(keys, ReadyKeys):
         keys = _without_own_policies(keys, choice.policy)

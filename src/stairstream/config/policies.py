@@ -49,15 +49,15 @@ def choose_preset(name: str) -> PolicyChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class PolicyPaths:
     """The keys that ask for another policy, as errors name them: the preset, and single numbers."""
 
     preset: Where
     numbers: Where
 
 
-COMMAND_LINE = Places(preset=Where(file="--policy"), numbers=Where(file="--set"))
-REQUEST = Places(preset=Where(file="", path="policy"), numbers=Where(file=""))
+COMMAND_LINE = PolicyPaths(preset=Where(file="--policy"), numbers=Where(file="--set"))
+REQUEST = PolicyPaths(preset=Where(file="", path="policy"), numbers=Where(file=""))
 
 
 def read_settings(settings: Iterable[str]) -> dict[str, object]:
@@ -77,14 +77,14 @@ def override_policy(
     preset: str | None,
     changes: Mapping[str, object],
     most_read: int | None = None,
-    places: Places = COMMAND_LINE,
+    paths: PolicyPaths = COMMAND_LINE,
 ) -> PolicyChoice:
     """The policy, or a preset in place of it, with numbers changed, for agents that read up to `most_read` others."""
     if preset is not None:
-        choice = choose_preset(choose(preset, NAMES, places.preset, "a policy"))
+        choice = choose_preset(choose(preset, NAMES, paths.preset, "a policy"))
     if not changes:
         return choice
-    where = places.numbers
+    where = paths.numbers
     check_keys(changes, NUMBERS, where)
     if choice.goals:
         _check_not_adapted(changes, where)

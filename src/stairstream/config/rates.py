@@ -30,14 +30,14 @@ class Rates:
     def load(self, models: Mapping[str, ModelConfig]) -> dict[str, Rate]:
         """The known rates of these models, by their names in the configuration."""
         known = self._load()
-        return {name: known[key] for name, model in models.items() if (key := place_of(model)) in known}
+        return {name: known[key] for name, model in models.items() if (key := endpoint_of(model)) in known}
 
     def observe(self, models: Mapping[str, ModelConfig], graph: Graph, events: Sequence[Event]) -> None:
         """Keep what one more run has shown; what is known of other models stays. A run cut short shows nothing."""
         if summarize(events).reason not in ("stop", "length"):
             return
         found = observe(self.load(models), graph, events)
-        new = {place_of(models[name]): rate for name, rate in found.items()}
+        new = {endpoint_of(models[name]): rate for name, rate in found.items()}
         store_json(self.path, _File(rates={**self._load(), **new}))
 
     def _load(self) -> dict[str, Rate]:
@@ -45,7 +45,7 @@ class Rates:
         return {endpoint: rate for endpoint, rate in rates.items() if rate.tokens_per_s > 0 and rate.answer_tokens > 0}
 
 
-def place_of(model: ModelConfig) -> str:
+def endpoint_of(model: ModelConfig) -> str:
     """Names a model and its endpoint, whatever a configuration calls it; holds no key."""
     kind = model.kind
     name = kind.model(model.keys) if kind.model else model.name

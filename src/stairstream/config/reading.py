@@ -162,8 +162,10 @@ def _value(kind: Any, raw: object, where: Where) -> Any:
             raise where.error("must be text; put it in quotes")
         return _number(inner, raw, mark, where) if isinstance(mark, Bound) else _value(inner, raw, where)
     if origin in (types.UnionType, Union):
-        inner = next(one for one in get_args(kind) if one is not types.NoneType)
-        return _value(inner, raw, where)
+        kinds = [one for one in get_args(kind) if one is not types.NoneType]
+        # a word or a mapping: what is no mapping must be one of the words
+        named = [one for one in kinds if get_origin(one) is Literal]
+        return _value(named[0] if named and not isinstance(raw, dict) else kinds[-1], raw, where)
     if origin is Literal:
         return choose(raw, get_args(kind), where, "a valid choice")
     if origin is tuple:

@@ -124,7 +124,7 @@ def _entries(section: Mapping[str, object], key: str, where: Where) -> Iterable[
 def _read_pipeline(name: str, raw: object, where: Where, models: Mapping[str, ModelConfig]) -> PipelineConfig:
     """One entry of `pipelines`; that its graph can run is checked here too."""
     if ":" in name:
-        raise where.error("a pipeline's name may not hold ':', behind which a request names a policy; use another sign")
+        raise where.error("a pipeline's name may not hold ':', after which a request names a policy; use another sign")
     section = mapping(raw, where)
     kind = choose_kind(section, "topology", TOPOLOGIES, where)
     if kind is SingleKeys:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from stairstream.core.events import Event, StepEnded, StepStarted, Wrote
+from stairstream.core.events import Event, StepEnded, StepStarted, Wrote, as_written
 from stairstream.core.graph import Agent, Graph
 from stairstream.core.policy import PRESETS, Policy
 
@@ -128,7 +128,7 @@ def _adapt_agent(graph: Graph, agent: Agent, rates: Mapping[str, Rate], goals: G
 
 def observe(rates: Mapping[str, Rate], graph: Graph, events: Sequence[Event]) -> dict[str, Rate]:
     """The moving estimates after one more run."""
-    found = dict(rates)
+    found, events = dict(rates), as_written(events)
     for agent in graph.agents:
         seen = _measure(events, agent.name)
         if seen is not None:

@@ -1,12 +1,14 @@
 """Everything that happens in a run, as values with their time; the server, the command line and the metrics
 read nothing else.
 
-`at_s` is in seconds since the run began. Text is not repeated in events: they refer to an agent's log by
-character offsets [start, end).
+`at_s` is in seconds since the run began: when it happened, for words when they were shown. Words of a paced answer are
+shown later than they were written; then `written_s` is when that was. Text is not repeated in events: they refer to an
+agent's log by character offsets [start, end).
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from stairstream.core.messages import ToolCall
@@ -90,6 +92,7 @@ class Wrote:
     end: int
     num_tokens: int
     is_estimate: bool
+    written_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,7 @@ class Thought:
     start: int
     end: int
     num_tokens: int
+    written_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,3 +177,26 @@ def calls_of(events: Iterable[Event], agent: str) -> tuple[ToolCall, ...]:
                 arguments=before.arguments + event.arguments,
             )
     return tuple(calls[index] for index in sorted(calls))
+
+
+def as_written(events: Sequence[Event]) -> Sequence[Event]:
+    """The events as they would be if nothing was paced: words where and when they were written.
+
+    A word that was written at the very time at which a step of its agent ended is the last of that step.
+    """
+    held = [event for event in events if isinstance(event, Wrote | Thought) and event.written_s is not None]
+    if not held:
+        return events
+    others = deque(event for event in events if not isinstance(event, Wrote | Thought) or event.written_s is None)
+    found: list[Event] = []
+    for event in held:
+        assert event.written_s is not None
+        while others and _is_before(others[0], event.agent, event.written_s):
+            found.append(others.popleft())
+        found.append(replace(event, at_s=event.written_s, written_s=None))
+    return [*found, *others]
+
+
+def _is_before(event: Event, agent: str, at_s: float) -> bool:
+    ends_step = isinstance(event, StepEnded) and event.agent == agent
+    return event.at_s < at_s or (event.at_s == at_s and not ends_step)

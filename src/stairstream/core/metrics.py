@@ -19,6 +19,7 @@ from stairstream.core.events import (
     StepStarted,
     Thought,
     Wrote,
+    as_written,
 )
 from stairstream.core.graph import Graph
 from stairstream.core.session import Layout, Note, Usage
@@ -59,6 +60,7 @@ class AgentSummary:
 class Summary:
     """Times of a run as the person who waited saw them, and its cost.
 
+    `longest_gap_written_s` is the longest gap between words as they were written, before they were paced.
     `seen_share` is the information seen per word: for each answer token the share of its references' final text
     that had been read by then, averaged; 1 under `wait`, None without references. `tokens_again` are prompt tokens
     of the answering agent that were computed more than once.
@@ -69,6 +71,7 @@ class Summary:
     total_s: float
     longest_gap_s: float
     stall_s: float
+    longest_gap_written_s: float
     updates: int
     seen_share: float | None
     tokens_again: int
@@ -81,19 +84,22 @@ def summarize(events: Sequence[Event]) -> Summary:
     """All numbers of a run that has ended (or of what there is of it so far)."""
     started = _of(RunStarted, events)[0]
     ends = _of(RunEnded, events)
-    answer = started.answer
+    answer, written = started.answer, as_written(events)
+    own = _by_agent(events)
+    said = own.get(answer, ())
     return Summary(
         reason=ends[0].reason if ends else None,
-        first_token_s=first_token_s(events, answer),
+        first_token_s=first_token_s(said, answer),
         total_s=events[-1].at_s,
-        longest_gap_s=longest_gap_s(events, answer),
-        stall_s=stall_s(events, answer),
-        updates=num_updates(events, answer),
-        seen_share=seen_share(events, answer),
-        tokens_again=tokens_again(events, answer),
+        longest_gap_s=longest_gap_s(said, answer),
+        stall_s=stall_s(said, answer),
+        longest_gap_written_s=longest_gap_s(written, answer),
+        updates=num_updates(said, answer),
+        seen_share=seen_share(written, answer),
+        tokens_again=tokens_again(said, answer),
         degraded=ends[0].degraded if ends else (),
         error=ends[0].error if ends else None,
-        agents=tuple(summarize_agent(events, name) for name in started.agents),
+        agents=tuple(summarize_agent(own.get(name, ()), name) for name in started.agents),
     )
 
 
@@ -186,6 +192,15 @@ def seen_share(events: Sequence[Event], agent: str) -> float | None:
             weighted += share * event.num_tokens
             tokens += event.num_tokens
     return weighted / tokens if tokens else None
+
+
+def _by_agent(events: Iterable[Event]) -> dict[str, list[Event]]:
+    """Each agent's events, so that no agent has to look through those of all others."""
+    found: dict[str, list[Event]] = {}
+    for event in events:
+        if not isinstance(event, _OF_RUNS):
+            found.setdefault(event.agent, []).append(event)
+    return found
 
 
 def _of(kind: type[E], events: Iterable[Event]) -> list[E]:

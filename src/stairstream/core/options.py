@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from stairstream.core.graph import Agent, Extras, Graph
 from stairstream.core.policy import PRESETS
@@ -14,7 +14,7 @@ class RequestOptions:
     """Options of one request for its answer; None, or empty, leaves it to the pipeline.
 
     Only `seed` is for every agent. `response_format`, `tools` and `tool_choice` are JSON, as the wire has it. `stop`
-    comes on top of what the pipeline says, everything else replaces it.
+    comes on top of what the pipeline says, everything else replaces it. `pace` is that at which the answer is shown.
     """
 
     max_tokens: int | None = None
@@ -27,6 +27,7 @@ class RequestOptions:
     tool_choice: bytes | None = field(default=None, repr=False)
     parallel_tool_calls: bool | None = None
     user: str | None = field(default=None, repr=False)
+    pace: Literal["even", "raw"] | None = None
 
     @property
     def waits(self) -> bool:

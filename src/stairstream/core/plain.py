@@ -23,16 +23,16 @@ def plain(conversation: Conversation, keeps: Set[Takes] = frozenset()) -> Conver
         return conversation
     names = {call.id: call.name for message in conversation for call in message.tool_calls}
     found: list[Message] = []
-    is_behind_result = False
+    is_after_result = False
     for message in conversation:
         is_result = message.role == "tool" and "tools" not in keeps
         one = message if "tools" in keeps else _without_tools(message, names)
         one = one if "images" in keeps else _without_images(one)
-        if is_behind_result and one.role == "user":
+        if is_after_result and one.role == "user":
             found[-1] = _join(found[-1], one)
         else:
             found.append(one)
-        is_behind_result = is_result
+        is_after_result = is_result
     return tuple(found)
 
 

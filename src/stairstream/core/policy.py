@@ -33,6 +33,11 @@ class Policy:
         for problem in _problems(self):
             raise ValueError(problem)
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether an agent that has begun may have to wait for its upstream."""
+        return self.first_chunk < math.inf and self.lead < math.inf
+
 
 def _problems(policy: Policy) -> list[str]:
     """Problems of the numbers, each as `name must be ..., not ...`."""

@@ -26,9 +26,10 @@ from stairstream.engine.event_log import EventLog
 from stairstream.engine.log import Log
 from stairstream.engine.needs import check_needs
 from stairstream.engine.output import Output
-from stairstream.engine.pace import Pace, Pacer
+from stairstream.engine.pace import Pace, open_pacer
 from stairstream.engine.standstill import Standstills
 from stairstream.engine.surroundings import Surroundings
+from stairstream.engine.tasks import TaskBlock
 
 
 def open_run(
@@ -39,7 +40,7 @@ def open_run(
     deadline_s: float | None = None,
     prices: Mapping[str, Price] | None = None,
     max_cost: float | None = None,
-    pace: Pace | None = None,
+    pace: Pace = "raw",
     written: str = "",
 ) -> AbstractAsyncContextManager["Run"]:
     """Start every agent of the graph; leaving the block cancels what still runs and closes every call.
@@ -61,23 +62,17 @@ def open_run(
 async def _running(
     graph: Graph, conversation: Conversation, backends: Mapping[str, Backend], limits: "RunLimits"
 ) -> AsyncIterator["Run"]:
-    try:
-        async with AsyncExitStack() as stack:
-            for room, num_sessions in _rooms(graph, backends):
-                await stack.enter_async_context(room.reserve(num_sessions))
-            run = Run(graph, conversation, backends, limits)
-            stack.callback(run._finish, is_left=True)
-            async with asyncio.TaskGroup() as tasks:  # not on the stack, whose frame would hold what it raises
-                running = tasks.create_task(run._run())
-                try:
-                    yield run
-                finally:
-                    running.cancel()
-    except BaseExceptionGroup as group:
-        # what the caller raised in the block comes out as it was, not wrapped by our block of tasks
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None
-        raise
+    async with AsyncExitStack() as stack:
+        for room, num_sessions in _rooms(graph, backends):
+            await stack.enter_async_context(room.reserve(num_sessions))
+        run = Run(graph, conversation, backends, limits)
+        stack.callback(run._finish, is_left=True)
+        async with TaskBlock() as tasks:  # not on the stack, whose frame would hold what it raises
+            running = tasks.create_task(run._run())
+            try:
+                yield run
+            finally:
+                running.cancel()
 
 
 def _check(graph: Graph, conversation: Conversation, backends: Mapping[str, Backend]) -> None:
@@ -109,7 +104,7 @@ class RunLimits:
     deadline_s: float | None
     max_cost: float | None
     prices: Mapping[str, Price]
-    pace: Pace | None
+    pace: Pace
 
 
 class Run:
@@ -129,7 +124,10 @@ class Run:
         """Its readers; while all are held up, its agents take no more of their models."""
         self._is_left = False
         self._agents: dict[str, asyncio.Task[None]] = {}
-        self._readers = {agent.name: set(graph.readers(agent.name)) for agent in graph.agents}
+        self._readers: dict[str, set[str]] = {agent.name: set() for agent in graph.agents}
+        for agent in graph.agents:
+            for name in agent.reads:
+                self._readers[name].add(agent.name)
         self._ends: dict[str, AgentEnded] = {}
         self._failures: dict[str, BackendError | Standstill] = {}
         self._standstills = Standstills()
@@ -137,7 +135,7 @@ class Run:
         prices = limits.prices
         self._meter = Meter(graph.agents, prices)
         self._max_cost = limits.max_cost
-        self._pacer = Pacer(limits.pace, graph.answer, self._clock, self._log.append) if limits.pace else None
+        self._pacer = open_pacer(limits.pace, graph, self._clock, self._log.append, self.text)
         self._loop = asyncio.get_running_loop()
         self._start = self._loop.time()
         agents = tuple(agent.name for agent in graph.agents)

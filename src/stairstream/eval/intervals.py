@@ -1,6 +1,6 @@
 """Intervals of 95 %: Wilson's for a share, the bootstrap's for a mean. Computed by scipy (extra `eval`)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,24 +42,13 @@ def bootstrap_mean(values: Sequence[float]) -> Interval | None:
     claim certainty.
     """
     import numpy
-    from scipy.stats import bootstrap
 
-    if len(set(values)) < 2:
-        return None
-    found = bootstrap(
-        (numpy.asarray(values, dtype=float),),
-        numpy.mean,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=numpy.random.default_rng(0),
-    ).confidence_interval
-    return Interval(low=float(found.low), high=float(found.high))
+    return _bootstrap((values,), numpy.mean) if len(set(values)) >= 2 else None
 
 
 def bootstrap_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval | None:
     """Interval of a ratio of sums, by resampling the pairs; None for fewer than two, or if a denominator can be 0."""
     import numpy
-    from scipy.stats import bootstrap
 
     if len(numerators) < 2 or min(denominators) < 0 or not any(denominators):
         return None
@@ -70,10 +59,17 @@ def bootstrap_ratio(numerators: Sequence[float], denominators: Sequence[float]) 
         with numpy.errstate(divide="ignore", invalid="ignore"):
             return numpy.nan_to_num(above.sum(axis=axis) / below.sum(axis=axis), posinf=0.0)
 
+    return _bootstrap((numerators, denominators), ratio, paired=True)
+
+
+def _bootstrap(samples: Sequence[Sequence[float]], statistic: Callable[..., Any], *, paired: bool = False) -> Interval:
+    import numpy
+    from scipy.stats import bootstrap
+
     found = bootstrap(
-        (numpy.asarray(numerators, dtype=float), numpy.asarray(denominators, dtype=float)),
-        ratio,
-        paired=True,
+        [numpy.asarray(values, dtype=float) for values in samples],
+        statistic,
+        paired=paired,
         vectorized=True,
         n_resamples=RESAMPLES,
         method="percentile",

@@ -15,6 +15,7 @@ import msgspec
 
 from stairstream.backends.base import Backend, Session
 from stairstream.backends.scripted import Script, ScriptedBackend
+from stairstream.backends.wrapping import WrappingBackend
 from stairstream.config.build import open_backends
 from stairstream.config.schema import Config, read_config
 from stairstream.core.errors import RunFailed
@@ -23,7 +24,7 @@ from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import Conversation, question
 from stairstream.core.metrics import summarize
 from stairstream.core.policy import Policy
-from stairstream.core.session import Chunk, Delta, Layout, Takes, WriteItem
+from stairstream.core.session import Chunk, Delta, Layout, WriteItem
 from stairstream.core.topologies import single
 from stairstream.engine.run import open_run
 from stairstream.eval.kept import Kept, key_of
@@ -171,32 +172,18 @@ def make_graph(one: Replay) -> Graph:
     return Graph(agents=(*proposers, aggregator), answer=AGGREGATOR)
 
 
-class TimedBackend:
+class TimedBackend(WrappingBackend):
     """A real model whose tokens arrive at a given speed, whatever the machine; needs a virtual-time loop."""
 
     def __init__(self, backend: Backend, speed: Speed) -> None:
-        self._backend = backend
+        super().__init__(backend)
+        self.room = None  # there is one run at a time
         self._speed = speed
-
-    @property
-    def model(self) -> str:
-        """The model's name at its endpoint."""
-        return self._backend.model
-
-    @property
-    def room(self) -> None:
-        """No limit: there is one run at a time."""
-        return None
-
-    @property
-    def takes(self) -> frozenset[Takes]:
-        """The inputs that the model accepts."""
-        return self._backend.takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
         """A session whose tokens are timed."""
         with _virtual_loop().hold():
-            return _TimedSession(await self._backend.open(agent, conversation, written), self._speed)
+            return _TimedSession(await self._inner.open(agent, conversation, written), self._speed)
 
     async def aclose(self) -> None:
         """Does nothing: the opener of the wrapped backend closes it."""

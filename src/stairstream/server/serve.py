@@ -14,7 +14,7 @@ from stairstream.config.build import Loading
 from stairstream.config.schema import Config
 from stairstream.config.server import LimitKeys, ServerConfig
 from stairstream.core.errors import ConfigError
-from stairstream.engine.tasks import task_block, working_beside
+from stairstream.engine.tasks import TaskBlock, working_beside
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import RunPermits
 from stairstream.server.app import make_app
@@ -212,7 +212,7 @@ def make_server(app: AsgiApp, limits: LimitKeys) -> Server:
 async def serving(server: Server, listening: socket.socket) -> AsyncIterator[None]:
     """Serve while the block is open; answers that are then still being sent have LAST_WORDS_S."""
     listening.listen(server.config.backlog)  # connections from now on are answered once the server has started
-    async with task_block() as tasks:
+    async with TaskBlock() as tasks:
         tasks.create_task(server.serve(sockets=[listening]))
         try:
             await server.has_started.wait()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from stairstream.backends.torch.tokens import Tokens
+from stairstream.backends.in_process.tokens import Tokens
 from stairstream.core.errors import ConfigError
 from stairstream.eval.recorded import RecordedPrompt, check_outputs, iterate_rows
 from stairstream.eval.retention.spelled import spell

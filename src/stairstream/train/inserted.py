@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import torch
 
+from stairstream.backends.in_process.pieces import Ids, Piece
 from stairstream.backends.torch.cache import Cache, Shape
-from stairstream.backends.torch.pieces import Ids, Piece
 from stairstream.backends.torch.sampling import Sampler
 from stairstream.backends.torch.track import Track
 from stairstream.core.graph import Sampling

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from stairstream.backends.torch.load import find_ends, read_network
-from stairstream.backends.torch.tokens import Tokens
+from stairstream.backends.in_process.networks import find_ends, read_network
+from stairstream.backends.in_process.tokens import Tokens
 from stairstream.train.attention import use_insertions
 from stairstream.train.checkpoints import Checkpoints, TrainState, hold_folder
 from stairstream.train.config import TrainConfig
@@ -102,9 +102,7 @@ def train_from(
         config.folder.mkdir(parents=True, exist_ok=True)
         write_held_out(config, split)
     planner = _open_planner(network, config, processes, report)
-    for stage in config.stages[train_state.stage :]:
-        seen = look_ahead(Stream(config, stage, split, start.tokens), stage)
-        planner.check(stage.name, seen.most_tokens, seen.most_trained)
+    _check_memory(planner, config, train_state, split, start.tokens)
     parallelize(network, processes, config.precision, compiles=config.compile)
     recorder = Recorder(config, processes, train_state, report, size)
     with closing(recorder), closing(checkpoints):
@@ -154,6 +152,13 @@ def _open_planner(network: Any, config: TrainConfig, processes: Processes, repor
         most_tokens=max(stage.sequence_tokens for stage in config.stages),
         is_compiled=config.compile,
     )
+
+
+def _check_memory(planner: Planner, config: TrainConfig, train_state: TrainState, split: Split, tokens: Tokens) -> None:
+    """Whether every stage that is left fits, before anything is moved or compiled."""
+    for stage in config.stages[train_state.stage :]:
+        seen = look_ahead(Stream(config, stage, split, tokens), stage)
+        planner.check(stage.name, seen.most_tokens, seen.most_trained)
 
 
 def _say_nothing(_: str) -> None:

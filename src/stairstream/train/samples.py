@@ -7,9 +7,9 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stairstream.backends.torch.pieces import Ids, Piece
-from stairstream.backends.torch.prompting import Prompter
-from stairstream.backends.torch.tokens import Tokens
+from stairstream.backends.in_process.pieces import Ids, Piece
+from stairstream.backends.in_process.prompting import Prompter
+from stairstream.backends.in_process.tokens import Tokens
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Message, question
 from stairstream.eval.retention.chunks import chunks_of

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stairstream.backends.torch.pieces import Ids
+from stairstream.backends.in_process.pieces import Ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

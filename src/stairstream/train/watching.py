@@ -135,7 +135,7 @@ class Table:
             return None
         moves = {rank: one.beat.moves for rank, one in self._seen.items()}
         slow = [rank for rank in moves if moves[rank] < max(moves.values())]
-        who = f"; rank {slow[0]} is behind the others" if slow else ""
+        who = f"; rank {slow[0]} is slower than the others" if slow else ""
         return f"no rank has finished a train step for {min(stood.values()):.0f} s{who}"
 
 

@@ -96,7 +96,7 @@ def test_grouped_update_computes_only_what_follows_the_first_change() -> None:
         update = [item async for item in session.write(8)]
         prompt, cached = cached_of(update)
         # all up to the end of "It covers" stays
-        head = await PromptBuilder(backend.room.server).build_stable_head(AGENT, ASK, "grouped")
+        head = await PromptBuilder(backend._llama.server).build_stable_head(AGENT, ASK, "grouped")
         assert cached >= len(head) + 12
         assert prompt - cached < began(first).prompt_tokens - cached + 8 + 12
         await session.aclose()
@@ -217,7 +217,7 @@ def test_warm_leaves_only_the_references_to_compute() -> None:
         await session.warm()
         await session.read([chunk("p1", "Salt.")])
         items = [item async for item in session.write(2)]
-        head = await PromptBuilder(backend.room.server).build_stable_head(AGENT, ASK, "grouped")
+        head = await PromptBuilder(backend._llama.server).build_stable_head(AGENT, ASK, "grouped")
         assert cached_of(items)[1] == len(head)
         await session.aclose()
 
@@ -231,7 +231,7 @@ def test_death_of_the_process_is_an_error_of_the_call_and_the_next_run_starts_an
         with pytest.raises(ServerFailed, match=r"llama\.cpp"):
             async for item in session.write(500):
                 if isinstance(item, Delta):
-                    process = backend.room.server._process
+                    process = backend._llama.server._process
                     if process is not None and process.returncode is None:
                         process.kill()
         await session.aclose()

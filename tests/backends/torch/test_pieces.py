@@ -14,9 +14,9 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stairstream.backends.torch.pieces import Piece, join, look_again, match_pieces, match_prefix, split_new
-from stairstream.backends.torch.prompting import Prompter
-from stairstream.backends.torch.tokens import Speller, Tokens
+from stairstream.backends.in_process.pieces import Piece, join, look_again, match_pieces, match_prefix, split_new
+from stairstream.backends.in_process.prompting import Prompter
+from stairstream.backends.in_process.tokens import Speller, Tokens
 from stairstream.core.context import Context
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Message, question

@@ -8,9 +8,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from stairstream.backends.in_process.pieces import join  # noqa: E402
+from stairstream.backends.in_process.prompting import Prompter  # noqa: E402
 from stairstream.backends.torch.backend import TorchBackend  # noqa: E402
-from stairstream.backends.torch.pieces import join  # noqa: E402
-from stairstream.backends.torch.prompting import Prompter  # noqa: E402
 from stairstream.backends.torch.session import TorchSession  # noqa: E402
 from stairstream.core.graph import Sampling  # noqa: E402
 from stairstream.core.messages import question  # noqa: E402

@@ -10,11 +10,11 @@ from collections.abc import Sequence  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 from typing import Any  # noqa: E402
 
+from stairstream.backends.in_process.tokens import Tokens  # noqa: E402
 from stairstream.backends.torch.attention import Batch  # noqa: E402
 from stairstream.backends.torch.cache import Cache  # noqa: E402
 from stairstream.backends.torch.load import Loaded  # noqa: E402
 from stairstream.backends.torch.model import Model  # noqa: E402
-from stairstream.backends.torch.tokens import Tokens  # noqa: E402
 
 torch.set_num_threads(1)  # several of them only wait for each other with so small a model
 

@@ -4,7 +4,7 @@ alone, and what would have been computed is counted."""
 import asyncio
 from collections.abc import Callable, Sequence
 
-from stairstream.backends.torch.tokens import Tokens
+from stairstream.backends.in_process.tokens import Tokens
 from stairstream.backends.vllm.turns import Output
 from stairstream.core.graph import Sampling
 

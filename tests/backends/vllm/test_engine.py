@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import pytest
 
+from stairstream.backends.in_process.pieces import join
 from stairstream.backends.models import DEFAULT_MODEL, find_weights, is_fetched
 from stairstream.backends.vllm.backend import Vllm, VllmBackend
 from stairstream.core.graph import Agent, Graph, Sampling
@@ -111,7 +112,7 @@ async def check_rounds_say_what_one_prompt_says(backend: VllmBackend) -> None:
     session = await backend.open(replace(AGENT, layout="rounds"), ASK)
     for chunks in CHUNKS:
         await session.read(chunks)
-        context, _ = session._prepare(12)
+        context = join(session._fitting.fit(12)[0])
         said = [id async for item in session.write(12) if isinstance(item, Delta) for id in item.ids or ()]
     request = session._engine.begin(context, AGENT.sampling, len(said), is_resumable=False)
     again: list[int] = []

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from stairstream.backends.torch.pieces import join
-from stairstream.backends.torch.prompting import Prompter
+from stairstream.backends.in_process.pieces import join
+from stairstream.backends.in_process.prompting import Prompter
 from stairstream.backends.vllm.session import VllmSession
 from stairstream.core.errors import ContextTooLong
 from stairstream.core.graph import Agent, Sampling

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from stairstream.eval.robustness.corruption import Kind, Part, contradict, corrupt
-from stairstream.eval.robustness.following import share_only_from
+from stairstream.eval.robustness.free import share_only_from
 from stairstream.eval.robustness.problems import propose, solve
 from stairstream.eval.tasks.numbers import final_number
 

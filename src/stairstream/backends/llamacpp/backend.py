@@ -1,7 +1,5 @@
 """Embedded llama.cpp as a backend: one process with one model, shared by every backend and session on it."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from stairstream.backends.gguf import check_gguf
@@ -24,7 +22,7 @@ cheaply, and let all of them wait four times as long."""
 
 
 class LlamaCpp:
-    """One llama.cpp with one GGUF: the room that sessions on it share. Loads on `start` or the first `open`.
+    """One llama.cpp with one GGUF. Loads on `start` or the first `open`.
 
     `slots` is how many sessions it holds at once, each with `context_tokens` of its own; `threads` None: one per core;
     `batch_tokens` is how much prefill one pass takes; `drafts_ngrams` guesses ahead what an answer quotes.
@@ -59,11 +57,6 @@ class LlamaCpp:
         self._wanted_tokens = context_tokens
 
     @property
-    def serial(self) -> int:
-        """Its number among the engines of this process."""
-        return self.slots.serial
-
-    @property
     def context_tokens(self) -> int:
         """The tokens that one session's context window holds; exact once the model is loaded."""
         return self.server.context_tokens
@@ -81,12 +74,6 @@ class LlamaCpp:
                 f"not {self._wanted_tokens}; ask for less"
             )
 
-    @asynccontextmanager
-    async def reserve(self, num_sessions: int) -> AsyncIterator[None]:
-        """Hold that many slots while in the block; waits its turn. Raises ConfigError if there are too few in all."""
-        async with self.slots.reserve(num_sessions):
-            yield
-
     async def aclose(self) -> None:
         """End the process."""
         await self.server.aclose()
@@ -95,24 +82,12 @@ class LlamaCpp:
 class LlamaCppBackend:
     """A model name on an embedded llama.cpp, which stays the caller's to close."""
 
+    takes: frozenset[Takes] = frozenset({"response_format"})  # it holds the model to a JSON schema by a grammar
+
     def __init__(self, llama: LlamaCpp, model: str) -> None:
+        self.model = model
+        self.room = llama.slots
         self._llama = llama
-        self._model = model
-
-    @property
-    def model(self) -> str:
-        """The name that it was given."""
-        return self._model
-
-    @property
-    def room(self) -> LlamaCpp:
-        """The llama.cpp that this shares with others."""
-        return self._llama
-
-    @property
-    def takes(self) -> frozenset[Takes]:
-        """It holds the model to a JSON schema itself, by a grammar."""
-        return frozenset({"response_format"})
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> LlamaCppSession:
         """A session in a slot of its own; `written` are words of the answer to continue from."""

@@ -225,7 +225,7 @@ class LlamaCppSession(Session):
 def _choose_layout(context: Context) -> tuple[Layout, str]:
     match context.agent.layout:
         case None:
-            return "grouped", "llama.cpp goes on from token ids"
+            return "grouped", "llama.cpp continues from token ids"
         case "insert":
             return "grouped", "llama.cpp can't insert into its cache"
         case "rounds" if context.written:

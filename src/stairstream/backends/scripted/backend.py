@@ -13,27 +13,15 @@ from stairstream.core.session import Takes
 class ScriptedBackend:
     """One scripted model. `calls` lists what it was sent; `num_writing` is the number of calls now in flight."""
 
+    room = None  # there is always room
+
     def __init__(self, script: Script, model: str = "scripted", takes: Iterable[Takes] = ()) -> None:
         self.script = script
-        self._takes = frozenset(takes)
+        self.model = model
+        self.takes = frozenset(takes)
         self.calls: list[Call] = []
         self.num_writing = 0
         self.num_sessions = 0
-        self._model = model
-
-    @property
-    def model(self) -> str:
-        """The name it was given."""
-        return self._model
-
-    @property
-    def room(self) -> None:
-        """There is always room."""
-
-    @property
-    def takes(self) -> frozenset[Takes]:
-        """The inputs that it was configured to take."""
-        return self._takes
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> ScriptedSession:
         """A session that says the script's words from after `written`."""

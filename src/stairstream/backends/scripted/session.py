@@ -87,7 +87,7 @@ class ScriptedSession(Session):
         speech = self._prepare(number, script.first_due_s(call.at_s, call.prompt_tokens, cached), limit)
         stop = self._context.agent.sampling.stop
         stops = StopFinder(stop, self._context.own) if stop else None
-        is_at_stop, has_called, count, untold = False, False, 0, 0
+        has_called, count, untold = False, 0, 0
         self._backend.num_writing += 1
         try:
             yield Began(layout=layout, why="a script takes any", prompt_tokens=call.prompt_tokens, is_estimate=False)
@@ -110,18 +110,12 @@ class ScriptedSession(Session):
                 self._next_word += len(step.words)
                 text = "".join(step.words)
                 self._context.wrote(text)
-                is_at_stop = stops is not None and stops.sees(text)
                 yield self._delta(text, untold)
                 untold = 0
-                if is_at_stop:
+                if stops is not None and stops.sees(text):
                     break
-            reason: EndReason = "stop_string" if is_at_stop else "stopped" if self._is_stopped else speech.reason
-            if has_called:
-                reason = "tool_calls"
             usage = Usage(prompt_tokens=call.prompt_tokens, cached_tokens=cached, completion_tokens=count)
-            prefetched, self._prefetched = self._prefetched, Usage(cached_tokens=0)
-            reported = script.manner.report(usage + prefetched)
-            yield Ended(reason=reason, usage=reported, stop_string=stops.found if stops else None)
+            yield self._end(speech, stops, usage, has_called=has_called)
         finally:
             self._backend.num_writing -= 1
             said = self._words[first_word : self._next_word]
@@ -133,6 +127,17 @@ class ScriptedSession(Session):
         tokens = script.manner.spell(self._words[self._next_word :])
         room = None if len(tokens) <= limit else len(script.thoughts) + limit
         return Speech(script, number, first_s, tokens=tokens, thoughts=script.thoughts, calls=self._calls, room=room)
+
+    def _end(self, speech: Speech, stops: StopFinder | None, usage: Usage, *, has_called: bool) -> Ended:
+        """The reason why the write ends, and its usage with that of the prefetches before it."""
+        found = stops.found if stops else None
+        reason: EndReason = "stopped" if self._is_stopped else speech.reason
+        if has_called:
+            reason = "tool_calls"
+        elif found is not None:
+            reason = "stop_string"
+        prefetched, self._prefetched = self._prefetched, Usage(cached_tokens=0)
+        return Ended(reason=reason, usage=self._backend.script.manner.report(usage + prefetched), stop_string=found)
 
     def _delta(self, text: str, num_tokens: int, *, is_thinking: bool = False) -> Delta:
         """New text with its number of tokens, or with a poor estimate of it where that is not said."""

@@ -96,23 +96,12 @@ class TorchModel:
 class TorchBackend:
     """A model name on a model in memory, which stays the caller's to close."""
 
+    room = None  # any number of sessions: they share the machine's memory
+    takes: frozenset[Takes] = frozenset()
+
     def __init__(self, torch: TorchModel, model: str) -> None:
+        self.model = model
         self._torch = torch
-        self._model = model
-
-    @property
-    def model(self) -> str:
-        """The name that it was given."""
-        return self._model
-
-    @property
-    def room(self) -> None:
-        """Any number of sessions; they share the machine's memory."""
-
-    @property
-    def takes(self) -> frozenset[Takes]:
-        """Plain conversations only."""
-        return frozenset()
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> "TorchSession":
         """A session with a cache of its own; `written` are words of the answer to continue from."""

@@ -85,17 +85,17 @@ class Model:
             ends.append(end - 1)
         return self.run_at(batch, [ends[i] for i in wanted])
 
-    def run_at(self, batch: Batch, places: list[int]) -> Tensor:
-        """As `run`; returns logits after the tokens at the positions `places` of the batch's row."""
+    def run_at(self, batch: Batch, positions: list[int]) -> Tensor:
+        """As `run`; returns logits after the tokens at these positions of the batch's row."""
         device = self.shape.device
         if self.decoder is not None and self.decoder.takes(batch.claims):
-            logits_TV = self.decoder.run(batch.claims)[places]  # each claim is one position
+            logits_TV = self.decoder.run(batch.claims)[positions]  # each claim is one position
         else:
             logits_TV = self._forward(
                 torch.tensor(batch.ids, device=device),
                 torch.tensor(batch.positions, device=device),
                 batch,
-                torch.tensor(places, dtype=torch.long, device=device),
+                torch.tensor(positions, dtype=torch.long, device=device),
             )
         for claim in batch.claims:
             claim.cache.keep(claim)

@@ -3,21 +3,20 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
 from stairstream.backends.base import Session
-from stairstream.backends.full import LEAST_ROOM_TOKENS, note_full, refuse_prompt
-from stairstream.backends.torch.pieces import Piece
-from stairstream.backends.torch.prompting import Prompter
+from stairstream.backends.in_process.fitting import Fitting
+from stairstream.backends.in_process.pieces import Piece
+from stairstream.backends.in_process.prompting import Prompter
+from stairstream.backends.in_process.tokens import Tokens
+from stairstream.backends.in_process.writing import Writing
 from stairstream.backends.torch.sampling import Sampler
-from stairstream.backends.torch.tokens import Tokens
 from stairstream.backends.torch.track import Track
 from stairstream.backends.torch.worker import Done, Job, Worker
-from stairstream.backends.torch.writing import Writing
 from stairstream.core.errors import ServerFailed
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, Usage, WriteItem
+from stairstream.core.session import Began, Chunk, Delta, Ended, Layout, Usage, WriteItem
 
 
 class TorchSession(Session):
@@ -40,11 +39,8 @@ class TorchSession(Session):
         self._layout, self._why = _choose_layout(agent, written)
         self._prompter = Prompter(tokens, agent, conversation, self._layout, written)
         self._track = Track(sampler=sampler, can_insert=self._layout == "insert")
-        # the context as it was last taken in, and how many own words stand before its last piece
-        self._fixed: list[Piece] = []
-        self._num_own_before = 0
+        self._fitting = Fitting(self._prompter, agent.name, context_tokens)
         self._early_tokens = 0  # computed before the write that needs them
-        self._is_full = False
         self._is_stopped = False
         self._job: Job | None = None
         self._early: Job | None = None
@@ -57,12 +53,12 @@ class TorchSession(Session):
 
     async def warm(self) -> None:
         """Begin to compute the part of the prompt that stands before every reference; does not wait for it."""
-        if not self._fixed:
+        if not self._fitting.has_begun:
             self._compute_early(self._prompter.build_head())
 
     def foresee(self, chunks: Sequence[Chunk]) -> None:
         """Begin to compute what of the first prompt is certain already."""
-        if not self._fixed:
+        if not self._fitting.has_begun:
             self._compute_early(self._prompter.build_ahead(chunks))
 
     async def read(self, chunks: Sequence[Chunk]) -> None:
@@ -72,31 +68,24 @@ class TorchSession(Session):
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
         """Continue the answer; usage counts what was really computed."""
         self._is_stopped = False
-        pieces, note = self._prepare(limit)
+        pieces, note = self._fitting.fit(limit)
         size = sum(len(piece.ids) for piece in pieces)
         yield Began(layout=self._layout, why=self._why, prompt_tokens=size, is_estimate=False)
         if note is not None:
             yield note
-        usage = Usage(prompt_tokens=size, cached_tokens=size)
         room = self._context_tokens - size
-        reason: EndReason = "length" if room < 1 else "stopped" if self._is_stopped else "limit"
-        stop: str | None = None
-        if reason == "limit":
-            writing = Writing(self._tokens, self._prompter, self._agent)
-            self._track.sampler.recall(self._prompter.own)
-            async with aclosing(self._run(pieces, min(limit, room), writing)) as deltas:
-                async for delta in deltas:
-                    yield delta
-            reason = "length" if writing.reason == "limit" and room <= limit else writing.reason
-            stop = writing.stop_string
-            early, self._early_tokens = self._early_tokens, 0
-            usage = replace(
-                usage,
-                cached_tokens=max(0, size - (writing.computed_tokens or 0) - early),
-                completion_tokens=writing.num_written,
-                early_tokens=early,
+        if room < 1 or self._is_stopped:
+            yield Ended(
+                reason="stopped" if room >= 1 else "length", usage=Usage(prompt_tokens=size, cached_tokens=size)
             )
-        yield Ended(reason=reason, usage=usage, stop_string=stop)
+            return
+        writing = Writing(self._tokens, self._prompter, self._agent)
+        self._track.sampler.recall(self._prompter.own)
+        async with aclosing(self._run(pieces, min(limit, room), writing)) as deltas:
+            async for delta in deltas:
+                yield delta
+        early, self._early_tokens = self._early_tokens, 0
+        yield writing.end(size, early, fills_context=room <= limit)
 
     async def _run(self, pieces: list[Piece], limit: int, writing: Writing) -> AsyncGenerator[Delta, None]:
         """One job; then more of a token each while the last character is not whole."""
@@ -148,24 +137,8 @@ class TorchSession(Session):
         self._early_tokens += done.computed_tokens
         self._early = None
         pieces, self._next_early = self._next_early, ()
-        if not self._fixed:
+        if not self._fitting.has_begun:
             self._compute_early(pieces)
-
-    def _prepare(self, limit: int) -> tuple[list[Piece], Note | None]:
-        """The context with everything that was read, or with its references as they were if that is too much."""
-        pieces = self._prompter.build()
-        room = self._context_tokens - sum(len(piece.ids) for piece in pieces)
-        is_first = not self._fixed
-        if not self._is_full and room >= (1 if is_first else min(limit, LEAST_ROOM_TOKENS)):
-            self._fixed = pieces
-            self._num_own_before = len(self._prompter.own) - len(pieces[-1].ids)
-            return pieces, None
-        if is_first:
-            raise refuse_prompt(self._agent.name, self._context_tokens - room, self._context_tokens)
-        note = None if self._is_full else note_full(self._context_tokens)
-        self._is_full = True
-        own = Piece(self._fixed[-1].key, tuple(self._prompter.own[self._num_own_before :]))
-        return [*self._fixed[:-1], own], note
 
     def stop(self) -> None:
         """End the write in flight after the pass that is being computed."""
@@ -206,7 +179,7 @@ def _choose_layout(agent: Agent, written: str) -> tuple[Layout, str]:
         case None:
             return "insert", "its cache can open gaps"
         case "quoted":
-            return "grouped", "it goes on from its own token ids"
+            return "grouped", "it continues from its own token ids"
         case "rounds" if written:
             return "grouped", "an answer that was begun elsewhere has no rounds"
         case layout:

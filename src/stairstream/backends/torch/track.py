@@ -11,8 +11,8 @@ now and then, so that the answer is to the question with everything in sight.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stairstream.backends.in_process.pieces import Piece, join, look_again, match_pieces, match_prefix, split_new
 from stairstream.backends.torch.cache import Cache
-from stairstream.backends.torch.pieces import Piece, join, look_again, match_pieces, match_prefix, split_new
 from stairstream.backends.torch.sampling import Sampler
 
 _LOOKS_AGAIN_AFTER, _SOONER_AFTER = 6, 2

@@ -13,10 +13,10 @@ from typing import Literal
 
 import torch
 
+from stairstream.backends.in_process.pieces import Piece, count_shared, join
 from stairstream.backends.torch.attention import Batch
 from stairstream.backends.torch.cache import Cache, Claim
 from stairstream.backends.torch.model import Model
-from stairstream.backends.torch.pieces import Piece, count_shared, join
 from stairstream.backends.torch.track import Track
 
 MOST_PIECE_TOKENS = 128

@@ -1,8 +1,7 @@
 """vLLM in process as a backend: one engine with one model, shared by every backend and session on it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,7 +23,7 @@ DEFAULT_QUANTUM_TOKENS = 16
 
 
 class Vllm:
-    """One vLLM engine with one model: the room that sessions on it share. Loads on `start` or the first `open`.
+    """One vLLM engine with one model. Loads on `start` or the first `open`.
 
     `path` is a folder of transformers; of a GGUF file such a folder is made in the cache, in bfloat16. `sessions` is
     how many it runs at once. In the layout `rounds` a stop takes effect after at most `quantum_tokens` words.
@@ -51,14 +50,9 @@ class Vllm:
         self._dtype: Literal["float32", "bfloat16"] | None = dtype
         self._ignores_end = ignores_end
         self._options = dict(options or {})
-        self._slots = Slots(sessions, "vllm engine")
+        self.slots = Slots(sessions, "vllm engine")
         self._loading = asyncio.Lock()
         self._engine: Engine | None = None
-
-    @property
-    def serial(self) -> int:
-        """Its number among the engines of this process."""
-        return self._slots.serial
 
     async def start(self) -> None:
         """Load the model, in a thread; returns at once if it is loaded. Raises MissingExtra, ModelUnusable."""
@@ -76,19 +70,13 @@ class Vllm:
 
         settings = EngineSettings(
             folder=unpack_model(self._path),
-            sessions=self._slots.count,
+            sessions=self.slots.count,
             context_tokens=self._context_tokens,
             dtype=self._dtype,
             ignores_end=self._ignores_end,
             options=self._options,
         )
         return start(settings)
-
-    @asynccontextmanager
-    async def reserve(self, num_sessions: int) -> AsyncIterator[None]:
-        """Hold so many slots while in the block; waits its turn. Raises ConfigError if there are too few in all."""
-        async with self._slots.reserve(num_sessions):
-            yield
 
     async def open(self, agent: Agent, conversation: Conversation, written: str) -> "VllmSession":
         """A session on the engine."""
@@ -116,7 +104,7 @@ def unpack_model(path: Path) -> Path:
         return path
     folder = models_folder() / f"{path.stem}-bfloat16"
     if not (folder / "config.json").is_file():
-        from stairstream.backends.torch.load import export
+        from stairstream.backends.in_process.networks import export
 
         try:
             export(path, folder)
@@ -128,24 +116,12 @@ def unpack_model(path: Path) -> Path:
 class VllmBackend:
     """A model name on a vLLM engine, which stays the caller's to close."""
 
+    takes: frozenset[Takes] = frozenset()
+
     def __init__(self, vllm: Vllm, model: str) -> None:
+        self.model = model
+        self.room = vllm.slots
         self._vllm = vllm
-        self._model = model
-
-    @property
-    def model(self) -> str:
-        """The name that it was given."""
-        return self._model
-
-    @property
-    def room(self) -> Vllm:
-        """The engine that this shares with others."""
-        return self._vllm
-
-    @property
-    def takes(self) -> frozenset[Takes]:
-        """Plain conversations only."""
-        return frozenset()
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> "VllmSession":
         """A session; `written` are words of the answer to continue from."""

@@ -25,7 +25,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from stairstream.backends.full import says_too_long
-from stairstream.backends.torch.tokens import Tokens
+from stairstream.backends.in_process.tokens import Tokens
 from stairstream.backends.vllm.turns import Output
 from stairstream.core.errors import ConfigError, ContextTooLong, ModelUnusable, RequestRejected, ServerFailed
 from stairstream.core.graph import Sampling

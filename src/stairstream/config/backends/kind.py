@@ -44,8 +44,33 @@ class Kind(Generic[K]):
     thinks_anew: Callable[[K], bool]
 
 
-def refuse_hedging(keys: object, common: "CommonKeys", section: Mapping[str, object], where: Where) -> None:
-    """The check of an engine in this process."""
+class EngineKeys(Keys, Protocol):
+    """The keys of a model on an engine in this process."""
+
+    @property
+    def model(self) -> str:
+        """A known name, or a path."""
+
+
+E = TypeVar("E", bound=EngineKeys)
+
+
+def engine_kind(
+    keys: type[E], open: Callable[[E, "ModelConfig", "Engines"], Awaitable[Backend]], file: Callable[[E], Path]
+) -> Kind[E]:
+    """The kind of an engine in this process, which can't be told to think, or not to."""
+    return Kind(
+        keys=keys,
+        open=open,
+        check=_refuse_hedging,
+        url=None,
+        file=file,
+        model=lambda keys: keys.model,
+        thinks_anew=never,
+    )
+
+
+def _refuse_hedging(keys: object, common: "CommonKeys", section: Mapping[str, object], where: Where) -> None:
     if common.hedge_after_s is not None:
         raise (where / "hedge_after_s").error("a second try on the same engine would only slow it down; leave it out")
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stairstream.backends.base import Backend
-from stairstream.config.backends.kind import Kind, never, refuse_hedging
+from stairstream.config.backends.kind import engine_kind
 from stairstream.config.reading import Whole
 
 if TYPE_CHECKING:
-    from stairstream.backends.llamacpp import LlamaCpp
     from stairstream.config.build import Engines
     from stairstream.config.models import ModelConfig
 
@@ -30,22 +29,18 @@ class LlamaCppKeys:
 
 
 async def _open(keys: LlamaCppKeys, model: "ModelConfig", engines: "Engines") -> Backend:
-    from stairstream.backends.llamacpp import LlamaCppBackend
+    from stairstream.backends.llamacpp import LlamaCpp, LlamaCppBackend
 
-    return LlamaCppBackend(await engines.share(keys, lambda: _load(keys, model.name, engines)), keys.model)
+    def make() -> LlamaCpp:
+        return LlamaCpp(
+            _find(keys),
+            slots=keys.slots or engines.count_sessions(keys),
+            context_tokens=keys.context_tokens,
+            threads=keys.threads,
+            drafts_ngrams=keys.drafts_ngrams,
+        )
 
-
-async def _load(keys: LlamaCppKeys, name: str, engines: "Engines") -> "LlamaCpp":
-    from stairstream.backends.llamacpp import LlamaCpp
-
-    llama = LlamaCpp(
-        _find(keys),
-        slots=keys.slots or engines.count_sessions(keys),
-        context_tokens=keys.context_tokens,
-        threads=keys.threads,
-        drafts_ngrams=keys.drafts_ngrams,
-    )
-    return await engines.load(llama, name)
+    return LlamaCppBackend(await engines.load(keys, make, model.name), keys.model)
 
 
 def _find(keys: LlamaCppKeys) -> Path:
@@ -54,12 +49,4 @@ def _find(keys: LlamaCppKeys) -> Path:
     return find_model(keys.model)
 
 
-LLAMACPP = Kind(
-    keys=LlamaCppKeys,
-    open=_open,
-    check=refuse_hedging,
-    url=None,
-    file=_find,
-    model=lambda keys: keys.model,
-    thinks_anew=never,
-)
+LLAMACPP = engine_kind(LlamaCppKeys, _open, _find)

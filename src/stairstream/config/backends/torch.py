@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stairstream.backends.base import Backend
-from stairstream.config.backends.kind import Kind, never, refuse_hedging
+from stairstream.config.backends.kind import engine_kind
 from stairstream.config.reading import Whole
 
 if TYPE_CHECKING:
-    from stairstream.backends.torch.backend import TorchModel
     from stairstream.config.build import Engines
     from stairstream.config.models import ModelConfig
 
@@ -25,16 +24,12 @@ class TorchKeys:
 
 
 async def _open(keys: TorchKeys, model: "ModelConfig", engines: "Engines") -> Backend:
-    from stairstream.backends.torch.backend import TorchBackend
+    from stairstream.backends.torch.backend import TorchBackend, TorchModel
 
-    return TorchBackend(await engines.share(keys, lambda: _load(keys, model.name, engines)), keys.model)
+    def make() -> TorchModel:
+        return TorchModel(_find(keys), dtype=keys.dtype, threads=keys.threads, context_tokens=keys.context_tokens)
 
-
-async def _load(keys: TorchKeys, name: str, engines: "Engines") -> "TorchModel":
-    from stairstream.backends.torch.backend import TorchModel
-
-    torch = TorchModel(_find(keys), dtype=keys.dtype, threads=keys.threads, context_tokens=keys.context_tokens)
-    return await engines.load(torch, name)
+    return TorchBackend(await engines.load(keys, make, model.name), keys.model)
 
 
 def _find(keys: TorchKeys) -> Path:
@@ -43,12 +38,4 @@ def _find(keys: TorchKeys) -> Path:
     return find_weights(keys.model)
 
 
-TORCH = Kind(
-    keys=TorchKeys,
-    open=_open,
-    check=refuse_hedging,
-    url=None,
-    file=_find,
-    model=lambda keys: keys.model,
-    thinks_anew=never,
-)
+TORCH = engine_kind(TorchKeys, _open, _find)

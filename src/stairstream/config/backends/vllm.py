@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stairstream.backends.base import Backend
-from stairstream.config.backends.kind import Kind, never, refuse_hedging
+from stairstream.config.backends.kind import engine_kind
 from stairstream.config.reading import Whole
 
 if TYPE_CHECKING:
-    from stairstream.backends.vllm.backend import Vllm
     from stairstream.config.build import Engines
     from stairstream.config.models import ModelConfig
 
@@ -29,22 +28,18 @@ class VllmKeys:
 
 
 async def _open(keys: VllmKeys, model: "ModelConfig", engines: "Engines") -> Backend:
-    from stairstream.backends.vllm.backend import VllmBackend
+    from stairstream.backends.vllm.backend import Vllm, VllmBackend
 
-    return VllmBackend(await engines.share(keys, lambda: _load(keys, model.name, engines)), keys.model)
+    def make() -> Vllm:
+        return Vllm(
+            _find(keys),
+            sessions=keys.slots,
+            context_tokens=keys.context_tokens,
+            quantum_tokens=keys.quantum_tokens,
+            dtype=keys.dtype,
+        )
 
-
-async def _load(keys: VllmKeys, name: str, engines: "Engines") -> "Vllm":
-    from stairstream.backends.vllm.backend import Vllm
-
-    vllm = Vllm(
-        _find(keys),
-        sessions=keys.slots,
-        context_tokens=keys.context_tokens,
-        quantum_tokens=keys.quantum_tokens,
-        dtype=keys.dtype,
-    )
-    return await engines.load(vllm, name)
+    return VllmBackend(await engines.load(keys, make, model.name), keys.model)
 
 
 def _find(keys: VllmKeys) -> Path:
@@ -53,12 +48,4 @@ def _find(keys: VllmKeys) -> Path:
     return find_weights(keys.model)
 
 
-VLLM = Kind(
-    keys=VllmKeys,
-    open=_open,
-    check=refuse_hedging,
-    url=None,
-    file=_find,
-    model=lambda keys: keys.model,
-    thinks_anew=never,
-)
+VLLM = engine_kind(VllmKeys, _open, _find)

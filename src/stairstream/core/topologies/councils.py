@@ -7,7 +7,7 @@ from stairstream.core.errors import GraphError
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
-from stairstream.core.topologies.mixtures import with_own_seed
+from stairstream.core.topologies.mixtures import sampling_of
 from stairstream.core.topologies.names import number
 from stairstream.core.wording import COUNCIL, JUDGE, JUDGE_JSON
 
@@ -35,7 +35,7 @@ def council(
     chosen = sampling or {}
     names = number(members, ("judge", "answer"))
     agents = [
-        Agent(name=name, model=model, sampling=_sampling_of(model, index, members, chosen))
+        Agent(name=name, model=model, sampling=sampling_of(members, index, chosen))
         for index, (name, model) in enumerate(zip(names, members, strict=True))
     ]
     compares = Agent(
@@ -58,9 +58,3 @@ def council(
         sampling=chosen.get(answer) or Sampling(),
     )
     return Graph(agents=(*agents, compares, speaks), answer="answer")
-
-
-def _sampling_of(model: str, index: int, members: Sequence[str], chosen: Mapping[str, Sampling]) -> Sampling:
-    """A model that is a member more than once gets a seed of its own each time."""
-    own = chosen.get(model) or Sampling()
-    return with_own_seed(own, index) if members.count(model) > 1 else own

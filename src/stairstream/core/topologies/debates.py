@@ -6,7 +6,7 @@ from stairstream.core.errors import GraphError
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
-from stairstream.core.topologies.mixtures import with_own_seed
+from stairstream.core.topologies.mixtures import sampling_of
 from stairstream.core.topologies.names import number
 from stairstream.core.wording import DEBATE
 
@@ -38,24 +38,20 @@ def debate(
     before: tuple[str, ...] = ()
     for round_ in range(1, rounds + 1):
         is_answer = judge is None and round_ == rounds
-        row = []
-        for position, (name, model) in enumerate(zip(names, debaters, strict=True), 1):
-            if is_answer and position != answer:
-                continue
-            row.append(f"r{round_}.{name}")
-            own = chosen.get(model) or Sampling()
-            agents.append(
-                Agent(
-                    name=row[-1],
-                    model=model,
-                    reads=before,
-                    policy=policy,
-                    layout=layout,
-                    wording=DEBATE,
-                    sampling=with_own_seed(own, position - 1) if debaters.count(model) > 1 else own,
-                )
+        row = [
+            Agent(
+                name=f"r{round_}.{names[index]}",
+                model=debaters[index],
+                reads=before,
+                policy=policy,
+                layout=layout,
+                wording=DEBATE,
+                sampling=sampling_of(debaters, index, chosen),
             )
-        before = tuple(row)
+            for index in ([answer - 1] if is_answer else range(len(debaters)))
+        ]
+        agents += row
+        before = tuple(agent.name for agent in row)
     if judge is None:
         return Graph(agents=tuple(agents), answer=before[0])
     last = Agent(

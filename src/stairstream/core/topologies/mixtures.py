@@ -80,6 +80,15 @@ def mixture(
     return Graph(agents=tuple(agents), answer=last)
 
 
+def sampling_of(models: Sequence[str], index: int, chosen: Mapping[str, Sampling]) -> Sampling:
+    """The sampling of one of these models by its index; one that is listed more than once has its own seed each time.
+
+    `chosen` is by model.
+    """
+    own = chosen.get(models[index]) or Sampling()
+    return with_own_seed(own, index) if models.count(models[index]) > 1 else own
+
+
 def with_own_seed(sampling: Sampling, index: int) -> Sampling:
     """The sampling with a seed for this index (from 0), so that several agents on one model say different things."""
     return replace(sampling, seed=(sampling.seed or 0) + index + 1)

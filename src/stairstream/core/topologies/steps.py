@@ -7,6 +7,7 @@ from stairstream.core.errors import GraphError
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
+from stairstream.core.topologies.mixtures import with_own_seed
 from stairstream.core.topologies.names import number
 from stairstream.core.wording import STEPS, Wording
 
@@ -67,7 +68,7 @@ def tree(
         children = tuple(f"{name}.{i}" for i in range(1, branches + 1)) if below else ()
         for child in children:
             grow(child, below - 1)
-        seeded = replace(own, seed=(own.seed or 0) + len(agents) + 1)
+        seeded = with_own_seed(own, len(agents))
         agents.append(Agent(name=name, model=model, reads=children, policy=policy, layout=layout, sampling=seeded))
 
     grow("t", depth - 1)

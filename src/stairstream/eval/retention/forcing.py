@@ -11,14 +11,14 @@ from itertools import count, takewhile
 import torch
 from torch.nn.functional import cross_entropy
 
+from stairstream.backends.in_process.pieces import Piece, count_shared, join
+from stairstream.backends.in_process.prompting import Prompter
+from stairstream.backends.in_process.tokens import Tokens
 from stairstream.backends.torch.attention import Batch
 from stairstream.backends.torch.cache import Cache
 from stairstream.backends.torch.load import Loaded
 from stairstream.backends.torch.model import Model
-from stairstream.backends.torch.pieces import Piece, count_shared, join
-from stairstream.backends.torch.prompting import Prompter
 from stairstream.backends.torch.sampling import Sampler
-from stairstream.backends.torch.tokens import Tokens
 from stairstream.backends.torch.track import Track
 from stairstream.core.context import Context
 from stairstream.core.graph import Agent, Sampling

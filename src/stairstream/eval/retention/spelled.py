@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from stairstream.backends.torch.tokens import Speller, Tokens
+from stairstream.backends.in_process.tokens import Speller, Tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,14 +1,14 @@
 """Free-running answers: the aggregator writes its own words and reads replayed proposals, one of which is wrong."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from stairstream.eval.data import PROPOSERS
 from stairstream.eval.intervals import Interval, bootstrap_mean
-from stairstream.eval.recorded import PROPOSERS
 from stairstream.eval.replay import Replay, Replays, Spoken
 from stairstream.eval.retention.scores import Setup
-from stairstream.eval.robustness.following import share_only_from
 from stairstream.eval.robustness.plan import (
     RobustnessPlan,
     Wrong,
@@ -20,6 +20,7 @@ from stairstream.eval.robustness.plan import (
 )
 
 GRAM = 4
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,3 +114,21 @@ def _followed(
         chance.append(share_only_from(right[number].text, words, others, size))
     gaps = [one - its for one, its in zip(planted, chance, strict=True)]
     return Followed(planted=fmean(planted), chance=fmean(chance), difference=fmean(gaps), interval=bootstrap_mean(gaps))
+
+
+def share_only_from(answer: str, planted: str, others: Sequence[str], size: int) -> float:
+    """The share of the answer's runs of `size` words that are in `planted` and in no other; 0 without runs."""
+    runs = _grams_of(_words_of(answer), size)
+    only = set(_grams_of(_words_of(planted), size))
+    for text in others:
+        only.difference_update(_grams_of(_words_of(text), size))
+    return sum(run in only for run in runs) / len(runs) if runs else 0.0
+
+
+def _words_of(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _grams_of(words: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    """Every run of `size` words, in order."""
+    return [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from stairstream.core.errors import ConfigError
 from stairstream.core.messages import Conversation, Message
+from stairstream.engine.tasks import TaskBlock, pick_first
 from stairstream.eval.tasks.answers import AnswerSource, Said
 from stairstream.eval.tasks.judging import Verdict, ask_verdict, read_verdict, score_of
 from stairstream.eval.tasks.purse import OutOfMoney
@@ -98,11 +99,9 @@ async def evaluate(plan: TaskPlan, source: AnswerSource, tell: Tell, at_once: in
             except OutOfMoney:
                 return None
 
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(work(question)) for question in plan.questions]
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from None
+    async with TaskBlock() as tasks:
+        tasks.pick = pick_first
+        running = [tasks.create_task(work(question)) for question in plan.questions]
     return [outcome for one in running if (outcome := one.result()) is not None]
 
 

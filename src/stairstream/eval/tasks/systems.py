@@ -1,10 +1,10 @@
 """The systems to compare: each model of a pipeline alone, the pipeline with waiting, and with each given policy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from stairstream.api import choose_policy
-from stairstream.config.graphs import build_graph
+from stairstream.config.graphs import build_graph, shorten_answers
 from stairstream.config.pipelines import PipelineConfig
 from stairstream.config.schema import Config
 from stairstream.config.topologies import SingleKeys
@@ -49,17 +49,10 @@ def list_systems(
         settings["own policy" if pipeline.policy_name == "custom" else pipeline.policy_name] = pipeline
     return tuple(
         System(
-            name=name, settings=one, graph=_shorten(build_graph(config.models, one), max_tokens), model=alone.get(name)
+            name=name,
+            settings=one,
+            graph=shorten_answers(build_graph(config.models, one), max_tokens),
+            model=alone.get(name),
         )
         for name, one in settings.items()
     )
-
-
-def _shorten(graph: Graph, max_tokens: int | None) -> Graph:
-    if max_tokens is None:
-        return graph
-    agents = (
-        replace(agent, sampling=replace(agent.sampling, max_tokens=min(max_tokens, agent.sampling.max_tokens)))
-        for agent in graph.agents
-    )
-    return replace(graph, agents=tuple(agents))

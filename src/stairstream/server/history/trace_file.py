@@ -24,6 +24,7 @@ from stairstream.core.events import (
     StepStarted,
     Thought,
     Wrote,
+    as_written,
 )
 from stairstream.server.history.wire import TraceOut
 from stairstream.server.storage.values import PastRun
@@ -69,13 +70,19 @@ def make_trace_events(told: Sequence[tuple[Event, str]], title: str) -> Iterator
     yield from _name_tracks(tracks, title)
     tokens: Counter[str] = Counter({name: 0 for name in order})
     serial = count(1)
-    for event, text in told:
+    texts = {_key_of(event): text for event, text in told if isinstance(event, Wrote | Thought)}
+    for event in as_written([event for event, _ in told]):
         if isinstance(event, RunStarted | RunEnded):
             continue
+        text = texts[_key_of(event)] if isinstance(event, Wrote | Thought) else ""
         yield from _trace(event, text, event.agent, tracks, serial)
         if isinstance(event, Wrote | Thought | Called) and event.num_tokens:
             tokens[event.agent] += event.num_tokens
             yield _event("C", "tokens", event.at_s, 0, args=dict(tokens))
+
+
+def _key_of(event: Wrote | Thought) -> tuple[type, str, int, int]:
+    return type(event), event.agent, event.start, event.end
 
 
 def _name_tracks(tracks: dict[str, _Track], title: str) -> Iterator[Json]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+from stairstream.engine.tasks import TaskBlock
 from stairstream.server.http.exchange import ClientLeft, Receive
 
 StartBeside = Callable[[Coroutine[Any, Any, None]], object]
@@ -22,27 +23,18 @@ async def leave_with_client(receive: Receive) -> AsyncIterator[StartBeside]:
     reports every client as disconnected. What the block itself raises is raised unchanged.
     """
     beside: list[asyncio.Task[None]] = []
-    cause: BaseException | None = None
-    try:
-        async with asyncio.TaskGroup() as tasks:
+    async with TaskBlock() as tasks:
+        tasks.pick = _pick_cause
 
-            def start(coroutine: Coroutine[Any, Any, None]) -> None:
-                beside.append(tasks.create_task(coroutine))
+        def start(coroutine: Coroutine[Any, Any, None]) -> None:
+            beside.append(tasks.create_task(coroutine))
 
-            start(_watch(receive))
-            try:
-                yield start
-            finally:
-                while beside:  # a failed task holds this frame
-                    beside.pop().cancel()
-    except BaseExceptionGroup as group:
-        # a reference cycle with the frame of TaskGroup (https://github.com/python/cpython/issues/124958)
-        cause = _first_cause(group.with_traceback(None))
-    if cause is not None:  # outside the except block: the group is not its context
+        start(_watch(receive))
         try:
-            raise cause
+            yield start
         finally:
-            del cause
+            while beside:  # a failed task holds this frame
+                beside.pop().cancel()
 
 
 async def _watch(receive: Receive) -> None:
@@ -51,6 +43,6 @@ async def _watch(receive: Receive) -> None:
     raise ClientLeft
 
 
-def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _pick_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The exception to raise for a group: any other failure before ClientLeft, which need not be its cause."""
     return next((exc for exc in group.exceptions if not isinstance(exc, ClientLeft)), group.exceptions[0])

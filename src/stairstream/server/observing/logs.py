@@ -153,6 +153,7 @@ def describe_run(finished: Finished, *, with_prompts: bool) -> Mapping[str, obje
         "ended": summary.reason,
         "first_token_s": _round(summary.first_token_s),
         "longest_gap_s": _round(summary.longest_gap_s),
+        "longest_gap_written_s": _round(summary.longest_gap_written_s),
         "total_s": _round(summary.total_s),
         "updates": summary.updates,
         "prompt_tokens": used.prompt_tokens,

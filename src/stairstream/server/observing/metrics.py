@@ -53,7 +53,10 @@ class Metrics:
         )
         self._updates = self._counter("updates", "Steps of answering agents after their first", "pipeline")
         self._first_token = self._seconds("first_token", "Time to first token (TTFT) of the answer")
-        self._longest_gap = self._seconds("longest_gap", "Longest pause between two pieces of an answer")
+        self._longest_gap = self._seconds("longest_gap", "Longest pause between two pieces of an answer, as shown")
+        self._longest_gap_written = self._seconds(
+            "longest_gap_written", "Longest pause between two pieces of an answer as written, before it is paced"
+        )
         self._total = self._seconds("run", "From a run's start to its end")
         in_flight = prometheus.Gauge("stairstream_runs_in_flight", "Runs in flight", registry=self.registry)
         in_flight.set_function(count_runs)
@@ -72,6 +75,7 @@ class Metrics:
         if summary.first_token_s is not None:
             self._first_token.labels(pipeline).observe(summary.first_token_s)
             self._longest_gap.labels(pipeline).observe(summary.longest_gap_s)
+            self._longest_gap_written.labels(pipeline).observe(summary.longest_gap_written_s)
         if summary.degraded:
             self._degraded.labels(pipeline).inc()
         for model, usage in used_by_model(finished).items():

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 from stairstream.config.models import ModelConfig
 from stairstream.config.server import TraceKeys
 from stairstream.core.errors import MissingExtra
-from stairstream.core.events import AgentEnded, Event, LayoutChosen, Noted, StepEnded, StepStarted, Thought, Wrote
+from stairstream.core.events import (
+    AgentEnded,
+    Event,
+    LayoutChosen,
+    Noted,
+    StepEnded,
+    StepStarted,
+    Thought,
+    Wrote,
+    as_written,
+)
 from stairstream.core.graph import Agent
 from stairstream.core.session import Note
 from stairstream.server.http.exchange import AsgiApp, Exchange, Receive, Scope, Send
@@ -45,7 +55,7 @@ class Traced:
 
 def make_trace(finished: Finished) -> Traced:
     """A run as a tree of spans: workflow, agents, steps."""
-    answer, summary = finished.answer, finished.answer.summary
+    answer, summary, events = finished.answer, finished.answer.summary, as_written(finished.events)
     name = answer.pipeline.name
     models = finished.request.pipeline.models
     return Traced(
@@ -60,13 +70,14 @@ def make_trace(finished: Finished) -> Traced:
                 "gen_ai.response.finish_reasons": [summary.reason or ""],
                 "gen_ai.response.time_to_first_chunk": summary.first_token_s,
                 "stairstream.longest_gap_s": summary.longest_gap_s,
+                "stairstream.longest_gap_written_s": summary.longest_gap_written_s,
                 "stairstream.updates": summary.updates,
                 "stairstream.cost": answer.cost,
                 "stairstream.degraded": list(summary.degraded) or None,
             }
         ),
         error=summary.error,
-        inner=[_trace_agent(agent, finished.events, models) for agent in finished.graph.agents],
+        inner=[_trace_agent(agent, events, models) for agent in finished.graph.agents],
     )
 
 

@@ -19,6 +19,8 @@ export class Lane {
     this.usage = null;
     this.firstS = null;
     this.gap = null; // the longest: {fromS, toS}
+    this.writtenS = null; // when the last word was written, which may be before it was shown
+    this.writtenGapS = 0; // the longest gap as written
     this.stallS = 0;
     this.layout = null;
     this.notes = [];
@@ -130,6 +132,7 @@ const TAKE = {
   wrote(run, event, lane) {
     lane.words.add(event.start, event.end, event.text);
     said(lane, event);
+    if (event.written_s !== undefined) leaveToEarlierSteps(lane, event.written_s);
   },
 
   called(run, event, lane) {
@@ -169,8 +172,21 @@ const TAKE = {
   },
 };
 
+/** A paced word may be shown after later steps have begun: it comes before their words. */
+function leaveToEarlierSteps(lane, writtenS) {
+  for (const step of lane.steps) {
+    if (step.atS >= writtenS) {
+      step.from = lane.words.text.length;
+      step.numBefore = lane.numTokens;
+    }
+  }
+}
+
 function said(lane, event) {
   const last = lane.timesS.at(-1);
+  const writtenS = event.written_s ?? event.at_s;
+  if (lane.writtenS !== null) lane.writtenGapS = Math.max(lane.writtenGapS, writtenS - lane.writtenS);
+  lane.writtenS = writtenS;
   if (last === undefined) {
     lane.firstS = event.at_s;
   } else {

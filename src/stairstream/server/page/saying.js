@@ -3,7 +3,7 @@
 import { list, percent, plural, seconds } from "./format.js";
 import { allEndedS, seenShare } from "./run.js";
 
-/** Sentences about the first of a round's runs, beside the others: {lead, more}, those about its first word first. */
+/** Sentences about the first of a round's runs, beside the others: {lead, more}, those about its first token first. */
 export function sayWhy(runs) {
   const [run] = runs;
   const { answer } = run;
@@ -56,8 +56,12 @@ function seen(run) {
 }
 
 function gap(run) {
-  const { longestGapS } = run.answer;
-  return longestGapS > 0.25 ? `Its longest gap was ${seconds(longestGapS)}.` : null;
+  const { longestGapS, writtenGapS } = run.answer;
+  const shown = longestGapS > 0.25 ? `Its longest gap was ${seconds(longestGapS)}` : null;
+  if (writtenGapS > longestGapS + 0.1) {
+    return `${shown ?? "It was shown evenly"}; it was written with gaps of up to ${seconds(writtenGapS)}.`;
+  }
+  return shown && `${shown}.`;
 }
 
 function beside(runs) {

@@ -61,6 +61,11 @@ class Reply:
     keep_alive: bytes = COMMENT
     names: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether the client sees the answer as it is written."""
+        return self.whole is None or self.request.is_stream
+
 
 ReadReply = Callable[[bytes, Catalog, Caller], Awaitable[Reply]]
 """Reads a body sent by that caller; raises ApiError, which names the parameter."""
@@ -82,7 +87,7 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
     async def answer(exchange: Exchange) -> None:
         caller = await service.gate.identify(exchange.headers)
         reply = await read(await exchange.read_body(), service.catalog, caller)
-        request = reply.request
+        request = reply.request if reply.is_stream else reply.request.unpaced()
         admission = service.gate.admit(caller, request.reserve)
         try:
             async with (
@@ -90,7 +95,7 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
                 service.runs.open(request, caller, admission) as run,
             ):
                 created = int(service.wall_clock())
-                if reply.whole is None or request.is_stream:
+                if reply.whole is None or reply.is_stream:
                     out = SseOut(exchange, make_headers(request, run), keep_alive=reply.keep_alive)
                     start_beside(out.tend())
                     await send_run(out, run, reply.stream(run, created))

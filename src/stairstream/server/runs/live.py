@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass
 
 from stairstream.engine.run import Run
-from stairstream.engine.tasks import task_block
+from stairstream.engine.tasks import TaskBlock
 from stairstream.server.access.gate import Caller, Grant
 from stairstream.server.errors import ApiError
 from stairstream.server.runs.finished import Finished, Observer, usage_of
@@ -53,7 +53,7 @@ class LiveRuns:
     async def serve(self) -> AsyncIterator[None]:
         """Runs may be opened in this block; leaving it ends them all, with the reason `shutdown`."""
         try:
-            async with task_block() as self._tasks:
+            async with TaskBlock() as self._tasks:
                 try:
                     yield
                 finally:

@@ -48,6 +48,7 @@ def make_result(
         layout=answer.layout,
         first_token_s=_round(summary.first_token_s),
         longest_gap_s=round(summary.longest_gap_s, 6),
+        longest_gap_written_s=round(summary.longest_gap_written_s, 6),
         total_s=round(summary.total_s, 6),
         updates=summary.updates,
         seen_share=_round(summary.seen_share),

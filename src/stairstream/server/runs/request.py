@@ -1,7 +1,7 @@
 """A request that a protocol has read: the pipeline, the conversation, and how to answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stairstream.api import Answer, Pipeline
 from stairstream.core.messages import Conversation, split_begun
@@ -46,6 +46,10 @@ class RunRequest:
         """The most that the run may use."""
         return make_reservation(self.pipeline, self.conversation, self.options)
 
+    def unpaced(self) -> "RunRequest":
+        """The same request, for an answer that its client sees as a whole."""
+        return replace(self, options=replace(self.options, pace="raw"))
+
     def answer_of(self, run: Run) -> Answer:
         """The answer of the run, which is over: made once, for the client and the observers."""
         if run.id not in self._answers:
@@ -89,7 +93,7 @@ def make_request(
         model=model,
         conversation=conversation,
         policy_name=policy_name,
-        options=options,
+        options=replace(options, pace=own.pace) if own.pace else options,
         is_stream=is_stream,
         wants_usage=wants_usage,
         show=own.show or show,

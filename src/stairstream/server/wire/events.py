@@ -29,6 +29,8 @@ def event_fields(event: Event, text: TextOf) -> dict[str, Any]:
     fields = {"type": _NAMES[type(event)], **msgspec.to_builtins(event)}
     if isinstance(event, Wrote | Thought):
         fields["text"] = text(event)
+        if event.written_s is None:  # it was shown when it was written
+            del fields["written_s"]
     return fields
 
 

@@ -58,6 +58,10 @@ class StairstreamOptions(Struct, frozen=True):
     patience_s: Patience | None = None
     lead: Lead | None = None
     slope: float | None = None
+    pace: Annotated[
+        Literal["even", "raw"] | None,
+        Meta(description="How the words of a streamed answer are shown: evenly, or each when it is written."),
+    ] = None
     show: Annotated[
         Show | None,
         Meta(description="How proposals are shown; `thinking`: one of them as `reasoning_content`."),

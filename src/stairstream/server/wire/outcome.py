@@ -66,6 +66,7 @@ class StairstreamOut(Struct, frozen=True, kw_only=True):
     layout: Layout | None
     first_token_s: float | None
     longest_gap_s: float
+    longest_gap_written_s: Annotated[float, Meta(description="The longest gap before the answer was paced.")]
     total_s: float
     updates: int
     seen_share: Annotated[

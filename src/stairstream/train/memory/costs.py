@@ -98,7 +98,7 @@ class HeadCosts:
 
     @property
     def end_bytes(self) -> float:
-        """Behind the layers: the embedding's gradient, and if it is tied the head's and their sum."""
+        """After the layers: the embedding's gradient, and if it is tied the head's and their sum."""
         return (12 if self.is_tied else 4) * self.weights
 
 

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
-from stairstream.backends.torch.pieces import Ids, Piece
-from stairstream.backends.torch.tokens import Tokens
+from stairstream.backends.in_process.pieces import Ids, Piece
+from stairstream.backends.in_process.tokens import Tokens
 from stairstream.backends.words import echo_of
 from stairstream.core.context import Context
 from stairstream.core.graph import Agent

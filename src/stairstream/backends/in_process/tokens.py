@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from stairstream.backends.torch.pieces import Ids
+from stairstream.backends.in_process.pieces import Ids
 from stairstream.core.messages import Message, as_dicts
 
 _MOST_HELD_TOKENS = 4

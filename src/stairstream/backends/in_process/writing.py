@@ -3,11 +3,11 @@
 For every engine that gives tokens one by one.
 """
 
-from stairstream.backends.torch.prompting import Prompter
-from stairstream.backends.torch.tokens import Speller, Tokens
+from stairstream.backends.in_process.prompting import Prompter
+from stairstream.backends.in_process.tokens import Speller, Tokens
 from stairstream.backends.words import DeltaMaker
 from stairstream.core.graph import Agent
-from stairstream.core.session import Delta, EndReason
+from stairstream.core.session import Delta, Ended, EndReason, Usage
 from stairstream.core.stops import StopFinder
 
 
@@ -44,6 +44,22 @@ class Writing:
     def is_inside_character(self) -> bool:
         """Whether the last tokens do not make a character yet."""
         return bool(self._pending)
+
+    def end(self, prompt_tokens: int, early_tokens: int, *, fills_context: bool) -> Ended:
+        """The end of the write, when its last token was taken; `fills_context`: its limit was the room that was left.
+
+        Tokens that were neither computed for it nor early were cached.
+        """
+        return Ended(
+            reason="length" if self.reason == "limit" and fills_context else self.reason,
+            usage=Usage(
+                prompt_tokens=prompt_tokens,
+                cached_tokens=max(0, prompt_tokens - (self.computed_tokens or 0) - early_tokens),
+                completion_tokens=self.num_written,
+                early_tokens=early_tokens,
+            ),
+            stop_string=self.stop_string,
+        )
 
     def take(self, token: int) -> Delta | None:
         """The delta that a token completes, if any."""
