@@ -93,7 +93,7 @@ class KeyFollower:
         self._ring = ring
         self._reading = asyncio.Lock()
         self._read_s = -math.inf
-        self._is_behind = False
+        self._is_stale = False
 
     async def refresh(self) -> None:
         """Read what has changed until now. All who wait share a read, and reads are LOOK_S apart: strangers with
@@ -106,10 +106,10 @@ class KeyFollower:
             await asyncio.sleep(self._read_s + LOOK_S - clock())
             self._read_s = clock()
             if await self._storage.has_changed():
-                self._is_behind = True
-            if self._is_behind:
+                self._is_stale = True
+            if self._is_stale:
                 self._ring.replace(await self._storage.keys())
-                self._is_behind = False
+                self._is_stale = False
 
     async def follow(self) -> None:
         """Refresh from time to time, until cancelled."""
