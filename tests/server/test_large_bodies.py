@@ -3,8 +3,11 @@
 Work is compared with that of decoding one text of the same size, and counted; no time is measured alone.
 """
 
+import asyncio
+import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -12,13 +15,14 @@ pytest.importorskip("uvicorn")
 
 from stairstream.server.chat.request import _CHAT
 from stairstream.server.errors import ApiError
-from stairstream.server.http.bodies import MOST_KEYS, MOST_SEARCHED, MOST_VALUES, TooManyKeys, read_keys
+from stairstream.server.http.bodies import MOST_KEYS, MOST_SEARCHED, MOST_VALUES, TooManyKeys, check_values, read_keys
 
 BASE = b'{"model":"m","messages":[{"role":"user","content":"hi"}],'
 MILLION = 1_000_000
 
 
 def read(body: bytes) -> tuple[str, ...]:
+    asyncio.run(check_values(body))
     _, fields = _CHAT.decode(body)
     return _CHAT.list_unknown(fields)
 
@@ -88,8 +92,88 @@ def test_number_of_a_million_digits_is_refused() -> None:
     assert refuse(BASE + b'"seed":' + b"1" * MILLION + b"}").param == "seed"
 
 
-def test_long_text_with_commas_is_taken() -> None:
-    assert read(b'{"model":"m","messages":[{"role":"user","content":"%s"}]}' % (b"one, two, " * 100_000)) == ()
+def chat_of(text: str) -> bytes:
+    return json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '1,2.5,"a, b",[x],{y}\n' * 100_000,
+        "\\" * MILLION + '",' * MILLION,
+        "\\" * (MILLION + 1) + ",[{" * MILLION,
+        '\\"' * MILLION,
+    ],
+    ids=["csv", "backslashes", "odd backslashes", "quotes"],
+)
+def test_commas_in_texts_are_not_values(text: str) -> None:
+    assert read(chat_of(text)) == ()
+
+
+@pytest.mark.parametrize("shift", range(7))
+def test_text_across_two_pieces_is_one(shift: int) -> None:
+    inner = json.dumps('\\",' * 300_000)
+    head = b'{"model":"m","messages":[{"role":"user","content":"%s' % (b"a" * shift)
+    few = head + inner[1:].encode() + b'}],"x":[' + b",".join([b"1"] * (MOST_VALUES - 100)) + b"]}"
+    assert read(few) == ("x",)
+    assert refuse(few.replace(b'"x":[', b'"x":[' + b"1," * 200)).status == 413
+
+
+def test_counting_lets_others_run_meanwhile() -> None:
+    async def main() -> int:
+        checking = asyncio.ensure_future(check_values(chat_of(",\n" * 5 * MILLION)))
+        turns = 0
+        while not checking.done():
+            turns += 1
+            await asyncio.sleep(0)
+        return turns
+
+    assert asyncio.run(main()) > 50
+
+
+DENSE: dict[str, Callable[[int], bytes]] = {
+    "numbers": lambda number: BASE + b'"x":[' + b",".join([b"1"] * number) + b"]",
+    "lists": lambda number: BASE + b'"x":[' + b",".join([b"[]"] * (number // 2)) + b"]",
+    "messages": lambda number: (
+        b'{"model":"m","messages":[' + b",".join([b'{"role":"user","content":"a"}'] * (number // 3)) + b"]"
+    ),
+    "tools": lambda number: (
+        BASE + b'"tools":[' + b",".join([b'{"type":"function","function":{"name":"a"}}'] * (number // 4)) + b"]"
+    ),
+    "calls": lambda number: (
+        b'{"model":"m","messages":[{"role":"assistant","tool_calls":['
+        + b",".join([b'{"id":"a","type":"function","function":{"name":"a","arguments":"{}"}}'] * (number // 6))
+        + b"]}]"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def text_s() -> float:
+    """The time of the longest text that a body may hold, all escapes: nothing of that size takes longer to decode."""
+    text = chat_of("\u00e9" * 3 * MILLION)
+    return max(seconds_of(lambda: read(text)) for _ in range(2))
+
+
+@pytest.mark.parametrize("end", [b"}", b',"max_tokens":1.0}', b',"tool_choice":"no"}'], ids=["", "float", "wrong"])
+@pytest.mark.parametrize("make", DENSE.values(), ids=DENSE)
+def test_body_just_below_the_limit_costs_no_more_than_one_long_text(
+    make: Callable[[int], bytes], end: bytes, text_s: float
+) -> None:
+    body = make(MOST_VALUES - 1_000) + end
+
+    def work() -> None:
+        with suppress(ApiError):
+            read(body)
+
+    assert min(seconds_of(work) for _ in range(2)) < text_s
+
+
+def test_whole_numbers_written_as_fractions_are_taken_and_others_are_not() -> None:
+    request, _ = _CHAT.decode(BASE + b'"max_tokens":100.0,"stairstream":{"policy":{"first_chunk":4.0}}}')
+    assert request.max_tokens == 100
+    assert refuse(BASE + b'"max_tokens":1.5}').param == "max_tokens"
+    assert refuse(BASE + b'"max_tokens":1.0,"seed":' + b"1" * 40 + b"}").param == "seed"
 
 
 def test_unknown_fields_are_searched_in_the_first_objects_only() -> None:

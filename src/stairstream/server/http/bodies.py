@@ -1,5 +1,6 @@
 """Decodes request bodies into their shapes: a wrong field is a clear 400, unknown fields are listed."""
 
+import asyncio
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,22 +11,26 @@ from msgspec import inspect
 
 from stairstream.config.reading import nearest
 from stairstream.server.errors import ApiError, bad
+from stairstream.server.http.exchange import Exchange
 
 Fields = Mapping[str, msgspec.Raw]
 """The fields of a body as they came, by name; null counts as not given."""
 
 Request = TypeVar("Request", bound=msgspec.Struct)
 
-MOST_VALUES = 250_000
-"""Limit on commas and opening brackets in a body, those in its texts included: decoding takes time by their number."""
+MOST_VALUES = 100_000
+"""Limit on commas and opening brackets in a body, outside its texts: decoding takes time by their number."""
 MOST_KEYS = 256
 """Limit on the keys of an object whose keys are known; decoding stops there."""
 MOST_SEARCHED = 2_000
 """Objects of a body that are searched for unknown fields, its first ones."""
 _MOST_NAMED = 3
+_PIECE_BYTES = 262_144
+"""Part of a body that is counted at once: milliseconds, whatever it holds."""
 
 _NULL = msgspec.Raw(b"null")
 _SEPARATORS = b",[{"
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _MISSING = re.compile(r"Object missing required field (.+)")
 _NOT_THERE = re.compile(r"Invalid (?:enum )?value '(.*)'", re.DOTALL)
@@ -65,14 +70,44 @@ def read_fields(data: bytes | msgspec.Raw) -> Fields:
     return {name: raw for name, raw in read_keys(data).items() if raw != _NULL}
 
 
-def check_values(body: bytes) -> None:
+async def read_body(exchange: Exchange) -> bytes:
+    """Read the whole body of JSON. Raises ClientLeft, or ApiError for one that would take long to decode."""
+    body = await exchange.read_body()
+    await check_values(body)
+    return body
+
+
+async def check_values(body: bytes) -> None:
     """Raise ApiError 413 for a body of so many small values that decoding it would hold up all other answers."""
     if len(body) <= MOST_VALUES:
         return
-    num_values = len(body) - len(body.translate(None, _SEPARATORS))
-    if num_values > MOST_VALUES:
-        message = f"the body has {num_values} commas and opening brackets, more than this server takes ({MOST_VALUES})"
-        raise ApiError(status=413, message=message, code="request_too_large")
+    counter = _Counter()
+    for start in range(0, len(body), _PIECE_BYTES):
+        counter.take(body[start : start + _PIECE_BYTES])
+        if counter.number > MOST_VALUES:
+            message = f"the body has more commas and opening brackets outside its texts than {MOST_VALUES}, the limit"
+            raise ApiError(status=413, message=message, code="request_too_large")
+        await asyncio.sleep(0)
+
+
+class _Counter:
+    """Counts commas and opening brackets outside the texts of JSON that comes in pieces."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._is_text = False
+        self._rest = b""
+
+    def take(self, piece: bytes) -> None:
+        piece = self._rest + piece
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # the last backslash belongs to the next piece
+            piece, self._rest = piece[:-1], b"\\"
+        else:
+            self._rest = b""
+        parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        outside = b"".join(parts[self._is_text :: 2])
+        self.number += len(outside) - len(outside.translate(None, _SEPARATORS))
+        self._is_text ^= len(parts) % 2 == 0
 
 
 def refuse_fields(fields: Fields, problems: Mapping[str, str]) -> None:
@@ -90,15 +125,16 @@ class Shape(Generic[Request]):
         self._decoder = msgspec.json.Decoder(request)
         self._schema = _schema_of(inspect.type_info(request))
         self._passed = frozenset(passed)
+        fields = self._schema.kinds[None]
+        self._numbers = frozenset(name for name, schema in fields.items() if schema.has_numbers)
 
     def decode(self, body: bytes) -> tuple[Request, Fields]:
         """Returns the body, and its fields as they came. Raises ApiError, which names the parameter."""
         if not body:
             raise _no_json("the body is empty; it must be a JSON object")
-        check_values(body)
         try:
             fields = read_fields(body)  # first: it stops early
-            return self._decode(body), fields
+            return self._decode(body, fields), fields
         except TooManyKeys as exc:
             raise _refuse_keys(exc, self._schema, "") from None
         except msgspec.ValidationError as exc:
@@ -108,14 +144,15 @@ class Shape(Generic[Request]):
         except RecursionError:
             raise _no_json("the body is nested too deeply") from None
 
-    def _decode(self, body: bytes) -> Request:
+    def _decode(self, body: bytes, fields: Fields) -> Request:
         try:
             return self._decoder.decode(body)
         except msgspec.ValidationError as exc:
             if "got `float`" not in str(exc):
                 raise
-            # to JSON 100.0 is a whole number too
-            return msgspec.convert(_with_whole_numbers(msgspec.json.decode(body)), self._decoder.type)
+            # to JSON 100.0 is a whole number too; only fields that may hold numbers are decoded to values
+            whole = {name: _with_whole_numbers(raw) if name in self._numbers else raw for name, raw in fields.items()}
+            return self._decoder.decode(msgspec.json.encode(whole))
 
     def list_unknown(self, fields: Fields) -> tuple[str, ...]:
         """The paths of unknown fields, as in `messages[].name`; each once. Raises ApiError for an object of too many.
@@ -157,22 +194,23 @@ class Shape(Generic[Request]):
         if found := _MISSING.fullmatch(problem):
             path, problem = f"{path}.{found[1]}", "is missing"
         elif found := _NOT_THERE.fullmatch(problem):
-            schema = self._find_schema(msgspec.json.decode(body), path)
+            schema = self._find_schema(msgspec.Raw(body), path)
             problem = f"{found[1][:80]!r} is not known here{nearest(found[1], schema.words)}"
             problem += ", or a number" if schema.takes_number and "did you mean" not in problem else ""
         param = path.removeprefix(".") or None
         return ApiError(status=400, message=f"{param or 'the body'}: {problem}", param=param)
 
-    def _find_schema(self, value: object, path: str) -> "_Schema":
+    def _find_schema(self, value: msgspec.Raw, path: str) -> "_Schema":
         """The schema at a path, as far as the path can be followed."""
         schema = self._schema
         for name, number in _STEP.findall(path):
-            if isinstance(value, list) and number:
-                value = value[int(number)]
-            elif isinstance(value, dict) and name:
-                if name == schema.tag_field:
-                    return _Schema(kinds={}, words=tuple(str(kind) for kind in schema.kinds))
-                schema, value = (schema.keys_of(value) or {}).get(name, _ANYTHING), value.get(name)
+            if number:
+                value = _decode_list(value)[int(number)]
+                continue
+            if name == schema.tag_field:
+                return _Schema(kinds={}, words=tuple(str(kind) for kind in schema.kinds))
+            fields = _decode_object(value)
+            schema, value = (schema.keys_of(fields) or {}).get(name, _ANYTHING), fields.get(name, _NULL)
         return schema
 
 
@@ -184,6 +222,11 @@ class _Schema:
     tag_field: str | None = None
     words: tuple[str, ...] = ()
     takes_number: bool = False
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether a number is allowed here, or further inside."""
+        return self.takes_number or any(one.has_numbers for kind in self.kinds.values() for one in kind.values())
 
     def keys_of(self, value: Mapping[str, object]) -> Mapping[str, "_Schema"] | None:
         """The keys that this object may have; None if any key may."""
@@ -220,14 +263,21 @@ def _flatten(given: inspect.Type) -> Iterator[inspect.Type]:
             yield given
 
 
-def _with_whole_numbers(value: Any) -> Any:
+def _with_whole_numbers(raw: msgspec.Raw) -> msgspec.Raw:
+    try:
+        return msgspec.Raw(msgspec.json.encode(_make_whole(msgspec.json.decode(raw))))
+    except OverflowError:  # a number that no field takes
+        return raw
+
+
+def _make_whole(value: Any) -> Any:
     match value:
         case float() if value.is_integer():
             return int(value)
         case dict():
-            return {key: _with_whole_numbers(one) for key, one in value.items()}
+            return {key: _make_whole(one) for key, one in value.items()}
         case list():
-            return [_with_whole_numbers(one) for one in value]
+            return [_make_whole(one) for one in value]
         case _:
             return value
 

@@ -5,7 +5,7 @@ from starlette.routing import Route
 from stairstream.core.messages import estimate_size
 from stairstream.core.tokens import estimate_tokens
 from stairstream.server.access.gate import Caller
-from stairstream.server.http.bodies import Shape
+from stairstream.server.http.bodies import Shape, read_body
 from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.http.operations import Operation
 from stairstream.server.http.routes import route
@@ -66,7 +66,7 @@ def count_message_tokens(service: Service) -> Handler:
 
     async def count(exchange: Exchange) -> None:
         await service.gate.identify(exchange.headers)
-        question, _ = _QUESTION.decode(await exchange.read_body())
+        question, _ = _QUESTION.decode(await read_body(exchange))
         choose_pipeline(question.model, StairstreamOptions(), service.catalog)
         tokens = sum(map(estimate_size, read_conversation(question, service.catalog)))
         tokens += estimate_tokens((make_tools(question) or b"").decode())

@@ -16,6 +16,7 @@ from stairstream.core.events import BROKEN_OFF, Event, RunEnded
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller, Gate
 from stairstream.server.errors import ApiError, error_of_run
+from stairstream.server.http.bodies import read_body
 from stairstream.server.http.exchange import JSON, Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
 from stairstream.server.http.sse_out import COMMENT, SseOut
@@ -86,7 +87,7 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
 
     async def answer(exchange: Exchange) -> None:
         caller = await service.gate.identify(exchange.headers)
-        reply = await read(await exchange.read_body(), service.catalog, caller)
+        reply = await read(await read_body(exchange), service.catalog, caller)
         request = reply.request if reply.is_stream else reply.request.unpaced()
         admission = service.gate.admit(caller, request.reserve)
         try:
