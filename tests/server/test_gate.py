@@ -14,8 +14,7 @@ from stairstream.server.access.gate import Caller, OpenGate, Reservation, Reserv
 from stairstream.server.access.keyed_gate import KeyedGate
 from stairstream.server.access.keys import KeyRing, make_key
 from stairstream.server.access.limits import RunPermits
-from stairstream.server.errors import ApiError
-from stairstream.server.storage.contract import StorageFailed
+from stairstream.server.errors import ApiError, StorageFailed
 from stairstream.server.storage.sqlite import SqliteStorage, open_sqlite
 from stairstream.server.storage.values import Batch, Key, KeyLimits, RunUsage
 from stairstream.sim.clock import run

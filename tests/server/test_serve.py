@@ -32,6 +32,8 @@ pipelines:
 server: {database: "%s", drain_s: %g%s}
 """
 Captured = pytest.CaptureFixture[str]
+LAST_SAID = ("stairstream: no key is set", "stairstream: every request needs a key")
+"""The line after which a server takes requests."""
 
 
 class Serving:
@@ -88,13 +90,18 @@ def write_config(folder: Path, drain_s: float = 10, more: str = "") -> str:
 
 
 @contextmanager
-def serving(config: str, *options: str) -> Iterator[Serving]:
+def serving(config: str, *options: str, open_files: int | None = None) -> Iterator[Serving]:
+    """`open_files`: all that the process may have open, and may not raise."""
     command = [sys.executable, "-m", "stairstream", "serve", "-c", config, "--port", "0", *options]
+    if open_files is not None:
+        command = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh", *command]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            said = [process.stdout.readline() for _ in range(3)]
-            found = re.search(r"http://[^ ]*:(\d+),", said[0])
+            said = [process.stdout.readline()]
+            while not said[-1].startswith(LAST_SAID) and said[-1]:
+                said.append(process.stdout.readline())
+            found = re.search(r"http://[^ ]*:(\d+),", "".join(said))
             assert found, (said, process.poll())
             server = Serving(process, int(found[1]), said)
             try:
@@ -267,6 +274,19 @@ def test_new_key_works_at_once(tmp_path: Path, capsys: Captured) -> None:
     with serving(config) as server:
         for _ in range(3):
             assert server.ask("GET", "/v1/models", key=make_key(capsys, config))[0] == 200
+
+
+@pytest.mark.slow
+def test_too_few_open_files_are_said_at_the_start_and_it_serves_what_it_can(tmp_path: Path) -> None:
+    with serving(write_config(tmp_path), open_files=300) as server:
+        assert server.said[0] == (
+            "stairstream: limits.connections: 2048 needs 4160 open files, and this process may have 300; "
+            "first run: ulimit -n 4160; or lower limits.connections. With less, the server refuses connections when it "
+            "is full\n"
+        )
+        assert server.chat("quick")[0] == 200
+    with serving(write_config(tmp_path, more=", limits: {connections: 64}"), open_files=300) as server:
+        assert "listening" in server.said[0]
 
 
 # Limits

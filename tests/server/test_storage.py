@@ -13,7 +13,7 @@ import pytest
 
 from stairstream.core.errors import ConfigError
 from stairstream.server.access.keys import make_key
-from stairstream.server.storage.contract import StorageFailed
+from stairstream.server.errors import StorageFailed
 from stairstream.server.storage.sqlite import MIGRATIONS, open_sqlite
 from stairstream.server.storage.values import Batch, BudgetHold, Key, KeyLimits, RunUsage, Spent
 

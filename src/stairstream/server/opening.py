@@ -20,8 +20,9 @@ from stairstream.server.access.gate import Gate, OpenGate
 from stairstream.server.access.keyed_gate import KeyedGate
 from stairstream.server.access.keys import KeyRing
 from stairstream.server.access.limits import RunPermits
+from stairstream.server.errors import StorageFailed
 from stairstream.server.history.archive import Archive
-from stairstream.server.storage.contract import Storage, StorageFailed
+from stairstream.server.storage.contract import Storage
 from stairstream.server.storage.sqlite import open_sqlite
 
 FOLLOW_S = 1.0
@@ -94,6 +95,7 @@ class KeyFollower:
         self._reading = asyncio.Lock()
         self._read_s = -math.inf
         self._is_stale = False
+        self._failure: StorageFailed | None = None
 
     async def refresh(self) -> None:
         """Read what has changed until now. All who wait share a read, and reads are LOOK_S apart: strangers with
@@ -101,15 +103,23 @@ class KeyFollower:
         clock = asyncio.get_running_loop().time
         asked_s = clock()
         async with self._reading:
-            if self._read_s >= asked_s:
-                return
-            await asyncio.sleep(self._read_s + LOOK_S - clock())
-            self._read_s = clock()
+            if self._read_s < asked_s:
+                await asyncio.sleep(self._read_s + LOOK_S - clock())
+                self._read_s = clock()
+                self._failure = await self._read()
+            if self._failure is not None:
+                raise StorageFailed(str(self._failure), may_pass=self._failure.may_pass)
+
+    async def _read(self) -> StorageFailed | None:
+        try:
             if await self._storage.has_changed():
                 self._is_stale = True
             if self._is_stale:
                 self._ring.replace(await self._storage.keys())
                 self._is_stale = False
+        except StorageFailed as exc:
+            return exc
+        return None
 
     async def follow(self) -> None:
         """Refresh from time to time, until cancelled."""

@@ -14,8 +14,8 @@ from typing import assert_never
 
 from stairstream.engine.tasks import working_beside
 from stairstream.server.access.gate import Reservation
-from stairstream.server.errors import ApiError
-from stairstream.server.storage.contract import LOST_AFTER_S, Storage, StorageFailed
+from stairstream.server.errors import ApiError, StorageFailed, busy
+from stairstream.server.storage.contract import LOST_AFTER_S, Storage
 from stairstream.server.storage.values import Batch, BudgetHold, Key, PastRun, Period, RunUsage, Spent
 
 FLUSH_S = 0.2
@@ -40,6 +40,7 @@ class Ledger:
         self._reserving: list[tuple[BudgetHold, asyncio.Future[float | None]]] = []
         self._held: set[str] = set()
         self._is_failing = False
+        self._writing = asyncio.Lock()
         self._more = asyncio.Event()
         self._flushing: asyncio.TimerHandle | None = None
 
@@ -47,11 +48,13 @@ class Ledger:
     async def open(self) -> AsyncIterator[None]:
         """Write in the background; when the block has been left, everything is written."""
         try:
-            await self._commit(even_nothing=True)  # what processes that died had reserved becomes usage
+            async with self._writing:
+                await self._commit(even_nothing=True)  # what processes that died had reserved becomes usage
             async with working_beside(self._write()):
                 yield
         finally:
-            await self._commit()
+            async with self._writing:
+                await self._commit()
             self._stop_timer()
 
     @asynccontextmanager
@@ -76,9 +79,10 @@ class Ledger:
 
     async def flush(self) -> bool:
         """Write what is waiting now, so that a later read of the storage includes it; False if that fails for now."""
-        if not self._is_failing:  # else it is tried again anyway, and each try may take seconds
-            await self._commit()
-        return not self._is_failing
+        async with self._writing:
+            if not self._is_failing:  # else it is tried again anyway, and each try may take seconds
+                await self._commit()
+            return not self._is_failing
 
     # Reserving
 
@@ -108,8 +112,7 @@ class Ledger:
         try:
             left = await answer
         except StorageFailed as exc:
-            message, headers = "the key's budget can't be checked now; try again", {"retry-after": "1"}
-            raise ApiError(status=503, message=message, kind="server_error", code="busy", headers=headers) from exc
+            raise busy("the key's budget can't be checked now; try again") from exc
         except asyncio.CancelledError:
             if hold.id in self._held:  # it was made while we were being cancelled
                 self._settle(hold.key_id, reservation.pipeline, None, hold)
@@ -153,10 +156,11 @@ class Ledger:
             is_idle = not self._more.is_set()
             self._more.clear()
             self._stop_timer()
-            await self._commit(even_nothing=is_idle)
+            async with self._writing:
+                await self._commit(even_nothing=is_idle or self._is_failing)
 
     async def _commit(self, *, even_nothing: bool = False) -> None:
-        """Write everything that waits."""
+        """Write everything that waits; `_writing` is held, so that nothing is on its way beside it."""
         spent, past, reserving = self._spent, self._past, self._reserving
         self._spent, self._past, self._reserving = [], [], []
         if not (spent or past or reserving or self._held or even_nothing):

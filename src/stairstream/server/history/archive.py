@@ -8,8 +8,8 @@ from contextlib import suppress
 
 from stairstream.config.server import ServerConfig
 from stairstream.server.access.budgets import Ledger
-from stairstream.server.errors import ApiError
-from stairstream.server.storage.contract import Storage, StorageFailed
+from stairstream.server.errors import ApiError, StorageFailed, busy
+from stairstream.server.storage.contract import Storage
 from stairstream.server.storage.values import PastCursor, PastLine, PastRun
 
 PRUNE_S = 3600.0
@@ -82,8 +82,4 @@ class Archive:
 
 
 def _not_written() -> ApiError:
-    message, again = (
-        "the history can't be written now; try again",
-        {"retry-after": "1"},
-    )
-    return ApiError(status=503, message=message, kind="server_error", code="busy", headers=again)
+    return busy("the history can't be written now; try again")

@@ -6,19 +6,7 @@ commit.
 
 from typing import Protocol
 
-from stairstream.core.errors import StairstreamError
 from stairstream.server.storage.values import Batch, Key, KeyUsage, PastCursor, PastLine, PastRun
-
-
-class StorageFailed(StairstreamError):
-    """A database can't be read or written; the message says which, and why.
-
-    `may_pass`: it is locked or its disk is full, so the same write may succeed later.
-    """
-
-    def __init__(self, message: str, *, may_pass: bool = True) -> None:
-        super().__init__(message)
-        self.may_pass = may_pass
 
 
 class Storage(Protocol):

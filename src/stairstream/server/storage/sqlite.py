@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stairstream.core.errors import ConfigError
-from stairstream.server.storage.contract import LOST_AFTER_S, StorageFailed
+from stairstream.server.errors import StorageFailed
+from stairstream.server.storage.contract import LOST_AFTER_S
 from stairstream.server.storage.past import PAST_TABLES, add_past, find_past, forget_past, list_past, prune_past
 from stairstream.server.storage.values import (
     Batch,
@@ -35,6 +36,8 @@ BUSY_S = 5.0
 """Time that a write waits for a write of another process."""
 
 _NANO = 1_000_000_000
+_ELSEWHERE = "its folder must be writable; STAIRSTREAM_DATA names another one, server.database another file"
+_NO_ACCESS = ("SQLITE_CANTOPEN", "SQLITE_READONLY")
 _LOST_DAYS = 7
 """Days until a reservation that was taken for lost is forgotten: no run takes longer."""
 
@@ -94,7 +97,8 @@ def _open(file: Path) -> sqlite3.Connection:
         file.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite's own mode would let every user read it
     except OSError as exc:
-        raise ConfigError(f"can't open the database {file}: {(exc.strerror or str(exc)).lower()}") from None
+        problem = (exc.strerror or str(exc)).lower()
+        raise ConfigError(f"can't open the database {file}: {problem}; {_ELSEWHERE}") from None
     database = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode = WAL")
@@ -104,7 +108,8 @@ def _open(file: Path) -> sqlite3.Connection:
         _migrate(database, file)
     except sqlite3.Error as exc:
         database.close()
-        raise ConfigError(f"can't use the database {file}: {exc}") from None
+        hint = f"; {_ELSEWHERE}" if getattr(exc, "sqlite_errorname", "").startswith(_NO_ACCESS) else ""
+        raise ConfigError(f"can't use the database {file}: {exc}{hint}") from None
     except ConfigError:
         database.close()
         raise
@@ -129,10 +134,11 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
     )  # takes the lock before it reads: what is checked still holds when it is written
     try:
         yield
+        database.execute("COMMIT")
     except BaseException:
-        database.execute("ROLLBACK")
+        if database.in_transaction:  # if its disk is full, SQLite itself may have rolled back
+            database.execute("ROLLBACK")
         raise
-    database.execute("COMMIT")
 
 
 class SqliteStorage:
