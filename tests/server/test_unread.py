@@ -86,7 +86,7 @@ PATHS = ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/runs"]
 
 async def wait_until(is_so: Callable[[], bool]) -> None:
     """Ask again and again: an endpoint does not tell when it has sent."""
-    while not is_so():
+    while not is_so():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 
