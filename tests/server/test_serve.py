@@ -289,6 +289,28 @@ def test_too_few_open_files_are_said_at_the_start_and_it_serves_what_it_can(tmp_
         assert "listening" in server.said[0]
 
 
+@pytest.mark.slow
+def test_cache_that_cannot_be_written_is_said_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("a file, where the folder should be")
+    monkeypatch.setenv("STAIRSTREAM_CACHE", str(tmp_path / "cache"))
+    with serving(write_config(tmp_path)) as server:
+        assert server.said[0] == (
+            f"stairstream: can't write the folder {tmp_path / 'cache'}, so what endpoints support and how fast they "
+            "are is learned again after each start; STAIRSTREAM_CACHE names another one\n"
+        )
+        assert server.chat("quick")[0] == 200
+
+
+@pytest.mark.slow
+def test_data_folder_that_cannot_be_written_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "server.db").mkdir()
+    command = [sys.executable, "-m", "stairstream", "serve", "-c", write_config(tmp_path), "--port", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert f"can't open the database {tmp_path / 'server.db'}: is a directory; its folder must be" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
 # Limits
 
 

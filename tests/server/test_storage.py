@@ -107,6 +107,7 @@ def test_what_a_dead_process_had_reserved_becomes_usage(tmp_path: Path) -> None:
             assert await storage.commit(batch([reserve("k", 1.0, 2)], holder="living", at_s=60.5)) == [0.0]
             (lost,) = await storage.usage()
             assert (lost.key_id, lost.day, lost.runs, lost.cost) == ("k", "1970-01-01", 1, 1.0)
+            assert (lost.prompt_tokens, lost.completion_tokens) == (0, 0)  # nobody knows how many
 
     asyncio.run(main())
 

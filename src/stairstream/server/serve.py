@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from stairstream.backends.json_files import can_store
+from stairstream.backends.models import models_folder
 from stairstream.backends.open_files import check_open_files
 from stairstream.config.build import Loading
 from stairstream.config.schema import Config
@@ -59,10 +61,7 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
     permits = RunPermits(settings.limits.runs)
     async with AsyncExitStack() as stack:
         stack.enter_context(logging_to())
-        try:
-            check_open_files(2 * settings.limits.connections, f"limits.connections: {settings.limits.connections}")
-        except ConfigError as exc:  # with fewer files than connections allowed, the system itself bounds them
-            tell(f"{exc}; or lower limits.connections. With less, the server refuses connections when it is full")
+        _warn(settings, tell)
         listening = stack.enter_context(bind(settings.host, settings.port))
         access = await stack.enter_async_context(open_access(settings, permits))
         check_access(settings, listening, access)
@@ -89,6 +88,17 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
             _introduce(config, listening, access, tell)
             await signals.get()
             return await drain(permits, settings.drain_s, signals, tell)
+
+
+def _warn(settings: ServerConfig, tell: Tell) -> None:
+    """Tell what this machine lacks, if the server can do without it."""
+    try:
+        check_open_files(2 * settings.limits.connections, f"limits.connections: {settings.limits.connections}")
+    except ConfigError as exc:  # with fewer files than connections allowed, the system itself bounds them
+        tell(f"{exc}; or lower limits.connections. With less, the server refuses connections when it is full")
+    if not can_store(cache := models_folder().parent):
+        learned = "what endpoints support and how fast they are is learned again after each start"
+        tell(f"can't write the folder {cache}, so {learned}; STAIRSTREAM_CACHE names another one")
 
 
 def _observers(settings: ServerConfig, access: Access, metrics: Metrics, tracer: "Tracer | None") -> list[Observer]:
