@@ -36,6 +36,7 @@ WASTE_FACTOR = 1.1
 TOKEN_S, QUICK_CALL_S = 0.02, 0.2
 
 Stage = Literal["no rates known", "after earlier runs"]
+Slow = Literal["aggregator", "all"]
 Break = Literal["later first token", "later end", "wasted prompt tokens", "over its budget"]
 STAGES: tuple[Stage, ...] = ("no rates known", "after earlier runs")
 BREAKS: tuple[Break, ...] = ("later first token", "later end", "wasted prompt tokens", "over its budget")
@@ -49,13 +50,14 @@ class Cell:
     call_s: float
     prefill_tokens_per_s: float
     num_proposers: int
-    slow: Literal["aggregator", "all"] = "aggregator"
+    slow: Slow = "aggregator"
 
 
+SLOW: tuple[Slow, ...] = ("aggregator", "all")
 CELLS = tuple(
     Cell(tokens=tokens, call_s=call_s, prefill_tokens_per_s=prefill, num_proposers=count, slow=slow)
     for tokens, call_s, prefill, count, slow in product(
-        (20, 60, 300, 2000), (0.05, 0.2, 0.5, 1.5, 3.0), (math.inf, 2000.0, 500.0), (3, 8, 16), ("aggregator", "all")
+        (20, 60, 300, 2000), (0.05, 0.2, 0.5, 1.5, 3.0), (math.inf, 2000.0, 500.0), (3, 8, 16), SLOW
     )
 )
 QUICK = tuple(
