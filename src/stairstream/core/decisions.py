@@ -228,7 +228,7 @@ def _next_step(policy: Policy, upstream: Sequence[Upstream], own: Own, now: floa
     if now < patient_until and any(_is_worth_patience(policy, one, own) for one in _counted(upstream, own)):
         return _wait(policy, upstream, own, until=patient_until)
     if _is_held(upstream, own, now):
-        return _wait(policy, upstream, own, until=math.inf if own.held_until is None else own.held_until)
+        return _wait(policy, upstream, own, until=_held_until(own))
     if own.is_writing and (own.spared_until is not None or not all(one.has_ended for one in upstream)):
         return _let_speak(policy, upstream, own, now)
     return _write(policy, upstream, own)
@@ -236,11 +236,11 @@ def _next_step(policy: Policy, upstream: Sequence[Upstream], own: Own, now: floa
 
 def _is_held(upstream: Sequence[Upstream], own: Own, now: float) -> bool:
     """Whether the step would gain nothing before the end of those that count."""
-    return (
-        own.held_until is not None
-        and now < own.held_until
-        and any(not one.has_ended for one in _counted(upstream, own))
-    )
+    return now < _held_until(own) and any(not one.has_ended for one in _counted(upstream, own))
+
+
+def _held_until(own: Own) -> float:
+    return -math.inf if own.held_until is None else own.held_until
 
 
 def _let_speak(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Decision:
@@ -264,6 +264,8 @@ def _after_own_end(
     unread = [one for one in upstream if one.is_unread and _is_present(policy, one, own)]
     if own.is_confirmed:
         unread = [one for one in unread if one.has_ended]
+    if unread and _is_held(upstream, own, now):
+        return _wait(policy, upstream, own, until=_held_until(own))
     if unread and _may_write(policy, upstream, own):
         return _write(policy, upstream, own)
     if unread:  # the model ended early, and the limit does not let it continue yet

@@ -55,6 +55,7 @@ class Foresight:
         self._budget = budget
         self._share = SHARE / max(1, graph.agent(graph.answer).depth)
         self._max_tokens = agent.sampling.max_tokens
+        self._policy = agent.policy
         self._sources = [_source_of(graph.agent(name), rates) for name in agent.reads]
 
     def outlook(
@@ -85,8 +86,10 @@ class Foresight:
         calls = _Calls(self._rate, first_call)
         in_flight = sum(one.num_read for one in upstream)
         answer_tokens = min(self._max_tokens, self._rate.answer_tokens)
+        longest = max((source.tokens for source in self._sources if source), default=0.0)
+        own_tokens = min(answer_tokens, max(0.0, self._policy.lead + self._policy.slope * longest))
         # the call now, and the one that reads everything, with as many own words as it may have written by then
-        to_pay = 2 * head_tokens + here + own.num_written + whole + max(own.num_written, own.limit)
+        to_pay = 2 * head_tokens + here + own.num_written + whole + max(own.num_written, own_tokens)
         return Outlook(
             ends_s=told,
             call_s=calls.least_s(here + own.num_written),

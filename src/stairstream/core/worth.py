@@ -38,8 +38,6 @@ def weigh(upstream: Sequence[Upstream], own: Own, now: float, outlook: Outlook) 
 
     It never holds a step twice, so that an end that does not come when it was expected holds it for a bounded time.
     """
-    if own.model_ended_at is not None and own.num_written:
-        return own
     if all(one.has_ended for one in upstream):
         return _spare(own, now, outlook)
     still_open = [
@@ -52,7 +50,8 @@ def weigh(upstream: Sequence[Upstream], own: Own, now: float, outlook: Outlook) 
     if outlook.is_over_budget:
         return replace(own, held_until=math.inf)
     end_s = max(still_open)
-    if end_s == math.inf or outlook.call_s == math.inf:
+    has_ended = own.model_ended_at is not None and own.num_written > 0
+    if has_ended or end_s == math.inf or outlook.call_s == math.inf:
         return own
     gains = _update_gains(end_s, now, outlook) if own.num_written else _first_call_gains(end_s, now, outlook)
     return own if gains else replace(own, held_until=end_s + _tolerated_s(end_s, outlook))
