@@ -142,7 +142,7 @@ def observe(rates: Mapping[str, Rate], graph: Graph, events: Sequence[Event]) ->
             read = sum(meters[name].tokens for name in graph.agent(event.agent).reads)
             meters[event.agent].ask(event.at_s, read)
         elif isinstance(event, StepEnded):
-            meters[event.agent].rest(event.at_s)
+            meters[event.agent].rest()
         elif isinstance(event, Noted) and event.note.kind == "failover":
             meters[event.agent].is_whole = False
         elif isinstance(event, AgentEnded) and event.reason not in ("stop", "length"):
@@ -168,8 +168,8 @@ class _Meter:
         self.speaking_s = 0.0
         self.calls: list[tuple[int, float]] = []
         """Tokens read and written, and seconds to the first token, of the calls that spoke."""
-        self.cut: list[tuple[int, float]] = []
-        """The same of those that were cut, which were silent at least so long."""
+        self.cut: list[int] = []
+        """Tokens read and written of the calls that were cut before they spoke."""
         self._asked: tuple[int, float] | None = None
         self._last_s = 0.0
 
@@ -187,10 +187,9 @@ class _Meter:
         self._last_s = event.at_s
         self.tokens += event.num_tokens
 
-    def rest(self, at_s: float) -> None:
+    def rest(self) -> None:
         if self._asked is not None:
-            size, asked_s = self._asked
-            self.cut.append((size, at_s - asked_s))
+            self.cut.append(self._asked[0])
             self._asked = None
 
 
@@ -215,17 +214,17 @@ LEAST_SPREAD_TOKENS = 16
 """Calls that read no more than so many tokens apart do not show what a token costs."""
 
 
-def _fit(calls: Sequence[tuple[int, float]], cut: Sequence[tuple[int, float]]) -> float | None:
+def _fit(calls: Sequence[tuple[int, float]], cut: Sequence[int]) -> float | None:
     """Seconds that each more token takes in front of a call, by least squares; None where the calls do not show it.
 
-    A call with less text that was silent nearly as long, and was cut, shows that the text hardly matters.
+    A call with less text that was cut before it had spoken was not as quick as it was hoped to be: then the text counts
+    for nothing until calls show better, or such a call would be made, and cut, in every run.
     """
     mean_tokens, mean_s = _mean([size for size, _ in calls]), _mean([time_s for _, time_s in calls])
     spread = sum((size - mean_tokens) ** 2 for size, _ in calls)
     if max(abs(size - mean_tokens) for size, _ in calls) > LEAST_SPREAD_TOKENS:
         return max(0.0, sum((size - mean_tokens) * (time_s - mean_s) for size, time_s in calls) / spread)
-    is_flat = any(time_s > mean_s * size / mean_tokens for size, time_s in cut if size < mean_tokens)
-    return 0.0 if is_flat else None
+    return 0.0 if any(size < mean_tokens for size in cut) else None
 
 
 def _mean(numbers: Sequence[float]) -> float:
