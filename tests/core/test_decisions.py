@@ -422,10 +422,12 @@ def test_a_first_call_that_is_nearly_there_is_let_speak_and_writes_its_chunk() -
         assert isinstance(look(EAGER, upstream, is_late, 10, ENDS_AT_10), Write)
 
 
-def test_a_budget_holds_updates_until_those_that_count_have_ended() -> None:
+def test_a_budget_holds_updates_until_texts_have_grown_or_those_that_count_have_ended() -> None:
     own = Own(max_tokens=99, steps=1, num_written=3)
     spent = replace(ENDS_AT_10, is_over_budget=True)
     seen, decision = look_on(EAGER, (up(12, 4), up(12, 4)), own, 1, spent)
-    assert decision == Wait(mark=12)
+    assert decision == Wait(until=1.25, mark=12)
+    assert isinstance(look(EAGER, (up(13, 4), up(13, 4)), seen, 1.25, spent), Wait)
+    assert isinstance(look(EAGER, (up(20, 4), up(20, 4)), seen, 1.25, replace(spent, is_over_budget=False)), Write)
     assert isinstance(look(EAGER, (up(12, 4, ended=True), up(12, 4, ended=True)), seen, 2, spent), Write)
     assert isinstance(look(EAGER, (up(12, 4, ended=True), up(2)), replace(seen, left=frozenset({1})), 2, spent), Write)

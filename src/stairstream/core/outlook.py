@@ -67,13 +67,11 @@ class Foresight:
         now: float,
         head_tokens: int,
         spent_tokens: int,
-    ) -> Outlook | None:
-        """As it is now; None where the speed of the agent's own model is not known.
+    ) -> Outlook:
+        """As it is now; without the speed of the agent's own model, nothing of times is known.
 
         `head_tokens` are those of a call besides what was read and written, `spent_tokens` those of all prompts so far.
         """
-        if self._rate is None:
-            return None
         told = [
             _end_s(one, speech, source, now)
             for one, speech, source in zip(upstream, speeches, self._sources, strict=True)
@@ -83,13 +81,26 @@ class Foresight:
             one.num_written if one.has_ended or source is None else max(one.num_written, source.tokens)
             for one, source in zip(upstream, self._sources, strict=True)
         )
-        calls = _Calls(self._rate, first_call)
-        in_flight = sum(one.num_read for one in upstream)
-        answer_tokens = min(self._max_tokens, self._rate.answer_tokens)
-        longest = max((source.tokens for source in self._sources if source), default=0.0)
+        answer_tokens = min(self._max_tokens, self._rate.answer_tokens if self._rate else math.inf)
+        lengths = [source.tokens for source in self._sources if source]
+        longest = max([*lengths, *(one.num_written for one in upstream)], default=0.0)
         own_tokens = min(answer_tokens, max(0.0, self._policy.lead + self._policy.slope * longest))
+        if self._rate is None:
+            own_tokens = min(own_tokens, longest)
         # the call now, and the one that reads everything, with as many own words as it may have written by then
         to_pay = 2 * head_tokens + here + own.num_written + whole + max(own.num_written, own_tokens)
+        is_over_budget = spent_tokens + to_pay > self._budget * (head_tokens + whole)
+        if self._rate is None:
+            unknown_s = math.inf
+            return Outlook(
+                ends_s=told,
+                call_s=unknown_s,
+                call_most_s=unknown_s,
+                last_call_s=unknown_s,
+                is_over_budget=is_over_budget and own.num_written > 0,
+            )
+        calls = _Calls(self._rate, first_call)
+        in_flight = sum(one.num_read for one in upstream)
         return Outlook(
             ends_s=told,
             call_s=calls.least_s(here + own.num_written),
@@ -97,7 +108,7 @@ class Foresight:
             last_call_s=calls.most_s(whole),
             writing_s=answer_tokens / self._rate.tokens_per_s,
             share=self._share,
-            is_over_budget=spent_tokens + to_pay > self._budget * (head_tokens + whole),
+            is_over_budget=is_over_budget,
         )
 
 

@@ -13,6 +13,10 @@ SHARE = 0.05
 worth a call if it comes sooner by at least this share of its own."""
 
 
+LEAST_HOLD_S, HOLD_SHARE = 0.25, 0.1
+"""A step over its budget is looked at again after so long, or this share of the time that the run has taken."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
     """What is expected at one moment; times are seconds since the run began, infinite where nothing is known.
@@ -36,7 +40,8 @@ class Outlook:
 def weigh(upstream: Sequence[Upstream], own: Own, now: float, outlook: Outlook) -> Own:
     """`own` with how long a step that is due is not made, as it would gain nothing: to be asked when one is due.
 
-    It never holds a step twice, so that an end that does not come when it was expected holds it for a bounded time.
+    It never holds a step for an end twice, so that one that does not come when it was expected holds it for a bounded
+    time. A step over the budget is looked at again when the texts may have grown, and the budget with them.
     """
     if all(one.has_ended for one in upstream):
         return _spare(own, now, outlook)
@@ -45,10 +50,12 @@ def weigh(upstream: Sequence[Upstream], own: Own, now: float, outlook: Outlook) 
         for index, (one, end_s) in enumerate(zip(upstream, outlook.ends_s, strict=True))
         if not one.has_ended and index not in own.left
     ]
-    if own.held_until is not None or not still_open:
+    if not still_open:
         return own
     if outlook.is_over_budget:
-        return replace(own, held_until=math.inf)
+        return replace(own, held_until=now + max(LEAST_HOLD_S, HOLD_SHARE * now))
+    if own.held_until is not None:
+        return own
     end_s = max(still_open)
     has_ended = own.model_ended_at is not None and own.num_written > 0
     if has_ended or end_s == math.inf or outlook.call_s == math.inf:
@@ -83,4 +90,4 @@ def _spare(own: Own, now: float, outlook: Outlook) -> Own:
         return own
     latest_s = now + _tolerated_s(now, outlook)
     speaks_s = own.asked_s + outlook.call_most_s
-    return replace(own, spared_until=latest_s) if now <= speaks_s <= latest_s else own
+    return replace(own, spared_until=latest_s) if now <= speaks_s <= latest_s < math.inf else own

@@ -80,8 +80,7 @@ class Progress:
         outlook = foresight.outlook(
             upstream, self._reader.speeches(), own, self._first_call(), now, self._head_tokens, self._spent_tokens
         )
-        if outlook is not None:
-            self._own = own = weigh(upstream, own, now, outlook)
+        self._own = own = weigh(upstream, own, now, outlook)
         return decide(self._policy, upstream, own, now)
 
     def _first_call(self) -> FirstCall | None:

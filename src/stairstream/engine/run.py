@@ -337,7 +337,7 @@ class Run:
 
     def _foresight_of(self, agent: Agent) -> Foresight | None:
         rates, budget = self._limits.rates, self._limits.budgets.get(agent.name, math.inf)
-        return Foresight(self.graph, agent, rates, budget) if agent.reads and rates else None
+        return Foresight(self.graph, agent, rates, budget) if agent.reads and (rates or budget < math.inf) else None
 
     def _release(self, agent: Agent) -> None:
         """An agent reads no more: upstream agents without another reader are cancelled."""
