@@ -1,11 +1,13 @@
 """What holds for every test: how long it may take before it has failed, and that a busy machine is no failure."""
 
+import os
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
 from stairstream.backends.scripted import ONE_BY_ONE, Manner
+from stairstream.config import rates
 from tests.manners import ODD, odd_one_for, using
 
 SLOW_S = 900
@@ -33,6 +35,16 @@ def manner(request: pytest.FixtureRequest) -> Iterator[Manner]:
     chosen: Manner = getattr(request, "param", ONE_BY_ONE)
     with using(chosen):
         yield chosen
+
+
+@pytest.fixture(autouse=True)
+def own_rates(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one test's runs have shown of the speed of models changes no other test, and no file of the user's."""
+    usual = rates.usual_file
+    own = tmp_path_factory.getbasetemp() / "rates" / f"{abs(hash(request.node.nodeid))}.json"
+    monkeypatch.setattr(rates, "usual_file", lambda: usual() if "STAIRSTREAM_CACHE" in os.environ else own)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -300,6 +300,24 @@ def test_check_says_layouts_and_costs(capsys: Captured) -> None:
     assert "price" not in printed
 
 
+@pytest.mark.parametrize(("length", "warns"), [(20, True), (300, False)])
+def test_check_warns_where_an_answer_comes_no_sooner_than_with_wait(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, warns: bool
+) -> None:
+    monkeypatch.setenv("STAIRSTREAM_CACHE", str(tmp_path))
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        f"models: {{m: {{backend: scripted, length: {length}, first_token_s: 0.05}}}}\n"
+        "pipelines: {mix: {topology: mixture, proposers: [m, m], aggregator: m}}"
+    )
+    assert main(["check", "-c", str(file)]) == 0
+    assert "single model" not in capsys.readouterr().out  # nothing is known
+    known = {"scripted m": {"first_token_s": 0.5, "tokens_per_s": 50, "answer_tokens": length}}
+    (tmp_path / "rates.json").write_text(json.dumps({"rates": known}))
+    assert main(["check", "-c", str(file)]) == 0
+    assert ("mix: as fast as its models were in earlier runs" in capsys.readouterr().out) == warns
+
+
 def test_check_shows_prices_where_the_file_has_them(capsys: Captured, tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(

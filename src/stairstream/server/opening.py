@@ -4,13 +4,14 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
 
 from stairstream.api import Pipeline
 from stairstream.backends.base import Backend
 from stairstream.config.build import Loading, open_backends
 from stairstream.config.graphs import build_graph
+from stairstream.config.rates import Rates
 from stairstream.config.schema import Config
 from stairstream.config.server import ServerConfig
 from stairstream.core.topologies import single
@@ -44,7 +45,9 @@ async def open_pipelines(
     graphs = {name: build_graph(config.models, pipeline) for name, pipeline in config.pipelines.items()}
     more = [single(name) for name, model in config.models.items() if model.kind.file is None]
     async with open_backends(config, [*graphs.values(), *more], loading) as backends:
-        yield {name: Pipeline(config.pipelines[name], graphs[name], backends, config) for name in graphs}, backends
+        with closing(Rates()) as rates:
+            opened = {name: Pipeline(config.pipelines[name], graphs[name], backends, config, rates) for name in graphs}
+            yield opened, backends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
