@@ -249,5 +249,13 @@ def fake_server_command(
     fake_server(config, model or [], given, host, port)
 
 
+@app.command("schema")
+def schema_command() -> None:
+    """Print a JSON Schema of the configuration file, by which an editor completes and checks its keys."""
+    from stairstream.cli.schema import schema_text
+
+    print(schema_text(), end="")
+
+
 def _given(**options: object) -> dict[str, object]:
     return {name: value for name, value in options.items() if value is not None}

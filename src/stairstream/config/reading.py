@@ -27,6 +27,9 @@ from stairstream.core.errors import ConfigError
 
 T = TypeVar("T")
 
+Schema = dict[str, object]
+"""A JSON Schema."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
@@ -45,11 +48,30 @@ class Secret:
 
 @runtime_checkable
 class ReadsItself(Protocol):
-    """A type that is more than the sum of its fields."""
+    """A type that is more than the sum of its fields. One of the configuration describes itself too."""
 
     @classmethod
     def from_raw(cls, raw: object, where: "Where") -> object:
         """A value of this type; ConfigError if the raw value can't be one."""
+
+
+class Describes(Protocol):
+    """Makes JSON Schemas of what `read` takes."""
+
+    def value(self, kind: Any) -> Schema:
+        """The schema of a value with this annotation."""
+
+    def section(self, *parts: type) -> Schema:
+        """The schema of a mapping with the keys of these dataclasses, and no others."""
+
+
+@runtime_checkable
+class DescribesItself(Protocol):
+    """A type that reads itself, with the schema of what it takes."""
+
+    @classmethod
+    def json_schema(cls, describes: Describes) -> Schema:
+        """The schema of raw values that from_raw takes."""
 
 
 Whole = Annotated[int, Bound(least=1)]
