@@ -32,7 +32,6 @@ BEYOND = {
     "more than an agent reads|at least two debaters|there are 2|leave one|needs .* of at least|would only slow": "sums",
     "no price|give either|give one of|is only used with|is empty": "keys that belong together",
     "must be a URL|must hold|must be as in|environment variable": "what a text says",
-    "price|stop_when|must be above 0|max_prompt_tokens_factor": "limits that the values of the core keep themselves",
     "not valid YAML|must be text: put it in quotes|not nan|not -inf": "what JSON can't hold",
 }
 """Mistakes that a schema does not see, and why."""

@@ -23,22 +23,13 @@ from typing import (
 )
 
 from stairstream.config.yaml_file import FromEnvironment
+from stairstream.core.bounds import Bound as Bound
 from stairstream.core.errors import ConfigError
 
 T = TypeVar("T")
 
 Schema = dict[str, object]
 """A JSON Schema."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
-    """Marks a number in an annotation with what it may be."""
-
-    least: float = -math.inf
-    above: float = -math.inf
-    most: float = math.inf
-    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,13 +209,6 @@ def _list(kind: Any, raw: object, where: Where) -> tuple[Any, ...]:
 
 def _number(kind: type[int] | type[float], raw: object, bound: Bound, where: Where) -> float:
     if isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw):
-        if bound.above < raw and bound.least <= raw <= bound.most and (kind is float or raw == int(raw)):
+        if bound.holds(raw) and (kind is float or raw == int(raw)):
             return kind(raw)
-    what = f"a {'whole ' if kind is int else ''}number{bound.unit}"
-    if bound.most < math.inf:
-        what += f" from {bound.least:g} to {bound.most:g}"
-    elif bound.above > -math.inf:
-        what += f" above {bound.above:g}"
-    elif bound.least > -math.inf:
-        what += f" of at least {bound.least:g}"
-    raise where.error(f"must be {what}, not {show(raw)}")
+    raise where.error(f"must be {bound.describe(kind is int)}, not {show(raw)}")
