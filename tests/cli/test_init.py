@@ -192,15 +192,16 @@ def test_model_that_is_not_listed_is_taken_and_said(server: str, folder: Path, c
 
 
 def test_questions_in_a_terminal(server: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    answer(monkeypatch, "99", "nobody", server, "sk-secret", "", "zzz", "p", "1 agg", "9", "2")
+    answer(monkeypatch, "99", "nobody", server, "sk-secret", "", "zzz", "agg zzz", "agg p", "1", "9", "2")
     assert main(["init"]) == 0
     printed = capsys.readouterr()
     for said in ("no number 99", "'nobody' is neither", "named by its environment variable", "no model has 'zzz'"):
         assert said in printed.err
+    assert "so far: agg\n127.0.0.1" in printed.err
     assert "2 of 3 models" in printed.err and "a number from 1 to 2" in printed.err
     assert "sk-secret" not in printed.err
     config = read(folder / "stairstream.yaml")
-    assert config.pipelines["mix"].keys == MixtureKeys(proposers=("p1", "agg"), aggregator="agg")
+    assert config.pipelines["mix"].keys == MixtureKeys(proposers=("agg", "p1"), aggregator="p1")
 
 
 def test_questions_where_models_are_not_listed(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:

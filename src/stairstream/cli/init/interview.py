@@ -96,22 +96,12 @@ def _read_names(answer: str) -> list[Listed]:
 
 
 def _pick(provider: Provider, listed: Sequence[Listed]) -> list[Listed]:
-    """Models by number or name, out of a list that a part of a name narrows."""
-    shown = listed
+    """Models by number or name, out of a list that a part of a name narrows; what is picked stays so meanwhile."""
+    shown, picked = listed, dict[str, Listed]()
     while True:
-        many = len(shown) > _MOST_SHOWN
-        tell(
-            f"{provider.title}: {len(shown)} of {len(listed)} models"
-            if shown is not listed
-            else f"{provider.title} has {len(listed)} models"
-        )
-        for number, one in enumerate(shown[:_MOST_SHOWN], 1):
-            tell(f"  {number:>2}  {one.name}")
-        if many:
-            tell("  ... a part of a name shows those with it")
+        _show(provider, shown, listed)
         answer = str(typer.prompt("models (numbers, names, or a part of a name)", err=True))
-        picked: dict[str, Listed] = {}
-        narrowed: Sequence[Listed] = ()
+        narrowed: Sequence[Listed] = ()  # asked again, out of these
         for word in answer.replace(",", " ").split():
             found = _find(word, shown[:_MOST_SHOWN], listed)
             if len(found) == 1:
@@ -120,9 +110,22 @@ def _pick(provider: Provider, listed: Sequence[Listed]) -> list[Listed]:
                 narrowed = found
             else:
                 tell(f"no model has {word!r} in its name")
+                narrowed = narrowed or shown
         if picked and not narrowed:
             return list(picked.values())
+        if picked:
+            tell(f"so far: {', '.join(picked)}")
         shown = narrowed or listed
+
+
+def _show(provider: Provider, shown: Sequence[Listed], listed: Sequence[Listed]) -> None:
+    """The first of the models with their numbers."""
+    number_of_all = f"{provider.title} has {len(listed)} models"
+    tell(number_of_all if shown is listed else f"{provider.title}: {len(shown)} of {len(listed)} models")
+    for number, one in enumerate(shown[:_MOST_SHOWN], 1):
+        tell(f"  {number:>2}  {one.name}")
+    if len(shown) > _MOST_SHOWN:
+        tell("  ... a part of a name shows those with it")
 
 
 def _find(word: str, shown: Sequence[Listed], listed: Sequence[Listed]) -> Sequence[Listed]:
