@@ -13,10 +13,9 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from stairstream.cli.main import main
-from stairstream.config import models, policies, topologies
 from stairstream.config.json_schema import make_schema
 from stairstream.config.policies import NUMBERS, PolicyChoice
-from stairstream.config.reading import DescribesItself, ReadsItself, Where
+from stairstream.config.reading import Where
 from stairstream.config.schema import DEFAULT
 from stairstream.core.errors import ConfigError
 from tests.config.test_schema import GOOD, WRONG, WRONG_SERVER
@@ -164,13 +163,6 @@ def test_every_key_has_a_description_or_needs_none() -> None:
         if "." in name and "description" not in value and "const" not in value
     }
     assert {one.rpartition(".")[2] for one in silent} <= {"model", "top_p", "threads", "context_tokens"}
-
-
-def test_every_type_that_reads_itself_describes_itself() -> None:
-    for module in (models, policies, topologies):
-        for kind in vars(module).values():
-            if isinstance(kind, type) and kind.__module__ == module.__name__ and isinstance(kind, ReadsItself):
-                assert isinstance(kind, DescribesItself)
 
 
 def test_descriptions_are_those_of_the_page() -> None:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from stairstream.config.backends import BACKENDS
 from stairstream.config.models import CommonKeys, model_parts
 from stairstream.config.pipelines import RunKeys
-from stairstream.config.reading import Bound, DescribesItself, Schema
+from stairstream.config.reading import Bound, DescribesItself, ReadsItself, Schema
 from stairstream.config.schema import pipeline_parts
 from stairstream.config.server import ServerConfig
 from stairstream.config.topologies import TOPOLOGIES
@@ -81,9 +81,14 @@ class _Definitions:
         if kind in _PLAIN:
             return {"type": _PLAIN[kind]}
         if kind.__name__ not in self.definitions:
-            schema = kind.json_schema(self) if isinstance(kind, DescribesItself) else self.section(kind)
-            self._define(kind.__name__, {"description": _docstring(kind), **schema})
+            self._define(kind.__name__, {"description": _docstring(kind), **self._describe(kind)})
         return _reference(kind.__name__)
+
+    def _describe(self, kind: type) -> Schema:
+        if isinstance(kind, DescribesItself):
+            return kind.json_schema(self)
+        assert not isinstance(kind, ReadsItself), f"{kind.__name__} reads itself, so it has to describe itself"
+        return self.section(kind)
 
     def section(self, *parts: type) -> Schema:
         """The schema of a mapping with the keys of these dataclasses, and no others."""
