@@ -290,5 +290,45 @@ def fake_server_command(
     fake_server(config, model or [], given, host, port)
 
 
+@app.command("init")
+def init_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")] = Path("stairstream.yaml"),
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where models run: an address, or one of openrouter, openai, anthropic, gemini, azure, ollama, vllm, "
+            "llamacpp; may be repeated. Without it, questions in the terminal.",
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A model of the endpoint, of several as ENDPOINT=NAME; may be repeated."),
+    ] = None,
+    key_variable: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="The environment variable with the endpoint's key, of several as ENDPOINT=NAME. "
+            "Known endpoints have a usual one; the key itself is never written.",
+        ),
+    ] = None,
+    aggregator: Annotated[str | None, option("NAME", "The model that answers; without it, the first.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+) -> None:
+    """Write a configuration for your own models: chooses endpoints and models by questions or by options."""
+    from stairstream.cli.init.command import init
+
+    init(file, endpoint or [], model or [], key_variable or [], aggregator, force)
+
+
+@app.command("schema")
+def schema_command() -> None:
+    """Print a JSON Schema of the configuration file, by which an editor completes and checks its keys."""
+    from stairstream.cli.schema import schema_text
+
+    print(schema_text(), end="")
+
+
 def _given(**options: object) -> dict[str, object]:
     return {name: value for name, value in options.items() if value is not None}

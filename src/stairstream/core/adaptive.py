@@ -5,7 +5,9 @@ that its prompt tokens stay within a budget. Pure; rates are moving estimates ov
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
+from stairstream.core.bounds import Bound, check_bounds
 from stairstream.core.events import AgentEnded, Event, Noted, StepEnded, StepStarted, Wrote, as_written
 from stairstream.core.graph import Agent, Graph
 from stairstream.core.policy import PRESETS, Policy
@@ -47,14 +49,11 @@ class Goals:
     `reading_tokens_per_s` is how fast the answer is read, or spoken.
     """
 
-    max_prompt_tokens_factor: float = 3.0
-    reading_tokens_per_s: float = 10.0
+    max_prompt_tokens_factor: Annotated[float, Bound(least=1)] = 3.0
+    reading_tokens_per_s: Annotated[float, Bound(above=0)] = 10.0
 
     def __post_init__(self) -> None:
-        if not self.max_prompt_tokens_factor >= 1:
-            raise ValueError(f"max_prompt_tokens_factor must be at least 1, not {self.max_prompt_tokens_factor}")
-        if not self.reading_tokens_per_s > 0:
-            raise ValueError(f"reading_tokens_per_s must be above 0, not {self.reading_tokens_per_s}")
+        check_bounds(self)
 
 
 def adapt(upstream: Sequence[Rate], own: Rate, goals: Goals, base: Policy = PRESETS["balanced"]) -> Policy:

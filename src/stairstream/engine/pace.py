@@ -9,8 +9,9 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
+from stairstream.core.bounds import Bound, check_bounds
 from stairstream.core.events import AgentEnded, Called, Event, Noted, RunEnded, RunStarted, Thought, Wrote
 from stairstream.core.forecast import Forecast
 from stairstream.core.graph import Graph
@@ -20,14 +21,11 @@ from stairstream.core.graph import Graph
 class FixedPace:
     """Hold the first word back for `hold_s`, then let at most `tokens_per_s` go."""
 
-    tokens_per_s: float
-    hold_s: float = 0.0
+    tokens_per_s: Annotated[float, Bound(above=0)]
+    hold_s: Annotated[float, Bound(least=0, unit=" of seconds")] = 0.0
 
     def __post_init__(self) -> None:
-        if not self.tokens_per_s > 0:
-            raise ValueError(f"tokens_per_s must be above 0, not {self.tokens_per_s}")
-        if not self.hold_s >= 0:
-            raise ValueError(f"hold_s must be at least 0 seconds, not {self.hold_s}")
+        check_bounds(self)
 
     def see(self, event: Event) -> bool:
         """Nothing that happens changes it."""
