@@ -150,6 +150,26 @@ def test_openai_goes_on_from_an_earlier_response(base_url: str) -> None:
     assert [turn["content"] for turn in past["messages"]] == [ASK, ANSWER, "And at night?"]
 
 
+def test_openai_shows_and_deletes_an_earlier_response(base_url: str) -> None:
+    openai = pytest.importorskip("openai", reason="the extra `clients` is not installed")
+    with openai.OpenAI(base_url=base_url, api_key="none") as client:
+        first = client.responses.create(model="mix", input=ASK, instructions="Be brief.", metadata={"chat": "7"})
+        again = client.responses.retrieve(first.id)
+        assert (again.output_text, again.usage, again.metadata) == (ANSWER, first.usage, {"chat": "7"})
+        asked = "And at night?"
+        given = [{"type": "item_reference", "id": first.output[0].id}, {"role": "user", "content": asked}]
+        second = client.responses.create(model="mix", input=given)
+        assert second.output_text == ANSWER
+        items = list(client.responses.input_items.list(second.id, limit=1, order="asc"))
+        assert [(item.role, item.content[0].text) for item in items] == [
+            ("assistant", ANSWER),
+            ("user", asked),
+        ]
+        client.responses.delete(first.id)
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(first.id)
+
+
 # LangChain
 
 

@@ -40,7 +40,7 @@ def message_id(run: Run) -> str:
 
 def make_message_usage(answer: Answer) -> wire.MessageUsage:
     """All agents' tokens."""
-    usage = make_usage(answer)
+    usage = make_usage(answer.summary, answer.graph.answer)
     cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
     return wire.MessageUsage(
         input_tokens=usage.prompt_tokens - (cached or 0),

@@ -48,6 +48,8 @@ def _add(turns: list[Message], item: wire.InputItem, where: str) -> None:
             turns.append(Message(role="tool", content=text, tool_call_id=call_id))
         case "reasoning":
             pass
+        case "item_reference":
+            raise AssertionError("references are resolved before")
         case never:
             assert_never(never)
 

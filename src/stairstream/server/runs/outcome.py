@@ -4,7 +4,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from stairstream.api import Answer
-from stairstream.core.metrics import AgentSummary
+from stairstream.core.metrics import AgentSummary, Summary
 from stairstream.core.session import Usage
 from stairstream.server.runs.request import RunRequest
 from stairstream.server.wire.outcome import (
@@ -17,12 +17,12 @@ from stairstream.server.wire.outcome import (
 )
 
 
-def make_usage(answer: Answer) -> UsageOut:
+def make_usage(summary: Summary, answering: str) -> UsageOut:
     """Tokens of all agents; those of proposals and thoughts count as reasoning tokens."""
-    agents = [one for one in answer.summary.agents if one.steps]
+    agents = [one for one in summary.agents if one.steps]
     prompt_tokens = sum(one.usage.prompt_tokens for one in agents)
     completion_tokens = sum(one.usage.completion_tokens for one in agents)
-    said = sum(one.usage.completion_tokens - one.thinking_tokens for one in agents if one.name == answer.graph.answer)
+    said = sum(one.usage.completion_tokens - one.thinking_tokens for one in agents if one.name == answering)
     cached = [one.usage.cached_tokens for one in agents]
     known = [tokens for tokens in cached if tokens is not None]
     is_known = bool(cached) and len(known) == len(cached)

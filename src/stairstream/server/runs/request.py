@@ -25,7 +25,7 @@ class RunRequest:
     `model` is the client's name for the pipeline, `policy_name` the policy of the answering agent. `keep_s` is how long
     the run is kept after its client has left. `ignored` are unknown parameters, `notes` are sent in a header. The first
     `num_passing` messages of the conversation are for this request alone: a request that continues from its answer does
-    not get them.
+    not get them. `repeated` is a JSON object: fields that the protocol repeats with the answer.
     """
 
     pipeline: Pipeline
@@ -40,6 +40,7 @@ class RunRequest:
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     num_passing: int = 0
+    repeated: bytes = field(default=b"{}", repr=False)
     _answers: dict[str, Answer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def reserve(self) -> Reservation:

@@ -15,7 +15,15 @@ from typing import Any, TypeVar
 
 from stairstream.core.errors import ConfigError
 from stairstream.server.storage.contract import LOST_AFTER_S, StorageFailed
-from stairstream.server.storage.past import PAST_TABLES, add_past, find_past, forget_past, list_past, prune_past
+from stairstream.server.storage.past import (
+    PAST_TABLES,
+    REPEATED_FIELDS,
+    add_past,
+    find_past,
+    forget_past,
+    list_past,
+    prune_past,
+)
 from stairstream.server.storage.values import (
     Batch,
     BudgetHold,
@@ -58,6 +66,7 @@ MIGRATIONS: tuple[str, ...] = (
     );
     """,
     PAST_TABLES,
+    REPEATED_FIELDS,
 )
 """Each upgrades a database by one version; `user_version` counts them. Never change one: add another."""
 
