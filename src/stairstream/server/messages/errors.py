@@ -23,5 +23,5 @@ def make_error(error: ApiError) -> MessagesError:
     details = MessagesErrorDetails(error_code=error.code) if error.code else None
     return MessagesError(
         error=MessagesErrorBody(type=kind, message=error.message, details=details),
-        request_id=error.headers.get("x-stairstream-run"),
+        request_id=error.headers.get("request-id"),
     )

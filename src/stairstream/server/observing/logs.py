@@ -129,7 +129,9 @@ def logging_to(stream: TextIO | None = None, most_waiting: int = MOST_WAITING) -
 def log_request(answered: AnsweredRequest) -> None:
     """Log a request that was refused or failed; runs have lines of their own."""
     if answered.status is not None and answered.status >= 400:
-        fields = {"method": answered.method, "path": answered.path, "status": answered.status}
+        fields: dict[str, object] = {"method": answered.method, "path": answered.path, "status": answered.status}
+        if answered.request_id is not None:
+            fields["request"] = answered.request_id
         _log.log(logging.ERROR if answered.status == 500 else logging.INFO, "request", extra={"fields": fields})
 
 
