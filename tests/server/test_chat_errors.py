@@ -351,6 +351,7 @@ def test_a_model_with_a_policy_after_its_name_is_one_too() -> None:
         "agents": [{"name": "a", "model": "a", "reads": []}],
         "max_tokens": 1024,
         "takes": [],
+        "settings": [],
     }
     assert error_of(misspelt) == error_of(unknown) == (404, "model", "model_not_found")
     assert "slowly" in misspelt.json()["error"]["message"]

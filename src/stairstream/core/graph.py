@@ -7,7 +7,7 @@ from typing import Literal
 from stairstream.core.edges import Edges
 from stairstream.core.errors import GraphError
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.core.session import Layout, Takes
+from stairstream.core.session import Layout, Setting, Takes
 from stairstream.core.wording import Wording
 
 
@@ -35,6 +35,7 @@ class Extras:
     tool_choice: bytes | None = field(default=None, repr=False)
     parallel_tool_calls: bool | None = None
     user: str | None = field(default=None, repr=False)
+    settings: tuple[tuple[Setting, bytes], ...] = field(default=(), repr=False)
 
     @property
     def needs(self) -> frozenset[Takes]:

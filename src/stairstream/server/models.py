@@ -1,9 +1,12 @@
 """GET /v1/models: to a client every pipeline is a model."""
 
+from typing import get_args
+
 from starlette.routing import Route
 
 from stairstream.api import Pipeline
 from stairstream.config.topologies import TOPOLOGIES
+from stairstream.core.session import Setting, Takes
 from stairstream.server.errors import ApiError
 from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.http.operations import Operation, in_path
@@ -63,12 +66,14 @@ def show_model(service: Service) -> Handler:
 def _describe(name: str, pipeline: Pipeline, since: int) -> ModelOut:
     graph, settings = pipeline.graph, pipeline.settings
     answering = graph.agent(graph.answer)
+    takes = pipeline.backends[answering.model].takes
     details = ModelDetails(
         topology=next((name for name, keys in TOPOLOGIES.items() if isinstance(settings.keys, keys)), "graph"),
         policy=settings.policy_name if answering.reads else "none",
         answer=graph.answer,
         agents=[ModelAgent(name=agent.name, model=agent.model, reads=list(agent.reads)) for agent in graph.agents],
         max_tokens=answering.sampling.max_tokens,
-        takes=sorted(pipeline.backends[answering.model].takes),
+        takes=[one for one in get_args(Takes) if one in takes],
+        settings=[one for one in get_args(Setting) if one in takes],
     )
     return ModelOut(id=name, object="model", created=since, owned_by="stairstream", stairstream=details)

@@ -198,7 +198,7 @@ def test_max_tokens_is_needed() -> None:
 
 def test_what_is_not_known_is_ignored_and_said() -> None:
     got = tell("single", top_k=5, service_tier="auto", thinking={"type": "enabled", "budget_tokens": 1024})
-    assert got.headers["x-stairstream-ignored"] == "top_k, service_tier, thinking.budget_tokens"
+    assert got.headers["x-stairstream-ignored"] == "service_tier, thinking.budget_tokens, top_k"
 
 
 # Counting

@@ -184,4 +184,4 @@ def test_bad_request_is_a_400_that_names_the_parameter(fields: dict[str, Any], p
 
 def test_what_is_not_known_is_ignored_and_said() -> None:
     got = respond("single", reasoning={"effort": "low"}, truncation="auto", store=True, include=None)
-    assert got.status == 200 and got.headers["x-stairstream-ignored"] == "reasoning, truncation"
+    assert got.status == 200 and got.headers["x-stairstream-ignored"] == "truncation, reasoning.effort"

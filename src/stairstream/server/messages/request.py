@@ -6,6 +6,7 @@ import msgspec
 
 from stairstream.core.messages import Conversation
 from stairstream.core.options import RequestOptions
+from stairstream.core.session import Setting
 from stairstream.server.errors import bad
 from stairstream.server.http.bodies import Shape, refuse_fields
 from stairstream.server.messages import wire
@@ -38,6 +39,7 @@ def read_message(body: bytes, catalog: Catalog) -> RunRequest:
         is_stream=bool(request.stream),
         show="thinking" if _wants_thoughts(request.thinking) else "none",
         ignored=(*ignored, *_list_ignored(request)),
+        setting_names=_SETTING_NAMES,
     )
 
 
@@ -68,7 +70,6 @@ def _wants_thoughts(thinking: wire.ThinkingConfig | None) -> bool:
 def _list_ignored(request: wire.MessagesRequest) -> list[str]:
     given = {
         "thinking.budget_tokens": request.thinking and request.thinking.budget_tokens,
-        "output_config.effort": request.output_config and request.output_config.effort,
     }
     return [name for name, value in given.items() if value is not None]
 
@@ -85,7 +86,19 @@ def _read_request_options(request: wire.MessagesRequest) -> RequestOptions:
         tool_choice=choice,
         parallel_tool_calls=is_parallel,
         user=request.metadata.user_id if request.metadata else None,
+        settings=_read_settings(request),
     )
+
+
+_SETTING_NAMES = {"reasoning_effort": "output_config.effort"}
+
+
+def _read_settings(request: wire.MessagesRequest) -> tuple[tuple[Setting, bytes], ...]:
+    given: dict[Setting, object] = {
+        "top_k": request.top_k,
+        "reasoning_effort": request.output_config.effort if request.output_config else None,
+    }
+    return tuple((name, _encode(value)) for name, value in given.items() if value is not None)
 
 
 def _read_tool_choice(request: wire.MessagesRequest) -> tuple[bytes | None, bool | None]:

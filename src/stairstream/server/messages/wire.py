@@ -151,10 +151,10 @@ class MessagesSchemaFormat(Struct, frozen=True, tag_field="type", tag="json_sche
 
 
 class OutputConfig(Struct, frozen=True):
-    """The format of the text."""
+    """The format of the text, and how much the answering model thinks, where it can be told."""
 
     format: MessagesSchemaFormat | None = None
-    effort: Annotated[str | None, Meta(description="Without effect.")] = None
+    effort: Name | None = None
 
 
 class MessagesMetadata(Struct, frozen=True):
@@ -183,6 +183,7 @@ class MessagesRequest(MessagesQuestion, frozen=True, kw_only=True):
     stream: bool | None = None
     temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0)] | None = None
     metadata: MessagesMetadata | None = None
     stairstream: StairstreamOptions | None = None
 

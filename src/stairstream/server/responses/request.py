@@ -7,6 +7,7 @@ import msgspec
 
 from stairstream.core.messages import Conversation
 from stairstream.core.options import RequestOptions
+from stairstream.core.session import Setting
 from stairstream.server.access.gate import Caller
 from stairstream.server.errors import bad
 from stairstream.server.history.archive import Archive
@@ -61,6 +62,7 @@ async def read_response(body: bytes, catalog: Catalog, caller: Caller, archive: 
         must_call=request.tool_choice not in (None, "none", "auto"),
         is_stream=bool(request.stream),
         ignored=ignored,
+        setting_names=_SETTING_NAMES,
     )
     repeated = _repeat(request, fields, run)
     num_passing = 1 if request.instructions else 0
@@ -117,7 +119,20 @@ def _read_request_options(request: wire.ResponsesRequest) -> RequestOptions:
         tool_choice=_read_tool_choice(request) if tools else None,
         parallel_tool_calls=request.parallel_tool_calls if tools else None,
         user=request.safety_identifier or request.user,
+        settings=_read_settings(request),
     )
+
+
+_SETTING_NAMES = {"reasoning_effort": "reasoning.effort", "verbosity": "text.verbosity"}
+
+
+def _read_settings(request: wire.ResponsesRequest) -> tuple[tuple[Setting, bytes], ...]:
+    given: dict[Setting, str | None] = {
+        "reasoning_effort": request.reasoning.effort if request.reasoning else None,
+        "verbosity": request.text.verbosity if request.text else None,
+        "service_tier": request.service_tier,
+    }
+    return tuple((name, _encode(value)) for name, value in given.items() if value is not None)
 
 
 def _read_tool_choice(request: wire.ResponsesRequest) -> bytes | None:

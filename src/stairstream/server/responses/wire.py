@@ -97,9 +97,17 @@ class ResponseSchemaFormat(Struct, frozen=True, tag_field="type", tag="json_sche
 
 
 class TextOptions(Struct, frozen=True):
-    """The format of the text."""
+    """The format of the text, and how much of it."""
 
     format: TextFormat | JsonObjectFormat | ResponseSchemaFormat | None = None
+    verbosity: Name | None = None
+
+
+class ReasoningOptions(Struct, frozen=True):
+    """How much the answering model thinks, where it can be told."""
+
+    effort: Name | None = None
+    summary: Annotated[str | None, Meta(description="Without effect: see `stairstream.show`.")] = None
 
 
 class ResponsesRequest(Struct, frozen=True, kw_only=True):
@@ -113,6 +121,8 @@ class ResponsesRequest(Struct, frozen=True, kw_only=True):
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     text: TextOptions | None = None
+    reasoning: ReasoningOptions | None = None
+    service_tier: Name | None = None
     tools: list[ResponseTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ResponseNamedTool | None = None
     parallel_tool_calls: bool | None = None

@@ -1,7 +1,8 @@
 """A request that a protocol has read: the pipeline, the conversation, and how to answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from stairstream.api import Answer, Pipeline
 from stairstream.core.messages import Conversation, split_begun
@@ -14,6 +15,7 @@ from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.choosing import choose_pipeline, read_options
 from stairstream.server.runs.fusion import FUSION
 from stairstream.server.runs.reservation import make_reservation
+from stairstream.server.runs.settings import hand_over
 from stairstream.server.runs.takes import check_tools, note_images
 from stairstream.server.wire.options import Plugin, Show, StairstreamOptions
 
@@ -58,6 +60,9 @@ class RunRequest:
         return self._answers[run.id]
 
 
+_SAME_NAMES: Mapping[str, str] = MappingProxyType({})
+
+
 def make_request(
     catalog: Catalog,
     *,
@@ -74,11 +79,13 @@ def make_request(
     shows_events: bool = False,
     ignored: tuple[str, ...],
     notes: Sequence[str] = (),
+    setting_names: Mapping[str, str] = _SAME_NAMES,
 ) -> RunRequest:
     """Make a request from the fields that a protocol has read from a body; ApiError names the parameter.
 
-    `given` is the object `stairstream`; `show` is the default for its own `show`. Whether the models take the request's
-    options is checked once, when the run is opened.
+    `given` is the object `stairstream`; `show` is the default for its own `show`; `setting_names` maps names of
+    settings to the protocol's own. Whether the models take the request's options is checked once, when the run is
+    opened.
     """
     own = read_options(given, fields)
     if own.show == "events" and not shows_events:
@@ -86,7 +93,8 @@ def make_request(
     pipeline = choose_pipeline(model, own, catalog, plugins)
     check_tools(options, must_call=must_call)
     notes = (*notes, *note_images(pipeline, conversation))
-    ignored = (*ignored, *(f"plugins.{plugin.id}" for plugin in plugins if plugin.id != FUSION))
+    options, not_taken = hand_over(options, pipeline, setting_names)
+    ignored = (*ignored, *not_taken, *(f"plugins.{plugin.id}" for plugin in plugins if plugin.id != FUSION))
     keep_s = _read_keep_s(own, catalog)
     policy_name, forced = _name_policy(pipeline, conversation, options)
     return RunRequest(
