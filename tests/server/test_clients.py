@@ -196,6 +196,17 @@ def test_openai_shows_and_deletes_an_earlier_response(base_url: str) -> None:
             client.responses.retrieve(first.id)
 
 
+def test_openai_completes_a_prompt(base_url: str) -> None:
+    openai = pytest.importorskip("openai", reason="the extra `clients` is not installed")
+    with openai.OpenAI(base_url=base_url, api_key="none") as client:
+        assert client.completions.create(model="mix", prompt=ASK).choices[0].text == ANSWER
+        chunks = list(client.completions.create(model="mix", prompt=[ASK], stream=True))
+        assert "".join(chunk.choices[0].text for chunk in chunks) == ANSWER and len(chunks) > 3
+        assert chunks[-1].choices[0].finish_reason == "stop"
+        with pytest.raises(openai.NotFoundError, match="embedding"):
+            client.embeddings.create(model="mix", input=ASK)
+
+
 # LangChain
 
 

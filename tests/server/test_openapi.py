@@ -56,6 +56,7 @@ def test_what_is_not_served_is_not_described() -> None:
 
 API_PATHS = [
     "/v1/chat/completions",
+    "/v1/completions",
     "/v1/responses",
     "/v1/responses/{response}",
     "/v1/responses/{response}/input_items",
