@@ -37,7 +37,7 @@ def refs(node: object) -> Iterator[str]:
 
 def test_every_route_is_described_and_every_reference_leads_somewhere() -> None:
     found = document()
-    assert list(found["paths"]) == [*API_PATHS, "/healthz", "/readyz"]
+    assert list(found["paths"]) == [*API_PATHS, "/healthz", "/health", "/readyz"]
     twice = {path for path, one in found["paths"].items() if [*one] == ["get", "delete"]}
     assert twice == {"/v1/responses/{response}", "/v1/runs/{run}", "/v1/history", "/v1/history/{run}"}
     schemas = found["components"]["schemas"]

@@ -26,7 +26,7 @@ _ERRORS = {
     403: "The request comes from a web page, or by a name, that this server does not know.",
     404: "There is no such model, run or path; or no history is kept.",
     413: "The body is larger than this server takes.",
-    415: "The content type is not JSON.",
+    415: "The content type is not JSON, or the body is compressed.",
     429: "The key's limits are reached, or an endpoint had too many requests; `Retry-After` says how long to wait.",
     502: "An endpoint failed before the first token.",
     503: "The limit of runs at once is reached, or the server is stopping.",

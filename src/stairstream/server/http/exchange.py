@@ -65,7 +65,11 @@ class Exchange:
             raise ApiError(status=415, message=message, code="wrong_content_type")
 
     async def read_body(self) -> bytes:
-        """Read the whole body; raises ClientLeft if the client disconnects first."""
+        """Read the whole body; raises ClientLeft if the client disconnects first, ApiError 415 if it is compressed."""
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            problem = f"the body is compressed with {encoding[:20]}; send it as it is, without content-encoding"
+            raise ApiError(status=415, message=problem, code="wrong_content_encoding")
         message = await self.receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft
