@@ -17,7 +17,7 @@ def make_completion(request: RunRequest, run: Run, created: int) -> Completion:
         created=created,
         model=request.model,
         choices=[CompletionChoice(text=run.answer, index=0, finish_reason=finish)],
-        usage=make_usage(answer.summary, answer.graph.answer),
+        usage=make_usage(request, answer),
         stairstream=make_result(request, run.id, answer),
     )
 

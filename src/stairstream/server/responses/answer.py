@@ -55,7 +55,7 @@ def _fill(
         status=status,
         model=request.run.model,
         output=output,
-        usage=make_response_usage(answer.summary, answer.graph.answer) if answer else None,
+        usage=make_response_usage(answer.summary, answer.graph.answer, request.run.usage) if answer else None,
         error=error,
         incomplete_details=make_details(answer.summary.reason) if answer and status == "incomplete" else None,
         completed_at=created + round(answer.summary.total_s) if answer and status == "completed" else None,

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+from stairstream.config.pipelines import UsageScope
 from stairstream.core.events import Called, Event, RunEnd, Wrote, calls_of
 from stairstream.core.messages import ToolCall
 from stairstream.core.metrics import Summary
 from stairstream.server.responses import wire
-from stairstream.server.runs.outcome import make_usage
+from stairstream.server.runs.outcome import add_up_usage
 
 
 def make_status(reason: RunEnd | None) -> wire.ResponseStatus:
@@ -56,9 +57,9 @@ def _make_call(run_id: str, index: int, call: ToolCall, status: wire.ItemStatus)
     )
 
 
-def make_response_usage(summary: Summary, answering: str) -> wire.ResponseUsage:
+def make_response_usage(summary: Summary, answering: str, scope: UsageScope) -> wire.ResponseUsage:
     """The usage of a run that is over."""
-    usage = make_usage(summary, answering)
+    usage = add_up_usage(summary, answering, scope)
     cached = usage.prompt_tokens_details
     return wire.ResponseUsage(
         input_tokens=usage.prompt_tokens,

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from stairstream.config.pipelines import UsageScope
 from stairstream.core.events import BROKEN_OFF, Event, RunEnded, RunStarted
 from stairstream.core.messages import Conversation, ImagePart, Message
 from stairstream.core.metrics import summarize
@@ -18,6 +19,7 @@ from stairstream.server.wire.events import decode_event_json
 from stairstream.server.wire.turns import read_turns
 
 _decode_turns = msgspec.json.Decoder(list[ChatMessage]).decode
+_decode_result = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_repeated = msgspec.json.Decoder(wire.RepeatedFields).decode
 
 
@@ -46,7 +48,7 @@ def make_past_response(past: PastRun) -> dict[str, Any]:
         status=status,
         model=past.model,
         output=_make_output(past, events),
-        usage=make_response_usage(summary, _answering(events)),
+        usage=make_response_usage(summary, _answering(events), _usage_scope(past)),
         error=_make_error(ended) if status == "failed" else None,
         incomplete_details=make_details(ended.reason) if status == "incomplete" else None,
         completed_at=math.floor(past.started_at_s + past.total_s) if status == "completed" else None,
@@ -94,6 +96,11 @@ def _answering(events: Sequence[Event]) -> str:
     started = events[0]
     assert isinstance(started, RunStarted)
     return started.answer
+
+
+def _usage_scope(past: PastRun) -> UsageScope:
+    """The agents whose usage the answer reported: where that is the answering one, all agents' stand beside it."""
+    return "answer" if "usage" in _decode_result(past.result) else "all"
 
 
 def _status_of(ended: RunEnded) -> wire.ResponseStatus:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from stairstream.api import Answer, Pipeline
+from stairstream.config.pipelines import UsageScope
 from stairstream.core.messages import Conversation, split_begun
 from stairstream.core.options import NO_OPTIONS, RequestOptions
 from stairstream.engine.run import Run
@@ -24,10 +25,11 @@ from stairstream.server.wire.options import Plugin, Show, StairstreamOptions
 class RunRequest:
     """A request for a run.
 
-    `model` is the client's name for the pipeline, `policy_name` the policy of the answering agent. `keep_s` is how long
-    the run is kept after its client has left. `ignored` are unknown parameters, `notes` are sent in a header. The first
-    `num_passing` messages of the conversation are for this request alone: a request that continues from its answer does
-    not get them. `repeated` is a JSON object: fields that the protocol repeats with the answer.
+    `model` is the client's name for the pipeline, `policy_name` the policy of the answering agent, `usage` whose tokens
+    are reported. `keep_s` is how long the run is kept after its client has left. `ignored` are parameters without
+    effect, `notes` are sent in a header. The first `num_passing` messages of the conversation are for this request
+    alone: a request that continues from its answer does not get them. `repeated` is a JSON object: fields that the
+    protocol repeats with the answer.
     """
 
     pipeline: Pipeline
@@ -38,6 +40,7 @@ class RunRequest:
     is_stream: bool = False
     wants_usage: bool = False
     show: Show = "none"
+    usage: UsageScope = "all"
     keep_s: float = 0.0
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -106,6 +109,7 @@ def make_request(
         is_stream=is_stream,
         wants_usage=wants_usage,
         show=own.show or show,
+        usage=own.usage or pipeline.settings.limits.usage,
         keep_s=keep_s,
         ignored=ignored,
         notes=(*notes, *forced),
