@@ -24,7 +24,7 @@ from stairstream.backends.statuses import read_message, says_unknown_model, stat
 from stairstream.backends.wire import AnswerReader
 from stairstream.core.errors import ConfigError, MalformedAnswer, ServerFailed, UnknownModel
 from stairstream.core.graph import Extras, Sampling
-from stairstream.core.messages import as_dicts
+from stairstream.core.messages import as_dicts, move_images
 from stairstream.core.prompts import Prompt
 from stairstream.core.session import Note, Setting
 
@@ -83,7 +83,7 @@ class Endpoint:
         extras: Extras | None = None,
     ) -> Fields:
         """A streaming request for a prompt, its last message marked as one to be continued where that is asked for."""
-        messages = as_dicts(prompt.messages)
+        messages = as_dicts(move_images(prompt.messages))
         body: Fields = {"model": self.model, "messages": messages, "stream": True, "max_tokens": max_tokens}
         body |= self._fixed
         if prompt.continues_last and continues == "flag":

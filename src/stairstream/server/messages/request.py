@@ -8,10 +8,12 @@ from stairstream.core.messages import Conversation
 from stairstream.core.options import RequestOptions
 from stairstream.core.session import Setting
 from stairstream.server.errors import bad
-from stairstream.server.http.bodies import Shape, refuse_fields
+from stairstream.server.http.bodies import Fields, Shape, refuse_fields
 from stairstream.server.messages import wire
+from stairstream.server.messages.errors import NO_THREADS
+from stairstream.server.messages.tools import as_chat_tools
 from stairstream.server.messages.turns import read_turns
-from stairstream.server.runs.as_chat import as_chat_choice, as_chat_format, as_chat_tool
+from stairstream.server.runs.as_chat import as_chat_choice, as_chat_format
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.request import RunRequest, make_request
 
@@ -27,7 +29,7 @@ def read_message(body: bytes, catalog: Catalog) -> RunRequest:
     """Read the body. Raises ApiError, which names the parameter."""
     request, fields = _REQUEST.decode(body)
     ignored = _REQUEST.list_unknown(body)
-    refuse_fields(fields, _REFUSED)
+    refuse_what_is_not_kept(fields)
     return make_request(
         catalog,
         model=request.model,
@@ -43,6 +45,16 @@ def read_message(body: bytes, catalog: Catalog) -> RunRequest:
     )
 
 
+def refuse_what_is_not_kept(fields: Fields) -> None:
+    """Raise ApiError for fields that refer to state which this server does not keep, or to other servers."""
+    if "thread" in fields:
+        raise bad("thread", "this server keeps no threads; send the whole conversation without it", NO_THREADS)
+    refuse_fields({name: raw for name, raw in fields.items() if raw not in _EMPTY}, _REFUSED)
+
+
+_EMPTY = (msgspec.Raw(b"[]"), msgspec.Raw(b"{}"))
+
+
 def read_conversation(question: wire.MessagesQuestion, catalog: Catalog) -> Conversation:
     """The conversation of a request; ApiError for one that is longer than this server takes."""
     most = catalog.limits.messages
@@ -53,13 +65,7 @@ def read_conversation(question: wire.MessagesQuestion, catalog: Catalog) -> Conv
 
 def make_tools(question: wire.MessagesQuestion) -> bytes | None:
     """The tools as chat completions have them."""
-    if not question.tools:
-        return None
-    tools = [
-        as_chat_tool(tool.name, parameters=tool.input_schema, description=tool.description, strict=tool.strict)
-        for tool in question.tools
-    ]
-    return _encode(tools)
+    return _encode(as_chat_tools(question.tools)) if question.tools else None
 
 
 def _wants_thoughts(thinking: wire.ThinkingConfig | None) -> bool:

@@ -51,7 +51,22 @@ class InputReasoning(Struct, frozen=True, tag_field="type", tag="reasoning_text"
     text: str
 
 
-InputPart = InputText | InputOutputText | InputRefusal | InputImage | InputReasoning
+class InputFile(Struct, frozen=True, tag_field="type", tag="input_file"):
+    """A file of text, as base64 or as a `data:` URL; other files are refused."""
+
+    file_data: str | None = None
+    filename: str | None = None
+    file_id: Annotated[str | None, Meta(description="Refused: files are not kept here.")] = None
+    file_url: Annotated[str | None, Meta(description="Refused: nothing is fetched.")] = None
+
+
+class InputAudio(Struct, frozen=True, tag_field="type", tag="input_audio"):
+    """Audio: refused, with the reason."""
+
+    input_audio: dict[str, str] | None = None
+
+
+InputPart = InputText | InputOutputText | InputRefusal | InputImage | InputReasoning | InputFile | InputAudio
 
 
 class InputItem(Struct, frozen=True, kw_only=True):
@@ -67,7 +82,9 @@ class InputItem(Struct, frozen=True, kw_only=True):
     call_id: Annotated[str | None, Meta(description="Of a call, and of its result: needed.")] = None
     name: Annotated[str | None, Meta(description="Of a call: needed.")] = None
     arguments: Annotated[str | None, Meta(description="Of a call: needed; JSON.")] = None
-    output: Annotated[str | list[InputPart] | None, Meta(description="The result of a call: needed; only text.")] = None
+    output: Annotated[
+        str | list[InputPart] | None, Meta(description="The result of a call: needed; text and images.")
+    ] = None
 
 
 class ResponseTool(Struct, frozen=True):

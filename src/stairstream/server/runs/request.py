@@ -94,8 +94,9 @@ def make_request(
     if own.show == "events" and not shows_events:
         raise bad("stairstream.show", "events are shown by POST /v1/runs, and in chat completions")
     pipeline = choose_pipeline(model, own, catalog, plugins)
+    conversation, asked = ask_instructions(conversation)
     check_tools(options, must_call=must_call)
-    notes = (*notes, *note_images(pipeline, conversation))
+    notes = (*notes, *asked, *note_images(pipeline, conversation))
     options, not_taken = hand_over(options, pipeline, setting_names)
     ignored = (*ignored, *not_taken, *(f"plugins.{plugin.id}" for plugin in plugins if plugin.id != FUSION))
     keep_s = _read_keep_s(own, catalog)
@@ -114,6 +115,14 @@ def make_request(
         ignored=ignored,
         notes=(*notes, *forced),
     )
+
+
+def ask_instructions(conversation: Conversation) -> tuple[Conversation, list[str]]:
+    """A conversation of instructions alone with the last of them as the user's message, and a note of that."""
+    if any(message.role != "system" for message in conversation) or not conversation:
+        return conversation, []
+    asked = replace(conversation[-1], role="user")
+    return (*conversation[:-1], asked), ["there is no user message: the last of the instructions is asked as one"]
 
 
 def _name_policy(pipeline: Pipeline, conversation: Conversation, options: RequestOptions) -> tuple[str, list[str]]:
