@@ -144,6 +144,21 @@ def log_runs(*, with_prompts: bool) -> Observer:
     return observe
 
 
+def log_waits() -> Observer:
+    """Returns an observer that logs, once for each pipeline, that requests make it wait: its answers begin late."""
+    told: set[str] = set()
+
+    def observe(finished: Finished) -> None:
+        request, name = finished.request, finished.answer.pipeline.name
+        if name not in told and request.is_made_to_wait:
+            told.add(name)
+            why = "tools" if request.options.tools is not None else "response_format"
+            text = f"{why} in requests make this pipeline wait for all agents; clients.md has what to switch off"
+            _log.warning("waits", extra={"fields": {"pipeline": name, "run": finished.run_id, "why": text}})
+
+    return observe
+
+
 def describe_run(finished: Finished, *, with_prompts: bool) -> Mapping[str, object]:
     """The fields of a run's line."""
     answer, summary, used = finished.answer, finished.answer.summary, usage_of(finished.answer)

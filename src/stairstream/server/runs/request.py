@@ -48,6 +48,11 @@ class RunRequest:
     repeated: bytes = field(default=b"{}", repr=False)
     _answers: dict[str, Answer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    @property
+    def is_made_to_wait(self) -> bool:
+        """Whether tools or a format force the policy `wait` on a pipeline that has another."""
+        return self.options.waits and self.policy_name == "wait" != self.pipeline.settings.policy_name
+
     def reserve(self) -> Reservation:
         """The most that the run may use."""
         return make_reservation(self.pipeline, self.conversation, self.options)
