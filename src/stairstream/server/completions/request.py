@@ -15,7 +15,7 @@ _COMPLETION = Shape(CompletionRequest, passed=("stairstream",))
 def read_completion(body: bytes, catalog: Catalog) -> RunRequest:
     """Read the body. Raises ApiError, which names the parameter."""
     given, fields = _COMPLETION.decode(body)
-    ignored = _COMPLETION.list_unknown(body)
+    ignored = _COMPLETION.list_unknown(fields)
     _refuse(given)
     prompt = given.prompt if isinstance(given.prompt, str) else given.prompt[0]
     if not prompt.strip():

@@ -118,7 +118,7 @@ def _cut_page(items: list[wire.ListedItem], after: str | None, most: int) -> wir
 
 
 async def _find(exchange: Exchange, gate: Gate, archive: Archive | None) -> PastRun:
-    caller = gate.identify(exchange.headers)
+    caller = await gate.identify(exchange.headers)
     kept, response_id = check_kept(archive), exchange.path_params["response"]
     past = await kept.find(caller.key_id, response_id.removeprefix("resp_"))
     if past is None:
