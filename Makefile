@@ -43,6 +43,14 @@ mutate: install
 	$(BIN)/python -m pip install --quiet 'cosmic-ray>=8.7'
 	$(BIN)/python -m bench.mutation $(FILES)
 
+# clients that people use, as they are: Python packages of the extra `clients`, and for Node in node_modules
+NODE_CLIENTS := openai@6 @anthropic-ai/sdk@1 ai@6 @ai-sdk/openai@3
+
+test-clients:
+	$(MAKE) install EXTRAS=dev,local,server,otel,clients
+	npm install --no-save --no-package-lock --prefix . $(NODE_CLIENTS)
+	$(BIN)/pytest tests/server/test_clients.py tests/server/test_node_clients.py tests/server/messages tests/server/responses
+
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

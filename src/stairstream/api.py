@@ -120,7 +120,8 @@ class Pipeline:
         """The graph of a run on this conversation: if it ends with results of tools, proposers do not answer again."""
         has_results = bool(conversation) and conversation[-1].role == "tool"
         # requests with long values are not cached
-        is_short = not (options.tools or options.tool_choice or options.response_format or options.stop or options.user)
+        given = (options.tools, options.tool_choice, options.response_format, options.stop, options.user)
+        is_short = not any((*given, options.settings))
         graph = (self._request_graph if is_short else self._make_request_graph)(options, has_results)
         return begin_with(graph, written) if written else graph
 

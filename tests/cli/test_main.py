@@ -298,6 +298,7 @@ def test_check_says_layouts_and_costs(capsys: Captured) -> None:
     assert 4 * 50 + 3 * 300 < int(waiting[3]) < 1300
     assert alone == ["single", "a", "alone", "1", "50", "0", "300"]
     assert "price" not in printed
+    assert "With tools or a response_format a pipeline answers as with `wait`" in printed
 
 
 @pytest.mark.parametrize(("length", "warns"), [(20, True), (300, False)])

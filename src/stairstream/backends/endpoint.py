@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import get_args
 
 import aiohttp
 import msgspec
@@ -23,15 +24,18 @@ from stairstream.backends.statuses import read_message, says_unknown_model, stat
 from stairstream.backends.wire import AnswerReader
 from stairstream.core.errors import ConfigError, MalformedAnswer, ServerFailed, UnknownModel
 from stairstream.core.graph import Extras, Sampling
-from stairstream.core.messages import as_dicts
+from stairstream.core.messages import as_dicts, move_images
 from stairstream.core.prompts import Prompt
-from stairstream.core.session import Note
+from stairstream.core.session import Note, Setting
 
 Fields = dict[str, object]
 """The body of a request, field by field."""
 
 _SPARABLE = ("seed", "temperature", "top_p", "parallel_tool_calls", "user")
 """Settings that a request can do without; the agent that asked for them is told."""
+
+_MOST_REJECTED = 256
+"""Settings of clients that are remembered as rejected, each with its value: another value may be taken."""
 
 EFFORTS = ("minimal", "low")
 """Values of `reasoning_effort`, least first: not every reasoning model knows the first."""
@@ -59,6 +63,7 @@ class Endpoint:
         self._fixed: Fields = {"cache_salt": cache_salt} if cache_salt else {}
         self._secrets = [secret for secret in (self._key, cache_salt) if secret]
         self._left_out: set[str] = set()
+        self._rejected: set[tuple[str, bytes]] = set()
         self.lone_tag: bool | None = None
         """Whether its thoughts end in a tag that was never opened; None before its first answer."""
         self._effort = EFFORTS[0]
@@ -78,7 +83,7 @@ class Endpoint:
         extras: Extras | None = None,
     ) -> Fields:
         """A streaming request for a prompt, its last message marked as one to be continued where that is asked for."""
-        messages = as_dicts(prompt.messages)
+        messages = as_dicts(move_images(prompt.messages))
         body: Fields = {"model": self.model, "messages": messages, "stream": True, "max_tokens": max_tokens}
         body |= self._fixed
         if prompt.continues_last and continues == "flag":
@@ -134,11 +139,14 @@ class Endpoint:
     def _notes(self, body: Fields) -> list[Note]:
         """Notes on a request that was accepted."""
         left_out = [name for name in _SPARABLE if name in body and name in self._left_out]
+        left_out += [name for name, value in _client_settings(body) if (name, value) in self._rejected]
         notes = [Note(kind="ignored", text=f"{name}: {self.where} rejects it") for name in left_out]
         for name, how in (("chat_template_kwargs", "off"), ("reasoning_effort", f"down to {self._effort}")):
-            if name in body and self.takes(name):
+            if name not in body or isinstance(body[name], msgspec.Raw):  # the client's own effort
+                continue
+            if self.takes(name):
                 notes.append(Note(kind="reasoning", text=f"thinking is switched {how} when the answer is continued"))
-            elif name in body:
+            else:
                 text = f"{self.where} rejects {name}: the model thinks anew whenever its answer is continued"
                 notes.append(Note(kind="reasoning", text=text))
         return notes
@@ -172,8 +180,11 @@ class Endpoint:
     def _shape(self, body: Fields) -> Fields:
         """The body as this endpoint was found to take it."""
         shaped = {name: value for name, value in body.items() if name not in self._left_out}
+        for name, value in _client_settings(shaped):
+            if (name, value) in self._rejected:
+                del shaped[name]
         shaped[self._limit_field] = shaped.pop("max_tokens")
-        if "reasoning_effort" in shaped:
+        if isinstance(shaped.get("reasoning_effort"), str):  # ours
             shaped["reasoning_effort"] = self._effort
         if shaped["stream"] and "stream_options" not in self._left_out:
             shaped["stream_options"] = self._stream_options
@@ -192,7 +203,13 @@ class Endpoint:
         if "max_completion_tokens" in message and self._limit_field == "max_tokens":
             self._limit_field = "max_completion_tokens"
             return True
-        if "reasoning_effort" in sent and self._effort in message and self._effort != EFFORTS[-1]:
+        for name, value in _client_settings(sent):
+            if name in message:
+                if len(self._rejected) >= _MOST_REJECTED:
+                    self._rejected.clear()
+                self._rejected.add((name, value))
+                return True
+        if isinstance(sent.get("reasoning_effort"), str) and self._effort in message and self._effort != EFFORTS[-1]:
             self._effort = EFFORTS[-1]
             return True
         if "chat_template_kwargs" in sent and "enable_thinking" in message:
@@ -215,7 +232,14 @@ def _extras(extras: Extras) -> Fields:
         fields["parallel_tool_calls"] = extras.parallel_tool_calls
     if extras.user is not None:
         fields["user"] = extras.user
-    return fields
+    return fields | {name: msgspec.Raw(value) for name, value in extras.settings}
+
+
+def _client_settings(body: Fields) -> Iterator[tuple[str, bytes]]:
+    """The settings that come from a request, with their values: JSON as it came, which our own are not."""
+    for name in get_args(Setting):
+        if isinstance(value := body.get(name), msgspec.Raw):
+            yield name, bytes(value)
 
 
 def _is_about(message: str, name: str) -> bool:

@@ -4,6 +4,7 @@ How an endpoint continues an answer is in `capabilities`; one agent's context th
 """
 
 from collections.abc import Iterable
+from typing import get_args
 
 from stairstream.backends.bodies import read_body
 from stairstream.backends.capabilities import (
@@ -25,7 +26,7 @@ from stairstream.core.context import Context
 from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import Conversation
 from stairstream.core.prompts import Prompt
-from stairstream.core.session import Takes
+from stairstream.core.session import Setting, Takes
 from stairstream.core.sse import MAX_EVENT_BYTES
 
 
@@ -43,7 +44,7 @@ class OpenAIBackend:
     header that holds the same value in all calls of a session, for routers that send it to the server that knows it.
     With `prefetches` the prompt of each update is sent once before, for one token, while the call in flight still
     speaks: shorter gaps, for twice the prompt tokens, where the endpoint caches prefixes. `takes` is what the model
-    takes besides text.
+    takes besides text; it is handed all settings of a request, and what it rejects is left out.
     """
 
     room = None  # an endpoint takes as many as come; its own limits are answered with 429
@@ -65,7 +66,7 @@ class OpenAIBackend:
         takes: Iterable[Takes] = ("tools", "response_format"),
     ) -> None:
         self.model = model
-        self.takes = frozenset(takes)
+        self.takes: frozenset[Takes | Setting] = frozenset((*takes, *get_args(Setting)))
         self.prefetches = prefetches
         self.session_header = session_header
         self.reasoning = reasoning

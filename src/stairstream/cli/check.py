@@ -29,6 +29,7 @@ from stairstream.core.worth import SHARE
 
 _QUESTION = "Name three colours."
 _DRAFT = "Red, green"
+_WAITS = "With tools or a response_format a pipeline answers as with `wait`: clients.md has what to switch off."
 _TRY_TOKENS = 4
 _PATIENCE_S = 60.0
 
@@ -60,9 +61,18 @@ def check(file: Path | None) -> None:
     )
     for line in _warn_of_gains(config):
         console.print(Text(line, style="yellow"), soft_wrap=True)
+    if _wait_with_tools(config):
+        console.print(Text(_WAITS, style="dim"))
     failed = {name: found for name, found in probed.items() if isinstance(found, StairstreamError)}
     for name, error in failed.items():
         raise type(error)(f"model {name!r}: {error}") from error
+
+
+def _wait_with_tools(config: Config) -> bool:
+    """Whether tools would make a pipeline wait that does not wait without them."""
+    updating = (one for one in config.pipelines.values() if one.policy_name != "wait")
+    graphs = (build_graph(config.models, one) for one in updating)
+    return any(graph.agent(graph.answer).reads for graph in graphs)
 
 
 async def _probe_all(config: Config) -> dict[str, Probed | StairstreamError]:

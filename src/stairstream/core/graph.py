@@ -8,7 +8,7 @@ from stairstream.core.bounds import Bound, check_bounds
 from stairstream.core.edges import Edges
 from stairstream.core.errors import GraphError
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.core.session import Layout, Takes
+from stairstream.core.session import Layout, Setting, Takes
 from stairstream.core.wording import Wording
 
 
@@ -36,6 +36,7 @@ class Extras:
     tool_choice: bytes | None = field(default=None, repr=False)
     parallel_tool_calls: bool | None = None
     user: str | None = field(default=None, repr=False)
+    settings: tuple[tuple[Setting, bytes], ...] = field(default=(), repr=False)
 
     @property
     def needs(self) -> frozenset[Takes]:

@@ -28,7 +28,7 @@ from stairstream.server.http.guards import guard, is_loopback
 from stairstream.server.http.routes import Api
 from stairstream.server.http.watching import Watched
 from stairstream.server.observing.health import make_health_routes, none_unreachable
-from stairstream.server.observing.logs import log_request, log_runs, logging_to
+from stairstream.server.observing.logs import log_request, log_runs, log_waits, logging_to
 from stairstream.server.observing.metrics import Metrics, make_metrics_route
 from stairstream.server.observing.reaching import find_unreachable
 from stairstream.server.observing.traces import Parented, open_tracer, trace_runs
@@ -103,7 +103,7 @@ def _warn(settings: ServerConfig, tell: Tell) -> None:
 
 def _observers(settings: ServerConfig, access: Access, metrics: Metrics, tracer: "Tracer | None") -> list[Observer]:
     """The observers that are called with every finished run."""
-    observers = [metrics.count_run, log_runs(with_prompts=settings.log_prompts)]
+    observers = [metrics.count_run, log_runs(with_prompts=settings.log_prompts), log_waits()]
     if access.archive is not None:
         observers.append(keep_history(access.archive))
     if tracer is not None:

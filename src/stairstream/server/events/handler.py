@@ -174,6 +174,6 @@ def _describe(one: LiveRun) -> RunOut:
         status="over" if run.is_over else "running",
         answer=run.answer,
         num_events=len(events),
-        usage=make_usage(answer),
+        usage=make_usage(request, answer),
         stairstream=make_result(request, run.id, answer),
     )

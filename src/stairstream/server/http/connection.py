@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from stairstream.config.server import LimitKeys
 from stairstream.server.errors import ApiError
+from stairstream.server.http.close_delimited import close_delimited
 from stairstream.server.http.exchange import AsgiApp, Exchange, Receive, Scope, Send
 
 HEADER_BYTES = 65_536
@@ -184,7 +185,11 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: AsgiApp) -> None:  # type: ignore[override]
         self._answering = cycle
-        super()._start_asgi_task(cycle, _refuse_at_limit if app is service_unavailable else app)  # type: ignore[arg-type]
+        if app is service_unavailable:
+            app = _refuse_at_limit
+        if cycle.scope["http_version"] == "1.0":
+            app = close_delimited(app, cycle)
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
 
     def pause_writing(self) -> None:
         super().pause_writing()

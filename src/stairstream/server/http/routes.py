@@ -1,6 +1,7 @@
 """Routes of handlers; turns errors of handlers, and of requests that reach none, into answers."""
 
 import logging
+import re
 from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
@@ -66,6 +67,7 @@ class Api:
         self._shapes = [(path, app.errors) for path, app in handled if isinstance(app, Handling)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["path"] = _tidy(scope["path"])
         scope["app"] = self  # makes the router raise errors instead of answering in plain text
         try:
             await self._router(scope, receive, send)
@@ -87,3 +89,8 @@ class Api:
         """The error shape of the route with the longest path that `path` begins with."""
         fitting = [(len(start), number) for number, (start, _) in enumerate(self._shapes) if path.startswith(start)]
         return self._shapes[max(fitting)[1]][1] if fitting else ApiError.body
+
+
+def _tidy(path: str) -> str:
+    """A path without the double and trailing slashes of base URLs that were joined."""
+    return re.sub("//+", "/", path).rstrip("/") or "/"

@@ -12,7 +12,7 @@ from stairstream.server.http.routes import route
 from stairstream.server.messages import wire
 from stairstream.server.messages.answer import make_message
 from stairstream.server.messages.errors import make_error
-from stairstream.server.messages.request import make_tools, read_conversation, read_message
+from stairstream.server.messages.request import make_tools, read_conversation, read_message, refuse_what_is_not_kept
 from stairstream.server.messages.stream import PING, MessageStream
 from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run
 from stairstream.server.runs.catalog import Catalog
@@ -66,7 +66,8 @@ def count_message_tokens(service: Service) -> Handler:
 
     async def count(exchange: Exchange) -> None:
         await service.gate.identify(exchange.headers)
-        question, _ = _QUESTION.decode(await read_body(exchange))
+        question, fields = _QUESTION.decode(await read_body(exchange))
+        refuse_what_is_not_kept(fields)
         choose_pipeline(question.model, StairstreamOptions(), service.catalog)
         tokens = sum(map(estimate_size, read_conversation(question, service.catalog)))
         tokens += estimate_tokens((make_tools(question) or b"").decode())

@@ -17,7 +17,15 @@ from typing import Any, TypeVar
 from stairstream.core.errors import ConfigError
 from stairstream.server.errors import StorageFailed
 from stairstream.server.storage.contract import LOST_AFTER_S
-from stairstream.server.storage.past import PAST_TABLES, add_past, find_past, forget_past, list_past, prune_past
+from stairstream.server.storage.past import (
+    PAST_TABLES,
+    REPEATED_FIELDS,
+    add_past,
+    find_past,
+    forget_past,
+    list_past,
+    prune_past,
+)
 from stairstream.server.storage.values import (
     Batch,
     BudgetHold,
@@ -68,6 +76,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE reservations ADD COLUMN pipeline TEXT NOT NULL DEFAULT '';
     ALTER TABLE reservations ADD COLUMN lost_day TEXT;
     """,
+    REPEATED_FIELDS,
 )
 """Each upgrades a database by one version; `user_version` counts them. Never change one: add another."""
 
