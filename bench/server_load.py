@@ -99,14 +99,17 @@ def pipelines(endpoint: Process) -> dict[str, object]:
 
 @contextmanager
 def our_server(
-    endpoint: Process | Mapping[str, object], program: Sequence[str] = ("stairstream", "serve", "-c")
+    endpoint: Process | Mapping[str, object],
+    program: Sequence[str] = ("stairstream", "serve", "-c"),
+    sources: str | None = None,
 ) -> Iterator[Process]:
     """Runs `stairstream serve` on the pipelines `single` and `mix` or on a given configuration, or another module that
-    prints its address."""
+    prints its address; from other `sources` than these if they are given."""
     config = {**(pipelines(endpoint) if isinstance(endpoint, Process) else endpoint), "server": {"port": 0}}
     with written(config) as file, (file.parent / "log").open("w") as log:
         command = [sys.executable, "-m", *program, str(file)]
-        with subprocess.Popen(command, stdout=log, stderr=log) as process:
+        environment = os.environ if sources is None else {**os.environ, "PYTHONPATH": sources}
+        with subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process:
             try:
                 yield Process(base_url=f"{_wait_listening(file.parent / 'log', process)}/v1", pid=process.pid)
             finally:
