@@ -245,7 +245,7 @@ class Tokens:
     def __init__(self) -> None:
         self.delays_ms: list[float] = []
         self.first_ns: int | None = None
-        self.num_wrong = 0
+        self.num_wrong = self.num_reads = 0
         self.is_done = False
         self._rest = b""
 
@@ -257,6 +257,7 @@ class Tokens:
             self._rest = data
             return
         self._rest = data[end:]
+        self.num_reads += 1
         for number, stamp in STAMP.findall(data[:end]):
             self.num_wrong += int(number) != len(self.delays_ms)
             self.delays_ms.append((now_ns - int(stamp, 16)) / 1e6)

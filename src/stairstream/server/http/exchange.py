@@ -1,7 +1,7 @@
 """One HTTP request and its answer over ASGI: handlers read from it and write to it."""
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -18,11 +18,25 @@ JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 ErrorShape = Callable[[ApiError], object]
 """Returns an error in a protocol's shape, to be encoded as JSON."""
 
+STRAIGHT = "stairstream.straight"
+"""A key of the scope: the answer's way to its connection that no wrapper of the app sees."""
+
 _encode = msgspec.json.Encoder().encode
 
 
 class ClientLeft(Exception):
     """The client has disconnected."""
+
+
+class Straight(Protocol):
+    """Writes parts of a body whose status has been sent, without waiting."""
+
+    @property
+    def is_flowing(self) -> bool:
+        """Whether a part can be written now: the body has begun, and the client has little unread."""
+
+    def write(self, body: bytes) -> None:
+        """Send a part of the body that is not its last; only while `is_flowing`."""
 
 
 class Exchange:
@@ -31,13 +45,15 @@ class Exchange:
     `headers` are the request's, names in lower case.
     """
 
-    __slots__ = ("headers", "receive", "scope", "send", "status")
+    __slots__ = ("_straight", "headers", "receive", "scope", "send", "status")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.receive = receive
         self.send = send
         self.status: int | None = None
+        # taken out of the scope: its connection refers to that
+        self._straight: Straight | None = scope.pop(STRAIGHT, None)
         given = scope.get("headers", ())
         self.headers: Mapping[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in given}
 
@@ -79,6 +95,16 @@ class Exchange:
     async def write(self, body: bytes, *, is_last: bool = False) -> None:
         """Send a part of the body."""
         await self.send({"type": "http.response.body", "body": body, "more_body": not is_last})
+
+    @property
+    def is_flowing(self) -> bool:
+        """Whether `write_now` may be called; never where the server has no such way."""
+        return self._straight is not None and self._straight.is_flowing
+
+    def write_now(self, body: bytes) -> None:
+        """Send a part of the body without waiting; only while `is_flowing`."""
+        assert self._straight is not None
+        self._straight.write(body)
 
     async def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """Send a whole answer."""

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from stairstream.core.errors import NotTaken
-from stairstream.core.events import BROKEN_OFF, Event, RunEnded
+from stairstream.core.events import BROKEN_OFF, Event, RunEnded, Thought, Wrote
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller, Gate
 from stairstream.server.errors import ApiError, error_of_run
@@ -111,8 +111,20 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
 
 
 async def send_run(out: SseOut, run: Run, stream: RunStream, position: int = 0) -> None:
-    """Send the events of a run from number `position` to its end. A failure before the first byte raises ApiError."""
-    async for batch in run.batches(position):
+    """Send the events of a run from number `position` to its end. A failure before the first byte raises ApiError.
+
+    Once the answer has begun, its words go to the client in the turn of the loop in which they come; where it does not
+    take them, and for all other events, this task is woken.
+    """
+
+    def take(event: Event) -> bool:
+        if not (isinstance(event, Wrote | Thought) and out.is_flowing):
+            return False
+        if data := stream.encode((event,)):
+            out.write_now(data)
+        return True
+
+    async for batch in run.batches(position, take):
         data = stream.encode(batch)
         if stream.error is not None and not out.is_begun:
             raise stream.error
