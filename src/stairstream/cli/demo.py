@@ -11,9 +11,10 @@ from rich.text import Text
 from stairstream.api import Pipeline, choose_policy
 from stairstream.backends.models import KNOWN_MODELS
 from stairstream.cli.compare import compare
+from stairstream.cli.fetching import fetch_with_bar
 from stairstream.cli.live import Shown, show_run
 from stairstream.cli.picture import LEGEND
-from stairstream.cli.terminal import fetch_with_bar, show_loading
+from stairstream.cli.terminal import show_loading
 from stairstream.config.backends.llamacpp import LlamaCppKeys
 from stairstream.config.build import open_backends
 from stairstream.config.graphs import build_graph, models_of, shorten_answers

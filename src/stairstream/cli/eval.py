@@ -8,7 +8,7 @@ import typer
 
 from stairstream.backends.models import DEFAULT_MODEL
 from stairstream.cli.options import ConfigOption, PipelineOption, option, with_options
-from stairstream.eval.recorded import ALPACA_OUTPUTS, DATA_FOLDER, GSM8K
+from stairstream.eval.data import ALPACA_OUTPUTS, DATA_FOLDER, GSM8K
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 OutOption = Annotated[Path | None, option("FOLDER", "Where it keeps what it bought, and its report.")]

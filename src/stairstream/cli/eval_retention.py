@@ -24,9 +24,10 @@ from stairstream.config.reading import Where, nearest
 from stairstream.core.errors import ConfigError
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
+from stairstream.eval.data import PROPOSERS, REFERENCE
 from stairstream.eval.identity import name_model
 from stairstream.eval.kept import Kept
-from stairstream.eval.recorded import PROPOSERS, REFERENCE, pick, read_prompts
+from stairstream.eval.recorded import pick, read_prompts
 from stairstream.eval.retention.figure import draw
 from stairstream.eval.retention.report import make_table
 from stairstream.eval.retention.scores import RetentionRow, Score, Setup

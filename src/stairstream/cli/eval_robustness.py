@@ -13,9 +13,10 @@ from stairstream.cli.eval_retention import read_setups
 from stairstream.cli.terminal import show_loading, tell
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError
+from stairstream.eval.data import PROPOSERS, REFERENCE
 from stairstream.eval.intervals import check_installed
 from stairstream.eval.kept import Kept
-from stairstream.eval.recorded import PROPOSERS, REFERENCE, RecordedPrompt, pick, read_prompts
+from stairstream.eval.recorded import RecordedPrompt, pick, read_prompts
 from stairstream.eval.replay import DTYPE, Replays, Spoken, take_likeliest
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.corruption import Kind, Part

@@ -11,9 +11,10 @@ from stairstream.cli.terminal import tell
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS
 from stairstream.core.session import Layout
+from stairstream.eval.data import PROPOSERS
 from stairstream.eval.intervals import check_installed
 from stairstream.eval.kept import Kept
-from stairstream.eval.recorded import PROPOSERS, pick, read_prompts
+from stairstream.eval.recorded import pick, read_prompts
 from stairstream.eval.replay import Replays, Spoken, take_likeliest
 from stairstream.eval.robustness.plan import cut
 from stairstream.eval.seams.report import make_table

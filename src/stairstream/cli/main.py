@@ -152,7 +152,7 @@ def pull_command(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Which model, if not the default.")] = None,
 ) -> None:
     """Fetch a model for the embedded engine into the cache folder."""
-    from stairstream.cli.terminal import fetch_with_bar
+    from stairstream.cli.fetching import fetch_with_bar
 
     print(fetch_with_bar(name or DEFAULT_MODEL))
 

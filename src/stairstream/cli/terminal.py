@@ -1,14 +1,9 @@
-"""Output for a terminal: words without control characters, bars and spinners on standard error."""
+"""Output for a terminal: words without control characters, and a spinner on standard error."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-from stairstream.backends.models import KNOWN_MODELS, fetch_model, is_fetched
 from stairstream.core.metrics import Summary
 
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
@@ -44,29 +39,10 @@ def describe_gap(summary: Summary) -> str:
 @contextmanager
 def show_loading(name: str) -> Iterator[None]:
     """A spinner while a model is loaded."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield
         return
-    with console.status(f"loading {name}"):
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"loading {name}"):
         yield
-
-
-def fetch_with_bar(name: str) -> Path:
-    """The file of a known model, fetched if it is not in the cache. Raises what fetch_model raises."""
-    if is_fetched(name) or name not in KNOWN_MODELS:
-        return fetch_model(name)
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        print(f"fetching {name} ...", file=sys.stderr, flush=True)
-        return fetch_model(name)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(f"fetching {name}", total=None)
-        return fetch_model(name, lambda done, total: progress.update(task, completed=done, total=total))

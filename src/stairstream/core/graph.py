@@ -133,9 +133,10 @@ class Graph:
                 raise GraphError(f"two agents are called {name!r}; give each its own name")
         if self.answer not in names:
             raise GraphError(f"no agent is called {self.answer!r}, which should answer; there are {_list(names)}")
+        known = set(names)
         for agent in self.agents:
             for upstream in agent.reads:
-                if upstream not in names:
+                if upstream not in known:
                     raise GraphError(f"agent {agent.name!r} reads {upstream!r}, which is none of {_list(names)}")
             if len(set(agent.reads)) < len(agent.reads):
                 raise GraphError(f"agent {agent.name!r} reads the same agent twice")

@@ -85,19 +85,21 @@ def summarize(events: Sequence[Event]) -> Summary:
     started = _of(RunStarted, events)[0]
     ends = _of(RunEnded, events)
     answer, written = started.answer, as_written(events)
+    own = _by_agent(events)
+    said = own.get(answer, ())
     return Summary(
         reason=ends[0].reason if ends else None,
-        first_token_s=first_token_s(events, answer),
+        first_token_s=first_token_s(said, answer),
         total_s=events[-1].at_s,
-        longest_gap_s=longest_gap_s(events, answer),
-        stall_s=stall_s(events, answer),
+        longest_gap_s=longest_gap_s(said, answer),
+        stall_s=stall_s(said, answer),
         longest_gap_written_s=longest_gap_s(written, answer),
-        updates=num_updates(events, answer),
+        updates=num_updates(said, answer),
         seen_share=seen_share(written, answer),
-        tokens_again=tokens_again(events, answer),
+        tokens_again=tokens_again(said, answer),
         degraded=ends[0].degraded if ends else (),
         error=ends[0].error if ends else None,
-        agents=tuple(summarize_agent(events, name) for name in started.agents),
+        agents=tuple(summarize_agent(own.get(name, ()), name) for name in started.agents),
     )
 
 
@@ -190,6 +192,15 @@ def seen_share(events: Sequence[Event], agent: str) -> float | None:
             weighted += share * event.num_tokens
             tokens += event.num_tokens
     return weighted / tokens if tokens else None
+
+
+def _by_agent(events: Iterable[Event]) -> dict[str, list[Event]]:
+    """Each agent's events, so that no agent has to look through those of all others."""
+    found: dict[str, list[Event]] = {}
+    for event in events:
+        if not isinstance(event, _OF_RUNS):
+            found.setdefault(event.agent, []).append(event)
+    return found
 
 
 def _of(kind: type[E], events: Iterable[Event]) -> list[E]:

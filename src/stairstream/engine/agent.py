@@ -92,11 +92,12 @@ class AgentLoop:
             self._ahead = Ahead(session, self._upstream, self._reader.peek)
         self._prefetch = Prefetch(session, spawn) if session.prefetches else None
         self._session = session
+        self._alarm.open()
         try:
             return await self._write_to_the_end(session)
         finally:
             self._session = None
-            self._alarm.silence(self._on_change)
+            self._alarm.close()
             self._end_reading_early()
             if warming:
                 warming.cancel()
@@ -156,7 +157,7 @@ class AgentLoop:
             await waking
         finally:
             self._waking = None
-            self._alarm.silence(self._on_change)
+            self._alarm.silence()
 
     def _on_change(self) -> None:
         """The alarm rings."""
@@ -198,7 +199,7 @@ class AgentLoop:
         finally:
             self._is_writing = False
             self._output.rest()
-            self._alarm.silence(self._on_change)
+            self._alarm.silence()
             usage, stop = step.usage(ended), ended.stop_string if ended else None
             emit(StepEnded(at_s=clock(), agent=name, step=step.index, reason=reason, usage=usage, stop_string=stop))
         self._progress.end_step(ended, clock(), adds_nothing=step.is_update and step.tokens == 0)
@@ -228,7 +229,7 @@ class AgentLoop:
             return
         match self._progress.decide(step.tokens):
             case Write():
-                self._alarm.silence(self._on_change)
+                self._alarm.silence()
                 if self._prefetch is not None and (step.tokens or self._prefetch.was_done):
                     self._prefetch.begin(self._reader.hold(), self._stop_step)
                 else:
@@ -237,7 +238,7 @@ class AgentLoop:
                 step.look_at_tokens = wait.own_tokens
                 self._alarm.set(wait, self._on_change)
             case Finish():
-                self._alarm.silence(self._on_change)
+                self._alarm.silence()
             case never:
                 assert_never(never)
 

@@ -19,12 +19,13 @@ def hold_to_edges(log: Log, edges: Edges, delimiter: str | None = None) -> Log:
 
 class _HeldLog:
     def __init__(self, source: Log, finder: EdgeFinder) -> None:
+        self._source = source
         self.passed = Log(source.agent, source)
         self._finder = finder
         self._pending: deque[Delta] = deque()
 
     def ask(self) -> None:
-        self.passed.ask(self.passed.silent_since)
+        self.passed.ask(self._source.heard_s)
 
     def feed(self, delta: Delta) -> None:
         self._pending.append(delta)

@@ -1,20 +1,21 @@
 """An agent's output so far: append-only, many readers, closed once. The text is kept here and nowhere else."""
 
+import heapq
 import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stairstream.core.session import Delta
+from stairstream.core.session import Chunk, Delta
 
 
 @dataclass(slots=True)
 class _Watch:
-    """A reader's call, due when the log has `at_tokens` tokens or is closed."""
+    """A reader's call, due when the log has `at_tokens` tokens or is closed; None: not any more."""
 
-    at_tokens: float
     call: Callable[[], None]
+    at_tokens: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Log:
     def __init__(self, agent: str, source: "Log | None" = None) -> None:
         """`source` is the log that this one follows, if it shows only a part of another one."""
         self.agent = agent
-        self._source = source
+        self.source = source
         self.heard_s = math.inf
         """When anything last came of its agent, or can come from; infinite while the agent is not in a call."""
         self.num_tokens = 0
@@ -41,14 +42,13 @@ class Log:
         self._ends = array("q")
         self._token_ends = array("q")
         self._ids: list[tuple[int, ...] | None] = []
-        self._watches: list[_Watch] = []
+        self._last_chunk: tuple[int, int, Chunk] | None = None
+        self._watches: dict[Callable[[], None], _Watch] = {}
+        self._due: list[tuple[float, int, _Watch]] = []  # a heap of marks, also of some that are watched no more
+        self._num_watches = 0
+        self._next_watch = math.inf
+        self._listeners: list[Callable[[], None]] = []
         self._followers: list[_Follower] = []
-        self._next_watch: float = float("inf")
-
-    @property
-    def silent_since(self) -> float:
-        """When anything last came of its agent, or its call began; infinite while the agent is not in a call."""
-        return self.heard_s if self._source is None else self._source.heard_s
 
     def __len__(self) -> int:
         """Characters so far."""
@@ -83,22 +83,26 @@ class Log:
             self.is_thinking = False
             for follower in self._followers:
                 follower.end()
-            self._call_watches()
+            for watch in tuple(self._watches.values()):
+                self._call(watch)
+            self._watches.clear()
+            self._due.clear()
+            self._listeners.clear()
 
     def think(self) -> None:
-        """Its agent has thoughts that are not forwarded, and has said nothing yet; watchers want to know."""
+        """Its agent has thoughts that are not forwarded, and has said nothing yet; listeners want to know."""
         if not self.is_thinking and not self._parts and not self.is_closed:
             self.is_thinking = True
             for follower in self._followers:
                 follower.think()
-            self._call_watches(all_of_them=True)
+            self._call_listeners()
 
     def ask(self, at_s: float) -> None:
-        """Its agent is in a call from now on: watchers want to know, as its silence counts from here."""
+        """Its agent is in a call from now on: listeners want to know, as its silence counts from here."""
         self.heard_s = at_s
         for follower in self._followers:
             follower.ask()
-        self._call_watches(all_of_them=True)
+        self._call_listeners()
 
     def follow(
         self,
@@ -133,6 +137,16 @@ class Log:
             ids.extend(some)
         return text, tuple(ids) or None
 
+    def chunk(self, position: int, end: int, *, is_final: bool) -> Chunk:
+        """The same as a chunk; readers that read in step share it."""
+        last = self._last_chunk
+        if last is not None and last[0] == position and last[1] == end and last[2].is_final == is_final:
+            return last[2]
+        text, ids = self.between(position, end)
+        chunk = Chunk(agent=self.agent, text=text, ids=ids, is_final=is_final)
+        self._last_chunk = position, end, chunk
+        return chunk
+
     def position_at(self, tokens: float) -> int:
         """The largest number of deltas that together have at most that many tokens."""
         return bisect_right(self._token_ends, tokens)
@@ -143,19 +157,43 @@ class Log:
 
     def watch(self, at_tokens: float, call: Callable[[], None]) -> None:
         """Call once, when there are `at_tokens` tokens or no more will come. Replaces the caller's earlier watch."""
-        self.unwatch(call)
-        self._watches.append(_Watch(at_tokens, call))
-        self._next_watch = min(self._next_watch, at_tokens)
+        watch = self._watches.get(call)
+        if watch is None:
+            watch = self._watches[call] = _Watch(call, None)
+        if watch.at_tokens != at_tokens:
+            watch.at_tokens = at_tokens
+            if at_tokens != math.inf:
+                self._num_watches += 1
+                heapq.heappush(self._due, (at_tokens, self._num_watches, watch))
+                self._next_watch = self._due[0][0]
 
     def unwatch(self, call: Callable[[], None]) -> None:
         """Forget the caller's watch, if there is one."""
-        self._watches = [watch for watch in self._watches if watch.call != call]
-        self._next_watch = min((watch.at_tokens for watch in self._watches), default=float("inf"))
+        if (watch := self._watches.pop(call, None)) is not None:
+            watch.at_tokens = None
 
-    def _call_watches(self, *, all_of_them: bool = False) -> None:
-        everyone = all_of_them or self.is_closed
-        due = [watch for watch in self._watches if everyone or watch.at_tokens <= self.num_tokens]
-        self._watches = [watch for watch in self._watches if watch not in due]
-        self._next_watch = min((watch.at_tokens for watch in self._watches), default=float("inf"))
-        for watch in due:
+    def listen(self, call: Callable[[], None]) -> None:
+        """Call whenever its agent begins a call, or to think, until the log is closed or the caller listens no more."""
+        self._listeners.append(call)
+
+    def unlisten(self, call: Callable[[], None]) -> None:
+        """Call no more; harmless for one that does not listen."""
+        self._listeners = [one for one in self._listeners if one is not call]
+
+    def _call_watches(self) -> None:
+        while self._due and self._due[0][0] <= self.num_tokens:
+            at_tokens, _, watch = heapq.heappop(self._due)
+            if watch.at_tokens == at_tokens:
+                self._call(watch)
+        self._next_watch = self._due[0][0] if self._due else math.inf
+
+    def _call_listeners(self) -> None:
+        for call in tuple(self._listeners):
+            call()
+
+    @staticmethod
+    def _call(watch: _Watch) -> None:
+        """Once: it may be set anew meanwhile."""
+        if watch.at_tokens is not None:
+            watch.at_tokens = None
             watch.call()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from stairstream.core.decisions import Decision, Own, Write, decide, observe
+from stairstream.core.decisions import Decision, Own, Write, decide
 from stairstream.core.events import Noted, Reading
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
@@ -56,12 +56,11 @@ class Progress:
         """Decides what the agent does next; `step_tokens`: what the step in flight, or the last one, has written."""
         upstream, now = self._reader.progress(), self._now()
         own = replace(self._own, step_written=step_tokens, num_written=self._output.num_tokens)
-        self._own = own = observe(self._policy, upstream, own, now)
-        decision = decide(self._policy, upstream, own, now)
+        self._own, decision = decide(self._policy, upstream, own, now)
         is_update = isinstance(decision, Write) and decision.reads and self._has_read
         if is_update and self._reader.num_unread > self._room_to_read(step_tokens):
             self._be_full("the context is nearly full: no more updates, the answer continues with what it has read")
-            return decide(self._policy, upstream, self._own, now)
+            self._own, decision = decide(self._policy, upstream, self._own, now)
         return decision
 
     def take(self, step_tokens: int) -> tuple[list[Chunk], tuple[Reading, ...]]:

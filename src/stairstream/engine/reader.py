@@ -13,54 +13,73 @@ class Reader:
 
     def __init__(self, logs: Sequence[Log]) -> None:
         self._logs = tuple(logs)
+        self._sources = tuple(log if log.source is None else log.source for log in logs)
         self._positions = [0] * len(logs)
         self._shown = [0] * len(logs)
         self._offsets = [0] * len(logs)
-        self._tokens = [0] * len(logs)
-        self._end_is_read = [False] * len(logs)
         self._held: list[tuple[int, bool]] | None = None
+        self._upstream = [Upstream(0, 0, has_ended=False, end_is_read=False) for _ in logs]
+        self._armed = [0.0] * len(logs)
+        self._wakes: tuple[Callable[[], None], ...] = ()
+        self._stirs: tuple[Callable[[], None], ...] = ()
 
-    def progress(self) -> tuple[Upstream, ...]:
-        """Each upstream agent's progress, in the order in which they are read."""
-        return tuple(
-            Upstream(
-                num_written=log.num_tokens,
-                num_read=self._tokens[i],
-                has_ended=log.is_closed,
-                end_is_read=self._end_is_read[i],
-                is_thinking=log.is_thinking,
-                silent_since=log.silent_since,
-            )
-            for i, log in enumerate(self._logs)
-        )
+    @property
+    def num_logs(self) -> int:
+        """Upstream agents in all."""
+        return len(self._logs)
 
-    def arm(self, wait: Wait, changed: Callable[[], None]) -> None:
-        """Have `changed` called when a log's progress can change the decision to wait.
+    def progress(self) -> Sequence[Upstream]:
+        """Each upstream agent's progress, in the order in which they are read; true until the next call."""
+        for log, source, one in zip(self._logs, self._sources, self._upstream, strict=True):
+            one.num_written = log.num_tokens
+            one.has_ended = log.is_closed
+            one.is_thinking = log.is_thinking
+            one.silent_since = source.heard_s
+        return self._upstream
 
-        It is kept until `disarm` only: a reader that held its agent would, with all of the run, be left to the
+    def is_thinking(self, index: int) -> bool:
+        """Whether an upstream agent has only had thoughts so far."""
+        return self._logs[index].is_thinking
+
+    def listen(self, wakes: Sequence[Callable[[], None]], stirs: Sequence[Callable[[], None]]) -> None:
+        """Have one of `wakes` called for each log that is as far as `arm` says, or ends, and one of `stirs` when its
+        agent begins a call or to think.
+
+        They are kept until `disarm` only: a reader that held its agent would, with all of the run, be left to the
         garbage collector.
         """
-        for log, one in zip(self._logs, self.progress(), strict=True):
-            if not one.has_ended:
-                log.watch(wakes_at(one, wait), changed)
+        self._wakes, self._stirs = tuple(wakes), tuple(stirs)
+        for log, stir in zip(self._logs, self._stirs, strict=True):
+            log.listen(stir)
 
-    def disarm(self, changed: Callable[[], None]) -> None:
-        """Have it called no more."""
-        for log in self._logs:
-            log.unwatch(changed)
+    def arm(self, wait: Wait) -> None:
+        """Watch each log until its progress may change the decision to wait, which was just taken."""
+        for i, one in enumerate(self._upstream):
+            if not one.has_ended:
+                at_tokens = wakes_at(one, wait, i in wait.left)
+                if at_tokens != self._armed[i]:
+                    self._armed[i] = at_tokens
+                    self._logs[i].watch(at_tokens, self._wakes[i])
+
+    def disarm(self) -> None:
+        """Have nothing called any more."""
+        for log, wake, stir in zip(self._logs, self._wakes, self._stirs, strict=False):
+            log.unwatch(wake)
+            log.unlisten(stir)
+        self._wakes, self._stirs = (), ()
+        self._armed = [0.0] * len(self._logs)
 
     @property
     def num_unread(self) -> int:
         """Tokens that are there and have not been read."""
-        return sum(log.num_tokens - read for log, read in zip(self._logs, self._tokens, strict=True))
+        return sum(log.num_tokens - one.num_read for log, one in zip(self._logs, self._upstream, strict=True))
 
     def peek(self) -> list[Chunk]:
         """Everything that is unread, and stays so."""
         chunks = []
         for i, log in enumerate(self._logs):
-            if log.position > self._positions[i] or (log.is_closed and not self._end_is_read[i]):
-                text, ids = log.between(self._positions[i], log.position)
-                chunks.append(Chunk(agent=log.agent, text=text, ids=ids, is_final=log.is_closed))
+            if log.position > self._positions[i] or (log.is_closed and not self._upstream[i].end_is_read):
+                chunks.append(log.chunk(self._positions[i], log.position, is_final=log.is_closed))
         return chunks
 
     def hold(self) -> list[Chunk]:
@@ -77,8 +96,8 @@ class Reader:
         self._held = None
         self._shown = [max(pair) for pair in zip(self._shown, self._positions, strict=True)]
         self._positions = [0] * len(self._logs)
-        self._tokens = [0] * len(self._logs)
-        self._end_is_read = [False] * len(self._logs)
+        for one in self._upstream:
+            one.num_read, one.end_is_read = 0, False
 
     def take(self, most_tokens: float = float("inf")) -> tuple[list[Chunk], tuple[Reading, ...]]:
         """Everything that is unread, or was when it was held, as chunks; and what each reference looks like now.
@@ -89,24 +108,23 @@ class Reader:
         cut = self._cut(most_tokens) if self.num_unread > most_tokens else None
         held, self._held = self._held, None
         chunks, readings = [], []
-        for i, log in enumerate(self._logs):
+        for i, (log, one) in enumerate(zip(self._logs, self._upstream, strict=True)):
             end, is_closed = held[i] if held else (log.position, log.is_closed)
             if cut:
                 end = cut[i]
             is_final = is_closed and end == log.position
-            if end > self._positions[i] or (is_final and not self._end_is_read[i]):
-                text, ids = log.between(self._positions[i], end)
-                chunks.append(Chunk(agent=log.agent, text=text, ids=ids, is_final=is_final))
-            length, self._tokens[i] = log.size_of(end)
+            if end > self._positions[i] or (is_final and not one.end_is_read):
+                chunks.append(log.chunk(self._positions[i], end, is_final=is_final))
+            length, one.num_read = log.size_of(end)
             readings.append(Reading(agent=log.agent, start=self._offsets[i], end=length, is_final=is_final))
-            self._positions[i], self._offsets[i], self._end_is_read[i] = end, length, is_final
+            self._positions[i], self._offsets[i], one.end_is_read = end, length, is_final
         return chunks, tuple(readings)
 
     def _cut(self, most_tokens: float) -> list[int]:
         """The position at which each log is cut."""
         ends = [max(pair) for pair in zip(self._positions, self._shown, strict=True)]
         tokens = [log.size_of(end)[1] for log, end in zip(self._logs, ends, strict=True)]
-        share = max(0.0, most_tokens - sum(tokens) + sum(self._tokens)) / len(self._logs)
+        share = max(0.0, most_tokens - sum(tokens) + sum(one.num_read for one in self._upstream)) / len(self._logs)
         return [
             max(end, log.position_at(size + share)) for log, end, size in zip(self._logs, ends, tokens, strict=True)
         ]

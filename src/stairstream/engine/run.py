@@ -121,7 +121,10 @@ class Run:
         self._log = EventLog()
         self._is_left = False
         self._agents: dict[str, asyncio.Task[None]] = {}
-        self._readers = {agent.name: set(graph.readers(agent.name)) for agent in graph.agents}
+        self._readers: dict[str, set[str]] = {agent.name: set() for agent in graph.agents}
+        for agent in graph.agents:
+            for name in agent.reads:
+                self._readers[name].add(agent.name)
         self._ends: dict[str, AgentEnded] = {}
         self._failures: dict[str, BackendError | Standstill] = {}
         self._standstills = Standstills()

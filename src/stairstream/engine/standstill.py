@@ -33,6 +33,8 @@ class Standstills:
 
     def _check(self) -> None:
         """Fails the most upstream of those that stand: its end may wake the others."""
+        if len(self._waiting) < len(self._running):  # some have never waited
+            return
         standing = [agent for agent, waking in self._waiting.items() if not waking.done()]
         if standing and len(standing) == len(self._running):
             agent = min(standing, key=lambda name: self._running[name])

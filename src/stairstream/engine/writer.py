@@ -1,9 +1,10 @@
 """The doing and recording half of a step: one write of a session, its deadlines, and what comes of it as events."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
 from stairstream.backends.base import Session
@@ -36,7 +37,7 @@ class Writer:
         """
         silence = _Silence()
         try:
-            async with asyncio.timeout(None) as silence.timeout, aclosing(session.write(step.limit)) as items:
+            async with silence.timeout, aclosing(session.write(step.limit)) as items:
                 ended = await self._relay(items, session, step, silence, model, look)
         except TimeoutError:
             where = " in mid-answer" if step.tokens or self._output.has_called else ""
@@ -45,6 +46,8 @@ class Writer:
             raise
         except Exception as exc:
             raise as_failure(exc, model) from exc
+        finally:
+            silence.close()
         if (stop := self._output.stop_string) is not None:
             return replace(ended, reason="stop_string", stop_string=stop)
         return ended
@@ -133,15 +136,38 @@ class Writer:
             self._emit(LayoutChosen(at_s=self._clock(), agent=self._agent.name, layout=began.layout, why=began.why))
 
 
-@dataclass(slots=True)
 class _Silence:
-    """Seconds that a call may be silent from now on, and the timer that ends it."""
+    """Seconds that a call may be silent from now on, and the timer that ends it.
 
-    timeout: asyncio.Timeout | None = None
-    allowed_s: float | None = None
+    A timer that is early looks again later: no token needs one of its own.
+    """
+
+    def __init__(self) -> None:
+        self.timeout = asyncio.timeout(None)
+        self.allowed_s: float | None = None
+        self._loop = asyncio.get_running_loop()
+        self._until = math.inf
+        self._timer: asyncio.TimerHandle | None = None
 
     def allow(self, allowed_s: float | None) -> None:
         """Count from now; None: for ever."""
-        assert self.timeout is not None
         self.allowed_s = allowed_s
-        self.timeout.reschedule(None if allowed_s is None else asyncio.get_running_loop().time() + allowed_s)
+        self._until = math.inf if allowed_s is None else self._loop.time() + allowed_s
+        if self._until != math.inf and (self._timer is None or self._until < self._timer.when()):
+            self._set_timer()
+
+    def close(self) -> None:
+        """The call is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set_timer(self) -> None:
+        self.close()
+        self._timer = self._loop.call_at(self._until, self._on_time, self._until)
+
+    def _on_time(self, at_s: float) -> None:
+        self._timer = None
+        if self._until <= at_s:
+            self.timeout.reschedule(at_s)
+        elif self._until != math.inf:
+            self._set_timer()

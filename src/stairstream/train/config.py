@@ -20,7 +20,7 @@ from stairstream.config.reading import (
     show,
 )
 from stairstream.config.yaml_file import load_yaml
-from stairstream.eval.recorded import ALPACA_OUTPUTS, PROPOSERS, REFERENCE
+from stairstream.eval.data import ALPACA_OUTPUTS, PROPOSERS, REFERENCE
 
 TrainedLayout = Literal["rounds", "grouped", "insert"]
 Updates = Literal["one", "all", "last"]

@@ -10,8 +10,9 @@ pytest.importorskip("transformers")
 
 from stairstream.core.graph import Sampling
 from stairstream.core.policy import PRESETS
+from stairstream.eval.data import PROPOSERS, REFERENCE
 from stairstream.eval.kept import Kept
-from stairstream.eval.recorded import PROPOSERS, REFERENCE, RecordedPrompt
+from stairstream.eval.recorded import RecordedPrompt
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.forced import run_forced
 from stairstream.eval.robustness.plan import RobustnessPlan, Wrong

@@ -10,8 +10,9 @@ pytest.importorskip("scipy")
 from stairstream.backends.scripted import Script, ScriptedBackend
 from stairstream.core.graph import Sampling
 from stairstream.core.policy import PRESETS
+from stairstream.eval.data import PROPOSERS
 from stairstream.eval.kept import Kept
-from stairstream.eval.recorded import PROPOSERS, RecordedPrompt
+from stairstream.eval.recorded import RecordedPrompt
 from stairstream.eval.replay import Replays, Spoken, split_pieces
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.free import count_runs, run_free

@@ -9,9 +9,10 @@ pytest.importorskip("scipy")
 from stairstream.backends.scripted import Script, ScriptedBackend
 from stairstream.core.graph import Sampling
 from stairstream.core.policy import PRESETS
+from stairstream.eval.data import PROPOSERS
 from stairstream.eval.intervals import bootstrap_ratio, wilson
 from stairstream.eval.kept import Kept
-from stairstream.eval.recorded import PROPOSERS, RecordedPrompt
+from stairstream.eval.recorded import RecordedPrompt
 from stairstream.eval.replay import Replays, Spoken
 from stairstream.eval.seams.report import make_table
 from stairstream.eval.seams.trying import Count, SeamPlan, count_updates, positions_like, run_layouts, vocabulary

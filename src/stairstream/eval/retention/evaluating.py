@@ -7,8 +7,9 @@ from stairstream.backends.in_process.networks import Dtype
 from stairstream.backends.torch.load import Loaded
 from stairstream.core.graph import Agent
 from stairstream.core.policy import PRESETS
+from stairstream.eval.data import PROPOSERS, REFERENCE
 from stairstream.eval.kept import Kept, key_of
-from stairstream.eval.recorded import PROPOSERS, REFERENCE, RecordedPrompt
+from stairstream.eval.recorded import RecordedPrompt
 from stairstream.eval.retention.forcing import Case, Forced
 from stairstream.eval.retention.scores import WAIT, RetentionRow, Score, Setup, make_rows
 from stairstream.eval.retention.spelled import spell

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from stairstream.backends.torch.load import Loaded
 from stairstream.core.graph import Agent
+from stairstream.eval.data import PROPOSERS, REFERENCE
 from stairstream.eval.kept import Kept, key_of
-from stairstream.eval.recorded import PROPOSERS, REFERENCE
 from stairstream.eval.retention.forcing import Case
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.retention.spelled import spell

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from stairstream.eval.data import PROPOSERS
 from stairstream.eval.intervals import Interval, bootstrap_mean
-from stairstream.eval.recorded import PROPOSERS
 from stairstream.eval.replay import Replay, Replays, Spoken
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.plan import (

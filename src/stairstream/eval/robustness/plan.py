@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from stairstream.core.graph import Sampling
-from stairstream.eval.recorded import PROPOSERS, RecordedPrompt
+from stairstream.eval.data import PROPOSERS
+from stairstream.eval.recorded import RecordedPrompt
 from stairstream.eval.replay import PROPOSER_SPEED
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.retention.timetable import Speed

@@ -8,8 +8,9 @@ from stairstream.core.graph import Sampling
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
 from stairstream.core.wording import Wording
+from stairstream.eval.data import PROPOSERS
 from stairstream.eval.intervals import Interval, bootstrap_mean, bootstrap_ratio, wilson
-from stairstream.eval.recorded import PROPOSERS, RecordedPrompt
+from stairstream.eval.recorded import RecordedPrompt
 from stairstream.eval.replay import Replay, Replays, Spoken
 from stairstream.eval.seams.counting import (
     breaks_sentence,

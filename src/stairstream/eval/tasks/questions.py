@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from stairstream.eval.recorded import ALPACA_OUTPUTS, GSM8K, RecordedPrompt, read_rows
+from stairstream.eval.data import ALPACA_OUTPUTS, GSM8K
+from stairstream.eval.recorded import RecordedPrompt, read_rows
 
 TaskName = Literal["gsm8k", "mt-bench", "alpaca-eval", "arena-hard"]
 
