@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -23,8 +24,9 @@ _FAR_TOKENS = 32
 class Call:
     """One request in flight.
 
-    `early` is what came while it was seen that a continued answer is not rejected. `end_due_s` and `hold_due_s` are
-    when waiting ends: for what may follow an end, and for a tag. `failure` is raised after what came before it.
+    `early` is what came while it was seen that a continued answer is not rejected, or with words that were passed on.
+    `end_due_s` and `hold_due_s` are when waiting ends: for what may follow an end, and for a tag. `failure` is raised
+    after what came before it. `wake` is called where the call is let go while its words are passed on.
     """
 
     began: Began
@@ -43,6 +45,7 @@ class Call:
     end_due_s: float | None = None
     hold_due_s: float | None = None
     failure: BackendError | None = None
+    wake: Callable[[], None] | None = None
     withholds: bool = False
     has_thought: bool = False
     is_stopped: bool = False
@@ -118,6 +121,8 @@ class Call:
             self.closing.cancel()
         if self.response is not None:
             hang_up(self.response)
+        if self.wake is not None:
+            self.wake()
 
 
 async def finish_response(call: Call) -> None:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import assert_never
 
-from stairstream.backends.base import Session
+from stairstream.backends.base import Session, Take
 from stairstream.core.errors import MalformedAnswer, StairstreamError, TooSlow, as_failure
 from stairstream.core.events import Called, LayoutChosen, Noted
 from stairstream.core.graph import Agent
@@ -36,6 +36,7 @@ class Writer:
         `look` is held no longer than the call: an agent that its own parts held would be left to the garbage collector.
         """
         silence = _Silence()
+        session.hand_to(self._taker(step, silence, model))
         try:
             async with silence.timeout, aclosing(session.write(step.limit)) as items:
                 ended = await self._relay(items, session, step, silence, model, look)
@@ -47,6 +48,7 @@ class Writer:
         except Exception as exc:
             raise as_failure(exc, model) from exc
         finally:
+            session.hand_to(None)
             silence.close()
         if (stop := self._output.stop_string) is not None:
             return replace(ended, reason="stop_string", stop_string=stop)
@@ -95,6 +97,20 @@ class Writer:
                     assert_never(never)
         assert ended is not None, "a session ends each write with Ended"
         return ended
+
+    def _taker(self, step: Step, silence: "_Silence", model: str) -> Take | None:
+        """Takes words that need only be shown, and wake nobody; None where any may end the answer."""
+        gap_s = self._agent.gap_s
+
+        def take(delta: Delta) -> bool:
+            if delta.is_thinking or step.tokens + delta.num_tokens >= step.look_at_tokens:
+                return False
+            self._append(delta, step, model)
+            if gap_s is not None:
+                silence.allow(gap_s)
+            return True
+
+        return None if self._agent.sampling.stop else take
 
     def _append(self, delta: Delta, step: Step, model: str) -> None:
         for event in self._output.append(delta, self._clock()):

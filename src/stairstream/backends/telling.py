@@ -1,0 +1,49 @@
+"""Connections of aiohttp that tell a response's reader of new bytes in the turn of the loop in which they come.
+
+Connecting, TLS, proxies, keep-alive and the parsing of HTTP stay aiohttp's: its parser has filled the response's
+`content` before its reader is told. Left to `content.readany()` a reader is a task that is woken a turn later, through
+every coroutine that awaits it. What is overridden is internal to aiohttp: without it, readers are not told.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+
+class TellingConnection(ResponseHandler):
+    """A connection that calls `tell` after bytes have come, and when it is lost."""
+
+    tell: Callable[[], None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.tell is not None:
+            self.tell()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """A no-op unless it was paused: aiohttp calls it in each read, and then parses nothing again."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self.tell is not None:
+            self.tell()
+
+
+class TellingConnector(aiohttp.TCPConnector):
+    """A connector whose connections tell."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._factory = partial(TellingConnection, loop=self._loop)  # type: ignore[assignment]
+
+
+def connection_of(response: aiohttp.ClientResponse) -> TellingConnection | None:
+    """The connection of a response that is not at its end, if it can tell."""
+    connection = response.connection
+    protocol = connection.protocol if connection is not None else None
+    return protocol if isinstance(protocol, TellingConnection) else None
