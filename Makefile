@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 comma := ,
 
-.PHONY: demo train-demo test test-oldest test-slow check format install clean
+.PHONY: demo train-demo test test-oldest test-slow mutate check format install clean
 
 demo: install
 	$(BIN)/stairstream pull
@@ -37,6 +37,11 @@ test-oldest: install
 test-slow: install
 	$(BIN)/stairstream pull
 	$(BIN)/pytest -m slow
+
+# which changes of a file no test notices: make mutate FILES="core/policy.py core/decisions.py"
+mutate: install
+	$(BIN)/python -m pip install --quiet 'cosmic-ray>=8.7'
+	$(BIN)/python -m bench.mutation $(FILES)
 
 check: install
 	$(BIN)/ruff format --check .

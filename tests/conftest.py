@@ -14,6 +14,9 @@ SLOW_S = 900
 hypothesis.settings.register_profile(
     "any_machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
+hypothesis.settings.register_profile(  # for bench/mutation.py: whether a test fails, not the least example
+    "mutants", parent=hypothesis.settings.get_profile("any_machine"), phases=[hypothesis.Phase.generate], database=None
+)
 hypothesis.settings.load_profile("any_machine")
 
 

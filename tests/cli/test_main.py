@@ -108,6 +108,24 @@ def test_run_that_its_deadline_ends_says_so(capsys: Captured, tmp_path: Path) ->
     assert "ended: deadline: the answer is what there was by then" in capsys.readouterr().err
 
 
+def test_answer_that_is_cut_off_says_so(capsys: Captured, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "models: {m: {backend: scripted, length: 90, max_tokens: 9}}\n"
+        "pipelines: {one: {topology: single, model: m}, all: {topology: self_mixture, model: m}}"
+    )
+    assert main(["ask", "-c", str(file), "Why?"]) == 0
+    assert "ended: length: the answer is cut off, at max_tokens" in capsys.readouterr().err
+    assert main(["ask", "-c", CONFIG, "Why?"]) == 0
+    assert "ended:" not in capsys.readouterr().err
+    assert main(["demo", "-c", str(file), "-p", "all", "--max-tokens", "4", "Why?"]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("the answer is"))
+    assert row.split()[3:] == ["cut", "off"] * 3
+    assert main(["demo", "-c", CONFIG, "Why?"]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("the answer is"))
+    assert row.split()[3:] == ["whole"] * 3
+
+
 def test_drawing_goes_below_the_answer_to_standard_error(capsys: Captured) -> None:
     assert main(["ask", "-c", CONFIG, "--draw", "Why?"]) == 0
     printed = capsys.readouterr()
@@ -315,7 +333,7 @@ def test_interrupt_ends_at_once_with_130(tmp_path: Path) -> None:
     except subprocess.TimeoutExpired:
         os.kill(process.pid, signal.SIGINT)
     printed = process.communicate(timeout=20)  # the answer would take a minute
-    assert (process.returncode, *printed) == (130, "", "")
+    assert (process.returncode, *printed) == (130, "", "stairstream: interrupted\n")
 
 
 @pytest.mark.slow

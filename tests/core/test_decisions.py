@@ -159,6 +159,7 @@ def test_who_failed_before_a_word_sets_nobody_a_pace() -> None:
 def test_lead_limits_by_the_slowest_counted_upstream() -> None:
     policy = Policy(first_chunk=4, quorum=2, lead=-2)
     assert limit_of(policy, (up(10), up(6), up(1)), Own(max_tokens=99)) == 4
+    assert limit_of(replace(policy, quorum="all"), (up(10), up(6), up(3)), Own(max_tokens=99)) == 1
     assert limit_of(policy, (up(10), up(6, ended=True), up(1)), Own(max_tokens=99)) == 8
     assert limit_of(policy, (up(10, ended=True), up(6, ended=True), up(1)), Own(max_tokens=99)) == 99
 

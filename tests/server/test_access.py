@@ -40,6 +40,22 @@ def test_history_alone_makes_a_database_but_no_gate(tmp_path: Path) -> None:
     assert (tmp_path / "server.db").exists()
 
 
+@pytest.mark.parametrize("history", [False, True])
+def test_first_key_changes_nothing_for_a_server_that_runs(tmp_path: Path, history: bool) -> None:
+    """`keys create` says so: it needs a restart."""
+
+    async def main() -> None:
+        async with open_access(settings(tmp_path, history=history), RunPermits(1)) as access:
+            async with open_sqlite(tmp_path / "server.db") as storage:
+                await storage.add_key(make_key("me", KeyLimits(), at_s=0.0)[0])
+            assert access.gate.identify({}) == Caller()
+            assert not access.needs_key
+        async with open_access(settings(tmp_path, history=history), RunPermits(1)) as access:
+            assert access.needs_key
+
+    asyncio.run(main())
+
+
 def test_one_key_that_was_ever_made_closes_the_gate_even_if_it_is_revoked(tmp_path: Path) -> None:
     async def main() -> None:
         key, text = make_key("me", KeyLimits(), at_s=0.0)

@@ -8,7 +8,8 @@ from typing import Literal
 
 from stairstream.api import Answer, Pipeline, open_pipeline
 from stairstream.cli.as_json import write_json
-from stairstream.cli.terminal import describe_gap, printable, show_loading, tell
+from stairstream.cli.standard import reading_input
+from stairstream.cli.terminal import ENDS, describe_gap, printable, show_loading, tell
 from stairstream.core.errors import RequestError, RunFailed
 from stairstream.core.events import Event, LayoutChosen, Noted, Wrote
 from stairstream.core.options import RequestOptions
@@ -29,7 +30,7 @@ def ask(
     """Ask and print, and draw the run if asked to. JSON is printed at the end, so its answer is not paced.
 
     Raises RunFailed when the answer broke off; what came of it has been printed by then."""
-    text = sys.stdin.read() if question == "-" else question
+    text = _read_question() if question == "-" else question
     if not text.strip():
         raise RequestError("the question is empty")
 
@@ -50,6 +51,11 @@ def ask(
         console.print(*draw_run(answer.graph, events, console.width), sep="\n")
     if answer.summary.reason == "failed":
         raise RunFailed(answer.summary.error or "the run failed")
+
+
+def _read_question() -> str:
+    with reading_input():
+        return sys.stdin.read()
 
 
 async def _ask(
@@ -87,8 +93,8 @@ def _show_end(answer: Answer) -> None:
         tell(line)
     for line in summary.degraded:
         tell(f"degraded: {line}")
-    if summary.reason in ("deadline", "budget"):
-        tell(f"ended: {summary.reason}: the answer is what there was by then")
+    if summary.reason in ENDS:
+        tell(f"ended: {summary.reason}: {ENDS[summary.reason]}")
     if summary.first_token_s is None:
         return
     updates = f"{summary.updates} update{'' if summary.updates == 1 else 's'}"

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from stairstream.cli.live import Shown
 from stairstream.cli.picture import draw_lane, draw_ruler, seconds_per_column
+from stairstream.cli.terminal import ENDS
 from stairstream.core.metrics import STALL_AFTER_S, Summary
 from stairstream.core.session import Usage
 
@@ -67,6 +68,7 @@ _ROWS: Mapping[str, Callable[[Summary], str]] = {
     "  as written, before it is paced": lambda summary: _seconds(summary.longest_gap_written_s),
     f"stall (in gaps, beyond {STALL_AFTER_S:g} s each)": lambda summary: _seconds(summary.stall_s),
     "total": lambda summary: _seconds(summary.total_s),
+    "the answer is": lambda summary: "cut off" if summary.reason in ENDS else "whole",
     "updates": lambda summary: str(summary.updates),
     "read of upstream, per word said": lambda summary: _share(summary.seen_share),
     "prompt tokens, all agents": lambda summary: _count(_usage(summary).prompt_tokens),

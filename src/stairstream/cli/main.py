@@ -10,11 +10,12 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from stairstream import __version__
+from stairstream.__main__ import INTERRUPTED
 from stairstream.backends.models import DEFAULT_MODEL
 from stairstream.cli.eval import eval_app
 from stairstream.cli.keys import keys_app
 from stairstream.cli.options import ConfigOption, PaceOption, PipelineOption, PolicyOption, SetOption, option
-from stairstream.cli.plainly import speak_plainly
+from stairstream.cli.standard import OutputFailed, Streams, check_arguments
 from stairstream.core.errors import ConfigError, GraphError, MissingExtra, RequestError, StairstreamError
 
 app = typer.Typer(
@@ -33,12 +34,25 @@ DEMO_QUESTION = "Why is the sky blue?"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. 2: the user's fault, 1: the world's, 130: interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    speak_plainly()
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="replace")
+    streams = Streams()
     try:
+        code = _run(arguments)
+        if code == INTERRUPTED:
+            print("stairstream: interrupted", file=sys.stderr)
+        return streams.finish(code)
+    except OutputFailed as exc:
+        streams.give_up_output()
+        _complain(str(exc))
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        check_arguments(arguments)
         code = typer.main.get_command(app).main(arguments or ["--help"], prog_name="stairstream", standalone_mode=False)
         return code if isinstance(code, int) else 0
+    except OutputFailed:
+        raise
     except StairstreamError as exc:
         _complain(str(exc))
         is_users_fault = isinstance(exc, ConfigError | GraphError | RequestError | MissingExtra)
@@ -47,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(exc.format_message())
         return 2
     except (KeyboardInterrupt, Abort):
-        return 130
+        return INTERRUPTED
 
 
 def _complain(text: str) -> None:

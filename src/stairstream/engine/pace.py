@@ -42,6 +42,10 @@ Pace = Literal["even", "raw"] | FixedPace
 """`even`: words of a burst are spread over the time until the next one, `raw`: each is shown when it is written."""
 
 
+_WORDS = (Wrote, Thought)
+_OF_RUNS = (RunStarted, RunEnded)
+
+
 class Tempo(Protocol):
     """Says how far apart tokens are shown. `see` returns whether queued words may be nearer than was said before."""
 
@@ -100,12 +104,12 @@ class Pacer:
     def put(self, event: Event) -> None:
         """Take an event; it is released now or at its time, which its `at_s` then says."""
         hurries = self._tempo.see(event)
-        if isinstance(event, Wrote | Thought) and event.agent == self._answer:
+        if isinstance(event, _WORDS) and event.agent == self._answer:
             self._enqueue(event)
             if hurries or self._timer is None:
                 self._pass_on(self._clock())
             return
-        if not isinstance(event, RunStarted | RunEnded) and event.agent == self._answer and _shows_all(event):
+        if not isinstance(event, _OF_RUNS) and event.agent == self._answer and _shows_all(event):
             self.flush()
         self._release(event)
         if hurries and self._waiting:

@@ -90,6 +90,7 @@ def _open(file: Path) -> sqlite3.Connection:
         raise ConfigError(f"can't open the database {file}: {(exc.strerror or str(exc)).lower()}") from None
     database = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
+        _check_ours(database, file)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA foreign_keys = ON")
         database.execute("PRAGMA secure_delete = ON")  # deleted data is overwritten
@@ -102,6 +103,13 @@ def _open(file: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _check_ours(database: sqlite3.Connection, file: Path) -> None:
+    """A name may be mistyped: the database of another program is left as it is."""
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and not {"keys", "usage", "holders"} <= tables:
+        raise ConfigError(f"{file} is the database of another program; name another file")
 
 
 def _migrate(database: sqlite3.Connection, file: Path) -> None:
