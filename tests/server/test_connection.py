@@ -174,16 +174,16 @@ def test_client_that_reads_now_and_then_is_not_cut_off() -> None:
 @pytest.mark.parametrize("straight", [False, True])
 def test_parts_that_go_straight_to_the_connection_are_the_same_bytes(straight: bool) -> None:
     async def answer(exchange: Exchange) -> None:
-        assert not exchange.is_flowing  # the status comes first
+        assert exchange.straight is not None and not exchange.straight.is_flowing  # the status comes first
         await exchange.begin(200, [])
         for part in (b"data: 1\n\n", b"data: 22\n\n"):
             if straight:
-                exchange.write_now(part)
+                exchange.straight.write(part)
             else:
                 await exchange.write(part)
-        assert exchange.is_flowing
+        assert exchange.straight.is_flowing
         await exchange.write(b"", is_last=True)
-        assert not exchange.is_flowing
+        assert not exchange.straight.is_flowing
 
     async def main() -> None:
         line = connect(Api([route("GET", "/hello", answer)]), LIMITS)
@@ -199,9 +199,10 @@ def test_nothing_goes_straight_to_a_client_that_does_not_read() -> None:
 
     async def answer(exchange: Exchange) -> None:
         await exchange.begin(200, [])
-        flowing.append(exchange.is_flowing)
-        exchange.write_now(b"x" * 2 * UNREAD_BYTES)
-        flowing.append(exchange.is_flowing)
+        assert exchange.straight is not None
+        flowing.append(exchange.straight.is_flowing)
+        exchange.straight.write(b"x" * 2 * UNREAD_BYTES)
+        flowing.append(exchange.straight.is_flowing)
         await exchange.write(b"", is_last=True)  # waits until it has read
 
     async def main() -> None:

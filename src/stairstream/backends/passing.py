@@ -11,7 +11,7 @@ from stairstream.backends.bodies import PIECE_BYTES
 from stairstream.backends.call import Call
 from stairstream.backends.endpoint import Endpoint
 from stairstream.backends.receiving import read_in
-from stairstream.backends.telling import connection_of
+from stairstream.backends.telling import connection_of, read_now
 from stairstream.core.context import Context
 from stairstream.core.session import Delta
 
@@ -26,6 +26,7 @@ class Passing:
         self._context = context
         self._take = take
         self._body = call.received
+        self._reader, self._continuation, self._text = call.reader, call.continuation, call.reader.text
         self._connection = connection_of(call.response)
         self._woken: asyncio.Future[None] | None = None
         self._declined: Delta | None = None
@@ -82,23 +83,22 @@ class Passing:
 
     def _pass_on(self) -> bool:
         """Whether all that has come has been passed on, and more can be."""
-        call, content = self._call, self._body.content
-        if content.is_eof() or content.exception() is not None:
-            return False
-        data = content.read_nowait()
+        call, reader, continuation, text = self._call, self._reader, self._continuation, self._text
+        data = read_now(self._body.content)
         if not data:
-            return True
-        if len(data) > PIECE_BYTES:
+            return data is not None
+        is_large = len(data) > PIECE_BYTES
+        if is_large:
             data = self._body.put_back(data)
-        reader, text = call.reader, call.reader.text
         pieces = read_in(call, self._endpoint, data)
         if text.thoughts or reader.calls or reader.is_over:
             call.early = pieces
             return False
-        delta = call.continuation.take(pieces, text.is_exact)
+        delta = continuation.take(pieces, text.is_exact)
         if delta is not None:
             self._context.written += delta.text
             if not self._take(delta):
                 self._declined = delta
                 return False
-        return self.is_open and not call.is_over
+        has_ended = reader.has_ended or reader.is_done or continuation.reason is not None or continuation.starts_over
+        return not (is_large or has_ended or call.is_stopped)

@@ -19,7 +19,7 @@ class TellingConnection(ResponseHandler):
     tell: Callable[[], None] | None = None
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        ResponseHandler.data_received(self, data)
         if self.tell is not None:
             self.tell()
 
@@ -40,6 +40,24 @@ class TellingConnector(aiohttp.TCPConnector):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self._factory = partial(TellingConnection, loop=self._loop)  # type: ignore[assignment]
+
+
+def read_now(content: aiohttp.StreamReader) -> bytes | None:
+    """What has come of a body; None at its end, or when its connection has failed.
+
+    As `content.read_nowait()`, which takes eight calls, in the one for the common case of one piece in the buffer.
+    """
+    if content._eof or content._exception is not None:
+        return None
+    buffer = content._buffer
+    if len(buffer) != 1 or content._buffer_offset or content._protocol._reading_paused:
+        return content.read_nowait()
+    data = buffer.popleft()
+    content._size = 0
+    content._cursor += len(data)
+    if content._http_chunk_splits:
+        content._http_chunk_splits.clear()  # of use to those only who read by chunks
+    return data
 
 
 def connection_of(response: aiohttp.ClientResponse) -> TellingConnection | None:

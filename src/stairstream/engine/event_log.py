@@ -45,8 +45,12 @@ class EventLog:
     def append(self, event: Event) -> None:
         """Add an event; readers that wait for it take it, or are woken."""
         self.events.append(event)
-        if self._waiting:
-            self._waiting = [one for one in self._waiting if one.offer(event)]
+        has_left = False
+        for one in self._waiting:
+            if not one.offer(event):
+                has_left = True
+        if has_left:
+            self._waiting = [one for one in self._waiting if not one.woken.done()]
 
     def close(self) -> None:
         """No more events will come."""

@@ -36,7 +36,7 @@ class Writer:
         `look` is held no longer than the call: an agent that its own parts held would be left to the garbage collector.
         """
         silence = _Silence()
-        session.hand_to(self._taker(step, silence, model))
+        session.hand_to(self._taker(step, silence))
         try:
             async with silence.timeout, aclosing(session.write(step.limit)) as items:
                 ended = await self._relay(items, session, step, silence, model, look)
@@ -98,14 +98,16 @@ class Writer:
         assert ended is not None, "a session ends each write with Ended"
         return ended
 
-    def _taker(self, step: Step, silence: "_Silence", model: str) -> Take | None:
+    def _taker(self, step: Step, silence: "_Silence") -> Take | None:
         """Takes words that need only be shown, and wake nobody; None where any may end the answer."""
-        gap_s = self._agent.gap_s
+        gap_s, output, clock, emit = self._agent.gap_s, self._output, self._clock, self._emit
 
         def take(delta: Delta) -> bool:
             if delta.is_thinking or step.tokens + delta.num_tokens >= step.look_at_tokens:
                 return False
-            self._append(delta, step, model)
+            for event in output.append(delta, clock()):
+                emit(event)
+            step.tokens += delta.num_tokens
             if gap_s is not None:
                 silence.allow(gap_s)
             return True

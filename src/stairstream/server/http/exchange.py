@@ -42,18 +42,19 @@ class Straight(Protocol):
 class Exchange:
     """A request, and its answer in parts. `status` is None until the answer has begun.
 
+    `straight` is the way past all wrappers of the app, None where the server has none.
     `headers` are the request's, names in lower case.
     """
 
-    __slots__ = ("_straight", "headers", "receive", "scope", "send", "status")
+    __slots__ = ("headers", "receive", "scope", "send", "status", "straight")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.receive = receive
         self.send = send
         self.status: int | None = None
-        # taken out of the scope: its connection refers to that
-        self._straight: Straight | None = scope.pop(STRAIGHT, None)
+        # taken out of the scope, to which its connection refers
+        self.straight: Straight | None = scope.pop(STRAIGHT, None)
         given = scope.get("headers", ())
         self.headers: Mapping[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in given}
 
@@ -95,16 +96,6 @@ class Exchange:
     async def write(self, body: bytes, *, is_last: bool = False) -> None:
         """Send a part of the body."""
         await self.send({"type": "http.response.body", "body": body, "more_body": not is_last})
-
-    @property
-    def is_flowing(self) -> bool:
-        """Whether `write_now` may be called; never where the server has no such way."""
-        return self._straight is not None and self._straight.is_flowing
-
-    def write_now(self, body: bytes) -> None:
-        """Send a part of the body without waiting; only while `is_flowing`."""
-        assert self._straight is not None
-        self._straight.write(body)
 
     async def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """Send a whole answer."""

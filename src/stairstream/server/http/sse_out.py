@@ -61,11 +61,14 @@ class SseOut:
     @property
     def is_flowing(self) -> bool:
         """Whether `write_now` may be called: the stream has begun, and the client has little unread."""
-        return self.is_begun and not self._is_writing and self._exchange.is_flowing
+        straight = self._exchange.straight
+        return self.is_begun and not self._is_writing and straight is not None and straight.is_flowing
 
     def write_now(self, events: bytes) -> None:
         """Send complete events at once; only while `is_flowing`."""
-        self._exchange.write_now(events)
+        straight = self._exchange.straight
+        assert straight is not None
+        straight.write(events)
         self._since_s = self._time()
 
     async def tend(self) -> None:

@@ -28,6 +28,7 @@ from stairstream.server.runs.takes import refuse
 RUN_ERRORS = (400, 402, 404, 413, 415, 429, 502, 503, 504)
 """Error statuses of requests that begin a run."""
 
+_TEXTS = (Wrote, Thought)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -118,7 +119,7 @@ async def send_run(out: SseOut, run: Run, stream: RunStream, position: int = 0) 
     """
 
     def take(event: Event) -> bool:
-        if not (isinstance(event, Wrote | Thought) and out.is_flowing):
+        if not (isinstance(event, _TEXTS) and out.is_flowing):
             return False
         if data := stream.encode((event,)):
             out.write_now(data)
