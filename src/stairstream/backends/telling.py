@@ -2,7 +2,8 @@
 
 Connecting, TLS, proxies, keep-alive and the parsing of HTTP stay aiohttp's: its parser has filled the response's
 `content` before its reader is told. Left to `content.readany()` a reader is a task that is woken a turn later, through
-every coroutine that awaits it. What is overridden is internal to aiohttp: without it, readers are not told.
+every coroutine that awaits it. What is used here is internal to aiohttp: with versions that were not read and tested
+readers are not told, and each token costs more.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,9 @@ from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+
+TESTED = ("3.14",)
+"""The versions of aiohttp whose internals are as they were read; see `test_aiohttp.py`."""
 
 
 class TellingConnection(ResponseHandler):
@@ -32,6 +36,12 @@ class TellingConnection(ResponseHandler):
         super().connection_lost(exc)
         if self.tell is not None:
             self.tell()
+
+
+def make_connector(**given: Any) -> aiohttp.TCPConnector:
+    """A connector whose connections tell, if that is known to work with the installed aiohttp."""
+    is_tested = aiohttp.__version__.startswith(tuple(f"{version}." for version in TESTED))
+    return TellingConnector(**given) if is_tested else aiohttp.TCPConnector(**given)
 
 
 class TellingConnector(aiohttp.TCPConnector):
