@@ -1,4 +1,4 @@
-"""Multi-agent LLM answers that start as fast as a single model's.
+"""Multi-agent LLM answers whose first word comes long before the others have ended.
 
     answer = stairstream.ask("Why is the sky blue?")
 

@@ -279,7 +279,7 @@ def test_demo_away_from_a_terminal_prints_lines_and_the_table(capsys: Captured) 
     assert printed.count(ANSWER) == 3
     assert "a: first token" in printed
     rows = {line.split("  ")[0] for line in printed.splitlines()}
-    assert {"first token", "longest gap", "total", "updates", "prompt tokens, all agents"} <= rows
+    assert {"first word after", "longest pause", "whole answer after", "tokens sent to models"} <= rows
 
 
 def test_demo_limits_answers(capsys: Captured) -> None:

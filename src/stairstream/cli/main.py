@@ -14,14 +14,24 @@ from stairstream.__main__ import INTERRUPTED
 from stairstream.backends.models import DEFAULT_MODEL
 from stairstream.cli.eval import eval_app
 from stairstream.cli.keys import keys_app
-from stairstream.cli.options import ConfigOption, PaceOption, PipelineOption, PolicyOption, SetOption, option
+from stairstream.cli.options import (
+    ConfigOption,
+    PaceOption,
+    PipelineOption,
+    PolicyOption,
+    SetOption,
+    SystemOption,
+    option,
+)
 from stairstream.cli.standard import OutputFailed, Streams, check_arguments
 from stairstream.core.errors import ConfigError, GraphError, MissingExtra, RequestError, StairstreamError
 
+PROMISE = "Several language models answer together, and the answer starts long before they have all answered."
+
 app = typer.Typer(
     name="stairstream",
-    help="Several language models answer together, and the answer starts as fast as one model's.",
-    add_completion=False,
+    help=PROMISE,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -58,10 +68,17 @@ def _run(arguments: list[str]) -> int:
         is_users_fault = isinstance(exc, ConfigError | GraphError | RequestError | MissingExtra)
         return 2 if is_users_fault else 1
     except TyperException as exc:
-        _complain(exc.format_message())
+        message = exc.format_message()
+        _complain(message + _hint(message, arguments))
         return 2
     except (KeyboardInterrupt, Abort):
         return INTERRUPTED
+
+
+def _hint(message: str, arguments: list[str]) -> str:
+    """The way to ask a question that looks like an option."""
+    asks = arguments[:1] in (["ask"], ["demo"])
+    return "; put -- before a question that begins with a dash" if asks and "No such option" in message else ""
 
 
 def _complain(text: str) -> None:
@@ -77,10 +94,10 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version and leave.")
     ] = False,
 ) -> None:
-    """Several language models answer together, and the answer starts as fast as one model's."""
+    """Several language models answer together, and the answer starts long before they have all answered."""
 
 
 @app.command("ask")
@@ -94,6 +111,8 @@ def ask_command(
         bool, typer.Option("--json", help="Print one JSON object with the answer and its numbers.")
     ] = False,
     draws: Annotated[bool, typer.Option("--draw", help="Draw the run as a staircase, below the answer.")] = False,
+    is_quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and nothing else.")] = False,
+    system: SystemOption = None,
     pace: PaceOption = None,
 ) -> None:
     """Ask a pipeline; the answer is printed as it comes."""
@@ -107,8 +126,25 @@ def ask_command(
         settings=settings or [],
         as_json=as_json,
         draws=draws,
+        is_quiet=is_quiet,
+        system=system,
         pace=pace,
     )
+
+
+@app.command("chat")
+def chat_command(
+    config: ConfigOption = None,
+    pipeline: PipelineOption = None,
+    policy: PolicyOption = None,
+    settings: SetOption = None,
+    system: SystemOption = None,
+    pace: PaceOption = None,
+) -> None:
+    """Ask line by line; each question is answered with all that was said before."""
+    from stairstream.cli.chat import chat
+
+    chat(config=config, pipeline=pipeline, policy=policy, settings=settings or [], system=system, pace=pace)
 
 
 @app.command("demo")
@@ -116,12 +152,17 @@ def demo_command(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask.")] = DEMO_QUESTION,
     config: ConfigOption = None,
     pipeline: PipelineOption = None,
-    max_tokens: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Longest answer of each agent.")] = 200,
+    max_tokens: Annotated[
+        int | None, typer.Option(metavar="NUMBER", min=1, help="Longest answer of each agent; 200 without it.")
+    ] = None,
+    is_simulated: Annotated[
+        bool, typer.Option("--simulated", help="The same picture at the speed of hosted endpoints, without a model.")
+    ] = False,
 ) -> None:
     """Watch a staircase: the same question with a policy, with waiting, and with the single model."""
     from stairstream.cli.demo import demo
 
-    demo(question, config=config, pipeline=pipeline, max_tokens=max_tokens)
+    demo(question, config=config, pipeline=pipeline, max_tokens=max_tokens, is_simulated=is_simulated)
 
 
 @app.command("watch")

@@ -74,7 +74,7 @@ models:
   smollm2:
     backend: llamacpp
     model: smollm2-135m-instruct
-    max_tokens: 400
+    max_tokens: 200
     temperature: 0.3
     repetition_penalty: 1.1
     seed: 1
