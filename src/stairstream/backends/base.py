@@ -74,9 +74,9 @@ class Session(Protocol):
     def hand_to(self, take: Take | None) -> None:
         """Offer words of the writes from now on to `take` first, each in the turn of the loop in which it comes.
 
-        What it takes is no item of `write`; it is called from no task. Of each write the first words are an item, so
-        that whoever wraps the session sees that it speaks; thoughts and calls of tools always are. None ends it. A
-        session may leave it out: then every delta is an item.
+        A delta that it takes is no item of `write`; it is called from no task. Of each write the first words are an
+        item, so that a wrapper of the session sees that it speaks; thoughts and calls of tools always are items. None
+        ends it. A session may leave it out: then every delta is an item.
         """
         return
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -26,7 +25,7 @@ class Call:
 
     `early` is what came while it was seen that a continued answer is not rejected, or with words that were passed on.
     `end_due_s` and `hold_due_s` are when waiting ends: for what may follow an end, and for a tag. `failure` is raised
-    after what came before it. `wake` is called where the call is let go while its words are passed on.
+    after what came before it.
     """
 
     began: Began
@@ -45,7 +44,6 @@ class Call:
     end_due_s: float | None = None
     hold_due_s: float | None = None
     failure: BackendError | None = None
-    wake: Callable[[], None] | None = None
     withholds: bool = False
     has_thought: bool = False
     is_stopped: bool = False
@@ -121,8 +119,8 @@ class Call:
             self.closing.cancel()
         if self.response is not None:
             hang_up(self.response)
-        if self.wake is not None:
-            self.wake()
+        if self.received is not None and self.received.wake is not None:
+            self.received.wake()
 
 
 async def finish_response(call: Call) -> None:

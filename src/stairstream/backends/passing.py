@@ -51,13 +51,13 @@ class Passing:
         assert self._connection is not None
         self._declined = None
         self._woken = asyncio.get_running_loop().create_future()
-        self._call.wake = self._wake
+        self._body.wake = self._wake
         self._connection.tell = self._on_bytes
         try:
             self._on_bytes()  # those that came before
             await self._woken
         finally:
-            self._connection.tell = self._call.wake = self._woken = None
+            self._connection.tell = self._body.wake = self._woken = None
         return self._declined
 
     def _on_bytes(self) -> None:

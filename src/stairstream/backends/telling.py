@@ -53,7 +53,7 @@ class TellingConnector(aiohttp.TCPConnector):
 
 
 def read_now(content: aiohttp.StreamReader) -> bytes | None:
-    """What has come of a body; None at its end, or when its connection has failed.
+    """The bytes of a body that have come; None at its end, or when its connection has failed.
 
     As `content.read_nowait()`, which takes eight calls, in the one for the common case of one piece in the buffer.
     """
