@@ -12,7 +12,9 @@ keep up reads several tokens at once, which costs less: the tokens that a client
 
 import argparse
 import asyncio
+import random
 import statistics
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +26,16 @@ import uvloop
 import yaml
 
 from bench.endpoint import arguments
-from bench.server_load import Process, our_server, quantile, upstream, use_two_cores
-from bench.server_streams import FIRST_S, TOKEN_S, TOKENS, Result, measure
+from bench.server_load import Client, Process, Tokens, chat, our_server, quantile, upstream, use_two_cores
+from bench.server_streams import FIRST_S, TOKEN_S, TOKENS
 from stairstream.backends.chunks import Chunk
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _BEFORE = b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":'
 _AFTER = b',"finish_reason":null}]}\n\n'
+
+START_S, WINDOW_S = 1.0, 6.0
+"""All clients begin within START_S; a second later the measurement begins, while all answers are in flight."""
 
 _decode = msgspec.json.Decoder(Chunk).decode
 _encode = msgspec.json.Encoder().encode
@@ -118,19 +123,42 @@ class Turn:
     p99_ms: float
 
 
-def take_turn(server: Process, num_clients: int, seconds: float) -> Turn:
+def take_turn(server: Process, num_clients: int) -> Turn:
     """Runs all clients against one server."""
-    before_s = server.cpu_s()
-    result: Result = asyncio.run(measure(server, "single", num_clients, seconds))
-    used_s, delays = server.cpu_s() - before_s, sorted(result.delays_ms)
-    if result.errors or result.lost:
-        raise SystemExit(f"{len(result.errors)} errors, {result.lost} tokens lost: {sorted(set(result.errors))[:3]}")
+    return asyncio.run(ask_all(server, num_clients))
+
+
+async def ask_all(server: Process, num_clients: int) -> Turn:
+    """One answer for each client; processor time and tokens are those of the window in which all are in flight."""
+    chance, answers = random.Random(0), [Tokens() for _ in range(num_clients)]
+
+    async def ask(answer: Tokens) -> None:
+        await asyncio.sleep(chance.uniform(0, START_S))
+        client = Client(server.base_url)
+        await client.ask(chat("single", max_tokens=TOKENS), answer.take)
+        client.close()
+
+    async with asyncio.TaskGroup() as tasks:
+        for answer in answers:
+            tasks.create_task(ask(answer))
+        await asyncio.sleep(START_S + 1)
+        before_s, seen, reads = server.cpu_s(), [len(one.delays_ms) for one in answers], count_reads(answers)
+        await asyncio.sleep(WINDOW_S)
+        used_s, reads = server.cpu_s() - before_s, count_reads(answers) - reads
+        delays = sorted(d for one, start in zip(answers, seen, strict=True) for d in one.delays_ms[start:])
+    lost = sum(abs(TOKENS - len(one.delays_ms)) + one.num_wrong for one in answers)
+    assert not lost, f"{lost} tokens lost"
     return Turn(
         us_per_token=used_s / len(delays) * 1e6,
-        tokens_per_read=len(delays) / result.reads,
+        tokens_per_read=len(delays) / reads,
         p50_ms=quantile(delays, 0.5),
         p99_ms=quantile(delays, 0.99),
     )
+
+
+def count_reads(answers: Sequence[Tokens]) -> int:
+    """Reads that have brought tokens to all clients so far."""
+    return sum(one.num_reads for one in answers)
 
 
 def report(turns: dict[str, list[Turn]]) -> None:
@@ -174,7 +202,7 @@ def compare(args: argparse.Namespace) -> None:
         turns: dict[str, list[Turn]] = {name: [] for name in servers}
         for _ in range(args.turns):
             for name, server in servers.items():
-                turns[name].append(take_turn(server, args.clients, args.seconds))
+                turns[name].append(take_turn(server, args.clients))
     report(turns)
 
 
@@ -185,7 +213,6 @@ def main() -> None:
     parser.add_argument("--only", choices=("ours", "before", "relay"), help="one server alone")
     parser.add_argument("--clients", type=int, default=300)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4, help="of each turn; answers of 10 s run to their end")
     args = parser.parse_args()
     if args.serve:
         uvloop.run(relay(yaml.safe_load(args.serve.read_text())["models"]["m"]["base_url"]))

@@ -38,7 +38,6 @@ class Result:
 
     delays_ms: "array[float]" = field(default_factory=lambda: array("d"))
     answers: int = 0
-    reads: int = 0
     lost: int = 0
     errors: list[str] = field(default_factory=list)
 
@@ -55,7 +54,6 @@ async def keep_asking(base_url: str, model: str, start_s: float, until_s: float,
             result.errors.append(str(exc))
             continue
         result.answers += 1
-        result.reads += tokens.num_reads
         result.lost += abs(TOKENS - len(tokens.delays_ms)) + tokens.num_wrong + (not tokens.is_done)
         result.delays_ms.extend(tokens.delays_ms)
     client.close()
