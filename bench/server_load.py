@@ -24,6 +24,9 @@ import yaml
 STAMP = re.compile(rb" (\d+)@([0-9a-f]+)")
 """A token of `bench.server_upstream`: its number, and the time that it was written."""
 
+LIMITS = {"runs": 4000, "connections": 4000}
+"""Of our server: above what any benchmark asks for at once."""
+
 _LISTENING = re.compile(r"listening on (http://[\w.\[\]:]+\d)")
 
 Take = Callable[[int, bytes], None]
@@ -105,7 +108,10 @@ def our_server(
 ) -> Iterator[Process]:
     """Runs `stairstream serve` on the pipelines `single` and `mix` or on a given configuration, or another module that
     prints its address; from other `sources` than these if they are given."""
-    config = {**(pipelines(endpoint) if isinstance(endpoint, Process) else endpoint), "server": {"port": 0}}
+    config = {
+        **(pipelines(endpoint) if isinstance(endpoint, Process) else endpoint),
+        "server": {"port": 0, "limits": LIMITS},
+    }
     with written(config) as file, (file.parent / "log").open("w") as log:
         command = [sys.executable, "-m", *program, str(file)]
         environment = os.environ if sources is None else {**os.environ, "PYTHONPATH": sources}
