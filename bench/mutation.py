@@ -14,7 +14,16 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 ENGINE = ("test_staircase", "test_reading", "test_failover", "test_failures", "test_thinking", "test_max_tokens")
-WRAPPERS = ("tests/backends/test_wrappers.py", "tests/backends/test_orders.py")
+WRAPPERS = (
+    "tests/backends/test_permits.py",
+    "tests/backends/test_wrappers.py",
+    "tests/backends/test_orders.py",
+    "tests/engine/test_prefetch.py",
+    "tests/engine/test_ahead.py",
+    "tests/engine/test_spent.py",
+    "tests/engine/test_failures.py",
+    "tests/faults/test_scripted.py",
+)
 RUNS = tuple(f"tests/engine/{name}.py" for name in ENGINE)
 TESTS: Mapping[str, Sequence[str]] = {
     "core/policy.py": ("tests/core/test_policy.py", "tests/core/test_decisions.py", "tests/config/test_schema.py"),

@@ -114,7 +114,7 @@ def test_what_a_running_server_makes_of_a_key_is_said(config: str, capsys: Captu
     assert main(["keys", "create", "you", "-c", config]) == 0
     said = capsys.readouterr().err
     assert (
-        "knows it within a second; one that was started before the first key needs a restart" in said
+        "knows it at once; one that was started before the first key needs a restart" in said
         and "it is the" not in said
     )
 

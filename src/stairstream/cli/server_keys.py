@@ -54,7 +54,7 @@ _FIRST_KEY = (
     "it is the first key: a server that is running now has none, and answers every caller until it is restarted"
 )
 _LATER_KEY = (
-    "a running server knows it within a second; one that was started before the first key needs a restart to ask for it"
+    "a running server knows it at once; one that was started before the first key needs a restart to ask for it"
 )
 
 

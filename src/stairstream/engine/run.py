@@ -19,6 +19,7 @@ from stairstream.core.options import begin_with
 from stairstream.core.session import Note
 from stairstream.engine.agent import AgentLoop
 from stairstream.engine.agreement import watch_agreement
+from stairstream.engine.demand import Demand
 from stairstream.engine.edged import hold_to_edges
 from stairstream.engine.ending import end_of_run
 from stairstream.engine.event_log import EventLog, Take
@@ -119,6 +120,8 @@ class Run:
         self._limits = limits
         self._outputs = {agent.name: Output(agent.name, agent.forward, agent.sampling.stop) for agent in graph.agents}
         self._log = EventLog()
+        self.demand = Demand()
+        """Its readers; while all are held up, its agents take no more of their models."""
         self._is_left = False
         self._agents: dict[str, asyncio.Task[None]] = {}
         self._readers: dict[str, set[str]] = {agent.name: set() for agent in graph.agents}
@@ -318,7 +321,7 @@ class Run:
             [self._backends[model] for model in (agent.model, *agent.fallbacks)],
             self._outputs[agent.name],
             [hold_to_edges(log, agent.edges, agent.delimiter) for log in upstream.values()],
-            Surroundings(clock=self._clock, emit=self._emit, standstills=self._standstills),
+            Surroundings(clock=self._clock, emit=self._emit, standstills=self._standstills, demand=self.demand),
         )
 
     def _release(self, agent: Agent) -> None:

@@ -28,6 +28,7 @@ class Writer:
         self._output = output
         self._clock = surroundings.clock
         self._emit = surroundings.emit
+        self._demand = surroundings.demand
         self._layout: tuple[Layout, str] | None = None
 
     async def write(self, session: Session, step: Step, model: str, look: "Look") -> Ended:
@@ -95,15 +96,19 @@ class Writer:
                     ended = item
                 case never:
                     assert_never(never)
+            if self._demand.is_held and ended is None:
+                await self._wait_for_readers(silence)
         assert ended is not None, "a session ends each write with Ended"
         return ended
 
     def _taker(self, step: Step, silence: "_Silence") -> Take | None:
         """Takes words that need only be shown, and wake nobody; None where any may end the answer."""
         gap_s, output, clock, emit = self._agent.gap_s, self._output, self._clock, self._emit
+        demand = self._demand
 
         def take(delta: Delta) -> bool:
-            if delta.is_thinking or step.tokens + delta.num_tokens >= step.look_at_tokens:
+            is_looked_at = step.tokens + delta.num_tokens >= step.look_at_tokens
+            if delta.is_thinking or is_looked_at or demand.is_held:
                 return False
             for event in output.append(delta, clock()):
                 emit(event)
@@ -113,6 +118,15 @@ class Writer:
             return True
 
         return None if self._agent.sampling.stop else take
+
+    async def _wait_for_readers(self, silence: "_Silence") -> None:
+        """Take nothing of the call meanwhile: its endpoint's silence is then ours, and counts from the end of it."""
+        allowed_s = silence.allowed_s
+        silence.allow(None)
+        self._output.rest()
+        await self._demand.wait()
+        self._output.ask(self._clock())
+        silence.allow(allowed_s)
 
     def _append(self, delta: Delta, step: Step, model: str) -> None:
         for event in self._output.append(delta, self._clock()):

@@ -21,6 +21,17 @@ from stairstream.core.events import AgentEnded, RunEnded
 from stairstream.engine.run import Run
 
 
+class StorageFailed(StairstreamError):
+    """A database can't be read or written; the message says which, and why.
+
+    `may_pass`: it is locked or its disk is full, so the same may succeed later.
+    """
+
+    def __init__(self, message: str, *, may_pass: bool = True) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
+
+
 @dataclass(slots=True, kw_only=True)
 class ApiError(Exception):
     """An error that answers a request, in OpenAI's shape.
@@ -51,6 +62,12 @@ def bad(param: str, problem: str, code: str | None = None) -> ApiError:
     return ApiError(status=400, message=f"{param}: {problem}", param=param, code=code)
 
 
+def busy(message: str) -> ApiError:
+    """A 503 for what may be tried again in a moment."""
+    again = {"retry-after": "1"}
+    return ApiError(status=503, message=message, kind="server_error", code="busy", headers=again)
+
+
 def error_of(exc: ApiError | StairstreamError) -> ApiError:
     """Turn any exception of ours into an HTTP error: 4xx if the client can fix it, 429 and 5xx if it may try again."""
     if isinstance(exc, ApiError):
@@ -74,6 +91,10 @@ def error_of(exc: ApiError | StairstreamError) -> ApiError:
             return _upstream(502, exc, "upstream_unknown_model")
         case BackendError():
             return _upstream(502, exc, "upstream_failed")
+        case StorageFailed(may_pass=True):
+            return busy("the server's database can't be used now; try again")
+        case StorageFailed():
+            return ApiError(status=500, message="the server's database can't be used", kind="server_error")
         case _:
             return ApiError(status=500, message=str(exc), kind="server_error")
 

@@ -36,7 +36,7 @@ def list_models(service: Service, *, has_history: bool) -> Handler:
     since = int(service.wall_clock())
 
     async def answer(exchange: Exchange) -> None:
-        service.gate.identify(exchange.headers)
+        await service.gate.identify(exchange.headers)
         data = [_describe(name, pipeline, since) for name, pipeline in service.catalog.pipelines.items()]
         has = ServerOut(history=has_history)
         await exchange.answer_json(ModelList(object="list", data=data, stairstream=has))
@@ -49,7 +49,7 @@ def show_model(service: Service) -> Handler:
     since = int(service.wall_clock())
 
     async def answer(exchange: Exchange) -> None:
-        service.gate.identify(exchange.headers)
+        await service.gate.identify(exchange.headers)
         name = exchange.path_params["model"]
         try:
             pipeline = choose_pipeline(name, StairstreamOptions(), service.catalog)

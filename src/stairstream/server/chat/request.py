@@ -22,7 +22,7 @@ _REFUSED: Mapping[str, str] = {
 def read_chat(body: bytes, catalog: Catalog) -> RunRequest:
     """Read the body of a chat completion. Raises ApiError, which names the parameter."""
     request, fields = _CHAT.decode(body)
-    ignored = _CHAT.list_unknown(body)
+    ignored = _CHAT.list_unknown(fields)
     refuse_fields(fields, _REFUSED)
     _refuse(request)
     notes: list[str] = []

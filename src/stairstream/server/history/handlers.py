@@ -72,14 +72,17 @@ def list_runs(gate: Gate, archive: Archive | None) -> Handler:
     """Returns the handler that lists runs, newest first."""
 
     async def list_them(exchange: Exchange) -> None:
-        caller = gate.identify(exchange.headers)
+        caller = await gate.identify(exchange.headers)
         kept, query = _check_kept(archive), read_list(exchange)
-        found = await kept.list(caller.key_id, pipeline=query.pipeline, after=query.after, most=query.most + 1)
+        found, is_stale = await kept.list(
+            caller.key_id, pipeline=query.pipeline, after=query.after, most=query.most + 1
+        )
         shown, has_more = found[: query.most], len(found) > query.most
         page = PastRunList(
             data=[_describe(line) for line in shown],
             has_more=has_more,
             next=write_cursor(shown[-1]) if has_more else None,
+            stale=is_stale,
         )
         await exchange.answer_json(page)
 
@@ -90,7 +93,7 @@ def show_past_run(gate: Gate, archive: Archive | None) -> Handler:
     """Returns the handler of one run: as an object, as a file of its events, or as a trace."""
 
     async def show(exchange: Exchange) -> None:
-        caller = gate.identify(exchange.headers)
+        caller = await gate.identify(exchange.headers)
         kept, form = _check_kept(archive), read_format(exchange)
         run_id = exchange.path_params["run"]
         past = await kept.find(caller.key_id, run_id)
@@ -112,7 +115,7 @@ def forget_runs(gate: Gate, archive: Archive | None) -> Handler:
     """Returns the handler that deletes one run of the caller, or all."""
 
     async def forget(exchange: Exchange) -> None:
-        caller = gate.identify(exchange.headers)
+        caller = await gate.identify(exchange.headers)
         kept, run_id = _check_kept(archive), exchange.path_params.get("run")
         deleted = await kept.forget(caller.key_id, run_id)
         if run_id is not None and not deleted:

@@ -1,14 +1,17 @@
 """Routes of handlers; turns errors of handlers, and of requests that reach none, into answers."""
 
+import logging
 from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, Router
 
 from stairstream.core.errors import StairstreamError
-from stairstream.server.errors import ApiError, error_of
+from stairstream.server.errors import ApiError, StorageFailed, error_of
 from stairstream.server.http.exchange import ClientLeft, ErrorShape, Exchange, Handler, Receive, Scope, Send
 from stairstream.server.http.operations import Operation
+
+_log = logging.getLogger(__name__)
 
 WANTS_JSON = "stairstream.wants_json"
 """A key of the scope: a POST must have JSON as its content type, for which a browser sends a preflight request first.
@@ -49,6 +52,8 @@ class Handling:
         except (ApiError, StairstreamError) as exc:
             if exchange.status is not None:
                 raise
+            if isinstance(exc, StorageFailed):
+                _log.error("%s", exc)  # the client is not told which file it is
             await exchange.answer_error(error_of(exc), self.errors)
 
 

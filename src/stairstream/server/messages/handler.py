@@ -5,7 +5,7 @@ from starlette.routing import Route
 from stairstream.core.messages import estimate_size
 from stairstream.core.tokens import estimate_tokens
 from stairstream.server.access.gate import Caller
-from stairstream.server.http.bodies import Shape
+from stairstream.server.http.bodies import Shape, read_body
 from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.http.operations import Operation
 from stairstream.server.http.routes import route
@@ -65,8 +65,8 @@ def count_message_tokens(service: Service) -> Handler:
     """Returns the handler. It counts the prompt of one agent, once; a run reads it once per agent and update."""
 
     async def count(exchange: Exchange) -> None:
-        service.gate.identify(exchange.headers)
-        question, _ = _QUESTION.decode(await exchange.read_body())
+        await service.gate.identify(exchange.headers)
+        question, _ = _QUESTION.decode(await read_body(exchange))
         choose_pipeline(question.model, StairstreamOptions(), service.catalog)
         tokens = sum(map(estimate_size, read_conversation(question, service.catalog)))
         tokens += estimate_tokens((make_tools(question) or b"").decode())

@@ -25,7 +25,7 @@ _REFUSED: Mapping[str, str] = {
 def read_message(body: bytes, catalog: Catalog) -> RunRequest:
     """Read the body. Raises ApiError, which names the parameter."""
     request, fields = _REQUEST.decode(body)
-    ignored = _REQUEST.list_unknown(body)
+    ignored = _REQUEST.list_unknown(fields)
     refuse_fields(fields, _REFUSED)
     return make_request(
         catalog,

@@ -53,7 +53,7 @@ class ResponseRequest:
 async def read_response(body: bytes, catalog: Catalog, caller: Caller, archive: Archive | None) -> ResponseRequest:
     """Read the body. Raises ApiError, which names the parameter."""
     request, fields = _REQUEST.decode(body)
-    ignored = _REQUEST.list_unknown(body)
+    ignored = _REQUEST.list_unknown(fields)
     refuse_fields(fields, _REFUSED)
     _refuse(request)
     earlier = await read_earlier(request.previous_response_id, caller, archive)

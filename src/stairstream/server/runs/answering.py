@@ -16,6 +16,7 @@ from stairstream.core.events import BROKEN_OFF, Event, RunEnded, Thought, Wrote
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller, Gate
 from stairstream.server.errors import ApiError, error_of_run
+from stairstream.server.http.bodies import read_body
 from stairstream.server.http.exchange import JSON, Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
 from stairstream.server.http.sse_out import COMMENT, SseOut
@@ -86,8 +87,8 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
     """Returns the handler of a protocol."""
 
     async def answer(exchange: Exchange) -> None:
-        caller = service.gate.identify(exchange.headers)
-        reply = await read(await exchange.read_body(), service.catalog, caller)
+        caller = await service.gate.identify(exchange.headers)
+        reply = await read(await read_body(exchange), service.catalog, caller)
         request = reply.request if reply.is_stream else reply.request.unpaced()
         admission = service.gate.admit(caller, request.reserve)
         try:
@@ -115,7 +116,8 @@ async def send_run(out: SseOut, run: Run, stream: RunStream, position: int = 0) 
     """Send the events of a run from number `position` to its end. A failure before the first byte raises ApiError.
 
     Once the answer has begun, its words go to the client in the turn of the loop in which they come; where it does not
-    take them, and for all other events, this task is woken.
+    take them, and for all other events, this task is woken. A client that does not read holds the run up, unless others
+    listen to it.
     """
 
     def take(event: Event) -> bool:
@@ -130,7 +132,8 @@ async def send_run(out: SseOut, run: Run, stream: RunStream, position: int = 0) 
         if stream.error is not None and not out.is_begun:
             raise stream.error
         if data:
-            await out.write(data, is_last=stream.is_over)
+            with run.demand.held_up():  # for no time, while the client reads
+                await out.write(data, is_last=stream.is_over)
 
 
 def _check_ended_well(run: Run) -> None:

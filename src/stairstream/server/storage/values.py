@@ -46,6 +46,7 @@ class BudgetHold:
 
     id: str
     key_id: str
+    pipeline: str = ""
     cost: float
     budget: float
     since: str
