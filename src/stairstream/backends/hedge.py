@@ -54,9 +54,10 @@ class _Try:
                 await self.session.aclose()
 
     def spent(self) -> Usage:
-        """The prompt that was sent for nothing."""
+        """The prompt that was sent for nothing; the last, if the call was made again, as that of any step is."""
         prompts = [item.prompt_tokens for item in self.head if isinstance(item, Began)]
-        return Usage(prompt_tokens=sum(prompts), cached_tokens=0, is_estimate=True)
+        is_refused = self.error is not None and self.error.is_refusal
+        return Usage(prompt_tokens=0 if is_refused else prompts[-1], cached_tokens=0, is_estimate=True)
 
 
 class _HedgedSession(WrappingSession):
@@ -95,13 +96,17 @@ class _HedgedSession(WrappingSession):
             await unless_over.enter_async_context(aclosing(items))
             began = await anext(items)
             yield began
-            first = _Try(self._inner, items, [began])
-            winner, loser = await self._race(first, limit)
+            first, second = _Try(self._inner, items, [began]), _Try()
+            try:
+                winner, loser = await self._race(first, second, limit)
+            except asyncio.CancelledError:
+                if second.was_made:  # the step is charged with the first
+                    yield self._note(second)
+                raise
             assert winner.items is not None
             rest = await unless_over.enter_async_context(aclosing(winner.items))
             if loser is not None:
-                text = f"no word in {self._hedge_after_s:g} s, asked a second time"
-                yield Note(kind="hedge", text=f"{self._backend.model}: {text}", usage=loser.spent())
+                yield self._note(loser)
             for item in winner.head:
                 if item is not began and (winner is first or not isinstance(item, Began)):
                     yield self._take(item)
@@ -122,9 +127,13 @@ class _HedgedSession(WrappingSession):
             self._written += item.text
         return item
 
-    async def _race(self, first: _Try, limit: int) -> tuple[_Try, _Try | None]:
+    def _note(self, loser: _Try) -> Note:
+        text = f"no word in {self._hedge_after_s:g} s, asked a second time"
+        return Note(kind="hedge", text=f"{self._backend.model}: {text}", usage=loser.spent())
+
+    async def _race(self, first: _Try, second: _Try, limit: int) -> tuple[_Try, _Try | None]:
         """The try that speaks first, and the one that lost, closed; None if no second call was made."""
-        second = lost = self._second = _Try()  # until it has won, nothing else closes it
+        lost = self._second = second  # until it has won, nothing else closes it
         try:
             await self._run_both(first, second, limit)
             if second.has_spoken and not first.has_spoken:
