@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from stairstream.backends.base import Backend, Session
 from stairstream.backends.wrapping import WrappingBackend, WrappingSession
-from stairstream.core.errors import BackendError
+from stairstream.core.errors import BackendError, as_failure
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Began, Chunk, Delta, Ended, Note, ToolDelta, Usage, WriteItem
@@ -170,8 +170,12 @@ class _HedgedSession(WrappingSession):
                     one.session.stop()  # what was asked before it began is lost
                 if one.has_spoken:
                     return
-        except BackendError as exc:
-            one.error = exc
+        except Exception as exc:
+            one.error = self._failure(exc)
+
+    def _failure(self, exc: Exception) -> BackendError:
+        """The error of one try, whatever it raised: the other is as good as it was."""
+        return exc if isinstance(exc, BackendError) else as_failure(exc, self._backend.model)
 
     async def _ask_again(self, second: _Try, limit: int) -> None:
         """The second try, unless there is no room for it: the first is as good as it was."""
@@ -180,8 +184,8 @@ class _HedgedSession(WrappingSession):
             second.session = await self._backend.open(self._agent, self._conversation, self._written)
             if self._chunks:
                 await second.session.read(_join(self._chunks))
-        except BackendError as exc:
-            second.error = exc
+        except Exception as exc:
+            second.error = self._failure(exc)
         else:
             if not self._is_stopped:
                 second.items = second.session.write(limit)
