@@ -101,17 +101,19 @@ Decision = Wait | Write | Finish
 def observe(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Own:
     """`own` with what has to be remembered of this moment; to be called before each `decide`.
 
-    An upstream that leaves stays away until it reaches the mark or ends: a late first token alone does not bring it
-    back.
+    An upstream leaves only while there is something to read, as nobody waits for it before, and stays away until it
+    reaches the mark or ends: a late first token alone does not bring it back.
     """
     first_s = own.first_s
     if first_s is None and any(_sets_the_pace(policy, one) for one in upstream):
         first_s = now
     own = replace(own, first_s=first_s)
+    is_awaited = any(_is_worth_reading(policy, one, own) for one in upstream)
     left = frozenset(
         index
         for index, one in enumerate(upstream)
-        if not _is_present(policy, one, own) and (index in own.left or now >= _leaves_at(policy, one, own))
+        if not _is_present(policy, one, own)
+        and (index in own.left or (is_awaited and now >= _leaves_at(policy, one, own)))
     )
     own = replace(own, left=left)
     if not _is_due(policy, upstream, own):
