@@ -41,8 +41,8 @@ class _Try:
 
     @property
     def has_spoken(self) -> bool:
-        """Whether its first word or its end has come."""
-        return bool(self.head) and isinstance(self.head[-1], Delta | ToolDelta | Ended)
+        """Whether its first word or its end has come; one that was stopped before it was made says nothing."""
+        return self.was_made and isinstance(self.head[-1], Delta | ToolDelta | Ended)
 
     async def close(self) -> None:
         """Let go of all that is open of it."""
