@@ -1,0 +1,113 @@
+"""Calls: what they use is counted, their silence is bounded, and permits are given in order."""
+
+from collections.abc import Iterator
+
+from stairstream.core.events import Wrote
+from stairstream.core.session import Began, Delta, Ended, Note, ToolDelta
+from stairstream.sim.prove.facts import AgentFacts, Facts, Write
+from stairstream.sim.prove.rules import EPSILON_S
+from stairstream.sim.prove.tape import Asked, Sent
+
+
+def check_usage(facts: Facts) -> Iterator[str]:
+    """The usage of an agent's steps is that of all its calls, failed tries and second ones too."""
+    heard = {id(item) for one in facts.agents.values() for write in one.writes for _, item in write.items}
+    for name, one in facts.agents.items():
+        prompt_tokens, least, most, unsure = 0, 0, 0, 0
+        cut_s = {end.at_s for end in one.ends if end.reason == "cancelled"}
+        for sent in facts.played.tape.sent:
+            if sent.agent == name and not sent.is_prefetch:
+                prompt, low, high = _cost(sent, heard)
+                prompt_tokens, least, most = prompt_tokens + prompt, least + low, most + high
+                # refused in the very moment in which its step was cut: nobody has heard of that
+                unsure += sent.prompt_tokens if sent.is_refused and sent.ended_s in cut_s else 0
+        used = sum(end.usage.prompt_tokens for end in one.ends), sum(end.usage.completion_tokens for end in one.ends)
+        if not prompt_tokens <= used[0] <= prompt_tokens + unsure:
+            yield f"{name} sent {prompt_tokens} prompt tokens, and its steps say {used[0]}"
+        if not least <= used[1] <= most:
+            yield f"{name} was sent {least} to {most} tokens, and its steps say {used[1]}"
+
+
+def _cost(sent: Sent, heard: set[int]) -> tuple[int, int, int]:
+    """Prompt tokens of a call, and the least and the most completion tokens that may be counted for it."""
+    if sent.is_refused:
+        return 0, 0, 0
+    if sent.ended is not None and sent.ended.usage is not None and id(sent.ended) in heard:
+        usage = sent.ended.usage
+        return usage.prompt_tokens, usage.completion_tokens, usage.completion_tokens
+    said = sum(item.num_tokens for item in sent.said)
+    # of a try that lost, or failed, only the prompt is known
+    counted = sum(item.num_tokens for item in sent.said if id(item) in heard)
+    return sent.prompt_tokens, counted, said
+
+
+def check_silence(facts: Facts) -> Iterator[str]:
+    """No call is silent for longer than its agent allows, from the moment it has begun."""
+    for name, one in facts.agents.items():
+        for write in one.writes:
+            if (found := _too_silent(one, write)) is not None:
+                yield f"{name}: {found}"
+
+
+def _too_silent(one: AgentFacts, write: Write) -> str | None:
+    allowed_s: float | None = None
+    since_s = write.at_s
+    until_s = write.left_s if write.left_s is not None else since_s
+    for at_s, item in [*write.items, (until_s, None)]:
+        if allowed_s is not None and at_s > since_s + allowed_s + EPSILON_S:
+            return f"a call was silent from {since_s} to {at_s}, for more than {allowed_s} s"
+        since_s = at_s
+        match item:
+            case Began():
+                allowed_s = one.agent.first_token_s
+            case Delta() | ToolDelta():
+                allowed_s = one.agent.gap_s
+            case Note(kind="retry"):
+                allowed_s = None
+            case Note() | Ended() | None:
+                pass
+    return None
+
+
+def check_permits(facts: Facts) -> Iterator[str]:
+    """A limited model has no more calls at once than it may, and agents further upstream go first."""
+    for name, most in facts.played.tape.most_at_once.items():
+        model = facts.case.models[name]
+        if model.max_concurrency is None:
+            continue
+        if most > model.max_concurrency:
+            yield f"{name} had {most} calls at once, where {model.max_concurrency} are allowed"
+        if model.requests_per_minute is None:
+            yield from _check_order([one for one in facts.played.tape.asked if one.model == name])
+
+
+def _check_order(asked: list[Asked]) -> Iterator[str]:
+    """A permit that is given back goes to who asked first of those that are furthest upstream."""
+    for one in asked:
+        given_back = [other.left for other in asked if other.left and one.serial < other.left < (one.went or 0)]
+        if one.went is None or not given_back:
+            continue
+        first = min(given_back)
+        for other in asked:
+            is_waiting = other.serial < first and _is_after(other.went, one.went) and _is_after(other.left, one.went)
+            if is_waiting and (other.depth, other.serial) < (one.depth, one.serial):
+                yield f"{one.agent} got a permit of {one.model} before {other.agent}, which asked at {other.at_s}"
+
+
+def _is_after(one: int | None, other: int) -> bool:
+    return one is None or one > other
+
+
+def check_pace(facts: Facts) -> Iterator[str]:
+    """A paced answer comes no faster than its pace, unless the run is cut short."""
+    pace, end = facts.case.pace, facts.run_end
+    case = facts.case
+    is_cut = case.leaves_s is not None or case.deadline_s is not None or case.shut_down_s is not None
+    if pace is None or end is None or is_cut or end.reason == "budget":
+        return
+    due_s = 0.0
+    for _, event in facts.agents[facts.case.graph.answer].events:
+        if isinstance(event, Wrote):
+            if event.at_s < due_s - EPSILON_S:
+                yield f"a word came at {event.at_s}, by its pace it was due at {due_s}"
+            due_s = event.at_s + event.num_tokens / pace.tokens_per_s
