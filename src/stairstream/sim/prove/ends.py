@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from stairstream.core.events import AgentEnded, Called, RunEnded, RunStarted, StepEnded, Wrote
+from stairstream.core.events import AgentEnded, Called, RunEnded, RunStarted, StepEnded
+from stairstream.core.session import Delta
 from stairstream.sim.prove.case import PRICE
-from stairstream.sim.prove.facts import AgentFacts, Facts
+from stairstream.sim.prove.facts import AgentFacts, Facts, Write
 from stairstream.sim.prove.rules import EPSILON_S
 from stairstream.sim.prove.texts_shown import last_ended
 
@@ -96,10 +97,14 @@ def _has_called(one: AgentFacts) -> bool:
 
 
 def _num_written(one: AgentFacts) -> int:
-    """Its tokens by its deltas or, call by call, by its endpoint's count where that is more."""
-    ours = sum(event.num_tokens for _, event in one.events if isinstance(event, Wrote))
-    theirs = sum(write.ended.num_tokens or 0 for write in one.writes if write.ended is not None)
-    return max(ours, theirs)
+    """Its tokens, call by call: by its deltas, or by its endpoint's count where that is more."""
+    return sum(
+        max(_num_tokens(write), write.ended.num_tokens or 0 if write.ended is not None else 0) for write in one.writes
+    )
+
+
+def _num_tokens(write: Write) -> int:
+    return sum(item.num_tokens for _, item in write.items if isinstance(item, Delta) and not item.is_thinking)
 
 
 def _is_left(facts: Facts, end: AgentEnded) -> bool:

@@ -4,6 +4,7 @@ Time is continuous here: a silence that lasts too long ends at that very moment,
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -45,11 +46,15 @@ class Due:
 
 @dataclass
 class Rules:
-    """One reading agent: its state by the page, and what is due in it."""
+    """One reading agent: its state by the page, and what is due in it.
+
+    An upstream that may leave in an instant in which more happens is a *tie*: it leaves before that or after it, by
+    which time it may have spoken. Ties are numbered as they come; those in `early` leave before.
+    """
 
     agent: Agent
     upstream: list[Upstream]
-    leaves_first: bool
+    early: Collection[int] = ()
     steps: int = 0
     written: int = 0
     step_written: int = 0
@@ -63,6 +68,7 @@ class Rules:
     due_since: float | None = None
     first_s: float | None = None
     policy: Policy = field(init=False)
+    ties: dict[tuple[str, float], int] = field(default_factory=dict)
     _marks: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -128,8 +134,11 @@ class Rules:
 
     # Due
 
-    def pass_time(self, now: float) -> None:
-        """Notes what the moment brings: who is first, who has left, since when a step has been due."""
+    def pass_time(self, now: float, *, is_over: bool = True) -> None:
+        """Notes what the moment brings: who is first, who has left, since when a step has been due.
+
+        `is_over`: nothing else happens in this instant.
+        """
         if not self.is_looking:
             return
         if self.first_s is None and any(
@@ -140,12 +149,15 @@ class Rules:
         for one in self.upstream:
             if self.is_present(one):
                 one.has_left = False
-            elif is_awaited and now >= self.leaves_s(one) - TINY * 1e-3:
-                one.has_left = True
+            elif is_awaited and not one.has_left and now >= self.leaves_s(one) - EPSILON_S:
+                one.has_left = is_over or self._is_early(one, now)
         if not self._is_due_but_for_patience():
             self.due_since = None
         elif self.due_since is None:
             self.due_since = now
+
+    def _is_early(self, one: Upstream, now: float) -> bool:
+        return self.ties.setdefault((one.name, now), len(self.ties)) in self.early
 
     def _is_worth_reading(self, one: Upstream) -> bool:
         return (one.is_unread and self.is_present(one)) or (one.has_ended and not one.end_is_read)

@@ -1,6 +1,7 @@
 """Nothing before it is due and nothing later: each reading agent's run against the reference of the rules."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import combinations, islice
 
 from stairstream.core.events import AgentEnded, Event, Noted, StepEnded, StepStarted, Thought, Wrote
 from stairstream.core.graph import Agent
@@ -10,6 +11,7 @@ from stairstream.sim.prove.rules import EPSILON_S, Due, Rules, Upstream
 from stairstream.sim.prove.tape import Entry
 
 _LONGEST_TOKEN = 20
+_MOST_ORDERS = 50
 _ENDS_AT_ONCE = ("length", "content_filter", "tool_calls", "stop_string")
 
 
@@ -23,10 +25,26 @@ def check_timing(facts: Facts) -> Iterator[str]:
     merged = _merge(facts)
     for one in facts.agents.values():
         if one.agent.reads and one.agent.edges == "token":
-            found = _Walk(facts, one.agent, leaves_first=False).problems(merged)
-            # a silence may end at the very moment in which it has lasted too long: either is right
-            if found and _Walk(facts, one.agent, leaves_first=True).problems(merged):
+            found = _Walk(facts, one.agent).problems(merged)
+            if found and not _is_right_in_some_order(facts, one.agent, merged):
                 yield found[0]
+
+
+def _is_right_in_some_order(facts: Facts, agent: Agent, merged: list[tuple[float, Event | Entry]]) -> bool:
+    """Whether there is nothing wrong with a run if its ties come out in one way or another."""
+    walk = _Walk(facts, agent, ())
+    if not walk.problems(merged):
+        return True
+    return any(not _Walk(facts, agent, early).problems(merged) for early in _orders(walk.num_ties))
+
+
+def _orders(num_ties: int) -> Iterator[Collection[int]]:
+    """Sets of ties of which each may be right, the likely ones first."""
+    ties = range(num_ties)
+    yield from ([one] for one in ties)
+    yield ties
+    for size in range(2, num_ties):
+        yield from islice(combinations(ties, size), _MOST_ORDERS)
 
 
 def _merge(facts: Facts) -> list[tuple[float, Event | Entry]]:
@@ -43,13 +61,14 @@ def _merge(facts: Facts) -> list[tuple[float, Event | Entry]]:
 
 
 class _Walk:
-    """One agent's run, instant by instant."""
+    """One agent's run, instant by instant; with `early`, ties too are looked at within instants (see Rules)."""
 
-    def __init__(self, facts: Facts, agent: Agent, *, leaves_first: bool) -> None:
+    def __init__(self, facts: Facts, agent: Agent, early: Collection[int] | None = None) -> None:
         self._facts = facts
         self._agent = agent
         self._upstream = {name: Upstream(name) for name in agent.reads}
-        self._rules = Rules(agent, list(self._upstream.values()), leaves_first)
+        self._early = early
+        self._rules = Rules(agent, list(self._upstream.values()), early or ())
         self._now = 0.0
         self._found: list[str] = []
         self._unjustified: str | None = None
@@ -64,6 +83,11 @@ class _Walk:
         self._step_size = 0
         self._step_limit = self._tokens_left = 0
         self._ended: Ended | None = None
+
+    @property
+    def num_ties(self) -> int:
+        """Ties that were met."""
+        return len(self._rules.ties)
 
     def problems(self, merged: list[tuple[float, Event | Entry]]) -> list[str]:
         """The first thing that came too early or too late."""
@@ -80,8 +104,8 @@ class _Walk:
                 self._take_own(what)
             else:
                 self._take_upstream(what)
-                if self._rules.leaves_first:
-                    self._rules.pass_time(self._now)
+                if self._early is not None:
+                    self._rules.pass_time(self._now, is_over=False)
             if self._is_in_doubt and self._due() is not None:
                 self._unjustified, self._due_s = None, self._now
         else:
@@ -96,8 +120,8 @@ class _Walk:
 
     # Time
 
-    def _due(self) -> Due | None:
-        self._rules.pass_time(self._now)
+    def _due(self, *, is_over: bool = False) -> Due | None:
+        self._rules.pass_time(self._now, is_over=is_over)
         return self._rules.due(self._now)
 
     def _end_instant(self) -> None:
@@ -109,18 +133,17 @@ class _Walk:
             self._found.append(f"{name} did not end at {self._now}, when its answer had")
         elif self._must_stop and not self._is_stopping:
             self._found.append(f"{name} was not stopped at {self._now}, when its prefetch had ended")
-        elif not (self._is_stopping or self._is_prefetching) and (due := self._due()) is not None:
+        elif not (self._is_stopping or self._is_prefetching) and (due := self._due(is_over=True)) is not None:
             self._found.append(f"{name} did nothing at {self._now}, where {_say(due)} was due")
 
     def _move_to(self, at_s: float) -> None:
         rules = self._rules
         while not self._found and (moment := rules.next_s(self._now)) < at_s - EPSILON_S:
             self._now = moment
-            if not (self._is_stopping or self._is_prefetching) and (due := self._due()) is not None:
+            if not (self._is_stopping or self._is_prefetching) and (due := self._due(is_over=True)) is not None:
                 self._found.append(f"{self._agent.name} did nothing at {moment}, where {_say(due)} was due")
         self._now = at_s
-        if rules.leaves_first:
-            rules.pass_time(at_s)
+        rules.pass_time(at_s, is_over=False)
         self._before = None
         if rules.is_looking and not rules.in_step:
             self._before = rules.due(at_s)
