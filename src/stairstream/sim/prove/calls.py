@@ -70,15 +70,27 @@ def _too_silent(one: AgentFacts, write: Write) -> str | None:
 
 
 def check_permits(facts: Facts) -> Iterator[str]:
-    """A limited model has no more calls at once than it may, and agents further upstream go first."""
-    for name, most in facts.played.tape.most_at_once.items():
-        model = facts.case.models[name]
-        if model.max_concurrency is None:
-            continue
-        if most > model.max_concurrency:
-            yield f"{name} had {most} calls at once, where {model.max_concurrency} are allowed"
-        if model.requests_per_minute is None:
-            yield from _check_order([one for one in facts.played.tape.asked if one.model == name])
+    """A limited model has no more calls at once, and a minute, than it may; agents further upstream go first."""
+    for name, model in facts.case.models.items():
+        most = facts.played.tape.most_at_once.get(name, 0)
+        if model.max_concurrency is not None:
+            if most > model.max_concurrency:
+                yield f"{name} had {most} calls at once, where {model.max_concurrency} are allowed"
+            if model.requests_per_minute is None:
+                yield from _check_order([one for one in facts.played.tape.asked if one.model == name])
+        if model.requests_per_minute is not None:
+            times_s = [sent.at_s for sent in facts.played.tape.sent if sent.model == name]
+            yield from _check_rate(name, sorted(times_s), model.requests_per_minute)
+
+
+def _check_rate(name: str, times_s: list[float], per_minute: float) -> Iterator[str]:
+    """In any time no more calls than its minutes allow, and what a second allows, or one, at once."""
+    per_s = per_minute / 60
+    for first, start_s in enumerate(times_s):
+        for count, end_s in enumerate(times_s[first:], 1):
+            if count > (end_s - start_s) * per_s + max(per_s, 1.0) + EPSILON_S:
+                yield f"{name} had {count} calls from {start_s} to {end_s}, with {per_minute} a minute allowed"
+                return
 
 
 def _check_order(asked: list[Asked]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from stairstream.backends.base import Backend, Session
 from stairstream.backends.scripted.faults import LATE_FAULTS, SILENT_FAULTS, Fault, error_of, raise_at_start
@@ -54,11 +54,10 @@ class Player(Backend):
         return
 
 
-@dataclass(frozen=True, slots=True)
-class _Cue:
+class _Cue(NamedTuple):
     """A delta that is to come: the number of its last token in the call gives its time."""
 
-    index: int
+    last: int
     text: str
     num_tokens: int
     is_thinking: bool = False
@@ -152,7 +151,7 @@ class _PlayerSession(Session):
                     await self._wait_until(math.inf if fault.kind == "hang" else start_s)
                     if not self._is_stopped:
                         raise error_of(case.name, fault)
-                await self._wait_until(start_s + self._due_s(cue.index))
+                await self._wait_until(start_s + self._due_s(cue.last))
                 if self._is_stopped:
                     if not lag:
                         reason = "stopped"
