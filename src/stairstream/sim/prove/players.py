@@ -19,6 +19,8 @@ from stairstream.sim.prove.tape import Sent, Tape
 
 _ROUND = 10
 _SHORT = 20
+_PROMPT_EVERY = 4
+"""One session in so many renders its prompt, to be looked through for texts of errors."""
 
 
 class Player(Backend):
@@ -70,7 +72,8 @@ class _PlayerSession(Session):
         self._case = player.case
         self._tape = player.tape
         self._agent = agent
-        self._context = Context(agent=agent, conversation=conversation, written=written)
+        is_shown = player.tape.next_serial() % _PROMPT_EVERY == 0
+        self._context = Context(agent=agent, conversation=conversation, written=written) if is_shown else None
         shift = 0 if self._case.is_alike else sum(map(ord, agent.name))
         tokens = self._case.tokens
         shift = shift % len(tokens) if tokens else 0
@@ -107,7 +110,8 @@ class _PlayerSession(Session):
         return sent.serial % 3 != 0
 
     async def read(self, chunks: Sequence[Chunk]) -> None:
-        self._context.read(chunks)
+        if self._context is not None:
+            self._context.read(chunks)
         self._num_read += sum(len(chunk.text) for chunk in chunks)
         if self._case.read_s:
             await asyncio.sleep(self._case.read_s)
@@ -218,7 +222,8 @@ class _PlayerSession(Session):
         is_exact = self._case.usage == "exact"
         if not cue.is_thinking:
             self._own += cue.text
-            self._context.wrote(cue.text)
+            if self._context is not None:
+                self._context.wrote(cue.text)
             self._next = _advance(self._tokens, self._next, len(cue.text))
         if not cue.text:
             return None
@@ -272,7 +277,7 @@ class _PlayerSession(Session):
         if not self._is_closed:
             self._is_closed = True
             self._tape.num_sessions -= 1
-            if self._tape.num_serials % 4 == 0:
+            if self._context is not None:
                 messages = render(self._context, self._agent.layout or "grouped").messages
                 self._tape.prompts.append((self._agent.name, "".join(message.content for message in messages)))
 
