@@ -114,8 +114,8 @@ def check_pace(facts: Facts) -> Iterator[str]:
     """A paced answer comes no faster than its pace, unless the run is cut short."""
     pace, end = facts.case.pace, facts.run_end
     case = facts.case
-    is_cut = case.leaves_s is not None or case.deadline_s is not None or case.shut_down_s is not None
-    if pace is None or end is None or is_cut or end.reason == "budget":
+    is_cut = any(limit is not None for limit in (case.leaves_s, case.deadline_s, case.shut_down_s, case.max_cost))
+    if pace is None or end is None or is_cut:
         return
     due_s = 0.0
     for _, event in facts.agents[facts.case.graph.answer].events:
