@@ -17,7 +17,7 @@ _SHOWN_ELSEWHERE = {"name", "model", "reads", "policy", "sampling", "wording", "
 def describe(case: Case) -> list[str]:
     """Lines: the run, then its agents, then its models."""
     ends = ("written", "deadline_s", "max_cost", "pace", "leaves_s", "shut_down_s")
-    run = [f"{name}={getattr(case, name)!r}" for name in ends if getattr(case, name)]
+    run = [f"{name}={getattr(case, name)!r}" for name in ends if getattr(case, name) not in ("", None, "raw")]
     run += [f"client {client}" for client in case.clients]
     lines = [f"seed {case.seed}: {case.topology}, answered by {case.graph.answer} {', '.join(run)}".rstrip()]
     lines += [f"  agent {_agent(agent)}" for agent in case.graph.agents]

@@ -12,14 +12,18 @@ from stairstream.sim.prove.texts_shown import last_ended
 OWN_ENDS = ("stop", "length", "content_filter", "tool_calls")
 
 
-def _is_late_word(event: Event) -> bool:
-    """Whether it is a word that is shown later than it was written: its agent may have ended by then."""
-    return isinstance(event, Wrote | Thought) and event.written_s is not None
+def _is_late_word(event: Event, end: AgentEnded | None, answer: str) -> bool:
+    """Whether it is a word of a paced answer, shown after it was written or flushed in the moment of the end."""
+    if not isinstance(event, Wrote | Thought):
+        return False
+    is_flushed = end is not None and event.agent == answer and abs(event.at_s - end.at_s) < EPSILON_S
+    return event.written_s is not None or is_flushed
 
 
 def check_order(facts: Facts) -> Iterator[str]:
     """Events come in the order of time; each agent ends once, and the run last."""
     events, at_s = facts.played.events, 0.0
+    is_paced, answer = facts.case.pace != "raw", facts.case.graph.answer
     if not events or not isinstance(events[0], RunStarted) or not isinstance(events[-1], RunEnded):
         yield "a run begins with RunStarted and ends with RunEnded"
         return
@@ -28,7 +32,7 @@ def check_order(facts: Facts) -> Iterator[str]:
             yield f"time runs backwards, from {at_s} to {event.at_s}"
         at_s = max(at_s, event.at_s)
     for name, one in facts.agents.items():
-        said = [event for _, event in one.events if not _is_late_word(event)]
+        said = [event for _, event in one.events if not (is_paced and _is_late_word(event, one.end, answer))]
         ends = [index for index, event in enumerate(said) if isinstance(event, AgentEnded)]
         if ends != [len(said) - 1]:
             yield f"{name} ends {len(ends)} times, or says more after its end"

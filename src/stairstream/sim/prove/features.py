@@ -23,7 +23,7 @@ def _of_case(case: Case) -> Iterator[str]:
     yield f"agents: {len(case.graph.agents)}"
     yield f"layers: {max(agent.depth for agent in case.graph.agents) + 1}"
     for name in ("written", "deadline_s", "max_cost", "pace", "leaves_s", "shut_down_s"):
-        if getattr(case, name):
+        if getattr(case, name) not in ("", None, "raw"):
             yield f"run: {name}"
     for client in case.clients:
         yield "client: reads slowly" if client.pause_s else "client: reads at once"

@@ -44,6 +44,28 @@ class Due:
     reads: bool = False
 
 
+@dataclass(slots=True)
+class OwnEnd:
+    """When the model last ended by itself, None if it did not; `is_confirmed` if that was an update without a word.
+
+    `waited_s` is the patience that was spent after earlier ends.
+    """
+
+    at_s: float | None = None
+    is_confirmed: bool = False
+    waited_s: float = 0.0
+
+    def patient_until_s(self, patience_s: float) -> float:
+        """Until when it is waited for more to read."""
+        return math.inf if self.at_s is None else self.at_s + max(0.0, patience_s - self.waited_s)
+
+    def resume(self, now: float) -> None:
+        """The agent continues."""
+        if self.at_s is not None:
+            self.waited_s += now - self.at_s
+        self.at_s, self.is_confirmed = None, False
+
+
 @dataclass
 class Rules:
     """One reading agent: its state by the page, and what is due in it.
@@ -60,9 +82,7 @@ class Rules:
     step_written: int = 0
     in_step: bool = False
     is_looking: bool = False
-    model_ended_s: float | None = None
-    is_confirmed: bool = False
-    waited_s: float = 0.0
+    own_end: OwnEnd = field(default_factory=OwnEnd)
     is_full: bool = False
     limit: float = 0.0
     due_since: float | None = None
@@ -188,11 +208,11 @@ class Rules:
         if self.is_full or self._has_all:
             if self.in_step:
                 return None
-            if self.model_ended_s is not None:
+            if self.own_end.at_s is not None:
                 return Due("stop")
             return Due("write", self.agent.sampling.max_tokens - self.written)
-        if self.model_ended_s is not None and self.written:
-            return self._due_after_its_end(now, self.model_ended_s)
+        if self.own_end.at_s is not None and self.written:
+            return self._due_after_its_end(now)
         return self._due_step(now)
 
     def _due_step(self, now: float) -> Due | None:
@@ -206,14 +226,14 @@ class Rules:
                 return None
         return self._write()
 
-    def _due_after_its_end(self, now: float, ended_s: float) -> Due | None:
+    def _due_after_its_end(self, now: float) -> Due | None:
         unread = [one for one in self.upstream if one.is_unread and self.is_present(one)]
-        if self.is_confirmed:
+        if self.own_end.is_confirmed:
             unread = [one for one in unread if one.has_ended]
         if unread:
             return self._write() if self.may_write() >= 1 - TINY else None
-        is_over = now >= ended_s + max(0.0, self.policy.patience_s - self.waited_s) - EPSILON_S
-        return Due("stop") if self.is_confirmed or is_over or not self._is_worth_waiting() else None
+        is_over = now >= self.own_end.patient_until_s(self.policy.patience_s) - EPSILON_S
+        return Due("stop") if self.own_end.is_confirmed or is_over or not self._is_worth_waiting() else None
 
     def _write(self) -> Due:
         return Due("write", math.floor(self.may_write() + TINY), reads=True)
@@ -223,28 +243,25 @@ class Rules:
         times = [self.leaves_s(one) for one in self.upstream if not one.has_left and not self.is_present(one)]
         if self.due_since is not None:
             times.append(self.due_since + self.policy.patience_s)
-        if self.model_ended_s is not None:
-            times.append(self.model_ended_s + max(0.0, self.policy.patience_s - self.waited_s))
+        times.append(self.own_end.patient_until_s(self.policy.patience_s))
         return min((at_s for at_s in times if at_s > now + EPSILON_S), default=math.inf)
 
     # Happenings
 
     def begin_step(self, now: float, limit: int) -> None:
         """A step of up to so many tokens begins."""
-        if self.model_ended_s is not None:
-            self.waited_s += now - self.model_ended_s
+        self.own_end.resume(now)
         self.limit = self.written + limit
         self.is_full = self.is_full or self.agent.one_call
         self.steps += 1
         self.step_written = 0
-        self.in_step, self.is_looking = True, False
-        self.model_ended_s, self.is_confirmed, self.due_since = None, False, None
+        self.in_step, self.is_looking, self.due_since = True, False, None
 
     def end_step(self, now: float, *, by_model: bool) -> None:
         """It is over; `by_model`: the model thinks that its answer is."""
         self.in_step, self.is_looking = False, True
-        self.model_ended_s = now if by_model else None
-        self.is_confirmed = by_model and self.steps > 1 and self.step_written == 0
+        self.own_end.at_s = now if by_model else None
+        self.own_end.is_confirmed = by_model and self.steps > 1 and self.step_written == 0
 
     def hand_over(self, *, is_undone: bool) -> None:
         """A fallback reads everything again, and makes the step that failed."""
@@ -254,4 +271,4 @@ class Rules:
             one.read, one.end_is_read = 0, False
         self.step_written = 0
         self.in_step, self.is_looking, self.is_full = False, False, False
-        self.model_ended_s, self.is_confirmed = None, False
+        self.own_end.at_s, self.own_end.is_confirmed = None, False

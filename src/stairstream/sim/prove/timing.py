@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 from stairstream.core.events import AgentEnded, Event, Noted, StepEnded, StepStarted, Thought, Wrote
 from stairstream.core.graph import Agent
@@ -18,10 +19,8 @@ _ENDS_AT_ONCE = ("length", "content_filter", "tool_calls", "stop_string")
 def check_timing(facts: Facts) -> Iterator[str]:
     """Steps, stops and ends of every agent that reads by tokens.
 
-    A pace moves the events of the answer, and edges move what its reader sees: neither is followed here.
+    Edges move what their reader sees, which is not followed here. A pace only moves words that nobody reads.
     """
-    if facts.case.pace != "raw":
-        return
     merged = _merge(facts)
     for one in facts.agents.values():
         if one.agent.reads and one.agent.edges == "token":
@@ -46,16 +45,51 @@ def _is_right_in_some_order(facts: Facts, agent: Agent, merged: list[tuple[float
 
 
 def _merge(facts: Facts) -> list[tuple[float, Event | Entry]]:
-    """Events and entries in the order in which they happened."""
+    """Events and entries in the order in which they happened, but for words of the answer: nobody reads them."""
     merged: list[tuple[float, Event | Entry]] = []
     position, events = 0, facts.played.events
     for entry in facts.played.tape.entries:
-        while position < entry.after:
-            merged.append((events[position].at_s, events[position]))
-            position += 1
+        merged += [(event.at_s, event) for event in events[position : entry.after]]
         merged.append((entry.at_s, entry))
+        position = entry.after
     merged += [(event.at_s, event) for event in events[position:]]
-    return merged
+    answer = facts.case.graph.answer
+    return [one for one in merged if not (isinstance(one[1], Wrote | Thought) and one[1].agent == answer)]
+
+
+@dataclass(slots=True)
+class _Step:
+    """All that is known of the agent's own step: how far its text was and what was allowed before it, and its end."""
+
+    size_before: int = 0
+    limit: int = 0
+    tokens_left: int = 0
+    ended: Ended | None = None
+    has_failed: bool = False
+    must_end: bool = False
+    """Whether the answer has ended with it."""
+
+    def tokens(self, ours: int, size: int, reason: str) -> int:
+        """Its tokens: the endpoint's count where it can be true of text up to `size` characters, else ours."""
+        theirs, size = None if self.ended is None else self.ended.num_tokens, size - self.size_before
+        if theirs is None or size > _LONGEST_TOKEN * theirs or theirs > max(ours, size):
+            return max(ours, self.limit if reason == "limit" else 0)
+        return theirs
+
+
+@dataclass(slots=True)
+class _Interruption:
+    """The interruption of its step: a stop, or a prefetch, after which it must stop and read what is held."""
+
+    is_stopping: bool = False
+    is_prefetching: bool = False
+    must_stop: bool = False
+    is_held: bool = False
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether something that was due has begun."""
+        return self.is_stopping or self.is_prefetching
 
 
 class _Walk:
@@ -70,17 +104,14 @@ class _Walk:
         self._now = 0.0
         self._found: list[str] = []
         self._unjustified: str | None = None
-        self._is_stopping = self._is_prefetching = self._must_stop = False
-        self._must_end = self._is_blind = self._is_over = False
-        self._is_held = self._has_failed = self._becomes_full = False
+        self._step = _Step()
+        self._interruption = _Interruption()
+        self._is_blind = self._is_over = self._becomes_full = False
         self._before: Due | None = None
         self._due_s = -1.0
         models = (agent.model, *agent.fallbacks)
         self._prefetches = any(facts.case.models[model].prefetch_s is not None for model in models)
         self._own = ""
-        self._step_size = 0
-        self._step_limit = self._tokens_left = 0
-        self._ended: Ended | None = None
 
     @property
     def num_ties(self) -> int:
@@ -127,18 +158,18 @@ class _Walk:
         name, self._rules.is_full = self._agent.name, self._rules.is_full or self._becomes_full
         if self._unjustified is not None:
             self._found.append(f"{name} {self._unjustified} at {self._now}, where nothing was due")
-        elif self._must_end:
+        elif self._step.must_end:
             self._found.append(f"{name} did not end at {self._now}, when its answer had")
-        elif self._must_stop and not self._is_stopping:
+        elif self._interruption.must_stop and not self._interruption.is_stopping:
             self._found.append(f"{name} was not stopped at {self._now}, when its prefetch had ended")
-        elif not (self._is_stopping or self._is_prefetching) and (due := self._due(is_over=True)) is not None:
+        elif not self._interruption.is_under_way and (due := self._due(is_over=True)) is not None:
             self._found.append(f"{name} did nothing at {self._now}, where {_say(due)} was due")
 
     def _move_to(self, at_s: float) -> None:
         rules = self._rules
         while not self._found and (moment := rules.next_s(self._now)) < at_s - EPSILON_S:
             self._now = moment
-            if not (self._is_stopping or self._is_prefetching) and (due := self._due(is_over=True)) is not None:
+            if not self._interruption.is_under_way and (due := self._due(is_over=True)) is not None:
                 self._found.append(f"{self._agent.name} did nothing at {moment}, where {_say(due)} was due")
         self._now = at_s
         rules.pass_time(at_s, is_over=False)
@@ -192,7 +223,7 @@ class _Walk:
                 pass
 
     def _take_entry(self, entry: Entry) -> None:
-        rules = self._rules
+        rules, interruption = self._rules, self._interruption
         match entry.mark, entry.value:
             case "opened", _:
                 rules.is_looking = True
@@ -204,19 +235,19 @@ class _Walk:
                     rules.step_written += delta.num_tokens
                     rules.written += delta.num_tokens
             case "item", Ended() as ended:
-                self._ended = ended
+                self._step.ended = ended
             case "stop", _ if not self._is_cut:
-                if not self._must_stop and self._due() is None:
+                if not interruption.must_stop and self._due() is None:
                     self._unjustified = "was stopped"
-                self._is_stopping, self._must_stop = True, False
+                interruption.is_stopping, interruption.must_stop = True, False
             case "prefetch", _:
                 # heard of a moment later: the step may have come further by then, or have ended
                 if rules.in_step and self._due_s < self._now and self._due() is None:
                     self._unjustified = "prefetched"
-                self._is_prefetching = rules.in_step
+                interruption.is_prefetching = rules.in_step
             case "prefetched", is_done:
-                self._is_prefetching, self._must_stop = False, rules.in_step
-                self._is_held = bool(is_done)
+                interruption.is_prefetching, interruption.must_stop = False, rules.in_step
+                interruption.is_held = bool(is_done)
             case _:
                 pass
 
@@ -241,12 +272,11 @@ class _Walk:
         if due.reads != bool(step.readings):
             self._found.append(f"{self._agent.name} reads {len(step.readings)} in step {step.step} at {self._now}")
         self._read(step)
-        self._step_limit, self._tokens_left = step.limit, self._agent.sampling.max_tokens - rules.written
-        self._step_size = len(self._own)
+        self._step = _Step(len(self._own), step.limit, self._agent.sampling.max_tokens - rules.written)
+        self._interruption = _Interruption()
         rules.is_full = rules.is_full or self._becomes_full
         rules.begin_step(self._now, step.limit)
-        self._is_stopping = self._is_prefetching = self._must_stop = self._has_failed = self._is_held = False
-        self._ended, self._before = None, None
+        self._before = None
 
     def _read(self, step: StepStarted) -> None:
         """Everything that is there is read in one go, unless it was held for a prefetch, or the context is full."""
@@ -254,29 +284,25 @@ class _Walk:
             one, facts = self._upstream[reading.agent], self._facts.agents[reading.agent]
             index = facts.shown_sizes.index(reading.end) if reading.end else -1
             tokens = facts.shown_tokens[index] if reading.end else 0
-            if tokens != one.written and not self._is_held and not self._becomes_full:
+            if tokens != one.written and not self._interruption.is_held and not self._becomes_full:
                 self._found.append(
                     f"{self._agent.name} read {tokens} of {one.written} tokens of {one.name} in step {step.step}"
                 )
             one.read, one.end_is_read = tokens, reading.is_final
 
     def _end(self, step: StepEnded) -> None:
-        rules, ended = self._rules, self._ended
+        rules, own = self._rules, self._step
         if step.reason == "cancelled":
             return
-        if step.reason == "failed" or ended is None:
-            rules.is_looking, self._has_failed = False, True
-            self._must_end = True
+        if step.reason == "failed" or own.ended is None:
+            rules.is_looking, own.has_failed = False, True
+            own.must_end = True
             return
-        size = len(self._own) - self._step_size
-        least = self._step_limit if step.reason == "limit" else 0
-        rules.written += _believed(rules.step_written, ended.num_tokens, size, least) - rules.step_written
+        rules.written += own.tokens(rules.step_written, len(self._own), step.reason) - rules.step_written
         rules.end_step(self._now, by_model=step.reason == "stop")
-        self._is_stopping = self._is_prefetching = False
-        self._must_end = step.reason in _ENDS_AT_ONCE
-        if step.reason == "limit" and self._step_limit >= self._tokens_left:
-            self._must_end = True
-        if self._must_end:
+        self._interruption.is_stopping = self._interruption.is_prefetching = False
+        own.must_end = step.reason in _ENDS_AT_ONCE or (step.reason == "limit" and own.limit >= own.tokens_left)
+        if own.must_end:
             rules.is_looking = False
 
     def _take_note(self, noted: Noted) -> None:
@@ -285,13 +311,13 @@ class _Walk:
             self._becomes_full = True  # before a step that reads, or in place of reading
         elif noted.note.kind == "failover":
             self._is_blind = self._agent.context_tokens is not None  # a second time it is not said that it is full
-            rules.hand_over(is_undone=self._has_failed or rules.step_written == 0)
-            self._must_end = self._has_failed = False
-            self._is_held = self._is_prefetching = self._must_stop = False
+            rules.hand_over(is_undone=self._step.has_failed or rules.step_written == 0)
+            self._step.must_end = self._step.has_failed = False
+            self._interruption = _Interruption(is_stopping=self._interruption.is_stopping)
 
     def _end_agent(self, end: AgentEnded) -> None:
         self._is_over = True
-        if end.reason not in ("stop", "length") or self._must_end:
+        if end.reason not in ("stop", "length") or self._step.must_end:
             return
         due = self._due() or self._before
         if self._is_cut or any(note.note.kind == "unread" for note in self._facts.agents[end.agent].notes):
@@ -299,13 +325,6 @@ class _Walk:
         if due is None or due.kind != end.reason:
             said = "nothing" if due is None else _say(due)
             self._found.append(f"{self._agent.name} ended by {end.reason} at {self._now}, where {said} was due")
-
-
-def _believed(ours: int, theirs: int | None, size: int, least: int) -> int:
-    """The endpoint's count where it can be true of so many characters, else ours."""
-    if theirs is None or size > _LONGEST_TOKEN * theirs or theirs > max(ours, size):
-        return max(ours, least)
-    return theirs
 
 
 def _say(due: Due) -> str:
