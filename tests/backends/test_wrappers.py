@@ -461,3 +461,17 @@ def test_a_stop_holds_for_a_second_try_that_has_not_begun(slow: str, num_calls: 
 
     assert sum(isinstance(item, Delta) for item in run(main())) == num_words
     assert len(moody.calls) == num_calls
+
+
+def test_a_second_try_that_is_stopped_before_its_permit_wins_no_race() -> None:
+    moody = Sluggish("neither")
+
+    async def main() -> list[WriteItem]:
+        _, session = await hedge(moody, permits=1)
+        asyncio.get_running_loop().call_at(2, session.stop)
+        return await write_all(session)
+
+    items = run(main())
+    assert sum(isinstance(item, Delta) for item in items) == 9
+    assert not any(isinstance(item, Note) for item in items)
+    assert len(moody.calls) == 1

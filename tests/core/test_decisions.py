@@ -161,6 +161,16 @@ def test_who_waits_for_its_own_upstream_is_not_silent() -> None:
     assert observe(policy, (up(4), up(0)), Own(max_tokens=9, first_s=1), 1e6).left == frozenset()
 
 
+def test_an_upstream_leaves_only_while_there_is_something_to_read() -> None:
+    """What happens to be looked at earlier (another call's beginning, say) must not decide who counts."""
+    policy = Policy(first_chunk=4, quorum=2, patience_s=0.5)
+    thinker = replace(up(0, silent_since=2), is_thinking=True)
+    own = Own(max_tokens=9, first_s=4)
+    assert observe(policy, (thinker, up(1, silent_since=0)), own, LEAVES).left == frozenset()
+    assert observe(policy, (thinker, up(4)), own, LEAVES).left == {0}
+    assert observe(policy, (up(1, silent_since=LEAVES), up(4)), own, LEAVES).left == frozenset()
+
+
 def test_who_only_thinks_leaves_after_patience() -> None:
     policy = Policy(first_chunk=4, quorum="all", patience_s=0.5)
     thinker = replace(up(0, silent_since=2), is_thinking=True)

@@ -94,3 +94,13 @@ def test_references_only_grow(seeds: range) -> None:
                 edge = step.agent, reading.agent
                 assert reading.start == ends.get(edge, 0) <= reading.end, seed
                 ends[edge] = reading.end
+
+
+@pytest.mark.parametrize("fallbacks", [("spare",), ("down", "spare")])
+def test_a_fallback_is_told_exactly_the_words_so_far(fallbacks: tuple[str, ...]) -> None:
+    backends = models(Fault(kind="cut", after_tokens=5))
+    play(graph(4000, 1000, EQUAL, *fallbacks), backends)
+    (broken, *_), (spare, *_) = (backends[name].calls for name in ("agg", "spare"))
+    assert broken.at_s < spare.at_s
+    assert spare.prompt.continues_last
+    assert spare.prompt.messages[-1].content == "".join(WORDS[:5])

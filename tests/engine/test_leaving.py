@@ -52,6 +52,19 @@ def test_a_run_that_prefetches_is_left_quietly_at_any_time(preset: str, num_prop
         assert all(backend.num_writing == backend.num_sessions == 0 for backend in backends.values())
 
 
+@pytest.mark.parametrize("preset", ["paper", "balanced", "cheap", "careful"])
+def test_no_timer_outlives_a_run_that_is_left(preset: str) -> None:
+    graph = mixture(PRESETS[preset])
+
+    async def timers(after_s: float) -> list[asyncio.TimerHandle]:
+        await leave(graph, {**prefetching(graph)}, after_s)
+        scheduled: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+        return [timer for timer in scheduled if not timer.cancelled()]
+
+    for after_s in LEAVING_S:
+        assert run(timers(after_s)) == []
+
+
 class Slow(ScriptedBackend):
     """Its sessions take a few turns of the loop to let a call go."""
 

@@ -11,7 +11,7 @@ from stairstream.core.edges import Edges
 from stairstream.core.events import AgentEnded, Event, Noted, RunEnded, StepStarted, Thought
 from stairstream.core.graph import Agent, Agreement, Graph
 from stairstream.core.metrics import summarize
-from stairstream.core.policy import Policy
+from stairstream.core.policy import PRESETS, Policy
 from tests.engine.staircase import mixture, play, scripted
 
 pytestmark = pytest.mark.manners
@@ -138,6 +138,21 @@ def test_proposers_that_agree_stop_early_and_one_writes_on() -> None:
     assert (sorted(ends[name] for name in ("p1", "p2")), ends["p3"]) == (["agreed", "stop"], "stop")
     assert run.answer.endswith(" agg40")
     assert isinstance(events[-1], RunEnded) and events[-1].degraded == ()
+
+
+def test_agents_that_agree_when_their_reader_has_ended_are_no_news() -> None:
+    proposers = tuple(Agent(name=name, model=name) for name in ("p1", "p2"))
+    agreement = Agreement(agree=2, over_tokens=8)
+    judge = Agent(name="judge", model="p3", reads=("p1", "p2"), policy=QUICK, agreement=agreement)
+    last = Agent(name="agg", model="agg", reads=("p1", "p2", "judge"), policy=PRESETS["wait"])
+    backends = scripted(
+        p1=Script(words=numbered_words("w", 16), first_token_s=1, token_s=1),
+        p2=Script(words=numbered_words("w", 16), first_token_s=1, token_s=1),
+        p3=Script(words=("no",)),
+    )
+    _, events = play(Graph(agents=(*proposers, judge, last), answer="agg"), backends)
+    end = next(index for index, event in enumerate(events) if isinstance(event, AgentEnded) and event.agent == "judge")
+    assert not any(getattr(event, "agent", None) == "judge" for event in events[end + 1 :])
 
 
 @pytest.mark.one_by_one

@@ -19,14 +19,20 @@ from stairstream.sim import clock
 from tests.engine.staircase import ASK
 
 
-def play(backends: Mapping[str, Backend], max_cost: float | None = None) -> Summary:
+def play(
+    backends: Mapping[str, Backend],
+    max_cost: float | None = None,
+    deadline_s: float | None = None,
+    first_token_s: float | None = None,
+) -> Summary:
     """One agent, whose other models are its fallbacks; each prompt token costs 1."""
     model, *fallbacks = backends
-    graph = Graph(agents=(Agent(name="a", model=model, fallbacks=tuple(fallbacks)),), answer="a")
+    agent = Agent(name="a", model=model, fallbacks=tuple(fallbacks), first_token_s=first_token_s)
+    graph = Graph(agents=(agent,), answer="a")
     prices = {name: Price(prompt=1e6, completion=0) for name in backends}
 
     async def main() -> Summary:
-        async with open_run(graph, ASK, backends, prices=prices, max_cost=max_cost) as run:
+        async with open_run(graph, ASK, backends, prices=prices, max_cost=max_cost, deadline_s=deadline_s) as run:
             return summarize([event async for event in run.events()])
 
     return clock.run(main())
@@ -85,6 +91,36 @@ def test_both_calls_of_a_hedge_that_fail_are_in_the_usage() -> None:
     summary = play({"m": Hedged(inner, hedge_after_s=1)})
     assert len(inner.calls) == 2 and summary.reason == "failed"
     assert usage_of(summary).prompt_tokens == sent(inner)
+
+
+@pytest.mark.parametrize(("deadline_s", "first_token_s"), [(3, None), (None, 3)])
+def test_both_calls_of_a_hedge_that_is_cut_short_are_in_the_usage(
+    deadline_s: float | None, first_token_s: float | None
+) -> None:
+    inner = ScriptedBackend(Script(words=("hi",), first_token_s=4), "m")
+    summary = play({"m": Hedged(inner, hedge_after_s=1)}, deadline_s=deadline_s, first_token_s=first_token_s)
+    assert len(inner.calls) == 2 and summary.reason == "failed"
+    assert usage_of(summary).prompt_tokens == sent(inner)
+
+
+class RefusesTheSecond(ScriptedBackend):
+    """Answers 429 to every call but the first."""
+
+    @property
+    def script(self) -> Script:
+        fault = Fault(kind="status_429") if len(self.calls) > 1 else None
+        return Script(words=("hi",), first_token_s=4, fault=fault)
+
+    @script.setter
+    def script(self, value: Script) -> None:
+        pass
+
+
+def test_a_second_call_that_is_refused_costs_nothing() -> None:
+    inner = RefusesTheSecond(Script(words=()), "m")
+    summary = play({"m": Hedged(inner, hedge_after_s=1)})
+    assert len(inner.calls) == 2 and summary.reason == "stop"
+    assert usage_of(summary).prompt_tokens == inner.calls[0].prompt_tokens
 
 
 def test_a_cost_limit_sees_tries_as_they_fail() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from stairstream.backends.base import Backend, Session, Take
 from stairstream.backends.wrapping import WrappingBackend, WrappingSession
-from stairstream.core.errors import BackendError
+from stairstream.core.errors import BackendError, as_failure
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Began, Chunk, Delta, Ended, Note, ToolDelta, Usage, WriteItem
@@ -41,8 +41,8 @@ class _Try:
 
     @property
     def has_spoken(self) -> bool:
-        """Whether its first word or its end has come."""
-        return bool(self.head) and isinstance(self.head[-1], Delta | ToolDelta | Ended)
+        """Whether its first word or its end has come; one that was stopped before it was made says nothing."""
+        return self.was_made and isinstance(self.head[-1], Delta | ToolDelta | Ended)
 
     async def close(self) -> None:
         """Let go of all that is open of it."""
@@ -54,9 +54,10 @@ class _Try:
                 await self.session.aclose()
 
     def spent(self) -> Usage:
-        """The prompt that was sent for nothing."""
+        """The prompt that was sent for nothing; the last, if the call was made again, as that of any step is."""
         prompts = [item.prompt_tokens for item in self.head if isinstance(item, Began)]
-        return Usage(prompt_tokens=sum(prompts), cached_tokens=0, is_estimate=True)
+        is_refused = self.error is not None and self.error.is_refusal
+        return Usage(prompt_tokens=0 if is_refused else prompts[-1], cached_tokens=0, is_estimate=True)
 
 
 class _HedgedSession(WrappingSession):
@@ -95,13 +96,17 @@ class _HedgedSession(WrappingSession):
             await unless_over.enter_async_context(aclosing(items))
             began = await anext(items)
             yield began
-            first = _Try(self._inner, items, [began])
-            winner, loser = await self._race(first, limit)
+            first, second = _Try(self._inner, items, [began]), _Try()
+            try:
+                winner, loser = await self._race(first, second, limit)
+            except asyncio.CancelledError:
+                if second.was_made:  # the step is charged with the first
+                    yield self._note(second)
+                raise
             assert winner.items is not None
             rest = await unless_over.enter_async_context(aclosing(winner.items))
             if loser is not None:
-                text = f"no word in {self._hedge_after_s:g} s, asked a second time"
-                yield Note(kind="hedge", text=f"{self._backend.model}: {text}", usage=loser.spent())
+                yield self._note(loser)
             for item in winner.head:
                 if item is not began and (winner is first or not isinstance(item, Began)):
                     yield self._take(item)
@@ -125,9 +130,13 @@ class _HedgedSession(WrappingSession):
             self._written += item.text
         return item
 
-    async def _race(self, first: _Try, limit: int) -> tuple[_Try, _Try | None]:
+    def _note(self, loser: _Try) -> Note:
+        text = f"no word in {self._hedge_after_s:g} s, asked a second time"
+        return Note(kind="hedge", text=f"{self._backend.model}: {text}", usage=loser.spent())
+
+    async def _race(self, first: _Try, second: _Try, limit: int) -> tuple[_Try, _Try | None]:
         """The try that speaks first, and the one that lost, closed; None if no second call was made."""
-        second = lost = self._second = _Try()  # until it has won, nothing else closes it
+        lost = self._second = second  # until it has won, nothing else closes it
         try:
             await self._run_both(first, second, limit)
             if second.has_spoken and not first.has_spoken:
@@ -164,8 +173,12 @@ class _HedgedSession(WrappingSession):
                     one.session.stop()  # what was asked before it began is lost
                 if one.has_spoken:
                     return
-        except BackendError as exc:
-            one.error = exc
+        except Exception as exc:
+            one.error = self._failure(exc)
+
+    def _failure(self, exc: Exception) -> BackendError:
+        """The error of one try, whatever it raised: the other is as good as it was."""
+        return exc if isinstance(exc, BackendError) else as_failure(exc, self._backend.model)
 
     async def _ask_again(self, second: _Try, limit: int) -> None:
         """The second try, unless there is no room for it: the first is as good as it was."""
@@ -174,8 +187,8 @@ class _HedgedSession(WrappingSession):
             second.session = await self._backend.open(self._agent, self._conversation, self._written)
             if self._chunks:
                 await second.session.read(_join(self._chunks))
-        except BackendError as exc:
-            second.error = exc
+        except Exception as exc:
+            second.error = self._failure(exc)
         else:
             if not self._is_stopped:
                 second.items = second.session.write(limit)

@@ -220,6 +220,26 @@ def check_command(config: ConfigOption = None) -> None:
     check(config)
 
 
+@app.command("prove")
+def prove_command(
+    seeds: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many seeds.")] = 10_000,
+    start: Annotated[int, typer.Option("--from", metavar="SEED", min=0, help="The first of them.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(metavar="SEED", min=0, help="Replay this seed alone, and draw it.")
+    ] = None,
+    processes: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Processes that share the seeds.")] = 1,
+    minutes: Annotated[float | None, option("NUMBER", "Begin no more seeds after so long.")] = None,
+    out: Annotated[Path | None, option("FILE", "Where the summary is written, as JSON.")] = None,
+) -> None:
+    """Prove the engine: random runs in virtual time, each judged by what must hold after every run."""
+    from stairstream.cli.prove import prove_many, prove_one
+
+    if seed is not None:
+        prove_one(seed)
+    else:
+        prove_many(start, seeds, processes=processes, minutes=minutes, to=out)
+
+
 @app.command("serve")
 def serve_command(
     config: ConfigOption = None,

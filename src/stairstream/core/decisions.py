@@ -123,13 +123,13 @@ def decide(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -
 
 
 def _observe(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> "tuple[Own, _Tally]":
-    """Keeps what has to be remembered. An upstream that leaves stays away until it reaches the mark or ends: a late
-    first token alone does not bring it back."""
+    """Keeps what has to be remembered. An upstream leaves only while there is something to read, as nobody waits for it
+    before, and stays away until it reaches the mark or ends: a late first token alone does not bring it back."""
     if own.first_s is None and any(_sets_the_pace(policy, one) for one in upstream):
         own = replace(own, first_s=now)
     tally = _tally(policy, upstream, own)
-    if own.left or now >= tally.leaves_at:
-        left = _who_has_left(policy, upstream, own, now)
+    if own.left or (tally.has_news and now >= tally.leaves_at):
+        left = _who_has_left(policy, upstream, own, now if tally.has_news else -math.inf)
         if left != own.left:
             own = replace(own, left=left)
             tally = _tally(policy, upstream, own)
@@ -180,7 +180,7 @@ def _sets_the_pace(policy: Policy, one: Upstream) -> bool:
 
 
 def _who_has_left(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> frozenset[int]:
-    """The upstreams that are not present at the next step's mark, and had left before or leave now."""
+    """The upstreams that are not present at the next step's mark, and had left before or leave until `now`."""
     mark = mark_of(policy, own.steps)
     silence_s, thinking_s = _silence_s(policy, own.first_s), _thinking_s(policy)
     return frozenset(

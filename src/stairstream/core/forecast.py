@@ -142,7 +142,7 @@ class Forecast:
         if self._own.has_ended:
             return DRAIN_SHARE * now / max(1, queued)
         if self._is_free and self._asked_s is None:
-            return self._writing_interval_s / HURRY
+            return min(SLOWEST_S, self._writing_interval_s / HURRY)
         time_s = max(LATE_S, CAUTION * self._next_words_in_s(now))
         return min(SLOWEST_S, time_s / max(1.0, queued + self._still_to_come(time_s)))
 

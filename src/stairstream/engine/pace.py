@@ -109,9 +109,9 @@ class Pacer:
             return
         if not isinstance(event, _OF_RUNS) and event.agent == self._answer and _shows_all(event):
             self.flush()
-        self._release(event)
-        if hurries and self._waiting:
+        elif hurries and self._waiting:
             self._pass_on(self._clock())
+        self._release(event)
 
     def flush(self) -> None:
         """Release everything: the run is left or its time is up, or the answer continues in another way."""

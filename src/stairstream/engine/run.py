@@ -352,7 +352,9 @@ class Run:
                 self._cancel(name, "cancelled")
 
     def _agree(self, reader: Agent, group: tuple[str, ...]) -> None:
-        """These say the same: the one that is furthest writes on for all of them."""
+        """These say the same: the one that is furthest writes on for all of them, unless nobody reads them here."""
+        if reader.name in self._ends:
+            return
         furthest = max(group, key=lambda name: self.log(name).num_tokens)
         text = f"{', '.join(group)} agree: only {furthest} writes on"
         self._emit(Noted(at_s=self._clock(), agent=reader.name, note=Note(kind="agreed", text=text)))

@@ -182,7 +182,11 @@ class _Silence:
         self._timer: asyncio.TimerHandle | None = None
 
     def allow(self, allowed_s: float | None) -> None:
-        """Count from now; None: for ever."""
+        """Count from now; None: for ever. What comes in the very moment in which it was too long is in time."""
+        if self.timeout.expired():
+            return
+        if self.timeout.when() is not None:
+            self.timeout.reschedule(None)
         self.allowed_s = allowed_s
         self._until = math.inf if allowed_s is None else self._loop.time() + allowed_s
         if self._until != math.inf and (self._timer is None or self._until < self._timer.when()):

@@ -1,0 +1,82 @@
+"""One case as plain data: a graph, the models that speak in it, its limits and its clients."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from stairstream.backends.scripted.faults import Fault
+from stairstream.backends.scripted.manner import Reported
+from stairstream.core.costs import Price
+from stairstream.core.graph import Graph
+from stairstream.core.messages import ToolCall
+from stairstream.core.session import EndReason
+from stairstream.engine.pace import Pace
+
+PRICE = Price(prompt=1e3, completion=1e4)
+"""Of every model, so that a reference needs not know which of them has spoken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCase:
+    """A model: the tokens of its answer, when they come, and all by which it makes the engine's life hard.
+
+    Every agent gets the same tokens, rotated by its name unless `is_alike`. `thoughts` come in front of the words of
+    each call. `batches` are the numbers of tokens in its deltas, in turn; every `mute_every`-th token spells nothing.
+    `pauses` are (token of a call, seconds). After a stop, `lag` more deltas come. `faults` are by number of the call,
+    and `foreign` are the calls that raise an error that is none of ours. `attempts`, `hedge_after_s`,
+    `max_concurrency` and `requests_per_minute` are those of the wrappers.
+    """
+
+    name: str
+    tokens: tuple[str, ...]
+    first_token_s: float = 0.5
+    token_s: float = 0.125
+    thoughts: int = 0
+    tool_calls: tuple[ToolCall, ...] = ()
+    is_alike: bool = False
+    batches: tuple[int, ...] = (1,)
+    mute_every: int | None = None
+    pauses: tuple[tuple[int, float], ...] = ()
+    lag: int = 0
+    end: EndReason = "stop"
+    usage: Reported = "exact"
+    says_cached: bool = False
+    begins_twice: bool = False
+    open_s: float = 0.0
+    warm_s: float = 0.0
+    read_s: float = 0.0
+    prefetch_s: float | None = None
+    reads_ahead: bool = False
+    faults: tuple[tuple[int, Fault], ...] = ()
+    foreign: tuple[int, ...] = ()
+    attempts: int = 1
+    hedge_after_s: float | None = None
+    max_concurrency: int | None = None
+    requests_per_minute: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """A reader of the events: it comes at `comes_s`, pauses after each batch, and after `leaves_after` events it
+    leaves, to come back `away_s` later and read on from there."""
+
+    comes_s: float = 0.0
+    pause_s: float = 0.0
+    leaves_after: int | None = None
+    away_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Everything that a run depends on: two runs of one case have the same events."""
+
+    seed: int
+    topology: str
+    graph: Graph
+    models: Mapping[str, ModelCase]
+    written: str = ""
+    deadline_s: float | None = None
+    max_cost: float | None = None
+    pace: Pace = "raw"
+    leaves_s: float | None = None
+    shut_down_s: float | None = None
+    clients: tuple[Client, ...] = ()

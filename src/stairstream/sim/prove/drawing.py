@@ -1,0 +1,298 @@
+"""A seed becomes a case: everything is drawn from it alone."""
+
+import random
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+from stairstream.backends.scripted.faults import Fault, FaultKind
+from stairstream.core.adaptive import Goals, Rate, adapt
+from stairstream.core.edges import Edges
+from stairstream.core.graph import Agent, Agreement, Extras, Forward, Graph
+from stairstream.core.messages import ToolCall
+from stairstream.core.policy import PRESETS, Policy, Quorum
+from stairstream.core.session import EndReason, Layout
+from stairstream.core.topologies import chain, council, debate, mixture, self_mixture, single, tree, work_in_turn
+from stairstream.engine.pace import FixedPace
+from stairstream.sim.prove.case import Case, Client, ModelCase
+from stairstream.sim.prove.texts import draw_stops, draw_tokens
+
+MODELS = ("m0", "m1", "m2", "m3", "m4")
+_INF = float("inf")
+_FAULTS: tuple[FaultKind, ...] = (
+    "status_401",
+    "status_429",
+    "status_500",
+    "html",
+    "reset",
+    "hang",
+    "cut",
+    "cut_in_character",
+    "malformed",
+    "error_event",
+    "empty",
+    "length_at_once",
+    "no_done",
+)
+
+
+def draw_case(seed: int) -> Case:
+    """The case of a seed."""
+    rng = random.Random(seed)
+    is_calm = rng.random() < 0.25
+    topology, graph = _draw_graph(rng)
+    models = _draw_models(rng, {agent.model for agent in graph.agents}, is_calm)
+    texts = [model.tokens for model in models.values()]
+    graph = Graph(agents=tuple(_draw_agent(rng, agent, texts, is_calm) for agent in graph.agents), answer=graph.answer)
+    fallbacks = {model for agent in graph.agents for model in agent.fallbacks}
+    models |= _draw_models(rng, fallbacks.difference(models), is_calm)
+    if rng.random() < 0.06:
+        graph = _with_tools(graph)
+        models[graph.agent(graph.answer).model] = replace(models[graph.agent(graph.answer).model], tool_calls=CALLS)
+    case = Case(
+        seed=seed,
+        topology=topology,
+        graph=graph,
+        models=models,
+        written=rng.choice(("Once upon", "  \r\n", "e")) if rng.random() < 0.07 else "",
+        clients=_draw_clients(rng),
+    )
+    return _bounded(_draw_ends(rng, case, is_calm))
+
+
+# Models
+
+
+def _draw_models(rng: random.Random, names: Collection[str], is_calm: bool) -> dict[str, ModelCase]:
+    return {name: _draw_model(rng, name, is_calm) for name in sorted(names)}
+
+
+def _draw_model(rng: random.Random, name: str, is_calm: bool) -> ModelCase:
+    tokens, _ = draw_tokens(rng, rng.choice((0, 1, 2, 5, 9, 14, 20, 30, 40, 60, rng.randint(0, 60))))
+    model = ModelCase(
+        name=name,
+        tokens=tokens,
+        first_token_s=rng.choice((0.0, 0.25, 0.5, 0.5, 2.0, rng.random() * 3)),
+        token_s=rng.choice((0.0, 0.0625, 0.125, 0.125, 0.25, rng.random() / 4)),
+        thoughts=rng.choice((0, 0, 0, 0, 1, 3, 12)),
+        is_alike=rng.random() < 0.2,
+        batches=rng.choice(((1,), (1,), (1,), (2,), (5,), (1, 7, 3), (30,))),
+        mute_every=rng.choice((None, None, None, 2, 3, 7)),
+        usage=rng.choice(("exact", "exact", "exact", "at_end", "rounded", "none")),
+        says_cached=rng.random() < 0.5,
+        prefetch_s=rng.choice((None, None, None, 0.0, 0.25, 1.0)),
+        reads_ahead=rng.random() < 0.2,
+    )
+    return model if is_calm else _with_troubles(rng, model)
+
+
+def _with_troubles(rng: random.Random, model: ModelCase) -> ModelCase:
+    end: EndReason = rng.choice(("stop",) * 8 + ("length", "content_filter"))
+    is_limited = rng.random() < 0.35
+    return replace(
+        model,
+        pauses=tuple((rng.randrange(30), rng.choice((0.25, 1.0, 4.0, 9.0))) for _ in range(_some(rng, 0.3, 2))),
+        lag=rng.choice((0, 0, 0, 1, 3, 100)),
+        end=end,
+        begins_twice=rng.random() < 0.08,
+        open_s=rng.choice((0.0, 0.0, 0.0, 0.0, 0.25, 3.0)),
+        warm_s=rng.choice((0.0, 0.0, 0.5, 100.0)),
+        read_s=rng.choice((0.0, 0.0, 0.0, 0.0, 0.125, 1.0)),
+        faults=tuple((_draw_number(rng), _draw_fault(rng)) for _ in range(_some(rng, 0.3, 3))),
+        foreign=tuple(_draw_number(rng) for _ in range(_some(rng, 0.05, 2))),
+        attempts=rng.choice((1, 1, 2, 3)),
+        hedge_after_s=rng.choice((0.25, 1.0, rng.random() * 2)) if rng.random() < 0.25 else None,
+        max_concurrency=rng.choice((1, 1, 2)) if is_limited else None,
+        requests_per_minute=rng.choice((None, None, 30, 240)) if is_limited else None,
+    )
+
+
+def _draw_number(rng: random.Random) -> int:
+    """The number of a call."""
+    return rng.choice((0, 0, 0, 1, 1, 2, 3, 5))
+
+
+def _draw_fault(rng: random.Random) -> Fault:
+    return Fault(
+        kind=rng.choice(_FAULTS),
+        after_tokens=rng.choice((0, 1, 2, 5, rng.randrange(40))),
+        retry_after_s=rng.choice((None, None, 0.0, 1.5, 90.0)),
+    )
+
+
+def _some(rng: random.Random, chance: float, most: int) -> int:
+    return rng.randint(1, most) if rng.random() < chance else 0
+
+
+# Graphs
+
+
+def _draw_graph(rng: random.Random) -> tuple[str, Graph]:
+    """A topology's name and graph: 1 to 8 agents in up to 4 layers."""
+    name = rng.choice(tuple(_TOPOLOGIES))
+    graph = _TOPOLOGIES[name](rng)
+    return name, graph
+
+
+def _pick(rng: random.Random, most: int, least: int = 1) -> list[str]:
+    return [rng.choice(MODELS) for _ in range(rng.randint(least, most))]
+
+
+def _draw_mixture(rng: random.Random) -> Graph:
+    layers = rng.choice((1, 1, 1, 2, 3))
+    return mixture(proposers=_pick(rng, (5, 3, 2)[layers - 1]), aggregator=rng.choice(MODELS), layers=layers)
+
+
+def _draw_debate(rng: random.Random) -> Graph:
+    judge = rng.choice((None, rng.choice(MODELS)))
+    return debate(debaters=_pick(rng, 3, 2), rounds=2, judge=judge)
+
+
+def _draw_council(rng: random.Random) -> Graph:
+    return council(members=_pick(rng, 4), judge=rng.choice(MODELS), answer=rng.choice(MODELS))
+
+
+def _draw_any(rng: random.Random) -> Graph:
+    """Agents in up to 4 layers, each of which reads any of those before its layer; listed in any order."""
+    count = rng.choice((2, 3, 4, 4, 5, 6, 8))
+    layers = sorted(rng.randrange(3) for _ in range(count - 1))
+    reads: list[set[int]] = [set() for _ in range(count)]
+    for one in range(count - 1):
+        later = [other for other in range(count - 1) if layers[other] > layers[one]]
+        for reader in rng.sample([*later, count - 1], rng.randint(1, min(2, len(later) + 1))):
+            reads[reader].add(one)
+    agents = [
+        Agent(name=f"a{i}", model=rng.choice(MODELS), reads=tuple(f"a{j}" for j in sorted(reads[i])))
+        for i in range(count)
+    ]
+    answer = agents[-1].name
+    rng.shuffle(agents)
+    return work_in_turn(agents, answer)
+
+
+_TOPOLOGIES: dict[str, Callable[[random.Random], Graph]] = {
+    "single": lambda rng: single(rng.choice(MODELS)),
+    "mixture": _draw_mixture,
+    "self_mixture": lambda rng: self_mixture(rng.choice(MODELS), samples=rng.randint(1, 4)),
+    "debate": _draw_debate,
+    "council": _draw_council,
+    "chain": lambda rng: chain(_pick(rng, 4, 2)),
+    "tree": lambda rng: tree(rng.choice(MODELS), depth=rng.choice((2, 2, 3)), branches=2),
+    "graph": _draw_any,
+}
+
+
+# Agents
+
+
+def _draw_agent(rng: random.Random, agent: Agent, texts: Sequence[tuple[str, ...]], is_calm: bool) -> Agent:
+    max_tokens = rng.choice((1, 5, 20, 40, 100, 100, 300, 300))
+    stop = draw_stops(rng, rng.choice(texts)) if rng.random() < 0.15 else ()
+    forward: Forward = rng.choice(("answer",) * 8 + ("thinking", "both"))
+    edges: Edges = rng.choice(("token",) * 8 + ("word", "sentence", "section"))
+    agent = replace(
+        agent,
+        sampling=replace(agent.sampling, max_tokens=max_tokens, stop=stop),
+        forward=forward,
+        thinking_tokens=2 if rng.random() < 0.06 else None,
+    )
+    if agent.reads:
+        layout: Layout | None = rng.choice((None, "grouped", "quoted", "rounds"))
+        agent = replace(
+            agent,
+            policy=draw_policy(rng),
+            edges=edges,
+            layout=layout,
+            one_call=rng.random() < 0.04,
+            context_tokens=rng.choice((150, 300)) if rng.random() < 0.06 else None,
+            agreement=Agreement(over_tokens=rng.choice((1, 4, 8)), agree=2) if rng.random() < 0.08 else None,
+        )
+    if is_calm:
+        return agent
+    return replace(
+        agent,
+        fallbacks=tuple(rng.sample(MODELS, rng.randint(1, 2))) if rng.random() < 0.3 else (),
+        first_token_s=rng.choice((None, None, 1.0, 6.0, 6.0, 60.0)),
+        gap_s=rng.choice((None, None, 0.5, 6.0, 6.0, 30.0)),
+    )
+
+
+def draw_policy(rng: random.Random) -> Policy:
+    """A preset, an adaptive policy, or any six numbers."""
+    kind = rng.random()
+    if kind < 0.25:
+        return PRESETS[rng.choice(tuple(PRESETS))]
+    if kind < 0.32:
+        rates = [_draw_rate(rng) for _ in range(3)]
+        return adapt(rates[1:], rates[0], Goals(max_prompt_tokens_factor=rng.choice((1.5, 3.0, 8.0))))
+    quorum: Quorum = rng.choice((1, 2, 3, "all", "most"))
+    return Policy(
+        first_chunk=rng.choice((1, 2, 4, 8, 16, rng.randint(1, 40), _INF)),
+        growth=rng.choice((1, 1, 1.5, 2, 4)),
+        quorum=quorum,
+        patience_s=rng.choice((0, 0, 0.25, 0.5, 2)),
+        lead=rng.choice((0, 0, 3, 20, -6, -20, _INF, _INF)),
+        slope=rng.choice((1, 0.5, 0.4, 0.29, 0.1, 3)),
+    )
+
+
+def _draw_rate(rng: random.Random) -> Rate:
+    return Rate(
+        first_token_s=rng.choice((0.25, 1.0)),
+        tokens_per_s=rng.choice((4.0, 8.0, 50.0)),
+        answer_tokens=rng.choice((20.0, 60.0)),
+    )
+
+
+def _with_tools(graph: Graph) -> Graph:
+    """The same graph, whose answer may call a tool: it waits for all that it reads, as the server has it."""
+    answer = replace(graph.agent(graph.answer), extras=Extras(tools=b"[]"), policy=PRESETS["wait"])
+    agents = (answer if agent.name == answer.name else agent for agent in graph.agents)
+    return replace(graph, agents=tuple(agents))
+
+
+CALLS = (ToolCall(id="c1", name="look_up", arguments='{"word": "sky"}'), ToolCall(id="c2", name="add", arguments="{}"))
+"""The calls of an agent that has tools."""
+
+
+# Ends and clients
+
+
+def _draw_ends(rng: random.Random, case: Case, is_calm: bool) -> Case:
+    if (how := rng.random()) < 0.15:
+        case = replace(case, pace="even" if how < 0.12 else FixedPace(tokens_per_s=16, hold_s=rng.choice((0, 0.5))))
+    if is_calm:
+        return case
+    how = rng.random()
+    if how < 0.10:
+        return replace(case, deadline_s=rng.choice((0.5, 2.0, 4.0, rng.random() * 12)))
+    if how < 0.16:
+        return replace(case, max_cost=rng.choice((0.01, 0.05, 0.2, 0.6, rng.random())))
+    if how < 0.24:
+        return replace(case, leaves_s=rng.choice((0.0, 0.5, 1.0, rng.randrange(64) * 0.125, rng.random() * 8)))
+    if how < 0.27:
+        return replace(case, shut_down_s=rng.choice((0.0, 1.0, rng.random() * 8)))
+    return case
+
+
+def _bounded(case: Case) -> Case:
+    """A case that can hang has a deadline: without one it would, as it should, wait for ever."""
+    hangs = any(fault.kind == "hang" for model in case.models.values() for _, fault in model.faults)
+    if not hangs or case.deadline_s is not None:
+        return case
+    if all(agent.first_token_s is not None and agent.gap_s is not None for agent in case.graph.agents):
+        return case
+    return replace(case, deadline_s=200.0)
+
+
+def _draw_clients(rng: random.Random) -> tuple[Client, ...]:
+    clients = []
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        clients.append(
+            Client(
+                comes_s=rng.choice((0.0, 0.0, 1.0, 30.0)),
+                pause_s=rng.choice((0.0, 0.0, 0.5, 5.0)),
+                leaves_after=rng.choice((None, None, 1, 7, 40)),
+                away_s=rng.choice((0.0, 1.0, 20.0)),
+            )
+        )
+    return tuple(clients)

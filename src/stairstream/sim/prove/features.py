@@ -1,0 +1,75 @@
+"""The features of a case and of its run, by name: what a number of seeds without a violation has been through."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+
+from stairstream.core.events import AgentEnded, Called, Event, Noted, RunEnded, StepEnded, StepStarted, Thought, Wrote
+from stairstream.core.policy import PRESETS
+from stairstream.sim.prove.case import Case, ModelCase
+from stairstream.sim.prove.running import Played
+
+_NAMES = {policy: name for name, policy in PRESETS.items()}
+_PLAIN = ModelCase(name="", tokens=())
+_MODEL = tuple(one.name for one in fields(ModelCase) if one.name not in ("name", "tokens", "faults", "usage"))
+
+
+def features_of(played: Played) -> frozenset[str]:
+    """Each at most once for a run: `group: feature`."""
+    return frozenset([*_of_case(played.case), *_of_events(played.events)])
+
+
+def _of_case(case: Case) -> Iterator[str]:
+    yield f"topology: {case.topology}"
+    yield f"agents: {len(case.graph.agents)}"
+    yield f"layers: {max(agent.depth for agent in case.graph.agents) + 1}"
+    for name in ("written", "deadline_s", "max_cost", "pace", "leaves_s", "shut_down_s"):
+        if getattr(case, name) not in ("", None, "raw"):
+            yield f"run: {name}"
+    for client in case.clients:
+        yield "client: reads slowly" if client.pause_s else "client: reads at once"
+        if client.leaves_after is not None:
+            yield "client: leaves and comes back"
+    for agent in case.graph.agents:
+        if agent.reads:
+            yield f"policy: {_NAMES.get(agent.policy, 'any numbers')}"
+        if agent.sampling.stop:
+            yield "agent: stop strings"
+        for name in ("fallbacks", "one_call", "agreement", "context_tokens", "thinking_tokens"):
+            if getattr(agent, name):
+                yield f"agent: {name}"
+        if agent.edges != "token":
+            yield f"agent: edges at a {agent.edges}"
+        if agent.forward != "answer":
+            yield f"agent: forwards {agent.forward}"
+        if agent.extras.tools is not None:
+            yield "agent: tools"
+    for model in case.models.values():
+        for _, fault in model.faults:
+            yield f"fault: {fault.kind}"
+        yield f"usage: {model.usage}"
+        yield from (f"model: {name}" for name in _MODEL if getattr(model, name) != getattr(_PLAIN, name))
+
+
+def _of_events(events: Sequence[Event]) -> Iterator[str]:
+    for event in events:
+        match event:
+            case AgentEnded():
+                yield f"an agent ends by {event.reason}"
+            case RunEnded():
+                yield f"the run ends by {event.reason}"
+                if event.degraded:
+                    yield "the run: degraded"
+            case StepEnded():
+                yield f"a step ends by {event.reason}"
+            case Noted():
+                yield f"note: {event.note.kind}"
+            case StepStarted() if event.step:
+                yield "an update"
+            case Called():
+                yield "a call of a tool"
+            case Thought():
+                yield "a thought"
+            case Wrote():
+                pass
+            case _:
+                pass
