@@ -2,8 +2,8 @@
 
 import pytest
 
-from stairstream.core.costs import Price, cost_of, cost_of_agent, usage_by_model
-from stairstream.core.events import Event, Noted, StepEnded
+from stairstream.core.costs import Meter, Price, cost_of, cost_of_agent, usage_by_model
+from stairstream.core.events import Event, Noted, StepEnded, StepStarted, Wrote
 from stairstream.core.graph import Agent
 from stairstream.core.session import Note, Usage
 
@@ -49,3 +49,14 @@ def test_cost_is_unknown_where_a_model_that_was_used_has_no_price() -> None:
 def test_price_below_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="cached must be a number of at least 0, not -1"):
         Price(prompt=1, completion=1, cached=-1)
+
+
+def test_words_that_were_held_back_until_the_step_had_ended_cost_once() -> None:
+    meter = Meter([AGENT], {"m": Price(prompt=0, completion=1e6)})
+    word = Wrote(at_s=1, agent="a", start=0, end=1, num_tokens=1, is_estimate=False)
+    meter.take(StepStarted(at_s=0, agent="a", step=0, limit=8))
+    meter.take(word)
+    assert meter.cost == 1
+    meter.take(ended(0, 2))
+    meter.take(word)
+    assert meter.cost == 2

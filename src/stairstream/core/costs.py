@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from stairstream.core.bounds import Bound, check_bounds
-from stairstream.core.events import Called, Event, Noted, StepEnded, Thought, Wrote
+from stairstream.core.events import Called, Event, Noted, StepEnded, StepStarted, Thought, Wrote
 from stairstream.core.graph import Agent
 from stairstream.core.session import Note, Usage
 
@@ -79,6 +79,8 @@ class Meter:
     def take(self, event: Event) -> None:
         """Count an event."""
         match event:
+            case StepStarted():
+                self._under_way[event.agent] = 0.0
             case Wrote() | Thought() | Called():
                 self._add(event.agent, Usage(completion_tokens=event.num_tokens))
             case Noted(note=Note(usage=Usage() as usage)):
@@ -93,9 +95,9 @@ class Meter:
                 pass
 
     def _add(self, agent: str, usage: Usage) -> None:
-        """Adds to the step in flight, whose end counts all of it anew."""
-        if price := self._price_of(agent):
-            self._under_way[agent] = self._under_way.get(agent, 0.0) + cost_of(usage, price)
+        """Adds to the step in flight, whose end counts all of it anew; words that were held back may come after it."""
+        if agent in self._under_way and (price := self._price_of(agent)):
+            self._under_way[agent] += cost_of(usage, price)
 
     def _price_of(self, agent: str) -> Price | None:
         return self._prices.get(self._models[agent][0])
