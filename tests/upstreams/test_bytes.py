@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from stairstream.backends.base import Backend
 from stairstream.backends.capabilities import Capabilities
-from stairstream.backends.endpoint import Endpoint, Fields
+from stairstream.backends.chat_endpoint import ChatEndpoint
+from stairstream.backends.endpoint import Fields
 from stairstream.backends.http import HttpPool
 from stairstream.backends.openai import OpenAIBackend
 from stairstream.backends.scripted import Script, ScriptedBackend
@@ -93,7 +94,7 @@ class Stream:
         return FakeResponse(FakeContent(packets, is_lost=self.is_lost, is_silent=self.is_silent))
 
 
-class Mangled(Endpoint):
+class Mangled(ChatEndpoint):
     """An endpoint whose every answer is the same stream."""
 
     def __init__(self, stream: Stream) -> None:

@@ -1,4 +1,4 @@
-"""One request to an OpenAI-compatible endpoint while it is in flight: why it ends, what it used, how it is let go."""
+"""One request to an endpoint while it is in flight: why it ends, what it used, how it is let go."""
 
 import asyncio
 import math
