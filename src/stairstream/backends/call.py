@@ -64,6 +64,8 @@ class Call:
         if self.is_stopped:
             return "stopped"
         match self.reader.finish_reason:
+            case "full":
+                return "length"
             case "length" | "content_filter" as reason if self.reader.call_tokens:
                 return reason  # a call that was cut can't be continued
             case _ if self.reader.call_tokens:

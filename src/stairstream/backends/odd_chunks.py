@@ -6,7 +6,7 @@ What could be words and can't be read raises Unreadable: an answer with a hole i
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -21,8 +21,11 @@ _NOTHING = ("", "null", "undefined", "none")
 _TEXT_KEYS = ("text", "content", "refusal", "output_text")
 
 
-def read_oddly(event: bytes) -> list[Chunk | str]:
-    """The chunks of an event in order, `[DONE]` for the word; an empty list for a keep-alive; else Unreadable."""
+def read_oddly(event: bytes, shape: Callable[[object], Chunk | str | None]) -> list[Chunk | str]:
+    """The chunks of an event in order, `[DONE]` for the word; an empty list for a keep-alive; else Unreadable.
+
+    `shape` makes a chunk of a decoded value: `chunk_of`, or that of another protocol.
+    """
     if len(event) > _LONGEST_BYTES:
         raise Unreadable(f"an event of {len(event)} bytes that is no chunk")
     if not event.strip():
@@ -36,12 +39,12 @@ def read_oddly(event: bytes) -> list[Chunk | str]:
     if text.strip('"').upper() == "[DONE]":
         return ["[DONE]"]
     try:
-        chunks = [_chunk_of(value) for value in _values_in(text)]
+        chunks = [chunk for value in _values_in(text) if (chunk := shape(value)) is not None]
     except CANNOT_DECODE as exc:
         raise Unreadable("it is nested too deep" if isinstance(exc, RecursionError) else str(exc)) from exc
-    if not _is_utf8(event) and any(_holds_surrogates(chunk) for chunk in chunks):
+    if not _is_utf8(event) and any(_holds_surrogates(chunk) for chunk in chunks if isinstance(chunk, Chunk)):
         raise Unreadable("bytes that are no UTF-8")
-    return [*chunks]
+    return chunks
 
 
 def _values_in(text: str) -> Iterator[object]:
@@ -59,7 +62,8 @@ def _values_in(text: str) -> Iterator[object]:
     yield from value if isinstance(value, list) and value else [value]
 
 
-def _chunk_of(value: object) -> Chunk:
+def chunk_of(value: object) -> Chunk:
+    """The chunk of a chat completion that a value means; Unreadable if it can't be one."""
     if not isinstance(value, dict):
         raise Unreadable(f"a JSON {type(value).__name__}, where an object should be")
     choices = value.get("choices") or []
