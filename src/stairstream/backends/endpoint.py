@@ -21,10 +21,11 @@ from stairstream.backends.http import (
 )
 from stairstream.backends.statuses import read_message, says_unknown_model, status_error
 from stairstream.backends.wire import AnswerReader
+from stairstream.core.context import Context
 from stairstream.core.errors import ConfigError, MalformedAnswer, ServerFailed, UnknownModel
 from stairstream.core.graph import Extras, Sampling
 from stairstream.core.prompts import Prompt
-from stairstream.core.session import Note
+from stairstream.core.session import Layout, Note
 
 Fields = dict[str, object]
 """The body of a request, field by field."""
@@ -72,6 +73,10 @@ class Endpoint:
     ) -> Fields:
         """A streaming request for a prompt, its last message marked as one to be continued where that is asked for."""
         raise NotImplementedError
+
+    def fit(self, prompt: Prompt, context: Context, layout: Layout) -> tuple[Prompt, str]:
+        """The prompt of a context as the endpoint takes it, and the white space that was left out at its end."""
+        return prompt, ""
 
     def make_reader(
         self, *, finds_thoughts: bool = False, withholds: bool = False, is_sure: bool = False

@@ -36,11 +36,11 @@ def prepare(
     continued.
     """
     layout, why, notes = choose_layout(context, capability)
-    prompt = render(context, layout)
+    prompt, stripped = endpoint.fit(render(context, layout), context, layout)
     sampling, is_quoted = context.agent.sampling, layout == "quoted"
     room = EDGE_TOKENS + min(_REPEAT_TOKENS, estimate_tokens(context.written)) if is_quoted else 0
     stops = StopFinder(sampling.stop, context.own) if sampling.stop else None
-    seam = choose_seam(context, layout, prompt, capability)
+    seam = choose_seam(context, layout, prompt, capability, stripped)
     room += thinking_tokens or 0
     withholds = not (prompt.continues_last or thinking_tokens is None) and endpoint.lone_tag is not False
     body = endpoint.body(prompt, sampling, limit + room, capability.continues, context.agent.extras)
