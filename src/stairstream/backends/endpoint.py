@@ -34,11 +34,13 @@ Fields = dict[str, object]
 class Endpoint:
     """The address that requests go to. A subclass speaks its protocol; the key goes into a header and nowhere else.
 
-    `path` is where answers are asked for, `kind` what one is called, `url_hint` what is often wrong about the URL.
-    `sparable` are settings that a request can do without; the agent that asked for them is told.
+    `path` is where answers are asked for and `models_path` the list of models, `kind` what an answer is called,
+    `url_hint` what is often wrong about the URL. `sparable` are settings that a request can do without; the agent that
+    asked for them is told.
     """
 
     path = ""
+    models_path = "/models"
     kind = ""
     url_hint = ""
     sparable: Sequence[str] = ()
@@ -88,7 +90,7 @@ class Endpoint:
         """See that a connection is ready in the pool; a failure shows at the first request."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                url = f"{self.base_url}/models"
+                url = f"{self.base_url}{self.models_path}"
                 async with self._pool.client().head(url, headers=self._headers(), allow_redirects=False):
                     return
         except NETWORK_ERRORS:
