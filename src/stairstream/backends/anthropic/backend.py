@@ -16,7 +16,7 @@ from stairstream.backends.endpoint_backend import EndpointBackend
 from stairstream.backends.http import HttpPool
 from stairstream.backends.preparing import prepare
 from stairstream.core.context import Context
-from stairstream.core.session import Takes
+from stairstream.core.session import Note, Takes
 
 Thinking = Literal["disabled", "adaptive", "enabled", "always"]
 """The way a model thinks in an agent's first call. `disabled`: not at all; `adaptive`: as much as it decides;
@@ -26,6 +26,8 @@ Effort = Literal["low", "medium", "high", "xhigh", "max"]
 
 LEAST_BUDGET = 1024
 """Fewer thinking tokens the API does not take as a budget."""
+
+_SWITCHED_OFF = Note(kind="reasoning", text="thinking is switched off when the answer is continued")
 
 
 class AnthropicBackend(EndpointBackend):
@@ -80,6 +82,8 @@ class AnthropicBackend(EndpointBackend):
             thinks_inline=thinks_inline,
         )
         call.notes += ignored_of(agent.sampling, self._messages.where)
+        if is_off and context.written and self.thinking in ("adaptive", "enabled"):
+            call.notes += (_SWITCHED_OFF,)
         return call
 
     def probe_fields(self) -> Fields:
