@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 comma := ,
 
-.PHONY: demo train-demo test test-oldest test-slow check format install clean
+.PHONY: demo train-demo test test-oldest test-slow mutate check format install clean
 
 demo: install
 	$(BIN)/stairstream pull
@@ -37,6 +37,19 @@ test-oldest: install
 test-slow: install
 	$(BIN)/stairstream pull
 	$(BIN)/pytest -m slow
+
+# which changes of a file no test notices: make mutate FILES="core/policy.py core/decisions.py"
+mutate: install
+	$(BIN)/python -m pip install --quiet 'cosmic-ray>=8.7'
+	$(BIN)/python -m bench.mutation $(FILES)
+
+# clients that people use, as they are: Python packages of the extra `clients`, and for Node in node_modules
+NODE_CLIENTS := openai@6 @anthropic-ai/sdk@1 ai@6 @ai-sdk/openai@3
+
+test-clients:
+	$(MAKE) install EXTRAS=dev,local,server,otel,clients
+	npm install --no-save --no-package-lock --prefix . $(NODE_CLIENTS)
+	$(BIN)/pytest tests/server/test_clients.py tests/server/test_node_clients.py tests/server/messages tests/server/responses
 
 check: install
 	$(BIN)/ruff format --check .

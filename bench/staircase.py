@@ -17,6 +17,7 @@ from stairstream.core.messages import question
 from stairstream.core.metrics import Summary, summarize
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.topologies import single
+from stairstream.engine.pace import default_pace
 from stairstream.engine.run import open_run
 
 INF = math.inf
@@ -42,7 +43,8 @@ def mixture(policy: Policy, tokens: int) -> Graph:
 
 async def measure(graph: Graph, backends: Mapping[str, Backend]) -> Summary:
     """Measures one run to its end."""
-    async with open_run(graph, question("Why is the sky blue?"), backends) as run:
+    pace = default_pace(graph)
+    async with open_run(graph, question("Why is the sky blue?"), backends, pace=pace) as run:
         return summarize([event async for event in run.events()])
 
 

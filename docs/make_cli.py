@@ -15,7 +15,9 @@ Made by `python docs/make_cli.py`; every command says the same with `--help`.
 Words of the project are in the [glossary](glossary.md).
 
 Exit codes: 0 it worked; 1 a model, its endpoint or engine failed; 2 the request is wrong; 130 interrupted.
-An error is one line on standard error, and says what is wrong, where, and what to do.
+An error is one line on standard error, and says what is wrong, where, and what to do. Output that can't be written
+(a full disk, a closed descriptor, a reader that has left) is one too, and exit code 1; what is not text in the encoding
+of the locale is refused: questions, arguments and files.
 """
 
 

@@ -1,11 +1,13 @@
 """What holds for every test: how long it may take before it has failed, and that a busy machine is no failure."""
 
+import os
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
 from stairstream.backends.scripted import ONE_BY_ONE, Manner
+from stairstream.config import rates
 from tests.manners import ODD, odd_one_for, using
 
 SLOW_S = 900
@@ -13,6 +15,9 @@ SLOW_S = 900
 
 hypothesis.settings.register_profile(
     "any_machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile(  # for bench/mutation.py: whether a test fails, not the least example
+    "mutants", parent=hypothesis.settings.get_profile("any_machine"), phases=[hypothesis.Phase.generate], database=None
 )
 hypothesis.settings.load_profile("any_machine")
 
@@ -30,6 +35,16 @@ def manner(request: pytest.FixtureRequest) -> Iterator[Manner]:
     chosen: Manner = getattr(request, "param", ONE_BY_ONE)
     with using(chosen):
         yield chosen
+
+
+@pytest.fixture(autouse=True)
+def own_rates(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one test's runs have shown of the speed of models changes no other test, and no file of the user's."""
+    usual = rates.usual_file
+    own = tmp_path_factory.getbasetemp() / "rates" / f"{abs(hash(request.node.nodeid))}.json"
+    monkeypatch.setattr(rates, "usual_file", lambda: usual() if "STAIRSTREAM_CACHE" in os.environ else own)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from stairstream.server.chat import wire as chat_wire
+from stairstream.server.completions import wire as completions_wire
 from stairstream.server.history import wire as history_wire
 from stairstream.server.messages import wire as messages_wire
 from stairstream.server.responses import wire as responses_wire
@@ -14,7 +15,7 @@ from tests.server.test_openapi import document
 
 SHAPES = (
     *(conversation, formats, listings, options, outcome),
-    *(chat_wire, history_wire, messages_wire, responses_wire),
+    *(chat_wire, completions_wire, history_wire, messages_wire, responses_wire),
 )
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "api.md").read_text()

@@ -13,6 +13,7 @@ from stairstream.config.backends.openai import Reasoning
 from stairstream.config.backends.scripted import FaultKeys
 from stairstream.config.policies import PolicyChoice
 from stairstream.config.schema import parse_config
+from stairstream.core.control_tokens import FAMILIES, is_of_a_shape
 from stairstream.core.costs import Price
 from stairstream.core.edges import Edges
 from stairstream.core.graph import Agreement, Forward
@@ -81,3 +82,9 @@ def _default(one: "Field[Any]") -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(str, value))}]"
     return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def test_every_control_token_that_is_broken_up_is_named() -> None:
+    for family, names in FAMILIES.items():
+        (row,) = (line for line in PAGE.splitlines() if line.startswith(f"| {family} |"))
+        assert set(re.findall("`([^`]+)`", row)) == {name for name in names if not is_of_a_shape(name)}

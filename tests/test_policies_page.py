@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import silence
+from bench import silence, sweep
 from bench.adaptive import PAGE, make_tables, renew
 from stairstream.config.policies import NUMBERS
 from stairstream.core.adaptive import HEAD_TOKENS, Goals
 from stairstream.core.decisions import SILENCE_FACTOR, SILENCE_S
-from stairstream.core.policy import PRESETS
+from stairstream.core.outlook import SLOWEST_PREFILL_TOKENS_PER_S
+from stairstream.core.policy import MOST_EVEN, PRESETS
+from stairstream.core.worth import SHARE
 
 TEXT = Path(PAGE).read_text()
 
@@ -40,6 +42,20 @@ def test_tables_are_current() -> None:
 def test_table_of_silence_is_current() -> None:
     table = silence.make_table()
     assert renew(TEXT, table, silence.MARK) == TEXT, "run: python -m bench.silence --write"
+
+
+def test_share_of_the_rule_is_as_the_page_says() -> None:
+    assert f"ends at most {SHARE:.0%}".replace("%", " %") in TEXT
+    assert f"({SLOWEST_PREFILL_TOKENS_PER_S} tokens/s)" in TEXT
+    assert f"From the {MOST_EVEN}th on chunks at least double" in TEXT
+
+
+@pytest.mark.slow
+def test_quick_cells_of_the_sweep_keep_the_rule() -> None:
+    found = sweep.sweep_all(sweep.QUICK, processes=2)
+    assert [str(one) for one in found if one.stage != sweep.STAGES[0] and list(one.breaks())] == []
+    first_runs = {kind for one in found if one.stage == sweep.STAGES[0] for kind in one.breaks()}
+    assert first_runs <= {"wasted prompt tokens"}
 
 
 def test_silence_is_as_the_page_says() -> None:

@@ -1,4 +1,4 @@
-"""Multi-agent LLM answers that start as fast as a single model's.
+"""Multi-agent LLM answers whose first word comes long before the others have ended.
 
     answer = stairstream.ask("Why is the sky blue?")
 
@@ -6,8 +6,7 @@ asks the embedded model; `open_pipeline` asks the models of a configuration file
 which `topologies` has some ready-made.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # typing's own, known to type checkers by its name: importing it takes longer than all of this
 
 if TYPE_CHECKING:
     from stairstream.api import Answer as Answer
@@ -86,6 +85,8 @@ if not TYPE_CHECKING:  # a type checker would take any name for good
     def __getattr__(name: str) -> object:
         if name not in _HOMES:
             raise AttributeError(f"module 'stairstream' has no attribute {name!r}")
+        from importlib import import_module
+
         home = import_module(f"stairstream.{_HOMES[name]}")
         value = home if _HOMES[name].endswith(f".{name}") else getattr(home, name)
         globals()[name] = value

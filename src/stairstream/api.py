@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -73,7 +73,10 @@ class Pipeline:
         config: Config,
         rates: Rates | None = None,
     ) -> None:
-        """`rates` holds the measured speeds for adaptive policies; None: those in the usual file."""
+        """`rates` holds the speeds of models in earlier runs, by which calls that gain nothing are not made.
+
+        None: nothing is known of them, and only adaptive policies use, and add to, those in the usual file.
+        """
         self.settings = settings
         self.graph = graph
         self.backends = backends
@@ -81,7 +84,8 @@ class Pipeline:
         self._models = config.models
         self._prices = {name: model.common.price for name, model in config.models.items() if model.common.price}
         self._goals = goals_of(settings, graph)
-        self._rates = rates or Rates()
+        self._rates = rates if rates is not None else Rates() if self._goals else None
+        self._weighs = rates is not None
         self._notes: dict[str, tuple[str, ...]] = {}
         self._with_policy = lru_cache(_CACHED_GRAPHS)(self._make_with_policy)
         self._request_graph = lru_cache(_CACHED_GRAPHS)(self._make_request_graph)
@@ -105,13 +109,19 @@ class Pipeline:
     def _make_with_policy(self, policy: Policy | str | None, numbers: tuple[tuple[str, object], ...]) -> "Pipeline":
         settings = change_policy(self.settings, policy, dict(numbers), _most_read(self.graph), REQUEST)
         graph = build_graph(self._models, settings)
-        return Pipeline(settings, graph, self.backends, self._config, self._rates)
+        return Pipeline(settings, graph, self.backends, self._config, self.rates)
+
+    @property
+    def rates(self) -> Rates | None:
+        """The speeds of models in earlier runs, as this pipeline was given them."""
+        return self._rates if self._weighs else None
 
     def graph_for(self, conversation: Conversation, options: RequestOptions = NO_OPTIONS, written: str = "") -> Graph:
         """The graph of a run on this conversation: if it ends with results of tools, proposers do not answer again."""
         has_results = bool(conversation) and conversation[-1].role == "tool"
         # requests with long values are not cached
-        is_short = not (options.tools or options.tool_choice or options.response_format or options.stop or options.user)
+        given = (options.tools, options.tool_choice, options.response_format, options.stop, options.user)
+        is_short = not any((*given, options.settings))
         graph = (self._request_graph if is_short else self._make_request_graph)(options, has_results)
         return begin_with(graph, written) if written else graph
 
@@ -134,7 +144,7 @@ class Pipeline:
         graph = self.graph_for(conversation, options, written)
         limits = self.settings.limits
         goals = self._goals_in(graph, options)
-        rates = self._rates.load(self._models) if goals else {}
+        rates = self._rates.load(self._models) if self._rates and _reads(graph) else {}
         unadapted = why_unadapted(graph, rates, goals) if goals else ()
         graph = adapt_agents(graph, rates, goals) if goals else graph
         opening = open_run(
@@ -145,22 +155,22 @@ class Pipeline:
             prices=self._prices,
             max_cost=limits.max_cost,
             pace=_pace_of(graph, options, limits.pace),
+            rates=rates if goals or self._weighs else {},
+            budgets={name: its.max_prompt_tokens_factor for name, its in goals.items()},
         )
-        return self._noting(opening, (*_one_calls(graph), *unadapted, *self._why_alone(graph)), goals)
+        return self._noting(opening, (*_one_calls(graph), *unadapted, *self._why_alone(graph)))
 
     @asynccontextmanager
-    async def _noting(
-        self, opening: AbstractAsyncContextManager[Run], notes: tuple[str, ...], goals: Mapping[str, Goals]
-    ) -> AsyncIterator[Run]:
-        """Keeps the run's notes while it is open; records the speed of its models if a policy has goals."""
+    async def _noting(self, opening: AbstractAsyncContextManager[Run], notes: tuple[str, ...]) -> AsyncIterator[Run]:
+        """Keeps the run's notes while it is open; records the speed of its models if an agent reads others."""
         async with opening as run:
             self._notes[run.id] = notes
             try:
                 yield run
             finally:
                 del self._notes[run.id]
-        if goals:
-            self._rates.observe(self._models, run.graph, [event async for event in run.events()])
+        if self._rates is not None and _reads(run.graph):
+            self._rates.observe(self._models, run.graph, run.past)
 
     def _goals_in(self, graph: Graph, options: RequestOptions) -> Mapping[str, Goals]:
         """The goals of the agents that read in this run; an answering agent that waits has none."""
@@ -218,6 +228,11 @@ class Pipeline:
         return found
 
 
+def _reads(graph: Graph) -> bool:
+    """Whether an agent reads others, so that speeds matter."""
+    return any(agent.reads for agent in graph.agents)
+
+
 def _one_calls(graph: Graph) -> list[str]:
     """Notes on the agents whose model would think again at every update."""
     text = "would think again at every update, so it answers in one call, once the agents that it reads have ended"
@@ -249,13 +264,14 @@ async def open_pipeline(
     configuration's models and their defaults. `config` is a file, None the built-in one with the embedded
     model; `policy` replaces the pipeline's own: a preset's name or six numbers; `settings` change single
     numbers of it, as in "first_chunk=16"; `loading` is called when an embedded model is loaded; `rates` is the file in
-    which adaptive policies keep the speeds of models.
+    which the speeds of models are kept from one process to the next.
     """
     chosen = config if isinstance(config, Config) else load_config(config)
     found = choose_policy(chosen, find_pipeline(chosen, pipeline), policy, settings)
     graph = build_graph(chosen.models, found)
     async with open_backends(chosen, [graph], loading) as backends:
-        yield Pipeline(found, graph, backends, chosen, Rates(path=rates) if rates else None)
+        with closing(Rates(rates)) as kept:
+            yield Pipeline(found, graph, backends, chosen, kept)
 
 
 def find_pipeline(config: Config, pipeline: str | Graph | None) -> PipelineConfig:

@@ -108,6 +108,24 @@ def test_run_that_its_deadline_ends_says_so(capsys: Captured, tmp_path: Path) ->
     assert "ended: deadline: the answer is what there was by then" in capsys.readouterr().err
 
 
+def test_answer_that_is_cut_off_says_so(capsys: Captured, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "models: {m: {backend: scripted, length: 90, max_tokens: 9}}\n"
+        "pipelines: {one: {topology: single, model: m}, all: {topology: self_mixture, model: m}}"
+    )
+    assert main(["ask", "-c", str(file), "Why?"]) == 0
+    assert "ended: length: the answer is cut off, at max_tokens" in capsys.readouterr().err
+    assert main(["ask", "-c", CONFIG, "Why?"]) == 0
+    assert "ended:" not in capsys.readouterr().err
+    assert main(["demo", "-c", str(file), "-p", "all", "--max-tokens", "4", "Why?"]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("the answer is"))
+    assert row.split()[3:] == ["cut", "off"] * 3
+    assert main(["demo", "-c", CONFIG, "Why?"]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("the answer is"))
+    assert row.split()[3:] == ["whole"] * 3
+
+
 def test_drawing_goes_below_the_answer_to_standard_error(capsys: Captured) -> None:
     assert main(["ask", "-c", CONFIG, "--draw", "Why?"]) == 0
     printed = capsys.readouterr()
@@ -261,7 +279,7 @@ def test_demo_away_from_a_terminal_prints_lines_and_the_table(capsys: Captured) 
     assert printed.count(ANSWER) == 3
     assert "a: first token" in printed
     rows = {line.split("  ")[0] for line in printed.splitlines()}
-    assert {"first token", "longest gap", "total", "updates", "prompt tokens, all agents"} <= rows
+    assert {"first word after", "longest pause", "whole answer after", "tokens sent to models"} <= rows
 
 
 def test_demo_limits_answers(capsys: Captured) -> None:
@@ -280,6 +298,25 @@ def test_check_says_layouts_and_costs(capsys: Captured) -> None:
     assert 4 * 50 + 3 * 300 < int(waiting[3]) < 1300
     assert alone == ["single", "a", "alone", "1", "50", "0", "300"]
     assert "price" not in printed
+    assert "With tools or a response_format a pipeline answers as with `wait`" in printed
+
+
+@pytest.mark.parametrize(("length", "warns"), [(20, True), (300, False)])
+def test_check_warns_where_an_answer_comes_no_sooner_than_with_wait(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, warns: bool
+) -> None:
+    monkeypatch.setenv("STAIRSTREAM_CACHE", str(tmp_path))
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        f"models: {{m: {{backend: scripted, length: {length}, first_token_s: 0.05}}}}\n"
+        "pipelines: {mix: {topology: mixture, proposers: [m, m], aggregator: m}}"
+    )
+    assert main(["check", "-c", str(file)]) == 0
+    assert "single model" not in capsys.readouterr().out  # nothing is known
+    known = {"scripted m": {"first_token_s": 0.5, "tokens_per_s": 50, "answer_tokens": length}}
+    (tmp_path / "rates.json").write_text(json.dumps({"rates": known}))
+    assert main(["check", "-c", str(file)]) == 0
+    assert ("mix: as fast as its models were in earlier runs" in capsys.readouterr().out) == warns
 
 
 def test_check_shows_prices_where_the_file_has_them(capsys: Captured, tmp_path: Path) -> None:
@@ -315,7 +352,7 @@ def test_interrupt_ends_at_once_with_130(tmp_path: Path) -> None:
     except subprocess.TimeoutExpired:
         os.kill(process.pid, signal.SIGINT)
     printed = process.communicate(timeout=20)  # the answer would take a minute
-    assert (process.returncode, *printed) == (130, "", "")
+    assert (process.returncode, *printed) == (130, "", "stairstream: interrupted\n")
 
 
 @pytest.mark.slow

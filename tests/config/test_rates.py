@@ -31,6 +31,7 @@ def test_a_run_teaches_how_fast_its_models_are(tmp_path: Path) -> None:
     rates = Rates(path=tmp_path / "new" / "rates.json")
     _, events = play(GRAPH, scripted(first_token_s=0.5, token_s=0.25, length=16))
     rates.observe(CONFIG.models, GRAPH, events)
+    rates.close()
     found = rates.load(CONFIG.models)
     assert found["p1"] == found["p2"] == Rate(first_token_s=0.5, tokens_per_s=4, answer_tokens=16)
     assert list(rates.path.parent.iterdir()) == [rates.path]
@@ -47,6 +48,7 @@ def test_file_holds_endpoints_and_no_key(tmp_path: Path) -> None:
     rates = Rates(path=tmp_path / "rates.json")
     _, events = play(GRAPH, scripted())
     rates.observe(CONFIG.models, GRAPH, events)
+    rates.close()
     assert "secret" not in rates.path.read_text()
 
 
@@ -54,6 +56,7 @@ def test_run_that_was_cut_short_teaches_nothing(tmp_path: Path) -> None:
     rates = Rates(path=tmp_path / "rates.json")
     _, events = play(GRAPH, scripted(), deadline_s=4)
     rates.observe(CONFIG.models, GRAPH, events)
+    rates.close()
     assert rates.load(CONFIG.models) == {}
 
 
@@ -64,6 +67,7 @@ def test_broken_file_is_as_none_and_is_replaced(tmp_path: Path, content: str) ->
     assert rates.load(CONFIG.models) == {}
     _, events = play(GRAPH, scripted())
     rates.observe(CONFIG.models, GRAPH, events)
+    rates.close()
     assert rates.load(CONFIG.models).keys() == {"p1", "p2", "agg"}
 
 
@@ -78,7 +82,8 @@ def test_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     rates = Rates(path=tmp_path / "file" / "rates.json")
     _, events = play(GRAPH, scripted())
     rates.observe(CONFIG.models, GRAPH, events)
-    assert rates.load(CONFIG.models) == {}
+    rates.close()
+    assert Rates(path=rates.path).load(CONFIG.models) == {}
 
 
 def test_unknown_rates_are_said_in_one_line() -> None:
@@ -87,3 +92,34 @@ def test_unknown_rates_are_said_in_one_line() -> None:
     assert line == "adaptive: no earlier run has shown the speed of agg and p2; balanced for agg this time"
     assert why_unadapted(GRAPH, dict.fromkeys(("p1", "p2", "agg"), rate), GOALS) == ()
     assert adapt_agents(GRAPH, {"p1": rate}, GOALS) == GRAPH
+
+
+def test_file_is_written_seldom_and_at_the_end(tmp_path: Path) -> None:
+    """The estimates of a busy process are in its memory; the file is written at most every ten seconds."""
+    now_s = 0.0
+    rates = Rates(path=tmp_path / "rates.json", clock=lambda: now_s)
+    for now_s in (0.0, 1.0, 9.0):
+        _, events = play(GRAPH, scripted(first_token_s=0.5 + now_s))
+        rates.observe(CONFIG.models, GRAPH, events)
+        if rates._storing is not None:
+            rates._storing.join()
+    assert Rates(path=rates.path).load(CONFIG.models)["p1"].first_token_s == 0.5
+    assert (known := rates.load(CONFIG.models)["p1"].first_token_s) > 0.5
+    rates.close()
+    assert Rates(path=rates.path).load(CONFIG.models)["p1"].first_token_s == known
+
+
+def test_what_another_process_has_stored_stays(tmp_path: Path) -> None:
+    rates, other = Rates(path=tmp_path / "rates.json"), Rates(path=tmp_path / "rates.json")
+    assert rates.load(CONFIG.models) == other.load(CONFIG.models) == {}
+    _, events = play(GRAPH, scripted())
+    other.observe(CONFIG.models, GRAPH, events)
+    other.close()
+    single = parse_config(
+        "{models: {q: {backend: scripted, length: 9}}, pipelines: {one: {topology: single, model: q}}}", "c.yaml", {}
+    )
+    graph = build_graph(single.models, single.pipeline())
+    _, events = play(graph, {"q": scripted()["p1"]})
+    rates.observe(single.models, graph, events)
+    rates.close()
+    assert Rates(path=rates.path).load(CONFIG.models).keys() == {"p1", "p2", "agg"}

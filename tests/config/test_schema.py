@@ -250,17 +250,17 @@ def test_wrong_override_is_one_line(preset: str | None, setting: str, said: str)
     assert str(caught.value) == said
 
 
-@pytest.mark.parametrize(
-    ("server", "said"),
-    [
-        ("{prot: 1}", "c.yaml: server.prot: unknown key; did you mean 'port'?"),
-        ("{port: 70000}", "c.yaml: server.port: must be a whole number from 0 to 65535, not 70000"),
-        ("{limits: {runs: 0}}", "c.yaml: server.limits.runs: must be a whole number of at least 1, not 0"),
-        ("{cors_origins: [here]}", "c.yaml: server.cors_origins: must be as in https://chat.example.org"),
-        ("{traces: {endpoint: here}}", "c.yaml: server.traces.endpoint: must be a URL"),
-        ("[]", "c.yaml: server: must be a mapping"),
-    ],
-)
+WRONG_SERVER = [
+    ("{prot: 1}", "c.yaml: server.prot: unknown key; did you mean 'port'?"),
+    ("{port: 70000}", "c.yaml: server.port: must be a whole number from 0 to 65535, not 70000"),
+    ("{limits: {runs: 0}}", "c.yaml: server.limits.runs: must be a whole number of at least 1, not 0"),
+    ("{cors_origins: [here]}", "c.yaml: server.cors_origins: must be as in https://chat.example.org"),
+    ("{traces: {endpoint: here}}", "c.yaml: server.traces.endpoint: must be a URL"),
+    ("[]", "c.yaml: server: must be a mapping"),
+]
+
+
+@pytest.mark.parametrize(("server", "said"), WRONG_SERVER)
 def test_mistake_in_the_server_section_names_its_key(server: str, said: str) -> None:
     text = f"models: {{m: {{backend: scripted, length: 3}}}}\npipelines: {{p: {{topology: single, model: m}}}}\nserver: {server}"
     with pytest.raises(ConfigError) as caught:

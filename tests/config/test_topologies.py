@@ -242,7 +242,7 @@ WRONG = [
         f"{{{MIX}, stop_when: {{similarity: 2}}}}",
         "pipelines.p.stop_when.similarity: must be a number above 0 and up to",
     ),
-    (f"{{{MIX}, pace: {{tokens_per_s: 0}}}}", "pipelines.p.pace.tokens_per_s: must be above 0, not 0"),
+    (f"{{{MIX}, pace: {{tokens_per_s: 0}}}}", "pipelines.p.pace.tokens_per_s: must be a number above 0, not 0"),
     (f"{{{MIX}, pace: {{hold_s: 1}}}}", "pipelines.p.pace.tokens_per_s: is missing"),
     (f"{{{MIX}, max_cost: 0}}", "pipelines.p.max_cost: must be a number above 0, not 0"),
     (f"{{{MIX}, max_cost: 1}}", "pipelines.p.max_cost: model 'c' has no price, so its cost can't be bounded"),
@@ -257,7 +257,7 @@ WRONG = [
     ),
     (
         f"{{{MIX}, policy: {{adaptive: {{max_prompt_tokens_factor: 0.5}}}}}}",
-        "pipelines.p.policy.adaptive.max_prompt_tokens_factor: must be at least 1, not 0.5",
+        "pipelines.p.policy.adaptive.max_prompt_tokens_factor: must be a number of at least 1, not 0.5",
     ),
     ("{topology: single, model: a, edges: word}", "pipelines.p.edges: a single model reads nobody, so it has no edges"),
 ]

@@ -20,6 +20,7 @@ from stairstream.core.decisions import (
     wakes_at,
 )
 from stairstream.core.policy import PRESETS, Policy, mark_of
+from stairstream.core.worth import Outlook, weigh
 
 INF = math.inf
 LEAVES = 1 + 0.5 + 2 * 4
@@ -39,19 +40,40 @@ def gone(tokens: int) -> Upstream:
     return up(tokens, tokens, ended=True, end_is_read=True)
 
 
-def look(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Decision:
-    return decide(policy, upstream, own, now)[1]
+def look(
+    policy: Policy, upstream: Sequence[Upstream], own: Own, now: float, outlook: Outlook | None = None
+) -> Decision:
+    return look_on(policy, upstream, own, now, outlook)[1]
+
+
+def look_on(
+    policy: Policy, upstream: Sequence[Upstream], own: Own, now: float, outlook: Outlook | None = None
+) -> tuple[Own, Decision]:
+    """As the engine does: what is remembered, and the decision, with what is expected where that is known."""
+    own, decision = decide(policy, upstream, own, now)
+    if outlook is not None and isinstance(decision, Write) and decision.reads:
+        own, decision = decide(policy, upstream, weigh(upstream, own, now, outlook), now)
+    return own, decision
 
 
 def observe(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Own:
     return decide(policy, upstream, own, now)[0]
 
 
+def plain(decision: Decision) -> Wait:
+    """A wait without what says which wakes may be passed over."""
+    assert isinstance(decision, Wait)
+    return Wait(
+        until=decision.until,
+        mark=decision.mark,
+        raised_mark=decision.raised_mark,
+        own_tokens=decision.own_tokens,
+    )
+
+
 def wait_of(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> Wait:
     """How it waits, without what says which wakes may be passed over."""
-    wait = look(policy, upstream, own, now)
-    assert isinstance(wait, Wait)
-    return Wait(until=wait.until, mark=wait.mark, raised_mark=wait.raised_mark, own_tokens=wait.own_tokens)
+    return plain(look(policy, upstream, own, now))
 
 
 def test_without_upstream_an_agent_writes_at_once_and_once() -> None:
@@ -159,6 +181,7 @@ def test_who_failed_before_a_word_sets_nobody_a_pace() -> None:
 def test_lead_limits_by_the_slowest_counted_upstream() -> None:
     policy = Policy(first_chunk=4, quorum=2, lead=-2)
     assert limit_of(policy, (up(10), up(6), up(1)), Own(max_tokens=99)) == 4
+    assert limit_of(replace(policy, quorum="all"), (up(10), up(6), up(3)), Own(max_tokens=99)) == 1
     assert limit_of(policy, (up(10), up(6, ended=True), up(1)), Own(max_tokens=99)) == 8
     assert limit_of(policy, (up(10, ended=True), up(6, ended=True), up(1)), Own(max_tokens=99)) == 99
 
@@ -276,26 +299,50 @@ owns = st.builds(
     quorum_since=st.one_of(st.none(), st.floats(0, 20)),
     first_s=st.one_of(st.none(), st.floats(0, 20)),
     left=st.sets(st.integers(0, 5)).map(frozenset),
+    asked_s=st.floats(0, 20),
+    held_until=st.one_of(st.none(), st.floats(0, 60), st.just(INF)),
+    spared_until=st.one_of(st.none(), st.floats(0, 60)),
+)
+times = st.one_of(st.floats(0, 60), st.just(INF))
+outlooks = st.one_of(
+    st.none(),
+    st.builds(
+        Outlook,
+        ends_s=st.lists(times, min_size=6, max_size=6),
+        call_s=times,
+        call_most_s=times,
+        last_call_s=times,
+        writing_s=st.floats(0, 60),
+        share=st.sampled_from([0.05, 0.025]),
+        is_over_budget=st.booleans(),
+    ),
 )
 
 
+def foresee(outlook: Outlook | None, upstream: Sequence[Upstream]) -> Outlook | None:
+    return replace(outlook, ends_s=outlook.ends_s[: len(upstream)]) if outlook else None
+
+
 @settings(max_examples=500)
-@given(policies, st.lists(upstreams(ended=True), max_size=6), owns, st.floats(0, 40))
+@given(policies, st.lists(upstreams(ended=True), max_size=6), owns, st.floats(0, 40), outlooks)
 def test_with_everyone_ended_and_read_and_no_step_under_way_it_never_waits(
-    policy: Policy, upstream: list[Upstream], own: Own, now: float
+    policy: Policy, upstream: list[Upstream], own: Own, now: float, outlook: Outlook | None
 ) -> None:
+    outlook = foresee(outlook, upstream)
     read = [replace(one, num_read=one.num_written, end_is_read=True) for one in upstream]
-    assert not isinstance(look(policy, read, replace(own, is_writing=False), now), Wait)
+    assert not isinstance(look(policy, read, replace(own, is_writing=False), now, outlook), Wait)
     # read or not: what is there is enough for a decision
-    assert not isinstance(look(policy, upstream, replace(own, is_writing=False, quorum_since=None), now), Wait)
+    assert not isinstance(look(policy, upstream, replace(own, is_writing=False, quorum_since=None), now, outlook), Wait)
 
 
 @settings(max_examples=500)
-@given(policies, st.lists(upstreams(), min_size=1, max_size=6), owns, st.floats(20, 40))
-def test_every_wait_has_a_wake_that_must_come(policy: Policy, upstream: list[Upstream], own: Own, now: float) -> None:
+@given(policies, st.lists(upstreams(), min_size=1, max_size=6), owns, st.floats(20, 40), outlooks)
+def test_every_wait_has_a_wake_that_must_come(
+    policy: Policy, upstream: list[Upstream], own: Own, now: float, outlook: Outlook | None
+) -> None:
     """A timer that is not over, or somebody who is still open, who ends at last; and each wake is in the future."""
     own = replace(own, is_writing=False)
-    decision = look(policy, upstream, own, now)
+    decision = look(policy, upstream, own, now, foresee(outlook, upstream))
     if not isinstance(decision, Wait):
         return
     assert decision.until > now
@@ -305,12 +352,12 @@ def test_every_wait_has_a_wake_that_must_come(policy: Policy, upstream: list[Ups
 
 
 @settings(max_examples=2000)
-@given(policies, st.lists(upstreams(), min_size=1, max_size=6), owns, st.floats(20, 40), st.data())
+@given(policies, st.lists(upstreams(), min_size=1, max_size=6), owns, st.floats(20, 40), outlooks, st.data())
 def test_nothing_changes_between_two_wakes(
-    policy: Policy, upstream: list[Upstream], own: Own, now: float, data: st.DataObject
+    policy: Policy, upstream: list[Upstream], own: Own, now: float, outlook: Outlook | None, data: st.DataObject
 ) -> None:
-    """Whoever looks again before enough wakes are due sees the same: so no wake is missing."""
-    seen, wait = decide(policy, upstream, own, now)
+    """Whoever looks again before enough wakes are due sees the same, whatever is expected then: no wake is missing."""
+    seen, wait = look_on(policy, upstream, own, now, foresee(outlook, upstream))
     if not isinstance(wait, Wait):
         return
     then = data.draw(st.floats(now, min(wait.until, now + 50), exclude_max=now < wait.until))
@@ -324,7 +371,7 @@ def test_nothing_changes_between_two_wakes(
         ends = not one.has_ended and may_wake and data.draw(st.booleans())
         later.append(replace(one, num_written=written, has_ended=one.has_ended or ends))
         wakes += not one.has_ended and (written >= at or ends)
-    assert isinstance(look(policy, later, seen, then), Wait)
+    assert isinstance(look(policy, later, seen, then, foresee(data.draw(outlooks), upstream)), Wait)
 
 
 @settings(max_examples=200)
@@ -339,3 +386,68 @@ def test_a_step_is_only_begun_where_it_can_say_something(
             one.has_ended or one.num_written >= mark_of(policy, own.steps) for one in upstream if one.is_unread
         ) or any(one.has_ended and not one.end_is_read for one in upstream)
         assert is_worth_it or not decision.reads
+
+
+# Calls that gain nothing
+
+EAGER = Policy(first_chunk=4, growth=2, quorum="all", patience_s=0)
+ENDS_AT_10 = Outlook(ends_s=(10, 8), call_s=1, call_most_s=1, last_call_s=2, writing_s=8)
+"""`wait` would end at 20, so that its share is a second."""
+
+
+def test_a_first_call_that_speaks_in_time_is_made() -> None:
+    own = Own(max_tokens=99)
+    assert look(EAGER, (up(4), up(4)), own, 9, ENDS_AT_10) == Write(limit=99)
+
+
+def test_a_first_call_that_would_cost_the_end_more_than_its_share_waits_for_all() -> None:
+    own, slow = Own(max_tokens=99), replace(ENDS_AT_10, call_s=2.5)
+    assert look(EAGER, (up(4), up(4)), own, 8.5, slow) == Write(limit=99)  # the end is a second later
+    seen, decision = look_on(EAGER, (up(4), up(4)), own, 8.75, slow)
+    assert plain(decision) == Wait(until=11, mark=4)
+    assert look(EAGER, (up(9, ended=True), up(9, ended=True)), seen, 10, slow) == Write(limit=99)
+    assert look(EAGER, (up(9), up(9)), seen, 11, replace(slow, ends_s=(99, 99))) == Write(limit=99)
+
+
+def test_a_first_token_that_is_hardly_earlier_is_worth_no_call() -> None:
+    own, late = Own(max_tokens=99), replace(ENDS_AT_10, call_s=0.5, last_call_s=0.5)
+    assert isinstance(look(EAGER, (up(4), up(4)), own, 9, late), Write)
+    assert isinstance(look(EAGER, (up(4), up(4)), own, 9.5, late), Wait)
+
+
+def test_an_update_that_cannot_speak_before_the_end_is_not_made() -> None:
+    own = Own(max_tokens=99, steps=1, num_written=3, step_written=9)
+    upstream = (up(12, 4), up(12, 4))
+    for is_writing in (False, True):
+        asking = replace(own, is_writing=is_writing)
+        assert isinstance(look(EAGER, upstream, asking, 9, ENDS_AT_10), Write)
+        assert plain(look(EAGER, upstream, asking, 9.25, ENDS_AT_10)) == Wait(until=11, mark=12)
+
+
+def test_unknown_ends_hold_nothing() -> None:
+    own = Own(max_tokens=99)
+    assert isinstance(look(EAGER, (up(4), up(4)), own, 9, replace(ENDS_AT_10, ends_s=(10, INF), call_s=9)), Write)
+
+
+def test_a_first_call_that_is_nearly_there_is_let_speak_and_writes_its_chunk() -> None:
+    upstream = (up(9, 4, ended=True), up(9, 4, ended=True))
+    own = Own(max_tokens=99, steps=1, is_writing=True, asked_s=9.5)
+    seen, decision = look_on(EAGER, upstream, own, 10, ENDS_AT_10)
+    assert plain(decision) == Wait(until=11, mark=12, own_tokens=4)
+    assert isinstance(look(EAGER, upstream, seen, 11, ENDS_AT_10), Write)
+    spoken = replace(seen, step_written=3, num_written=3)
+    assert plain(look(EAGER, upstream, spoken, 12, ENDS_AT_10)) == Wait(mark=12, own_tokens=4)
+    assert isinstance(look(EAGER, upstream, replace(spoken, step_written=4), 12, ENDS_AT_10), Write)
+    for is_late in (replace(own, asked_s=8.9), replace(own, asked_s=10.1), replace(own, num_written=1)):
+        assert isinstance(look(EAGER, upstream, is_late, 10, ENDS_AT_10), Write)
+
+
+def test_a_budget_holds_updates_until_texts_have_grown_or_those_that_count_have_ended() -> None:
+    own = Own(max_tokens=99, steps=1, num_written=3)
+    spent = replace(ENDS_AT_10, is_over_budget=True)
+    seen, decision = look_on(EAGER, (up(12, 4), up(12, 4)), own, 1, spent)
+    assert plain(decision) == Wait(until=1.25, mark=12)
+    assert isinstance(look(EAGER, (up(13, 4), up(13, 4)), seen, 1.25, spent), Wait)
+    assert isinstance(look(EAGER, (up(20, 4), up(20, 4)), seen, 1.25, replace(spent, is_over_budget=False)), Write)
+    assert isinstance(look(EAGER, (up(12, 4, ended=True), up(12, 4, ended=True)), seen, 2, spent), Write)
+    assert isinstance(look(EAGER, (up(12, 4, ended=True), up(2)), replace(seen, left=frozenset({1})), 2, spent), Write)

@@ -19,6 +19,7 @@ def test_marks_are_sums_of_growing_chunks() -> None:
     doubling = Policy(first_chunk=8, growth=2)
     assert [mark_of(doubling, k) for k in range(4)] == [8, 24, 56, 120]
     assert [mark_of(Policy(first_chunk=8, growth=1), k) for k in range(3)] == [8, 16, 24]
+    assert [mark_of(Policy(first_chunk=8, growth=4), k) for k in range(3)] == [8, 40, 168]
     assert [chunk_of(doubling, k) for k in range(3)] == [8, 16, 32]
     assert mark_of(PRESETS["wait"], 0) == INF
     assert mark_of(Policy(first_chunk=1, growth=10), 1000) == INF
@@ -46,6 +47,9 @@ def test_quorum(quorum: int, of: int, number: int) -> None:
         ({"lead": math.nan}, "lead"),
         ({"slope": 0}, "slope"),
         ({"slope": INF}, "slope"),
+        ({"slope": -1}, "slope"),
+        ({"growth": INF}, "growth"),
+        ({"patience_s": INF}, "patience_s"),
     ],
 )
 def test_bad_numbers_are_named(numbers: dict[str, float], culprit: str) -> None:

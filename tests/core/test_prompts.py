@@ -4,12 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stairstream.core.context import Context
+from stairstream.core.escaping import escape
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Message, question
-from stairstream.core.prompts import Prompt, escape, find_edges, render
+from stairstream.core.prompts import Prompt, find_edges, render
 from stairstream.core.session import Chunk, Layout
+from stairstream.core.topologies import council, debate, mixture
 from stairstream.core.wording import Wording
 
+LAYOUTS: tuple[Layout, ...] = ("grouped", "quoted", "rounds", "insert")
 AGG = Agent(name="agg", model="m", reads=("p1", "p2"))
 
 
@@ -110,6 +113,19 @@ def test_escape_never_changes_what_was_escaped_before(text: str, more: str) -> N
     assert escape(text + more).startswith(escape(text))
     assert "</reference" not in escape(text + more)
     assert "<reference" not in escape(text + more)
+
+
+def test_whoever_answers_is_told_to_answer_in_the_language_of_the_question() -> None:
+    """Proposers may answer in another; a chain's agents have tasks of their own, which may be to translate."""
+    two = ["m", "n"]
+    debates = debate(debaters=two), debate(debaters=two, judge="m")
+    for graph in (mixture(proposers=two, aggregator="m"), *debates, council(members=two, judge="m", answer="n")):
+        agent = graph.agent(graph.answer)
+        for layout in LAYOUTS:
+            one = Context(agent=agent, conversation=question("Warum?"))
+            one.read([chunk(name, "Because.") for name in agent.reads])
+            said = "\n".join(message.content for message in render(one, layout).messages)
+            assert "in the language that the question is in or asks for" in said
 
 
 # What stays the same from one prompt to the next

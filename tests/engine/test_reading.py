@@ -120,11 +120,14 @@ def test_references_longer_than_the_context_are_cut_at_the_first_step() -> None:
 
 
 @pytest.mark.one_by_one
-def test_one_call_waits_for_the_ends_of_its_quorum_and_never_updates() -> None:
-    slow = Script(words=numbered_words("p3", 16), first_token_s=64, token_s=0.25)
-    graph = with_agent(mixture(replace(QUICK, quorum=2)), "agg", one_call=True)
-    _, events = play(graph, scripted(p3=slow))
-    assert [step.at_s for step in steps(events)] == [0.5 + 15 * 0.25]
+@pytest.mark.parametrize(("one_call", "updates_at_s"), [(False, [9.75]), (True, [])])
+def test_one_call_waits_for_the_ends_of_its_quorum_and_never_updates(one_call: bool, updates_at_s: list[float]) -> None:
+    """The third proposer ends while the answer is written: without the rule, that is an update."""
+    late = Script(words=numbered_words("p3", 16), first_token_s=6, token_s=0.25)
+    wait = replace(QUICK, first_chunk=math.inf, quorum=2)
+    graph = with_agent(mixture(wait, max_tokens=80), "agg", one_call=one_call)
+    _, events = play(graph, scripted(p3=late, agg=Script(words=numbered_words("agg", 80), token_s=0.25)))
+    assert [step.at_s for step in steps(events)] == [0.5 + 15 * 0.25, *updates_at_s]
 
 
 def test_proposers_that_agree_stop_early_and_one_writes_on() -> None:

@@ -1,6 +1,8 @@
 """Past runs that the server keeps, on the page."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,16 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file in which it is kept."""
+    return tmp_path_factory.mktemp("keeping") / "server.db"
+
+
+@pytest.fixture(scope="module")
+def keeping(database: Path) -> Iterator[str]:
     """A server that keeps history."""
-    folder: Path = tmp_path_factory.mktemp("keeping")
-    config = folder / "pipelines.yaml"
-    server = f"server: {{history: true, database: '{folder / 'server.db'}'}}\n"
+    config = database.with_name("pipelines.yaml")
+    server = f"server: {{history: true, database: '{database}'}}\n"
     config.write_text((HERE / "pipelines.yaml").read_text() + server)
     with served(config) as url:
         yield url
@@ -34,7 +41,7 @@ def test_past_run_is_opened_saved_and_deleted_in_another_tab(look: Look, keeping
         "Why?",
         "Why is the sky <b>blue</b>?",
     ]
-    assert "broke off" in second.text("#past .facts") and not second.page.locator("#history").is_visible()
+    assert "broke off" in second.text("#past li .facts") and not second.page.locator("#history").is_visible()
     second.page.locator("#past li > button").last.click()
     second.wait_until("document.querySelector('.answer .prose')?.textContent.length > 50")
     second.page.wait_for_timeout(300)
@@ -84,6 +91,23 @@ def test_past_run_is_asked_again_with_its_policy_and_without_a_mouse(look: Look,
     second.wait_over()
     assert second.page.locator(".answers article").count() == 2
     assert not second.page.locator("#notice .notice").is_visible()
+
+
+def test_list_says_that_the_newest_are_missing_while_the_database_is_locked(
+    look: Look, keeping: str, database: Path
+) -> None:
+    first = look(keeping)
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        first.ask("mixture", "Is it locked?")
+        second = look(keeping)
+        second.page.get_by_text("The newest runs may be missing").wait_for()  # SQLite waits five seconds for a lock
+        assert "Is it locked?" not in second.text("#past")
+        other.execute("ROLLBACK")
+    second.page.wait_for_timeout(4_000)  # it is tried again every two seconds
+    third = look(keeping)
+    third.page.get_by_text("Is it locked?").wait_for()
+    assert not third.page.get_by_text("The newest runs may be missing").is_visible()
 
 
 def test_server_that_keeps_nothing_is_not_asked(look: Look, pipelines: str) -> None:

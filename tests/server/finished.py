@@ -1,5 +1,7 @@
 """Runs that are over, made by asking a server in virtual time."""
 
+from typing import Any
+
 from stairstream.server.runs.finished import Finished
 from stairstream.sim.clock import run
 from tests.server.driving import client_of
@@ -7,7 +9,7 @@ from tests.server.driving import client_of
 CONFIG = """
 models:
   p: {backend: scripted, length: 4, first_token_s: 0.5, token_s: 0.25, price: {prompt: 100, completion: 1000}}
-  a: {backend: scripted, text: "Blue light scatters most.", first_token_s: 0.25, token_s: 0.25}
+  a: {backend: scripted, takes: [tools], text: "Blue light scatters most.", first_token_s: 0.25, token_s: 0.25}
   bad: {backend: scripted, length: 4, attempts: 2, fallbacks: [a], fault: {kind: status_500}}
   broken: {backend: scripted, length: 4, attempts: 1, fault: {kind: cut, after_tokens: 2}}
 pipelines:
@@ -17,14 +19,14 @@ pipelines:
 """
 
 
-def finish(*models: str) -> list[Finished]:
+def finish(*models: str, **fields: Any) -> list[Finished]:
     """The finished runs that observers get for one run of each of these pipelines of CONFIG."""
 
     async def main() -> list[Finished]:
         found: list[Finished] = []
         async with client_of(CONFIG, found.append) as client:
             for model in models:
-                await client.chat(model)
+                await client.chat(model, **fields)
         return found
 
     return run(main())

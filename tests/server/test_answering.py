@@ -29,7 +29,7 @@ streamed_or_whole = pytest.mark.parametrize("is_stream", [True, False], ids=["st
 class ClosedGate(OpenGate):
     """Refuses every caller."""
 
-    def identify(self, headers: Mapping[str, str]) -> Caller:
+    async def identify(self, headers: Mapping[str, str]) -> Caller:
         raise ApiError(
             status=401, message="the API key is unknown", kind="authentication_error", code="invalid_api_key"
         )

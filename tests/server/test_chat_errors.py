@@ -76,8 +76,8 @@ def error_of(got: Got) -> tuple[int, str | None, str | None]:
         ({"messages": "Why?"}, "messages"),
         ({"messages": [*ASK, {"role": "wizard", "content": "x"}]}, "messages[1].role"),
         ({"messages": [{"content": "x"}]}, "messages[0].role"),
-        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content[0].type"),
-        ({"messages": [{"role": "system", "content": "Be brief."}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "system", "content": " "}]}, "messages"),
         ({"messages": [{"role": "user", "content": "  "}]}, "messages"),
         ({"model": 1}, "model"),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
@@ -180,7 +180,7 @@ def test_what_is_not_known_inside_of_a_parameter_is_listed_too() -> None:
         ),
         (
             {"messages": [{"role": "user", "content": [{"type": "audio"}]}]},
-            "messages[0].content[0].type: 'audio' is not known here; there is text, image_url",
+            "messages[0].content[0].type: 'audio' is not known here; did you mean 'input_audio'?",
         ),
         ({"stairstream": {"show": "evnts"}}, "stairstream.show: 'evnts' is not known here; did you mean 'events'?"),
         (
@@ -351,6 +351,26 @@ def test_a_model_with_a_policy_after_its_name_is_one_too() -> None:
         "agents": [{"name": "a", "model": "a", "reads": []}],
         "max_tokens": 1024,
         "takes": [],
+        "settings": [],
     }
     assert error_of(misspelt) == error_of(unknown) == (404, "model", "model_not_found")
     assert "slowly" in misspelt.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("policies", ["[wait, single]", "[adaptive]", "[]"])
+def test_policies_that_the_configuration_lists_are_models_of_their_own(policies: str) -> None:
+    async def go() -> list[str]:
+        async with client_of(f"{CONFIG}server: {{list_policies: {policies}}}\n") as client:
+            listed = (await client.get("/v1/models")).json()["data"]
+            assert [(await client.get(f"/v1/models/{model['id']}")).json() for model in listed] == listed
+            return [model["id"] for model in listed]
+
+    names = run(go())
+    found = [name for name in names if name.startswith("mix")]
+    assert found == ["mix", *(f"mix:{policy}" for policy in policies.strip("[]").split(", ") if policy)]
+    assert not any(name.startswith("single:") for name in names)
+
+
+def test_policy_to_list_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"list_policies: must be policies, and 'wiat' is none; did you mean 'wait'"):
+        parse_config(f"{CONFIG}server: {{list_policies: [wiat]}}\n", "test.yaml", {})

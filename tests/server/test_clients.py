@@ -23,9 +23,11 @@ models:
   p: {{backend: scripted, length: 40, first_token_s: 0.02, token_s: 0.002}}
   a: {{backend: scripted, text: "{ANSWER}", first_token_s: 0.02, token_s: 0.002}}
   slow: {{backend: scripted, length: 10000, token_s: 0.01}}
+  locked: {{backend: scripted, length: 4, fault: {{kind: status_401}}}}
 pipelines:
   mix: {{topology: mixture, proposers: [p, p, p], aggregator: a}}
   slow: {{topology: single, model: slow}}
+  locked: {{topology: single, model: locked}}
 """
 ASK = "Why is the sky blue?"
 _LISTENING = re.compile(r"listening on (http://[\w.:]+\d)")
@@ -107,6 +109,30 @@ def test_openai_raises_its_own_errors(base_url: str) -> None:
         assert caught.value.param == "n"
 
 
+def test_sdks_have_the_id_of_a_request(base_url: str) -> None:
+    openai = pytest.importorskip("openai", reason="the extra `clients` is not installed")
+    anthropic = pytest.importorskip("anthropic", reason="the extra `clients` is not installed")
+    messages = [{"role": "user", "content": ASK}]
+    with openai.OpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
+        answer = client.chat.completions.create(model="mix", messages=messages)
+        assert answer._request_id == answer.id.removeprefix("chatcmpl-")
+        with pytest.raises(openai.NotFoundError) as caught:
+            client.chat.completions.create(model="mixx", messages=messages)
+        assert caught.value.request_id
+    with anthropic.Anthropic(base_url=base_url.removesuffix("/v1"), api_key="none", max_retries=0) as client:
+        message = client.messages.create(model="mix", messages=messages, max_tokens=99)
+        assert message._request_id == message.id.removeprefix("msg_")
+
+
+def test_sdk_does_not_send_a_request_again_that_would_fail_again(base_url: str) -> None:
+    openai = pytest.importorskip("openai", reason="the extra `clients` is not installed")
+    with openai.OpenAI(base_url=base_url, api_key="none", max_retries=3) as client:
+        start_s = time.monotonic()
+        with pytest.raises(openai.InternalServerError, match="401"):
+            client.chat.completions.create(model="locked", messages=[{"role": "user", "content": ASK}])
+        assert time.monotonic() - start_s < 0.4, "the SDK waits half a second before it sends a request again"
+
+
 def test_openai_async_streams_many_at_once_and_may_leave(base_url: str) -> None:
     openai = pytest.importorskip("openai", reason="the extra `clients` is not installed")
 
@@ -148,6 +174,37 @@ def test_openai_goes_on_from_an_earlier_response(base_url: str) -> None:
         assert (second.previous_response_id, second.output_text) == (first.id, ANSWER)
     past = json.loads(run_curl(f"{base_url}/history/{second.id.removeprefix('resp_')}"))
     assert [turn["content"] for turn in past["messages"]] == [ASK, ANSWER, "And at night?"]
+
+
+def test_openai_shows_and_deletes_an_earlier_response(base_url: str) -> None:
+    openai = pytest.importorskip("openai", reason="the extra `clients` is not installed")
+    with openai.OpenAI(base_url=base_url, api_key="none") as client:
+        first = client.responses.create(model="mix", input=ASK, instructions="Be brief.", metadata={"chat": "7"})
+        again = client.responses.retrieve(first.id)
+        assert (again.output_text, again.usage, again.metadata) == (ANSWER, first.usage, {"chat": "7"})
+        asked = "And at night?"
+        given = [{"type": "item_reference", "id": first.output[0].id}, {"role": "user", "content": asked}]
+        second = client.responses.create(model="mix", input=given)
+        assert second.output_text == ANSWER
+        items = list(client.responses.input_items.list(second.id, limit=1, order="asc"))
+        assert [(item.role, item.content[0].text) for item in items] == [
+            ("assistant", ANSWER),
+            ("user", asked),
+        ]
+        client.responses.delete(first.id)
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(first.id)
+
+
+def test_openai_completes_a_prompt(base_url: str) -> None:
+    openai = pytest.importorskip("openai", reason="the extra `clients` is not installed")
+    with openai.OpenAI(base_url=base_url, api_key="none") as client:
+        assert client.completions.create(model="mix", prompt=ASK).choices[0].text == ANSWER
+        chunks = list(client.completions.create(model="mix", prompt=[ASK], stream=True))
+        assert "".join(chunk.choices[0].text for chunk in chunks) == ANSWER and len(chunks) > 3
+        assert chunks[-1].choices[0].finish_reason == "stop"
+        with pytest.raises(openai.NotFoundError, match="embedding"):
+            client.embeddings.create(model="mix", input=ASK)
 
 
 # LangChain

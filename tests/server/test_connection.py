@@ -67,6 +67,37 @@ def make_api(flood: Flood | None = None) -> Api:
     return Api([route("GET", "/hello", hello), route("POST", "/echo", echo), *more])
 
 
+# HTTP/1.0
+
+
+async def stream(exchange: Exchange) -> None:
+    await exchange.begin(200, [])
+    for word in (b"one ", b"two ", b""):
+        await exchange.write(word, is_last=not word)
+
+
+@pytest.mark.parametrize("header", [b"", b"connection: keep-alive\r\n"])
+def test_stream_to_an_old_client_ends_with_the_connection(header: bytes) -> None:
+    async def main() -> None:
+        line = connect(Api([route("GET", "/stream", stream)]), LIMITS)
+        line.send(b"GET /stream HTTP/1.0\r\n" + header + b"\r\n")
+        await line.wait_ended()
+        head, _, body = line.received.partition(b"\r\n\r\n")
+        assert body == b"one two " and b"transfer-encoding" not in head and b"connection: close" in head
+
+    run(main())
+
+
+def test_whole_answer_to_an_old_client_has_its_length() -> None:
+    async def main() -> None:
+        line = connect(make_api(), LIMITS)
+        line.send(b"GET /hello HTTP/1.0\r\n\r\n")
+        await line.wait_ended()
+        assert b"content-length: 5" in line.received and line.received.endswith(b"\r\n\r\nhello")
+
+    run(main())
+
+
 # Receiving
 
 

@@ -14,8 +14,7 @@ from stairstream.server.access.gate import Caller, OpenGate, Reservation, Reserv
 from stairstream.server.access.keyed_gate import KeyedGate
 from stairstream.server.access.keys import KeyRing, make_key
 from stairstream.server.access.limits import RunPermits
-from stairstream.server.errors import ApiError
-from stairstream.server.storage.contract import StorageFailed
+from stairstream.server.errors import ApiError, StorageFailed
 from stairstream.server.storage.sqlite import SqliteStorage, open_sqlite
 from stairstream.server.storage.values import Batch, Key, KeyLimits, RunUsage
 from stairstream.sim.clock import run
@@ -97,7 +96,7 @@ def never() -> Reservation:
 def test_open_gate_admits_every_caller_while_there_are_permits() -> None:
     async def main() -> None:
         gate = OpenGate(RunPermits(1))
-        caller = gate.identify({})
+        caller = await gate.identify({})
         assert caller == Caller()
         async with gate.admit(caller, wanted) as grant:
             grant.settle(USED)
@@ -114,10 +113,10 @@ def test_open_gate_admits_every_caller_while_there_are_permits() -> None:
 async def test_key_identifies_the_caller(tmp_path: Path) -> None:
     async with gated(tmp_path) as one:
         for header in (f"Bearer {one.text}", f"bearer  {one.text} "):
-            assert one.gate.identify({"authorization": header}) == one.caller
-        assert one.gate.identify({"x-api-key": one.text}) == one.caller
+            assert (await one.gate.identify({"authorization": header})) == one.caller
+        assert (await one.gate.identify({"x-api-key": one.text})) == one.caller
         with pytest.raises(ApiError):
-            one.gate.identify({"x-api-key": one.text, "authorization": "Bearer sk-x"})
+            (await one.gate.identify({"x-api-key": one.text, "authorization": "Bearer sk-x"}))
 
 
 @in_virtual_time
@@ -125,7 +124,7 @@ async def test_without_a_right_key_there_is_401(tmp_path: Path) -> None:
     async with gated(tmp_path) as one:
         for headers in ({}, {"authorization": ""}, {"authorization": one.text}, {"authorization": "Bearer sk-x"}):
             with pytest.raises(ApiError) as caught:
-                one.gate.identify(headers)
+                (await one.gate.identify(headers))
             error = caught.value
             assert (error.status, error.kind, error.code) == (401, "authentication_error", "invalid_api_key")
             assert error.headers == {"www-authenticate": "Bearer"}

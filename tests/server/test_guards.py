@@ -130,3 +130,32 @@ def test_body_that_turns_out_too_long_is_refused_too() -> None:
 def test_loopback_is_what_only_this_machine_can_be() -> None:
     assert [is_loopback(name) for name in ("127.0.0.1", "::1", "localhost")] == [True] * 3
     assert [is_loopback(name) for name in ("0.0.0.0", "::", "example.org", "")] == [False] * 4
+
+
+def test_foreign_name_is_told_what_would_let_it_in() -> None:
+    status, _, body = ask("GET", {"host": "host.docker.internal:8080"})
+    assert status == 403 and b"hosts: [host.docker.internal]" in body
+    settings = ServerConfig(hosts=("host.docker.internal",))
+    assert ask("GET", {"host": "host.docker.internal:8080"}, settings=settings)[0] == 200
+
+
+def test_preflight_of_a_page_of_the_internet_is_answered_for_an_address_at_home() -> None:
+    preflight = {
+        "origin": "https://chat.example",
+        "access-control-request-method": "POST",
+        "access-control-request-private-network": "true",
+    } | HOME
+    settings = ServerConfig(cors_origins=("https://chat.example",))
+    status, headers, _ = ask("OPTIONS", preflight, settings=settings)
+    assert (status, headers["access-control-allow-private-network"]) == (200, "true")
+
+
+@pytest.mark.parametrize("path", ["//read", "/read/", "//read//", "/read"])
+def test_slashes_of_base_urls_that_were_joined_are_tolerated(path: str) -> None:
+    assert ask("GET", HOME, path=path)[0] == 200
+
+
+@pytest.mark.parametrize(("encoding", "status"), [("gzip", 415), ("br", 415), ("identity", 200)])
+def test_compressed_body_is_refused_by_the_name_of_its_encoding(encoding: str, status: int) -> None:
+    got, _, body = ask("POST", HOME | JSON | {"content-encoding": encoding})
+    assert got == status and (status == 200 or encoding.encode() in body)

@@ -37,6 +37,7 @@ def test_more_than_a_minute_holds_needs_a_full_minute_and_is_paid_off_afterwards
     assert rate.wait_s(90, now_s=0.0) == 0
     rate.take(90, now_s=0.0)
     assert rate.wait_s(1, now_s=0.0) == 31.0
+    assert rate.wait_s(90, now_s=0.0) == 90.0  # until the minute is full again, not until 90 would be there
 
 
 @given(st.lists(st.tuples(st.integers(1, 20), st.integers(0, 64)), max_size=30))

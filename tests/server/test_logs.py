@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("starlette")
 
 from stairstream.server.http.watching import AnsweredRequest
-from stairstream.server.observing.logs import describe_run, log_request, log_runs, logging_to
+from stairstream.server.observing.logs import describe_run, log_request, log_runs, log_waits, logging_to
 from tests.server.finished import finish
 
 
@@ -33,6 +33,19 @@ def test_run_is_one_line_with_its_numbers() -> None:
     (line,) = lines(stream)
     assert (line["level"], line["message"], line["run"]) == ("info", "run", finished.run_id)
     assert (line["pipeline"], line["ended"], line["first_token_s"]) == ("mix", "stop", 1.0)
+
+
+def test_that_tools_make_a_pipeline_wait_is_said_once_for_each() -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    finished = [*finish("mix"), *finish("mix", "mix", tools=[tool])]
+    stream = io.StringIO()
+    with logging_to(stream):
+        observe = log_waits()
+        for one in finished:
+            observe(one)
+    (line,) = lines(stream)
+    assert (line["level"], line["message"], line["pipeline"]) == ("warning", "waits", "mix")
+    assert line["why"].startswith("tools") and line["run"] == finished[1].run_id
 
 
 def test_no_word_of_a_conversation_is_logged_unless_asked_for() -> None:

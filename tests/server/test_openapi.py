@@ -37,9 +37,9 @@ def refs(node: object) -> Iterator[str]:
 
 def test_every_route_is_described_and_every_reference_leads_somewhere() -> None:
     found = document()
-    assert list(found["paths"]) == [*API_PATHS, "/healthz", "/readyz"]
+    assert list(found["paths"]) == [*API_PATHS, "/healthz", "/health", "/readyz"]
     twice = {path for path, one in found["paths"].items() if [*one] == ["get", "delete"]}
-    assert twice == {"/v1/runs/{run}", "/v1/history", "/v1/history/{run}"}
+    assert twice == {"/v1/responses/{response}", "/v1/runs/{run}", "/v1/history", "/v1/history/{run}"}
     schemas = found["components"]["schemas"]
     assert {ref.removeprefix("#/components/schemas/") for ref in refs(found)} <= set(schemas)
     assert schemas["StairstreamOptions"]["additionalProperties"] is False
@@ -56,7 +56,10 @@ def test_what_is_not_served_is_not_described() -> None:
 
 API_PATHS = [
     "/v1/chat/completions",
+    "/v1/completions",
     "/v1/responses",
+    "/v1/responses/{response}",
+    "/v1/responses/{response}/input_items",
     "/v1/messages",
     "/v1/messages/count_tokens",
     "/v1/models",

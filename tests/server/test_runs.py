@@ -44,7 +44,7 @@ class NamesGate:
     def __init__(self, permits: RunPermits) -> None:
         self._open = OpenGate(permits)
 
-    def identify(self, headers: Mapping[str, str]) -> Caller:
+    async def identify(self, headers: Mapping[str, str]) -> Caller:
         return Caller(key_id=headers.get("x-name"))
 
     def admit(self, caller: Caller, reserve: Reserve) -> AbstractAsyncContextManager[Grant]:

@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -31,6 +32,8 @@ pipelines:
 server: {database: "%s", drain_s: %g%s}
 """
 Captured = pytest.CaptureFixture[str]
+LAST_SAID = ("stairstream: no key is set", "stairstream: every request needs a key")
+"""The line after which a server takes requests."""
 
 
 class Serving:
@@ -87,13 +90,18 @@ def write_config(folder: Path, drain_s: float = 10, more: str = "") -> str:
 
 
 @contextmanager
-def serving(config: str, *options: str) -> Iterator[Serving]:
+def serving(config: str, *options: str, open_files: int | None = None) -> Iterator[Serving]:
+    """`open_files`: all that the process may have open, and may not raise."""
     command = [sys.executable, "-m", "stairstream", "serve", "-c", config, "--port", "0", *options]
+    if open_files is not None:
+        command = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh", *command]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            said = [process.stdout.readline() for _ in range(3)]
-            found = re.search(r"http://[^ ]*:(\d+),", said[0])
+            said = [process.stdout.readline()]
+            while not said[-1].startswith(LAST_SAID) and said[-1]:
+                said.append(process.stdout.readline())
+            found = re.search(r"http://[^ ]*:(\d+),", "".join(said))
             assert found, (said, process.poll())
             server = Serving(process, int(found[1]), said)
             try:
@@ -232,6 +240,75 @@ def test_two_servers_on_one_database_spend_a_budget_once(tmp_path: Path, capsys:
         wait_runs(capsys, config, 7)
         status, error = other.chat("quick", key, max_tokens=96)
         assert (status, error["error"]["type"]) == (402, "insufficient_quota")
+
+
+@pytest.mark.slow
+def test_run_that_is_killed_counts_by_what_was_reserved(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config(tmp_path)
+    Path(config).write_text(
+        Path(config).read_text().replace("token_s: 0.05}", "token_s: 0.05, price: {prompt: 0, completion: 1000}}")
+    )
+    key = make_key(capsys, config, "--budget", "0.12")
+    with serving(config) as server:
+        answer = server.begin("POST", "/v1/chat/completions", chat("endless", max_tokens=100, stream=True), key)
+        assert answer.read(1)
+        server.stop(signal.SIGKILL)
+        server.process.wait()
+    with serving(config) as server:
+        assert server.chat("quick", key, max_tokens=100)[0] == 402  # still reserved
+    with sqlite3.connect(tmp_path / "server.db") as database:  # a minute later
+        database.execute("UPDATE holders SET seen_at_s = seen_at_s - 61")
+    database.close()
+    with serving(config) as server:
+        assert server.chat("quick", key, max_tokens=100)[0] == 402
+        assert server.chat("quick", key, max_tokens=10)[0] == 200
+        wait_runs(capsys, config, 2)
+
+
+@pytest.mark.slow
+def test_new_key_works_at_once(tmp_path: Path, capsys: Captured) -> None:
+    config = write_config(tmp_path)
+    make_key(capsys, config)
+    with serving(config) as server:
+        for _ in range(3):
+            assert server.ask("GET", "/v1/models", key=make_key(capsys, config))[0] == 200
+
+
+@pytest.mark.slow
+def test_too_few_open_files_are_said_at_the_start_and_it_serves_what_it_can(tmp_path: Path) -> None:
+    with serving(write_config(tmp_path), open_files=300) as server:
+        assert server.said[0] == (
+            "stairstream: limits.connections: 2048 needs 4160 open files, and this process may have 300; "
+            "first run: ulimit -n 4160; or lower limits.connections. With less, the server refuses connections when it "
+            "is full\n"
+        )
+        assert server.chat("quick")[0] == 200
+    with serving(write_config(tmp_path, more=", limits: {connections: 64}"), open_files=300) as server:
+        assert "listening" in server.said[0]
+
+
+@pytest.mark.slow
+def test_cache_that_cannot_be_written_is_said_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("a file, where the folder should be")
+    monkeypatch.setenv("STAIRSTREAM_CACHE", str(tmp_path / "cache"))
+    with serving(write_config(tmp_path)) as server:
+        assert server.said[0] == (
+            f"stairstream: can't write the folder {tmp_path / 'cache'}, so what endpoints support and how fast they "
+            "are is learned again after each start; STAIRSTREAM_CACHE names another one\n"
+        )
+        assert server.chat("quick")[0] == 200
+
+
+@pytest.mark.slow
+def test_data_folder_that_cannot_be_written_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "server.db").mkdir()
+    command = [sys.executable, "-m", "stairstream", "serve", "-c", write_config(tmp_path), "--port", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert f"can't open the database {tmp_path / 'server.db'}: is a directory; its folder must be" in ended.stderr
+    assert ended.stderr.count("\n") == 1
 
 
 # Limits

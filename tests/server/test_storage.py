@@ -13,7 +13,7 @@ import pytest
 
 from stairstream.core.errors import ConfigError
 from stairstream.server.access.keys import make_key
-from stairstream.server.storage.contract import StorageFailed
+from stairstream.server.errors import StorageFailed
 from stairstream.server.storage.sqlite import MIGRATIONS, open_sqlite
 from stairstream.server.storage.values import Batch, BudgetHold, Key, KeyLimits, RunUsage, Spent
 
@@ -99,12 +99,28 @@ def test_budget_of_a_period_forgets_the_days_before_it(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_what_a_dead_process_had_reserved_comes_back(tmp_path: Path) -> None:
+def test_what_a_dead_process_had_reserved_becomes_usage(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_sqlite(tmp_path / "s.db") as storage:
             assert await storage.commit(batch([reserve("k", 1.0)], holder="dead", at_s=0.0)) == [None]
             assert await storage.commit(batch([reserve("k", 1.0, 1)], holder="living", at_s=60.0)) == [0.0]
-            assert await storage.commit(batch([reserve("k", 1.0, 2)], holder="living", at_s=60.5)) == [None]
+            assert await storage.commit(batch([reserve("k", 1.0, 2)], holder="living", at_s=60.5)) == [0.0]
+            (lost,) = await storage.usage()
+            assert (lost.key_id, lost.day, lost.runs, lost.cost) == ("k", "1970-01-01", 1, 1.0)
+            assert (lost.prompt_tokens, lost.completion_tokens) == (0, 0)  # nobody knows how many
+
+    asyncio.run(main())
+
+
+def test_process_that_was_taken_for_dead_and_settles_is_charged_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_sqlite(tmp_path / "s.db") as storage:
+            assert await storage.commit(batch([reserve("k", 1.0)], holder="slow", at_s=0.0)) == [None]
+            await storage.commit(batch(holder="living", at_s=60.5))
+            await storage.commit(batch(spent=[spent("k", reservation="r0")], holder="slow", at_s=61.0))
+            assert sum(one.cost for one in await storage.usage()) == 0.1
+            assert sum(one.runs for one in await storage.usage()) == 1
+            assert await storage.commit(batch([reserve("k", 0.9, 1)], holder="slow", at_s=62.0)) == [None]
 
     asyncio.run(main())
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Chunk, Takes, WriteItem
+from stairstream.core.session import Chunk, Setting, Takes, WriteItem
 
 
 class Session(Protocol):
@@ -101,8 +101,12 @@ class Backend(Protocol):
         """The limit of sessions at once; backends on one engine share it. None: there is no limit."""
 
     @property
-    def takes(self) -> frozenset[Takes]:
-        """The inputs that the model takes besides a plain conversation; nothing else is brought before it."""
+    def takes(self) -> frozenset[Takes | Setting]:
+        """The inputs that the model takes besides a plain conversation, and the settings of a request.
+
+        No other inputs are brought before it; a setting that is not there may still come, with a fallback's agent, and
+        is then left out.
+        """
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
         """A session for an agent; `written` are words of its answer to continue from (failover, a client's prefill).

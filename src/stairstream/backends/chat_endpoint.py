@@ -1,7 +1,7 @@
 """A model at a URL that speaks OpenAI's chat completions: the body of a request, and what of it is not taken."""
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Literal, get_args
 
 import msgspec
 
@@ -9,9 +9,12 @@ from stairstream.backends.capabilities import Continues, is_hosted
 from stairstream.backends.endpoint import Endpoint, Fields
 from stairstream.backends.http import HttpPool
 from stairstream.core.graph import Extras, Sampling
-from stairstream.core.messages import as_dicts
+from stairstream.core.messages import as_dicts, move_images
 from stairstream.core.prompts import Prompt
-from stairstream.core.session import Note
+from stairstream.core.session import Note, Setting
+
+_MOST_REJECTED = 256
+"""Settings of clients that are remembered as rejected, each with its value: another value may be taken."""
 
 EFFORTS = ("minimal", "low")
 """Values of `reasoning_effort`, least first: not every reasoning model knows the first."""
@@ -45,6 +48,7 @@ class ChatEndpoint(Endpoint):
             self._stream_options["continuous_usage_stats"] = True
         # never left out: who asks for it must not share a cache with others
         self._fixed: Fields = {"cache_salt": cache_salt} if cache_salt else {}
+        self._rejected: set[tuple[str, bytes]] = set()
         self._effort = EFFORTS[0]
         self._limit_field = "max_tokens"
 
@@ -57,7 +61,7 @@ class ChatEndpoint(Endpoint):
         extras: Extras | None = None,
     ) -> Fields:
         """A streaming request for a prompt, its last message marked as one to be continued where that is asked for."""
-        messages = as_dicts(prompt.messages)
+        messages = as_dicts(move_images(prompt.messages))
         body: Fields = {"model": self.model, "messages": messages, "stream": True, "max_tokens": max_tokens}
         body |= self._fixed
         if prompt.continues_last and continues == "flag":
@@ -75,18 +79,25 @@ class ChatEndpoint(Endpoint):
 
     def _notes(self, body: Fields) -> list[Note]:
         notes = super()._notes(body)
+        rejected = [name for name, value in _client_settings(body) if (name, value) in self._rejected]
+        notes += [Note(kind="ignored", text=f"{name}: {self.where} rejects it") for name in rejected]
         for name, how in (("chat_template_kwargs", "off"), ("reasoning_effort", f"down to {self._effort}")):
-            if name in body and self.takes(name):
+            if name not in body or isinstance(body[name], msgspec.Raw):  # the client's own effort
+                continue
+            if self.takes(name):
                 notes.append(Note(kind="reasoning", text=f"thinking is switched {how} when the answer is continued"))
-            elif name in body:
+            else:
                 text = f"{self.where} rejects {name}: the model thinks anew whenever its answer is continued"
                 notes.append(Note(kind="reasoning", text=text))
         return notes
 
     def _shape(self, body: Fields) -> Fields:
         shaped = super()._shape(body)
+        for name, value in _client_settings(shaped):
+            if (name, value) in self._rejected:
+                del shaped[name]
         shaped[self._limit_field] = shaped.pop("max_tokens")
-        if "reasoning_effort" in shaped:
+        if isinstance(shaped.get("reasoning_effort"), str):  # ours
             shaped["reasoning_effort"] = self._effort
         if shaped["stream"] and "stream_options" not in self._left_out:
             shaped["stream_options"] = self._stream_options
@@ -99,7 +110,13 @@ class ChatEndpoint(Endpoint):
         if "max_completion_tokens" in message and self._limit_field == "max_tokens":
             self._limit_field = "max_completion_tokens"
             return True
-        if "reasoning_effort" in sent and self._effort in message and self._effort != EFFORTS[-1]:
+        for name, value in _client_settings(sent):
+            if name in message:
+                if len(self._rejected) >= _MOST_REJECTED:
+                    self._rejected.clear()
+                self._rejected.add((name, value))
+                return True
+        if isinstance(sent.get("reasoning_effort"), str) and self._effort in message and self._effort != EFFORTS[-1]:
             self._effort = EFFORTS[-1]
             return True
         if "chat_template_kwargs" in sent and "enable_thinking" in message:
@@ -120,4 +137,11 @@ def _extras(extras: Extras) -> Fields:
         fields["parallel_tool_calls"] = extras.parallel_tool_calls
     if extras.user is not None:
         fields["user"] = extras.user
-    return fields
+    return fields | {name: msgspec.Raw(value) for name, value in extras.settings}
+
+
+def _client_settings(body: Fields) -> Iterator[tuple[str, bytes]]:
+    """The settings that come from a request, with their values: JSON as it came, which our own are not."""
+    for name in get_args(Setting):
+        if isinstance(value := body.get(name), msgspec.Raw):
+            yield name, bytes(value)

@@ -57,6 +57,7 @@ class Endpoint:
             raise ConfigError(f"api_key of model {model!r} holds characters that no key has; check the environment")
         self._secrets = [secret for secret in (self._key, *secrets) if secret]
         self._left_out: set[str] = set()
+        self._rejected: set[tuple[str, bytes]] = set()
         self.lone_tag: bool | None = None
         """Whether its thoughts end in a tag that was never opened; None before its first answer."""
 

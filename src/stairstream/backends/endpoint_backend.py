@@ -22,7 +22,7 @@ from stairstream.core.context import Context
 from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import Conversation
 from stairstream.core.prompts import Prompt
-from stairstream.core.session import Takes
+from stairstream.core.session import Setting, Takes
 from stairstream.core.sse import MAX_EVENT_BYTES
 
 
@@ -42,12 +42,12 @@ class EndpointBackend:
         capabilities: Capabilities,
         *,
         continues: Continues | None,
-        takes: Iterable[Takes],
+        takes: Iterable[Takes | Setting],
         session_header: str | None = None,
         prefetches: bool = False,
     ) -> None:
         self.model = endpoint.model
-        self.takes = frozenset(takes)
+        self.takes: frozenset[Takes | Setting] = frozenset(takes)
         self.prefetches = prefetches
         self.session_header = session_header
         self.endpoint = endpoint

@@ -13,6 +13,13 @@ import msgspec
 T = TypeVar("T", bound=msgspec.Struct)
 
 
+def can_store(folder: Path) -> bool:
+    """Whether files can be made in that folder, which may not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
 def load_json(path: Path, kind: type[T]) -> T:
     """The file's value; one of defaults where there is no such file."""
     try:

@@ -78,8 +78,8 @@ class Limited(WrappingBackend):
         super().__init__(inner)
         self._permits = Permits(math.inf if max_concurrency is None else max_concurrency)
         self._rate: PerMinute | None = None
-        if requests_per_minute is not None:  # most endpoints refuse a minute's worth at once: send a second's
-            self._rate = PerMinute(requests_per_minute, burst_s=max(1.0, 60 / requests_per_minute))
+        if requests_per_minute is not None:  # most endpoints refuse a minute's worth at once: send a second's, or one
+            self._rate = PerMinute(requests_per_minute, burst_s=1.0)
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
         return _LimitedSession(await self._inner.open(agent, conversation, written), self, agent.depth)

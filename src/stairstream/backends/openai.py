@@ -4,6 +4,7 @@ How an endpoint continues an answer is in `capabilities`; one agent's context th
 """
 
 from collections.abc import Iterable
+from typing import get_args
 
 from stairstream.backends.call import Call
 from stairstream.backends.capabilities import Capabilities, Capability, Continues
@@ -13,7 +14,7 @@ from stairstream.backends.endpoint_backend import EndpointBackend
 from stairstream.backends.http import HttpPool
 from stairstream.backends.preparing import prepare
 from stairstream.core.context import Context
-from stairstream.core.session import Takes
+from stairstream.core.session import Setting, Takes
 
 
 class OpenAIBackend(EndpointBackend):
@@ -30,7 +31,7 @@ class OpenAIBackend(EndpointBackend):
     header that holds the same value in all calls of a session, for routers that send it to the server that knows it.
     With `prefetches` the prompt of each update is sent once before, for one token, while the call in flight still
     speaks: shorter gaps, for twice the prompt tokens, where the endpoint caches prefixes. `takes` is what the model
-    takes besides text.
+    takes besides text; it is handed all settings of a request, and what it rejects is left out.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class OpenAIBackend(EndpointBackend):
             ChatEndpoint(base_url, model, pool, api_key, cache_salt),
             capabilities,
             continues=continues,
-            takes=takes,
+            takes=(*takes, *get_args(Setting)),
             session_header=session_header,
             prefetches=prefetches,
         )

@@ -4,95 +4,70 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from stairstream.api import Answer, Pipeline, open_pipeline
+from stairstream.api import Answer, open_pipeline
+from stairstream.cli.answering import Pace, Telling, answer
 from stairstream.cli.as_json import write_json
-from stairstream.cli.terminal import describe_gap, printable, show_loading, tell
+from stairstream.cli.standard import reading_input
+from stairstream.cli.terminal import show_loading, tell
+from stairstream.config.schema import load_config
 from stairstream.core.errors import RequestError, RunFailed
-from stairstream.core.events import Event, LayoutChosen, Noted, Wrote
-from stairstream.core.options import RequestOptions
-from stairstream.engine.run import Run
+from stairstream.core.events import Event
+from stairstream.core.messages import Conversation, Message, question
+
+TOY_NOTE = "the built-in model has 135 million parameters: it shows when words come, not how good a mixture is"
 
 
 def ask(
-    question: str,
+    text: str,
     *,
     config: Path | None,
     pipeline: str | None,
     policy: str | None,
     settings: Sequence[str],
-    as_json: bool,
+    as_json: bool = False,
     draws: bool = False,
-    pace: Literal["even", "raw"] | None = None,
+    is_quiet: bool = False,
+    system: str | None = None,
+    pace: Pace = None,
 ) -> None:
     """Ask and print, and draw the run if asked to. JSON is printed at the end, so its answer is not paced.
 
-    Raises RunFailed when the answer broke off; what came of it has been printed by then."""
-    text = sys.stdin.read() if question == "-" else question
-    if not text.strip():
+    `is_quiet` prints the answer alone. Raises RunFailed when the answer broke off; what came of it has been printed by
+    then.
+    """
+    text = (_read_question() if text == "-" else text).strip()
+    if not text:
         raise RequestError("the question is empty")
+    chosen = load_config(config)
+    telling: Telling = "nothing" if as_json else "words" if is_quiet else "all"
+    if chosen.is_built_in and telling == "all":
+        tell(TOY_NOTE)
 
     async def main() -> tuple[Answer, list[Event]]:
-        opening = open_pipeline(pipeline, config=config, policy=policy, settings=settings, loading=show_loading)
+        opening = open_pipeline(pipeline, config=chosen, policy=policy, settings=settings, loading=show_loading)
         async with opening as opened:
-            return await _ask(opened, text.strip(), "raw" if as_json else pace, is_quiet=as_json)
+            return await answer(opened, make_conversation(text, system), "raw" if as_json else pace, telling)
 
-    answer, events = asyncio.run(main())
+    given, events = asyncio.run(main())
     if as_json:
-        print(write_json(answer), flush=True)
+        print(write_json(given), flush=True)
     if draws:
         from rich.console import Console
 
         from stairstream.cli.picture import draw_run
 
         console = Console(stderr=True, highlight=False)
-        console.print(*draw_run(answer.graph, events, console.width), sep="\n")
-    if answer.summary.reason == "failed":
-        raise RunFailed(answer.summary.error or "the run failed")
+        console.print(*draw_run(given.graph, events, console.width), sep="\n")
+    if given.summary.reason == "failed":
+        raise RunFailed(given.summary.error or "the run failed")
 
 
-async def _ask(
-    pipeline: Pipeline, question: str, pace: Literal["even", "raw"] | None, *, is_quiet: bool
-) -> tuple[Answer, list[Event]]:
-    events: list[Event] = []
-    async with pipeline.open_run(question, options=RequestOptions(pace=pace)) as run:
-        async for event in run.events():
-            events.append(event)
-            if not is_quiet:
-                _show(run, event)
-        answer = pipeline.make_answer(run, events)
-    if not is_quiet:
-        if answer.text:
-            print(flush=True)
-        _show_end(answer)
-    return answer, events
+def make_conversation(text: str, system: str | None) -> Conversation:
+    """A question, after the system message if there is one."""
+    return (*((Message(role="system", content=system),) if system else ()), *question(text))
 
 
-def _show(run: Run, event: Event) -> None:
-    match event:
-        case Wrote() if event.agent == run.graph.answer:
-            print(printable(run.text(event)), end="", flush=True)
-        case LayoutChosen() if event.agent == run.graph.answer and run.graph.agent(event.agent).reads:
-            tell(f"layout: {event.layout} ({event.why})")
-        case Noted():
-            tell(f"{event.note.kind}: {event.agent}: {event.note.text}")
-        case _:
-            pass
-
-
-def _show_end(answer: Answer) -> None:
-    summary = answer.summary
-    for line in answer.notes:
-        tell(line)
-    for line in summary.degraded:
-        tell(f"degraded: {line}")
-    if summary.reason in ("deadline", "budget"):
-        tell(f"ended: {summary.reason}: the answer is what there was by then")
-    if summary.first_token_s is None:
-        return
-    updates = f"{summary.updates} update{'' if summary.updates == 1 else 's'}"
-    tail = f", {updates}, policy {answer.pipeline.policy_name}" if len(summary.agents) > 1 else ""
-    tail += "" if answer.cost is None else f", cost {answer.cost:.3g}"
-    gap = describe_gap(summary)
-    tell(f"first token {summary.first_token_s:.2f} s, total {summary.total_s:.2f} s, {gap}{tail}")
+def _read_question() -> str:
+    with reading_input():
+        return sys.stdin.read()

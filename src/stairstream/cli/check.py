@@ -1,7 +1,7 @@
 """`stairstream check`: asks every model of a configuration a little, and says what a question will cost."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,21 +12,24 @@ from rich.text import Text
 
 from stairstream.api import choose_policy
 from stairstream.backends.base import Backend, Session
-from stairstream.cli.estimate import ANSWER_TOKENS, QUESTION_TOKENS, estimate
+from stairstream.cli.estimate import ANSWER_TOKENS, QUESTION_TOKENS, estimate, first_tokens_s
 from stairstream.cli.terminal import printable, show_loading
 from stairstream.config.build import Engines, open_engines
 from stairstream.config.graphs import build_graph, goals_of
 from stairstream.config.models import ModelConfig
 from stairstream.config.pipelines import PipelineConfig
+from stairstream.config.rates import Rates, adapt_agents
 from stairstream.config.schema import Config, load_config
 from stairstream.config.topologies import SingleKeys
 from stairstream.core.errors import BackendError, ConfigError, MissingExtra, StairstreamError
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import question
 from stairstream.core.session import Began, Chunk, Delta, Ended, Layout
+from stairstream.core.worth import SHARE
 
 _QUESTION = "Name three colours."
 _DRAFT = "Red, green"
+_WAITS = "With tools or a response_format a pipeline answers as with `wait`: clients.md has what to switch off."
 _TRY_TOKENS = 4
 _PATIENCE_S = 60.0
 
@@ -56,9 +59,20 @@ def check(file: Path | None) -> None:
             style="dim",
         )
     )
+    for line in _warn_of_gains(config):
+        console.print(Text(line, style="yellow"), soft_wrap=True)
+    if _wait_with_tools(config):
+        console.print(Text(_WAITS, style="dim"))
     failed = {name: found for name, found in probed.items() if isinstance(found, StairstreamError)}
     for name, error in failed.items():
         raise type(error)(f"model {name!r}: {error}") from error
+
+
+def _wait_with_tools(config: Config) -> bool:
+    """Whether tools would make a pipeline wait that does not wait without them."""
+    updating = (one for one in config.pipelines.values() if one.policy_name != "wait")
+    graphs = (build_graph(config.models, one) for one in updating)
+    return any(graph.agent(graph.answer).reads for graph in graphs)
 
 
 async def _probe_all(config: Config) -> dict[str, Probed | StairstreamError]:
@@ -153,6 +167,22 @@ def _costs_table(config: Config, probed: Mapping[str, Probed | StairstreamError]
             money = (_money(cost.price), _money(cost.cached_price)) if has_prices else ()
             table.add_row(pipeline.name, name, *map(str, counts), *money)
     return table
+
+
+def _warn_of_gains(config: Config) -> Iterator[str]:
+    """A line for each pipeline that answers no sooner than with `wait`, by the speed of its models in earlier runs."""
+    rates = Rates().load(config.models)
+    for pipeline in config.pipelines.values():
+        graph = build_graph(config.models, pipeline)
+        if not graph.agent(graph.answer).reads or pipeline.policy_name == "wait":
+            continue
+        waiting = build_graph(config.models, choose_policy(config, pipeline, "wait", ()))
+        found = first_tokens_s(adapt_agents(graph, rates, goals_of(pipeline, graph)), waiting, rates)
+        if found is not None and found[1] - found[0] < SHARE * found[1]:
+            yield (
+                f"{pipeline.name}: as fast as its models were in earlier runs, {pipeline.policy_name} gives the first "
+                f"token after {found[0]:.2f} s, wait after {found[1]:.2f} s: use `wait` or a single model"
+            )
 
 
 def _variants(config: Config, pipeline: PipelineConfig) -> dict[str, PipelineConfig]:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from stairstream.cli.live import Shown
 from stairstream.cli.picture import draw_lane, draw_ruler, seconds_per_column
+from stairstream.cli.terminal import ENDS
 from stairstream.core.metrics import STALL_AFTER_S, Summary
 from stairstream.core.session import Usage
 
@@ -30,9 +31,20 @@ def compare(console: Console, shown: Mapping[str, Shown]) -> None:
         console.print(Text.assemble(f"{title:<{width}} ", (lane, "bright_cyan")), no_wrap=True, overflow="crop")
     console.print(Text(" " * (width + 1) + draw_ruler(scale_s, columns), style="dim"), no_wrap=True, overflow="crop")
     console.print()
+    if line := _headline({title: one.summary for title, one in shown.items()}):
+        console.print(Text(line, style="bold bright_cyan"))
+        console.print()
     console.print(_table({title: one.summary for title, one in shown.items()}))
     console.print()
     console.print(Text(NOTE, style="dim"))
+
+
+def _headline(shown: Mapping[str, Summary]) -> str | None:
+    """The promise, as measured: how much sooner the first title's first word came than by waiting."""
+    own, waiting = next(iter(shown.values())).first_token_s, shown["wait"].first_token_s if "wait" in shown else None
+    if not own or not waiting or own >= waiting:
+        return None
+    return f"first word {waiting / own:.1f}x sooner than waiting: {own:.2f} s instead of {waiting:.2f} s"
 
 
 def _table(shown: Mapping[str, Summary]) -> Table:
@@ -41,7 +53,8 @@ def _table(shown: Mapping[str, Summary]) -> Table:
     for title in shown:
         table.add_column(title, justify="right")
     for name, cell in _ROWS.items():
-        table.add_row(name, *(cell(summary) for summary in shown.values()))
+        style = "bold" if name == FIRST_WORD else None
+        table.add_row(name, *(cell(summary) for summary in shown.values()), style=style)
     return table
 
 
@@ -61,16 +74,18 @@ def _usage(summary: Summary) -> Usage:
     return sum((one.usage for one in summary.agents), start=Usage(cached_tokens=0))
 
 
+FIRST_WORD = "first word after"
 _ROWS: Mapping[str, Callable[[Summary], str]] = {
-    "first token": lambda summary: _seconds(summary.first_token_s),
-    "longest gap": lambda summary: _seconds(summary.longest_gap_s),
-    "  as written, before it is paced": lambda summary: _seconds(summary.longest_gap_written_s),
-    f"stall (in gaps, beyond {STALL_AFTER_S:g} s each)": lambda summary: _seconds(summary.stall_s),
-    "total": lambda summary: _seconds(summary.total_s),
-    "updates": lambda summary: str(summary.updates),
-    "read of upstream, per word said": lambda summary: _share(summary.seen_share),
-    "prompt tokens, all agents": lambda summary: _count(_usage(summary).prompt_tokens),
-    "  of them cached": lambda summary: _count(_usage(summary).cached_tokens),
-    "  computed again for the answer": lambda summary: _count(summary.tokens_again),
-    "tokens written, all agents": lambda summary: _count(_usage(summary).completion_tokens),
+    FIRST_WORD: lambda summary: _seconds(summary.first_token_s),
+    "longest pause": lambda summary: _seconds(summary.longest_gap_s),
+    "  before words were spread evenly": lambda summary: _seconds(summary.longest_gap_written_s),
+    f"all pauses, beyond {STALL_AFTER_S:g} s each": lambda summary: _seconds(summary.stall_s),
+    "whole answer after": lambda summary: _seconds(summary.total_s),
+    "the answer is": lambda summary: "cut off" if summary.reason in ENDS else "whole",
+    "times it read more while it wrote": lambda summary: str(summary.updates),
+    "of the others' text, known per word": lambda summary: _share(summary.seen_share),
+    "tokens sent to models": lambda summary: _count(_usage(summary).prompt_tokens),
+    "  of them in a model's cache": lambda summary: _count(_usage(summary).cached_tokens),
+    "  sent again for updates": lambda summary: _count(summary.tokens_again),
+    "tokens written by models": lambda summary: _count(_usage(summary).completion_tokens),
 }

@@ -1,5 +1,6 @@
 """The cost of a question under a policy, before it is asked: the real engine in virtual time, on scripted models."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -74,18 +75,33 @@ def _rate_of(agent: Agent) -> Rate:
     return Rate(first_token_s=_FIRST_TOKEN_S, tokens_per_s=1 / _TOKEN_S, answer_tokens=length)
 
 
-async def _simulate(graph: Graph) -> Summary:
-    backends = {}
-    for agent in graph.agents:
-        length = min(agent.sampling.max_tokens, ANSWER_TOKENS)
-        script = Script(
-            words=numbered_words("w", length), first_token_s=_FIRST_TOKEN_S, token_s=_TOKEN_S, caches_prefix=True
-        )
-        backends[agent.name] = ScriptedBackend(script)
+def first_tokens_s(graph: Graph, waiting: Graph, rates: Mapping[str, Rate]) -> tuple[float, float] | None:
+    """When the answer begins, and when with `waiting`, by the rates of earlier runs; None unless all are known."""
+    if any(agent.model not in rates for agent in graph.agents):
+        return None
+    found = [run_in_virtual_time(_simulate(one, rates)).first_token_s for one in (graph, waiting)]
+    return None if found[0] is None or found[1] is None else (found[0], found[1])
+
+
+async def _simulate(graph: Graph, rates: Mapping[str, Rate] | None = None) -> Summary:
+    """One run: as the rates say, by which calls that gain nothing are left out; without them all models are alike."""
+    by_agent = {agent.name: rates[agent.model] if rates else _rate_of(agent) for agent in graph.agents}
+    backends = {agent.name: ScriptedBackend(_script_of(agent, by_agent[agent.name])) for agent in graph.agents}
     text = " ".join(numbered_words("q", QUESTION_TOKENS))
     graph = replace(graph, agents=tuple(_plain(agent) for agent in graph.agents))
-    async with open_run(graph, question(text), backends) as run:
+    async with open_run(graph, question(text), backends, rates=by_agent if rates else None) as run:
         return summarize([event async for event in run.events()])
+
+
+def _script_of(agent: Agent, rate: Rate) -> Script:
+    token_s = rate.read_token_s or 0.0
+    return Script(
+        words=numbered_words("w", max(1, min(agent.sampling.max_tokens, round(rate.answer_tokens)))),
+        first_token_s=max(0.0, rate.first_token_s - token_s * rate.read_tokens),
+        token_s=1 / rate.tokens_per_s,
+        prefill_tokens_per_s=1 / token_s if token_s else math.inf,
+        caches_prefix=True,
+    )
 
 
 def _plain(agent: Agent) -> Agent:

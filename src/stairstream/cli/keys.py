@@ -15,9 +15,15 @@ keys_app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ServerOption = Annotated[Path | None, config_option("The server's YAML file, which may name the database.")]
+ServerOption = Annotated[
+    Path | None,
+    config_option("The server's YAML file, which may name the database; create makes that if it is missing."),
+]
 DatabaseOption = Annotated[
-    Path | None, typer.Option("--database", metavar="FILE", help="The server's database, in place of --config.")
+    Path | None,
+    typer.Option(
+        "--database", metavar="FILE", help="The server's database, if not the one of --config; it must exist."
+    ),
 ]
 
 
@@ -45,7 +51,7 @@ def create_command(
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option(metavar="MONEY", min=0, help="What it may cost, by the models' prices; unlimited without it."),
+        typer.Option(metavar="MONEY", min=0, help="What it may cost, by the prices in --config; unlimited without it."),
     ] = None,
     period: Annotated[
         str | None, typer.Option(metavar="NAME", help="What the budget is for: total (without it), month or day.")

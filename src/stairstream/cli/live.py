@@ -53,6 +53,16 @@ async def show_run(console: Console, pipeline: Pipeline, question: str, least_sc
     return Shown(summary=summary, lane=view.lanes[run.graph.answer], scale_s=view.scale_s)
 
 
+async def show_lanes(console: Console, pipeline: Pipeline, question: str, least_scale_s: float) -> Shown:
+    """Run, then draw the lanes without the words."""
+    async with pipeline.open_run(question) as run:
+        view = View(console, make_lanes(run.graph), run.graph.answer, least_scale_s)
+        async for event, text in _tell(run):
+            view.add(event, text)
+    console.print(*draw_lanes(list(view.lanes.values()), view.until_s, view.scale_s, view.columns), sep="\n")
+    return Shown(summary=summarize(view.events), lane=view.lanes[run.graph.answer], scale_s=view.scale_s)
+
+
 async def _tell(run: Run) -> AsyncIterator[Told]:
     async for event in run.events():
         yield event, run.text(event) if isinstance(event, Wrote | Thought) else ""

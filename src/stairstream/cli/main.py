@@ -10,17 +10,28 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from stairstream import __version__
+from stairstream.__main__ import INTERRUPTED
 from stairstream.backends.models import DEFAULT_MODEL
 from stairstream.cli.eval import eval_app
 from stairstream.cli.keys import keys_app
-from stairstream.cli.options import ConfigOption, PaceOption, PipelineOption, PolicyOption, SetOption, option
-from stairstream.cli.plainly import speak_plainly
+from stairstream.cli.options import (
+    ConfigOption,
+    PaceOption,
+    PipelineOption,
+    PolicyOption,
+    SetOption,
+    SystemOption,
+    option,
+)
+from stairstream.cli.standard import OutputFailed, Streams, check_arguments
 from stairstream.core.errors import ConfigError, GraphError, MissingExtra, RequestError, StairstreamError
+
+PROMISE = "Several language models answer together, and the answer starts long before they have all answered."
 
 app = typer.Typer(
     name="stairstream",
-    help="Several language models answer together, and the answer starts as fast as one model's.",
-    add_completion=False,
+    help=PROMISE,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -33,21 +44,41 @@ DEMO_QUESTION = "Why is the sky blue?"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. 2: the user's fault, 1: the world's, 130: interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    speak_plainly()
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="replace")
+    streams = Streams()
     try:
+        code = _run(arguments)
+        if code == INTERRUPTED:
+            print("stairstream: interrupted", file=sys.stderr)
+        return streams.finish(code)
+    except OutputFailed as exc:
+        streams.give_up_output()
+        _complain(str(exc))
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        check_arguments(arguments)
         code = typer.main.get_command(app).main(arguments or ["--help"], prog_name="stairstream", standalone_mode=False)
         return code if isinstance(code, int) else 0
+    except OutputFailed:
+        raise
     except StairstreamError as exc:
         _complain(str(exc))
         is_users_fault = isinstance(exc, ConfigError | GraphError | RequestError | MissingExtra)
         return 2 if is_users_fault else 1
     except TyperException as exc:
-        _complain(exc.format_message())
+        message = exc.format_message()
+        _complain(message + _hint(message, arguments))
         return 2
     except (KeyboardInterrupt, Abort):
-        return 130
+        return INTERRUPTED
+
+
+def _hint(message: str, arguments: list[str]) -> str:
+    """The way to ask a question that looks like an option."""
+    asks = arguments[:1] in (["ask"], ["demo"])
+    return "; put -- before a question that begins with a dash" if asks and "No such option" in message else ""
 
 
 def _complain(text: str) -> None:
@@ -63,10 +94,10 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version and leave.")
     ] = False,
 ) -> None:
-    """Several language models answer together, and the answer starts as fast as one model's."""
+    """Several language models answer together, and the answer starts long before they have all answered."""
 
 
 @app.command("ask")
@@ -80,6 +111,8 @@ def ask_command(
         bool, typer.Option("--json", help="Print one JSON object with the answer and its numbers.")
     ] = False,
     draws: Annotated[bool, typer.Option("--draw", help="Draw the run as a staircase, below the answer.")] = False,
+    is_quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and nothing else.")] = False,
+    system: SystemOption = None,
     pace: PaceOption = None,
 ) -> None:
     """Ask a pipeline; the answer is printed as it comes."""
@@ -93,8 +126,25 @@ def ask_command(
         settings=settings or [],
         as_json=as_json,
         draws=draws,
+        is_quiet=is_quiet,
+        system=system,
         pace=pace,
     )
+
+
+@app.command("chat")
+def chat_command(
+    config: ConfigOption = None,
+    pipeline: PipelineOption = None,
+    policy: PolicyOption = None,
+    settings: SetOption = None,
+    system: SystemOption = None,
+    pace: PaceOption = None,
+) -> None:
+    """Ask line by line; each question is answered with all that was said before."""
+    from stairstream.cli.chat import chat
+
+    chat(config=config, pipeline=pipeline, policy=policy, settings=settings or [], system=system, pace=pace)
 
 
 @app.command("demo")
@@ -102,12 +152,17 @@ def demo_command(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask.")] = DEMO_QUESTION,
     config: ConfigOption = None,
     pipeline: PipelineOption = None,
-    max_tokens: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Longest answer of each agent.")] = 200,
+    max_tokens: Annotated[
+        int | None, typer.Option(metavar="NUMBER", min=1, help="Longest answer of each agent; 200 without it.")
+    ] = None,
+    is_simulated: Annotated[
+        bool, typer.Option("--simulated", help="The same picture at the speed of hosted endpoints, without a model.")
+    ] = False,
 ) -> None:
     """Watch a staircase: the same question with a policy, with waiting, and with the single model."""
     from stairstream.cli.demo import demo
 
-    demo(question, config=config, pipeline=pipeline, max_tokens=max_tokens)
+    demo(question, config=config, pipeline=pipeline, max_tokens=max_tokens, is_simulated=is_simulated)
 
 
 @app.command("watch")
@@ -233,6 +288,46 @@ def fake_server_command(
         fault=_given(kind=fault, after_tokens=after_tokens) or None,
     )
     fake_server(config, model or [], given, host, port)
+
+
+@app.command("init")
+def init_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")] = Path("stairstream.yaml"),
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where models run: an address, or one of openrouter, openai, anthropic, gemini, azure, ollama, vllm, "
+            "llamacpp; may be repeated. Without it, questions in the terminal.",
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A model of the endpoint, of several as ENDPOINT=NAME; may be repeated."),
+    ] = None,
+    key_variable: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="The environment variable with the endpoint's key, of several as ENDPOINT=NAME. "
+            "Known endpoints have a usual one; the key itself is never written.",
+        ),
+    ] = None,
+    aggregator: Annotated[str | None, option("NAME", "The model that answers; without it, the first.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+) -> None:
+    """Write a configuration for your own models: chooses endpoints and models by questions or by options."""
+    from stairstream.cli.init.command import init
+
+    init(file, endpoint or [], model or [], key_variable or [], aggregator, force)
+
+
+@app.command("schema")
+def schema_command() -> None:
+    """Print a JSON Schema of the configuration file, by which an editor completes and checks its keys."""
+    from stairstream.cli.schema import schema_text
+
+    print(schema_text(), end="")
 
 
 def _given(**options: object) -> dict[str, object]:

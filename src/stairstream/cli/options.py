@@ -48,6 +48,7 @@ PolicyOption = Annotated[
     str | None,
     typer.Option("--policy", metavar="NAME", help="Another policy: paper, balanced, cheap, careful, wait or adaptive."),
 ]
+SystemOption = Annotated[str | None, typer.Option(metavar="TEXT", help="A system message before the question.")]
 PaceOption = Annotated[
     Literal["even", "raw"] | None,
     typer.Option(help="Show the words evenly, or each when it is written; without it, as the pipeline says."),

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from stairstream.cli.terminal import show_loading
+from stairstream.cli.standard import OutputFailed
+from stairstream.cli.terminal import show_loading, tell
 from stairstream.config.schema import load_config
 from stairstream.core.errors import MissingExtra
 
@@ -50,6 +51,9 @@ def _choose_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _tell(line: str) -> None:
-    """Prints a line for the process that started the server; one that does not read does not hold it up."""
+    """Prints a line for the process that started the server; one that does not read, or has left, is no hindrance."""
     if select.select([], [1], [], TELLING_S)[1]:
-        print(f"stairstream: {line}", flush=True)
+        try:
+            print(f"stairstream: {line}", flush=True)
+        except OutputFailed:
+            tell(f"stairstream: {line}")

@@ -3,8 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,43 +11,87 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from stairstream.cli.terminal import printable, tell
+from stairstream.cli.terminal import printable, reveal, tell
+from stairstream.config.graphs import build_graph, models_of
 from stairstream.config.reading import Where, read
-from stairstream.config.schema import load_config
+from stairstream.config.schema import Config, load_config
 from stairstream.core.errors import ConfigError
+from stairstream.core.graph import Graph
 from stairstream.server.access.budgets import first_day
 from stairstream.server.access.keys import make_key
-from stairstream.server.storage.contract import Storage
+from stairstream.server.runs.reservation import find_unpriced
 from stairstream.server.storage.sqlite import open_sqlite
 from stairstream.server.storage.values import Key, KeyLimits, KeyUsage
 
 
 def create_key(name: str, limits: Mapping[str, object], config: Path | None, database: Path | None) -> None:
     """Make a key and print it, this once, to standard output."""
-    if not name.strip():
-        raise ConfigError("the name is empty; give the key one that says whose it is")
+    _check_name(name)
     known = read(KeyLimits, dict(limits), Where(file="keys"))
     if "period" in limits and "budget" not in limits:
         raise ConfigError("--period says what a budget is for, and there is none; give --budget too")
+    if known.budget is not None:
+        _check_budget(load_config(config))
 
-    async def main() -> Key:
+    async def main() -> tuple[Key, bool]:
         key, text = make_key(name, known, time.time())
-        async with _open_storage(config, database) as (storage, _):
+        async with open_sqlite(_file(config, database)) as storage:
+            is_first = not await storage.keys()
             await storage.add_key(key)
-        print(text, flush=True)
-        return key
+            try:
+                print(text, flush=True)
+            except BaseException:  # nobody has seen it
+                await storage.revoke_key(key.id, time.time())
+                raise
+        return key, is_first
 
-    key = asyncio.run(main())
+    key, is_first = asyncio.run(main())
     tell(f"stairstream: made the key {key.id} for {key.name}; it is shown only now, and only its hash is kept")
+    tell(f"stairstream: {_FIRST_KEY if is_first else _LATER_KEY}")
+
+
+_FIRST_KEY = (
+    "it is the first key: a server that is running now has none, and answers every caller until it is restarted"
+)
+_LATER_KEY = (
+    "a running server knows it at once; one that was started before the first key needs a restart to ask for it"
+)
+
+
+def _check_name(name: str) -> None:
+    if not name.strip():
+        raise ConfigError("the name is empty; give the key one that says whose it is")
+    if "\t" in name or name.splitlines() != [name] or reveal(name) != name:
+        raise ConfigError(f"the name {name!a} has control characters, which lists and logs can't show")
+
+
+def _check_budget(config: Config) -> None:
+    """Refuse a budget that nothing can be charged to; name the pipelines that a key with a budget can't use."""
+    graphs = {name: build_graph(config.models, pipeline) for name, pipeline in config.pipelines.items()}
+    unpriced = {name: find_unpriced(graph, config.models) for name, graph in graphs.items()}
+    charged = [name for name, graph in graphs.items() if not unpriced[name] and _has_price(graph, config)]
+    if not charged:
+        raise ConfigError(
+            f"no pipeline of {config.file} can be charged to a budget, as their models have no prices; give --config a "
+            "file with a `price` for each remote model, or leave --budget out"
+        )
+    for name, models in unpriced.items():
+        if models:
+            tell(f"stairstream: the key can't use {name!r}, as a budget needs prices: {', '.join(models)} has none")
+
+
+def _has_price(graph: Graph, config: Config) -> bool:
+    return any(config.models[name].common.price for name in models_of(graph))
 
 
 def list_keys(config: Path | None, database: Path | None, *, as_json: bool) -> None:
     """Print every key, its limits, and what it has used."""
 
     async def main() -> tuple[list[Key], list[KeyUsage]]:
-        if not _file(config, database).exists():
+        file = _file(config, database)
+        if not file.exists():
             return [], []
-        async with _open_storage(config, database) as (storage, _):
+        async with open_sqlite(file) as storage:
             return await storage.keys(), await storage.usage()
 
     keys, usage = asyncio.run(main())
@@ -63,24 +106,27 @@ def revoke_key(key_id: str, config: Path | None, database: Path | None) -> None:
     """Take a key out of use; servers that run know within a second."""
 
     async def main() -> None:
-        async with _open_storage(config, database) as (storage, file):
-            if not await storage.revoke_key(key_id, time.time()):
+        file, known = _file(config, database), "none"
+        if file.exists():
+            async with open_sqlite(file) as storage:
+                if await storage.revoke_key(key_id, time.time()):
+                    return
                 known = ", ".join(key.id for key in await storage.keys() if key.revoked_at_s is None) or "none"
-                raise ConfigError(f"there is no key {key_id!r} in use in {file}; there is {known}")
+        raise ConfigError(f"there is no key {key_id!r} in use in {file}; there is {known}")
 
     asyncio.run(main())
     tell(f"stairstream: revoked the key {key_id}")
 
 
-@asynccontextmanager
-async def _open_storage(config: Path | None, database: Path | None) -> AsyncIterator[tuple[Storage, Path]]:
-    file = _file(config, database)
-    async with open_sqlite(file) as storage:
-        yield storage, file
-
-
 def _file(config: Path | None, database: Path | None) -> Path:
-    return database or load_config(config).server.database_file
+    """The database. Only that of a configuration may be created: a path given here may be mistyped."""
+    if database is None:
+        return load_config(config).server.database_file
+    if not database.exists():
+        raise ConfigError(
+            f"there is no database {database}; give --config the server's file, and the database it names is created"
+        )
+    return database
 
 
 def _describe(key: Key, usage: Sequence[KeyUsage]) -> dict[str, object]:

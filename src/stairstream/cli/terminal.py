@@ -1,7 +1,7 @@
 """Output for a terminal: words without control characters, and a spinner on standard error."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from stairstream.core.metrics import Summary
@@ -13,6 +13,14 @@ _PICTURES = {
     **{code: chr(0x2400 + code) for code in range(0x20) if code in _CONTROLS},
     0x7F: "\u2421",
 }
+
+
+ENDS: Mapping[str | None, str] = {
+    "length": "the answer is cut off, at max_tokens or where the context was full",
+    "deadline": "the answer is what there was by then",
+    "budget": "the answer is what there was by then",
+}
+"""Said of an answer that is not whole, by the reason for its end."""
 
 
 def printable(text: str) -> str:

@@ -12,8 +12,9 @@ from rich.text import Text
 from stairstream.cli.attaching import Attached, RunAddress, read_address
 from stairstream.cli.live import Told, View, print_whole, show_events
 from stairstream.cli.picture import LEGEND, Lane
+from stairstream.cli.standard import reading_input
 from stairstream.cli.telling import Teller
-from stairstream.cli.terminal import describe_gap, reveal
+from stairstream.cli.terminal import ENDS, describe_gap, reveal
 from stairstream.core.errors import ConfigError, RequestError
 from stairstream.core.events import RunEnded, RunStarted
 from stairstream.core.metrics import summarize
@@ -47,7 +48,8 @@ def _read_key(key: str | None, file: Path | None) -> str | None:
 
 def _read_lines(run: str) -> list[bytes]:
     if run == "-":
-        return sys.stdin.buffer.read().splitlines()
+        with reading_input():
+            return sys.stdin.buffer.read().splitlines()
     try:
         return Path(run).read_bytes().splitlines()
     except OSError as exc:
@@ -96,7 +98,8 @@ def _print_end(console: Console, view: View) -> None:
     if not isinstance(last, RunEnded):
         lines.append("the run is not over: this is what there is of it")
     elif last.reason not in ("stop", "tool_calls"):
-        lines.append(f"ended: {last.reason}" + (f": {last.error}" if last.error else ""))
+        why = last.error or ENDS.get(last.reason)
+        lines.append(f"ended: {last.reason}" + (f": {why}" if why else ""))
     if summary.first_token_s is not None:
         updates = f"{summary.updates} update{'' if summary.updates == 1 else 's'}"
         tail = f", {updates}" if len(summary.agents) > 1 else ""

@@ -3,14 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from stairstream.config.backends import BACKENDS, kind_of
 from stairstream.config.backends.kind import Keys, Kind
 from stairstream.config.reading import (
     Amount,
     Bound,
+    Describes,
     Positive,
+    Schema,
     Share,
     Where,
     Whole,
@@ -53,6 +55,11 @@ class Deadline:
         if isinstance(raw, bool) or not isinstance(raw, int | float) or not 0 < raw < math.inf:
             raise where.error(f"must be a number of seconds above 0, or none, not {show(raw)}")
         return cls(float(raw))
+
+    @classmethod
+    def json_schema(cls, describes: Describes) -> Schema:
+        """A number above 0, or `none`."""
+        return {"anyOf": [describes.value(Positive), describes.value(Literal["none"])]}
 
 
 ENDPOINT_FIRST_TOKEN_S = 60.0
@@ -140,7 +147,7 @@ def read_model(name: str, raw: object, where: Where) -> ModelConfig:
     """One entry of `models`; its fallbacks are checked when all models are known."""
     section = mapping(raw, where)
     kind = choose_kind(section, "backend", BACKENDS, where)
-    names = ("backend", *names_of(kind.keys), *names_of(SamplingKeys), *names_of(CommonKeys))
+    names = ("backend", *(name for part in model_parts(kind) for name in names_of(part)))
     model = ModelConfig(
         name=name,
         keys=read(kind.keys, section, where, also=names),
@@ -149,6 +156,11 @@ def read_model(name: str, raw: object, where: Where) -> ModelConfig:
     )
     kind.check(model.keys, model.common, section, where)
     return model
+
+
+def model_parts(kind: Kind[Any]) -> tuple[type, ...]:
+    """The dataclasses whose keys an entry of `models` may have, besides `backend`."""
+    return (kind.keys, SamplingKeys, CommonKeys)
 
 
 def check_fallbacks(model: ModelConfig, models: Mapping[str, ModelConfig], where: Where) -> None:

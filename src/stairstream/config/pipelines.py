@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
 
 from stairstream.config.policies import COMMAND_LINE, PolicyChoice, PolicyPaths, override_policy
 from stairstream.config.reading import Positive, Seconds
@@ -21,6 +22,9 @@ from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
 from stairstream.core.wording import Labels, Wording
 from stairstream.engine.pace import Pace
+
+UsageScope = Literal["all", "answer"]
+"""The agents whose tokens the `usage` of an answer counts: all, or the one that answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +67,12 @@ class ReadingKeys:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunKeys:
     """The bounds of a run: its time, its cost by the models' prices, and the pace at which its answer is shown; None:
-    `even` where the policy holds the answer back, else `raw`."""
+    `even` where the policy holds the answer back, else `raw`. `usage` is what a server's answers report."""
 
     deadline_s: Seconds | None = None
     max_cost: Positive | None = None
     pace: Pace | None = None
+    usage: UsageScope = "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

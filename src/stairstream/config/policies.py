@@ -2,10 +2,12 @@
 line."""
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Literal
 
-from stairstream.config.reading import Where, check_keys, choose, mapping, read, show
+from stairstream.config.reading import Describes, Schema, Where, check_keys, choose, mapping, read, show
 from stairstream.core.adaptive import Goals
 from stairstream.core.policy import PRESETS, Policy
 
@@ -41,6 +43,19 @@ class PolicyChoice:
         _check_not_adapted(numbers, where)
         goals = read(Goals, section[ADAPTIVE] or {}, where / ADAPTIVE)
         return cls(policy=change_numbers(PRESETS[_BASE], numbers, where), name=ADAPTIVE, goals=goals)
+
+    @classmethod
+    def json_schema(cls, describes: Describes) -> Schema:
+        """A name, or a mapping of numbers; an adaptive policy chooses two of them itself."""
+        numbers: Schema = {name: _number_schema(name, describes) for name in NUMBERS}
+        own: Schema = {
+            "type": "object",
+            "properties": {**numbers, ADAPTIVE: {"anyOf": [describes.value(Goals), {"type": "null"}]}},
+            "additionalProperties": False,
+            "if": {"required": [ADAPTIVE]},
+            "then": {"properties": dict.fromkeys(_ADAPTED, False)},
+        }
+        return {"anyOf": [describes.value(Literal[NAMES]), own]}
 
 
 def choose_preset(name: str) -> PolicyChoice:
@@ -134,6 +149,28 @@ def _number(key: str, raw: object, where: Where) -> float | str:
     if isinstance(raw, bool) or not isinstance(raw, int | float):
         raise where.error(f"must be a number{' or inf' if key in _MAY_BE_INFINITE else ''}, not {show(raw)}")
     return int(raw) if key == "quorum" and math.isfinite(raw) and raw == int(raw) else raw
+
+
+_NUMBER_SCHEMAS: dict[str, Schema] = {
+    "first_chunk": {"type": "integer", "minimum": 1},
+    "growth": {"type": "number", "minimum": 1},
+    "quorum": {"type": "integer", "minimum": 1},
+    "patience_s": {"type": "number", "minimum": 0},
+    "lead": {"type": "number"},
+    "slope": {"type": "number", "exclusiveMinimum": 0},
+}
+"""The finite numbers that Policy takes; a test compares the two."""
+
+_INFINITE: tuple[Schema, ...] = (
+    {"type": "string", "pattern": "^[iI][nN][fF]$"},
+    {"type": "number", "exclusiveMinimum": sys.float_info.max},  # YAML's .inf
+)
+
+
+def _number_schema(name: str, describes: Describes) -> Schema:
+    if name == "quorum":
+        return {"anyOf": [_NUMBER_SCHEMAS[name], describes.value(Literal["all", "most"])]}
+    return {"anyOf": [_NUMBER_SCHEMAS[name], *_INFINITE]} if name in _MAY_BE_INFINITE else _NUMBER_SCHEMAS[name]
 
 
 def _plain(text: str) -> object:

@@ -1,7 +1,9 @@
-"""The speed of each model in earlier runs: moving estimates in a small JSON file, for adaptive policies."""
+"""The speed of each model in earlier runs: moving estimates, kept in a small JSON file from one process to the next."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,9 +13,11 @@ from stairstream.backends.json_files import load_json, store_json
 from stairstream.backends.models import models_folder
 from stairstream.config.models import ModelConfig
 from stairstream.core.adaptive import Goals, Rate, adapt_graph, observe
-from stairstream.core.events import Event
+from stairstream.core.events import Event, RunEnded
 from stairstream.core.graph import Graph
-from stairstream.core.metrics import summarize
+
+STORE_EVERY_S = 10.0
+"""The file is written at most so often, and when the one who holds the rates closes them."""
 
 
 class _File(msgspec.Struct, kw_only=True):
@@ -21,28 +25,71 @@ class _File(msgspec.Struct, kw_only=True):
     rates: dict[str, Rate] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
-    """The estimates on disk. A file that can't be read or written only means that nothing is known."""
+def usual_file() -> Path:
+    """The file that is used where nobody names another."""
+    return models_folder().parent / "rates.json"
 
-    path: Path = field(default_factory=lambda: models_folder().parent / "rates.json")
+
+class Rates:
+    """The estimates, kept in memory and stored on disk. A file that can't be read or written only means that nothing
+    is known.
+
+    `observe` costs one look at each event of a run; a thread writes the file, seldom, so that no event loop waits.
+    """
+
+    def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path = path or usual_file()
+        self._clock = clock
+        self._known: dict[str, Rate] | None = None
+        self._new: dict[str, Rate] = {}
+        self._stored_s = -math.inf
+        self._storing: threading.Thread | None = None
 
     def load(self, models: Mapping[str, ModelConfig]) -> dict[str, Rate]:
         """The known rates of these models, by their names in the configuration."""
-        known = self._load()
+        if self._known is None:
+            self._known = _load(self.path)
+        known = self._known
         return {name: known[key] for name, model in models.items() if (key := endpoint_of(model)) in known}
 
     def observe(self, models: Mapping[str, ModelConfig], graph: Graph, events: Sequence[Event]) -> None:
         """Keep what one more run has shown; what is known of other models stays. A run cut short shows nothing."""
-        if summarize(events).reason not in ("stop", "length"):
+        end = events[-1] if events else None
+        if not isinstance(end, RunEnded) or end.reason not in ("stop", "length"):
             return
-        found = observe(self.load(models), graph, events)
-        new = {endpoint_of(models[name]): rate for name, rate in found.items()}
-        store_json(self.path, _File(rates={**self._load(), **new}))
+        before = self.load(models)
+        found = observe(before, graph, events)
+        new = {endpoint_of(models[name]): rate for name, rate in found.items() if before.get(name) != rate}
+        assert self._known is not None
+        self._known.update(new)
+        self._new.update(new)
+        if self._clock() - self._stored_s >= STORE_EVERY_S:
+            self._store()
 
-    def _load(self) -> dict[str, Rate]:
-        rates = load_json(self.path, _File).rates
-        return {endpoint: rate for endpoint, rate in rates.items() if rate.tokens_per_s > 0 and rate.answer_tokens > 0}
+    def close(self) -> None:
+        """Store what is not stored yet."""
+        if self._storing is not None:
+            self._storing.join()
+        self._store()
+        if self._storing is not None:
+            self._storing.join()
+
+    def _store(self) -> None:
+        """Put what is new into the file, in a thread; other processes may have changed the rest of it."""
+        if not self._new or (self._storing is not None and self._storing.is_alive()):
+            return
+        new, self._new, self._stored_s = self._new, {}, self._clock()
+        self._storing = threading.Thread(target=_add, args=(self.path, new), name="stairstream-rates")
+        self._storing.start()
+
+
+def _load(path: Path) -> dict[str, Rate]:
+    rates = load_json(path, _File).rates
+    return {endpoint: rate for endpoint, rate in rates.items() if rate.tokens_per_s > 0 and rate.answer_tokens > 0}
+
+
+def _add(path: Path, new: Mapping[str, Rate]) -> None:
+    store_json(path, _File(rates={**_load(path), **new}))
 
 
 def endpoint_of(model: ModelConfig) -> str:

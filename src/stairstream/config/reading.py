@@ -23,19 +23,13 @@ from typing import (
 )
 
 from stairstream.config.yaml_file import FromEnvironment
+from stairstream.core.bounds import Bound as Bound
 from stairstream.core.errors import ConfigError
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
-    """Marks a number in an annotation with what it may be."""
-
-    least: float = -math.inf
-    above: float = -math.inf
-    most: float = math.inf
-    unit: str = ""
+Schema = dict[str, object]
+"""A JSON Schema."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +39,30 @@ class Secret:
 
 @runtime_checkable
 class ReadsItself(Protocol):
-    """A type that is more than the sum of its fields."""
+    """A type that is more than the sum of its fields. One of the configuration describes itself too."""
 
     @classmethod
     def from_raw(cls, raw: object, where: "Where") -> object:
         """A value of this type; ConfigError if the raw value can't be one."""
+
+
+class Describes(Protocol):
+    """Makes JSON Schemas of what `read` takes."""
+
+    def value(self, kind: Any) -> Schema:
+        """The schema of a value with this annotation."""
+
+    def section(self, *parts: type) -> Schema:
+        """The schema of a mapping with the keys of these dataclasses, and no others."""
+
+
+@runtime_checkable
+class DescribesItself(Protocol):
+    """A type that reads itself, with the schema of what it takes."""
+
+    @classmethod
+    def json_schema(cls, describes: Describes) -> Schema:
+        """The schema of raw values that from_raw takes."""
 
 
 Whole = Annotated[int, Bound(least=1)]
@@ -196,13 +209,6 @@ def _list(kind: Any, raw: object, where: Where) -> tuple[Any, ...]:
 
 def _number(kind: type[int] | type[float], raw: object, bound: Bound, where: Where) -> float:
     if isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw):
-        if bound.above < raw and bound.least <= raw <= bound.most and (kind is float or raw == int(raw)):
+        if bound.holds(raw) and (kind is float or raw == int(raw)):
             return kind(raw)
-    what = f"a {'whole ' if kind is int else ''}number{bound.unit}"
-    if bound.most < math.inf:
-        what += f" from {bound.least:g} to {bound.most:g}"
-    elif bound.above > -math.inf:
-        what += f" above {bound.above:g}"
-    elif bound.least > -math.inf:
-        what += f" of at least {bound.least:g}"
-    raise where.error(f"must be {what}, not {show(raw)}")
+    raise where.error(f"must be {bound.describe(kind is int)}, not {show(raw)}")

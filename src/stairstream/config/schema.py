@@ -17,6 +17,7 @@ from stairstream.config.topologies import (
     CouncilKeys,
     GraphKeys,
     SingleKeys,
+    TopologyKeys,
     check_delimiter,
     check_topology,
     roles_of,
@@ -74,7 +75,7 @@ models:
   smollm2:
     backend: llamacpp
     model: smollm2-135m-instruct
-    max_tokens: 400
+    max_tokens: 200
     temperature: 0.3
     repetition_penalty: 1.1
     seed: 1
@@ -131,12 +132,7 @@ def _read_pipeline(name: str, raw: object, where: Where, models: Mapping[str, Mo
         for key in names_of(ReadingKeys):
             if key in section:
                 raise (where / key).error(f"a single model reads nobody, so it has no {key}; leave it out")
-    names = (
-        "topology",
-        *names_of(kind),
-        *(names_of(ReadingKeys) if kind is not SingleKeys else ()),
-        *names_of(RunKeys),
-    )
+    names = ("topology", *(name for part in pipeline_parts(kind) for name in names_of(part)))
     pipeline = PipelineConfig(
         name=name,
         keys=read(kind, section, where, also=names),
@@ -152,6 +148,11 @@ def _read_pipeline(name: str, raw: object, where: Where, models: Mapping[str, Mo
     _check_numbers(pipeline, graph, where)
     _check_prices(pipeline, graph, models, where)
     return pipeline
+
+
+def pipeline_parts(kind: type[TopologyKeys]) -> tuple[type, ...]:
+    """The dataclasses whose keys an entry of `pipelines` may have, besides `topology`."""
+    return (kind, RunKeys) if kind is SingleKeys else (kind, ReadingKeys, RunKeys)
 
 
 def _check_numbers(pipeline: PipelineConfig, graph: Graph, where: Where) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import platformdirs
 
-from stairstream.config.reading import Bound, Positive, Seconds, Whole
+from stairstream.config.policies import NAMES
+from stairstream.config.reading import Bound, Positive, Seconds, Whole, nearest
 from stairstream.config.yaml_file import FromEnvironment
 
 _Port = Annotated[int, Bound(least=0, most=65535)]
@@ -54,6 +55,7 @@ class ServerConfig:
     `database` is a file, None: the usual one. History is kept for `history_days`, and up to `history_mb` of it; then
     the oldest runs are deleted. `drain_s` is how long running answers may continue once it is told to stop.
     With `ready_reaches_models` it is ready only while the endpoints of all models that answer let it in.
+    `list_policies` are listed as models of their own, as in `mix:wait`, for clients that let people only choose.
     `metrics_port` None: /metrics is beside the API, and asks for a key where there are keys.
     """
 
@@ -67,12 +69,17 @@ class ServerConfig:
     drain_s: Seconds = 30.0
     cors_origins: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    list_policies: tuple[str, ...] = ()
     metrics_port: _Port | None = None
     ready_reaches_models: bool = False
     log_prompts: bool = False
     traces: TraceKeys = field(default_factory=TraceKeys)
 
     def __post_init__(self) -> None:
+        known = (*NAMES, "single")
+        for name in self.list_policies:
+            if name not in known:
+                raise ValueError(f"list_policies must be policies, and {name!r} is none{nearest(name, known)}")
         for origin in self.cors_origins:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"cors_origins must be as in https://chat.example.org, or *, not {origin!r}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from stairstream.config.models import SamplingKeys, names_of
 from stairstream.config.policies import PolicyChoice
-from stairstream.config.reading import Amount, Where, Whole, choose, read
+from stairstream.config.reading import Amount, Describes, Schema, Where, Whole, choose, read
 from stairstream.core.edges import Edges
 from stairstream.core.graph import Forward, Graph
 from stairstream.core.session import Layout
@@ -78,6 +78,11 @@ class Role:
         keys = read(RoleKeys, raw, where, also=names_of(SamplingKeys))
         check_delimiter(keys.edges, keys.delimiter, where)
         return cls(keys=keys, sampling=read(SamplingKeys, raw, where, also=names_of(RoleKeys)))
+
+    @classmethod
+    def json_schema(cls, describes: Describes) -> Schema:
+        """A mapping with the keys of both."""
+        return describes.section(RoleKeys, SamplingKeys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,10 @@ that its prompt tokens stay within a budget. Pure; rates are moving estimates ov
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
-from stairstream.core.events import Event, StepEnded, StepStarted, Wrote, as_written
+from stairstream.core.bounds import Bound, check_bounds
+from stairstream.core.events import AgentEnded, Event, Noted, StepEnded, StepStarted, Wrote, as_written
 from stairstream.core.graph import Agent, Graph
 from stairstream.core.policy import PRESETS, Policy
 
@@ -26,11 +28,17 @@ _GROWTHS = (1.25, 1.5, 1.75, 2.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """Speed of one model: seconds to the first token of a call, tokens per second after it, tokens per answer."""
+    """Speed of one model: seconds to the first token of a call, tokens per second after it, tokens per answer.
+
+    `read_tokens` are those of references and own words in front of such a call, on average, and `read_token_s` the
+    seconds that each more of them takes; None where that is not known.
+    """
 
     first_token_s: float
     tokens_per_s: float
     answer_tokens: float
+    read_tokens: float = 0.0
+    read_token_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +49,11 @@ class Goals:
     `reading_tokens_per_s` is how fast the answer is read, or spoken.
     """
 
-    max_prompt_tokens_factor: float = 3.0
-    reading_tokens_per_s: float = 10.0
+    max_prompt_tokens_factor: Annotated[float, Bound(least=1)] = 3.0
+    reading_tokens_per_s: Annotated[float, Bound(above=0)] = 10.0
 
     def __post_init__(self) -> None:
-        if not self.max_prompt_tokens_factor >= 1:
-            raise ValueError(f"max_prompt_tokens_factor must be at least 1, not {self.max_prompt_tokens_factor}")
-        if not self.reading_tokens_per_s > 0:
-            raise ValueError(f"reading_tokens_per_s must be above 0, not {self.reading_tokens_per_s}")
+        check_bounds(self)
 
 
 def adapt(upstream: Sequence[Rate], own: Rate, goals: Goals, base: Policy = PRESETS["balanced"]) -> Policy:
@@ -127,44 +132,115 @@ def _adapt_agent(graph: Graph, agent: Agent, rates: Mapping[str, Rate], goals: G
 
 
 def observe(rates: Mapping[str, Rate], graph: Graph, events: Sequence[Event]) -> dict[str, Rate]:
-    """The moving estimates after one more run."""
-    found, events = dict(rates), as_written(events)
+    """The moving estimates after one more run; an agent that another model has continued shows nothing."""
+    meters = {agent.name: _Meter() for agent in graph.agents}
+    for event in as_written(events):
+        if isinstance(event, Wrote):
+            meters[event.agent].write(event)
+        elif isinstance(event, StepStarted):
+            read = sum(meters[name].tokens for name in graph.agent(event.agent).reads)
+            meters[event.agent].ask(event.at_s, read)
+        elif isinstance(event, StepEnded):
+            meters[event.agent].rest()
+        elif isinstance(event, Noted) and event.note.kind == "failover":
+            meters[event.agent].is_whole = False
+        elif isinstance(event, AgentEnded) and event.reason not in ("stop", "length"):
+            meters[event.agent].is_whole = False
+    found = dict(rates)
+    by_model: dict[str, list[_Meter]] = {}
     for agent in graph.agents:
-        seen = _measure(events, agent.name)
-        if seen is not None:
-            found[agent.model] = _mix(found.get(agent.model), seen)
+        if meters[agent.name].is_whole:
+            by_model.setdefault(agent.model, []).append(meters[agent.name])
+    for model, its in by_model.items():
+        if (seen := _sum_up(its, found.get(model))) is not None:
+            found[model] = seen
     return found
 
 
-def _measure(events: Sequence[Event], agent: str) -> Rate | None:
-    """The rate that one agent's steps show; None if it wrote too little to tell."""
-    waits_s, speaking_s, tokens, in_speech = [], 0.0, 0, 0
-    step_at_s, first_at_s, last_at_s = 0.0, None, 0.0
-    for event in events:
-        if isinstance(event, StepStarted) and event.agent == agent:
-            step_at_s, first_at_s = event.at_s, None
-        elif isinstance(event, Wrote) and event.agent == agent:
-            if first_at_s is None:
-                first_at_s = event.at_s
-                waits_s.append(event.at_s - step_at_s)
-            else:
-                in_speech += event.num_tokens
-            last_at_s = event.at_s
-            tokens += event.num_tokens
-        elif isinstance(event, StepEnded) and event.agent == agent and first_at_s is not None:
-            speaking_s += last_at_s - first_at_s
-    if not waits_s or in_speech < 1 or speaking_s <= 0:
+class _Meter:
+    """The rate that one agent's steps show."""
+
+    def __init__(self) -> None:
+        self.is_whole = True
+        self.tokens = 0
+        self.in_speech = 0
+        self.speaking_s = 0.0
+        self.calls: list[tuple[int, float]] = []
+        """Tokens read and written, and seconds to the first token, of the calls that spoke."""
+        self.cut: list[int] = []
+        """Tokens read and written of the calls that were cut before they spoke."""
+        self._asked: tuple[int, float] | None = None
+        self._last_s = 0.0
+
+    def ask(self, at_s: float, read_tokens: int) -> None:
+        self._asked = read_tokens + self.tokens, at_s
+
+    def write(self, event: Wrote) -> None:
+        if self._asked is not None:
+            size, asked_s = self._asked
+            self.calls.append((size, event.at_s - asked_s))
+            self._asked = None
+        else:
+            self.in_speech += event.num_tokens
+            self.speaking_s += event.at_s - self._last_s
+        self._last_s = event.at_s
+        self.tokens += event.num_tokens
+
+    def rest(self) -> None:
+        if self._asked is not None:
+            self.cut.append(self._asked[0])
+            self._asked = None
+
+
+def _sum_up(meters: Sequence[_Meter], old: Rate | None) -> Rate | None:
+    """The rate of a model after a run in which its agents did that; the old one if they wrote too little to tell."""
+    calls = [call for meter in meters for call in meter.calls]
+    in_speech, speaking_s = sum(meter.in_speech for meter in meters), sum(meter.speaking_s for meter in meters)
+    if not calls or in_speech < 1 or speaking_s <= 0:
         return None
-    return Rate(
-        first_token_s=sum(waits_s) / len(waits_s), tokens_per_s=in_speech / speaking_s, answer_tokens=float(tokens)
+    read_tokens, first_token_s = _mean([size for size, _ in calls]), _mean([time_s for _, time_s in calls])
+    seen = Rate(
+        first_token_s=first_token_s,
+        tokens_per_s=in_speech / speaking_s,
+        answer_tokens=_mean([meter.tokens for meter in meters if meter.calls]),
+        read_tokens=read_tokens,
+        read_token_s=_fit(calls, [call for meter in meters for call in meter.cut]),
     )
+    return seen if old is None else _mix(old, seen)
 
 
-def _mix(old: Rate | None, new: Rate) -> Rate:
-    if old is None:
-        return new
+LEAST_SPREAD_TOKENS = 16
+"""Calls that read no more than so many tokens apart do not show what a token costs."""
+
+
+def _fit(calls: Sequence[tuple[int, float]], cut: Sequence[int]) -> float | None:
+    """Seconds that each more token takes in front of a call, by least squares; None where the calls do not show it.
+
+    A call with less text that was cut before it had spoken was not as quick as it was hoped to be: then the text counts
+    for nothing until calls show better, or such a call would be made, and cut, in every run.
+    """
+    mean_tokens, mean_s = _mean([size for size, _ in calls]), _mean([time_s for _, time_s in calls])
+    spread = sum((size - mean_tokens) ** 2 for size, _ in calls)
+    if max(abs(size - mean_tokens) for size, _ in calls) > LEAST_SPREAD_TOKENS:
+        return max(0.0, sum((size - mean_tokens) * (time_s - mean_s) for size, time_s in calls) / spread)
+    return 0.0 if any(size < mean_tokens for size in cut) else None
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / len(numbers)
+
+
+def _mix(old: Rate, new: Rate) -> Rate:
+    def mixed(before: float, now: float) -> float:
+        return before + NEW_SHARE * (now - before)
+
+    read_token_s = new.read_token_s if old.read_token_s is None else old.read_token_s
+    if old.read_token_s is not None and new.read_token_s is not None:
+        read_token_s = mixed(old.read_token_s, new.read_token_s)
     return Rate(
-        first_token_s=old.first_token_s + NEW_SHARE * (new.first_token_s - old.first_token_s),
-        tokens_per_s=old.tokens_per_s + NEW_SHARE * (new.tokens_per_s - old.tokens_per_s),
-        answer_tokens=old.answer_tokens + NEW_SHARE * (new.answer_tokens - old.answer_tokens),
+        first_token_s=mixed(old.first_token_s, new.first_token_s),
+        tokens_per_s=mixed(old.tokens_per_s, new.tokens_per_s),
+        answer_tokens=mixed(old.answer_tokens, new.answer_tokens),
+        read_tokens=mixed(old.read_tokens, new.read_tokens),
+        read_token_s=read_token_s,
     )

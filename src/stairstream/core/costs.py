@@ -3,10 +3,14 @@
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
+from stairstream.core.bounds import Bound, check_bounds
 from stairstream.core.events import Called, Event, Noted, StepEnded, Thought, Wrote
 from stairstream.core.graph import Agent
 from stairstream.core.session import Note, Usage
+
+_Money = Annotated[float, Bound(least=0)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,16 +21,13 @@ class Price:
     `cache_write` is that whole price, in place of `prompt`.
     """
 
-    prompt: float
-    completion: float
-    cached: float | None = None
-    cache_write: float | None = None
+    prompt: _Money
+    completion: _Money
+    cached: _Money | None = None
+    cache_write: _Money | None = None
 
     def __post_init__(self) -> None:
-        for name in ("prompt", "completion", "cached", "cache_write"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ValueError(f"{name} must be a number of at least 0, not {value:g}")
+        check_bounds(self)
 
 
 def cost_of(usage: Usage, price: Price) -> float:

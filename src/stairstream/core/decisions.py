@@ -47,7 +47,9 @@ class Own:
     earlier ends. With `is_full` its context has no room for more to read. `limit` is the most that it was ever allowed
     to write. `decide` keeps the rest: `quorum_since`, when the next step was first due but for patience; `first_s`,
     when the first upstream had reached the first mark or had ended with text; `left`, the upstreams, by their index,
-    that do not count for now.
+    that do not count for now. `asked_s` is when the step in flight began. `worth.weigh` says `held_until`, the time
+    until which the next step is not made before the end of upstream, and `spared_until`, the time until which the first
+    call is let speak though upstream has ended.
     """
 
     max_tokens: int
@@ -63,6 +65,9 @@ class Own:
     quorum_since: float | None = None
     first_s: float | None = None
     left: frozenset[int] = frozenset()
+    asked_s: float = 0.0
+    held_until: float | None = None
+    spared_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,11 +285,31 @@ def _next_step(policy: Policy, upstream: Sequence[Upstream], own: Own, tally: _T
     patient_until = (now if own.quorum_since is None else own.quorum_since) + policy.patience_s
     if now < patient_until and tally.num_awaited:
         return _wait(policy, own, tally, until=patient_until, num_wakes=tally.num_awaited)
-    if own.is_writing and tally.num_open:
-        least = chunk_of(policy, own.steps - 1)
-        if own.step_written < least:
-            return _wait(policy, own, tally, own_tokens=least, num_wakes=tally.num_open)
+    if _is_held(upstream, own, now):
+        return _wait(policy, own, tally, until=_held_until(own))
+    if own.is_writing and (own.spared_until is not None or tally.num_open):
+        return _let_speak(policy, upstream, own, tally, now)
     return _write(policy, upstream, own)
+
+
+def _is_held(upstream: Sequence[Upstream], own: Own, now: float) -> bool:
+    """Whether the step would gain nothing before the end of those that count."""
+    return now < _held_until(own) and any(not one.has_ended for one in _counted(upstream, own))
+
+
+def _held_until(own: Own) -> float:
+    return -math.inf if own.held_until is None else own.held_until
+
+
+def _let_speak(policy: Policy, upstream: Sequence[Upstream], own: Own, tally: _Tally, now: float) -> Decision:
+    """Beside a step in flight: it writes its own chunk; one that is spared has begun to by then, or is cut."""
+    least = chunk_of(policy, own.steps - 1)
+    until = math.inf
+    if own.spared_until is not None and not own.step_written:
+        until = own.spared_until
+    if now >= until or own.step_written >= least:
+        return _write(policy, upstream, own)
+    return _wait(policy, own, tally, until=until, own_tokens=least, num_wakes=max(1, tally.num_open))
 
 
 def _after_own_end(
@@ -295,6 +320,8 @@ def _after_own_end(
     The final text of an upstream that has ended is always read; that it has ended, without more text, is no news.
     """
     if tally.num_unread_ends if own.is_confirmed else tally.num_unread:
+        if _is_held(upstream, own, now):
+            return _wait(policy, own, tally, until=_held_until(own))
         if _may_write(policy, upstream, own):
             return _write(policy, upstream, own)
         return _wait_for_limit(policy, upstream, own, tally)  # the model ended early

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
-from typing import Literal
+from typing import Annotated, Literal
 
+from stairstream.core.bounds import Bound, check_bounds
 from stairstream.core.edges import Edges
 from stairstream.core.errors import GraphError
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.core.session import Layout, Takes
+from stairstream.core.session import Layout, Setting, Takes
 from stairstream.core.wording import Wording
 
 
@@ -35,6 +36,7 @@ class Extras:
     tool_choice: bytes | None = field(default=None, repr=False)
     parallel_tool_calls: bool | None = None
     user: str | None = field(default=None, repr=False)
+    settings: tuple[tuple[Setting, bytes], ...] = field(default=(), repr=False)
 
     @property
     def needs(self) -> frozenset[Takes]:
@@ -56,17 +58,12 @@ class Agreement:
     `similarity` is the share of words that two beginnings have in common (Jaccard index of their lower-cased words).
     """
 
-    agree: int = 2
-    over_tokens: int = 64
-    similarity: float = 0.9
+    agree: Annotated[int, Bound(least=2)] = 2
+    over_tokens: Annotated[int, Bound(least=1)] = 64
+    similarity: Annotated[float, Bound(above=0, most=1)] = 0.9
 
     def __post_init__(self) -> None:
-        if self.agree < 2:
-            raise ValueError(f"agree must be a whole number of at least 2, not {self.agree}")
-        if self.over_tokens < 1:
-            raise ValueError(f"over_tokens must be a whole number of at least 1, not {self.over_tokens}")
-        if not 0 < self.similarity <= 1:
-            raise ValueError(f"similarity must be a number above 0 and up to 1, not {self.similarity:g}")
+        check_bounds(self)
 
 
 THINKING_TOKENS = 4096

@@ -94,6 +94,28 @@ def estimate_size(message: Message) -> int:
     return estimate_tokens(message.content) + images * IMAGE_TOKENS + calls
 
 
+def move_images(messages: Iterable[Message]) -> list[Message]:
+    """The messages with the images of tools' results in a message of the user after those results.
+
+    Chat endpoints take only text from tools. A result's text says how many of its images follow.
+    """
+    found: list[Message] = []
+    images: list[Part] = []
+    for message in messages:
+        if images and message.role != "tool":
+            found.append(Message.of_parts("user", images))
+            images = []
+        if message.role == "tool" and message.parts:
+            own = [part for part in message.parts if isinstance(part, ImagePart)]
+            said = f"[{len(own)} image{'s' if len(own) > 1 else ''}, shown after the results of tools]"
+            images += [TextPart(text=f"From the result of the call {message.tool_call_id}:"), *own]
+            content = f"{message.content}\n{said}" if message.content else said
+            found.append(replace(message, content=content, parts=()))
+        else:
+            found.append(message)
+    return [*found, Message.of_parts("user", images)] if images else found
+
+
 def as_dicts(messages: Iterable[Message]) -> list[dict[str, object]]:
     """Messages in the shape that chat endpoints take."""
     return [_as_dict(message) for message in messages]

@@ -7,14 +7,16 @@ from typing import Any, Literal
 
 from stairstream.core.graph import Agent, Extras, Graph
 from stairstream.core.policy import PRESETS
+from stairstream.core.session import Setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestOptions:
     """Options of one request for its answer; None, or empty, leaves it to the pipeline.
 
-    Only `seed` is for every agent. `response_format`, `tools` and `tool_choice` are JSON, as the wire has it. `stop`
-    comes on top of what the pipeline says, everything else replaces it. `pace` is that at which the answer is shown.
+    Only `seed` is for every agent. `response_format`, `tools`, `tool_choice` and the values of `settings` are JSON, as
+    the wire has it. `stop` comes on top of what the pipeline says, everything else replaces it. `pace` is that at which
+    the answer is shown.
     """
 
     max_tokens: int | None = None
@@ -27,6 +29,7 @@ class RequestOptions:
     tool_choice: bytes | None = field(default=None, repr=False)
     parallel_tool_calls: bool | None = None
     user: str | None = field(default=None, repr=False)
+    settings: tuple[tuple[Setting, bytes], ...] = field(default=(), repr=False)
     pace: Literal["even", "raw"] | None = None
 
     @property
@@ -92,6 +95,7 @@ def _answering(agent: Agent, options: RequestOptions) -> Agent:
         tool_choice=options.tool_choice,
         parallel_tool_calls=options.parallel_tool_calls,
         user=options.user,
+        settings=options.settings,
     )
     return replace(
         agent,

@@ -72,18 +72,29 @@ PRESETS: dict[str, Policy] = {
 """`wait` is ordinary Mixture-of-Agents; `paper` is arXiv 2510.05059 with its first chunk of 8."""
 
 
+MOST_EVEN = 40
+"""Number of chunks that grow as the policy says; further ones double. With equal chunks of 8 these are 320 tokens."""
+
+
 def mark_of(policy: Policy, k: int) -> float:
-    """Tokens that an upstream must have written before step k: first_chunk * (1 + growth + ... + growth^k)."""
+    """Tokens that an upstream must have written before step k: first_chunk * (1 + growth + ... + growth^k).
+
+    From chunk `MOST_EVEN` on chunks at least double, so that the number of calls is bounded, however long the texts.
+    """
     if policy.first_chunk == math.inf:
         return math.inf
+    if k >= MOST_EVEN:
+        last = chunk_of(policy, MOST_EVEN - 1)
+        return mark_of(policy, MOST_EVEN - 1) + last * (_power(2, k - MOST_EVEN + 2) - 2)
     if policy.growth == 1:
         return policy.first_chunk * (k + 1)
     return policy.first_chunk * (_power(policy.growth, k + 1) - 1) / (policy.growth - 1)
 
 
 def chunk_of(policy: Policy, k: int) -> float:
-    """Tokens that step k writes at least before an update may end it: first_chunk * growth^k."""
-    return policy.first_chunk * _power(policy.growth, k)
+    """Tokens that step k writes at least before an update may end it: first_chunk * growth^k, doubled at the end."""
+    steady = min(k, MOST_EVEN - 1)
+    return policy.first_chunk * _power(policy.growth, steady) * _power(2, k - steady)
 
 
 def _power(base: float, exponent: int) -> float:

@@ -1,17 +1,16 @@
 """The order of things in each layout: contexts become messages. The words are in `wording`.
 
 References are wrapped in a fixed delimiter; where a reference holds that delimiter itself, or a control token of some
-chat template, it is broken by a backslash, in a way that never changes what was escaped before (`escape` of a text is a
-prefix of `escape` of any longer text), so that append-only contexts escape alike.
+chat template, `escaping` breaks it.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate, takewhile
 from typing import assert_never
 
 from stairstream.core.context import Context, Reference, Turn
+from stairstream.core.escaping import Escaper, escape
 from stairstream.core.messages import Conversation, Message, estimate_size
 from stairstream.core.session import Layout
 
@@ -50,20 +49,6 @@ class Prompt:
         text = last.content.rstrip()
         kept = (*before, replace(last, content=text)) if text else tuple(before)
         return replace(self, messages=kept, continues_last=bool(text)), last.content[len(text) :]
-
-
-_DELIMITER = re.compile(r"(<[\s/\\]*(?:referenc|begu))([en])", re.IGNORECASE)
-
-# A server that tokenizes a whole rendered prompt makes real control tokens of their names, wherever they stand.
-_CONTROL = re.compile(
-    r"(<[|\uff5c][^\s<>|\uff5c]{1,64}[|\uff5c]|</?(?:s|bos|eos|start_of_turn|end_of_turn)"
-    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS))([>\]])"
-)
-
-
-def escape(text: str) -> str:
-    """The text with any delimiter of ours and any control token broken; a prefix of the result for any longer text."""
-    return _CONTROL.sub(r"\1\\\2", _DELIMITER.sub(r"\1\\\2", text))
 
 
 def render(context: Context, layout: Layout) -> Prompt:
@@ -141,20 +126,18 @@ def _block(label: str, escaped: str) -> str:
 def _turn_blocks(context: Context, rounds: tuple[Turn, ...]) -> list[str]:
     """Per turn, the chunks that it read: escaped as the running text is, so that no delimiter hides across an edge."""
     labels, wording = _labels(context), context.agent.wording
-    seen = dict.fromkeys(context.references, Reference(agent=""))
+    escapers = {name: Escaper() for name in context.references}
+    still_open = set(context.references)
     found = []
     for turn in rounds:
         blocks = []
         for chunk in turn.chunks:
-            before = seen[chunk.agent]
-            after = replace(before, text=before.text + chunk.text, is_final=chunk.is_final)
-            seen[chunk.agent] = after
+            if chunk.is_final:
+                still_open.discard(chunk.agent)
             if chunk.text:
-                new = escape(after.text)[len(escape(before.text)) :]
-                blocks.append(_block(labels[chunk.agent], new))
+                blocks.append(_block(labels[chunk.agent], escapers[chunk.agent].feed(chunk.text)))
         if blocks:
-            is_complete = all(one.is_final for one in seen.values())
-            blocks.append(wording.complete if is_complete else wording.partial)
+            blocks.append(wording.partial if still_open else wording.complete)
         found.append("\n".join(blocks))
     return found
 

@@ -8,6 +8,11 @@ Layout = Literal["grouped", "quoted", "rounds", "insert"]
 Takes = Literal["images", "tools", "response_format"]
 """Inputs that a model may take besides a plain conversation."""
 
+Setting = Literal[
+    "presence_penalty", "frequency_penalty", "logit_bias", "reasoning_effort", "top_k", "verbosity", "service_tier"
+]
+"""Settings of a request that only some models know; their values are JSON, as the wire has it."""
+
 EndReason = Literal["stop", "stop_string", "length", "content_filter", "tool_calls", "limit", "stopped"]
 """Why a write ended: the model's own end (`stop`, `content_filter`, `tool_calls`), a stop string, after which nothing
 comes (`stop_string`), a limit of its context or server that is surely not ours (`length`), the limit of the step

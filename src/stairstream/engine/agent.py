@@ -15,6 +15,7 @@ from stairstream.core.errors import BackendError, MalformedAnswer, RequestReject
 from stairstream.core.events import Noted, StepEnded, StepStarted
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
+from stairstream.core.outlook import Foresight
 from stairstream.core.session import Began, Ended, EndReason, Note, NoteKind
 from stairstream.engine.ahead import Ahead
 from stairstream.engine.alarm import Alarm
@@ -42,6 +43,7 @@ class AgentLoop:
         output: Output,
         upstream: Sequence[Log],
         surroundings: Surroundings,
+        foresight: Foresight | None = None,
     ) -> None:
         """`backends` are the agent's model and then its fallbacks; `upstream` the logs that it reads."""
         self._agent = agent
@@ -53,7 +55,7 @@ class AgentLoop:
         self._reader = Reader(upstream)
         self._alarm = Alarm(self._reader, surroundings.clock)
         self._writer = Writer(agent, output, surroundings)
-        self._progress = Progress(agent, conversation, output, self._reader, self._alarm.now, surroundings)
+        self._progress = Progress(agent, conversation, output, self._reader, self._alarm.now, surroundings, foresight)
         self._backend = self._backends[0]
         self._session: Session | None = None
         self._step = Step(index=-1, limit=0, is_update=False, size_before=0)

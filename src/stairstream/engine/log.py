@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stairstream.core.outlook import Speech
 from stairstream.core.session import Chunk, Delta
 
 
@@ -35,6 +36,8 @@ class Log:
         self.source = source
         self.heard_s = math.inf
         """When anything last came of its agent, or can come from; infinite while the agent is not in a call."""
+        self.begun_s = math.inf
+        """When its first words came."""
         self.num_tokens = 0
         self.is_closed = False
         self.is_thinking = False
@@ -49,6 +52,11 @@ class Log:
         self._next_watch = math.inf
         self._listeners: list[Callable[[], None]] = []
         self._followers: list[_Follower] = []
+
+    def speech(self) -> Speech | None:
+        """When its agent began to speak, and last did; None if it is silent so far."""
+        log = self.source or self
+        return Speech(log.begun_s, log._token_ends[0], log.heard_s) if log._parts else None
 
     def __len__(self) -> int:
         """Characters so far."""

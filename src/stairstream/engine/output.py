@@ -76,6 +76,8 @@ class Output:
 
     def _write(self, delta: Delta, at_s: float) -> Wrote:
         start, end = self.answer.append(delta)
+        if not start and self.forwarded.begun_s == math.inf:
+            self.forwarded.begun_s = at_s
         if self._forward == "both":
             self.forwarded.append(delta)
         return Wrote(

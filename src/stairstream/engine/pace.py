@@ -9,8 +9,9 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
+from stairstream.core.bounds import Bound, check_bounds
 from stairstream.core.events import AgentEnded, Called, Event, Noted, RunEnded, RunStarted, Thought, Wrote
 from stairstream.core.forecast import Forecast
 from stairstream.core.graph import Graph
@@ -20,14 +21,11 @@ from stairstream.core.graph import Graph
 class FixedPace:
     """Hold the first word back for `hold_s`, then let at most `tokens_per_s` go."""
 
-    tokens_per_s: float
-    hold_s: float = 0.0
+    tokens_per_s: Annotated[float, Bound(above=0)]
+    hold_s: Annotated[float, Bound(least=0, unit=" of seconds")] = 0.0
 
     def __post_init__(self) -> None:
-        if not self.tokens_per_s > 0:
-            raise ValueError(f"tokens_per_s must be above 0, not {self.tokens_per_s}")
-        if not self.hold_s >= 0:
-            raise ValueError(f"hold_s must be at least 0 seconds, not {self.hold_s}")
+        check_bounds(self)
 
     def see(self, event: Event) -> bool:
         """Nothing that happens changes it."""
@@ -40,6 +38,10 @@ class FixedPace:
 
 Pace = Literal["even", "raw"] | FixedPace
 """`even`: words of a burst are spread over the time until the next one, `raw`: each is shown when it is written."""
+
+
+_WORDS = (Wrote, Thought)
+_OF_RUNS = (RunStarted, RunEnded)
 
 
 class Tempo(Protocol):
@@ -100,12 +102,12 @@ class Pacer:
     def put(self, event: Event) -> None:
         """Take an event; it is released now or at its time, which its `at_s` then says."""
         hurries = self._tempo.see(event)
-        if isinstance(event, Wrote | Thought) and event.agent == self._answer:
+        if isinstance(event, _WORDS) and event.agent == self._answer:
             self._enqueue(event)
             if hurries or self._timer is None:
                 self._pass_on(self._clock())
             return
-        if not isinstance(event, RunStarted | RunEnded) and event.agent == self._answer and _shows_all(event):
+        if not isinstance(event, _OF_RUNS) and event.agent == self._answer and _shows_all(event):
             self.flush()
         self._release(event)
         if hurries and self._waiting:

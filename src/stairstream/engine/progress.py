@@ -1,14 +1,16 @@
 """The deciding half of an agent: how far it and its upstream are, and what follows from that by its policy."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from stairstream.core.decisions import Decision, Own, Write, decide
+from stairstream.core.decisions import Decision, Own, Upstream, Write, decide
 from stairstream.core.events import Noted, Reading
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
+from stairstream.core.outlook import FirstCall, Foresight
 from stairstream.core.session import Chunk, Ended, Note
+from stairstream.core.worth import weigh
 from stairstream.engine.output import Output
 from stairstream.engine.reader import Reader
 from stairstream.engine.room import ContextRoom
@@ -26,6 +28,7 @@ class Progress:
         reader: Reader,
         now: Callable[[], float],
         surroundings: Surroundings,
+        foresight: Foresight | None,
     ) -> None:
         """`now` is the time since the run began, and never less than that of a timer that has rung."""
         self._agent = agent
@@ -39,6 +42,12 @@ class Progress:
         self._own = Own(max_tokens=agent.sampling.max_tokens)
         self._has_read = False
         self._was_full = False
+        self._foresight = foresight
+        self._head_tokens = self._room.prompt_tokens
+        self._spent_tokens = 0
+        self._first_read: int | None = None
+        self._first_asked_s = 0.0
+        self._first_rested_s = math.inf
         self.had_ended = False
         """Whether the model had ended by itself before the last step."""
 
@@ -57,11 +66,28 @@ class Progress:
         upstream, now = self._reader.progress(), self._now()
         own = replace(self._own, step_written=step_tokens, num_written=self._output.num_tokens)
         self._own, decision = decide(self._policy, upstream, own, now)
+        if self._foresight is not None and isinstance(decision, Write) and decision.reads:
+            decision = self._weigh(self._foresight, upstream, self._own, now)
         is_update = isinstance(decision, Write) and decision.reads and self._has_read
         if is_update and self._reader.num_unread > self._room_to_read(step_tokens):
             self._be_full("the context is nearly full: no more updates, the answer continues with what it has read")
             self._own, decision = decide(self._policy, upstream, self._own, now)
         return decision
+
+    def _weigh(self, foresight: Foresight, upstream: Sequence[Upstream], own: Own, now: float) -> Decision:
+        """Decide about a step that is due with what is expected in mind."""
+        outlook = foresight.outlook(
+            upstream, self._reader.speeches(), own, self._first_call(), now, self._head_tokens, self._spent_tokens
+        )
+        self._own, decision = decide(self._policy, upstream, weigh(upstream, own, now, outlook), now)
+        return decision
+
+    def _first_call(self) -> FirstCall | None:
+        """The facts that the first call has shown, once it has spoken."""
+        speech = self._output.forwarded.speech()
+        if self._first_read is None or speech is None or speech.begun_s > self._first_rested_s:
+            return None
+        return FirstCall(self._first_read, speech.begun_s - self._first_asked_s)
 
     def take(self, step_tokens: int) -> tuple[list[Chunk], tuple[Reading, ...]]:
         """Everything that is unread; cut to the context window, which only the first step of a session can need."""
@@ -73,9 +99,11 @@ class Progress:
 
     def begin_step(self, limit: int) -> None:
         """A step of up to `limit` tokens begins."""
-        own = self._own
+        own, now = self._own, self._now()
         self.had_ended = own.model_ended_at is not None
-        waited_s = self._now() - own.model_ended_at if own.model_ended_at is not None else 0.0
+        waited_s = now - own.model_ended_at if own.model_ended_at is not None else 0.0
+        if self._first_read is None:
+            self._first_read, self._first_asked_s = self._reader.num_read, now
         self._own = replace(
             own,
             steps=own.steps + 1,
@@ -86,15 +114,22 @@ class Progress:
             quorum_since=None,
             is_full=own.is_full or self._agent.one_call,
             limit=own.num_written + limit,
+            asked_s=now,
+            held_until=None,
+            spared_until=None,
         )
 
     def begin_call(self, prompt_tokens: int) -> None:
         """The step's call has begun, with a prompt of this size."""
         self._room.began(prompt_tokens)
+        if not self._spent_tokens and self._first_read is not None:
+            self._head_tokens = max(0, prompt_tokens - self._first_read)
+        self._spent_tokens += prompt_tokens
 
     def end_step(self, ended: Ended, at_s: float, *, adds_nothing: bool) -> None:
         """A step is over; an update that adds nothing, and ends by its model, confirms the end before it."""
         has_stopped = ended.reason == "stop"
+        self._first_rested_s = min(self._first_rested_s, at_s)
         self._own = replace(
             self._own,
             is_writing=False,
@@ -103,7 +138,11 @@ class Progress:
         )
 
     def hand_over(self, step_tokens: int) -> None:
-        """Another model begins the step that failed again, with everything that had been read."""
+        """Another model begins the step that failed again, with everything that had been read.
+
+        Its calls may be of another speed, so that nothing is expected any more.
+        """
+        self._foresight = None
         self._reader.rewind()
         is_undone = self._own.is_writing or not step_tokens
         steps = max(0, self._own.steps - 1) if is_undone else self._own.steps

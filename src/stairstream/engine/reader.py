@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from stairstream.core.decisions import Upstream, Wait, wakes_at
 from stairstream.core.events import Reading
+from stairstream.core.outlook import Speech
 from stairstream.core.session import Chunk
 from stairstream.engine.log import Log
 
@@ -68,6 +69,15 @@ class Reader:
             log.unlisten(stir)
         self._wakes, self._stirs = (), ()
         self._armed = [0.0] * len(self._logs)
+
+    def speeches(self) -> list[Speech | None]:
+        """When each upstream agent began to speak and last did."""
+        return [log.speech() for log in self._logs]
+
+    @property
+    def num_read(self) -> int:
+        """Tokens that have been read."""
+        return sum(one.num_read for one in self._upstream)
 
     @property
     def num_unread(self) -> int:

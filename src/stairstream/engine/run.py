@@ -1,6 +1,7 @@
 """One run: a graph of agents on one conversation, as a block of tasks and a stream of events."""
 
 import asyncio
+import math
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -10,15 +11,18 @@ from functools import partial
 from typing import Any, Literal
 
 from stairstream.backends.base import Backend, Room
+from stairstream.core.adaptive import Rate
 from stairstream.core.costs import Meter, Price
 from stairstream.core.errors import BackendError, ConfigError, RequestError, Standstill
 from stairstream.core.events import AgentEnd, AgentEnded, Event, Noted, RunStarted, Thought, Wrote
 from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import Conversation
 from stairstream.core.options import begin_with
+from stairstream.core.outlook import Foresight
 from stairstream.core.session import Note
 from stairstream.engine.agent import AgentLoop
 from stairstream.engine.agreement import watch_agreement
+from stairstream.engine.demand import Demand
 from stairstream.engine.edged import hold_to_edges
 from stairstream.engine.ending import end_of_run
 from stairstream.engine.event_log import EventLog
@@ -41,19 +45,29 @@ def open_run(
     max_cost: float | None = None,
     pace: Pace = "raw",
     written: str = "",
+    rates: Mapping[str, Rate] | None = None,
+    budgets: Mapping[str, float] | None = None,
 ) -> AbstractAsyncContextManager["Run"]:
     """Start every agent of the graph; leaving the block cancels what still runs and closes every call.
 
     `backends` maps model names to backends; they stay the caller's to close. Past `deadline_s`, or once it has cost
     `max_cost` by `prices` (by model; in their currency), the run ends with what it has. `pace` releases the answer
-    evenly. The answering agent continues `written`, which is not repeated. Raises, before the block is entered,
-    ConfigError for a model without a backend, RequestError for a conversation without a question, or for what the
-    answering model does not take.
+    evenly. The answering agent continues `written`, which is not repeated. With `rates`, the speeds of models in
+    earlier runs, calls that gain nothing are not made; `budgets` bound the prompt tokens of agents over those of
+    `wait`. Raises, before the block is entered, ConfigError for a model without a backend, RequestError for a
+    conversation without a question, or for what the answering model does not take.
     """
     if written:
         graph = begin_with(graph, written)
     _check(graph, conversation, backends)
-    limits = RunLimits(deadline_s=deadline_s, max_cost=max_cost, prices=prices or {}, pace=pace)
+    limits = RunLimits(
+        deadline_s=deadline_s,
+        max_cost=max_cost,
+        prices=prices or {},
+        pace=pace,
+        rates=rates or {},
+        budgets=budgets or {},
+    )
     return _running(graph, conversation, backends, limits)
 
 
@@ -98,12 +112,14 @@ def _rooms(graph: Graph, backends: Mapping[str, Backend]) -> list[tuple[Room, in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunLimits:
-    """Limits of a run as a whole: its time, its money by a price table, the pace of its answer."""
+    """Limits of a run as a whole: its time, its money by a price table, the pace of its answer; and of its calls."""
 
     deadline_s: float | None
     max_cost: float | None
     prices: Mapping[str, Price]
     pace: Pace
+    rates: Mapping[str, Rate]
+    budgets: Mapping[str, float]
 
 
 class Run:
@@ -119,6 +135,8 @@ class Run:
         self._limits = limits
         self._outputs = {agent.name: Output(agent.name, agent.forward, agent.sampling.stop) for agent in graph.agents}
         self._log = EventLog()
+        self.demand = Demand()
+        """Its readers; while all are held up, its agents take no more of their models."""
         self._is_left = False
         self._agents: dict[str, asyncio.Task[None]] = {}
         self._readers: dict[str, set[str]] = {agent.name: set() for agent in graph.agents}
@@ -314,8 +332,13 @@ class Run:
             [self._backends[model] for model in (agent.model, *agent.fallbacks)],
             self._outputs[agent.name],
             [hold_to_edges(log, agent.edges, agent.delimiter) for log in upstream.values()],
-            Surroundings(clock=self._clock, emit=self._emit, standstills=self._standstills),
+            Surroundings(clock=self._clock, emit=self._emit, standstills=self._standstills, demand=self.demand),
+            self._foresight_of(agent),
         )
+
+    def _foresight_of(self, agent: Agent) -> Foresight | None:
+        rates, budget = self._limits.rates, self._limits.budgets.get(agent.name, math.inf)
+        return Foresight(self.graph, agent, rates, budget) if agent.reads and (rates or budget < math.inf) else None
 
     def _release(self, agent: Agent) -> None:
         """An agent reads no more: upstream agents without another reader are cancelled."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stairstream.core.events import Event
+from stairstream.engine.demand import Demand
 from stairstream.engine.standstill import Standstills
 
 
@@ -14,3 +15,4 @@ class Surroundings:
     clock: Callable[[], float]
     emit: Callable[[Event], None]
     standstills: Standstills
+    demand: Demand

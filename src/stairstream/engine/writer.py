@@ -28,6 +28,7 @@ class Writer:
         self._output = output
         self._clock = surroundings.clock
         self._emit = surroundings.emit
+        self._demand = surroundings.demand
         self._layout: tuple[Layout, str] | None = None
 
     async def write(self, session: Session, step: Step, model: str, look: "Look") -> Ended:
@@ -93,8 +94,19 @@ class Writer:
                     ended = item
                 case never:
                     assert_never(never)
+            if self._demand.is_held and ended is None:
+                await self._wait_for_readers(silence)
         assert ended is not None, "a session ends each write with Ended"
         return ended
+
+    async def _wait_for_readers(self, silence: "_Silence") -> None:
+        """Take nothing of the call meanwhile: its endpoint's silence is then ours, and counts from the end of it."""
+        allowed_s = silence.allowed_s
+        silence.allow(None)
+        self._output.rest()
+        await self._demand.wait()
+        self._output.ask(self._clock())
+        silence.allow(allowed_s)
 
     def _append(self, delta: Delta, step: Step, model: str) -> None:
         for event in self._output.append(delta, self._clock()):

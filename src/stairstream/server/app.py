@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from starlette.routing import BaseRoute, Route
 
 from stairstream.server.chat.handler import make_chat_routes
+from stairstream.server.completions.handler import make_completion_routes
 from stairstream.server.events.handler import make_event_routes
 from stairstream.server.history.archive import Archive
 from stairstream.server.history.handlers import make_history_routes
@@ -22,6 +23,7 @@ def make_app(service: Service, *, archive: Archive | None = None, more_routes: S
     page = show_page(load_page())
     routes = [
         *make_chat_routes(service),
+        *make_completion_routes(service),
         *make_response_routes(service, archive),
         *make_message_routes(service),
         *make_model_routes(service, has_history=archive is not None),

@@ -21,12 +21,24 @@ from stairstream.core.events import AgentEnded, RunEnded
 from stairstream.engine.run import Run
 
 
+class StorageFailed(StairstreamError):
+    """A database can't be read or written; the message says which, and why.
+
+    `may_pass`: it is locked or its disk is full, so the same may succeed later.
+    """
+
+    def __init__(self, message: str, *, may_pass: bool = True) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
+
+
 @dataclass(slots=True, kw_only=True)
 class ApiError(Exception):
     """An error that answers a request, in OpenAI's shape.
 
     `kind` is the wire's `type` (`invalid_request_error`, `authentication_error`, `rate_limit_error`...),
-    `param` the offending field, `code` a short word for programs; `message` is one line for people.
+    `param` the offending field, `code` a short word for programs; `message` is one line for people. `is_permanent`: the
+    same request would fail again, although its status is one after which clients try again.
     """
 
     status: int
@@ -35,6 +47,7 @@ class ApiError(Exception):
     param: str | None = None
     code: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    is_permanent: bool = False
 
     def __str__(self) -> str:
         return self.message
@@ -49,6 +62,12 @@ class ApiError(Exception):
 def bad(param: str, problem: str, code: str | None = None) -> ApiError:
     """A 400 for a parameter."""
     return ApiError(status=400, message=f"{param}: {problem}", param=param, code=code)
+
+
+def busy(message: str) -> ApiError:
+    """A 503 for what may be tried again in a moment."""
+    again = {"retry-after": "1"}
+    return ApiError(status=503, message=message, kind="server_error", code="busy", headers=again)
 
 
 def error_of(exc: ApiError | StairstreamError) -> ApiError:
@@ -74,6 +93,10 @@ def error_of(exc: ApiError | StairstreamError) -> ApiError:
             return _upstream(502, exc, "upstream_unknown_model")
         case BackendError():
             return _upstream(502, exc, "upstream_failed")
+        case StorageFailed(may_pass=True):
+            return busy("the server's database can't be used now; try again")
+        case StorageFailed():
+            return ApiError(status=500, message="the server's database can't be used", kind="server_error")
         case _:
             return ApiError(status=500, message=str(exc), kind="server_error")
 
@@ -81,14 +104,20 @@ def error_of(exc: ApiError | StairstreamError) -> ApiError:
 def error_of_run(run: Run, ended: RunEnded) -> ApiError:
     """The error of a run that has no answer, or only the beginning of one."""
     error = error_of(run.failure) if run.failure is not None else _unfailed(run, ended)
-    error.headers = {**error.headers, "x-stairstream-run": run.id}
+    error.headers = {**error.headers, **request_ids(run.id), "x-stairstream-run": run.id}
     return error
+
+
+def request_ids(request_id: str) -> dict[str, str]:
+    """The headers in which OpenAI's and Anthropic's clients look for the id of a request."""
+    return {"x-request-id": request_id, "request-id": request_id}
 
 
 def _unfailed(run: Run, ended: RunEnded) -> ApiError:
     """The error of a run that ended without an answer although no model failed."""
     if ended.reason == "cancelled":
-        return ApiError(status=503, message="the run was cancelled", kind="server_error", code="run_cancelled")
+        message, code = "the run was cancelled", "run_cancelled"
+        return ApiError(status=503, message=message, kind="server_error", code=code, is_permanent=True)
     if ended.reason == "shutdown":
         again = {"retry-after": "1"}
         return ApiError(status=503, message=ended.error or "", kind="server_error", code="stopping", headers=again)
@@ -110,4 +139,6 @@ def _upstream(status: int, exc: BackendError, code: str) -> ApiError:
     """An error of an endpoint; its `Retry-After` is passed on."""
     headers = {} if exc.retry_after_s is None else {"retry-after": str(math.ceil(exc.retry_after_s))}
     kind = _KINDS.get(status, "server_error")
-    return ApiError(status=status, message=str(exc), kind=kind, code=code, headers=headers)
+    return ApiError(
+        status=status, message=str(exc), kind=kind, code=code, headers=headers, is_permanent=not exc.is_retryable
+    )

@@ -1,14 +1,19 @@
 """GET /v1/models: to a client every pipeline is a model."""
 
+from collections.abc import Iterator
+from typing import get_args
+
 from starlette.routing import Route
 
 from stairstream.api import Pipeline
 from stairstream.config.topologies import TOPOLOGIES
+from stairstream.core.session import Setting, Takes
 from stairstream.server.errors import ApiError
 from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.http.operations import Operation, in_path
 from stairstream.server.http.routes import route
 from stairstream.server.runs.answering import Service
+from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.choosing import choose_pipeline
 from stairstream.server.wire.listings import ModelAgent, ModelDetails, ModelList, ModelOut, ServerOut
 from stairstream.server.wire.options import StairstreamOptions
@@ -36,12 +41,22 @@ def list_models(service: Service, *, has_history: bool) -> Handler:
     since = int(service.wall_clock())
 
     async def answer(exchange: Exchange) -> None:
-        service.gate.identify(exchange.headers)
-        data = [_describe(name, pipeline, since) for name, pipeline in service.catalog.pipelines.items()]
+        await service.gate.identify(exchange.headers)
+        data = [_describe(name, pipeline, since) for name, pipeline in _list_pipelines(service.catalog)]
         has = ServerOut(history=has_history)
         await exchange.answer_json(ModelList(object="list", data=data, stairstream=has))
 
     return answer
+
+
+def _list_pipelines(catalog: Catalog) -> Iterator[tuple[str, Pipeline]]:
+    """The pipelines by the names that are listed, each with those policies that the configuration lists."""
+    for name, pipeline in catalog.pipelines.items():
+        yield name, pipeline
+        if pipeline.graph.agent(pipeline.graph.answer).reads:
+            for policy in catalog.config.server.list_policies:
+                chosen = f"{name}:{policy}"
+                yield chosen, choose_pipeline(chosen, StairstreamOptions(), catalog)
 
 
 def show_model(service: Service) -> Handler:
@@ -49,7 +64,7 @@ def show_model(service: Service) -> Handler:
     since = int(service.wall_clock())
 
     async def answer(exchange: Exchange) -> None:
-        service.gate.identify(exchange.headers)
+        await service.gate.identify(exchange.headers)
         name = exchange.path_params["model"]
         try:
             pipeline = choose_pipeline(name, StairstreamOptions(), service.catalog)
@@ -63,12 +78,14 @@ def show_model(service: Service) -> Handler:
 def _describe(name: str, pipeline: Pipeline, since: int) -> ModelOut:
     graph, settings = pipeline.graph, pipeline.settings
     answering = graph.agent(graph.answer)
+    takes = pipeline.backends[answering.model].takes
     details = ModelDetails(
         topology=next((name for name, keys in TOPOLOGIES.items() if isinstance(settings.keys, keys)), "graph"),
         policy=settings.policy_name if answering.reads else "none",
         answer=graph.answer,
         agents=[ModelAgent(name=agent.name, model=agent.model, reads=list(agent.reads)) for agent in graph.agents],
         max_tokens=answering.sampling.max_tokens,
-        takes=sorted(pipeline.backends[answering.model].takes),
+        takes=[one for one in get_args(Takes) if one in takes],
+        settings=[one for one in get_args(Setting) if one in takes],
     )
     return ModelOut(id=name, object="model", created=since, owned_by="stairstream", stairstream=details)

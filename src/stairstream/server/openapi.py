@@ -26,7 +26,7 @@ _ERRORS = {
     403: "The request comes from a web page, or by a name, that this server does not know.",
     404: "There is no such model, run or path; or no history is kept.",
     413: "The body is larger than this server takes.",
-    415: "The content type is not JSON.",
+    415: "The content type is not JSON, or the body is compressed.",
     429: "The key's limits are reached, or an endpoint had too many requests; `Retry-After` says how long to wait.",
     502: "An endpoint failed before the first token.",
     503: "The limit of runs at once is reached, or the server is stopping.",
@@ -34,6 +34,7 @@ _ERRORS = {
 }
 _ANY_CALL = (401, 403)
 _RUN_HEADERS = {
+    "x-request-id": "The run's id; `request-id` is the same.",
     "x-stairstream-run": "The run's id.",
     "x-stairstream-pipeline": f"The pipeline{_NAMELESS}.",
     "x-stairstream-policy": "The policy that the answering agent reads by: a preset, `custom`, `adaptive` or `none`.",
@@ -128,7 +129,11 @@ def _describe_error(status: int, shape: type) -> Json:
     }
     if status in (429, 502, 503):
         text = "Seconds after which to try again, where that is known."
-        described["headers"] = {"Retry-After": {"description": text, "schema": {"type": "string"}}}
+        never = "`false` where the same request would fail again."
+        described["headers"] = {
+            "Retry-After": {"description": text, "schema": {"type": "string"}},
+            "x-should-retry": {"description": never, "schema": {"type": "string"}},
+        }
     return described
 
 

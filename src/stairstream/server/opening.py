@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
 
 from stairstream.api import Pipeline
 from stairstream.backends.base import Backend
 from stairstream.config.build import Loading, open_backends
 from stairstream.config.graphs import build_graph
+from stairstream.config.rates import Rates
 from stairstream.config.schema import Config
 from stairstream.config.server import ServerConfig
 from stairstream.core.topologies import single
@@ -19,12 +21,15 @@ from stairstream.server.access.gate import Gate, OpenGate
 from stairstream.server.access.keyed_gate import KeyedGate
 from stairstream.server.access.keys import KeyRing
 from stairstream.server.access.limits import RunPermits
+from stairstream.server.errors import StorageFailed
 from stairstream.server.history.archive import Archive
-from stairstream.server.storage.contract import Storage, StorageFailed
+from stairstream.server.storage.contract import Storage
 from stairstream.server.storage.sqlite import open_sqlite
 
 FOLLOW_S = 1.0
-"""Delay until a key that another process made or revoked is known here: SQLite has to be polled."""
+"""Delay until a key that another process revoked is known here: SQLite has to be polled."""
+LOOK_S = 0.1
+"""Least time between two looks for keys that another process made."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +45,9 @@ async def open_pipelines(
     graphs = {name: build_graph(config.models, pipeline) for name, pipeline in config.pipelines.items()}
     more = [single(name) for name, model in config.models.items() if model.kind.file is None]
     async with open_backends(config, [*graphs.values(), *more], loading) as backends:
-        yield {name: Pipeline(config.pipelines[name], graphs[name], backends, config) for name in graphs}, backends
+        with closing(Rates()) as rates:
+            opened = {name: Pipeline(config.pipelines[name], graphs[name], backends, config, rates) for name in graphs}
+            yield opened, backends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,16 +84,51 @@ async def open_access(settings: ServerConfig, permits: RunPermits) -> AsyncItera
         if not keys:
             yield Access(gate=OpenGate(permits), needs_key=False, archive=archive)
             return
-        await stack.enter_async_context(working_beside(follow_keys(storage, ring)))
-        yield Access(gate=KeyedGate(permits, ring, ledger), needs_key=True, archive=archive)
+        follower = KeyFollower(storage, ring)
+        await stack.enter_async_context(working_beside(follower.follow()))
+        yield Access(gate=KeyedGate(permits, ring, ledger, follower.refresh), needs_key=True, archive=archive)
 
 
-async def follow_keys(storage: Storage, ring: KeyRing) -> None:
-    """Keep the key ring in step with the database, until cancelled."""
-    while True:
-        await asyncio.sleep(FOLLOW_S)
+class KeyFollower:
+    """Keeps a key ring in step with the database."""
+
+    def __init__(self, storage: Storage, ring: KeyRing) -> None:
+        self._storage = storage
+        self._ring = ring
+        self._reading = asyncio.Lock()
+        self._read_s = -math.inf
+        self._is_stale = False
+        self._failure: StorageFailed | None = None
+
+    async def refresh(self) -> None:
+        """Read what has changed until now. All who wait share a read, and reads are LOOK_S apart: strangers with
+        invented keys cost no more. Raises StorageFailed."""
+        clock = asyncio.get_running_loop().time
+        asked_s = clock()
+        async with self._reading:
+            if self._read_s < asked_s:
+                await asyncio.sleep(self._read_s + LOOK_S - clock())
+                self._read_s = clock()
+                self._failure = await self._read()
+            if self._failure is not None:
+                raise StorageFailed(str(self._failure), may_pass=self._failure.may_pass)
+
+    async def _read(self) -> StorageFailed | None:
         try:
-            if await storage.has_changed():
-                ring.replace(await storage.keys())
+            if await self._storage.has_changed():
+                self._is_stale = True
+            if self._is_stale:
+                self._ring.replace(await self._storage.keys())
+                self._is_stale = False
         except StorageFailed as exc:
-            _log.error("keys stay as they were: %s", exc)
+            return exc
+        return None
+
+    async def follow(self) -> None:
+        """Refresh from time to time, until cancelled."""
+        while True:
+            await asyncio.sleep(FOLLOW_S)
+            try:
+                await self.refresh()
+            except StorageFailed as exc:
+                _log.error("keys stay as they were: %s", exc)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from stairstream.backends.json_files import can_store
+from stairstream.backends.models import models_folder
 from stairstream.backends.open_files import check_open_files
 from stairstream.config.build import Loading
 from stairstream.config.schema import Config
@@ -26,7 +28,7 @@ from stairstream.server.http.guards import guard, is_loopback
 from stairstream.server.http.routes import Api
 from stairstream.server.http.watching import Watched
 from stairstream.server.observing.health import make_health_routes, none_unreachable
-from stairstream.server.observing.logs import log_request, log_runs, logging_to
+from stairstream.server.observing.logs import log_request, log_runs, log_waits, logging_to
 from stairstream.server.observing.metrics import Metrics, make_metrics_route
 from stairstream.server.observing.reaching import find_unreachable
 from stairstream.server.observing.traces import Parented, open_tracer, trace_runs
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
 LAST_WORDS_S = 1
 """Time for answers to reach their clients once every run has ended."""
 
+UNSENT_BYTES = 65_536
+"""Bytes of an answer that the system holds for each connection; Linux doubles it."""
+
 Tell = Callable[[str], None]
 """Takes a line of text for the terminal that started the server."""
 
@@ -56,8 +61,7 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
     permits = RunPermits(settings.limits.runs)
     async with AsyncExitStack() as stack:
         stack.enter_context(logging_to())
-        with suppress(ConfigError):  # with fewer files than connections allowed, the system itself bounds them
-            check_open_files(2 * settings.limits.connections, "the server")
+        _warn(settings, tell)
         listening = stack.enter_context(bind(settings.host, settings.port))
         access = await stack.enter_async_context(open_access(settings, permits))
         check_access(settings, listening, access)
@@ -86,9 +90,20 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
             return await drain(permits, settings.drain_s, signals, tell)
 
 
+def _warn(settings: ServerConfig, tell: Tell) -> None:
+    """Tell what this machine lacks, if the server can do without it."""
+    try:
+        check_open_files(2 * settings.limits.connections, f"limits.connections: {settings.limits.connections}")
+    except ConfigError as exc:  # with fewer files than connections allowed, the system itself bounds them
+        tell(f"{exc}; or lower limits.connections. With less, the server refuses connections when it is full")
+    if not can_store(cache := models_folder().parent):
+        learned = "what endpoints support and how fast they are is learned again after each start"
+        tell(f"can't write the folder {cache}, so {learned}; STAIRSTREAM_CACHE names another one")
+
+
 def _observers(settings: ServerConfig, access: Access, metrics: Metrics, tracer: "Tracer | None") -> list[Observer]:
     """The observers that are called with every finished run."""
-    observers = [metrics.count_run, log_runs(with_prompts=settings.log_prompts)]
+    observers = [metrics.count_run, log_runs(with_prompts=settings.log_prompts), log_waits()]
     if access.archive is not None:
         observers.append(keep_history(access.archive))
     if tracer is not None:
@@ -142,6 +157,8 @@ def bind(host: str, port: int) -> Iterator[socket.socket]:
             raise
     except OSError as exc:
         raise ConfigError(f"can't listen on {host}:{port}: {(exc.strerror or str(exc)).lower()}") from None
+    # else the system takes megabytes for a client that does not read; accepted connections inherit it
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT_BYTES)
     with bound:
         yield bound
 

@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,7 @@ def test_turns_alternate_and_calls_images_and_results_are_blocks() -> None:
     calls = (
         ToolCall(id="call:1", name="look", arguments='{"at": "sky"}'),
         ToolCall(id="c2", name="look", arguments="not JSON"),
+        ToolCall(id="c3", name="look", arguments=""),
     )
     pictures = (
         TextPart(text="What is this?"),
@@ -122,16 +124,19 @@ def test_turns_alternate_and_calls_images_and_results_are_blocks() -> None:
         Message(role="assistant", content="", tool_calls=calls),
         Message(role="tool", content="blue", tool_call_id="call:1"),
         Message(role="tool", content="", tool_call_id="c2"),
+        replace(Message.of_parts("tool", pictures[:2]), tool_call_id="c3"),
         Message(role="user", content="Well?"),
         Message(role="user", content=" \n"),
     )
+    shown = {"type": "text", "text": "What is this?"}
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
     body, _, _ = ask(conversation)
     assert body["messages"] == [
         {
             "role": "user",
             "content": [
-                {"type": "text", "text": "What is this?"},
-                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}},
+                shown,
+                picture,
                 {"type": "image", "source": {"type": "url", "url": "https://example.com/sky.jpg"}},
             ],
         },
@@ -140,6 +145,7 @@ def test_turns_alternate_and_calls_images_and_results_are_blocks() -> None:
             "content": [
                 {"type": "tool_use", "id": "call_1", "name": "look", "input": {"at": "sky"}},
                 {"type": "tool_use", "id": "c2", "name": "look", "input": {"arguments": "not JSON"}},
+                {"type": "tool_use", "id": "c3", "name": "look", "input": {}},
             ],
         },
         {
@@ -147,6 +153,7 @@ def test_turns_alternate_and_calls_images_and_results_are_blocks() -> None:
             "content": [
                 {"type": "tool_result", "tool_use_id": "call_1", "content": "blue"},
                 {"type": "tool_result", "tool_use_id": "c2", "content": ""},
+                {"type": "tool_result", "tool_use_id": "c3", "content": [shown, picture]},
                 {"type": "text", "text": "Well?"},
             ],
         },

@@ -10,7 +10,7 @@ from stairstream.backends.scripted import Fault, Script, numbered_words
 from stairstream.core.errors import RequestRejected, StreamCut
 from stairstream.core.graph import Agent, Extras, Sampling
 from stairstream.core.messages import Conversation, ImagePart, Message, Part, TextPart, ToolCall, question
-from stairstream.core.session import Ended, ToolDelta, WriteItem
+from stairstream.core.session import Ended, Setting, ToolDelta, WriteItem
 from stairstream.server.fake.server import FakeContinues, FakeModel
 from tests.backends.endpoints import Endpoint, canned, ended, fake, notes_of, stream, text_of
 
@@ -145,6 +145,25 @@ def test_fields_that_a_request_can_do_without_are_left_out_where_rejected(tmp_pa
             items = await write(endpoint, Extras(tools=TOOLS, parallel_tool_calls=True, user="u-1"), question("Rome?"))
             assert calls_in(items) == CALLS
             assert [note.split(":")[0] for note in notes_of(items)] == ["parallel_tool_calls", "user"]
+
+    asyncio.run(main())
+
+
+def test_settings_go_as_they_came_and_one_that_is_rejected_is_left_out_with_that_value_only(tmp_path: Path) -> None:
+    settings: tuple[tuple[Setting, bytes], ...] = (
+        ("top_k", b"40"),
+        ("reasoning_effort", b'"high"'),
+        ("logit_bias", b'{"15043":1}'),
+    )
+
+    async def main() -> None:
+        model = FakeModel(name="m", script=SCRIPT, rejects=("top_k",), keeps_prompts=True)
+        async with fake(tmp_path, model) as endpoint:
+            items = await write(endpoint, Extras(settings=settings), question("Rome?"))
+            sent = endpoint.calls[-1].fields or {}
+            assert (sent["reasoning_effort"], sent["logit_bias"]) == ("high", {"15043": 1})
+            assert [note.split(":")[0] for note in notes_of(items)] == ["top_k"]
+            assert "top_k" not in sent
 
     asyncio.run(main())
 

@@ -243,3 +243,18 @@ def test_spelling_token_by_token_gives_the_text_in_whole_characters(text: str, b
 
 
 _TOKENS = make_tokens()
+
+
+def test_tokens_that_only_structure_a_prompt_are_text_in_a_reference() -> None:
+    """`<think>` counts as text, so a tokenizer that is asked to split special tokens leaves it whole."""
+    tokenizer = make_tokens()._tokenizer
+    tokenizer.add_tokens(["<think>", "<new_shape>", "<table>", "  "])  # not special, as in Qwen and Gemma
+    tokenizer.chat_template += "{% if thinks %}<new_shape>{% endif %}"
+    think, new, table, spaces = tokenizer.convert_tokens_to_ids(["<think>", "<new_shape>", "<table>", "  "])
+    tokens = Tokens(tokenizer, frozenset({2}))
+    prompter = Prompter(tokens, AGENT, ASK, "grouped")
+    prompter.read([Chunk(agent="p1", text="<think> <new_shape>  <table>", is_final=True)])
+    ids = join(prompter.build())
+    assert think not in ids and new not in ids and table in ids and spaces in ids
+    assert "<think\\> <new_shape>  <table>" in tokenizer.decode(ids)
+    assert think in tokens.encode("<think>", is_template=True)

@@ -41,7 +41,7 @@ class NamesGate:
     def __init__(self) -> None:
         self._open = OpenGate(RunPermits(100))
 
-    def identify(self, headers: Mapping[str, str]) -> Caller:
+    async def identify(self, headers: Mapping[str, str]) -> Caller:
         return Caller(key_id=headers.get("x-name"))
 
     def admit(self, caller: Caller, reserve: Reserve) -> AbstractAsyncContextManager[Grant]:

@@ -168,14 +168,17 @@ def test_images_go_to_models_that_take_them(source: dict[str, str], url: str) ->
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": " "}]}, "messages"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
-        ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "messages[0].content[0].source"),
         ({"temperature": 1.5}, "temperature"),
         ({"stop_sequences": [""]}, "stop_sequences[0]"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
         ({"tools": TOOLS}, "tools"),
         ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, "output_config.format"),
         ({"container": "c"}, "container"),
-        ({"mcp_servers": []}, "mcp_servers"),
+        ({"mcp_servers": [{"name": "m", "url": "https://m", "type": "url"}]}, "mcp_servers"),
+        ({"tools": [{"name": "x"}]}, "tools[0].input_schema"),
+        ({"thread": {"type": "create"}}, "thread"),
+        ({"messages": [{"role": "system", "content": " "}]}, "messages"),
         ({"stairstream": {"show": "events"}}, "stairstream.show"),
         ({"stairstream": {"polcy": "wait"}}, "stairstream.polcy"),
     ],
@@ -198,7 +201,7 @@ def test_max_tokens_is_needed() -> None:
 
 def test_what_is_not_known_is_ignored_and_said() -> None:
     got = tell("single", top_k=5, service_tier="auto", thinking={"type": "enabled", "budget_tokens": 1024})
-    assert got.headers["x-stairstream-ignored"] == "top_k, service_tier, thinking.budget_tokens"
+    assert got.headers["x-stairstream-ignored"] == "service_tier, thinking.budget_tokens, top_k"
 
 
 # Counting

@@ -149,3 +149,32 @@ def test_a_broken_stream_raises() -> None:
             assert caught.value.body["error"]["type"] == "api_error"
 
     serve_to(main, Fault(kind="cut", after_tokens=3))
+
+
+def test_thread_goes_on_without_the_servers_help() -> None:
+    async def main(server: Listening) -> None:
+        async with client_for(server) as client:
+            thread = client.beta.messages.thread(
+                model="mix", max_tokens=100, messages=TURNS, unsupported_request_behavior="continue_unthreaded"
+            )
+            assert (await thread.send()).content[0].text == ANSWER
+            assert (await thread.send({"role": "user", "content": "And at night?"})).content[0].text == ANSWER
+            assert [turn["role"] for turn in thread.messages] == ["user", "assistant", "user", "assistant"]
+            assert thread.previous_message_id is None
+
+    serve_to(main)
+
+
+def test_packages_own_tool_runner_calls_and_answers() -> None:
+    @anthropic.beta_async_tool  # type: ignore[untyped-decorator, unused-ignore]
+    async def weather(place: str) -> str:
+        """The weather at a place."""
+        return f"Sunny in {place}."
+
+    async def main(server: Listening) -> None:
+        async with client_for(server) as client:
+            runner = client.beta.messages.tool_runner(model="mix", max_tokens=100, tools=[weather], messages=TURNS)
+            message = await runner.until_done()
+        assert message.content[0].text == ANSWER and message.stop_reason == "end_turn"
+
+    serve_to(main)

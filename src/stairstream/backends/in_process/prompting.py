@@ -14,9 +14,10 @@ from stairstream.backends.in_process.pieces import Ids, Piece
 from stairstream.backends.in_process.tokens import Tokens
 from stairstream.backends.words import echo_of
 from stairstream.core.context import Context
+from stairstream.core.escaping import Escaper
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.prompts import escape, render
+from stairstream.core.prompts import render
 from stairstream.core.session import Chunk, Layout
 from stairstream.core.wording import Wording
 
@@ -41,7 +42,7 @@ class Prompter:
         self._mark = _find_mark(agent, conversation)
         self._mark_pattern = re.compile(rf"{self._mark}(\d+)@@")
         self._names: dict[str, str] = {}
-        self._texts = dict.fromkeys(agent.reads, "")
+        self._escapers = {name: Escaper() for name in agent.reads}
         self._marked: list[tuple[Hashable, Ids | list[int]]] = []
         self._turns: list[list[int]] = [list(tokens.encode(written))]
         self._late: list[Chunk] = []
@@ -112,7 +113,7 @@ class Prompter:
         """The first prompt if it had these chunks; and which of its pieces are whose words."""
         ahead = Prompter(self._tokens, self._context.agent, self._context.conversation, self._layout, self.written)
         ahead.read(chunks)
-        agents = {key: key[0] for key, _ in ahead._marked if isinstance(key, tuple) and key[0] in self._texts}
+        agents = {key: key[0] for key, _ in ahead._marked if isinstance(key, tuple) and key[0] in self._escapers}
         pieces = ahead.build()
         return pieces, [(number, agents[piece.key]) for number, piece in enumerate(pieces) if piece.key in agents]
 
@@ -120,9 +121,7 @@ class Prompter:
         """A placeholder for a chunk's text, escaped as the running text is."""
         if not chunk.text:
             return ""
-        before = self._texts[chunk.agent]
-        after = self._texts[chunk.agent] = before + chunk.text
-        escaped = escape(after)[len(escape(before)) :]
+        escaped = self._escapers[chunk.agent].feed(chunk.text)
         if chunk.ids and escaped == chunk.text and self._tokens.are_of(chunk.ids, chunk.text):
             ids = chunk.ids
         else:

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from stairstream.backends.in_process.pieces import Ids
+from stairstream.core.control_tokens import is_control_token
 from stairstream.core.messages import Message, as_dicts
 
 _MOST_HELD_TOKENS = 4
@@ -23,10 +24,11 @@ class Tokens:
         self._lock = Lock()  # a fast tokenizer must not be changed while it is in use, and options change it
         self.special_ids = frozenset(tokenizer.all_special_ids) | frozenset(tokenizer.added_tokens_decoder)
         self.end_ids = end_ids
-        self._control_ids = _find_control(tokenizer)
-        names = sorted(tokenizer.convert_ids_to_tokens(sorted(self._control_ids)), key=len, reverse=True)
-        self.control_names = re.compile("|".join(map(re.escape, names)) or r"(?!)")
+        special_ids = _find_special(tokenizer)
+        self.control_names = _names(tokenizer, special_ids)
         """Finds the names of control tokens in a text, whose author may mean nothing by them."""
+        self._control_ids = special_ids | _find_structural(tokenizer)
+        self._breakable = _names(tokenizer, self._control_ids)
         self._known: dict[tuple[str, bool], Ids] = {}
         with self._lock:
             # some tokenizers put a space before any text; here a text is mostly not a beginning
@@ -93,7 +95,7 @@ class Tokens:
 
     def _break_names(self, text: str) -> list[str]:
         """The text cut after the first letter of each name of a control token."""
-        cuts = [0, *(found.start() + 1 for found in self.control_names.finditer(text)), len(text)]
+        cuts = [0, *(found.start() + 1 for found in self._breakable.finditer(text)), len(text)]
         return [text[start:end] for start, end in pairwise(cuts) if start < end]
 
     def _encode_inner(self, text: str, is_template: bool) -> Ids:
@@ -139,10 +141,22 @@ class Speller:
         return text[len(before) :]
 
 
-def _find_control(tokenizer: Any) -> frozenset[int]:
+def _find_special(tokenizer: Any) -> frozenset[int]:
     """The tokens that are no text: what a template is made of, and the ends of answers."""
     added = tokenizer.added_tokens_decoder
     return frozenset(tokenizer.all_special_ids) | {number for number, token in added.items() if token.special}
+
+
+def _find_structural(tokenizer: Any) -> frozenset[int]:
+    """Tokens that count as text, but structure a prompt by its template, as `<think>` and `<tool_call>` do."""
+    template = str(tokenizer.chat_template)
+    added = ((number, token.content) for number, token in tokenizer.added_tokens_decoder.items())
+    return frozenset(number for number, name in added if (name.strip() and name in template) or is_control_token(name))
+
+
+def _names(tokenizer: Any, ids: frozenset[int]) -> re.Pattern[str]:
+    names = sorted(tokenizer.convert_ids_to_tokens(sorted(ids)), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, names)) or r"(?!)")
 
 
 def _fold_system(messages: Sequence[Message]) -> list[Message]:

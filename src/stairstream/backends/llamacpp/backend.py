@@ -4,7 +4,7 @@ from pathlib import Path
 
 from stairstream.backends.gguf import check_gguf
 from stairstream.backends.llamacpp.server import LlamaServer, ServerSettings
-from stairstream.backends.llamacpp.session import LlamaCppSession
+from stairstream.backends.llamacpp.session import SETTINGS, LlamaCppSession
 from stairstream.backends.slots import Slots
 from stairstream.backends.threads import choose_threads
 from stairstream.backends.words import OwnWords
@@ -12,7 +12,7 @@ from stairstream.core.context import Context
 from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Takes
+from stairstream.core.session import Setting, Takes
 
 DEFAULT_SLOTS = 4
 DEFAULT_CONTEXT_TOKENS = 4096
@@ -82,7 +82,8 @@ class LlamaCpp:
 class LlamaCppBackend:
     """A model name on an embedded llama.cpp, which stays the caller's to close."""
 
-    takes: frozenset[Takes] = frozenset({"response_format"})  # it holds the model to a JSON schema by a grammar
+    # it holds the model to a JSON schema by a grammar
+    takes: frozenset[Takes | Setting] = frozenset({"response_format", *SETTINGS})
 
     def __init__(self, llama: LlamaCpp, model: str) -> None:
         self.model = model

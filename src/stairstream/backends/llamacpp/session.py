@@ -5,6 +5,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from stairstream.backends.base import Session
 from stairstream.backends.forms import schema_of
 from stairstream.backends.full import LEAST_ROOM_TOKENS, note_full, refuse_prompt
@@ -15,8 +17,11 @@ from stairstream.backends.words import DeltaMaker, Ids, OwnWords
 from stairstream.core.context import Context
 from stairstream.core.errors import BackendError
 from stairstream.core.seams import QuoteSeam
-from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, Usage, WriteItem
+from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, Setting, Usage, WriteItem
 from stairstream.core.stops import StopFinder
+
+SETTINGS: tuple[Setting, ...] = ("presence_penalty", "frequency_penalty", "top_k")
+"""Settings of a request that llama.cpp knows, by the same names."""
 
 _CHARACTER_TOKENS = 4
 """A character that is spelled in bytes takes up to this many tokens."""
@@ -202,6 +207,9 @@ class LlamaCppSession(Session):
             body["top_p"] = sampling.top_p
         if sampling.repetition_penalty is not None:
             body["repeat_penalty"] = sampling.repetition_penalty
+        body |= {
+            name: msgspec.json.decode(value) for name, value in self._context.agent.extras.settings if name in SETTINGS
+        }
         if sampling.seed is not None:
             body["seed"] = (sampling.seed + len(self._own.all())) % 2**32  # not the same draws again at each update
         return body

@@ -14,14 +14,16 @@ from typing import assert_never
 
 from stairstream.engine.tasks import working_beside
 from stairstream.server.access.gate import Reservation
-from stairstream.server.errors import ApiError
-from stairstream.server.storage.contract import LOST_AFTER_S, Storage, StorageFailed
+from stairstream.server.errors import ApiError, StorageFailed, busy
+from stairstream.server.storage.contract import LOST_AFTER_S, Storage
 from stairstream.server.storage.values import Batch, BudgetHold, Key, PastRun, Period, RunUsage, Spent
 
 FLUSH_S = 0.2
 """Delay before usage is written, so that several runs share one write."""
 RETRY_S = 2.0
 """Delay before a failed write is tried again."""
+MOST_PAST = 1000
+"""Past runs that wait to be written while the storage fails; beyond that, the oldest are lost."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ class Ledger:
         self._past: list[Callable[[], PastRun]] = []
         self._reserving: list[tuple[BudgetHold, asyncio.Future[float | None]]] = []
         self._held: set[str] = set()
+        self._is_failing = False
+        self._writing = asyncio.Lock()
         self._more = asyncio.Event()
         self._flushing: asyncio.TimerHandle | None = None
 
@@ -44,10 +48,13 @@ class Ledger:
     async def open(self) -> AsyncIterator[None]:
         """Write in the background; when the block has been left, everything is written."""
         try:
+            async with self._writing:
+                await self._commit(even_nothing=True)  # what processes that died had reserved becomes usage
             async with working_beside(self._write()):
                 yield
         finally:
-            await self._commit()
+            async with self._writing:
+                await self._commit()
             self._stop_timer()
 
     @asynccontextmanager
@@ -70,9 +77,12 @@ class Ledger:
         self._past.append(make)
         self._flush_in(FLUSH_S)
 
-    async def flush(self) -> None:
-        """Write what is waiting now, so that a later read of the storage includes it."""
-        await self._commit()
+    async def flush(self) -> bool:
+        """Write what is waiting now, so that a later read of the storage includes it; False if that fails for now."""
+        async with self._writing:
+            if not self._is_failing:  # else it is tried again anyway, and each try may take seconds
+                await self._commit()
+            return not self._is_failing
 
     # Reserving
 
@@ -86,7 +96,14 @@ class Ledger:
             raise ApiError(status=402, message=message, kind="insufficient_quota", code="no_price")
         since = first_day(key.limits.period, self._clock())
         most = key.limits.budget
-        return BudgetHold(id=uuid.uuid4().hex, key_id=key.id, cost=reservation.cost, budget=most, since=since)
+        return BudgetHold(
+            id=uuid.uuid4().hex,
+            key_id=key.id,
+            pipeline=reservation.pipeline,
+            cost=reservation.cost,
+            budget=most,
+            since=since,
+        )
 
     async def _make(self, hold: BudgetHold, reservation: Reservation) -> None:
         answer: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
@@ -95,8 +112,7 @@ class Ledger:
         try:
             left = await answer
         except StorageFailed as exc:
-            message, headers = "the key's budget can't be checked now; try again", {"retry-after": "1"}
-            raise ApiError(status=503, message=message, kind="server_error", code="busy", headers=headers) from exc
+            raise busy("the key's budget can't be checked now; try again") from exc
         except asyncio.CancelledError:
             if hold.id in self._held:  # it was made while we were being cancelled
                 self._settle(hold.key_id, reservation.pipeline, None, hold)
@@ -132,20 +148,22 @@ class Ledger:
     async def _write(self) -> None:
         while True:
             try:
-                # a heartbeat while this process holds reservations, even if nothing else is written
-                async with asyncio.timeout(LOST_AFTER_S / 4 if self._held else None):
+                # a heartbeat while this process holds reservations; and those of dead ones become usage
+                async with asyncio.timeout(LOST_AFTER_S / 4 if self._held else LOST_AFTER_S):
                     await self._more.wait()
             except TimeoutError:
                 pass
+            is_idle = not self._more.is_set()
             self._more.clear()
             self._stop_timer()
-            await self._commit()
+            async with self._writing:
+                await self._commit(even_nothing=is_idle or self._is_failing)
 
-    async def _commit(self) -> None:
-        """Write everything that waits."""
+    async def _commit(self, *, even_nothing: bool = False) -> None:
+        """Write everything that waits; `_writing` is held, so that nothing is on its way beside it."""
         spent, past, reserving = self._spent, self._past, self._reserving
         self._spent, self._past, self._reserving = [], [], []
-        if not (spent or past or reserving or self._held):
+        if not (spent or past or reserving or self._held or even_nothing):
             return
         reserve = [hold for hold, _ in reserving]
         batch = Batch(holder=self._holder, at_s=self._clock(), spent=spent, past=past, reserve=reserve)
@@ -160,13 +178,18 @@ class Ledger:
     def _conclude(
         self, batch: Batch, answers: list[asyncio.Future[float | None]], writing: asyncio.Future[list[float | None]]
     ) -> None:
-        """Answer the reservations; usage that could not be written waits for the next batch, history is lost."""
+        """Answer the reservations; what could not be written now waits for the next batch."""
         failure = writing.exception()
+        self._is_failing = failure is not None
         if failure is not None:
             if not isinstance(failure, StorageFailed):
                 raise failure
-            _log.error("usage waits to be written, and %d past runs are lost: %s", len(batch.past), failure)
             self._spent[:0] = batch.spent
+            if failure.may_pass:
+                self._past[:0] = batch.past
+            lost = len(batch.past) if not failure.may_pass else max(0, len(self._past) - MOST_PAST)
+            del self._past[: max(0, len(self._past) - MOST_PAST)]
+            _log.error("usage and %d past runs wait to be written, %d are lost: %s", len(self._past), lost, failure)
             self._flush_in(RETRY_S)
             for answer in answers:
                 if not answer.done():

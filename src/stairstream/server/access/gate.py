@@ -39,7 +39,7 @@ class Grant(Protocol):
 class Gate(Protocol):
     """Identifies callers, and admits runs."""
 
-    def identify(self, headers: Mapping[str, str]) -> Caller:
+    async def identify(self, headers: Mapping[str, str]) -> Caller:
         """The caller of these headers (names in lower case); ApiError 401 for a missing, unknown or revoked key."""
 
     def admit(self, caller: Caller, reserve: Reserve) -> AbstractAsyncContextManager[Grant]:
@@ -55,7 +55,7 @@ class OpenGate:
     def __init__(self, permits: RunPermits) -> None:
         self._permits = permits
 
-    def identify(self, headers: Mapping[str, str]) -> Caller:
+    async def identify(self, headers: Mapping[str, str]) -> Caller:
         """As in Gate."""
         return Caller()
 

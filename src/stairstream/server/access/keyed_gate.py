@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -18,24 +18,36 @@ NO_KEY = "no API key was given; send one as the header Authorization: Bearer sk-
 WRONG_KEY = "the API key is unknown or has been revoked"
 
 
+Refresh = Callable[[], Awaitable[None]]
+
+
+async def _never() -> None:
+    """No other process makes keys."""
+
+
 class KeyedGate:
     """Admits callers with a key, within the key's limits.
 
     Rates and runs at once are counted in this process; budgets in the database, for all processes together.
     """
 
-    def __init__(self, permits: RunPermits, ring: KeyRing, ledger: Ledger) -> None:
+    def __init__(self, permits: RunPermits, ring: KeyRing, ledger: Ledger, refresh: Refresh = _never) -> None:
+        """`refresh` reads the keys again: a key that was just made is used at once."""
         self._permits = permits
         self._ring = ring
         self._ledger = ledger
+        self._refresh = refresh
         self._meters: dict[str, _Meters] = {}
 
-    def identify(self, headers: Mapping[str, str]) -> Caller:
+    async def identify(self, headers: Mapping[str, str]) -> Caller:
         """As in Gate."""
         text = _find_key(headers)
         if not text:
             raise _unauthorized(NO_KEY)
         key = self._ring.find(text)
+        if key is None and self._ring.may_be_new(text):
+            await self._refresh()
+            key = self._ring.find(text)
         if key is None:
             raise _unauthorized(WRONG_KEY)
         return Caller(key_id=key.id, name=key.name)

@@ -6,12 +6,14 @@ those are for passwords. Only the hash is kept; the key itself is shown once, wh
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Callable, Iterable
 
 from stairstream.server.storage.values import Key, KeyLimits
 
 _PREFIX = "sk-stair-"
+_FORM = re.compile(rf"{_PREFIX}[0-9a-f]{{12}}-[0-9a-f]{{64}}")
 
 
 def make_key(
@@ -42,6 +44,10 @@ class KeyRing:
         """The key of that id, if it may still be used."""
         key = self._keys.get(key_id)
         return key if key and key.revoked_at_s is None else None
+
+    def may_be_new(self, text: str) -> bool:
+        """Whether this has the form of a key, with an id that is unknown."""
+        return bool(_FORM.fullmatch(text)) and text.removeprefix(_PREFIX).partition("-")[0] not in self._keys
 
     def find(self, text: str) -> Key | None:
         """The key with this text, if it may be used. Looked up by its id; the secret is compared in constant time."""

@@ -27,7 +27,7 @@ def make_completion(request: RunRequest, run: Run, created: int) -> ChatCompleti
         created=created,
         model=request.model,
         choices=[choice],
-        usage=make_usage(answer),
+        usage=make_usage(request, answer),
         stairstream=make_result(request, run.id, answer, events),
     )
 

@@ -9,6 +9,7 @@ from stairstream.server.errors import bad
 from stairstream.server.http.bodies import Fields, Shape, refuse_fields
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.request import RunRequest, make_request
+from stairstream.server.runs.settings import read_settings
 from stairstream.server.wire.formats import TextFormat
 from stairstream.server.wire.turns import read_turns
 
@@ -22,7 +23,7 @@ _REFUSED: Mapping[str, str] = {
 def read_chat(body: bytes, catalog: Catalog) -> RunRequest:
     """Read the body of a chat completion. Raises ApiError, which names the parameter."""
     request, fields = _CHAT.decode(body)
-    ignored = _CHAT.list_unknown(body)
+    ignored = _CHAT.list_unknown(fields)
     refuse_fields(fields, _REFUSED)
     _refuse(request)
     notes: list[str] = []
@@ -74,6 +75,7 @@ def _read_request_options(request: ChatRequest, fields: Fields, notes: list[str]
         tool_choice=bytes(fields["tool_choice"]) if request.tools and request.tool_choice else None,
         parallel_tool_calls=request.parallel_tool_calls if request.tools else None,
         user=request.user,
+        settings=read_settings(fields),
     )
 
 

@@ -89,7 +89,7 @@ class ChunkStream:
         told = b',"stairstream":' + result
         if not self._request.wants_usage:
             return self._chunk(begin + finish, told) + DONE
-        usage = b',"usage":' + _encode(make_usage(answer))
+        usage = b',"usage":' + _encode(make_usage(self._request, answer))
         return self._chunk(begin + finish) + self._chunk(b"[]", usage + told) + DONE
 
     def _chunk(self, choices: bytes, more: bytes = b"") -> bytes:

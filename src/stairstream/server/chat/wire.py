@@ -82,6 +82,13 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
         Name | Annotated[list[Name], Meta(max_length=MOST_STOPS)] | None,
         Meta(description="Up to four stop sequences, matched over the joined answer."),
     ] = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    logit_bias: dict[str, float] | None = None
+    top_k: Annotated[int, Meta(ge=-1)] | None = None
+    reasoning_effort: Name | None = None
+    verbosity: Name | None = None
+    service_tier: Name | None = None
     seed: Annotated[
         Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None,
         Meta(description="Every agent's seed is derived from it; one below 0 counts as none."),

@@ -113,7 +113,7 @@ def attach_to_run(service: Service) -> Handler:
     """
 
     async def attach(exchange: Exchange) -> None:
-        caller = service.gate.identify(exchange.headers)
+        caller = await service.gate.identify(exchange.headers)
         await exchange.read_body()
         with service.runs.attach(caller, exchange.path_params["run"]) as one:
             start = _read_last_id(exchange, one.run)
@@ -133,7 +133,7 @@ def show_run(service: Service) -> Handler:
     """Returns the handler that shows the state of a run."""
 
     async def show(exchange: Exchange) -> None:
-        caller = service.gate.identify(exchange.headers)
+        caller = await service.gate.identify(exchange.headers)
         await exchange.answer_json(_describe(service.runs.find(caller, exchange.path_params["run"])))
 
     return show
@@ -143,7 +143,7 @@ def cancel_run(service: Service) -> Handler:
     """Returns the handler that ends a run, if it is not over, and shows its state."""
 
     async def cancel(exchange: Exchange) -> None:
-        caller = service.gate.identify(exchange.headers)
+        caller = await service.gate.identify(exchange.headers)
         one = service.runs.find(caller, exchange.path_params["run"])
         await service.runs.cancel(one)
         await exchange.answer_json(_describe(one))
@@ -174,6 +174,6 @@ def _describe(one: LiveRun) -> RunOut:
         status="over" if run.is_over else "running",
         answer=run.answer,
         num_events=len(events),
-        usage=make_usage(answer),
+        usage=make_usage(request, answer),
         stairstream=make_result(request, run.id, answer),
     )

@@ -8,7 +8,8 @@ from contextlib import suppress
 
 from stairstream.config.server import ServerConfig
 from stairstream.server.access.budgets import Ledger
-from stairstream.server.storage.contract import Storage, StorageFailed
+from stairstream.server.errors import ApiError, StorageFailed, busy
+from stairstream.server.storage.contract import Storage
 from stairstream.server.storage.values import PastCursor, PastLine, PastRun
 
 PRUNE_S = 3600.0
@@ -44,19 +45,26 @@ class Archive:
 
     async def list(
         self, key_id: str | None, *, pipeline: str | None, after: PastCursor | None, most: int
-    ) -> list[PastLine]:
-        """A key's runs, newest first; `after` is the cursor of an earlier page's last run."""
-        await self._ledger.flush()
-        return await self._storage.past_runs(key_id, pipeline=pipeline, after=after, most=most)
+    ) -> tuple[list[PastLine], bool]:
+        """A key's runs, newest first; `after` is the cursor of an earlier page's last run.
+
+        Also whether the list is stale: the storage can't be written now, so the newest runs may be missing.
+        """
+        is_stale = not await self._ledger.flush()
+        return await self._storage.past_runs(key_id, pipeline=pipeline, after=after, most=most), is_stale
 
     async def find(self, key_id: str | None, run_id: str) -> PastRun | None:
-        """One run of a key, whole; None if it has none of that id."""
-        await self._ledger.flush()
-        return await self._storage.past_run(key_id, run_id)
+        """One run of a key, whole; None if it has none of that id. ApiError if it may still wait to be written."""
+        is_stale = not await self._ledger.flush()
+        found = await self._storage.past_run(key_id, run_id)
+        if found is None and is_stale:
+            raise _not_written()
+        return found
 
     async def forget(self, key_id: str | None, run_id: str | None = None) -> int:
-        """Delete one run of a key, or all; returns how many were deleted."""
-        await self._ledger.flush()
+        """Delete one run of a key, or all; returns how many. ApiError while some wait to be written."""
+        if not await self._ledger.flush():
+            raise _not_written()
         return await self._storage.forget_runs(key_id, run_id)
 
     async def tend(self) -> None:
@@ -71,3 +79,7 @@ class Archive:
             with suppress(TimeoutError):
                 async with asyncio.timeout(PRUNE_S):
                     await self._due.wait()
+
+
+def _not_written() -> ApiError:
+    return busy("the history can't be written now; try again")

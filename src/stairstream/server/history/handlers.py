@@ -72,14 +72,17 @@ def list_runs(gate: Gate, archive: Archive | None) -> Handler:
     """Returns the handler that lists runs, newest first."""
 
     async def list_them(exchange: Exchange) -> None:
-        caller = gate.identify(exchange.headers)
-        kept, query = _check_kept(archive), read_list(exchange)
-        found = await kept.list(caller.key_id, pipeline=query.pipeline, after=query.after, most=query.most + 1)
+        caller = await gate.identify(exchange.headers)
+        kept, query = check_kept(archive), read_list(exchange)
+        found, is_stale = await kept.list(
+            caller.key_id, pipeline=query.pipeline, after=query.after, most=query.most + 1
+        )
         shown, has_more = found[: query.most], len(found) > query.most
         page = PastRunList(
             data=[_describe(line) for line in shown],
             has_more=has_more,
             next=write_cursor(shown[-1]) if has_more else None,
+            stale=is_stale,
         )
         await exchange.answer_json(page)
 
@@ -90,8 +93,8 @@ def show_past_run(gate: Gate, archive: Archive | None) -> Handler:
     """Returns the handler of one run: as an object, as a file of its events, or as a trace."""
 
     async def show(exchange: Exchange) -> None:
-        caller = gate.identify(exchange.headers)
-        kept, form = _check_kept(archive), read_format(exchange)
+        caller = await gate.identify(exchange.headers)
+        kept, form = check_kept(archive), read_format(exchange)
         run_id = exchange.path_params["run"]
         past = await kept.find(caller.key_id, run_id)
         if past is None:
@@ -112,8 +115,8 @@ def forget_runs(gate: Gate, archive: Archive | None) -> Handler:
     """Returns the handler that deletes one run of the caller, or all."""
 
     async def forget(exchange: Exchange) -> None:
-        caller = gate.identify(exchange.headers)
-        kept, run_id = _check_kept(archive), exchange.path_params.get("run")
+        caller = await gate.identify(exchange.headers)
+        kept, run_id = check_kept(archive), exchange.path_params.get("run")
         deleted = await kept.forget(caller.key_id, run_id)
         if run_id is not None and not deleted:
             raise _missing(run_id)
@@ -127,7 +130,8 @@ async def _give_file(exchange: Exchange, body: bytes, kind: str, name: str) -> N
     await exchange.answer(200, body, [(b"content-type", kind.encode()), (b"content-disposition", disposition.encode())])
 
 
-def _check_kept(archive: Archive | None) -> Archive:
+def check_kept(archive: Archive | None) -> Archive:
+    """The archive; ApiError 404 if this server keeps no history."""
     if archive is None:
         message = "this server keeps no history; `history: true` in the section `server` of its configuration would"
         raise ApiError(status=404, message=message, code="history_off")

@@ -47,6 +47,7 @@ def make_past_run(finished: Finished, now_s: float) -> PastRun:
         answer=answer.text,
         tool_calls=_encode(answer.tool_calls).decode(),
         result=_encode(make_result(request, finished.run_id, answer)).decode(),
+        repeated=request.repeated.decode(),
         events=b"".join(encode_event_line(event, finished.text) for event in finished.events),
     )
 

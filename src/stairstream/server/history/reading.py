@@ -26,9 +26,9 @@ class ListQuery:
 
 def read_list(exchange: Exchange) -> ListQuery:
     """Read the query of a list. Raises ApiError, which names the parameter."""
-    given = _read_query(exchange, ("limit", "after", "pipeline"))
+    given = read_query(exchange, ("limit", "after", "pipeline"))
     return ListQuery(
-        most=_read_limit(given.get("limit")),
+        most=read_limit(given.get("limit")),
         pipeline=given.get("pipeline"),
         after=_read_cursor(given["after"]) if "after" in given else None,
     )
@@ -36,7 +36,7 @@ def read_list(exchange: Exchange) -> ListQuery:
 
 def read_format(exchange: Exchange) -> Format:
     """Read the format of one run. Raises ApiError for an unknown one."""
-    given = _read_query(exchange, ("format",)).get("format", "json")
+    given = read_query(exchange, ("format",)).get("format", "json")
     for known in get_args(Format):
         if given == known:
             found: Format = known
@@ -60,7 +60,8 @@ def _read_cursor(given: str) -> PastCursor:
     return PastCursor(started_at_s=started_at_s, id=run_id)
 
 
-def _read_limit(given: str | None) -> int:
+def read_limit(given: str | None) -> int:
+    """Read the number of entries of a page."""
     if given is None:
         return LISTED
     if not (given.isascii() and given.isdigit() and len(given) < 9 and 1 <= int(given) <= MOST_LISTED):
@@ -68,7 +69,8 @@ def _read_limit(given: str | None) -> int:
     return int(given)
 
 
-def _read_query(exchange: Exchange, known: tuple[str, ...]) -> Mapping[str, str]:
+def read_query(exchange: Exchange, known: tuple[str, ...]) -> Mapping[str, str]:
+    """The query's values by name. Raises ApiError for a name that is not known."""
     query: bytes = exchange.scope.get("query_string", b"")
     given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     for name in given:

@@ -29,6 +29,9 @@ class PastRunList(Struct, frozen=True, kw_only=True):
     data: list[PastRunLine]
     has_more: bool
     next: Annotated[str | None, Meta(description="The `after` of the next page.")]
+    stale: Annotated[
+        bool, Meta(description="Whether the newest runs may be missing: the database can't be written at the moment.")
+    ] = False
 
 
 class PastRunOut(PastRunLine, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """Decodes request bodies into their shapes: a wrong field is a clear 400, unknown fields are listed."""
 
+import asyncio
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,22 +11,103 @@ from msgspec import inspect
 
 from stairstream.config.reading import nearest
 from stairstream.server.errors import ApiError, bad
+from stairstream.server.http.exchange import Exchange
 
 Fields = Mapping[str, msgspec.Raw]
 """The fields of a body as they came, by name; null counts as not given."""
 
 Request = TypeVar("Request", bound=msgspec.Struct)
 
+MOST_VALUES = 100_000
+"""Limit on commas and opening brackets in a body, outside its texts: decoding takes time by their number."""
+MOST_KEYS = 256
+"""Limit on the keys of an object whose keys are known; decoding stops there."""
+MOST_SEARCHED = 2_000
+"""Objects of a body that are searched for unknown fields, its first ones."""
+_MOST_NAMED = 3
+_PIECE_BYTES = 262_144
+"""Part of a body that is counted at once: milliseconds, whatever it holds."""
+
 _NULL = msgspec.Raw(b"null")
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_SEPARATORS = b",[{"
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _MISSING = re.compile(r"Object missing required field (.+)")
 _NOT_THERE = re.compile(r"Invalid (?:enum )?value '(.*)'", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 
 
+class TooManyKeys(Exception):
+    """An object has more than MOST_KEYS keys; `names` are the first ones."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(names)
+        self.names = names
+
+
+class _Name(str):
+    """A key of an object: a type of its own, so that the decoder asks for each key, and can be stopped."""
+
+    __slots__ = ()
+
+
+def read_keys(data: bytes | msgspec.Raw) -> Fields:
+    """The keys of a JSON object, with null. Raises msgspec.DecodeError for anything else, TooManyKeys at once."""
+    names: list[str] = []
+
+    def take(_: type, name: str) -> _Name:
+        if len(names) == MOST_KEYS:
+            raise TooManyKeys(names)
+        names.append(name)
+        return _Name(name)
+
+    found = msgspec.json.decode(data, type=dict[_Name, msgspec.Raw], dec_hook=take)
+    return {str(name): raw for name, raw in found.items()}
+
+
 def read_fields(data: bytes | msgspec.Raw) -> Fields:
-    """The fields of a JSON object. Raises msgspec.DecodeError for anything else."""
-    return {name: raw for name, raw in _decode_fields(data).items() if raw != _NULL}
+    """As read_keys, without null."""
+    return {name: raw for name, raw in read_keys(data).items() if raw != _NULL}
+
+
+async def read_body(exchange: Exchange) -> bytes:
+    """Read the whole body of JSON. Raises ClientLeft, or ApiError for one that would take long to decode."""
+    body = await exchange.read_body()
+    await check_values(body)
+    return body
+
+
+async def check_values(body: bytes) -> None:
+    """Raise ApiError 413 for a body of so many small values that decoding it would hold up all other answers."""
+    if len(body) <= MOST_VALUES:
+        return
+    counter = _Counter()
+    for start in range(0, len(body), _PIECE_BYTES):
+        counter.take(body[start : start + _PIECE_BYTES])
+        if counter.number > MOST_VALUES:
+            message = f"the body has more commas and opening brackets outside its texts than {MOST_VALUES}, the limit"
+            raise ApiError(status=413, message=message, code="request_too_large")
+        await asyncio.sleep(0)
+
+
+class _Counter:
+    """Counts commas and opening brackets outside the texts of JSON that comes in pieces."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._is_text = False
+        self._rest = b""
+
+    def take(self, piece: bytes) -> None:
+        piece = self._rest + piece
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # the last backslash belongs to the next piece
+            piece, self._rest = piece[:-1], b"\\"
+        else:
+            self._rest = b""
+        parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        outside = b"".join(parts[self._is_text :: 2])
+        self.number += len(outside) - len(outside.translate(None, _SEPARATORS))
+        self._is_text ^= len(parts) % 2 == 0
 
 
 def refuse_fields(fields: Fields, problems: Mapping[str, str]) -> None:
@@ -43,13 +125,18 @@ class Shape(Generic[Request]):
         self._decoder = msgspec.json.Decoder(request)
         self._schema = _schema_of(inspect.type_info(request))
         self._passed = frozenset(passed)
+        fields = self._schema.kinds[None]
+        self._numbers = frozenset(name for name, schema in fields.items() if schema.has_numbers)
 
     def decode(self, body: bytes) -> tuple[Request, Fields]:
         """Returns the body, and its fields as they came. Raises ApiError, which names the parameter."""
         if not body:
             raise _no_json("the body is empty; it must be a JSON object")
         try:
-            return self._decode(body), read_fields(body)
+            fields = read_fields(body)  # first: it stops early
+            return self._decode(body, fields), fields
+        except TooManyKeys as exc:
+            raise _refuse_keys(exc, self._schema, "") from None
         except msgspec.ValidationError as exc:
             raise self._explain(str(exc), body) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
@@ -57,32 +144,48 @@ class Shape(Generic[Request]):
         except RecursionError:
             raise _no_json("the body is nested too deeply") from None
 
-    def _decode(self, body: bytes) -> Request:
+    def _decode(self, body: bytes, fields: Fields) -> Request:
         try:
             return self._decoder.decode(body)
         except msgspec.ValidationError as exc:
             if "got `float`" not in str(exc):
                 raise
-            # to JSON 100.0 is a whole number too
-            return msgspec.convert(_with_whole_numbers(msgspec.json.decode(body)), self._decoder.type)
+            # to JSON 100.0 is a whole number too; only fields that may hold numbers are decoded to values
+            whole = {name: _with_whole_numbers(raw) if name in self._numbers else raw for name, raw in fields.items()}
+            return self._decoder.decode(msgspec.json.encode(whole))
 
-    def list_unknown(self, body: bytes) -> tuple[str, ...]:
-        """The paths of unknown fields, as in `messages[].name`; each once."""
-        return tuple(dict.fromkeys(self._find_unknown(msgspec.json.decode(body), self._schema, "")))
+    def list_unknown(self, fields: Fields) -> tuple[str, ...]:
+        """The paths of unknown fields, as in `messages[].name`; each once. Raises ApiError for an object of too many.
 
-    def _find_unknown(self, value: object, schema: "_Schema", path: str) -> Iterator[str]:
-        if isinstance(value, list):
-            for one in value:
-                yield from self._find_unknown(one, schema, f"{path}[]")
-        elif isinstance(value, dict) and (known := schema.keys_of(value)) is not None:
-            for name, one in value.items():
-                where = f"{path}.{name}" if path else name
-                if where in self._passed or one is None or name == schema.tag_field:
-                    continue
-                if name not in known:
-                    yield where
-                elif known[name].kinds:
-                    yield from self._find_unknown(one, known[name], where)
+        Only the first MOST_SEARCHED objects are searched.
+        """
+        return tuple(dict.fromkeys(self._unknown_of(fields, self._schema, "", iter(range(MOST_SEARCHED)))))
+
+    def _find_unknown(self, raw: msgspec.Raw, schema: "_Schema", path: str, left: Iterator[int]) -> Iterator[str]:
+        """The unknown fields in the value `raw`; `left` ends when no more objects are to be searched."""
+        match bytes(memoryview(raw)[:1]):
+            case b"[":
+                for one, _ in zip(_decode_list(raw), left, strict=False):
+                    yield from self._find_unknown(one, schema, f"{path}[]", left)
+            case b"{":
+                try:
+                    fields = read_fields(raw)
+                except TooManyKeys as exc:
+                    raise _refuse_keys(exc, schema, path) from None
+                yield from self._unknown_of(fields, schema, path, left)
+
+    def _unknown_of(self, fields: Fields, schema: "_Schema", path: str, left: Iterator[int]) -> Iterator[str]:
+        known = schema.keys_of(fields)
+        if known is None:
+            return
+        for name, one in fields.items():
+            where = f"{path}.{name}" if path else name
+            if where in self._passed or name == schema.tag_field:
+                continue
+            if name not in known:
+                yield where
+            elif known[name].kinds:
+                yield from self._find_unknown(one, known[name], where, left)
 
     def _explain(self, text: str, body: bytes) -> ApiError:
         """Rewrite msgspec's message: the parameter comes first, and the allowed values are named."""
@@ -91,22 +194,23 @@ class Shape(Generic[Request]):
         if found := _MISSING.fullmatch(problem):
             path, problem = f"{path}.{found[1]}", "is missing"
         elif found := _NOT_THERE.fullmatch(problem):
-            schema = self._find_schema(msgspec.json.decode(body), path)
+            schema = self._find_schema(msgspec.Raw(body), path)
             problem = f"{found[1][:80]!r} is not known here{nearest(found[1], schema.words)}"
             problem += ", or a number" if schema.takes_number and "did you mean" not in problem else ""
         param = path.removeprefix(".") or None
         return ApiError(status=400, message=f"{param or 'the body'}: {problem}", param=param)
 
-    def _find_schema(self, value: object, path: str) -> "_Schema":
+    def _find_schema(self, value: msgspec.Raw, path: str) -> "_Schema":
         """The schema at a path, as far as the path can be followed."""
         schema = self._schema
         for name, number in _STEP.findall(path):
-            if isinstance(value, list) and number:
-                value = value[int(number)]
-            elif isinstance(value, dict) and name:
-                if name == schema.tag_field:
-                    return _Schema(kinds={}, words=tuple(str(kind) for kind in schema.kinds))
-                schema, value = (schema.keys_of(value) or {}).get(name, _ANYTHING), value.get(name)
+            if number:
+                value = _decode_list(value)[int(number)]
+                continue
+            if name == schema.tag_field:
+                return _Schema(kinds={}, words=tuple(str(kind) for kind in schema.kinds))
+            fields = _decode_object(value)
+            schema, value = (schema.keys_of(fields) or {}).get(name, _ANYTHING), fields.get(name, _NULL)
         return schema
 
 
@@ -119,9 +223,16 @@ class _Schema:
     words: tuple[str, ...] = ()
     takes_number: bool = False
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether a number is allowed here, or further inside."""
+        return self.takes_number or any(one.has_numbers for kind in self.kinds.values() for one in kind.values())
+
     def keys_of(self, value: Mapping[str, object]) -> Mapping[str, "_Schema"] | None:
         """The keys that this object may have; None if any key may."""
         tag = value.get(self.tag_field) if self.tag_field else None
+        if isinstance(tag, msgspec.Raw):
+            tag = msgspec.json.decode(tag)
         return self.kinds.get(tag) if isinstance(tag, str | None) else None
 
 
@@ -152,16 +263,31 @@ def _flatten(given: inspect.Type) -> Iterator[inspect.Type]:
             yield given
 
 
-def _with_whole_numbers(value: Any) -> Any:
+def _with_whole_numbers(raw: msgspec.Raw) -> msgspec.Raw:
+    try:
+        return msgspec.Raw(msgspec.json.encode(_make_whole(msgspec.json.decode(raw))))
+    except OverflowError:  # a number that no field takes
+        return raw
+
+
+def _make_whole(value: Any) -> Any:
     match value:
         case float() if value.is_integer():
             return int(value)
         case dict():
-            return {key: _with_whole_numbers(one) for key, one in value.items()}
+            return {key: _make_whole(one) for key, one in value.items()}
         case list():
-            return [_with_whole_numbers(one) for one in value]
+            return [_make_whole(one) for one in value]
         case _:
             return value
+
+
+def _refuse_keys(exc: TooManyKeys, schema: _Schema, path: str) -> ApiError:
+    """The error for an object of too many keys, which names the first unknown ones."""
+    known = {schema.tag_field}.union(*schema.kinds.values())
+    unknown = [name for name in exc.names if name not in known][:_MOST_NAMED]
+    shown = ", ".join(repr(name[:40]) for name in unknown or exc.names[:_MOST_NAMED])
+    return bad(path or "the body", f"has more than {MOST_KEYS} keys; among them {shown}", "too_many_fields")
 
 
 def _no_json(message: str) -> ApiError:

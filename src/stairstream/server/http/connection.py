@@ -1,21 +1,50 @@
 """One client's connection: uvicorn's protocol with the deadlines that it lacks.
 
 Headers and bodies that come too slowly, headers that are too long, and clients that do not read are cut off; without
-this a few clients that send a byte a minute could hold every connection (slowloris). What is overridden is internal to
-uvicorn: `pyproject.toml` allows the versions that were tested.
+this a few clients that send a byte a minute could hold every connection (slowloris). Upgrades are ignored, and what
+reaches no handler is refused in JSON. What is overridden is internal to uvicorn: `pyproject.toml` allows the versions
+that were tested.
 """
 
 import asyncio
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
+import httptools
+import msgspec
+from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from stairstream.config.server import LimitKeys
-from stairstream.server.http.exchange import AsgiApp
+from stairstream.server.errors import ApiError
+from stairstream.server.http.close_delimited import close_delimited
+from stairstream.server.http.exchange import AsgiApp, Exchange, Receive, Scope, Send
 
 HEADER_BYTES = 65_536
 """Limit on the size of all headers; llhttp itself has none."""
+CHUNK_OVERHEAD = 8
+"""Bytes of framing allowed for each byte of a body, besides HEADER_BYTES: a chunk of one byte has five."""
+
+_FRAMING = (b"content-length", b"transfer-encoding")
+"""The headers that say how a body is framed."""
+_INVALID = ApiError(status=400, message="this is not a valid HTTP/1.1 request", code="invalid_http")
+_SLOW = ApiError(status=408, message="the request came too slowly", code="request_timeout")
+_LONG = ApiError(
+    status=431, message=f"the headers are larger than {HEADER_BYTES} bytes, the limit here", code="headers_too_large"
+)
+_encode = msgspec.json.Encoder().encode
+
+
+class _Refused(Exception):
+    """The connection was refused in a callback of the parser, which stops here."""
+
+
+async def _refuse_at_limit(scope: Scope, receive: Receive, send: Send) -> None:
+    """An ASGI app: the answer to a request beyond the limit on connections."""
+    message = "the server has as many connections as it takes; try again"
+    error = ApiError(status=503, message=message, kind="server_error", code="busy", headers={"retry-after": "1"})
+    await Exchange(scope, receive, send).answer_error(error, ApiError.body)
 
 
 def make_connection(limits: LimitKeys) -> Callable[..., asyncio.Protocol]:
@@ -36,6 +65,9 @@ class Connection(HttpToolsProtocol):
         self._receiving: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
         self._header_bytes: int | None = None
+        self._field_bytes = 0
+        self._body_bytes = self._framed_bytes = 0
+        self._continues_body = False
         self._answering: RequestResponseCycle | None = None
         """The request being answered, or answered last. `cycle` is the one received last, and may be queued."""
 
@@ -51,21 +83,71 @@ class Connection(HttpToolsProtocol):
             self._await_headers()
         if self._header_bytes is not None:
             self._header_bytes += len(data)
-        super().data_received(data)
+        self._framed_bytes += len(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._refuse(_INVALID)  # nothing, if a callback has refused it
+            return
         if self._header_bytes is not None and self._header_bytes > HEADER_BYTES:
-            self._refuse(b"431 Request Header Fields Too Large")
+            self._refuse(_LONG)
+        elif self._header_bytes is None and self._framed_bytes > HEADER_BYTES + CHUNK_OVERHEAD * self._body_bytes:
+            self._refuse(_LONG)  # extensions of chunks, or trailers
+
+    def _feed(self, data: bytes) -> None:
+        """Parse; an upgrade (h2c, as curl and the JVM's clients ask for) is ignored, as RFC 9110 allows.
+
+        The parser ends at the headers of such a request: a new one reads its body, and is told how that is framed.
+        """
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as exc:
+            framing = [b"%s: %s" % header for header in self.headers if header[0] in _FRAMING]
+            if not self.parser.should_keep_alive():
+                framing.append(b"connection: close")
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self._continues_body = True
+            self.parser.feed_data(b"\r\n".join([b"POST / HTTP/1.1", *framing, b"", b""]))
+            self._continues_body = False
+            self._feed(data[exc.args[0] :])
 
     def on_message_begin(self) -> None:
+        if self._continues_body:
+            return
         super().on_message_begin()
+        self._field_bytes = 0
         if self._receiving is None:
             self._await_headers()
 
+    def on_url(self, url: bytes) -> None:
+        if not self._continues_body:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._field_bytes += len(name) + len(value) + 4
+        if self._header_bytes is not None and not self._continues_body:  # else a trailer, which nobody reads
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
+        if self._continues_body:
+            return
         self._header_bytes = None
+        if len(self.url) + self._field_bytes > HEADER_BYTES:  # they came in one piece
+            self._refuse(_LONG)
+            raise _Refused
+        self._body_bytes = self._framed_bytes = 0
         self._set_receiving(self._limits.body_s)
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
+        if self._continues_body or self.parser.should_upgrade():
+            return
         self._set_receiving(None)
         super().on_message_complete()
 
@@ -84,23 +166,29 @@ class Connection(HttpToolsProtocol):
             self._set_receiving(self._limits.header_s if is_header else self._limits.body_s)
         else:
             self._receiving = None
-            self._refuse(b"408 Request Timeout")
+            self._refuse(_SLOW)
 
-    def _refuse(self, status: bytes) -> None:
-        """Send the status, unless an answer has begun, and close the connection."""
+    def _refuse(self, error: ApiError) -> None:
+        """Send the error, unless an answer has begun, and close the connection."""
         if self.transport.is_closing():
             return
         answering = self._answering
         if answering is not None and answering.response_started and not answering.response_complete:
             self.transport.abort()
         else:
-            self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            body, status = _encode(error.body()), HTTPStatus(error.status)
+            head = f"HTTP/1.1 {status.value} {status.phrase}\r\nconnection: close\r\ncontent-type: application/json\r\n"
+            self.transport.write(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
             self._close()
 
     # Sending
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: AsgiApp) -> None:  # type: ignore[override]
         self._answering = cycle
+        if app is service_unavailable:
+            app = _refuse_at_limit
+        if cycle.scope["http_version"] == "1.0":
+            app = close_delimited(app, cycle)
         super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
 
     def pause_writing(self) -> None:

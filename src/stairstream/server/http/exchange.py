@@ -1,11 +1,13 @@
 """One HTTP request and its answer over ASGI: handlers read from it and write to it."""
 
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from stairstream.server.errors import ApiError
+from stairstream.server.errors import ApiError, request_ids
 
 Scope = MutableMapping[str, Any]
 AsgiMessage = MutableMapping[str, Any]
@@ -31,13 +33,14 @@ class Exchange:
     `headers` are the request's, names in lower case.
     """
 
-    __slots__ = ("headers", "receive", "scope", "send", "status")
+    __slots__ = ("_request_id", "headers", "receive", "scope", "send", "status")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.receive = receive
         self.send = send
         self.status: int | None = None
+        self._request_id: str | None = None
         given = scope.get("headers", ())
         self.headers: Mapping[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in given}
 
@@ -47,6 +50,13 @@ class Exchange:
         found: Mapping[str, str] = self.scope.get("path_params", {})
         return found
 
+    @property
+    def request_id(self) -> str:
+        """The id of an answer without a run; a run's answer has the run's."""
+        if self._request_id is None:
+            self._request_id = uuid.uuid4().hex
+        return self._request_id
+
     def check_json(self) -> None:
         """Raise ApiError 415 if the request's content type is not JSON."""
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -55,7 +65,11 @@ class Exchange:
             raise ApiError(status=415, message=message, code="wrong_content_type")
 
     async def read_body(self) -> bytes:
-        """Read the whole body; raises ClientLeft if the client disconnects first."""
+        """Read the whole body; raises ClientLeft if the client disconnects first, ApiError 415 if it is compressed."""
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            problem = f"the body is compressed with {encoding[:20]}; send it as it is, without content-encoding"
+            raise ApiError(status=415, message=problem, code="wrong_content_encoding")
         message = await self.receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft
@@ -74,6 +88,8 @@ class Exchange:
         """Send the status and the headers."""
         assert self.status is None, "an answer begins once"
         self.status = status
+        if all(name != b"x-request-id" for name, _ in headers):
+            headers = [*headers, *_encode_headers(request_ids(self.request_id))]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, body: bytes, *, is_last: bool = False) -> None:
@@ -87,12 +103,17 @@ class Exchange:
 
     async def answer_json(self, value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         """Send a whole answer in JSON."""
-        more = [(name.encode("latin-1"), text.encode("latin-1")) for name, text in (headers or {}).items()]
-        await self.answer(status, _encode(value), [JSON, *more])
+        await self.answer(status, _encode(value), [JSON, *_encode_headers(headers or {})])
 
     async def answer_error(self, error: ApiError, shape: ErrorShape) -> None:
-        """Send an error as the answer."""
+        """Send an error as the answer; a permanent one says so, or clients would send the request again."""
+        never = {"x-should-retry": "false"} if error.is_permanent else {}
+        error = replace(error, headers={**request_ids(self.request_id), **never, **error.headers})
         await self.answer_json(shape(error), error.status, error.headers)
+
+
+def _encode_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), text.encode("latin-1")) for name, text in headers.items()]
 
 
 Handler = Callable[[Exchange], Awaitable[None]]

@@ -27,6 +27,7 @@ def guard(app: Api, settings: ServerConfig, *, needs_key: bool) -> AsgiApp:
             allow_methods=("GET", "POST", "DELETE"),
             allow_headers=("*",),
             expose_headers=("*",),
+            allow_private_network=True,  # asked for by pages of the internet, before they call an address at home
         )
     return guarded
 
@@ -76,7 +77,10 @@ class Guarded:
     def _check_page(self, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
         if not (is_loopback(_name(host)) or _name(host) in self._hosts):
-            message = f"this server is not {host!r}: its names are localhost and those in `hosts` of its configuration"
+            message = (
+                f"this server is not {host[:80]!r} but localhost; to be called by another name it needs "
+                f"`hosts: [{_name(host)[:80] or 'NAME'}]` in the section `server` of its configuration, or a key"
+            )
             raise ApiError(status=403, message=message, code="wrong_host")
         origin = headers[b"origin"].decode("latin-1") if b"origin" in headers else None
         if origin is not None and origin not in self._origins and urlsplit(origin).netloc != host:

@@ -1,14 +1,18 @@
 """Routes of handlers; turns errors of handlers, and of requests that reach none, into answers."""
 
+import logging
+import re
 from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, Router
 
 from stairstream.core.errors import StairstreamError
-from stairstream.server.errors import ApiError, error_of
+from stairstream.server.errors import ApiError, StorageFailed, error_of
 from stairstream.server.http.exchange import ClientLeft, ErrorShape, Exchange, Handler, Receive, Scope, Send
 from stairstream.server.http.operations import Operation
+
+_log = logging.getLogger(__name__)
 
 WANTS_JSON = "stairstream.wants_json"
 """A key of the scope: a POST must have JSON as its content type, for which a browser sends a preflight request first.
@@ -49,6 +53,8 @@ class Handling:
         except (ApiError, StairstreamError) as exc:
             if exchange.status is not None:
                 raise
+            if isinstance(exc, StorageFailed):
+                _log.error("%s", exc)  # the client is not told which file it is
             await exchange.answer_error(error_of(exc), self.errors)
 
 
@@ -61,6 +67,7 @@ class Api:
         self._shapes = [(path, app.errors) for path, app in handled if isinstance(app, Handling)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["path"] = _tidy(scope["path"])
         scope["app"] = self  # makes the router raise errors instead of answering in plain text
         try:
             await self._router(scope, receive, send)
@@ -82,3 +89,8 @@ class Api:
         """The error shape of the route with the longest path that `path` begins with."""
         fitting = [(len(start), number) for number, (start, _) in enumerate(self._shapes) if path.startswith(start)]
         return self._shapes[max(fitting)[1]][1] if fitting else ApiError.body
+
+
+def _tidy(path: str) -> str:
+    """A path without the double and trailing slashes of base URLs that were joined."""
+    return re.sub("//+", "/", path).rstrip("/") or "/"

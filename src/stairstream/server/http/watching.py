@@ -11,7 +11,7 @@ from stairstream.server.http.exchange import AsgiApp, AsgiMessage, Receive, Scop
 class AnsweredRequest:
     """A request that is over. `route` is the pattern that its path matches, None if no route does.
 
-    `status` is None if the client disconnected before it was sent.
+    `status` is None if the client disconnected before it was sent; `request_id` is the answer's `x-request-id`.
     """
 
     method: str
@@ -19,6 +19,7 @@ class AnsweredRequest:
     path: str
     status: int | None
     total_s: float
+    request_id: str | None = None
 
 
 class Watched:
@@ -29,13 +30,14 @@ class Watched:
         self._observers = tuple(observers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        clock, status = asyncio.get_running_loop().time, None
+        clock, status, request_id = asyncio.get_running_loop().time, None, None
         start_s = clock()
 
         async def send_seen(message: AsgiMessage) -> None:
-            nonlocal status
+            nonlocal status, request_id
             if status is None:
                 status = message["status"]
+                request_id = next((value for name, value in message["headers"] if name == b"x-request-id"), None)
             await send(message)
 
         try:
@@ -47,6 +49,7 @@ class Watched:
                 path=scope["path"],
                 status=status,
                 total_s=clock() - start_s,
+                request_id=request_id.decode() if request_id else None,
             )
             for observe in self._observers:
                 observe(answered)

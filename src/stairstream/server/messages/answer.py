@@ -28,7 +28,7 @@ def make_message(request: RunRequest, run: Run) -> wire.MessagesAnswer:
         content=_make_blocks(request, run),
         stop_reason=reason,
         stop_sequence=sequence,
-        usage=make_message_usage(answer),
+        usage=make_message_usage(request, answer),
         stairstream=make_result(request, run.id, answer),
     )
 
@@ -38,9 +38,9 @@ def message_id(run: Run) -> str:
     return f"msg_{run.id}"
 
 
-def make_message_usage(answer: Answer) -> wire.MessageUsage:
-    """All agents' tokens."""
-    usage = make_usage(answer)
+def make_message_usage(request: RunRequest, answer: Answer) -> wire.MessageUsage:
+    """Tokens of the agents that the request counts."""
+    usage = make_usage(request, answer)
     cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
     return wire.MessageUsage(
         input_tokens=usage.prompt_tokens - (cached or 0),

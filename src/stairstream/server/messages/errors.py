@@ -17,11 +17,16 @@ _KINDS: Mapping[int, ErrorKind] = {
 }
 
 
+NO_THREADS = "thread_unsupported_request"
+"""The code after which Anthropic's clients send whole conversations."""
+
+
 def make_error(error: ApiError) -> MessagesError:
     """The error; its `code` goes where this protocol has one too."""
     kind = _KINDS.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
-    details = MessagesErrorDetails(error_code=error.code) if error.code else None
+    unsupported = [error.param] if error.code == NO_THREADS and error.param else None
+    details = MessagesErrorDetails(error_code=error.code, unsupported=unsupported) if error.code else None
     return MessagesError(
         error=MessagesErrorBody(type=kind, message=error.message, details=details),
-        request_id=error.headers.get("x-stairstream-run"),
+        request_id=error.headers.get("request-id"),
     )

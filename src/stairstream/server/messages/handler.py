@@ -5,14 +5,14 @@ from starlette.routing import Route
 from stairstream.core.messages import estimate_size
 from stairstream.core.tokens import estimate_tokens
 from stairstream.server.access.gate import Caller
-from stairstream.server.http.bodies import Shape
+from stairstream.server.http.bodies import Shape, read_body
 from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.http.operations import Operation
 from stairstream.server.http.routes import route
 from stairstream.server.messages import wire
 from stairstream.server.messages.answer import make_message
 from stairstream.server.messages.errors import make_error
-from stairstream.server.messages.request import make_tools, read_conversation, read_message
+from stairstream.server.messages.request import make_tools, read_conversation, read_message, refuse_what_is_not_kept
 from stairstream.server.messages.stream import PING, MessageStream
 from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run
 from stairstream.server.runs.catalog import Catalog
@@ -65,8 +65,9 @@ def count_message_tokens(service: Service) -> Handler:
     """Returns the handler. It counts the prompt of one agent, once; a run reads it once per agent and update."""
 
     async def count(exchange: Exchange) -> None:
-        service.gate.identify(exchange.headers)
-        question, _ = _QUESTION.decode(await exchange.read_body())
+        await service.gate.identify(exchange.headers)
+        question, fields = _QUESTION.decode(await read_body(exchange))
+        refuse_what_is_not_kept(fields)
         choose_pipeline(question.model, StairstreamOptions(), service.catalog)
         tokens = sum(map(estimate_size, read_conversation(question, service.catalog)))
         tokens += estimate_tokens((make_tools(question) or b"").decode())

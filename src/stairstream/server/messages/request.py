@@ -6,11 +6,14 @@ import msgspec
 
 from stairstream.core.messages import Conversation
 from stairstream.core.options import RequestOptions
+from stairstream.core.session import Setting
 from stairstream.server.errors import bad
-from stairstream.server.http.bodies import Shape, refuse_fields
+from stairstream.server.http.bodies import Fields, Shape, refuse_fields
 from stairstream.server.messages import wire
+from stairstream.server.messages.errors import NO_THREADS
+from stairstream.server.messages.tools import as_chat_tools
 from stairstream.server.messages.turns import read_turns
-from stairstream.server.runs.as_chat import as_chat_choice, as_chat_format, as_chat_tool
+from stairstream.server.runs.as_chat import as_chat_choice, as_chat_format
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.request import RunRequest, make_request
 
@@ -25,8 +28,8 @@ _REFUSED: Mapping[str, str] = {
 def read_message(body: bytes, catalog: Catalog) -> RunRequest:
     """Read the body. Raises ApiError, which names the parameter."""
     request, fields = _REQUEST.decode(body)
-    ignored = _REQUEST.list_unknown(body)
-    refuse_fields(fields, _REFUSED)
+    ignored = _REQUEST.list_unknown(fields)
+    refuse_what_is_not_kept(fields)
     return make_request(
         catalog,
         model=request.model,
@@ -38,7 +41,18 @@ def read_message(body: bytes, catalog: Catalog) -> RunRequest:
         is_stream=bool(request.stream),
         show="thinking" if _wants_thoughts(request.thinking) else "none",
         ignored=(*ignored, *_list_ignored(request)),
+        setting_names=_SETTING_NAMES,
     )
+
+
+def refuse_what_is_not_kept(fields: Fields) -> None:
+    """Raise ApiError for fields that refer to state which this server does not keep, or to other servers."""
+    if "thread" in fields:
+        raise bad("thread", "this server keeps no threads; send the whole conversation without it", NO_THREADS)
+    refuse_fields({name: raw for name, raw in fields.items() if raw not in _EMPTY}, _REFUSED)
+
+
+_EMPTY = (msgspec.Raw(b"[]"), msgspec.Raw(b"{}"))
 
 
 def read_conversation(question: wire.MessagesQuestion, catalog: Catalog) -> Conversation:
@@ -51,13 +65,7 @@ def read_conversation(question: wire.MessagesQuestion, catalog: Catalog) -> Conv
 
 def make_tools(question: wire.MessagesQuestion) -> bytes | None:
     """The tools as chat completions have them."""
-    if not question.tools:
-        return None
-    tools = [
-        as_chat_tool(tool.name, parameters=tool.input_schema, description=tool.description, strict=tool.strict)
-        for tool in question.tools
-    ]
-    return _encode(tools)
+    return _encode(as_chat_tools(question.tools)) if question.tools else None
 
 
 def _wants_thoughts(thinking: wire.ThinkingConfig | None) -> bool:
@@ -68,7 +76,6 @@ def _wants_thoughts(thinking: wire.ThinkingConfig | None) -> bool:
 def _list_ignored(request: wire.MessagesRequest) -> list[str]:
     given = {
         "thinking.budget_tokens": request.thinking and request.thinking.budget_tokens,
-        "output_config.effort": request.output_config and request.output_config.effort,
     }
     return [name for name, value in given.items() if value is not None]
 
@@ -85,7 +92,19 @@ def _read_request_options(request: wire.MessagesRequest) -> RequestOptions:
         tool_choice=choice,
         parallel_tool_calls=is_parallel,
         user=request.metadata.user_id if request.metadata else None,
+        settings=_read_settings(request),
     )
+
+
+_SETTING_NAMES = {"reasoning_effort": "output_config.effort"}
+
+
+def _read_settings(request: wire.MessagesRequest) -> tuple[tuple[Setting, bytes], ...]:
+    given: dict[Setting, object] = {
+        "top_k": request.top_k,
+        "reasoning_effort": request.output_config.effort if request.output_config else None,
+    }
+    return tuple((name, _encode(value)) for name, value in given.items() if value is not None)
 
 
 def _read_tool_choice(request: wire.MessagesRequest) -> tuple[bytes | None, bool | None]:

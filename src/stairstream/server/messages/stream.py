@@ -95,7 +95,7 @@ class MessageStream:
         self._add_fields(
             "message_delta",
             delta={"stop_reason": reason, "stop_sequence": sequence},
-            usage=make_message_usage(answer),
+            usage=make_message_usage(self._request, answer),
             stairstream=make_result(self._request, self._run.id, answer),
         )
         self._add_fields("message_stop")

@@ -51,6 +51,46 @@ class ImageBlock(Struct, frozen=True, tag_field="type", tag="image"):
     source: Base64Source | UrlSource
 
 
+class PlainTextSource(Struct, frozen=True, tag_field="type", tag="text"):
+    """The text of a document."""
+
+    data: str
+    media_type: Literal["text/plain"] = "text/plain"
+
+
+class ContentSource(Struct, frozen=True, tag_field="type", tag="content"):
+    """A document of blocks."""
+
+    content: str | list[TextBlock | ImageBlock]
+
+
+class PdfSource(Struct, frozen=True, tag_field="type", tag="base64"):
+    """A PDF: refused, as no model here reads it."""
+
+    media_type: str
+    data: str
+
+
+class PdfUrlSource(Struct, frozen=True, tag_field="type", tag="url"):
+    """A PDF by its address: refused, as nothing is fetched."""
+
+    url: str
+
+
+class FileSource(Struct, frozen=True, tag_field="type", tag="file"):
+    """A file that was uploaded: refused, as none are kept here."""
+
+    file_id: str
+
+
+class DocumentBlock(Struct, frozen=True, tag_field="type", tag="document"):
+    """A document of plain text; PDFs are refused."""
+
+    source: PlainTextSource | ContentSource | PdfSource | PdfUrlSource | FileSource
+    title: str | None = None
+    context: str | None = None
+
+
 class ThinkingBlock(Struct, frozen=True, tag_field="type", tag="thinking"):
     """Thoughts of an earlier answer, as they were given; not shown to models."""
 
@@ -73,17 +113,17 @@ class ToolUseBlock(Struct, frozen=True, tag_field="type", tag="tool_use"):
 
 
 class ToolResultBlock(Struct, frozen=True, tag_field="type", tag="tool_result"):
-    """The result of a tool; only text."""
+    """The result of a tool: text, documents of plain text, and images."""
 
     tool_use_id: Name
-    content: str | list[TextBlock] | None = None
+    content: str | list[TextBlock | ImageBlock | DocumentBlock] | None = None
     is_error: bool = False
 
 
 class UserTurn(Struct, frozen=True, tag_field="role", tag="user"):
     """A message of the user, with results of tools."""
 
-    content: str | list[TextBlock | ImageBlock | ToolResultBlock]
+    content: str | list[TextBlock | ImageBlock | DocumentBlock | ToolResultBlock]
 
 
 class AssistantTurn(Struct, frozen=True, tag_field="role", tag="assistant"):
@@ -104,13 +144,15 @@ Turn = UserTurn | AssistantTurn | SystemTurn
 
 
 class MessagesTool(Struct, frozen=True):
-    """A tool of the client's; only these."""
+    """A tool that the client runs: its own, or one of Anthropic's schemas (bash, text editor, computer, memory)."""
 
     name: Name
-    input_schema: dict[str, Any]
-    type: Literal["custom"] | None = None
+    input_schema: Annotated[dict[str, Any] | None, Meta(description="Of a tool of its own: needed.")] = None
+    type: Annotated[str | None, Meta(description="`custom`, or as in `bash_20250124`.")] = None
     description: str | None = None
     strict: bool | None = None
+    display_width_px: Annotated[int | None, Meta(description="Of a computer.")] = None
+    display_height_px: Annotated[int | None, Meta(description="Of a computer.")] = None
 
 
 class ToolChoiceAuto(Struct, frozen=True, tag_field="type", tag="auto"):
@@ -151,10 +193,10 @@ class MessagesSchemaFormat(Struct, frozen=True, tag_field="type", tag="json_sche
 
 
 class OutputConfig(Struct, frozen=True):
-    """The format of the text."""
+    """The format of the text, and how much the answering model thinks, where it can be told."""
 
     format: MessagesSchemaFormat | None = None
-    effort: Annotated[str | None, Meta(description="Without effect.")] = None
+    effort: Name | None = None
 
 
 class MessagesMetadata(Struct, frozen=True):
@@ -183,6 +225,7 @@ class MessagesRequest(MessagesQuestion, frozen=True, kw_only=True):
     stream: bool | None = None
     temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0)] | None = None
     metadata: MessagesMetadata | None = None
     stairstream: StairstreamOptions | None = None
 
@@ -258,9 +301,10 @@ class TokenCount(Struct, frozen=True, kw_only=True):
 
 
 class MessagesErrorDetails(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The code of an error, for programs."""
+    """The code of an error, for programs; for `thread_unsupported_request` with the fields that are not supported."""
 
     error_code: str
+    unsupported: list[str] | None = None
 
 
 class MessagesErrorBody(Struct, frozen=True, kw_only=True, omit_defaults=True):

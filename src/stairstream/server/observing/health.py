@@ -11,6 +11,7 @@ from stairstream.server.http.routes import route
 from stairstream.server.wire.listings import Status
 
 _LIVE = Operation(id="live", summary="The process is alive.", gives=Status, is_open=True)
+_HEALTH = Operation(id="health", summary="As /healthz, under the name of other engines.", gives=Status, is_open=True)
 _READY = Operation(id="ready", summary="The server takes requests.", gives=Status, errors=(503,), is_open=True)
 
 
@@ -41,5 +42,6 @@ def make_health_routes(
 
     return [
         route("GET", "/healthz", live, _LIVE),
+        route("GET", "/health", live, _HEALTH),
         route("GET", "/readyz", ready, _READY),
     ]

@@ -129,7 +129,9 @@ def logging_to(stream: TextIO | None = None, most_waiting: int = MOST_WAITING) -
 def log_request(answered: AnsweredRequest) -> None:
     """Log a request that was refused or failed; runs have lines of their own."""
     if answered.status is not None and answered.status >= 400:
-        fields = {"method": answered.method, "path": answered.path, "status": answered.status}
+        fields: dict[str, object] = {"method": answered.method, "path": answered.path, "status": answered.status}
+        if answered.request_id is not None:
+            fields["request"] = answered.request_id
         _log.log(logging.ERROR if answered.status == 500 else logging.INFO, "request", extra={"fields": fields})
 
 
@@ -138,6 +140,21 @@ def log_runs(*, with_prompts: bool) -> Observer:
 
     def observe(finished: Finished) -> None:
         _log.info("run", extra={"fields": describe_run(finished, with_prompts=with_prompts)})
+
+    return observe
+
+
+def log_waits() -> Observer:
+    """Returns an observer that logs, once for each pipeline, that requests make it wait: its answers begin late."""
+    told: set[str] = set()
+
+    def observe(finished: Finished) -> None:
+        request, name = finished.request, finished.answer.pipeline.name
+        if name not in told and request.is_made_to_wait:
+            told.add(name)
+            why = "tools" if request.options.tools is not None else "response_format"
+            text = f"{why} in requests make this pipeline wait for all agents; clients.md has what to switch off"
+            _log.warning("waits", extra={"fields": {"pipeline": name, "run": finished.run_id, "why": text}})
 
     return observe
 

@@ -148,7 +148,7 @@ def make_metrics_route(metrics: Metrics, gate: Gate) -> Route:
     """Returns the route `GET /metrics`, for callers that the gate identifies."""
 
     async def show(exchange: Exchange) -> None:
-        gate.identify(exchange.headers)
+        await gate.identify(exchange.headers)
         await exchange.answer(200, metrics.render(), [(b"content-type", prometheus.CONTENT_TYPE_LATEST.encode())])
 
     return route("GET", "/metrics", show)

@@ -1,9 +1,10 @@
 // The Markdown that models write, as values: blocks with their positions in the source. No element, no link, no image,
-// no markup passes: what is not known here stays text.
+// no markup passes: what is not known here stays text. Any text takes time in proportion to its length.
 
 const LONGEST = 3000; // a block that is longer is continued in another, so that one that grows stays cheap to draw
 
-const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([\w+#.-]*)[^`\n]*$/;
+const FENCE = /^ {0,3}(`{3,}|~{3,})(?=[^`]*$)/;
+const LANGUAGE = /^\s*([\w+#.-]*)/;
 const HEADING = /^ {0,3}(#{1,6})[ \t]+(?=\S)/;
 const ITEM = /^([ \t]*)([-*+•]|\d{1,9}[.)])[ \t]+/;
 const QUOTE = /^ {0,3}>[ \t]?/;
@@ -35,7 +36,7 @@ export function blocksOf(text, from, continued = null) {
     next = newline < 0 ? text.length : newline + 1;
     const line = text.slice(start, Math.min(end, start + LONGEST));
     if (fence) {
-      if (closes(line.trim(), fence)) {
+      if (closesFence(line.trim(), fence)) {
         block.end = next;
         fence = block = null;
       } else {
@@ -59,7 +60,7 @@ export function blocksOf(text, from, continued = null) {
 
 const kept = ({ level, depth, fence }) => ({ level, depth, fence });
 
-const closes = (line, fence) => line.startsWith(fence.mark) && line.replaceAll(fence.mark[0], "") === "";
+const closesFence = (line, fence) => line.startsWith(fence.mark) && line.replaceAll(fence.mark[0], "") === "";
 
 /** Whether a line of that kind begins a block after this one. */
 function begins(kind, block) {
@@ -70,7 +71,7 @@ function begins(kind, block) {
 
 function marksOf(line) {
   const fence = FENCE.exec(line);
-  if (fence) return { kind: "code", length: line.length, fence: { mark: fence[1], language: fence[2] } };
+  if (fence) return { kind: "code", length: line.length, fence: { mark: fence[1], language: LANGUAGE.exec(line.slice(fence[0].length))[1] } };
   const heading = HEADING.exec(line);
   if (heading) return { kind: "heading", length: heading[0].length, level: heading[1].length };
   if (RULE.test(line)) return { kind: "rule", length: line.length };
@@ -89,7 +90,8 @@ function marksOf(line) {
 function cut(block, begin, start, text, end) {
   while (end - block.from > LONGEST) {
     // whole lines first, then at a space, then anywhere but inside a character
-    let at = start > block.from ? start : text.lastIndexOf(" ", block.from + LONGEST) + 1;
+    const most = text.slice(block.from, block.from + LONGEST + 1);
+    let at = start > block.from ? start : block.from + most.lastIndexOf(" ") + 1;
     if (at <= block.from) at = block.from + LONGEST;
     const unit = text.charCodeAt(at);
     if (unit >= 0xdc00 && unit <= 0xdfff) at--;
@@ -111,7 +113,7 @@ export function runsOf(text, from, to) {
 
 function inline(text, from, to, style, runs) {
   let plain = from;
-  const missing = new Set(); // marks that nothing closes from here on
+  const closers = new Closers(text, from, to);
   for (let at = from; at < to; ) {
     const mark = markAt(text, at, to);
     if (text[at] === "\\" && at + 1 < to && "\\`*_#>-.[]()!~|".includes(text[at + 1])) {
@@ -125,9 +127,8 @@ function inline(text, from, to, style, runs) {
       continue;
     }
     const inner = at + mark.length;
-    const close = missing.has(mark) || !opens(text, at, inner, to) ? -1 : closing(text, inner, to, mark);
-    if (close < 0) {
-      if (text.indexOf(mark, inner) < 0 || text.indexOf(mark, inner) >= to) missing.add(mark);
+    const close = opens(text, at, inner, to) ? closers.after(inner, mark) : Infinity;
+    if (close === Infinity) {
       at = inner;
       continue;
     }
@@ -167,17 +168,53 @@ function opens(text, at, inner, to) {
   return (text[at] === "*" && inner - at > 1) || at === 0 || !/[\p{L}\p{N}_]/u.test(text[at - 1]);
 }
 
-function closing(text, inner, to, mark) {
-  for (let at = text.indexOf(mark, inner + 1); at >= 0 && at + mark.length <= to; at = text.indexOf(mark, at + 1)) {
-    const after = text[at + mark.length] ?? "";
-    if (mark[0] === "`") {
-      if (after !== "`" && text[at - 1] !== "`") return at;
-      continue;
-    }
-    if (/\s/.test(text[at - 1])) continue;
-    if (mark.length === 1 && (after === mark || text[at - 1] === mark)) continue;
-    if (mark[0] === "_" && /[\p{L}\p{N}_]/u.test(after)) continue;
-    return at;
+/** Where each mark is closed next in [from, to). Asked from left to right, it looks at each character once per mark. */
+class Closers {
+  constructor(text, from, to) {
+    this.text = text;
+    this.from = from;
+    this.part = text.slice(from, to);
+    this.next = {}; // by mark, where it is closed next; Infinity: nowhere
+    this.ticks = null; // by length, the positions of runs of backticks, last first
   }
-  return -1;
+
+  after(inner, mark) {
+    if (mark[0] === "`") return this.ticksAfter(inner, mark.length);
+    if (!(this.next[mark] > inner)) this.next[mark] = this.find(inner + 1, mark);
+    return this.next[mark];
+  }
+
+  find(start, mark) {
+    const { part, text, from } = this;
+    for (let at = part.indexOf(mark, start - from); at >= 0; at = part.indexOf(mark, at + 1)) {
+      if (closes(text, from + at, mark)) return from + at;
+    }
+    return Infinity;
+  }
+
+  ticksAfter(inner, length) {
+    this.ticks ??= this.findTicks();
+    const positions = this.ticks.get(length) ?? [];
+    while (positions.length && positions.at(-1) <= inner) positions.pop();
+    return positions.at(-1) ?? Infinity;
+  }
+
+  findTicks() {
+    const found = new Map();
+    for (const run of this.part.matchAll(/`+/g)) {
+      if (!found.has(run[0].length)) found.set(run[0].length, []);
+      found.get(run[0].length).push(this.from + run.index);
+    }
+    for (const positions of found.values()) positions.reverse();
+    return found;
+  }
+}
+
+/** A mark closes behind a word, and a single one neither beside another nor, as in snake_case, inside of a word. */
+function closes(text, at, mark) {
+  const before = text[at - 1];
+  const after = text[at + mark.length] ?? "";
+  if (/\s/.test(before)) return false;
+  if (mark.length === 1 && (after === mark || before === mark)) return false;
+  return mark[0] !== "_" || !/[\p{L}\p{N}_]/u.test(after);
 }

@@ -17,6 +17,8 @@ export class PastList {
     this.more = make("button", { type: "button", class: "quiet small", click: () => this.load() }, "Show more");
     const clear = make("button", { type: "button", class: "quiet small", click: () => this.forgetAll() }, "Delete all");
     element.append(make("p", { class: "controls" }, this.more, clear));
+    this.stale = make("p", { class: "facts", role: "status", hidden: true }, "The newest runs may be missing: the server can't write its history at the moment.");
+    this.listed.before(this.stale);
     this.items = new Map(); // by run id
     this.next = "";
   }
@@ -28,7 +30,8 @@ export class PastList {
       for (const line of page.data) if (!this.items.has(line.id)) this.add(line);
       this.next = page.next ?? "";
       this.more.hidden = !page.has_more;
-      this.element.hidden = !this.items.size;
+      this.stale.hidden = !page.stale;
+      this.element.hidden = !this.items.size && !page.stale;
     }, () => this.load());
   }
 

@@ -10,6 +10,7 @@ from stairstream.server.http.operations import Operation
 from stairstream.server.http.routes import route
 from stairstream.server.responses import wire
 from stairstream.server.responses.answer import make_response
+from stairstream.server.responses.past_handlers import make_past_response_routes
 from stairstream.server.responses.request import read_response
 from stairstream.server.responses.stream import ResponseStream
 from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run
@@ -27,7 +28,7 @@ _CREATE_RESPONSE = Operation(
 
 
 def make_response_routes(service: Service, archive: Archive | None) -> list[Route]:
-    """POST /v1/responses; `archive` has earlier ones, None where no history is kept."""
+    """The routes of responses; `archive` has earlier ones, None where no history is kept."""
 
     async def read_reply(body: bytes, catalog: Catalog, caller: Caller) -> Reply:
         request = await read_response(body, catalog, caller, archive)
@@ -38,4 +39,7 @@ def make_response_routes(service: Service, archive: Archive | None) -> list[Rout
             names={"images": "input", "response_format": "text.format"},
         )
 
-    return [route("POST", "/v1/responses", answer_by_run(service, read_reply), _CREATE_RESPONSE)]
+    return [
+        route("POST", "/v1/responses", answer_by_run(service, read_reply), _CREATE_RESPONSE),
+        *make_past_response_routes(service.gate, archive),
+    ]

@@ -1,11 +1,14 @@
 """Reads the items of a request's input as a conversation."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from stairstream.core.messages import Conversation, ImagePart, Message, Part, Role, TextPart, ToolCall
 from stairstream.server.errors import bad
 from stairstream.server.responses import wire
+from stairstream.server.wire.documents import read_file
+from stairstream.server.wire.turns import NO_AUDIO
 
 Content = str | list[wire.InputPart]
 
@@ -23,9 +26,16 @@ def read_input(
     else:
         for number, item in enumerate(given):
             _add(turns, item, f"input[{number}]")
-    if not any(turn.role == "user" and (turn.content.strip() or turn.has_images) for turn in turns):
+    given_turns = turns[1:] if instructions else turns
+    is_asked = any(turn.role == "user" and (turn.content.strip() or turn.has_images) for turn in given_turns)
+    if not is_asked and not _is_instructions(given_turns):
         raise bad("input", "is empty: it needs at least one user message with text")
     return tuple(turns)
+
+
+def _is_instructions(turns: Sequence[Message]) -> bool:
+    """Whether there are only instructions, of which the last can be asked."""
+    return bool(turns) and all(turn.role == "system" for turn in turns) and bool(turns[-1].content.strip())
 
 
 def _add(turns: list[Message], item: wire.InputItem, where: str) -> None:
@@ -43,11 +53,12 @@ def _add(turns: list[Message], item: wire.InputItem, where: str) -> None:
             _add_call(turns, call)
         case "function_call_output":
             output = _needed_content(item.output, where, "output")
-            text = _message("tool", output, f"{where}.output").content
             call_id = _needed(item.call_id, where, "call_id")
-            turns.append(Message(role="tool", content=text, tool_call_id=call_id))
+            turns.append(replace(_message("tool", output, f"{where}.output"), tool_call_id=call_id))
         case "reasoning":
             pass
+        case "item_reference":
+            raise AssertionError("references are resolved before")
         case never:
             assert_never(never)
 
@@ -83,11 +94,15 @@ def _read_part(part: wire.InputPart, role: Role, where: str) -> Part:
         case wire.InputText(text=text) | wire.InputOutputText(text=text) | wire.InputRefusal(refusal=text):
             return TextPart(text=text)
         case wire.InputImage(image_url=url, detail=detail):
-            if role != "user":
-                raise bad(where, "images are taken from users only", "unsupported_parameter")
+            if role not in ("user", "tool"):
+                raise bad(where, "images are taken from users and tools only", "unsupported_parameter")
             if not url:
                 raise bad(f"{where}.image_url", "is missing; files are not kept here, so give the image itself")
             return ImagePart(url=url, detail="high" if detail == "original" else detail)
+        case wire.InputFile(file_data=data, filename=name):
+            return TextPart(text=read_file(data, name, where, "file_data"))
+        case wire.InputAudio():
+            raise bad(where, NO_AUDIO, "unsupported_parameter")
         case wire.InputReasoning():
             raise bad(f"{where}.type", "reasoning_text stands in items of the type reasoning only")
         case never:

@@ -7,12 +7,13 @@ import msgspec
 
 from stairstream.core.messages import Conversation
 from stairstream.core.options import RequestOptions
+from stairstream.core.session import Setting
 from stairstream.server.access.gate import Caller
 from stairstream.server.errors import bad
 from stairstream.server.history.archive import Archive
-from stairstream.server.http.bodies import Shape, refuse_fields
+from stairstream.server.http.bodies import Fields, Shape, refuse_fields
 from stairstream.server.responses import wire
-from stairstream.server.responses.earlier import read_earlier
+from stairstream.server.responses.earlier import read_earlier, resolve_references
 from stairstream.server.responses.items import read_input
 from stairstream.server.runs.as_chat import as_chat_choice, as_chat_format, as_chat_tool
 from stairstream.server.runs.catalog import Catalog
@@ -20,7 +21,6 @@ from stairstream.server.runs.request import RunRequest, make_request
 from stairstream.server.wire.formats import JsonObjectFormat
 
 _OF_OUTPUT = (
-    "input[].id",
     "input[].status",
     "input[].summary",
     "input[].content[].annotations",
@@ -29,9 +29,6 @@ _OF_OUTPUT = (
 """Fields of an answer's items that are ignored in input, so that output can be sent back as it is."""
 _REQUEST = Shape(wire.ResponsesRequest, passed=("stairstream", "metadata", *_OF_OUTPUT))
 _encode = msgspec.json.Encoder().encode
-_NO_TOOLS = msgspec.Raw(b"[]")
-_ANY_CHOICE = msgspec.Raw(b'"auto"')
-_PLAIN_TEXT = msgspec.Raw(b'{"format":{"type":"text"}}')
 _REFUSED: Mapping[str, str] = {
     "conversation": "this server keeps no conversations; send the whole conversation as input",
     "prompt": "this server keeps no prompts; send the text as instructions and input",
@@ -41,22 +38,20 @@ _REFUSED: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseRequest:
-    """A request that has been read: the run's request, and the body's own fields, which the answer repeats."""
+    """A request that has been read: the run's request, and the fields that the answer repeats."""
 
     run: RunRequest
-    given: wire.ResponsesRequest
-    tools: msgspec.Raw
-    tool_choice: msgspec.Raw
-    text: msgspec.Raw
+    repeated: wire.RepeatedFields
 
 
 async def read_response(body: bytes, catalog: Catalog, caller: Caller, archive: Archive | None) -> ResponseRequest:
     """Read the body. Raises ApiError, which names the parameter."""
     request, fields = _REQUEST.decode(body)
-    ignored = _REQUEST.list_unknown(body)
+    ignored = _REQUEST.list_unknown(fields)
     refuse_fields(fields, _REFUSED)
     _refuse(request)
     earlier = await read_earlier(request.previous_response_id, caller, archive)
+    request = await resolve_references(request, caller, archive)
     run = make_request(
         catalog,
         model=request.model,
@@ -67,13 +62,30 @@ async def read_response(body: bytes, catalog: Catalog, caller: Caller, archive: 
         must_call=request.tool_choice not in (None, "none", "auto"),
         is_stream=bool(request.stream),
         ignored=ignored,
+        setting_names=_SETTING_NAMES,
     )
+    repeated = _repeat(request, fields, run)
+    num_passing = 1 if request.instructions else 0
     return ResponseRequest(
-        run=replace(run, num_passing=1) if request.instructions else run,
-        given=request,
-        tools=fields.get("tools", _NO_TOOLS),
-        tool_choice=fields.get("tool_choice", _ANY_CHOICE),
-        text=fields.get("text", _PLAIN_TEXT),
+        run=replace(run, num_passing=num_passing, repeated=_encode(repeated)),
+        repeated=repeated,
+    )
+
+
+def _repeat(request: wire.ResponsesRequest, fields: Fields, run: RunRequest) -> wire.RepeatedFields:
+    """The fields that the answer repeats, with the values that count."""
+    sampling = run.pipeline.graph.agent(run.pipeline.graph.answer).sampling
+    raw = {name: fields[name] for name in ("text", "tool_choice", "tools") if name in fields}
+    return wire.RepeatedFields(
+        instructions=request.instructions,
+        max_output_tokens=request.max_output_tokens,
+        metadata=request.metadata or {},
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+        temperature=sampling.temperature if request.temperature is None else request.temperature,
+        top_p=sampling.top_p if request.top_p is None else request.top_p,
+        user=request.user,
+        previous_response_id=request.previous_response_id,
+        **raw,
     )
 
 
@@ -107,7 +119,20 @@ def _read_request_options(request: wire.ResponsesRequest) -> RequestOptions:
         tool_choice=_read_tool_choice(request) if tools else None,
         parallel_tool_calls=request.parallel_tool_calls if tools else None,
         user=request.safety_identifier or request.user,
+        settings=_read_settings(request),
     )
+
+
+_SETTING_NAMES = {"reasoning_effort": "reasoning.effort", "verbosity": "text.verbosity"}
+
+
+def _read_settings(request: wire.ResponsesRequest) -> tuple[tuple[Setting, bytes], ...]:
+    given: dict[Setting, str | None] = {
+        "reasoning_effort": request.reasoning.effort if request.reasoning else None,
+        "verbosity": request.text.verbosity if request.text else None,
+        "service_tier": request.service_tier,
+    }
+    return tuple((name, _encode(value)) for name, value in given.items() if value is not None)
 
 
 def _read_tool_choice(request: wire.ResponsesRequest) -> bytes | None:

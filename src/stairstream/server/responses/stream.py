@@ -8,13 +8,8 @@ from stairstream.core.events import BROKEN_OFF, Called, Event, RunEnded, Wrote
 from stairstream.engine.run import Run
 from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.responses import wire
-from stairstream.server.responses.answer import (
-    begin_response,
-    call_item_id,
-    make_response,
-    message_id,
-    reasoning_id,
-)
+from stairstream.server.responses.answer import begin_response, make_response
+from stairstream.server.responses.output import call_item_id, message_id, reasoning_id
 from stairstream.server.responses.request import ResponseRequest
 from stairstream.server.runs.showing import FirstProposal
 
@@ -44,7 +39,7 @@ class ResponseStream:
         self._has_begun = False
         self._thoughts: list[str] = []
         self._proposal = FirstProposal(run) if request.run.show == "thinking" else None
-        self._message_id = message_id(run).encode()
+        self._message_id = message_id(run.id).encode()
         self.is_over = False
         self.error: ApiError | None = None
 
@@ -79,14 +74,14 @@ class ResponseStream:
         if self._proposal is None or not (words := self._proposal.text_of(event)):
             return
         if not self._thoughts:
-            item = wire.OutputReasoning(id=reasoning_id(self._run), status="in_progress", content=[])
+            item = wire.OutputReasoning(id=reasoning_id(self._run.id), status="in_progress", content=[])
             self._begin_item(item)
             self._add("response.content_part.added", part=wire.ReasoningText(""), **_in_part(item.id, 0))
         self._thoughts.append(words)
-        self._add("response.reasoning_text.delta", delta=words, **_in_part(reasoning_id(self._run), 0))
+        self._add("response.reasoning_text.delta", delta=words, **_in_part(reasoning_id(self._run.id), 0))
 
     def _call(self, event: Called) -> None:
-        item_id = call_item_id(self._run, event.index)
+        item_id = call_item_id(self._run.id, event.index)
         if event.index not in self._output_indices:
             self._end_thinking()
             item = wire.OutputCall(
@@ -133,7 +128,7 @@ class ResponseStream:
 
     def _begin_message(self) -> int:
         self._end_thinking()
-        item = wire.OutputMessage(id=message_id(self._run), status="in_progress", content=[])
+        item = wire.OutputMessage(id=message_id(self._run.id), status="in_progress", content=[])
         output_index = self._output_indices[None] = self._begin_item(item)
         self._add("response.content_part.added", part=wire.OutputText(""), **_in_part(item.id, output_index))
         return output_index
@@ -143,7 +138,7 @@ class ResponseStream:
         self._proposal = None
         if self._thoughts:
             text = wire.ReasoningText("".join(self._thoughts))
-            item = wire.OutputReasoning(id=reasoning_id(self._run), status="completed", content=[text])
+            item = wire.OutputReasoning(id=reasoning_id(self._run.id), status="completed", content=[text])
             self._end_item(0, item)
             self._thoughts = []
 

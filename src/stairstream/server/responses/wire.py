@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from stairstream.server.wire.conversation import Name
 from stairstream.server.wire.formats import JsonObjectFormat, TextFormat
@@ -11,6 +11,10 @@ from stairstream.server.wire.outcome import StairstreamOut
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
+
+_NO_TOOLS = Raw(b"[]")
+_ANY_CHOICE = Raw(b'"auto"')
+_PLAIN_TEXT = Raw(b'{"format":{"type":"text"}}')
 
 # Input
 
@@ -47,13 +51,30 @@ class InputReasoning(Struct, frozen=True, tag_field="type", tag="reasoning_text"
     text: str
 
 
-InputPart = InputText | InputOutputText | InputRefusal | InputImage | InputReasoning
+class InputFile(Struct, frozen=True, tag_field="type", tag="input_file"):
+    """A file of text, as base64 or as a `data:` URL; other files are refused."""
+
+    file_data: str | None = None
+    filename: str | None = None
+    file_id: Annotated[str | None, Meta(description="Refused: files are not kept here.")] = None
+    file_url: Annotated[str | None, Meta(description="Refused: nothing is fetched.")] = None
+
+
+class InputAudio(Struct, frozen=True, tag_field="type", tag="input_audio"):
+    """Audio: refused, with the reason."""
+
+    input_audio: dict[str, str] | None = None
+
+
+InputPart = InputText | InputOutputText | InputRefusal | InputImage | InputReasoning | InputFile | InputAudio
 
 
 class InputItem(Struct, frozen=True, kw_only=True):
-    """A message, a call that an earlier answer made, the result of one, or reasoning, which is left out."""
+    """A message, a call that an earlier answer made, the result of one, reasoning, which is left out, or a reference to
+    an item of an earlier response."""
 
-    type: Literal["message", "function_call", "function_call_output", "reasoning"] = "message"
+    type: Literal["message", "function_call", "function_call_output", "reasoning", "item_reference"] = "message"
+    id: Annotated[str | None, Meta(description="Of a reference: needed. Any other item's is ignored.")] = None
     role: Annotated[
         Literal["user", "assistant", "system", "developer"] | None, Meta(description="Of a message: needed.")
     ] = None
@@ -61,7 +82,9 @@ class InputItem(Struct, frozen=True, kw_only=True):
     call_id: Annotated[str | None, Meta(description="Of a call, and of its result: needed.")] = None
     name: Annotated[str | None, Meta(description="Of a call: needed.")] = None
     arguments: Annotated[str | None, Meta(description="Of a call: needed; JSON.")] = None
-    output: Annotated[str | list[InputPart] | None, Meta(description="The result of a call: needed; only text.")] = None
+    output: Annotated[
+        str | list[InputPart] | None, Meta(description="The result of a call: needed; text and images.")
+    ] = None
 
 
 class ResponseTool(Struct, frozen=True):
@@ -91,9 +114,17 @@ class ResponseSchemaFormat(Struct, frozen=True, tag_field="type", tag="json_sche
 
 
 class TextOptions(Struct, frozen=True):
-    """The format of the text."""
+    """The format of the text, and how much of it."""
 
     format: TextFormat | JsonObjectFormat | ResponseSchemaFormat | None = None
+    verbosity: Name | None = None
+
+
+class ReasoningOptions(Struct, frozen=True):
+    """How much the answering model thinks, where it can be told."""
+
+    effort: Name | None = None
+    summary: Annotated[str | None, Meta(description="Without effect: see `stairstream.show`.")] = None
 
 
 class ResponsesRequest(Struct, frozen=True, kw_only=True):
@@ -107,6 +138,8 @@ class ResponsesRequest(Struct, frozen=True, kw_only=True):
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     text: TextOptions | None = None
+    reasoning: ReasoningOptions | None = None
+    service_tier: Name | None = None
     tools: list[ResponseTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ResponseNamedTool | None = None
     parallel_tool_calls: bool | None = None
@@ -208,7 +241,23 @@ class ResponseError(Struct, frozen=True, kw_only=True):
     param: str | None = None
 
 
-class ResponseOut(Struct, frozen=True, kw_only=True):
+class RepeatedFields(Struct, frozen=True, kw_only=True):
+    """Fields of the request that its response repeats."""
+
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    metadata: dict[str, str] = {}
+    parallel_tool_calls: bool = True
+    temperature: float | None = None
+    top_p: float | None = None
+    text: Annotated[Raw, Meta(description="As in the request.")] = field(default_factory=lambda: _PLAIN_TEXT)
+    tool_choice: Annotated[Raw, Meta(description="As in the request.")] = field(default_factory=lambda: _ANY_CHOICE)
+    tools: Annotated[Raw, Meta(description="As in the request.")] = field(default_factory=lambda: _NO_TOOLS)
+    user: str | None = None
+    previous_response_id: str | None = None
+
+
+class ResponseOut(RepeatedFields, frozen=True, kw_only=True):
     """A response: as an answer, or as a part of a stream's events."""
 
     id: str
@@ -220,22 +269,53 @@ class ResponseOut(Struct, frozen=True, kw_only=True):
     error: ResponseError | None
     incomplete_details: IncompleteDetails | None
     completed_at: int | None
-    instructions: str | None
-    max_output_tokens: int | None
-    metadata: dict[str, str]
-    parallel_tool_calls: bool
-    temperature: float | None
-    top_p: float | None
-    text: Annotated[Raw, Meta(description="As in the request.")]
-    tool_choice: Annotated[Raw, Meta(description="As in the request.")]
-    tools: Annotated[Raw, Meta(description="As in the request.")]
-    user: str | None
     stairstream: StairstreamOut | None
     object: Literal["response"] = "response"
     background: Literal[False] = False
-    previous_response_id: str | None = None
     reasoning: None = None
     truncation: Literal["disabled"] = "disabled"
+
+
+class ResponseDeleted(Struct, frozen=True, kw_only=True):
+    """A response that was deleted."""
+
+    id: str
+    object: Literal["response"] = "response"
+    deleted: Literal[True] = True
+
+
+ListedPart = InputText | InputImage | InputOutputText
+
+
+class ListedMessage(Struct, frozen=True, kw_only=True, tag_field="type", tag="message"):
+    """A message of a response's input."""
+
+    id: str
+    role: Literal["system", "user", "assistant"]
+    content: list[ListedPart]
+    status: Literal["completed"] = "completed"
+
+
+class ListedResult(Struct, frozen=True, kw_only=True, tag_field="type", tag="function_call_output"):
+    """The result of a call."""
+
+    id: str
+    call_id: str
+    output: str
+    status: Literal["completed"] = "completed"
+
+
+ListedItem = ListedMessage | OutputCall | ListedResult
+
+
+class InputItemList(Struct, frozen=True, kw_only=True):
+    """A page of a response's input: the conversation that it answers, with earlier turns, without `instructions`."""
+
+    data: list[ListedItem]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+    object: Literal["list"] = "list"
 
 
 class ResponseEvent(Struct, frozen=True, kw_only=True):

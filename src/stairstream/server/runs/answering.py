@@ -16,6 +16,7 @@ from stairstream.core.events import BROKEN_OFF, Event, RunEnded
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller, Gate
 from stairstream.server.errors import ApiError, error_of_run
+from stairstream.server.http.bodies import read_body
 from stairstream.server.http.exchange import JSON, Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
 from stairstream.server.http.sse_out import COMMENT, SseOut
@@ -85,8 +86,8 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
     """Returns the handler of a protocol."""
 
     async def answer(exchange: Exchange) -> None:
-        caller = service.gate.identify(exchange.headers)
-        reply = await read(await exchange.read_body(), service.catalog, caller)
+        caller = await service.gate.identify(exchange.headers)
+        reply = await read(await read_body(exchange), service.catalog, caller)
         request = reply.request if reply.is_stream else reply.request.unpaced()
         admission = service.gate.admit(caller, request.reserve)
         try:
@@ -111,13 +112,17 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
 
 
 async def send_run(out: SseOut, run: Run, stream: RunStream, position: int = 0) -> None:
-    """Send the events of a run from number `position` to its end. A failure before the first byte raises ApiError."""
+    """Send the events of a run from number `position` to its end. A failure before the first byte raises ApiError.
+
+    A client that does not read holds the run up, unless others listen to it.
+    """
     async for batch in run.batches(position):
         data = stream.encode(batch)
         if stream.error is not None and not out.is_begun:
             raise stream.error
         if data:
-            await out.write(data, is_last=stream.is_over)
+            with run.demand.held_up():  # for no time, while the client reads
+                await out.write(data, is_last=stream.is_over)
 
 
 def _check_ended_well(run: Run) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from stairstream.api import Pipeline
 from stairstream.backends.base import Backend
+from stairstream.config.rates import Rates
 from stairstream.config.schema import Config
 
 
@@ -24,3 +25,8 @@ class Catalog:
     pipelines: Mapping[str, Pipeline]
     backends: Mapping[str, Backend]
     limits: ApiLimits = field(default_factory=ApiLimits)
+
+    @property
+    def rates(self) -> Rates | None:
+        """The speeds of models in earlier runs, which all pipelines of a server share."""
+        return next((pipeline.rates for pipeline in self.pipelines.values()), None)

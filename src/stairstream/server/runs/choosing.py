@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import msgspec
-
 from stairstream.api import Pipeline
 from stairstream.config.graphs import build_graph
 from stairstream.config.pipelines import PipelineConfig
@@ -13,7 +11,7 @@ from stairstream.config.topologies import SingleKeys
 from stairstream.core.errors import ConfigError
 from stairstream.core.policy import Policy
 from stairstream.server.errors import ApiError, bad
-from stairstream.server.http.bodies import Fields
+from stairstream.server.http.bodies import MOST_KEYS, Fields, TooManyKeys, read_keys
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.fusion import FUSION, fuse
 from stairstream.server.wire.options import Plugin, PolicyNumbers, StairstreamOptions
@@ -21,7 +19,6 @@ from stairstream.server.wire.options import Plugin, PolicyNumbers, StairstreamOp
 SINGLE = "single"
 """A suffix of a pipeline's name, in place of a policy: `mix:single`."""
 
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _OPTIONS = StairstreamOptions.__struct_fields__
 _NO_OPTIONS = StairstreamOptions()
 
@@ -31,12 +28,14 @@ def read_options(given: StairstreamOptions | None, fields: Fields) -> Stairstrea
     raw = fields.get("stairstream")
     if raw is not None:
         try:
-            options = _decode_fields(raw)
+            options = read_keys(raw)
             check_keys(options, _OPTIONS, Where(file=""))
             if isinstance(given and given.policy, PolicyNumbers):
-                check_keys(_decode_fields(options["policy"]), NUMBERS, Where(file="", path="policy"))
+                check_keys(read_keys(options["policy"]), NUMBERS, Where(file="", path="policy"))
         except ConfigError as exc:
             raise _as_api_error(exc) from None
+        except TooManyKeys:
+            raise bad("stairstream", f"has more than {MOST_KEYS} keys in one object") from None
     return given or _NO_OPTIONS
 
 

@@ -28,7 +28,7 @@ def fuse(plugin: Plugin, model: str, catalog: Catalog) -> Pipeline:
     keys = MixtureKeys(proposers=tuple(plugin.analysis_models), aggregator=answering)
     settings = PipelineConfig(name=FUSION, keys=keys)
     graph = build_graph(catalog.config.models, settings)
-    return Pipeline(settings, graph, catalog.backends, catalog.config)
+    return Pipeline(settings, graph, catalog.backends, catalog.config, catalog.rates)
 
 
 def _check(name: str, where: str, catalog: Catalog) -> None:

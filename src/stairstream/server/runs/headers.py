@@ -12,8 +12,11 @@ _LONGEST = 64
 
 def make_headers(request: RunRequest, run: Run) -> list[tuple[bytes, bytes]]:
     """The headers of an answer."""
+    run_id = run.id.encode()
     headers = [
-        (b"x-stairstream-run", run.id.encode()),
+        (b"x-request-id", run_id),
+        (b"request-id", run_id),
+        (b"x-stairstream-run", run_id),
         (b"x-stairstream-pipeline", quote_name(request.pipeline.settings.name)),
         (b"x-stairstream-policy", quote_name(request.policy_name)),
     ]

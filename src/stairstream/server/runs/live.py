@@ -177,7 +177,8 @@ class LiveRuns:
         live.num_listeners += 1
         _stop_timer(live)
         try:
-            yield live
+            with live.run.demand.reading():
+                yield live
         finally:
             live.num_listeners -= 1
             self._let_go(live)

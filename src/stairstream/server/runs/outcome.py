@@ -4,7 +4,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from stairstream.api import Answer
-from stairstream.core.metrics import AgentSummary
+from stairstream.config.pipelines import UsageScope
+from stairstream.core.metrics import AgentSummary, Summary
 from stairstream.core.session import Usage
 from stairstream.server.runs.request import RunRequest
 from stairstream.server.wire.outcome import (
@@ -17,12 +18,17 @@ from stairstream.server.wire.outcome import (
 )
 
 
-def make_usage(answer: Answer) -> UsageOut:
-    """Tokens of all agents; those of proposals and thoughts count as reasoning tokens."""
-    agents = [one for one in answer.summary.agents if one.steps]
+def make_usage(request: RunRequest, answer: Answer) -> UsageOut:
+    """Tokens of the agents that the request counts."""
+    return add_up_usage(answer.summary, answer.graph.answer, request.usage)
+
+
+def add_up_usage(summary: Summary, answering: str, scope: UsageScope) -> UsageOut:
+    """Tokens of these agents; those of proposals and thoughts count as reasoning tokens."""
+    agents = [one for one in summary.agents if one.steps and (scope == "all" or one.name == answering)]
     prompt_tokens = sum(one.usage.prompt_tokens for one in agents)
     completion_tokens = sum(one.usage.completion_tokens for one in agents)
-    said = sum(one.usage.completion_tokens - one.thinking_tokens for one in agents if one.name == answer.graph.answer)
+    said = sum(one.usage.completion_tokens - one.thinking_tokens for one in agents if one.name == answering)
     cached = [one.usage.cached_tokens for one in agents]
     known = [tokens for tokens in cached if tokens is not None]
     is_known = bool(cached) and len(known) == len(cached)
@@ -57,6 +63,7 @@ def make_result(
         degraded=list(summary.degraded),
         notes=[*request.notes, *answer.notes],
         agents=[_make_agent(one, answer) for one in summary.agents],
+        usage=UNSET if request.usage == "all" else add_up_usage(summary, answer.graph.answer, "all"),
         events=events,
     )
 

@@ -1,9 +1,11 @@
 """A request that a protocol has read: the pipeline, the conversation, and how to answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from stairstream.api import Answer, Pipeline
+from stairstream.config.pipelines import UsageScope
 from stairstream.core.messages import Conversation, split_begun
 from stairstream.core.options import NO_OPTIONS, RequestOptions
 from stairstream.engine.run import Run
@@ -14,6 +16,7 @@ from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.choosing import choose_pipeline, read_options
 from stairstream.server.runs.fusion import FUSION
 from stairstream.server.runs.reservation import make_reservation
+from stairstream.server.runs.settings import hand_over
 from stairstream.server.runs.takes import check_tools, note_images
 from stairstream.server.wire.options import Plugin, Show, StairstreamOptions
 
@@ -22,10 +25,11 @@ from stairstream.server.wire.options import Plugin, Show, StairstreamOptions
 class RunRequest:
     """A request for a run.
 
-    `model` is the client's name for the pipeline, `policy_name` the policy of the answering agent. `keep_s` is how long
-    the run is kept after its client has left. `ignored` are unknown parameters, `notes` are sent in a header. The first
-    `num_passing` messages of the conversation are for this request alone: a request that continues from its answer does
-    not get them.
+    `model` is the client's name for the pipeline, `policy_name` the policy of the answering agent, `usage` whose tokens
+    are reported. `keep_s` is how long the run is kept after its client has left. `ignored` are parameters without
+    effect, `notes` are sent in a header. The first `num_passing` messages of the conversation are for this request
+    alone: a request that continues from its answer does not get them. `repeated` is a JSON object: fields that the
+    protocol repeats with the answer.
     """
 
     pipeline: Pipeline
@@ -36,11 +40,18 @@ class RunRequest:
     is_stream: bool = False
     wants_usage: bool = False
     show: Show = "none"
+    usage: UsageScope = "all"
     keep_s: float = 0.0
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     num_passing: int = 0
+    repeated: bytes = field(default=b"{}", repr=False)
     _answers: dict[str, Answer] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def is_made_to_wait(self) -> bool:
+        """Whether tools or a format force the policy `wait` on a pipeline that has another."""
+        return self.options.waits and self.policy_name == "wait" != self.pipeline.settings.policy_name
 
     def reserve(self) -> Reservation:
         """The most that the run may use."""
@@ -55,6 +66,9 @@ class RunRequest:
         if run.id not in self._answers:
             self._answers[run.id] = self.pipeline.make_answer(run, run.past)
         return self._answers[run.id]
+
+
+_SAME_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 def make_request(
@@ -73,19 +87,23 @@ def make_request(
     shows_events: bool = False,
     ignored: tuple[str, ...],
     notes: Sequence[str] = (),
+    setting_names: Mapping[str, str] = _SAME_NAMES,
 ) -> RunRequest:
     """Make a request from the fields that a protocol has read from a body; ApiError names the parameter.
 
-    `given` is the object `stairstream`; `show` is the default for its own `show`. Whether the models take the request's
-    options is checked once, when the run is opened.
+    `given` is the object `stairstream`; `show` is the default for its own `show`; `setting_names` maps names of
+    settings to the protocol's own. Whether the models take the request's options is checked once, when the run is
+    opened.
     """
     own = read_options(given, fields)
     if own.show == "events" and not shows_events:
         raise bad("stairstream.show", "events are shown by POST /v1/runs, and in chat completions")
     pipeline = choose_pipeline(model, own, catalog, plugins)
+    conversation, asked = ask_instructions(conversation)
     check_tools(options, must_call=must_call)
-    notes = (*notes, *note_images(pipeline, conversation))
-    ignored = (*ignored, *(f"plugins.{plugin.id}" for plugin in plugins if plugin.id != FUSION))
+    notes = (*notes, *asked, *note_images(pipeline, conversation))
+    options, not_taken = hand_over(options, pipeline, setting_names)
+    ignored = (*ignored, *not_taken, *(f"plugins.{plugin.id}" for plugin in plugins if plugin.id != FUSION))
     keep_s = _read_keep_s(own, catalog)
     policy_name, forced = _name_policy(pipeline, conversation, options)
     return RunRequest(
@@ -97,10 +115,19 @@ def make_request(
         is_stream=is_stream,
         wants_usage=wants_usage,
         show=own.show or show,
+        usage=own.usage or pipeline.settings.limits.usage,
         keep_s=keep_s,
         ignored=ignored,
         notes=(*notes, *forced),
     )
+
+
+def ask_instructions(conversation: Conversation) -> tuple[Conversation, list[str]]:
+    """A conversation of instructions alone with the last of them as the user's message, and a note of that."""
+    if any(message.role != "system" for message in conversation) or not conversation:
+        return conversation, []
+    asked = replace(conversation[-1], role="user")
+    return (*conversation[:-1], asked), ["there is no user message: the last of the instructions is asked as one"]
 
 
 def _name_policy(pipeline: Pipeline, conversation: Conversation, options: RequestOptions) -> tuple[str, list[str]]:

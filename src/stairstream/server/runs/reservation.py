@@ -1,11 +1,13 @@
 """The most that a run may use, before it starts: the amount that limits and budgets set aside."""
 
 import math
+from collections.abc import Mapping
 
 from stairstream.api import Pipeline
+from stairstream.config.graphs import models_of
 from stairstream.config.models import ModelConfig
 from stairstream.core.costs import cost_of
-from stairstream.core.graph import Agent
+from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import Conversation, estimate_size
 from stairstream.core.options import RequestOptions
 from stairstream.core.policy import Policy
@@ -33,6 +35,11 @@ def make_reservation(pipeline: Pipeline, conversation: Conversation, options: Re
     known = [cost for cost in costs if cost is not None]
     cost = sum(known) if len(known) == len(costs) else None
     return Reservation(pipeline=pipeline.settings.name, tokens=tokens, cost=cost)
+
+
+def find_unpriced(graph: Graph, models: Mapping[str, ModelConfig]) -> list[str]:
+    """The models because of which a run's cost is unknown, so that no key with a budget may start it."""
+    return [name for name in models_of(graph) if _cost(Usage(), models[name]) is None]
 
 
 def most_usage(agent: Agent, conversation_tokens: int, upstream_tokens: list[int], own_tokens: int) -> Usage:

@@ -6,12 +6,7 @@ commit.
 
 from typing import Protocol
 
-from stairstream.core.errors import StairstreamError
 from stairstream.server.storage.values import Batch, Key, KeyUsage, PastCursor, PastLine, PastRun
-
-
-class StorageFailed(StairstreamError):
-    """A database can't be read or written; the message says which, and why."""
 
 
 class Storage(Protocol):
@@ -32,7 +27,8 @@ class Storage(Protocol):
     async def commit(self, batch: Batch) -> list[float | None]:
         """Write the whole batch or nothing. For each reservation: None if it was made, else the money that is left.
 
-        Reservations of a holder that has written nothing for LOST_AFTER_S are dropped: its process has died.
+        Reservations of a holder that has written nothing for LOST_AFTER_S become usage: its process has died, and its
+        models were asked. Should it be alive and settle one, that is taken back.
         """
 
     async def usage(self) -> list[KeyUsage]:

@@ -23,6 +23,8 @@ PAST_TABLES = """
 """
 """The first version of the table was never read, so it is dropped. Conversations and events are compressed."""
 
+REPEATED_FIELDS = "ALTER TABLE past_words ADD COLUMN repeated TEXT NOT NULL DEFAULT '{}'"
+
 _LINE = (
     "id, key_id, pipeline, model, question, started_at_s, first_token_s, total_s, reason,"
     " prompt_tokens, completion_tokens, cost"
@@ -33,7 +35,10 @@ def add_past(database: sqlite3.Connection, past: PastRun) -> None:
     """Insert a run, unless it exists."""
     conversation = zlib.compress(past.conversation.encode())
     events = zlib.compress(past.events)
-    used, size_bytes = past.used, len(conversation) + len(events) + 2 * len(past.answer) + len(past.result)
+    used, size_bytes = (
+        past.used,
+        len(conversation) + len(events) + 2 * len(past.answer) + len(past.result) + len(past.repeated),
+    )
     added = database.execute(
         "INSERT OR IGNORE INTO past_runs VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
         (
@@ -44,8 +49,11 @@ def add_past(database: sqlite3.Connection, past: PastRun) -> None:
     )
     if added.rowcount:
         database.execute(
-            "INSERT INTO past_words VALUES (?,?,?,?,?,?,?)",
-            (past.id, conversation, past.num_passing, past.answer, past.tool_calls, past.result, events),
+            "INSERT INTO past_words VALUES (?,?,?,?,?,?,?,?)",
+            (
+                *(past.id, conversation, past.num_passing, past.answer, past.tool_calls, past.result, events),
+                past.repeated,
+            ),
         )
 
 
@@ -70,21 +78,22 @@ def list_past(
 def find_past(database: sqlite3.Connection, key_id: str | None, run_id: str) -> PastRun | None:
     """As in Storage."""
     row = database.execute(
-        f"SELECT {_LINE}, conversation, num_passing, answer, tool_calls, result, events"
+        f"SELECT {_LINE}, conversation, num_passing, answer, tool_calls, result, events, repeated"
         " FROM past_runs JOIN past_words USING (id) WHERE id = ? AND key_id IS ?",
         (run_id, key_id),
     ).fetchone()
     if row is None:
         return None
-    conversation, num_passing, answer, tool_calls, result, events = row[-6:]
+    conversation, num_passing, answer, tool_calls, result, events, repeated = row[-7:]
     return PastRun(
-        **_line(*row[:-6]),
+        **_line(*row[:-7]),
         conversation=zlib.decompress(conversation).decode(),
         num_passing=num_passing,
         answer=answer,
         tool_calls=tool_calls,
         result=result,
         events=zlib.decompress(events),
+        repeated=repeated,
     )
 
 

@@ -10,12 +10,22 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stairstream.core.errors import ConfigError
-from stairstream.server.storage.contract import LOST_AFTER_S, StorageFailed
-from stairstream.server.storage.past import PAST_TABLES, add_past, find_past, forget_past, list_past, prune_past
+from stairstream.server.errors import StorageFailed
+from stairstream.server.storage.contract import LOST_AFTER_S
+from stairstream.server.storage.past import (
+    PAST_TABLES,
+    REPEATED_FIELDS,
+    add_past,
+    find_past,
+    forget_past,
+    list_past,
+    prune_past,
+)
 from stairstream.server.storage.values import (
     Batch,
     BudgetHold,
@@ -34,6 +44,10 @@ BUSY_S = 5.0
 """Time that a write waits for a write of another process."""
 
 _NANO = 1_000_000_000
+_ELSEWHERE = "its folder must be writable; STAIRSTREAM_DATA names another one, server.database another file"
+_NO_ACCESS = ("SQLITE_CANTOPEN", "SQLITE_READONLY")
+_LOST_DAYS = 7
+"""Days until a reservation that was taken for lost is forgotten: no run takes longer."""
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -58,6 +72,11 @@ MIGRATIONS: tuple[str, ...] = (
     );
     """,
     PAST_TABLES,
+    """
+    ALTER TABLE reservations ADD COLUMN pipeline TEXT NOT NULL DEFAULT '';
+    ALTER TABLE reservations ADD COLUMN lost_day TEXT;
+    """,
+    REPEATED_FIELDS,
 )
 """Each upgrades a database by one version; `user_version` counts them. Never change one: add another."""
 
@@ -87,9 +106,11 @@ def _open(file: Path) -> sqlite3.Connection:
         file.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite's own mode would let every user read it
     except OSError as exc:
-        raise ConfigError(f"can't open the database {file}: {(exc.strerror or str(exc)).lower()}") from None
+        problem = (exc.strerror or str(exc)).lower()
+        raise ConfigError(f"can't open the database {file}: {problem}; {_ELSEWHERE}") from None
     database = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
+        _check_ours(database, file)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA foreign_keys = ON")
         database.execute("PRAGMA secure_delete = ON")  # deleted data is overwritten
@@ -97,11 +118,19 @@ def _open(file: Path) -> sqlite3.Connection:
         _migrate(database, file)
     except sqlite3.Error as exc:
         database.close()
-        raise ConfigError(f"can't use the database {file}: {exc}") from None
+        hint = f"; {_ELSEWHERE}" if getattr(exc, "sqlite_errorname", "").startswith(_NO_ACCESS) else ""
+        raise ConfigError(f"can't use the database {file}: {exc}{hint}") from None
     except ConfigError:
         database.close()
         raise
     return database
+
+
+def _check_ours(database: sqlite3.Connection, file: Path) -> None:
+    """A name may be mistyped: the database of another program is left as it is."""
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and not {"keys", "usage", "holders"} <= tables:
+        raise ConfigError(f"{file} is the database of another program; name another file")
 
 
 def _migrate(database: sqlite3.Connection, file: Path) -> None:
@@ -122,10 +151,11 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
     )  # takes the lock before it reads: what is checked still holds when it is written
     try:
         yield
+        database.execute("COMMIT")
     except BaseException:
-        database.execute("ROLLBACK")
+        if database.in_transaction:  # if its disk is full, SQLite itself may have rolled back
+            database.execute("ROLLBACK")
         raise
-    database.execute("COMMIT")
 
 
 class SqliteStorage:
@@ -141,7 +171,8 @@ class SqliteStorage:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except sqlite3.Error as exc:
-            raise StorageFailed(f"the database {self._file} failed: {exc}") from exc
+            may_pass = isinstance(exc, sqlite3.OperationalError)
+            raise StorageFailed(f"the database {self._file} failed: {exc}", may_pass=may_pass) from exc
 
     async def add_key(self, key: Key) -> None:
         """As in Storage."""
@@ -218,25 +249,61 @@ class SqliteStorage:
             (batch.holder, batch.at_s),
         )
         execute("DELETE FROM holders WHERE seen_at_s < ?", (batch.at_s - LOST_AFTER_S,))
-        execute("DELETE FROM reservations WHERE holder NOT IN (SELECT id FROM holders)")
+        lost = execute(
+            "SELECT id, key_id, pipeline, cost_nano FROM reservations"
+            " WHERE lost_day IS NULL AND holder NOT IN (SELECT id FROM holders)"
+        ).fetchall()
+        today = datetime.fromtimestamp(batch.at_s, UTC).date()
+        for reservation, key_id, pipeline, cost_nano in lost:
+            self._add_usage(key_id, today.isoformat(), pipeline, cost_nano=cost_nano)
+            execute("UPDATE reservations SET lost_day = ? WHERE id = ?", (today.isoformat(), reservation))
+        oldest = today - timedelta(days=_LOST_DAYS)
+        execute("DELETE FROM reservations WHERE lost_day < ?", (oldest.isoformat(),))
 
     def _add_spent(self, spent: Spent) -> None:
-        execute = self._database.execute
         if spent.reservation is not None:
-            execute("DELETE FROM reservations WHERE id = ?", (spent.reservation,))
+            self._release(spent.reservation)
         if spent.used is None:
             return
         used = spent.used
-        execute(
-            "INSERT INTO usage VALUES (?, ?, ?, 1, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET runs = runs + 1,"
+        self._add_usage(
+            *(spent.key_id, spent.day, spent.pipeline),
+            unpriced_runs=int(used.cost is None),
+            prompt_tokens=used.prompt_tokens,
+            completion_tokens=used.completion_tokens,
+            cost_nano=round((used.cost or 0.0) * _NANO),
+        )
+
+    def _release(self, reservation: str) -> None:
+        """Delete a reservation; if it was taken for lost, its usage too."""
+        execute = self._database.execute
+        row = execute("SELECT * FROM reservations WHERE id = ?", (reservation,)).fetchone()
+        if row is None:
+            return
+        _, key_id, _, cost_nano, pipeline, lost_day = row
+        if lost_day is not None:
+            self._add_usage(key_id, lost_day, pipeline, runs=-1, cost_nano=-cost_nano)
+        execute("DELETE FROM reservations WHERE id = ?", (reservation,))
+
+    def _add_usage(
+        self,
+        key_id: str,
+        day: str,
+        pipeline: str,
+        *,
+        runs: int = 1,
+        unpriced_runs: int = 0,
+        prompt_tokens: int = 0,
+        completion_tokens: int = 0,
+        cost_nano: int,
+    ) -> None:
+        self._database.execute(
+            "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET runs = runs + excluded.runs,"
             " unpriced_runs = unpriced_runs + excluded.unpriced_runs,"
             " prompt_tokens = prompt_tokens + excluded.prompt_tokens,"
             " completion_tokens = completion_tokens + excluded.completion_tokens,"
             " cost_nano = cost_nano + excluded.cost_nano",
-            (
-                *(spent.key_id, spent.day, spent.pipeline, int(used.cost is None)),
-                *(used.prompt_tokens, used.completion_tokens, round((used.cost or 0.0) * _NANO)),
-            ),
+            (key_id, day, pipeline, runs, unpriced_runs, prompt_tokens, completion_tokens, cost_nano),
         )
 
     def _reserve(self, hold: BudgetHold, holder: str) -> float | None:
@@ -245,13 +312,15 @@ class SqliteStorage:
             "SELECT coalesce(sum(cost_nano), 0) FROM usage WHERE key_id = ? AND day >= ?", (hold.key_id, hold.since)
         ).fetchone()
         (reserved,) = self._database.execute(
-            "SELECT coalesce(sum(cost_nano), 0) FROM reservations WHERE key_id = ?", (hold.key_id,)
+            "SELECT coalesce(sum(cost_nano), 0) FROM reservations WHERE key_id = ? AND lost_day IS NULL",
+            (hold.key_id,),
         ).fetchone()
         cost = math.ceil(hold.cost * _NANO)
         left: int = round(hold.budget * _NANO) - spent - reserved
         if cost > left:
             return max(0, left) / _NANO
-        self._database.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (hold.id, hold.key_id, holder, cost))
+        values = (hold.id, hold.key_id, holder, cost, hold.pipeline, None)
+        self._database.execute("INSERT INTO reservations VALUES (?, ?, ?, ?, ?, ?)", values)
         return None
 
 

@@ -46,6 +46,7 @@ class BudgetHold:
 
     id: str
     key_id: str
+    pipeline: str = ""
     cost: float
     budget: float
     since: str
@@ -83,7 +84,8 @@ class PastRun(PastLine):
     """A run as history keeps it; `key_id` is None without keys.
 
     `conversation`, `tool_calls` and `result` (the object `stairstream` of an answer) are JSON, `events` is JSON lines.
-    The first `num_passing` messages of the conversation were for this run alone.
+    The first `num_passing` messages of the conversation were for this run alone. `repeated` is a JSON object: fields
+    of the request that its protocol repeats with the answer.
     """
 
     conversation: str = field(repr=False)
@@ -92,6 +94,7 @@ class PastRun(PastLine):
     tool_calls: str = field(repr=False, default="[]")
     result: str = field(repr=False)
     events: bytes = field(repr=False)
+    repeated: str = field(repr=False, default="{}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,26 @@ class ImagePart(Struct, frozen=True, tag_field="type", tag="image_url"):
     image_url: ImageUrl
 
 
+class FileDetails(Struct, frozen=True):
+    """A file of text, as base64 or as a `data:` URL; other files are refused."""
+
+    file_data: str | None = None
+    filename: str | None = None
+    file_id: Annotated[str | None, Meta(description="Refused: files are not kept here.")] = None
+
+
+class FilePart(Struct, frozen=True, tag_field="type", tag="file"):
+    """A file of text."""
+
+    file: FileDetails
+
+
+class AudioPart(Struct, frozen=True, tag_field="type", tag="input_audio"):
+    """Audio: refused, with the reason."""
+
+    input_audio: dict[str, str] | None = None
+
+
 class FunctionCall(Struct, frozen=True):
     """A function's name, and its arguments as JSON text."""
 
@@ -62,7 +82,7 @@ class DeveloperMessage(Struct, frozen=True, tag_field="role", tag="developer"):
 class UserMessage(Struct, frozen=True, tag_field="role", tag="user"):
     """A message of the user."""
 
-    content: str | list[TextPart | ImagePart]
+    content: str | list[TextPart | ImagePart | FilePart | AudioPart]
 
 
 class AssistantMessage(Struct, frozen=True, tag_field="role", tag="assistant"):
@@ -73,9 +93,9 @@ class AssistantMessage(Struct, frozen=True, tag_field="role", tag="assistant"):
 
 
 class ToolMessage(Struct, frozen=True, tag_field="role", tag="tool"):
-    """The result of a tool."""
+    """The result of a tool; with images, if the answering model takes them."""
 
-    content: str | list[TextPart]
+    content: str | list[TextPart | ImagePart]
     tool_call_id: Name
 
 

@@ -24,6 +24,7 @@ class ModelDetails(Struct, frozen=True, kw_only=True):
     agents: list[ModelAgent]
     max_tokens: int
     takes: Annotated[list[str], Meta(description="Input that the answering model takes besides text.")]
+    settings: Annotated[list[str], Meta(description="Settings of a request that are handed to the answering model.")]
 
 
 class ModelOut(Struct, frozen=True, kw_only=True):

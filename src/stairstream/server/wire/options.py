@@ -66,6 +66,9 @@ class StairstreamOptions(Struct, frozen=True):
         Show | None,
         Meta(description="How proposals are shown; `thinking`: one of them as `reasoning_content`."),
     ] = None
+    usage: Annotated[
+        Literal["all", "answer"] | None, Meta(description="The agents whose tokens `usage` counts, for this request.")
+    ] = None
     keep_s: Annotated[
         Annotated[float, Meta(ge=0)] | None,
         Meta(description="Seconds for which the run is kept when its client has left."),

@@ -21,7 +21,7 @@ class CompletionTokensDetails(Struct, frozen=True):
 
 
 class UsageOut(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Tokens of all agents together."""
+    """Tokens of all agents together, or with `usage: answer` of the answering one."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -80,6 +80,9 @@ class StairstreamOut(Struct, frozen=True, kw_only=True):
     ]
     notes: list[str]
     agents: list[AgentOut]
+    usage: Annotated[UsageOut | UnsetType, Meta(description="With `usage: answer`: tokens of all agents together.")] = (
+        UNSET
+    )
     events: Annotated[
         list[Raw] | UnsetType, Meta(description="In a whole answer with `show: events`: every event.")
     ] = UNSET

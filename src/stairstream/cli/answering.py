@@ -1,0 +1,62 @@
+"""An answer printed as it comes: its words on standard output, everything else on standard error."""
+
+from typing import Literal
+
+from stairstream.api import Answer, Pipeline
+from stairstream.cli.terminal import ENDS, describe_gap, printable, tell
+from stairstream.core.events import Event, LayoutChosen, Noted, Wrote
+from stairstream.core.messages import Conversation
+from stairstream.core.options import RequestOptions
+from stairstream.engine.run import Run
+
+Pace = Literal["even", "raw"] | None
+Telling = Literal["all", "words", "nothing"]
+"""The output: the answer and how it came about, the answer alone, or nothing."""
+
+
+async def answer(
+    pipeline: Pipeline, conversation: Conversation, pace: Pace = None, telling: Telling = "all"
+) -> tuple[Answer, list[Event]]:
+    """Run, and print as the words come."""
+    events: list[Event] = []
+    async with pipeline.open_run(conversation, options=RequestOptions(pace=pace)) as run:
+        async for event in run.events():
+            events.append(event)
+            _show(run, event, telling)
+        whole = pipeline.make_answer(run, events)
+    if telling != "nothing" and whole.text:
+        print(flush=True)
+    if telling == "all":
+        _show_end(whole)
+    return whole, events
+
+
+def _show(run: Run, event: Event, telling: Telling) -> None:
+    if isinstance(event, Wrote):
+        if event.agent == run.graph.answer and telling != "nothing":
+            print(printable(run.text(event)), end="", flush=True)
+    elif telling == "all":
+        match event:
+            case LayoutChosen() if event.agent == run.graph.answer and run.graph.agent(event.agent).reads:
+                tell(f"layout: {event.layout} ({event.why})")
+            case Noted():
+                tell(f"{event.note.kind}: {event.agent}: {event.note.text}")
+            case _:
+                pass
+
+
+def _show_end(answer: Answer) -> None:
+    summary = answer.summary
+    for line in answer.notes:
+        tell(line)
+    for line in summary.degraded:
+        tell(f"degraded: {line}")
+    if summary.reason in ENDS:
+        tell(f"ended: {summary.reason}: {ENDS[summary.reason]}")
+    if summary.first_token_s is None:
+        return
+    updates = f"{summary.updates} update{'' if summary.updates == 1 else 's'}"
+    tail = f", {updates}, policy {answer.pipeline.policy_name}" if len(summary.agents) > 1 else ""
+    tail += "" if answer.cost is None else f", cost {answer.cost:.3g}"
+    gap = describe_gap(summary)
+    tell(f"first token {summary.first_token_s:.2f} s, total {summary.total_s:.2f} s, {gap}{tail}")

@@ -1,0 +1,63 @@
+"""`stairstream chat`: questions line by line, each answered with all that was said before."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stairstream.api import Pipeline, open_pipeline
+from stairstream.cli.answering import Pace, answer
+from stairstream.cli.ask import TOY_NOTE, make_conversation
+from stairstream.cli.standard import reading_input
+from stairstream.cli.terminal import show_loading, tell
+from stairstream.config.schema import load_config
+from stairstream.core.events import BROKEN_OFF
+from stairstream.core.messages import Conversation, Message
+
+PROMPT = "> "
+HELP = "an empty line or end of input (Ctrl-D) leaves; /new forgets what was said"
+
+
+def chat(
+    *,
+    config: Path | None,
+    pipeline: str | None,
+    policy: str | None,
+    settings: Sequence[str],
+    system: str | None = None,
+    pace: Pace = None,
+) -> None:
+    """Ask and answer until the input ends. A turn that failed is said, and forgotten."""
+    chosen = load_config(config)
+    tell(HELP)
+    if chosen.is_built_in:
+        tell(TOY_NOTE)
+
+    async def main() -> None:
+        opening = open_pipeline(pipeline, config=chosen, policy=policy, settings=settings, loading=show_loading)
+        async with opening as opened:
+            await _chat(opened, system, pace)
+
+    asyncio.run(main())
+
+
+async def _chat(pipeline: Pipeline, system: str | None, pace: Pace) -> None:
+    said: Conversation = ()
+    while line := await asyncio.to_thread(_read_line):
+        if line == "/new":
+            said = ()
+            continue
+        asked = (*said, *make_conversation(line, None if said else system))
+        given, _ = await answer(pipeline, asked, pace)
+        if given.summary.reason in BROKEN_OFF:
+            tell(f"failed: {given.summary.error}; ask again")
+        elif given.text:
+            said = (*asked, Message(role="assistant", content=given.text))
+
+
+def _read_line() -> str:
+    """The next line without blanks around it; empty at the end of the input."""
+    if sys.stdin.isatty():
+        print(PROMPT, end="", file=sys.stderr, flush=True)
+    with reading_input():
+        return sys.stdin.readline().strip()
