@@ -24,6 +24,9 @@ import yaml
 STAMP = re.compile(rb" (\d+)@([0-9a-f]+)")
 """A token of `bench.server_upstream`: its number, and the time that it was written."""
 
+LIMITS = {"runs": 4000, "connections": 4000}
+"""Of our server: above what any benchmark asks for at once."""
+
 _LISTENING = re.compile(r"listening on (http://[\w.\[\]:]+\d)")
 
 Take = Callable[[int, bytes], None]
@@ -99,14 +102,20 @@ def pipelines(endpoint: Process) -> dict[str, object]:
 
 @contextmanager
 def our_server(
-    endpoint: Process | Mapping[str, object], program: Sequence[str] = ("stairstream", "serve", "-c")
+    endpoint: Process | Mapping[str, object],
+    program: Sequence[str] = ("stairstream", "serve", "-c"),
+    sources: str | None = None,
 ) -> Iterator[Process]:
     """Runs `stairstream serve` on the pipelines `single` and `mix` or on a given configuration, or another module that
-    prints its address."""
-    config = {**(pipelines(endpoint) if isinstance(endpoint, Process) else endpoint), "server": {"port": 0}}
+    prints its address; from other `sources` than these if they are given."""
+    config = {
+        **(pipelines(endpoint) if isinstance(endpoint, Process) else endpoint),
+        "server": {"port": 0, "limits": LIMITS},
+    }
     with written(config) as file, (file.parent / "log").open("w") as log:
         command = [sys.executable, "-m", *program, str(file)]
-        with subprocess.Popen(command, stdout=log, stderr=log) as process:
+        environment = os.environ if sources is None else {**os.environ, "PYTHONPATH": sources}
+        with subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process:
             try:
                 yield Process(base_url=f"{_wait_listening(file.parent / 'log', process)}/v1", pid=process.pid)
             finally:
@@ -242,7 +251,7 @@ class Tokens:
     def __init__(self) -> None:
         self.delays_ms: list[float] = []
         self.first_ns: int | None = None
-        self.num_wrong = 0
+        self.num_wrong = self.num_reads = 0
         self.is_done = False
         self._rest = b""
 
@@ -254,6 +263,7 @@ class Tokens:
             self._rest = data
             return
         self._rest = data[end:]
+        self.num_reads += 1
         for number, stamp in STAMP.findall(data[:end]):
             self.num_wrong += int(number) != len(self.delays_ms)
             self.delays_ms.append((now_ns - int(stamp, 16)) / 1e6)

@@ -202,6 +202,52 @@ def test_client_that_reads_now_and_then_is_not_cut_off() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("straight", [False, True])
+def test_parts_that_go_straight_to_the_connection_are_the_same_bytes(straight: bool) -> None:
+    async def answer(exchange: Exchange) -> None:
+        assert exchange.straight is not None and not exchange.straight.is_flowing  # the status comes first
+        await exchange.begin(200, [])
+        for part in (b"data: 1\n\n", b"data: 22\n\n"):
+            if straight:
+                exchange.straight.write(part)
+            else:
+                await exchange.write(part)
+        assert exchange.straight.is_flowing
+        await exchange.write(b"", is_last=True)
+        assert not exchange.straight.is_flowing
+
+    async def main() -> None:
+        line = connect(Api([route("GET", "/hello", answer)]), LIMITS)
+        line.send(GET)
+        await asyncio.sleep(0.25)
+        assert line.received.endswith(b"\r\n\r\n9\r\ndata: 1\n\n\r\na\r\ndata: 22\n\n\r\n0\r\n\r\n")
+
+    run(main())
+
+
+def test_nothing_goes_straight_to_a_client_that_does_not_read() -> None:
+    flowing: list[bool] = []
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.begin(200, [])
+        assert exchange.straight is not None
+        flowing.append(exchange.straight.is_flowing)
+        exchange.straight.write(b"x" * 2 * UNREAD_BYTES)
+        flowing.append(exchange.straight.is_flowing)
+        await exchange.write(b"", is_last=True)  # waits until it has read
+
+    async def main() -> None:
+        line = connect(Api([route("GET", "/hello", answer)]), LIMITS, reads=False)
+        line.send(GET)
+        await asyncio.sleep(0.25)
+        assert flowing == [True, False] and not line.received.endswith(b"0\r\n\r\n")
+        line.read()
+        await asyncio.sleep(0.25)
+        assert line.received.endswith(b"\r\n0\r\n\r\n")
+
+    run(main())
+
+
 def test_client_that_does_not_read_why_it_is_refused_is_cut_off() -> None:
     async def main() -> None:
         line = connect(make_api(), LIMITS, reads=False)

@@ -76,6 +76,7 @@ class FakeResponse:
     content: FakeContent
     headers: dict[str, str] = field(default_factory=dict)
     status: int = 200
+    connection: None = None
 
     def close(self) -> None:
         self.content.closed.set()

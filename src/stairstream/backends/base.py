@@ -1,12 +1,15 @@
 """The contract between the engine and the models, wherever they run: a backend opens sessions."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Chunk, Setting, Takes, WriteItem
+from stairstream.core.session import Chunk, Delta, Setting, Takes, WriteItem
+
+Take = Callable[[Delta], bool]
+"""Takes a delta at once and without waiting; False: it is to be an item of `write`."""
 
 
 class Session(Protocol):
@@ -67,6 +70,15 @@ class Session(Protocol):
         model fails; after one that came before the first Delta, `write` may be called again. Closing the generator ends
         the call at once.
         """
+
+    def hand_to(self, take: Take | None) -> None:
+        """Offer words of the writes from now on to `take` first, each in the turn of the loop in which it comes.
+
+        A delta that it takes is no item of `write`; it is called from no task. Of each write the first words are an
+        item, so that a wrapper of the session sees that it speaks; thoughts and calls of tools always are items. None
+        ends it. A session may leave it out: then every delta is an item.
+        """
+        return
 
     def stop(self) -> None:
         """Ask the write in flight to end soon; what it still yields counts as written. No-op if none is."""

@@ -5,6 +5,7 @@ Left to aiohttp, a few hundred kilobytes become hundreds of megabytes in one go,
 
 import asyncio
 import zlib
+from collections.abc import Callable
 
 import aiohttp
 
@@ -27,6 +28,8 @@ class BodyReader:
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self.content = response.content
+        self.wake: Callable[[], None] | None = None
+        """Wakes its reader where that waits for something else than `read()`: the response is closed."""
         self._left = b""
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
         self._unpacker = None if encoding in _PLAIN else Unpacker(encoding)

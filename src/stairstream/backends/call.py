@@ -23,8 +23,9 @@ _FAR_TOKENS = 32
 class Call:
     """One request in flight.
 
-    `early` is what came while it was seen that a continued answer is not rejected. `end_due_s` and `hold_due_s` are
-    when waiting ends: for what may follow an end, and for a tag. `failure` is raised after what came before it.
+    `early` is what came while it was seen that a continued answer is not rejected, or with words that were passed on.
+    `end_due_s` and `hold_due_s` are when waiting ends: for what may follow an end, and for a tag. `failure` is raised
+    after what came before it.
     """
 
     began: Began
@@ -120,6 +121,8 @@ class Call:
             self.closing.cancel()
         if self.response is not None:
             hang_up(self.response)
+        if self.received is not None and self.received.wake is not None:
+            self.received.wake()
 
 
 async def finish_response(call: Call) -> None:

@@ -49,10 +49,12 @@ class Continuation:
     def take(self, pieces: list[Piece], is_exact: bool) -> Delta | None:
         """The deltas that these pieces add to the answer; pieces after the end are dropped."""
         if self._seam is None and self._stops is None and not self._ends_at_word:
-            total = self.num_tokens + sum([piece[1] for piece in pieces])
-            if pieces and total <= self._limit:
-                count, self.num_tokens = total - self.num_tokens, total
-                text = pieces[0][0] if len(pieces) == 1 else "".join([piece[0] for piece in pieces])
+            if len(pieces) == 1:
+                text, count = pieces[0]
+            else:
+                text, count = "".join([piece[0] for piece in pieces]), sum([piece[1] for piece in pieces])
+            if pieces and self.num_tokens + count <= self._limit:
+                self.num_tokens += count
                 return Delta(text, count, None, not is_exact)
         return self._take_slowly(pieces, is_exact)
 

@@ -10,11 +10,12 @@ from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stairstream.backends.base import Session
+from stairstream.backends.base import Session, Take
 from stairstream.backends.bodies import BodyReader, read_body
 from stairstream.backends.call import Call, finish_response
 from stairstream.backends.capabilities import UNPROBED, Capability
 from stairstream.backends.http import NETWORK_ERRORS
+from stairstream.backends.passing import Passing
 from stairstream.backends.receiving import receive
 from stairstream.backends.sorting import Piece
 from stairstream.core.context import Context
@@ -39,6 +40,7 @@ class EndpointSession(Session):
         self._thinks_inline = False
         self._headers = {backend.session_header: uuid.uuid4().hex} if backend.session_header else {}
         self._call: Call | None = None
+        self._take: Take | None = None
         self._prefetched = Usage(cached_tokens=0)
         self._to_be_found = 0
         self._finds_prefetched = True
@@ -118,7 +120,14 @@ class EndpointSession(Session):
                 call = self._call
                 # each token passes here, so this loop is one piece
                 reader, continuation, text = call.reader, call.continuation, call.reader.text
+                passing = self._passing(call)
                 while call.early is not None or not call.is_over:
+                    if passing is not None and call.early is None and passing.is_open:
+                        if (delta := await passing.wait()) is not None:
+                            yield delta
+                            continue
+                        if call.early is None and call.is_over:
+                            break
                     pieces, call.early = call.early, None
                     if pieces is None:
                         pieces = await receive(call, self._backend.endpoint)
@@ -199,6 +208,15 @@ class EndpointSession(Session):
             stop_string=call.continuation.stop_string,
             num_tokens=call.num_tokens(),
         )
+
+    def hand_to(self, take: Take | None) -> None:
+        """As in Session, where the connection can tell of its bytes."""
+        self._take = take
+
+    def _passing(self, call: Call) -> Passing | None:
+        if self._take is None or call.response is None:
+            return None
+        return Passing(call, self._backend.endpoint, self._context, self._take)
 
     def stop(self) -> None:
         """End the call: at once, or at the next word edge where the endpoint can't continue inside a word."""

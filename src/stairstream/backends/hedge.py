@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 
-from stairstream.backends.base import Backend, Session
+from stairstream.backends.base import Backend, Session, Take
 from stairstream.backends.wrapping import WrappingBackend, WrappingSession
 from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent
@@ -109,6 +109,9 @@ class _HedgedSession(WrappingSession):
                 raise winner.error
             async for item in rest:
                 yield self._take(item)
+
+    def hand_to(self, take: Take | None) -> None:
+        """Not passed on: it keeps the words, for a second try."""
 
     def stop(self) -> None:
         self._is_stopped = True

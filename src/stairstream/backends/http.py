@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from stairstream.backends.telling import make_connector
 from stairstream.core.errors import BackendError, ConfigError, ConnectionFailed
 from stairstream.core.urls import split_url
 
@@ -50,7 +51,7 @@ class HttpPool:
             tracing = aiohttp.TraceConfig()
             tracing.on_connection_reuseconn.append(_note_reuse)
             self._client = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+                connector=make_connector(limit=0, keepalive_timeout=60),
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
                 headers={"Accept-Encoding": "identity", "User-Agent": "stairstream"},
                 trace_configs=[tracing],

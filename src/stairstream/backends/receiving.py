@@ -41,8 +41,12 @@ async def receive(call: Call, endpoint: Endpoint) -> list[Piece]:
             exc.__traceback__ = None  # the response holds it, and would by it hold this frame, which holds it too
             return []
         return _in_silence(call) if isinstance(exc, TimeoutError) else _end(call, endpoint, exc)
-    if not data:
-        return _end(call, endpoint, None)
+    return read_in(call, endpoint, data) if data else _end(call, endpoint, None)
+
+
+def read_in(call: Call, endpoint: Endpoint, data: bytes) -> list[Piece]:
+    """The pieces of these bytes; raises MalformedAnswer for what cannot be read."""
+    reader = call.reader
     try:
         pieces = reader.feed(data)
     except Exception as exc:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 
-from stairstream.backends.base import Backend, Session
+from stairstream.backends.base import Backend, Session, Take
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Chunk, WriteItem
@@ -50,6 +50,9 @@ class WrappingSession(Session):
 
     def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
         return self._inner.write(limit)
+
+    def hand_to(self, take: Take | None) -> None:
+        self._inner.hand_to(take)
 
     def stop(self) -> None:
         self._inner.stop()

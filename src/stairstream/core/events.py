@@ -8,9 +8,10 @@ agent's log by character offsets [start, end).
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Literal
 
+from stairstream.core.light import light
 from stairstream.core.messages import ToolCall
 from stairstream.core.session import EndReason, Layout, Note, Usage
 
@@ -82,10 +83,11 @@ class LayoutChosen:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@light
 class Wrote:
     """New characters in an agent's log."""
 
+    _: KW_ONLY
     at_s: float
     agent: str
     start: int

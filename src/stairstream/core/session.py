@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from stairstream.core.light import light
+
 Layout = Literal["grouped", "quoted", "rounds", "insert"]
 
 Takes = Literal["images", "tools", "response_format"]
@@ -68,7 +70,7 @@ class Began:
     is_estimate: bool
 
 
-@dataclass(frozen=True, slots=True)
+@light
 class Delta:
     """A few new characters of an answer: never part of a character, `num_tokens` at least 1.
 

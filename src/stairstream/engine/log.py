@@ -43,6 +43,7 @@ class Log:
         self.is_thinking = False
         self._parts: list[str] = []
         self._ends = array("q")
+        self._last_start = 0
         self._token_ends = array("q")
         self._ids: list[tuple[int, ...] | None] = []
         self._last_chunk: tuple[int, int, Chunk] | None = None
@@ -73,6 +74,7 @@ class Log:
         start = self._ends[-1] if self._ends else 0
         end = start + len(delta.text)
         self._parts.append(delta.text)
+        self._last_start = start
         self._ends.append(end)
         self._ids.append(delta.ids)
         self.num_tokens += delta.num_tokens
@@ -128,6 +130,8 @@ class Log:
             end = len(self)
         if start >= end:
             return ""
+        if end == self._ends[-1] and start == self._last_start:
+            return self._parts[-1]
         first = bisect_right(self._ends, start)
         last = bisect_left(self._ends, end)
         base = self._ends[first - 1] if first else 0

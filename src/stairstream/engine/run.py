@@ -25,7 +25,7 @@ from stairstream.engine.agreement import watch_agreement
 from stairstream.engine.demand import Demand
 from stairstream.engine.edged import hold_to_edges
 from stairstream.engine.ending import end_of_run
-from stairstream.engine.event_log import EventLog
+from stairstream.engine.event_log import EventLog, Take
 from stairstream.engine.log import Log
 from stairstream.engine.needs import check_needs
 from stairstream.engine.output import Output
@@ -201,9 +201,13 @@ class Run:
             for event in batch:
                 yield event
 
-    def batches(self, position: int = 0) -> AsyncIterator[Sequence[Event]]:
-        """As events(), from the event of that number on, but all that is there at one time together."""
-        return self._log.batches(position)
+    def batches(self, position: int = 0, take: Take | None = None) -> AsyncIterator[Sequence[Event]]:
+        """As events(), from the event of that number on, but all that is there at one time together.
+
+        An event that comes while the reader waits is first offered to `take`, in the turn of the loop in which it comes
+        and within the agent's task: it returns at once, True if it has taken the event, which then is in no batch.
+        """
+        return self._log.batches(position, take)
 
     async def wait_ended(self) -> None:
         """Until the last event is there."""

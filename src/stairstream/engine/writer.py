@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import assert_never
 
-from stairstream.backends.base import Session
+from stairstream.backends.base import Session, Take
 from stairstream.core.errors import MalformedAnswer, StairstreamError, TooSlow, as_failure
 from stairstream.core.events import Called, LayoutChosen, Noted
 from stairstream.core.graph import Agent
@@ -37,6 +37,7 @@ class Writer:
         `look` is held no longer than the call: an agent that its own parts held would be left to the garbage collector.
         """
         silence = _Silence()
+        session.hand_to(self._taker(step, silence))
         try:
             async with silence.timeout, aclosing(session.write(step.limit)) as items:
                 ended = await self._relay(items, session, step, silence, model, look)
@@ -48,6 +49,7 @@ class Writer:
         except Exception as exc:
             raise as_failure(exc, model) from exc
         finally:
+            session.hand_to(None)
             silence.close()
         if (stop := self._output.stop_string) is not None:
             return replace(ended, reason="stop_string", stop_string=stop)
@@ -98,6 +100,24 @@ class Writer:
                 await self._wait_for_readers(silence)
         assert ended is not None, "a session ends each write with Ended"
         return ended
+
+    def _taker(self, step: Step, silence: "_Silence") -> Take | None:
+        """Takes words that need only be shown, and wake nobody; None where any may end the answer."""
+        gap_s, output, clock, emit = self._agent.gap_s, self._output, self._clock, self._emit
+        demand = self._demand
+
+        def take(delta: Delta) -> bool:
+            is_looked_at = step.tokens + delta.num_tokens >= step.look_at_tokens
+            if delta.is_thinking or is_looked_at or demand.is_held:
+                return False
+            for event in output.append(delta, clock()):
+                emit(event)
+            step.tokens += delta.num_tokens
+            if silence.allowed_s is not None or gap_s is not None:
+                silence.allow(gap_s)
+            return True
+
+        return None if self._agent.sampling.stop else take
 
     async def _wait_for_readers(self, silence: "_Silence") -> None:
         """Take nothing of the call meanwhile: its endpoint's silence is then ours, and counts from the end of it."""

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from stairstream.config.server import LimitKeys
 from stairstream.server.errors import ApiError
 from stairstream.server.http.close_delimited import close_delimited
-from stairstream.server.http.exchange import AsgiApp, Exchange, Receive, Scope, Send
+from stairstream.server.http.exchange import STRAIGHT, AsgiApp, Exchange, Receive, Scope, Send
 
 HEADER_BYTES = 65_536
 """Limit on the size of all headers; llhttp itself has none."""
@@ -54,6 +54,25 @@ def make_connection(limits: LimitKeys) -> Callable[..., asyncio.Protocol]:
         return Connection(limits, **given)
 
     return connect
+
+
+class Straight:
+    """As in `exchange`: what uvicorn's `send` does for a part of a body, without a coroutine and its checks."""
+
+    __slots__ = ("_cycle",)
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    @property
+    def is_flowing(self) -> bool:
+        cycle = self._cycle
+        return bool(
+            cycle.chunked_encoding and not (cycle.flow.write_paused or cycle.disconnected or cycle.response_complete)
+        )
+
+    def write(self, body: bytes) -> None:
+        self._cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
 
 class Connection(HttpToolsProtocol):
@@ -188,7 +207,9 @@ class Connection(HttpToolsProtocol):
         if app is service_unavailable:
             app = _refuse_at_limit
         if cycle.scope["http_version"] == "1.0":
-            app = close_delimited(app, cycle)
+            app = close_delimited(app, cycle)  # its parts are not chunks, so none goes straight to the transport
+        else:
+            cycle.scope[STRAIGHT] = Straight(cycle)  # type: ignore[literal-required]
         super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
 
     def pause_writing(self) -> None:

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,6 +20,9 @@ JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 ErrorShape = Callable[[ApiError], object]
 """Returns an error in a protocol's shape, to be encoded as JSON."""
 
+STRAIGHT = "stairstream.straight"
+"""A key of the scope: the answer's way to its connection that no wrapper of the app sees."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -27,13 +30,25 @@ class ClientLeft(Exception):
     """The client has disconnected."""
 
 
+class Straight(Protocol):
+    """Writes parts of a body whose status has been sent, without waiting."""
+
+    @property
+    def is_flowing(self) -> bool:
+        """Whether a part can be written now: the body has begun, and the client has little unread."""
+
+    def write(self, body: bytes) -> None:
+        """Send a part of the body that is not its last; only while `is_flowing`."""
+
+
 class Exchange:
     """A request, and its answer in parts. `status` is None until the answer has begun.
 
+    `straight` is the way past all wrappers of the app, None where the server has none.
     `headers` are the request's, names in lower case.
     """
 
-    __slots__ = ("_request_id", "headers", "receive", "scope", "send", "status")
+    __slots__ = ("_request_id", "headers", "receive", "scope", "send", "status", "straight")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -41,6 +56,8 @@ class Exchange:
         self.send = send
         self.status: int | None = None
         self._request_id: str | None = None
+        # taken out of the scope, to which its connection refers
+        self.straight: Straight | None = scope.pop(STRAIGHT, None)
         given = scope.get("headers", ())
         self.headers: Mapping[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in given}
 

@@ -2,7 +2,8 @@
 
 The status is sent with the first bytes, so that a failure before them can still be a status. Each write holds all
 events that are ready; it waits for a client that reads slowly, which makes the next write larger, and `connection.py`
-aborts a connection whose client does not read.
+aborts a connection whose client does not read. As long as the client takes them (`is_flowing`), events can be written
+without waiting.
 """
 
 import asyncio
@@ -55,6 +56,19 @@ class SseOut:
             await self.begin()
         await self._exchange.write(events, is_last=is_last)
         self._is_writing = False
+        self._since_s = self._time()
+
+    @property
+    def is_flowing(self) -> bool:
+        """Whether `write_now` may be called: the stream has begun, and the client has little unread."""
+        straight = self._exchange.straight
+        return self.is_begun and not self._is_writing and straight is not None and straight.is_flowing
+
+    def write_now(self, events: bytes) -> None:
+        """Send complete events at once; only while `is_flowing`."""
+        straight = self._exchange.straight
+        assert straight is not None
+        straight.write(events)
         self._since_s = self._time()
 
     async def tend(self) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from stairstream.core.errors import NotTaken
-from stairstream.core.events import BROKEN_OFF, Event, RunEnded
+from stairstream.core.events import BROKEN_OFF, Event, RunEnded, Thought, Wrote
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller, Gate
 from stairstream.server.errors import ApiError, error_of_run
@@ -29,6 +29,7 @@ from stairstream.server.runs.takes import refuse
 RUN_ERRORS = (400, 402, 404, 413, 415, 429, 502, 503, 504)
 """Error statuses of requests that begin a run."""
 
+_TEXTS = (Wrote, Thought)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -114,9 +115,19 @@ def answer_by_run(service: Service, read: ReadReply) -> Handler:
 async def send_run(out: SseOut, run: Run, stream: RunStream, position: int = 0) -> None:
     """Send the events of a run from number `position` to its end. A failure before the first byte raises ApiError.
 
-    A client that does not read holds the run up, unless others listen to it.
+    Once the answer has begun, its words go to the client in the turn of the loop in which they come; where it does not
+    take them, and for all other events, this task is woken. A client that does not read holds the run up, unless others
+    listen to it.
     """
-    async for batch in run.batches(position):
+
+    def take(event: Event) -> bool:
+        if not (isinstance(event, _TEXTS) and out.is_flowing):
+            return False
+        if data := stream.encode((event,)):
+            out.write_now(data)
+        return True
+
+    async for batch in run.batches(position, take):
         data = stream.encode(batch)
         if stream.error is not None and not out.is_begun:
             raise stream.error
