@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 
 from stairstream.backends.capabilities import Capabilities, Continues
+from stairstream.backends.endpoint_session import EndpointSession
 from stairstream.backends.http import HttpPool
 from stairstream.backends.openai import OpenAIBackend
-from stairstream.backends.openai_session import OpenAISession
 from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import question
@@ -89,7 +89,7 @@ async def answering(
 
 async def open_session(
     backend: OpenAIBackend, written: str = "", layout: Layout | None = None, sampling: Sampling | None = None
-) -> OpenAISession:
+) -> EndpointSession:
     """A session of an agent that reads `p` and has read a little."""
     agent = Agent(name="agg", model="m", reads=("p",), layout=layout, sampling=sampling or Sampling())
     session = await backend.open(agent, ASK, written)
@@ -97,7 +97,7 @@ async def open_session(
     return session
 
 
-async def write(session: OpenAISession, limit: int = 100) -> list[WriteItem]:
+async def write(session: EndpointSession, limit: int = 100) -> list[WriteItem]:
     return [item async for item in session.write(limit)]
 
 

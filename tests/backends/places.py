@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from stairstream.backends.anthropic.backend import AnthropicBackend
 from stairstream.backends.base import Backend
 from stairstream.backends.capabilities import Capabilities, Continues
 from stairstream.backends.http import HttpPool
@@ -20,6 +21,8 @@ from stairstream.backends.openai import OpenAIBackend
 from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
 from stairstream.core.seams import EDGE_TOKENS
 from stairstream.server.fake.server import FakeContinues, FakeModel, serve_fake
+from tests.backends.anthropic.fake import serve_messages
+from tests.backends.anthropic.own import serving_own
 from tests.backends.local_model import llamacpp_model
 from tests.manners import ODD, in_manner, models_in_manner, using
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 WORDS = (*numbered_words("w", 30), " caf\u00e9", " \U0001f600\u200d\U0001f4bb", *(f" v{i}" for i in range(1, 9)))
 SCRIPT = Script(words=WORDS, token_s=0.001)
 FLAKY = replace(SCRIPT, fault=Fault(kind="status_500", calls=1))
+BOTH = {"good": SCRIPT, "flaky": FLAKY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,42 @@ def openai_place(fake: FakeContinues, continues: Continues | None = None, echoes
     return place
 
 
+def anthropic_place(fake: FakeContinues) -> OpenPlace:
+    """The anthropic backend before a fake of the API whose models continue in the way of `fake`."""
+
+    @asynccontextmanager
+    async def place() -> AsyncIterator[Place]:
+        models = [FakeModel(name=name, script=script, continues=fake) for name, script in BOTH.items()]
+        async with serve_messages(models) as asked, anthropic_backends(asked.base_url) as (good, flaky):
+            yield await at_messages(good, flaky)
+
+    return place
+
+
+@asynccontextmanager
+async def own_place() -> AsyncIterator[Place]:
+    """The anthropic backend before a server of ours, whose pipelines are of one scripted model."""
+    async with serving_own(BOTH) as base_url, anthropic_backends(base_url) as (good, flaky):
+        yield await at_messages(good, flaky)
+
+
+@asynccontextmanager
+async def anthropic_backends(base_url: str) -> AsyncIterator[list[AnthropicBackend]]:
+    with tempfile.TemporaryDirectory() as folder:
+        capabilities = Capabilities(path=Path(folder) / "capabilities.json")
+        async with aclosing(HttpPool()) as pool:
+            yield [
+                AnthropicBackend(base_url=base_url, model=name, pool=pool, capabilities=capabilities) for name in BOTH
+            ]
+
+
+async def at_messages(good: AnthropicBackend, flaky: AnthropicBackend) -> Place:
+    """The API counts an answer at its end only."""
+    await good.settle()
+    extra_tokens = EDGE_TOKENS if good.capability.continues == "none" else 0
+    return Place(backend=good, flaky=flaky, text="".join(WORDS), extra_tokens=extra_tokens, is_counted=False)
+
+
 @asynccontextmanager
 async def llamacpp_place() -> AsyncIterator[Place]:
     async with aclosing(LlamaCpp(llamacpp_model(), slots=1, context_tokens=1024)) as llama:
@@ -134,6 +174,9 @@ ENDPOINTS: dict[str, OpenPlace] = {
     "openai-prefix": openai_place("prefix", "prefix"),
     "openai-quoted": openai_place("none"),
     "openai-reject": openai_place("reject"),
+    "anthropic-prefill": anthropic_place("prefill"),
+    "anthropic-quoted": anthropic_place("none"),
+    "anthropic-reject": anthropic_place("reject"),
 }
 """Those that may send their tokens in any manner."""
 
@@ -145,7 +188,7 @@ def in_odd_manner(open_place: OpenPlace, odd: str) -> OpenPlace:
     async def place() -> AsyncIterator[Place]:
         with using(ODD[odd]):
             async with open_place() as one:
-                yield replace(one, is_counted=ODD[odd].usage == "exact")
+                yield replace(one, is_counted=one.is_counted and ODD[odd].usage == "exact")
 
     return place
 
@@ -156,6 +199,7 @@ PLACES: dict[str, OpenPlace] = {
         f"{name}, {odd}": in_odd_manner(place, odd)
         for (name, place), odd in zip(ENDPOINTS.items(), cycle(ODD), strict=False)
     },
+    "anthropic-own": own_place,
     "torch": torch_place,
     "vllm": vllm_place,
     "llamacpp": llamacpp_place,

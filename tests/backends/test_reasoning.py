@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from stairstream.backends.chat_endpoint import Reasoning
 from stairstream.backends.openai import OpenAIBackend
-from stairstream.backends.preparing import Reasoning
 from stairstream.backends.scripted import Manner, Reported, Script, numbered_words
 from stairstream.core.errors import MalformedAnswer
 from stairstream.core.graph import Agent, Graph, Sampling

@@ -1,6 +1,7 @@
 """What a status means, what an error says in every dress, and when to come back."""
 
 import math
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from stairstream.backends.problems import Problem, problem_of, read_problem
 from stairstream.backends.statuses import retry_after_s, status_error
 from stairstream.core.errors import (
     BackendError,
+    ContextTooLong,
     NotAuthorized,
     NotServed,
     RateLimited,
@@ -50,6 +52,38 @@ def test_each_status_is_one_error_and_one_answer_of_ours(
     assert str(status) in str(error)
     answer = error_of(error)
     assert answer.status == told and str(status) in answer.message
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "is_retryable"), [(429, "false", False), (400, "true", True), (529, "", True)]
+)
+def test_an_endpoint_may_say_whether_to_try_again(status: int, said: str, is_retryable: bool) -> None:
+    error = status_error(status, "a limit of money", "host (m)", {"x-should-retry": said} if said else {})
+    assert error.is_retryable == is_retryable
+    assert status_error(429, "", "host (m)", {}).is_retryable
+
+
+def test_a_pause_until_the_reset_of_the_limit_that_is_used_up() -> None:
+    def at(seconds: int) -> str:
+        return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+    headers = {"anthropic-ratelimit-requests-remaining": "9", "anthropic-ratelimit-requests-reset": at(900)}
+    assert retry_after_s(headers) is None
+    headers |= {"anthropic-ratelimit-input-tokens-remaining": "0", "anthropic-ratelimit-input-tokens-reset": at(30)}
+    assert 28 <= (retry_after_s(headers) or 0) <= 30
+    assert retry_after_s({**headers, "Retry-After": "2"}) == 2
+
+
+def test_no_credit_in_a_400_is_not_the_clients_fault() -> None:
+    error = status_error(400, "Your credit balance is too low to access the API.", "host (m)", {})
+    assert type(error) is NotServed and error_of(error).status == 502
+
+
+def test_words_of_anthropic_for_its_own_trouble_have_their_status() -> None:
+    body = b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"req_1"}'
+    assert read_problem(body) == Problem("Overloaded", 529)
+    long = "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000"
+    assert type(status_error(400, long, "host (m)", {})) is ContextTooLong
 
 
 def test_a_redirect_says_where_it_leads_without_its_query() -> None:

@@ -90,7 +90,11 @@ WRONG = [
         "backend: llamacp",
         "models.agg.backend: 'llamacp' is not a backend; did you mean 'llamacpp'?",
     ),
-    ("backend: llamacpp, ", "", "models.agg.backend: is missing; there is openai, llamacpp, torch, vllm, scripted"),
+    (
+        "backend: llamacpp, ",
+        "",
+        "models.agg.backend: is missing; there is openai, anthropic, llamacpp, torch, vllm, scripted",
+    ),
     ("model: smollm2-135m-instruct, ", "", "models.agg.model: is missing"),
     (MODEL_P1, "model: p1", "models.p1.base_url: is missing"),
     (

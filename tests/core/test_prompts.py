@@ -7,7 +7,7 @@ from stairstream.core.context import Context
 from stairstream.core.escaping import escape
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Message, question
-from stairstream.core.prompts import render
+from stairstream.core.prompts import Prompt, find_edges, render
 from stairstream.core.session import Chunk, Layout
 from stairstream.core.topologies import council, debate, mixture
 from stairstream.core.wording import Wording
@@ -126,3 +126,75 @@ def test_whoever_answers_is_told_to_answer_in_the_language_of_the_question() -> 
             one.read([chunk(name, "Because.") for name in agent.reads])
             said = "\n".join(message.content for message in render(one, layout).messages)
             assert "in the language that the question is in or asks for" in said
+
+
+# What stays the same from one prompt to the next
+
+
+def heads_of(one: Context, prompt: Prompt, layout: Layout, *, marked: bool = True) -> list[str]:
+    """All that stands before each edge."""
+    edges = [edge for edge in find_edges(one, layout, prompt) if edge.is_marked or not marked]
+    return ["".join(m.content for m in prompt.messages[: e.message + 1])[: -e.rest or None] for e in edges]
+
+
+def test_all_before_the_first_reference_that_may_still_grow_is_marked() -> None:
+    for conversation in (question("why?"), question("why? " * 600)):
+        one = Context(agent=AGG, conversation=conversation)
+        one.read([chunk("p1", "red"), chunk("p2", "blue")])
+        first = heads_of(one, render(one, "grouped"), "grouped")
+        assert [head.endswith(f"{Wording().combine}\n") for head in first] == [True]
+        one.wrote("So ")
+        one.read([chunk("p1", " rose", is_final=True)])
+        second = heads_of(one, render(one, "grouped"), "grouped")
+        assert second[0] == first[0] and second[1].endswith("red rose\n</reference>\n")
+        one.read([chunk("p2", " sky", is_final=True)])
+        for layout in ("grouped", "quoted"):
+            last = render(one, layout)
+            # what the call before has marked is found, and nothing new is written: there is no call after this
+            assert heads_of(one, last, layout) == second
+            assert "".join(message.content for message in last.messages).startswith(second[1])
+
+
+def test_rounds_mark_what_was_read_last_and_what_was_read_before() -> None:
+    one = context()
+    one.read([chunk("p1", "red"), chunk("p2", "blue")])
+    first = heads_of(one, render(one, "rounds"), "rounds")
+    one.wrote("So ")
+    one.read([chunk("p1", " rose")])
+    second = heads_of(one, render(one, "rounds"), "rounds")
+    assert second[0] == first[-1] and "rose" in second[1]
+
+
+def test_nothing_is_marked_where_there_is_one_call() -> None:
+    one = context()
+    one.read([chunk("p1", "red", is_final=True), chunk("p2", "blue", is_final=True)])
+    assert find_edges(one, "grouped", render(one, "grouped")) == ()
+    alone = Context(agent=Agent(name="a", model="m"), conversation=question("why?"))
+    assert find_edges(alone, "grouped", render(alone, "grouped")) == ()
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from(["p1", "p2"]), st.text("ab<>/ \n", max_size=6)), max_size=3)))
+def test_what_stands_before_a_marked_edge_stands_in_the_next_prompt(reads: list[list[tuple[str, str]]]) -> None:
+    one = context("Be brief.")
+    before: list[str] = []
+    ends = {name: max((i for i, read in enumerate(reads) if name in dict(read)), default=-1) for name in ("p1", "p2")}
+    for number, read in enumerate(reads):
+        texts = {name: "".join(text for by, text in read if by == name) for name, _ in read}
+        one.read([chunk(name, text, ends[name] == number) for name, text in texts.items()])
+        prompt = render(one, "grouped")
+        whole = "".join(message.content for message in prompt.messages)
+        assert all(whole.startswith(head) for head in before)
+        before = heads_of(one, prompt, "grouped")
+        one.wrote("x ")
+
+
+def test_a_prompt_without_white_space_at_its_end() -> None:
+    one = context()
+    one.read([chunk("p1", "red")])
+    one.wrote("So\n ")
+    prompt, stripped = render(one, "grouped").strip_last()
+    assert (prompt.messages[-1].content, prompt.continues_last, stripped) == ("So", True, "\n ")
+    blank = context()
+    blank.wrote("\n")
+    prompt, stripped = render(blank, "grouped").strip_last()
+    assert (prompt.messages[-1].role, prompt.continues_last, stripped) == ("user", False, "\n")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stairstream.core.seams import SHORTEST_REPEAT, PrefillSeam, QuoteSeam, Seam
+from stairstream.core.seams import SHORTEST_REPEAT, PrefillSeam, QuoteSeam, Seam, StrippedSeam
 
 SENT = "The capital of France is Paris, which"
 few_letters = st.text("ab ", max_size=60)
@@ -138,3 +138,35 @@ def test_what_goes_on_in_mid_sentence_has_continued() -> None:
         seam = PrefillSeam(prefill)
         seam.feed(new)
         assert seam.has_continued == has_continued
+
+
+# White space that was left out of what was sent
+
+
+@pytest.mark.parametrize(
+    ("stripped", "continuation", "shown"),
+    [
+        (" ", " blue", "blue"),
+        (" ", "blue", "blue"),
+        ("\n\n", "\n\nNext", "Next"),
+        ("\n\n", "\n\n    code", "    code"),
+        ("\n\n", "\nNext", "Next"),
+        ("\n", "\n\nNext", "\nNext"),
+        ("\n", "  code", "  code"),
+        ("\n\n", "\n", ""),
+        (" ", "", ""),
+    ],
+)
+@pytest.mark.parametrize("sent", ["The sky is", ""])
+def test_white_space_that_stands_already_does_not_come_again(
+    stripped: str, continuation: str, shown: str, sent: str
+) -> None:
+    inner = PrefillSeam(sent, echoes=False) if sent else None
+    assert join(StrippedSeam(stripped, inner), list(continuation)) == shown
+    assert join(StrippedSeam(stripped, inner and PrefillSeam(sent, echoes=False)), [continuation]) == shown
+
+
+def test_an_answer_that_starts_over_is_seen_also_where_white_space_was_left_out() -> None:
+    seam = StrippedSeam(" ", PrefillSeam("The capital of France is", echoes=False))
+    assert [seam.feed(piece) for piece in ("The ", "capital ", "of ", "Spain")] == [""] * 4
+    assert seam.is_settled and seam.starts_over

@@ -17,9 +17,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stairstream.backends.anthropic.backend import AnthropicBackend
+from stairstream.backends.anthropic.endpoint import MessagesEndpoint
 from stairstream.backends.base import Backend
 from stairstream.backends.capabilities import Capabilities
-from stairstream.backends.endpoint import Endpoint, Fields
+from stairstream.backends.chat_endpoint import ChatEndpoint
+from stairstream.backends.endpoint import Fields
 from stairstream.backends.http import HttpPool
 from stairstream.backends.openai import OpenAIBackend
 from stairstream.backends.scripted import Script, ScriptedBackend
@@ -87,6 +90,7 @@ class Stream:
     cuts: tuple[int, ...]
     is_lost: bool = False
     is_silent: bool = False
+    is_of_messages: bool = False
 
     def response(self) -> Any:
         edges = [0, *sorted(min(cut, len(self.data)) for cut in self.cuts), len(self.data)]
@@ -94,26 +98,43 @@ class Stream:
         return FakeResponse(FakeContent(packets, is_lost=self.is_lost, is_silent=self.is_silent))
 
 
-class Mangled(Endpoint):
+URL = "http://127.0.0.1:9/v1"
+
+
+class Sending:
     """An endpoint whose every answer is the same stream."""
 
-    def __init__(self, stream: Stream) -> None:
-        super().__init__("http://127.0.0.1:9/v1", "m", HttpPool(), None)
-        self._stream = stream
+    stream: Stream
 
     async def connect(self) -> None:
         return
 
     async def send(self, body: Fields, headers: Any = None) -> tuple[Any, list[Note]]:
-        return self._stream.response(), []
+        return self.stream.response(), []
 
 
-def mangled(stream: Stream) -> OpenAIBackend:
-    backend = OpenAIBackend(
-        base_url="http://127.0.0.1:9/v1", model="m", pool=HttpPool(), capabilities=Capabilities(), continues="flag"
-    )
-    backend.endpoint = Mangled(stream)
-    return backend
+class MangledChat(Sending, ChatEndpoint):
+    """One of chat completions."""
+
+
+class MangledMessages(Sending, MessagesEndpoint):
+    """One of messages."""
+
+
+def mangled(stream: Stream) -> Backend:
+    if stream.is_of_messages:
+        endpoint = MangledMessages(URL, "m", HttpPool(), None, {}, True, None)
+        backend = AnthropicBackend(
+            base_url=URL, model="m", pool=HttpPool(), capabilities=Capabilities(), continues="prefill"
+        )
+        backend.endpoint = backend._messages = endpoint
+        endpoint.stream = stream
+        return backend
+    chat = MangledChat(URL, "m", HttpPool(), None)
+    chat.stream = stream
+    other = OpenAIBackend(base_url=URL, model="m", pool=HttpPool(), capabilities=Capabilities(), continues="flag")
+    other.endpoint = chat
+    return other
 
 
 # Streams
@@ -212,9 +233,72 @@ tails = st.sampled_from(
 )
 
 
+# The same of messages
+
+message_usages = st.fixed_dictionaries(
+    {},
+    optional={
+        name: _field(st.integers(0, 900))
+        for name in ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    },
+)
+kinds = st.sampled_from(["text", "text", "thinking", "redacted_thinking", "tool_use", "server_tool_use", "melody"])
+blocks = st.fixed_dictionaries(
+    {"type": _field(kinds)},
+    optional={
+        "text": _field(words),
+        "thinking": _field(words),
+        "id": _field(st.sampled_from(["a", ""])),
+        "name": _field(st.just("f")),
+        "input": _field(st.just({})),
+    },
+)
+deltas = st.fixed_dictionaries(
+    {"type": _field(kinds.map(lambda kind: f"{kind}_delta") | st.just("input_json_delta"))},
+    optional={
+        "text": _field(words),
+        "thinking": _field(words),
+        "partial_json": _field(st.sampled_from(["{", "}", ""])),
+    },
+)
+stop_reasons = st.sampled_from([None, None, "end_turn", "max_tokens", "tool_use", "refusal", "error", "odd", ""])
+plain_message = st.builds(
+    lambda text: {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}, words
+)
+message_chunks = plain_message | st.fixed_dictionaries(
+    {
+        "type": _field(
+            st.sampled_from(
+                ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta"]
+            )
+        )
+    },
+    optional={
+        "index": _field(st.integers(0, 2)),
+        "message": _field(st.fixed_dictionaries({}, optional={"usage": _field(message_usages)})),
+        "content_block": _field(blocks),
+        "delta": _field(deltas | st.fixed_dictionaries({}, optional={"stop_reason": _field(stop_reasons)})),
+        "usage": _field(st.none() | message_usages),
+        "error": _field(st.none()),
+    },
+)
+message_events = message_chunks.map(lambda chunk: b"event: x\ndata: " + as_json(chunk) + b"\n\n") | plain_message.map(
+    lambda chunk: b"data: " + msgspec.json.encode(chunk) + b"\r\n\r\n"
+)
+message_tails = st.sampled_from(
+    [
+        b'data: {"type":"message_stop"}\n\n',
+        b"",
+        b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}}\n\n'
+        b'data: {"type":"message_stop"}\n\n',
+    ]
+)
+
+
 @st.composite
-def streams(draw: st.DrawFn) -> Stream:
-    data = b"".join(draw(st.lists(good_events | good_events | odd_events, max_size=6))) + draw(tails)
+def streams(draw: st.DrawFn, is_of_messages: bool = False) -> Stream:
+    events, ends = (message_events, message_tails) if is_of_messages else (good_events, tails)
+    data = b"".join(draw(st.lists(events | events | odd_events, max_size=6))) + draw(ends)
     for _ in range(draw(st.sampled_from([0, 0, 1, 3]))):
         place = draw(st.integers(0, len(data)))
         kind = draw(st.sampled_from(["cut", "drop", "put", "twice"]))
@@ -230,7 +314,7 @@ def streams(draw: st.DrawFn) -> Stream:
                 data = data[: max(place, other)] + data[min(place, other) :]
     cuts = draw(st.lists(st.integers(0, len(data)), max_size=6))
     how = draw(st.sampled_from(["whole", "whole", "lost", "silent"]))
-    return Stream(data, tuple(cuts), is_lost=how == "lost", is_silent=how == "silent")
+    return Stream(data, tuple(cuts), how == "lost", how == "silent", is_of_messages)
 
 
 # Runs
@@ -312,15 +396,15 @@ def says_its_end(stream: Stream) -> bool:
     return any(word in low for word in (b"done", b"stop", b"finish_reason", b'"message"'))
 
 
-@given(streams(), st.sampled_from(ROLES))
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(streams() | streams(is_of_messages=True), st.sampled_from(ROLES))
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 def test_mangled_streams_are_read_right_or_fail_alone(stream: Stream, role: str) -> None:
     check(role, stream)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("role", ROLES)
-@given(stream=streams())
+@given(stream=streams() | streams(is_of_messages=True))
 @settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_many_mangled_streams_are_read_right_or_fail_alone(stream: Stream, role: str) -> None:
     check(role, stream)
@@ -350,3 +434,4 @@ def test_random_bytes_end_only_their_own_agent() -> None:
         noise = bytes(rng.choice(b'data: {}[]"\\u123,\n\r\xff\xe2chois') for _ in range(rng.randrange(200)))
         for role in ROLES:
             check(role, Stream(noise, (7, 50)))
+            check(role, Stream(noise, (7, 50), is_of_messages=True))

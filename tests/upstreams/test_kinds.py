@@ -9,7 +9,8 @@ import pytest
 
 from tests.server.driving import ASK, Client, Got, client_of
 from tests.upstreams.kinds import KINDS, Kind
-from tests.upstreams.raw import FINE, FINE_TEXT, Upstream, saying
+from tests.upstreams.message_kinds import FINE_MESSAGE, MESSAGE_KINDS
+from tests.upstreams.raw import FINE, FINE_TEXT, Says, Upstream, saying
 
 Role = Literal["only", "proposer", "aggregator", "fallback"]
 Wire = Literal["chat", "responses", "messages"]
@@ -34,9 +35,9 @@ class Outcome:
     usage: Mapping[str, Any]
 
 
-def config_of(upstream: Upstream) -> str:
+def config_of(upstream: Upstream, backend: str) -> str:
     def model(name: str, more: str = "") -> str:
-        keys = f"backend: openai, base_url: '{upstream.base_url}', model: {name}, continues: flag, max_tokens: 200"
+        keys = f"{backend}, base_url: '{upstream.base_url}', model: {name}, max_tokens: 200"
         return f"{{{keys}, attempts: 1, price: {{prompt: 1, completion: 1}}, deadlines: {{gap_s: 0.4}}{more}}}"
 
     return f"""
@@ -139,6 +140,15 @@ def counts_in(usage: Mapping[str, Any]) -> list[int]:
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_each_kind_in_each_role_through_each_protocol(kind: Kind) -> None:
+    asyncio.run(play(kind, FINE, "backend: openai, continues: flag"))
+
+
+@pytest.mark.parametrize("kind", MESSAGE_KINDS, ids=str)
+def test_each_kind_of_message_in_each_role_through_each_protocol(kind: Kind) -> None:
+    asyncio.run(play(kind, FINE_MESSAGE, "backend: anthropic, continues: none"))
+
+
+async def play(kind: Kind, fine: Says, backend: str) -> None:
     async def act(client: Client, role: Role, wire: Wire) -> None:
         outcome = await ask(client, role, wire)
         try:
@@ -147,14 +157,12 @@ def test_each_kind_in_each_role_through_each_protocol(kind: Kind) -> None:
             exc.add_note(f"{role}, {wire}")
             raise
 
-    async def main() -> None:
-        async with saying({"odd": kind.says, "fine": FINE}) as upstream, client_of(config_of(upstream)) as client:
+    async with saying({"odd": kind.says, "fine": fine}) as upstream:
+        async with client_of(config_of(upstream, backend)) as client:
             async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
                 for role in ROLES:
                     for wire in WIRES:
                         tasks.create_task(act(client, role, wire))
-            # a proposer of each mixture, two and one aggregators, and a fallback where it is due
-            num_fine = upstream.asked.count("fine")
-            assert num_fine == len(WIRES) * (2 + 2 + (kind.end is None))
-
-    asyncio.run(main())
+        # a proposer of each mixture, two and one aggregators, and a fallback where it is due
+        num_fine = upstream.asked.count("fine")
+        assert num_fine == len(WIRES) * (2 + 2 + (kind.end is None))

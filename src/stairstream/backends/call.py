@@ -1,4 +1,4 @@
-"""One request to an OpenAI-compatible endpoint while it is in flight: why it ends, what it used, how it is let go."""
+"""One request to an endpoint while it is in flight: why it ends, what it used, how it is let go."""
 
 import asyncio
 import math
@@ -65,6 +65,8 @@ class Call:
         if self.is_stopped:
             return "stopped"
         match self.reader.finish_reason:
+            case "full":
+                return "length"
             case "length" | "content_filter" as reason if self.reader.call_tokens:
                 return reason  # a call that was cut can't be continued
             case _ if self.reader.call_tokens:

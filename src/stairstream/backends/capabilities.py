@@ -3,7 +3,7 @@ results on disk. What is neither known nor probed counts as unable."""
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -98,12 +98,16 @@ PROBE = (
 )
 
 
-async def probe(ask: Callable[[ProbeMode], Awaitable[str]]) -> Capability:
-    """Whether the endpoint continues `1, 2, 3,`: at most two calls of `ask`, which sends PROBE and gives the answer.
+PROBE_MODES: Sequence[ProbeMode] = ("flag", "prefill")
 
-    The second is made only if the flag is rejected. Other errors than RequestRejected pass through.
+
+async def probe(ask: Callable[[ProbeMode], Awaitable[str]], modes: Sequence[ProbeMode] = PROBE_MODES) -> Capability:
+    """Whether the endpoint continues `1, 2, 3,`: at most a call for each mode of `ask`, which sends PROBE and gives the
+    answer.
+
+    The next is made only if the one before is rejected. Other errors than RequestRejected pass through.
     """
-    for mode in ("flag", "prefill"):
+    for mode in modes:
         try:
             answer = await ask(mode)
         except RequestRejected:
@@ -166,7 +170,12 @@ class Capabilities:
         return Capability(continues=entry.continues, why=entry.why, echoes=entry.echoes, is_seen=can)
 
     async def settle(
-        self, base_url: str, model: str, ask: Callable[[ProbeMode], Awaitable[str]], is_fresh: bool = False
+        self,
+        base_url: str,
+        model: str,
+        ask: Callable[[ProbeMode], Awaitable[str]],
+        is_fresh: bool = False,
+        modes: Sequence[ProbeMode] = PROBE_MODES,
     ) -> Capability:
         """The known capability, or one found out now: however many ask, one probe at a time per endpoint and model.
 
@@ -175,7 +184,7 @@ class Capabilities:
         async with self._locks.setdefault(_key(base_url, model), asyncio.Lock()):
             found = None if is_fresh else self.get(base_url, model)
             if found is None:
-                found = await probe(ask)
+                found = await probe(ask, modes)
                 self.put(base_url, model, found)
         return found
 

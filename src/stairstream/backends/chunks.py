@@ -16,6 +16,13 @@ SMALL_BYTES, MOST_OBJECTS, MOST_VALUES = 65536, 20_000, 250_000
 """An event that is not small is decoded only if it has not more objects, each of which may become one of ours, and not
 more values: no other call is served meanwhile."""
 
+BULKY = f"an event of more than {MOST_OBJECTS} objects or {MOST_VALUES} values"
+
+
+def is_bulky(event: bytes) -> bool:
+    """Whether an event that is not small has more parts than are decoded."""
+    return event.count(b"{") > MOST_OBJECTS or event.count(b",") > MOST_VALUES
+
 
 class Timings(msgspec.Struct):
     """llama.cpp's own counts."""

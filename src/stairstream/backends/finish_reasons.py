@@ -21,8 +21,9 @@
 
 from typing import Literal
 
-End = Literal["stop", "length", "content_filter", "tool_calls", "broken", "unknown"]
-"""`broken`: it is no end but a failure. `unknown`: the answer has ended, for a reason that is not known."""
+End = Literal["stop", "length", "full", "content_filter", "tool_calls", "broken", "unknown"]
+"""`full`: the context window was the limit, not the call's own. `broken`: it is no end but a failure. `unknown`: the
+answer has ended, for a reason that is not known."""
 
 _SAID: dict[End, tuple[str, ...]] = {
     "stop": (
@@ -31,9 +32,9 @@ _SAID: dict[End, tuple[str, ...]] = {
     ),
     "length": (
         *("length", "max_tokens", "max_length", "max_new_tokens", "max_output_tokens", "max_completion_tokens"),
-        *("model_length", "token_limit", "time_limit", "incomplete", "model_context_window_exceeded"),
-        *("max_predicted_tokens_reached", "context_length_reached", "pause_turn"),
+        *("model_length", "token_limit", "time_limit", "incomplete", "max_predicted_tokens_reached", "pause_turn"),
     ),
+    "full": ("model_context_window_exceeded", "context_length_reached"),
     "content_filter": (
         *("content_filter", "content_filtered", "guardrail_intervened", "sensitive", "refusal", "safety"),
         *("image_safety", "recitation", "blocklist", "prohibited_content", "spii", "language", "error_toxic"),
@@ -72,4 +73,4 @@ def end_of(said: str) -> End | None:
 
 def worse_of(end: End, native: End | None) -> End:
     """The end as a gateway translated it, or as the model's own endpoint called it where that says less than `stop`."""
-    return native if native in ("broken", "length", "content_filter") and end in ("stop", "unknown") else end
+    return native if native in ("broken", "length", "full", "content_filter") and end in ("stop", "unknown") else end

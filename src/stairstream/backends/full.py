@@ -8,7 +8,7 @@ from stairstream.core.session import Note
 LEAST_ROOM_TOKENS = 64
 """An update that would leave fewer tokens of the context than this is not taken."""
 
-_TOO_LONG = re.compile(r"context (?:length|size|window)|prompt is too long|maximum.{0,20}tokens", re.I)
+_TOO_LONG = re.compile(r"context (?:length|size|window|limit)|prompt is too long|maximum.{0,20}tokens", re.I)
 """As llama.cpp, vLLM, SGLang, OpenAI and Anthropic say it."""
 
 

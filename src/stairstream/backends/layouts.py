@@ -3,7 +3,7 @@
 from stairstream.backends.capabilities import Capability
 from stairstream.core.context import Context
 from stairstream.core.prompts import Prompt, render
-from stairstream.core.seams import PrefillSeam, QuoteSeam, Seam
+from stairstream.core.seams import PrefillSeam, QuoteSeam, Seam, StrippedSeam
 from stairstream.core.session import Layout, Note
 
 CANNOT_INSERT = Note(kind="ignored", text="layout insert: it needs an engine whose cache is in our hands")
@@ -34,10 +34,18 @@ def _unable(layout: Layout, capability: Capability) -> Note:
     return Note(kind="ignored", text=f"layout {layout}: the endpoint can't continue an answer ({capability.why})")
 
 
-def choose_seam(context: Context, layout: Layout, prompt: Prompt, capability: Capability) -> Seam | None:
-    """The filter for the beginning of the answer to a prompt; None: nothing can come twice."""
+def choose_seam(
+    context: Context, layout: Layout, prompt: Prompt, capability: Capability, stripped: str = ""
+) -> Seam | None:
+    """The filter for the beginning of the answer to a prompt; None: nothing can come twice.
+
+    `stripped` is white space that was left out at the prompt's end.
+    """
     if layout == "quoted":
         return QuoteSeam(context.written) if context.written else None
-    if not prompt.continues_last:
-        return None
+    seam = _seam_of_prefill(prompt, capability) if prompt.continues_last else None
+    return StrippedSeam(stripped, seam) if stripped else seam
+
+
+def _seam_of_prefill(prompt: Prompt, capability: Capability) -> Seam:
     return PrefillSeam(prompt.messages[-1].content, echoes=capability.echoes, is_new=not capability.is_seen)

@@ -6,7 +6,7 @@ What could be words and can't be read raises Unreadable: an answer with a hole i
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -21,8 +21,11 @@ _NOTHING = ("", "null", "undefined", "none")
 _TEXT_KEYS = ("text", "content", "refusal", "output_text")
 
 
-def read_oddly(event: bytes) -> list[Chunk | str]:
-    """The chunks of an event in order, `[DONE]` for the word; an empty list for a keep-alive; else Unreadable."""
+def read_oddly(event: bytes, shape: Callable[[object], Chunk | str | None]) -> list[Chunk | str]:
+    """The chunks of an event in order, `[DONE]` for the word; an empty list for a keep-alive; else Unreadable.
+
+    `shape` makes a chunk of a decoded value: `chunk_of`, or that of another protocol.
+    """
     if len(event) > _LONGEST_BYTES:
         raise Unreadable(f"an event of {len(event)} bytes that is no chunk")
     if not event.strip():
@@ -36,12 +39,12 @@ def read_oddly(event: bytes) -> list[Chunk | str]:
     if text.strip('"').upper() == "[DONE]":
         return ["[DONE]"]
     try:
-        chunks = [_chunk_of(value) for value in _values_in(text)]
+        chunks = [chunk for value in _values_in(text) if (chunk := shape(value)) is not None]
     except CANNOT_DECODE as exc:
         raise Unreadable("it is nested too deep" if isinstance(exc, RecursionError) else str(exc)) from exc
-    if not _is_utf8(event) and any(_holds_surrogates(chunk) for chunk in chunks):
+    if not _is_utf8(event) and any(_holds_surrogates(chunk) for chunk in chunks if isinstance(chunk, Chunk)):
         raise Unreadable("bytes that are no UTF-8")
-    return [*chunks]
+    return chunks
 
 
 def _values_in(text: str) -> Iterator[object]:
@@ -59,7 +62,8 @@ def _values_in(text: str) -> Iterator[object]:
     yield from value if isinstance(value, list) and value else [value]
 
 
-def _chunk_of(value: object) -> Chunk:
+def chunk_of(value: object) -> Chunk:
+    """The chunk of a chat completion that a value means; Unreadable if it can't be one."""
     if not isinstance(value, dict):
         raise Unreadable(f"a JSON {type(value).__name__}, where an object should be")
     choices = value.get("choices") or []
@@ -115,7 +119,7 @@ def _choice_of(value: object) -> Choice:
         index=whole(value.get("index")),
         delta=_content_of(value.get("delta")),
         message=_content_of(value.get("message")),
-        text=_words_of(value.get("text")),
+        text=words_of(value.get("text")),
         finish_reason=str(reason) if reason else None,
         native_finish_reason=native if isinstance(native, str) else None,
         error=_raw(value.get("error") or None),
@@ -127,19 +131,19 @@ def _content_of(value: object) -> Content | None:
     if not value:
         return None
     if not isinstance(value, dict):
-        return Content(content=_words_of(value))
+        return Content(content=words_of(value))
     content = value.get("content")
     thoughts = _thoughts_in(content)
     return Content(
-        content=_words_of(content),
-        reasoning_content=_loose(value.get("reasoning_content")) or thoughts,
-        reasoning=_loose(value.get("reasoning")),
-        refusal=_words_of(value.get("refusal")),
+        content=words_of(content),
+        reasoning_content=loosely(value.get("reasoning_content")) or thoughts,
+        reasoning=loosely(value.get("reasoning")),
+        refusal=words_of(value.get("refusal")),
         tool_calls=_calls_of(value.get("tool_calls")),
     )
 
 
-def _words_of(value: object) -> str | None:
+def words_of(value: object) -> str | None:
     """Text of an answer: a string, or parts of which each may be one."""
     match value:
         case str():
@@ -147,11 +151,11 @@ def _words_of(value: object) -> str | None:
         case None | False:
             return None
         case list():
-            return "".join(_words_of(part) or "" for part in value)
+            return "".join(words_of(part) or "" for part in value)
         case dict() if value.get("type") in ("thinking", "reasoning", "redacted_thinking"):
             return None
         case dict():
-            return next((_words_of(value[key]) for key in _TEXT_KEYS if value.get(key)), None)
+            return next((words_of(value[key]) for key in _TEXT_KEYS if value.get(key)), None)
         case _:
             raise Unreadable(f"content is a {type(value).__name__}, not text")
 
@@ -161,17 +165,17 @@ def _thoughts_in(value: object) -> str | None:
     if not isinstance(value, list):
         return None
     parts = (part.get("thinking") or part.get("text") for part in value if _is_thought(part))
-    return "".join(_loose(part) or "" for part in parts) or None
+    return "".join(loosely(part) or "" for part in parts) or None
 
 
 def _is_thought(part: object) -> bool:
     return isinstance(part, dict) and part.get("type") in ("thinking", "reasoning")
 
 
-def _loose(value: object) -> str | None:
+def loosely(value: object) -> str | None:
     """Text that is not needed: what can't be read is left out."""
     try:
-        return _words_of(value)
+        return words_of(value)
     except Unreadable:
         return None
 

@@ -1,36 +1,23 @@
 """Any OpenAI-compatible `/v1/chat/completions` endpoint, as a backend.
 
-How an endpoint continues an answer is in `capabilities`; one agent's context there is a session of `openai_session`.
+How an endpoint continues an answer is in `capabilities`; one agent's context there is a session of `endpoint_session`.
 """
 
 from collections.abc import Iterable
 from typing import get_args
 
-from stairstream.backends.bodies import read_body
-from stairstream.backends.capabilities import (
-    PROBE,
-    PROBE_TOKENS,
-    UNPROBED,
-    Capabilities,
-    Capability,
-    Continues,
-    ProbeMode,
-    look_up,
-)
-from stairstream.backends.endpoint import Endpoint
-from stairstream.backends.http import NETWORK_ERRORS, HttpPool, connection_error
-from stairstream.backends.openai_session import OpenAISession
-from stairstream.backends.preparing import LESS_THINKING, Reasoning
-from stairstream.backends.wire import AnswerReader
+from stairstream.backends.call import Call
+from stairstream.backends.capabilities import Capabilities, Capability, Continues
+from stairstream.backends.chat_endpoint import LESS_THINKING, ChatEndpoint, Reasoning
+from stairstream.backends.endpoint import Fields
+from stairstream.backends.endpoint_backend import EndpointBackend
+from stairstream.backends.http import HttpPool
+from stairstream.backends.preparing import prepare
 from stairstream.core.context import Context
-from stairstream.core.graph import Agent, Sampling
-from stairstream.core.messages import Conversation
-from stairstream.core.prompts import Prompt
 from stairstream.core.session import Setting, Takes
-from stairstream.core.sse import MAX_EVENT_BYTES
 
 
-class OpenAIBackend:
+class OpenAIBackend(EndpointBackend):
     """One model behind an OpenAI-compatible endpoint.
 
     `pool` and `capabilities` are shared by all backends of a process, and closed by who made them. `continues` says
@@ -46,8 +33,6 @@ class OpenAIBackend:
     speaks: shorter gaps, for twice the prompt tokens, where the endpoint caches prefixes. `takes` is what the model
     takes besides text; it is handed all settings of a request, and what it rejects is left out.
     """
-
-    room = None  # an endpoint takes as many as come; its own limits are answered with 429
 
     def __init__(
         self,
@@ -65,61 +50,31 @@ class OpenAIBackend:
         prefetches: bool = False,
         takes: Iterable[Takes] = ("tools", "response_format"),
     ) -> None:
-        self.model = model
-        self.takes: frozenset[Takes | Setting] = frozenset((*takes, *get_args(Setting)))
-        self.prefetches = prefetches
-        self.session_header = session_header
+        super().__init__(
+            ChatEndpoint(base_url, model, pool, api_key, cache_salt),
+            capabilities,
+            continues=continues,
+            takes=(*takes, *get_args(Setting)),
+            session_header=session_header,
+            prefetches=prefetches,
+        )
         self.reasoning = reasoning
         self.thinking_tokens = thinking_tokens
-        self.endpoint = Endpoint(base_url, model, pool, api_key, cache_salt)
-        self._capabilities = capabilities
-        self._continues = continues
-        self._rejecting: Capability | None = None
-        self._has_continued = False
 
-    @property
-    def capability(self) -> Capability:
-        """The way the endpoint continues an answer, as far as is known without asking it."""
-        if self._rejecting:
-            return self._rejecting
-        if self._continues:
-            return Capability(continues=self._continues, why="set in the configuration", is_seen=self._has_continued)
-        key = (self.endpoint.base_url, self.model)
-        return look_up(*key) or self._capabilities.get(*key) or UNPROBED
+    def prepare(self, context: Context, limit: int, capability: Capability, thinks_inline: bool) -> Call:
+        """A call that is not sent yet, with less thinking where an answer is continued."""
+        settings = self.probe_fields() if context.written else {}
+        is_off = "chat_template_kwargs" in settings and self.endpoint.takes("chat_template_kwargs")
+        return prepare(
+            context,
+            limit,
+            capability,
+            self.endpoint,
+            settings=settings,
+            thinking_tokens=None if is_off else self.thinking_tokens,
+            thinks_inline=thinks_inline,
+        )
 
-    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> OpenAISession:
-        """A session; nothing is sent yet."""
-        return OpenAISession(self, Context(agent=agent, conversation=conversation, written=written))
-
-    async def aclose(self) -> None:
-        """Nothing is this backend's alone."""
-
-    async def settle(self, is_fresh: bool = False) -> Capability:
-        """The way the endpoint continues, by a probe if neither configuration nor table say; raises a BackendError.
-
-        `is_fresh` probes even if an earlier result is at hand.
-        """
-        if self._continues or look_up(self.endpoint.base_url, self.model):
-            return self.capability
-        return await self._capabilities.settle(self.endpoint.base_url, self.model, self._ask_probe, is_fresh)
-
-    def note_continued(self) -> None:
-        """The endpoint has continued an answer, as the configuration says it can."""
-        self._has_continued = True
-
-    def note_rejection(self, capability: Capability) -> None:
-        """The endpoint has turned out to reject what it was thought to continue: from now on that counts."""
-        self._rejecting = capability
-
-    async def _ask_probe(self, mode: ProbeMode) -> str:
-        prompt = Prompt(messages=PROBE, continues_last=True)
-        body = self.endpoint.body(prompt, Sampling(temperature=0), PROBE_TOKENS, mode)
-        less_thinking = LESS_THINKING.get(self.reasoning, {})
-        response, _ = await self.endpoint.send({**body, **less_thinking, "stream": False})
-        reader = AnswerReader()
-        try:
-            pieces = reader.feed_whole(await read_body(response, MAX_EVENT_BYTES))
-        except NETWORK_ERRORS as exc:
-            raise connection_error(exc, self.endpoint.where) from exc
-        self.endpoint.check(reader)
-        return "".join(piece.text for piece in pieces)
+    def probe_fields(self) -> Fields:
+        """The least thinking that can be asked for."""
+        return LESS_THINKING.get(self.reasoning, {})

@@ -21,9 +21,12 @@ _STATUSES = {
     **dict.fromkeys(("notfounderror", "notfound", "modelnotfound"), 404),
     **dict.fromkeys(("requesttoolarge",), 413),
     **dict.fromkeys(("validation", "unprocessableentityerror"), 422),
+    **dict.fromkeys(("timeouterror",), 504),
+    **dict.fromkeys(("overloadederror",), 529),
     **dict.fromkeys(("ratelimiterror", "ratelimitexceeded", "resourceexhausted", "toomanyrequests"), 429),
 }
-"""Words for what is not the endpoint's own trouble: of OpenAI, Anthropic, Gemini, vLLM, llama.cpp and TGI."""
+"""Words for what is not the endpoint's own trouble, or has a status: of OpenAI, Anthropic, Gemini, vLLM, llama.cpp and
+TGI."""
 
 
 class Problem(NamedTuple):

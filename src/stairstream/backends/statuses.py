@@ -31,6 +31,9 @@ _PASSING = (408, 409, 424, 425, 499)
 _ACCOUNT = (402, 405, 407, 410, 426, 451)
 """Money, address or permission: neither the request nor the server's health."""
 
+_NO_CREDIT = "credit balance is too low"
+"""Anthropic's words for it, in a 400."""
+
 
 async def read_message(response: aiohttp.ClientResponse) -> str:
     """The text of an error response as the server put it: still to be tidied."""
@@ -43,7 +46,15 @@ async def read_message(response: aiohttp.ClientResponse) -> str:
 
 
 def status_error(status: int, message: str, where: str, headers: Mapping[str, str]) -> BackendError:
-    """An error status with its tidied message, as ours."""
+    """An error status with its tidied message, as ours; its headers may say whether to try again."""
+    error = _error_of(status, message, where, headers)
+    said = headers.get("x-should-retry")
+    if said in ("true", "false"):
+        error.is_retryable = said == "true"
+    return error
+
+
+def _error_of(status: int, message: str, where: str, headers: Mapping[str, str]) -> BackendError:
     said = f": {message}" if message else ""
     error: BackendError
     match status:
@@ -53,8 +64,8 @@ def status_error(status: int, message: str, where: str, headers: Mapping[str, st
             return RateLimited(f"{where}: too many requests (429){said}", retry_after_s(headers))
         case 404:
             return UnknownModel(f"{where}: not found (404){said}; check the model's name and base_url (often .../v1)")
-        case 402:
-            return NotServed(f"{where}: the account has not enough credit (402){said}")
+        case _ if status == 402 or (status == 400 and _NO_CREDIT in message.lower()):
+            return NotServed(f"{where}: the account has not enough credit ({status}){said}")
         case _ if 300 <= status < 400:
             return NotServed(f"{where}: it has moved ({status}){_target(headers)}; check base_url")
         case _ if status in _ACCOUNT:
@@ -80,13 +91,23 @@ def says_unknown_model(message: str) -> bool:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a pause that was asked for: in milliseconds (Azure, OpenAI), in seconds, or until a date."""
+    """Seconds of a pause that was asked for: in milliseconds (Azure, OpenAI), in seconds, until a date, or a reset."""
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         if (milliseconds := _number(headers.get(name, ""))) is not None:
             return milliseconds / 1000
     value = headers.get("Retry-After", "").strip()
-    seconds = _number(value)
-    return seconds if seconds is not None else _until(value)
+    for read in (_number, _until):
+        if (seconds := read(value)) is not None:
+            return seconds
+    return _until_reset(headers)
+
+
+def _until_reset(headers: Mapping[str, str]) -> float | None:
+    """Seconds until the last of the limits that are used up is reset, as Anthropic's headers say."""
+    limits = [f"anthropic-ratelimit-{name}" for name in ("requests", "tokens", "input-tokens", "output-tokens")]
+    used = [limit for limit in limits if headers.get(f"{limit}-remaining") == "0"]
+    resets = [_until(headers.get(f"{limit}-reset", "")) for limit in used]
+    return max((seconds for seconds in resets if seconds is not None), default=None)
 
 
 def _number(text: str) -> float | None:
@@ -98,8 +119,9 @@ def _number(text: str) -> float | None:
 
 
 def _until(date: str) -> float | None:
+    """Seconds until a date of HTTP, or of RFC 3339."""
     try:
-        until = email.utils.parsedate_to_datetime(date)
+        until = datetime.fromisoformat(date) if date[:4].isdigit() else email.utils.parsedate_to_datetime(date)
         if until.tzinfo is None:
             until = until.replace(tzinfo=UTC)  # no zone, or -0000, which says the same
         # a date is the world's clock, not the loop's

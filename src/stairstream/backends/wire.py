@@ -6,19 +6,19 @@ Liberal in what is read, strict in what is believed: what the fast decoder does 
 import msgspec
 
 from stairstream.backends.chunks import (
+    BULKY,
     CANNOT_DECODE,
-    MOST_OBJECTS,
-    MOST_VALUES,
     SMALL_BYTES,
     Choice,
     Chunk,
     Content,
     Unreadable,
     decode_strictly,
+    is_bulky,
 )
 from stairstream.backends.counts import Counted, RawUsage
 from stairstream.backends.finish_reasons import end_of, worse_of
-from stairstream.backends.odd_chunks import read_oddly
+from stairstream.backends.odd_chunks import chunk_of, read_oddly
 from stairstream.backends.problems import Problem, read_problem
 from stairstream.backends.sorting import Piece as Piece
 from stairstream.backends.sorting import Sorter
@@ -39,9 +39,9 @@ class AnswerReader:
 
     Whether they are events or one JSON body is seen from their beginning, whatever the Content-Type. Thinking is no
     text of the answer: it gathers in `thoughts`. Calls of tools gather in `calls`, piece by piece. `finish_reason` is
-    one of OpenAI's four words, or `cut` what the endpoint called an end that is none. Once an end is said (`has_ended`)
-    nothing can undo it; before, after a `problem` (the server's own) or `broken` (something that is no chunk) nothing
-    more is read. `oddities` are what readers of the result should know.
+    one of OpenAI's four words or `full`, or `cut` what the endpoint called an end that is none. Once an end is said
+    (`has_ended`) nothing can undo it; before, after a `problem` (the server's own) or `broken` (something that is no
+    chunk) nothing more is read. `oddities` are what readers of the result should know.
     """
 
     __slots__ = (
@@ -214,8 +214,8 @@ class AnswerReader:
         for event in events:
             if self.is_over:
                 break
-            if len(event) > SMALL_BYTES and (event.count(b"{") > MOST_OBJECTS or event.count(b",") > MOST_VALUES):
-                self._break(f"an event of more than {MOST_OBJECTS} objects or {MOST_VALUES} values")
+            if len(event) > SMALL_BYTES and is_bulky(event):
+                self._break(BULKY)
                 break
             try:
                 chunk = decode_strictly(event)
@@ -247,7 +247,7 @@ class AnswerReader:
             self._fail(read_problem(event))
             return
         try:
-            chunks = read_oddly(event)
+            chunks = read_oddly(event, self._chunk_of)
         except Unreadable as exc:
             self._break(str(exc))
             return
@@ -256,6 +256,10 @@ class AnswerReader:
                 self._end(pieces)
             else:
                 self._take(chunk, pieces, is_odd=True)
+
+    def _chunk_of(self, value: object) -> Chunk | str | None:
+        """The meaning of a decoded event; another protocol has another."""
+        return chunk_of(value)
 
     def _end(self, pieces: list[Piece]) -> None:
         """Nothing more will come that anybody needs."""
@@ -376,7 +380,7 @@ class AnswerReader:
 
     def _release(self, pieces: list[Piece]) -> None:
         """The text that was held back when the answer ended."""
-        self.text.finish(pieces, is_cut=self.finish_reason == "length")
+        self.text.finish(pieces, is_cut=self.finish_reason in ("length", "full"))
         if self._call_finder is not None:
             self.calls += self._call_finder.finish()
             if self._call_finder.is_nameless:

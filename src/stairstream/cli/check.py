@@ -112,9 +112,9 @@ async def _probe(engines: Engines, model: ModelConfig) -> Probed:
 
 async def _settle(backend: Backend) -> None:
     """Probe an endpoint anew, whatever was found out earlier."""
-    from stairstream.backends.openai import OpenAIBackend
+    from stairstream.backends.endpoint_backend import EndpointBackend
 
-    if isinstance(backend, OpenAIBackend):
+    if isinstance(backend, EndpointBackend):
         await backend.settle(is_fresh=True)
 
 

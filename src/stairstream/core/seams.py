@@ -31,11 +31,17 @@ _JOINING = frozenset("-/\u2010\u2011([{<\u201c\u2018\u00ab\u00bf\u00a1@#$\\")
 class Seam(Protocol):
     """Filters the beginning of a continuation; once `is_settled`, everything passes and it can be dropped."""
 
-    is_settled: bool
-    starts_over: bool
-    """Whether the answer has turned out to begin anew: nothing of it is to be shown."""
-    has_continued: bool
-    """Whether it surely continues the words before it."""
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more is decided."""
+
+    @property
+    def starts_over(self) -> bool:
+        """Whether the answer has turned out to begin anew: nothing of it is to be shown."""
+
+    @property
+    def has_continued(self) -> bool:
+        """Whether it surely continues the words before it."""
 
     def feed(self, text: str) -> str:
         """Takes in more text; returns the part that is certain to be new, so far."""
@@ -96,6 +102,51 @@ class PrefillSeam:
     def _goes_on(self, text: str) -> bool:
         """Whether this can only be the next words: a new turn begins neither with a space nor in a word's middle."""
         return bool(text) and not self._prefill[-1].isspace() and (text[0].isspace() or text[0].islower())
+
+
+class StrippedSeam:
+    """Drops the white space that stands before the continuation already: it was left out of what was sent.
+
+    `inner` is the seam for what was sent; None where nothing but white space was written.
+    """
+
+    __slots__ = ("_held", "_inner", "_is_done", "_stripped")
+
+    def __init__(self, stripped: str, inner: Seam | None) -> None:
+        self._stripped = stripped
+        self._inner = inner
+        self._held = ""
+        self._is_done = not stripped
+
+    @property
+    def is_settled(self) -> bool:
+        return self.starts_over or (self._is_done and (self._inner is None or self._inner.is_settled))
+
+    @property
+    def starts_over(self) -> bool:
+        return self._inner is not None and self._inner.starts_over
+
+    @property
+    def has_continued(self) -> bool:
+        return self._inner is not None and self._inner.has_continued
+
+    def feed(self, text: str) -> str:
+        return self._take(self._inner.feed(text) if self._inner else text)
+
+    def finish(self) -> str:
+        passed = self._take(self._inner.finish() if self._inner else "")
+        return passed if self._is_done else self._settle()
+
+    def _take(self, text: str) -> str:
+        if self._is_done:
+            return text
+        self._held += text
+        may_be_all = len(self._held) < len(self._stripped) and self._stripped.startswith(self._held)
+        return "" if may_be_all else self._settle()
+
+    def _settle(self) -> str:
+        held, self._held, self._is_done = self._held, "", True
+        return held[_count_shared(held, self._stripped) :]
 
 
 def _count_shared(one: str, other: str) -> int:

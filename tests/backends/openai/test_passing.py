@@ -12,9 +12,9 @@ import pytest
 
 from stairstream.backends.base import Take
 from stairstream.backends.capabilities import Capabilities
+from stairstream.backends.endpoint_session import EndpointSession
 from stairstream.backends.http import HttpPool
 from stairstream.backends.openai import OpenAIBackend
-from stairstream.backends.openai_session import OpenAISession
 from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent
 from stairstream.core.session import Delta, Ended, WriteItem
@@ -72,7 +72,7 @@ class Taken:
             self.has_four.set()
         return True
 
-    async def read(self, session: OpenAISession, take: Take | None) -> str:
+    async def read(self, session: EndpointSession, take: Take | None) -> str:
         """One write; returns how it failed, empty if it did not."""
         session.hand_to(take)
         try:
@@ -94,7 +94,7 @@ class Taken:
         return found
 
 
-async def open_at(upstream: Upstream, pool: HttpPool, folder: Path) -> OpenAISession:
+async def open_at(upstream: Upstream, pool: HttpPool, folder: Path) -> EndpointSession:
     capabilities = Capabilities(path=folder / "capabilities.json")
     backend = OpenAIBackend(
         base_url=upstream.base_url, model="m", api_key="none", continues="flag", pool=pool, capabilities=capabilities

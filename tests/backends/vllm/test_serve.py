@@ -15,10 +15,10 @@ import aiohttp
 import pytest
 
 from stairstream.backends.capabilities import Capabilities
+from stairstream.backends.endpoint_session import EndpointSession
 from stairstream.backends.http import HttpPool
 from stairstream.backends.models import DEFAULT_MODEL, find_weights, is_fetched
 from stairstream.backends.openai import OpenAIBackend
-from stairstream.backends.openai_session import OpenAISession
 from stairstream.backends.vllm.backend import unpack_model
 from stairstream.core.events import Noted, StepEnded
 from stairstream.core.graph import Agent, Graph, Sampling
@@ -117,7 +117,7 @@ async def check_a_run_prefetches(backend: OpenAIBackend) -> None:
     assert not [event for event in events if isinstance(event, Noted)]
 
 
-async def write(session: OpenAISession, limit: int) -> list[WriteItem]:
+async def write(session: EndpointSession, limit: int) -> list[WriteItem]:
     return [item async for item in session.write(limit)]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from stairstream.config.backends.anthropic import ANTHROPIC
 from stairstream.config.backends.kind import Keys, Kind
 from stairstream.config.backends.llamacpp import LLAMACPP
 from stairstream.config.backends.openai import OPENAI
@@ -12,6 +13,7 @@ from stairstream.config.backends.vllm import VLLM
 
 BACKENDS: Mapping[str, Kind[Any]] = {
     "openai": OPENAI,
+    "anthropic": ANTHROPIC,
     "llamacpp": LLAMACPP,
     "torch": TORCH,
     "vllm": VLLM,

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from stairstream.backends.base import Backend
 from stairstream.backends.limits import PREFETCH_CONCURRENCY, PREFETCH_PER_MINUTE
+from stairstream.config.backends.connecting import check_base_url, connect
 from stairstream.config.backends.kind import Kind
-from stairstream.config.reading import Secret, Where, Whole, show
+from stairstream.config.reading import Secret, Where, Whole
 from stairstream.core.session import Takes
-from stairstream.core.urls import split_url
 
 if TYPE_CHECKING:
-    from stairstream.backends.capabilities import Capabilities
-    from stairstream.backends.http import HttpPool
     from stairstream.config.build import Engines
     from stairstream.config.models import CommonKeys, ModelConfig
 
@@ -47,7 +45,7 @@ class OpenAIKeys:
 async def _open(keys: OpenAIKeys, model: "ModelConfig", engines: "Engines") -> Backend:
     from stairstream.backends.openai import OpenAIBackend
 
-    pool, capabilities = await engines.share(_open, lambda: _connect(engines))
+    pool, capabilities = await connect(engines)
     return OpenAIBackend(
         base_url=keys.base_url,
         model=keys.model,
@@ -64,21 +62,8 @@ async def _open(keys: OpenAIKeys, model: "ModelConfig", engines: "Engines") -> B
     )
 
 
-async def _connect(engines: "Engines") -> "tuple[HttpPool, Capabilities]":
-    """The connections and the known capabilities that all endpoints share."""
-    from stairstream.backends.capabilities import Capabilities
-    from stairstream.backends.http import HttpPool
-    from stairstream.backends.models import models_folder
-
-    pool = HttpPool()
-    engines.close_later(pool.aclose)
-    return pool, Capabilities(path=models_folder().parent / "capabilities.json")
-
-
 def _check(keys: OpenAIKeys, common: "CommonKeys", section: Mapping[str, object], where: Where) -> None:
-    if split_url(keys.base_url) is None:
-        shown = show(section["base_url"])
-        raise (where / "base_url").error(f"must be a URL, as in http://127.0.0.1:8000/v1, not {shown}")
+    check_base_url(keys.base_url, section, where)
     if keys.prefetch and (limit := _limit_without_prefetch(common)):
         raise (where / "prefetch").error(f"needs {limit}: it is never waited for")
     header = keys.session_header

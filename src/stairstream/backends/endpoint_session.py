@@ -1,4 +1,4 @@
-"""One agent's context at an OpenAI-compatible endpoint: it is sent whole with every write.
+"""One agent's context at an endpoint, whatever its protocol: it is sent whole with every write.
 
 A request is built in `preparing`; one in flight is in `call`, what its bytes mean in `wire`, its failures in `http`.
 """
@@ -16,7 +16,6 @@ from stairstream.backends.call import Call, finish_response
 from stairstream.backends.capabilities import UNPROBED, Capability
 from stairstream.backends.http import NETWORK_ERRORS
 from stairstream.backends.passing import Passing
-from stairstream.backends.preparing import prepare
 from stairstream.backends.receiving import receive
 from stairstream.backends.sorting import Piece
 from stairstream.core.context import Context
@@ -26,15 +25,15 @@ from stairstream.core.sse import MAX_EVENT_BYTES
 from stairstream.core.thinking import LATE_TAG
 
 if TYPE_CHECKING:
-    from stairstream.backends.openai import OpenAIBackend
+    from stairstream.backends.endpoint_backend import EndpointBackend
 
 _WORD_EDGE_S = 1.0
 
 
-class OpenAISession(Session):
+class EndpointSession(Session):
     """A context that is sent whole with every write."""
 
-    def __init__(self, backend: "OpenAIBackend", context: Context) -> None:
+    def __init__(self, backend: "EndpointBackend", context: Context) -> None:
         self._backend = backend
         self._context = context
         self._said: set[Note] = set()
@@ -241,16 +240,7 @@ class OpenAISession(Session):
             self._call.stop_now()
 
     def _prepare(self, limit: int, capability: Capability, context: Context | None = None) -> Call:
-        backend = self._backend
-        return prepare(
-            context or self._context,
-            limit,
-            capability,
-            backend.endpoint,
-            reasoning=backend.reasoning,
-            thinking_tokens=backend.thinking_tokens,
-            thinks_inline=self._thinks_inline,
-        )
+        return self._backend.prepare(context or self._context, limit, capability, self._thinks_inline)
 
     def _quote_instead(self, call: Call, limit: int) -> Call:
         """The call that is made instead of one whose answer starts over; nothing of that was shown."""
