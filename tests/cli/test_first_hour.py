@@ -1,8 +1,10 @@
 """Commands that a newcomer tries first."""
 
-import io
 import re
+import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,9 +53,30 @@ def test_short_forms(short: str, long: str, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr() == said
 
 
-def test_chat_answers_each_line_until_an_empty_one(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("why?\nand at night?\n/new\nwhy?\n\nnever asked\n"))
-    assert main(["chat", *SCRIPTED, "--system", "Be brief."]) == 0
-    assert capsys.readouterr().out == 3 * "Blue light scatters most.\n"
+QUESTIONS = "why?\nand at night?\n/new\nwhy?\n\nnever asked\n"
+CHAT = [sys.executable, "-m", "stairstream", "chat", *SCRIPTED, "--system", "Be brief."]
+
+
+def test_chat_answers_each_line_of_a_pipe_until_an_empty_one() -> None:
+    ran = subprocess.run(CHAT, input=QUESTIONS, capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout == 3 * "Blue light scatters most.\n"
+
+
+def test_chat_reads_a_file(tmp_path: Path) -> None:
+    (tmp_path / "questions").write_text("why?\nand at night?")
+    with (tmp_path / "questions").open() as questions:
+        ran = subprocess.run(CHAT, stdin=questions, capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout == 2 * "Blue light scatters most.\n"
+
+
+def test_chat_that_waits_for_a_question_is_left_by_one_interrupt() -> None:
+    with subprocess.Popen(CHAT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as chat:
+        assert chat.stdin is not None and chat.stdout is not None
+        chat.stdin.write(b"why?\n")
+        chat.stdin.flush()
+        assert chat.stdout.readline() == b"Blue light scatters most.\n"
+        chat.send_signal(signal.SIGINT)
+        try:
+            assert chat.wait(timeout=20) == 130
+        finally:
+            chat.kill()

@@ -1,6 +1,7 @@
 """`stairstream chat`: questions line by line, each answered with all that was said before."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from stairstream.core.events import BROKEN_OFF
 from stairstream.core.messages import Conversation, Message
 
 PROMPT = "> "
+_PIECE_BYTES = 65_536
 HELP = "an empty line or end of input (Ctrl-D) leaves; /new forgets what was said"
 
 
@@ -43,7 +45,8 @@ def chat(
 
 async def _chat(pipeline: Pipeline, system: str | None, pace: Pace) -> None:
     said: Conversation = ()
-    while line := await asyncio.to_thread(_read_line):
+    lines = _Lines()
+    while line := await lines.next():
         if line == "/new":
             said = ()
             continue
@@ -55,9 +58,39 @@ async def _chat(pipeline: Pipeline, system: str | None, pace: Pace) -> None:
             said = (*asked, Message(role="assistant", content=given.text))
 
 
-def _read_line() -> str:
-    """The next line without blanks around it; empty at the end of the input."""
-    if sys.stdin.isatty():
-        print(PROMPT, end="", file=sys.stderr, flush=True)
-    with reading_input():
-        return sys.stdin.readline().strip()
+class _Lines:
+    """Lines of standard input, waited for by the event loop: a thread that reads can't be interrupted by Ctrl-C."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    async def next(self) -> str:
+        """The next line without blanks around it; empty at the end of the input."""
+        if sys.stdin.isatty():
+            print(PROMPT, end="", file=sys.stderr, flush=True)
+        while b"\n" not in self._kept and (data := await _read_some()):
+            self._kept += data
+        line, _, self._kept = self._kept.partition(b"\n")
+        with reading_input():
+            return line.decode(sys.stdin.encoding or "utf-8").strip()
+
+
+async def _read_some() -> bytes:
+    """Bytes of standard input, once there are some; none at its end."""
+    file = sys.stdin.fileno()
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    try:
+        loop.add_reader(file, _tell, ready)
+    except PermissionError:  # a file on a disk, which never has to be waited for
+        return os.read(file, _PIECE_BYTES)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(file)
+    return os.read(file, _PIECE_BYTES)
+
+
+def _tell(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)
