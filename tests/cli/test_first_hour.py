@@ -80,3 +80,11 @@ def test_chat_that_waits_for_a_question_is_left_by_one_interrupt() -> None:
             assert chat.wait(timeout=20) == 130
         finally:
             chat.kill()
+
+
+def test_chat_without_a_standard_input_says_so_in_one_line() -> None:
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", *CHAT]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ran.returncode != 0
+    assert ran.stderr.splitlines()[-1].startswith("stairstream: error: standard input can't be read")
+    assert "Traceback" not in ran.stderr

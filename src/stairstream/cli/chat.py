@@ -83,12 +83,13 @@ async def _read_some() -> bytes:
     try:
         loop.add_reader(file, _tell, ready)
     except PermissionError:  # a file on a disk, which never has to be waited for
-        return os.read(file, _PIECE_BYTES)
+        ready.set_result(None)
     try:
         await ready
     finally:
         loop.remove_reader(file)
-    return os.read(file, _PIECE_BYTES)
+    with reading_input():
+        return os.read(file, _PIECE_BYTES)
 
 
 def _tell(ready: "asyncio.Future[None]") -> None:
