@@ -39,16 +39,27 @@ _TEMPLATE = (
 )
 
 
-def make_random(size: str, device: str, dtype: str) -> "Loaded":
-    """A Llama of that size on that device, ready for use; it never ends an answer by itself."""
-    import torch
-    import transformers
+def make_random(size: str, device: str, dtype: str, *, weights_from: str | None = None) -> "Loaded":
+    """A Llama of that size on that device, ready for use; it never ends an answer by itself.
 
+    With `weights_from` the weights are drawn in that type on the CPU, so that they are the same in every type.
+    """
     from stairstream.backends.in_process.tokens import Tokens
     from stairstream.backends.torch.load import Loaded
     from stairstream.backends.torch.model import Model
 
     tokenizer = _make_tokenizer()
+    network = _make_network(size, device, dtype, len(tokenizer))
+    if weights_from is not None:
+        network.load_state_dict(_make_network(size, "cpu", weights_from, len(tokenizer)).state_dict())
+    tokens = Tokens(tokenizer, frozenset())
+    return Loaded(model=Model(network.eval(), size), tokens=tokens, temperature=None, top_p=None)
+
+
+def _make_network(size: str, device: str, dtype: str, num_known: int) -> Any:
+    import torch
+    import transformers
+
     library: Any = transformers  # its classes take more arguments than they declare
     rope = {"rope_type": "default", "rope_theta": 500_000.0}
     config = library.LlamaConfig(**SIZES[size], max_position_embeddings=8192, rope_parameters=rope)
@@ -62,10 +73,9 @@ def make_random(size: str, device: str, dtype: str) -> "Loaded":
         torch.set_default_dtype(before)
     with torch.no_grad():
         # ids that the tokenizer does not know are never the likeliest
-        network.lm_head.weight[len(tokenizer) :] = 0
-        network.lm_head.weight[: len(tokenizer)] *= 4
-    tokens = Tokens(tokenizer, frozenset())
-    return Loaded(model=Model(network.eval(), size), tokens=tokens, temperature=None, top_p=None)
+        network.lm_head.weight[num_known:] = 0
+        network.lm_head.weight[:num_known] *= 4
+    return network
 
 
 def _make_tokenizer() -> Any:

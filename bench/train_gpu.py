@@ -17,7 +17,8 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,22 +44,40 @@ _WARM_STEPS = 3
 _CASES = ("none", "full", "selective", "auto", "none, compiled", "full, compiled", "auto, compiled")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseNumbers:
+    """What one case gave: `step_s` is the median train step, `mfu` a share, `loss` that of the last step."""
+
+    step_s: float
+    tokens_per_s: float
+    mfu: float
+    memory_gib: float
+    loss: float
+
+
 def main() -> None:
-    args = _parse()
+    args = parse()
     with open_processes(Parallel(dp=int(os.environ.get("WORLD_SIZE", "1")))) as processes:
-        cases: dict[str, Callable[[], Any]] = {
-            "transformers + Accelerate": lambda: _open_plain(args, processes, checkpoints=False),
-            "the same, all layers again": lambda: _open_plain(args, processes, checkpoints=True),
-            **{name: lambda name=name: _open_ours(args, processes, name) for name in args.cases},  # type: ignore[misc]
-        }
         if processes.is_first:
             print(f"{args.rows} rows of {args.tokens} tokens, {processes.dp_size} processes on {_name(processes)}\n")
             print("| case | ms a train step | tokens/s | MFU | GiB | loss |\n|---|---|---|---|---|---|")
-        for name, open_case in cases.items():
-            _show(name, args, processes, open_case)
+        for name, open_case in make_cases(args, processes).items():
+            found = measure_case(args, processes, open_case)
+            if processes.is_first:
+                print(_line(name, found), flush=True)
 
 
-def _show(name: str, args: argparse.Namespace, processes: Processes, open_case: Callable[[], Any]) -> None:
+def make_cases(args: argparse.Namespace, processes: Processes) -> dict[str, Callable[[], Any]]:
+    """The openers of plain transformers' cases and of ours."""
+    return {
+        "transformers + Accelerate": lambda: _open_plain(args, processes, checkpoints=False),
+        "the same, all layers again": lambda: _open_plain(args, processes, checkpoints=True),
+        **{name: lambda name=name: _open_ours(args, processes, name) for name in args.cases},  # type: ignore[misc]
+    }
+
+
+def measure_case(args: argparse.Namespace, processes: Processes, open_case: Callable[[], Any]) -> CaseNumbers | None:
+    """Times a case; None: the device's memory did not hold it."""
     size, batch = Size.of(_make_network(args, processes)), _make_batch(args)
     gc.collect()
     if processes.device.type == "cuda":
@@ -68,17 +87,25 @@ def _show(name: str, args: argparse.Namespace, processes: Processes, open_case: 
         step = open_case()
         took, losses = zip(*(_time(step, processes) for _ in range(_WARM_STEPS + args.steps)), strict=True)
     except torch.OutOfMemoryError:
-        print(f"| {name} | out of memory | | | | |", flush=True)
-        return
+        return None
     step_s = statistics.median(took[_WARM_STEPS:])
     peak = measure_peak(processes.device, "bfloat16") * processes.dp_size
-    if processes.is_first:
-        print(
-            f"| {name} | {1e3 * step_s:.1f} | {batch.num_tokens / step_s:,.0f} | "
-            f"{size.count_flops(batch) / step_s / peak:.3f} | {peak_memory_gib(processes.device):.2f} | "
-            f"{losses[-1]:.4f} |",
-            flush=True,
-        )
+    return CaseNumbers(
+        step_s=step_s,
+        tokens_per_s=batch.num_tokens / step_s,
+        mfu=size.count_flops(batch) / step_s / peak,
+        memory_gib=peak_memory_gib(processes.device),
+        loss=losses[-1],
+    )
+
+
+def _line(name: str, found: CaseNumbers | None) -> str:
+    if found is None:
+        return f"| {name} | out of memory | | | | |"
+    return (
+        f"| {name} | {1e3 * found.step_s:.1f} | {found.tokens_per_s:,.0f} | {found.mfu:.3f} | "
+        f"{found.memory_gib:.2f} | {found.loss:.4f} |"
+    )
 
 
 def _time(step: Callable[[], float], processes: Processes) -> tuple[float, float]:
@@ -179,7 +206,8 @@ def _name(processes: Processes) -> str:
     return torch.cuda.get_device_name() if processes.device.type == "cuda" else "CPU"
 
 
-def _parse() -> argparse.Namespace:
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line."""
     parser = arguments(__doc__)
     parser.add_argument("--size", choices=sorted(SIZES), default="1b")
     parser.add_argument("--rows", type=int, default=4)
@@ -188,7 +216,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=1e-5)
     parser.add_argument("--tiny", action="store_true", help="a tiny model, short rows, few steps")
     parser.add_argument("cases", nargs="*", default=_CASES, help=f"of: {'; '.join(_CASES)}")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if unknown := set(args.cases) - set(_CASES):
         parser.error(f"there is no case {sorted(unknown)[0]!r}; there are {', '.join(map(repr, _CASES))}")
     if args.tiny:
