@@ -326,6 +326,7 @@ class _Walk:
         self._is_over = True
         if end.reason not in ("stop", "length") or self._step.must_end:
             return
+        self._rules.is_full = self._rules.is_full or self._becomes_full
         due = self._due() or self._before
         if self._is_cut or any(note.note.kind == "unread" for note in self._facts.agents[end.agent].notes):
             return
