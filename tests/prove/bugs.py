@@ -91,8 +91,9 @@ BUGS = (
     Bug(
         name="all but the end of a stop string is shown",
         module="stairstream.core.stops",
-        old="elif one.num_open > self._num_open:",
-        new="elif self._num_open < one.num_open < len(one.stop) - 1:",
+        old="num_open = self._automaton.depths[self._state]",
+        new="num_open = self._automaton.depths[self._state] * (self._automaton.depths[self._state] < len("
+        "self._automaton._stops[self._state][0]) - 1)",
         seed=22,
         test="tests/core/test_stops.py::test_single_characters_stop_at_the_first_stop_string",
     ),

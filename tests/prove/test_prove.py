@@ -14,11 +14,14 @@ import pytest
 
 from stairstream.backends.scripted import FaultKind
 from stairstream.cli.main import main
+from stairstream.core.graph import Agent
+from stairstream.core.policy import PRESETS
 from stairstream.core.topologies import mixture
 from stairstream.sim.prove.case import Case, ModelCase
 from stairstream.sim.prove.drawing import draw_case, draw_policy
 from stairstream.sim.prove.invariants import violations
 from stairstream.sim.prove.proving import Proof, judge, prove, prove_seeds, shrink_failure
+from stairstream.sim.prove.rules import Rules
 from stairstream.sim.prove.running import play
 from tests.prove.bugs import BUGS
 from tests.prove.planting import planted
@@ -43,6 +46,19 @@ def test_seeds_hold(first: int) -> None:
 @pytest.mark.parametrize("first", range(2000, 22_000, 5000))
 def test_more_seeds_hold(first: int) -> None:
     assert prove_seeds(range(first, first + 5000)).failures == {}
+
+
+@pytest.mark.parametrize("seed", [2003140, 3012405, 3058591, 4156910])
+def test_a_run_that_was_judged_wrongly_holds(seed: int) -> None:
+    """A limit that the endpoint had reached, a context that was full at the end, more than 40 steps, and one that left
+    in the instant in which its reader began to look."""
+    assert judge(draw_case(seed))[1] == []
+
+
+def test_the_reference_has_chunks_that_double_from_the_40th_on() -> None:
+    rules = Rules(Agent(name="a", model="m", policy=PRESETS["paper"]), [])
+    assert [rules.mark(k) for k in (0, 1, 39, 40, 41)] == [8, 16, 320, 336, 368]
+    assert [rules.chunk(k) for k in (0, 39, 40, 41)] == [8, 8, 16, 32]
 
 
 def test_the_same_seed_is_the_same_case_and_the_same_run() -> None:

@@ -8,15 +8,19 @@ from collections.abc import Sequence
 class StopFinder:
     """Passes text on until a stop string appears; holds back only what may be the beginning of one.
 
-    What a character costs does not depend on how long the stop strings are.
+    What a character costs does not depend on how long the stop strings are, nor on how many.
     """
 
-    __slots__ = ("_begins", "_held", "_matchers", "_num_held", "_num_open", "found")
+    __slots__ = ("_automaton", "_begins", "_held", "_num_held", "_state", "found")
 
     def __init__(self, stops: Sequence[str], written: str = "") -> None:
-        self._matchers = tuple(_Matcher(stop, written) for stop in dict.fromkeys(stops) if stop)
-        self._begins = re.compile("|".join(re.escape(one.stop[0]) for one in self._matchers) or r"(?!)").search
-        self._num_open = max([one.num_open for one in self._matchers], default=0)
+        stops = tuple(stop for stop in dict.fromkeys(stops) if stop)
+        longest = max(map(len, stops), default=0)
+        self._automaton = _Automaton(stops)
+        self._begins = re.compile("|".join(re.escape(stop[0]) for stop in stops) or r"(?!)").search
+        self._state = 0
+        for char in written[max(0, len(written) - longest + 1) :]:
+            self._state = self._automaton.after(self._state, char)
         self._held: deque[str] = deque()
         self._num_held = 0
         self.found: str | None = None
@@ -36,20 +40,14 @@ class StopFinder:
         """The text before the first stop string, less what may still become one."""
         if self.found is not None or not text:
             return ""
-        if not self._num_open and not self._begins(text):
+        if not self._state and not self._begins(text):
             return text
         self._held.append(text)
         self._num_held += len(text)
-        self._num_open = 0
-        ends: list[tuple[int, int, str]] = []
-        for one in self._matchers:
-            if (end := one.feed(text)) is not None:
-                ends.append((end, -len(one.stop), one.stop))
-            elif one.num_open > self._num_open:
-                self._num_open = one.num_open
-        if not ends:
-            return self._release(max(0, self._num_held - self._num_open))
-        end, _, self.found = min(ends)  # the match that ends first; of several the longest
+        end = self._look_through(text)
+        if self.found is None:
+            num_open = self._automaton.depths[self._state]
+            return self._release(max(0, self._num_held - num_open))
         passed = self._release(max(0, self._num_held - len(text) + end - len(self.found)))
         self._held.clear()
         self._num_held = 0
@@ -58,6 +56,26 @@ class StopFinder:
     def finish(self) -> str:
         """Returns the text that was held back, at the end of a stream that brought no stop string."""
         return self._release(self._num_held)
+
+    def _look_through(self, text: str) -> int:
+        """Goes on to the end of the text, or of the first stop string; returns where that is."""
+        after, rows, ends = self._automaton.after, self._automaton.rows, self._automaton.ends
+        state, at, size = self._state, 0, len(text)
+        while at < size:
+            if not state:
+                begin = self._begins(text, at)
+                if begin is None:
+                    break
+                at = begin.start()
+            char = text[at]
+            at += 1
+            known = rows[state].get(char)
+            state = after(state, char) if known is None else known
+            if ends[state] is not None:
+                self.found = ends[state]
+                break
+        self._state = state
+        return at
 
     def _release(self, size: int) -> str:
         """The first characters of what is held."""
@@ -75,52 +93,51 @@ class StopFinder:
         return "".join(passed)
 
 
-class _Matcher:
-    """Finds one stop string (Knuth, Morris and Pratt): knows how much of it the text so far ends with.
+class _Automaton:
+    """What the text so far ends with (Aho and Corasick): a state is the longest end that a stop string begins with.
 
-    Its table of borders grows with the longest beginning that the text has had, so a long stop string costs nothing
-    until then.
+    States are numbers, 0 is none of it. They are made when a text first comes to them, so a long stop string costs
+    nothing until then.
     """
 
-    __slots__ = ("_borders", "num_open", "stop")
+    __slots__ = ("_falls", "_stops", "depths", "ends", "rows")
 
-    def __init__(self, stop: str, written: str) -> None:
-        self.stop = stop
-        self._borders = [0, 0]
-        """The length of the longest end of the first n characters that the stop string begins with, but not all n."""
-        self.num_open = 0
-        """Length of the longest end of the text that the stop string begins with."""
-        self.feed(written[max(0, len(written) - len(stop) + 1) :])
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = [sorted(stops, key=len)]
+        """The stop strings that begin with it, the shortest first."""
+        self._falls = [0]
+        """The state of its longest end, without its first character, that a stop string begins with."""
+        self.depths = [0]
+        """Its length."""
+        self.ends: list[str | None] = [None]
+        """The longest stop string that it ends with."""
+        self.rows: list[dict[str, int]] = [{}]
+        """The states after it that are known, by character; after 0 only those that are not 0."""
 
-    def feed(self, text: str) -> int | None:
-        """Takes more text in, up to the end of a match; returns where in the text that is, None if there is none."""
-        stop, size, at = self.stop, self.num_open, 0
-        if size and stop.startswith(text, size) and size + len(text) < len(stop):
-            self.num_open = size + len(text)
-            return None
-        while at < len(text):
-            if size == 0:
-                at = text.find(stop[0], at)
-                if at < 0:
-                    break
-            while size and stop[size] != text[at]:
-                size = self._border(size)
-            if stop[size] == text[at]:
-                size += 1
-            at += 1
-            if size == len(stop):
-                self.num_open = self._border(size)
-                return at
-        self.num_open = size
-        return None
+    def after(self, state: int, char: str) -> int:
+        """The state when a character more has come."""
+        at = state
+        while (found := self.rows[at].get(char)) is None:
+            depth = self.depths[at]
+            stops = [stop for stop in self._stops[at] if stop[depth : depth + 1] == char]
+            if stops:
+                found = self._make(at, char, stops)
+            elif at:
+                at = self._falls[at]
+            else:
+                found = 0
+                break
+        if state != at:
+            self.rows[state][char] = found
+        return found
 
-    def _border(self, size: int) -> int:
-        """The border of the first `size` characters."""
-        stop, borders = self.stop, self._borders
-        while len(borders) <= size:
-            last = stop[len(borders) - 1]
-            border = borders[-1]
-            while border and stop[border] != last:
-                border = borders[border]
-            borders.append(border + (stop[border] == last))
-        return borders[size]
+    def _make(self, before: int, char: str, stops: list[str]) -> int:
+        """The state after `before` in those stop strings."""
+        fall, depth = self.after(self._falls[before], char) if before else 0, self.depths[before] + 1
+        self.rows[before][char] = made = len(self.rows)
+        self._stops.append(self._stops[before] if len(stops) == len(self._stops[before]) else stops)
+        self._falls.append(fall)
+        self.depths.append(depth)
+        self.ends.append(stops[0] if len(stops[0]) == depth else self.ends[fall])
+        self.rows.append({})
+        return made

@@ -7,13 +7,17 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stairstream.core.events import Reading
 from stairstream.core.outlook import Speech
 from stairstream.core.session import Chunk, Delta
 
 
 @dataclass(slots=True)
 class _Watch:
-    """A reader's call, due when the log has `at_tokens` tokens or is closed; None: not any more."""
+    """A reader's call, due once when the log has `at_tokens` tokens or is closed; None: not any more.
+
+    It is made None before the call, which may set it anew.
+    """
 
     call: Callable[[], None]
     at_tokens: float | None
@@ -47,9 +51,10 @@ class Log:
         self._token_ends = array("q")
         self._ids: list[tuple[int, ...] | None] = []
         self._last_chunk: tuple[int, int, Chunk] | None = None
+        self._last_reading: Reading | None = None
         self._watches: dict[Callable[[], None], _Watch] = {}
-        self._due: list[tuple[float, int, _Watch]] = []  # a heap of marks, also of some that are watched no more
-        self._num_watches = 0
+        self._due: dict[float, list[_Watch]] = {}  # by mark, also some that are watched no more
+        self._marks: list[float] = []  # a heap: readers share most of them
         self._next_watch = math.inf
         self._listeners: list[Callable[[], None]] = []
         self._followers: list[_Follower] = []
@@ -94,9 +99,12 @@ class Log:
             for follower in self._followers:
                 follower.end()
             for watch in tuple(self._watches.values()):
-                self._call(watch)
+                if watch.at_tokens is not None:
+                    watch.at_tokens = None
+                    watch.call()
             self._watches.clear()
             self._due.clear()
+            self._marks.clear()
             self._listeners.clear()
 
     def think(self) -> None:
@@ -159,6 +167,13 @@ class Log:
         self._last_chunk = position, end, chunk
         return chunk
 
+    def reading(self, start: int, end: int, *, is_final: bool) -> Reading:
+        """The characters up to `end`, of which those from `start` on are new; readers that read in step share it."""
+        last = self._last_reading
+        if last is None or last.end != end or last.start != start or last.is_final != is_final:
+            last = self._last_reading = Reading(agent=self.agent, start=start, end=end, is_final=is_final)
+        return last
+
     def position_at(self, tokens: float) -> int:
         """The largest number of deltas that together have at most that many tokens."""
         return bisect_right(self._token_ends, tokens)
@@ -174,10 +189,15 @@ class Log:
             watch = self._watches[call] = _Watch(call, None)
         if watch.at_tokens != at_tokens:
             watch.at_tokens = at_tokens
-            if at_tokens != math.inf:
-                self._num_watches += 1
-                heapq.heappush(self._due, (at_tokens, self._num_watches, watch))
-                self._next_watch = self._due[0][0]
+            if at_tokens == math.inf:
+                return
+            due = self._due.get(at_tokens)
+            if due is not None:
+                due.append(watch)
+                return
+            self._due[at_tokens] = [watch]
+            heapq.heappush(self._marks, at_tokens)
+            self._next_watch = self._marks[0]
 
     def unwatch(self, call: Callable[[], None]) -> None:
         """Forget the caller's watch, if there is one."""
@@ -193,19 +213,14 @@ class Log:
         self._listeners = [one for one in self._listeners if one is not call]
 
     def _call_watches(self) -> None:
-        while self._due and self._due[0][0] <= self.num_tokens:
-            at_tokens, _, watch = heapq.heappop(self._due)
-            if watch.at_tokens == at_tokens:
-                self._call(watch)
-        self._next_watch = self._due[0][0] if self._due else math.inf
+        while self._marks and self._marks[0] <= self.num_tokens:
+            at_tokens = heapq.heappop(self._marks)
+            for watch in self._due.pop(at_tokens):
+                if watch.at_tokens == at_tokens:
+                    watch.at_tokens = None
+                    watch.call()
+        self._next_watch = self._marks[0] if self._marks else math.inf
 
     def _call_listeners(self) -> None:
         for call in tuple(self._listeners):
             call()
-
-    @staticmethod
-    def _call(watch: _Watch) -> None:
-        """Once: it may be set anew meanwhile."""
-        if watch.at_tokens is not None:
-            watch.at_tokens = None
-            watch.call()

@@ -69,7 +69,7 @@ class Progress:
         if self._foresight is not None and isinstance(decision, Write) and decision.reads:
             decision = self._weigh(self._foresight, upstream, self._own, now)
         is_update = isinstance(decision, Write) and decision.reads and self._has_read
-        if is_update and self._reader.num_unread > self._room_to_read(step_tokens):
+        if is_update and self._reader.exceeds(self._room_to_read(step_tokens)):
             self._be_full("the context is nearly full: no more updates, the answer continues with what it has read")
             self._own, decision = decide(self._policy, upstream, self._own, now)
         return decision
@@ -93,7 +93,7 @@ class Progress:
         """Everything that is unread; cut to the context window, which only the first step of a session can need."""
         self._has_read = True
         room = self._room_to_read(step_tokens)
-        if self._reader.num_unread > room:
+        if self._reader.exceeds(room):
             self._be_full("the references are longer than the context: only their beginnings were read")
         return self._reader.take(room)
 

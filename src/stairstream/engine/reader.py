@@ -1,5 +1,6 @@
 """One agent's view of its upstream: how far each log is, how much of it has been read, and when to look again."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from stairstream.core.decisions import Upstream, Wait, wakes_at
@@ -55,11 +56,12 @@ class Reader:
 
     def arm(self, wait: Wait) -> None:
         """Watch each log until its progress may change the decision to wait, which was just taken."""
+        armed, left = self._armed, wait.left
         for i, one in enumerate(self._upstream):
             if not one.has_ended:
-                at_tokens = wakes_at(one, wait, i in wait.left)
-                if at_tokens != self._armed[i]:
-                    self._armed[i] = at_tokens
+                at_tokens = wakes_at(one, wait, i in left)
+                if at_tokens != armed[i]:
+                    armed[i] = at_tokens
                     self._logs[i].watch(at_tokens, self._wakes[i])
 
     def disarm(self) -> None:
@@ -83,6 +85,10 @@ class Reader:
     def num_unread(self) -> int:
         """Tokens that are there and have not been read."""
         return sum(log.num_tokens - one.num_read for log, one in zip(self._logs, self._upstream, strict=True))
+
+    def exceeds(self, most_tokens: float) -> bool:
+        """Whether more is unread than that."""
+        return most_tokens != math.inf and self.num_unread > most_tokens
 
     def peek(self) -> list[Chunk]:
         """Everything that is unread, and stays so."""
@@ -115,7 +121,7 @@ class Reader:
         Where that is more than `most_tokens`, each log gives the beginning of it, within its equal share; but all that
         a session before this one was shown.
         """
-        cut = self._cut(most_tokens) if self.num_unread > most_tokens else None
+        cut = self._cut(most_tokens) if self.exceeds(most_tokens) else None
         held, self._held = self._held, None
         chunks, readings = [], []
         for i, (log, one) in enumerate(zip(self._logs, self._upstream, strict=True)):
@@ -126,7 +132,7 @@ class Reader:
             if end > self._positions[i] or (is_final and not one.end_is_read):
                 chunks.append(log.chunk(self._positions[i], end, is_final=is_final))
             length, one.num_read = log.size_of(end)
-            readings.append(Reading(agent=log.agent, start=self._offsets[i], end=length, is_final=is_final))
+            readings.append(log.reading(self._offsets[i], length, is_final=is_final))
             self._positions[i], self._offsets[i], one.end_is_read = end, length, is_final
         return chunks, tuple(readings)
 

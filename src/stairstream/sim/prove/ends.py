@@ -107,10 +107,16 @@ def _has_called(one: AgentFacts) -> bool:
 
 
 def _num_written(one: AgentFacts) -> int:
-    """Its tokens, call by call: by its deltas, or by its endpoint's count where that is more."""
-    return sum(
-        max(_num_tokens(write), write.ended.num_tokens or 0 if write.ended is not None else 0) for write in one.writes
-    )
+    """Its tokens, call by call, by whichever count is the most."""
+    return sum(_most_tokens(write) for write in one.writes)
+
+
+def _most_tokens(write: Write) -> int:
+    """By its deltas; by its endpoint's count; by its limit, if the endpoint says that it has come to that."""
+    ours, ended = _num_tokens(write), write.ended
+    if ended is None:
+        return ours
+    return max(ours, ended.num_tokens or 0, write.limit if ended.reason == "limit" else 0)
 
 
 def _num_tokens(write: Write) -> int:

@@ -12,6 +12,8 @@ from stairstream.core.graph import Agent
 from stairstream.core.policy import Policy
 
 TINY = 1e-6
+NUM_STEADY = 40
+"""Chunks that grow as the policy says; those after them at least double."""
 EPSILON_S = 1e-7
 """Times that differ by less are the same instant: sums of seconds are rounded."""
 
@@ -103,13 +105,20 @@ class Rules:
         """Of an agent that makes one call: all."""
         return math.inf if self.agent.one_call else self.policy.first_chunk
 
+    def chunk(self, k: int) -> float:
+        """Tokens of chunk k: the one before it by growth, from the 40th on by 2 or more."""
+        chunk, growth = self.first_chunk, float(self.policy.growth)
+        for number in range(1, k + 1):
+            chunk *= growth if number < NUM_STEADY else max(2.0, growth)
+        return chunk
+
     def mark(self, k: int) -> float:
-        """Tokens before step k: first_chunk * (1 + growth + ... + growth^k), added up one by one."""
+        """Tokens before step k: the chunks up to it, added up one by one."""
         if self.first_chunk == math.inf:
             return math.inf
         while len(self._marks) <= k:
             before = self._marks[-1] if self._marks else 0.0
-            self._marks.append(before + self.first_chunk * float(self.policy.growth) ** len(self._marks))
+            self._marks.append(before + self.chunk(len(self._marks)))
         return self._marks[k]
 
     @property
@@ -221,8 +230,7 @@ class Rules:
         if now < self.due_since + self.policy.patience_s - EPSILON_S and self._is_worth_waiting():
             return None
         if self.in_step and not all(one.has_ended for one in self.upstream):
-            least = self.first_chunk * float(self.policy.growth) ** (self.steps - 1)
-            if self.step_written < least:
+            if self.step_written < self.chunk(self.steps - 1):
                 return None
         return self._write()
 

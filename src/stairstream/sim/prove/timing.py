@@ -135,8 +135,8 @@ class _Walk:
                 self._take_own(what)
             else:
                 self._take_upstream(what)
-                if self._early is not None:
-                    self._rules.pass_time(self._now, is_over=False)
+            if self._early is not None:  # whoever is silent may also leave as it begins to look, before the next word
+                self._rules.pass_time(self._now, is_over=False)
             if self._is_in_doubt and self._due() is not None:
                 self._unjustified, self._due_s = None, self._now
         else:
@@ -326,6 +326,7 @@ class _Walk:
         self._is_over = True
         if end.reason not in ("stop", "length") or self._step.must_end:
             return
+        self._rules.is_full = self._rules.is_full or self._becomes_full
         due = self._due() or self._before
         if self._is_cut or any(note.note.kind == "unread" for note in self._facts.agents[end.agent].notes):
             return
