@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from stairstream.config.yaml_file import load_yaml
 from stairstream.core.adaptive import Rate
 from stairstream.core.errors import ConfigError
 
@@ -60,10 +61,8 @@ def of_rate(rate: Rate) -> EndpointCosts:
 def read_costs(file: Path) -> dict[str, EndpointCosts]:
     """Cost models by the configuration's names of their models. Raises ConfigError, one line, for a bad file."""
     try:
-        return msgspec.convert(yaml.safe_load(file.read_text(encoding="utf-8")), _File, strict=False).models
-    except OSError as exc:
-        raise ConfigError(f"{file}: {exc.strerror or exc}; `stairstream calibrate` makes such a file") from exc
-    except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError) as exc:
+        return msgspec.convert(load_yaml(file), _File, strict=False).models
+    except msgspec.ValidationError as exc:
         raise ConfigError(f"{file}: {exc}; `stairstream calibrate` makes such a file") from exc
 
 

@@ -10,6 +10,7 @@ from stairstream.core.adaptive import Rate
 from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import question
 from stairstream.core.metrics import Summary, summarize
+from stairstream.engine.pace import Pace
 from stairstream.engine.run import open_run
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.sim.clock import run as run_in_virtual_time
@@ -22,16 +23,21 @@ def simulate(
     costs: Mapping[str, EndpointCosts],
     lengths: Mapping[str, int],
     rates: Mapping[str, Rate] | None = None,
+    pace: Pace = "raw",
 ) -> Summary:
     """The run's numbers; `costs` are by model, `lengths` the tokens that each agent would write.
 
     With `rates`, by agent, calls that gain nothing are left out, as a run does that knows them.
     """
-    return run_in_virtual_time(_run(graph, costs, lengths, rates))
+    return run_in_virtual_time(_run(graph, costs, lengths, rates, pace))
 
 
 async def _run(
-    graph: Graph, costs: Mapping[str, EndpointCosts], lengths: Mapping[str, int], rates: Mapping[str, Rate] | None
+    graph: Graph,
+    costs: Mapping[str, EndpointCosts],
+    lengths: Mapping[str, int],
+    rates: Mapping[str, Rate] | None,
+    pace: Pace,
 ) -> Summary:
     load = Counter(agent.model for agent in graph.agents)
     backends = {
@@ -40,7 +46,7 @@ async def _run(
     }
     text = " ".join(numbered_words("q", QUESTION_TOKENS))
     graph = replace(graph, agents=tuple(_plain(agent) for agent in graph.agents))
-    async with open_run(graph, question(text), backends, rates=rates) as run:
+    async with open_run(graph, question(text), backends, rates=rates, pace=pace) as run:
         return summarize([event async for event in run.events()])
 
 
