@@ -12,7 +12,6 @@ from rich.text import Text
 
 from stairstream.api import choose_policy
 from stairstream.backends.base import Backend, Session
-from stairstream.cli.estimate import ANSWER_TOKENS, QUESTION_TOKENS, estimate, first_tokens_s
 from stairstream.cli.terminal import printable, show_loading
 from stairstream.config.build import Engines, open_engines
 from stairstream.config.graphs import build_graph, goals_of
@@ -26,6 +25,8 @@ from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import question
 from stairstream.core.session import Began, Chunk, Delta, Ended, Layout
 from stairstream.core.worth import SHARE
+from stairstream.plan.estimating import ANSWER_TOKENS, estimate, first_tokens_s
+from stairstream.plan.simulating import QUESTION_TOKENS
 
 _QUESTION = "Name three colours."
 _DRAFT = "Red, green"

@@ -23,6 +23,7 @@ from stairstream.cli.options import (
     SystemOption,
     option,
 )
+from stairstream.cli.prediction import add_prediction
 from stairstream.cli.standard import OutputFailed, Streams, check_arguments
 from stairstream.core.errors import ConfigError, GraphError, MissingExtra, RequestError, StairstreamError
 
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(eval_app)
 app.add_typer(keys_app)
+add_prediction(app)
 
 DEMO_QUESTION = "Why is the sky blue?"
 

@@ -58,7 +58,7 @@ class StopFinder:
         return self._release(self._num_held)
 
     def _look_through(self, text: str) -> int:
-        """Goes on to the end of the text, or of the first stop string; returns where that is."""
+        """Continues to the end of the text, or of the first stop string; returns where that is."""
         after, rows, ends = self._automaton.after, self._automaton.rows, self._automaton.ends
         state, at, size = self._state, 0, len(text)
         while at < size:

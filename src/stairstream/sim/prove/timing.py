@@ -135,7 +135,7 @@ class _Walk:
                 self._take_own(what)
             else:
                 self._take_upstream(what)
-            if self._early is not None:  # whoever is silent may also leave as it begins to look, before the next word
+            if self._early is not None:  # a silent upstream may also leave as it begins to look
                 self._rules.pass_time(self._now, is_over=False)
             if self._is_in_doubt and self._due() is not None:
                 self._unjustified, self._due_s = None, self._now

@@ -1,0 +1,76 @@
+"""One run of a pipeline in virtual time: the real engine, on scripted models that are as fast as cost models say."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
+from stairstream.core.adaptive import Rate
+from stairstream.core.graph import Agent, Graph
+from stairstream.core.messages import question
+from stairstream.core.metrics import Summary, summarize
+from stairstream.engine.pace import Pace
+from stairstream.engine.run import open_run
+from stairstream.plan.endpoints import EndpointCosts
+from stairstream.sim.clock import run as run_in_virtual_time
+
+QUESTION_TOKENS = 50
+
+
+def simulate(
+    graph: Graph,
+    costs: Mapping[str, EndpointCosts],
+    lengths: Mapping[str, int],
+    rates: Mapping[str, Rate] | None = None,
+    pace: Pace = "raw",
+) -> Summary:
+    """The run's numbers; `costs` are by model, `lengths` the tokens that each agent would write.
+
+    With `rates`, by agent, calls that gain nothing are left out, as a run does that knows them.
+    """
+    return run_in_virtual_time(_run(graph, costs, lengths, rates, pace))
+
+
+async def _run(
+    graph: Graph,
+    costs: Mapping[str, EndpointCosts],
+    lengths: Mapping[str, int],
+    rates: Mapping[str, Rate] | None,
+    pace: Pace,
+) -> Summary:
+    load = Counter(agent.model for agent in graph.agents)
+    backends = {
+        agent.name: ScriptedBackend(_script_of(costs[agent.model], load[agent.model], agent, lengths[agent.name]))
+        for agent in graph.agents
+    }
+    text = " ".join(numbered_words("q", QUESTION_TOKENS))
+    graph = replace(graph, agents=tuple(_plain(agent) for agent in graph.agents))
+    async with open_run(graph, question(text), backends, rates=rates, pace=pace) as run:
+        return summarize([event async for event in run.events()])
+
+
+def _script_of(costs: EndpointCosts, load: int, agent: Agent, length: int) -> Script:
+    return Script(
+        words=numbered_words("w", max(1, min(agent.sampling.max_tokens, length))),
+        first_token_s=costs.call_s,
+        token_s=costs.token_s(load),
+        prefill_tokens_per_s=1 / costs.prefill_token_s if costs.prefill_token_s else math.inf,
+        caches_prefix=True,
+    )
+
+
+def _plain(agent: Agent) -> Agent:
+    """An agent on a script of its own, which never fails, thinks or agrees, and has no sentences."""
+    return replace(
+        agent,
+        model=agent.name,
+        fallbacks=(),
+        first_token_s=None,
+        gap_s=None,
+        forward="answer",
+        edges="token",
+        delimiter=None,
+        context_tokens=None,
+        agreement=None,
+    )

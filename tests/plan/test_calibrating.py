@@ -1,0 +1,41 @@
+"""A calibration finds the numbers of a scripted endpoint, in virtual time."""
+
+import pytest
+
+from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
+from stairstream.backends.scripted.faults import Fault
+from stairstream.core.errors import BackendError
+from stairstream.plan.calibrating import NUM_CALLS, calibrate
+from stairstream.plan.endpoints import EndpointCosts
+from stairstream.sim.clock import run as run_in_virtual_time
+
+WORDS = numbered_words("w", 100)
+
+
+def measure(script: Script) -> tuple[EndpointCosts, int]:
+    made = 0
+
+    def advance(more: int) -> None:
+        nonlocal made
+        made += more
+
+    return run_in_virtual_time(calibrate(ScriptedBackend(script), advance)), made
+
+
+def test_it_finds_the_numbers_of_the_script() -> None:
+    costs, made = measure(Script(words=WORDS, first_token_s=0.4, token_s=0.025, prefill_tokens_per_s=2000))
+    assert made == NUM_CALLS
+    assert costs.call_s == pytest.approx(0.4)
+    assert costs.prefill_token_s == pytest.approx(1 / 2000)
+    assert costs.tokens_per_s == {1: pytest.approx(40), 4: pytest.approx(40)}
+    assert costs.failures == 0
+    assert costs.jitter == pytest.approx(0, abs=1e-9)
+
+
+def test_an_endpoint_that_always_fails_or_never_speaks_is_an_error() -> None:
+    with pytest.raises(BackendError, match="calls failed"):
+        measure(Script(words=WORDS, fault=Fault(kind="status_500")))
+    with pytest.raises(BackendError, match="calls failed"):
+        measure(Script(words=WORDS, first_token_s=1e6))
+    with pytest.raises(BackendError, match="one piece"):
+        measure(Script(words=WORDS[:1], first_token_s=0.1))

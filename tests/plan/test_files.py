@@ -1,0 +1,86 @@
+"""Cost models, recorded answers and retention come from files; a bad one is one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stairstream.core.adaptive import Rate
+from stairstream.core.errors import ConfigError
+from stairstream.core.policy import PRESETS
+from stairstream.core.topologies import mixture
+from stairstream.plan.endpoints import EndpointCosts, of_rate, read_costs, write_costs
+from stairstream.plan.quality import read_retention
+from stairstream.plan.texts import read_lengths, same_lengths
+
+GRAPH = mixture(proposers=("a", "b"), aggregator="c")
+
+
+def test_costs_are_written_and_read_back(tmp_path: Path) -> None:
+    costs = {"a": EndpointCosts(call_s=0.3, tokens_per_s={1: 60.0, 4: 41.5}, jitter=0.2, answer_tokens=310.0)}
+    file = tmp_path / "costs.yaml"
+    file.write_text(write_costs(costs, "Measured today."))
+    assert file.read_text().startswith("# Measured today.\nmodels:\n")
+    assert read_costs(file) == costs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models: {a: {call_s: 0.3}}",
+        "models: {a: {call_s: -1, tokens_per_s: {1: 5}}}",
+        "models: {a: {call_s: 1, tokens_per_s: {}}}",
+        "models: {a: {call_s: 1, tokens_per_s: {1: 5}, speed: 1}}",
+        "3",
+    ],
+)
+def test_bad_costs_are_one_line(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "costs.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"costs\.yaml: .*stairstream calibrate"):
+        read_costs(file)
+    with pytest.raises(ConfigError, match="no such file"):
+        read_costs(tmp_path / "none.yaml")
+
+
+def test_speed_under_load_is_that_of_the_nearest_lower_load() -> None:
+    costs = EndpointCosts(call_s=0, tokens_per_s={2: 50.0, 8: 20.0})
+    assert [costs.token_s(load) for load in (1, 2, 7, 8, 100)] == [0.02, 0.02, 0.02, 0.05, 0.05]
+
+
+def test_the_speed_of_earlier_runs_is_a_cost_model() -> None:
+    rate = Rate(first_token_s=0.5, tokens_per_s=40, answer_tokens=300, read_tokens=1000, read_token_s=0.0002)
+    costs = of_rate(rate)
+    assert costs.call_s == pytest.approx(0.3)
+    assert (costs.token_s(3), costs.prefill_token_s) == (1 / 40, 0.0002)
+
+
+def test_lengths_are_those_of_the_output_of_the_same_name(tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    outputs = {"a": "one two three " * 40, "other": "word " * 5}
+    file.write_text(json.dumps({"id": "1", "instruction": "?", "outputs": outputs}) + "\n")
+    (lengths,) = read_lengths(file, GRAPH, 8)
+    assert set(lengths) == {agent.name for agent in GRAPH.agents}
+    assert lengths["a"] > 100
+    assert read_lengths(file, GRAPH, 8) == [lengths]
+    with pytest.raises(ConfigError, match="there is no file"):
+        read_lengths(tmp_path / "none.jsonl", GRAPH, 8)
+
+
+def test_lengths_that_nobody_recorded_are_the_models_own() -> None:
+    (lengths,) = same_lengths(GRAPH, {"a": 120.4, "b": None}, 300)
+    assert sorted(lengths.values()) == [120, 300, 300]
+
+
+def test_retention_is_the_best_of_a_policys_layouts(tmp_path: Path) -> None:
+    file = tmp_path / "retention.json"
+    numbers = {"first_chunk": 16, "growth": 1.5, "quorum": "most", "patience_s": 0.25, "lead": 0, "slope": 0.4}
+    wait = {**numbers, "first_chunk": "inf"}
+    rows = [{"numbers": numbers, "retention": share} for share in (0.91, 0.96, None)]
+    file.write_text(
+        json.dumps({"rows": [*rows, {"numbers": wait, "retention": 1.0}, {"numbers": None, "retention": 0}]})
+    )
+    assert read_retention(file)[PRESETS["balanced"]] == 0.96
+    file.write_text("{}")
+    with pytest.raises(ConfigError, match="eval retention"):
+        read_retention(file)
