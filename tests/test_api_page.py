@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from stairstream.conversations import shapes as conversation
 from stairstream.server.chat import wire as chat_wire
 from stairstream.server.completions import wire as completions_wire
 from stairstream.server.history import wire as history_wire
 from stairstream.server.messages import wire as messages_wire
 from stairstream.server.responses import wire as responses_wire
-from stairstream.server.wire import conversation, formats, listings, options, outcome
+from stairstream.server.wire import formats, listings, options, outcome
 from tests.server.test_openapi import document
 
 SHAPES = (

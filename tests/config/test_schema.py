@@ -236,12 +236,12 @@ def test_override_replaces_the_preset_then_single_numbers() -> None:
 @pytest.mark.parametrize(
     ("preset", "setting", "said"),
     [
-        ("papr", "growth=1", "--policy: 'papr' is not a policy; did you mean 'paper'?"),
-        (None, "first_chunk", "--set: must be NUMBER=VALUE, as in first_chunk=16, not 'first_chunk'"),
-        (None, "frist_chunk=3", "--set: frist_chunk: unknown key; did you mean 'first_chunk'?"),
-        (None, "first_chunk=-1", "--set: first_chunk: must be a whole number of at least 1, or inf, not -1"),
-        (None, "patience_s=x", "--set: patience_s: must be a number, not 'x'"),
-        (None, "quorum=9", "--set: quorum: 9 is more than an agent reads here (3)"),
+        ("papr", "growth=1", "policy: 'papr' is not a policy; did you mean 'paper'?"),
+        (None, "first_chunk", "settings: must be NUMBER=VALUE, as in first_chunk=16, not 'first_chunk'"),
+        (None, "frist_chunk=3", "settings: frist_chunk: unknown key; did you mean 'first_chunk'?"),
+        (None, "first_chunk=-1", "settings: first_chunk: must be a whole number of at least 1, or inf, not -1"),
+        (None, "patience_s=x", "settings: patience_s: must be a number, not 'x'"),
+        (None, "quorum=9", "settings: quorum: 9 is more than an agent reads here (3)"),
     ],
 )
 def test_wrong_override_is_one_line(preset: str | None, setting: str, said: str) -> None:

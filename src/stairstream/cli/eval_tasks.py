@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stairstream.cli.answering import COMMAND_LINE
 from stairstream.cli.eval import TaskOptions
 from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
 from stairstream.cli.terminal import show_loading, tell
@@ -60,7 +61,7 @@ def eval_tasks(options: TaskOptions) -> None:
     check_installed()
     pipeline = settings.pipeline(options.pipeline)
     max_tokens = most_tokens(settings, options.max_tokens)
-    systems = list_systems(settings, pipeline, options.policy or [], max_tokens)
+    systems = list_systems(settings, pipeline, options.policy or [], max_tokens, COMMAND_LINE)
     judge = _find_judge(settings, options.judge, systems)
     tasks, skipped = _find_tasks(options)
     plans = [_make_plan(task, options, systems) for task in tasks]

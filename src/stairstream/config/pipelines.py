@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
-from stairstream.config.policies import COMMAND_LINE, PolicyChoice, PolicyPaths, override_policy
+from stairstream.config.policies import ARGUMENTS, PolicyChoice, PolicyPaths, override_policy
 from stairstream.config.reading import Positive, Seconds
 from stairstream.config.topologies import (
     ChainKeys,
@@ -113,7 +113,7 @@ def change_policy(
     policy: Policy | str | None,
     numbers: Mapping[str, object],
     most_read: int,
-    paths: PolicyPaths = COMMAND_LINE,
+    paths: PolicyPaths = ARGUMENTS,
 ) -> PipelineConfig:
     """The pipeline with another policy, or with some of its numbers changed; agents read up to `most_read` others.
 

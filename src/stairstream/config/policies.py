@@ -71,17 +71,16 @@ class PolicyPaths:
     numbers: Where
 
 
-COMMAND_LINE = PolicyPaths(preset=Where(file="--policy"), numbers=Where(file="--set"))
+ARGUMENTS = PolicyPaths(preset=Where(file="policy"), numbers=Where(file="settings"))
 REQUEST = PolicyPaths(preset=Where(file="", path="policy"), numbers=Where(file=""))
 
 
-def read_settings(settings: Iterable[str]) -> dict[str, object]:
-    """The numbers of `--set NUMBER=VALUE ...`."""
+def read_settings(settings: Iterable[str], where: Where = ARGUMENTS.numbers) -> dict[str, object]:
+    """Single numbers, each as NUMBER=VALUE."""
     changes = dict[str, object]()
     for setting in settings:
-        key, equals, value = setting.partition("=")
+        key, equals, value = setting.partition("=") if isinstance(setting, str) else ("", "", "")
         if not equals:
-            where = COMMAND_LINE.numbers
             raise where.error(f"must be NUMBER=VALUE, as in first_chunk=16, not {show(setting)}")
         changes[key.strip()] = _plain(value.strip())
     return changes
@@ -92,7 +91,7 @@ def override_policy(
     preset: str | None,
     changes: Mapping[str, object],
     most_read: int | None = None,
-    paths: PolicyPaths = COMMAND_LINE,
+    paths: PolicyPaths = ARGUMENTS,
 ) -> PolicyChoice:
     """The policy, or a preset in place of it, with numbers changed, for agents that read up to `most_read` others."""
     if preset is not None:
