@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import NoneType
@@ -41,7 +41,8 @@ class Answer:
     `graph` has the policies that the agents used. `models` is the last model of each agent; `costs` is the cost of each
     agent, None where a model has no price; `cost` is None if that leaves it unknown. `tokens_saved` is an estimate of
     the tokens that agents did not write because they were stopped early. `notes` are remarks on the run that are not in
-    the summary. `tool_calls` are the calls of the client's tools that the answer asks for.
+    the summary. `tool_calls` are the calls of the client's tools that the answer asks for. `events` are all events of
+    the run. A notebook shows an answer with its staircase.
     """
 
     text: str
@@ -55,9 +56,20 @@ class Answer:
     tokens_saved: int
     notes: tuple[str, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
+    events: tuple[Event, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        from stairstream.notebook import draw_answer, state_facts
+
+        reads = self.graph.agent(self.graph.answer).reads
+        facts = state_facts(self.summary, self.pipeline.policy_name if reads else None, self.cost)
+        reason = self.summary.reason
+        ended = () if reason in (None, "stop") else (f"ended: {reason}",)
+        remarks = (*ended, *(f"degraded: {line}" for line in self.summary.degraded), *self.notes)
+        return draw_answer(self.text, self.graph, self.events, facts, remarks)
 
 
 _CACHED_GRAPHS = 64
@@ -215,6 +227,7 @@ class Pipeline:
             tokens_saved=tokens_saved(summary, run.graph),
             notes=self._notes.get(run.id, ()),
             tool_calls=calls_of(events, run.graph.answer),
+            events=tuple(events),
         )
 
     def _add_up(self, events: Sequence[Event], graph: Graph) -> float | None:
