@@ -24,7 +24,7 @@ from stairstream.core.costs import Price, cost_of, cost_of_agent, usage_by_model
 from stairstream.core.errors import RunFailed
 from stairstream.core.events import Event, calls_of
 from stairstream.core.graph import Agent, Graph
-from stairstream.core.messages import Conversation, ToolCall, split_begun
+from stairstream.core.messages import Conversation, ToolCall, check_question, split_begun
 from stairstream.core.metrics import Summary, model_of, summarize, tokens_saved
 from stairstream.core.options import NO_OPTIONS, RequestOptions, ask_of, begin_with, leave_alone
 from stairstream.core.policy import Policy
@@ -32,6 +32,7 @@ from stairstream.core.session import Layout
 from stairstream.engine.pace import Pace, default_pace
 from stairstream.engine.run import Run
 from stairstream.engine.run import open_run as start_run
+from stairstream.words import AsyncWords, Hear
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +211,26 @@ class Pipeline:
         if answer.summary.reason == "failed":
             raise RunFailed(answer.summary.error or "the run failed")
         return answer
+
+    def stream(
+        self, conversation: Messages, *, options: RequestOptions = NO_OPTIONS, written: str = ""
+    ) -> AsyncWords[Answer]:
+        """The answer's words, for `async for`, with the arguments of open_run. Leaving the loop cancels the run.
+
+        Raises RequestError at once for a conversation that is none or has no question.
+        """
+        read = read_conversation(conversation)
+        check_question(read)
+        return AsyncWords(lambda hear: self.tell(read, hear, options=options, written=written))
+
+    async def tell(
+        self, conversation: Messages, hear: Hear, *, options: RequestOptions = NO_OPTIONS, written: str = ""
+    ) -> Answer:
+        """The whole answer, as ask has it, but each word is handed to `hear` as it comes."""
+        async with self.open_run(conversation, options=options, written=written) as run:
+            async for word in run.words():
+                hear(word)
+            return self.make_answer(run, run.past)
 
     def make_answer(self, run: Run, events: Sequence[Event]) -> Answer:
         """The answer so far of a run of this pipeline; call it while the run's block is open."""
