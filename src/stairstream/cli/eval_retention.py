@@ -9,7 +9,7 @@ from stairstream.backends.extras import require
 from stairstream.backends.models import find_weights
 from stairstream.cli.eval import RetentionOptions
 from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
-from stairstream.cli.eval_replays import load_torch
+from stairstream.cli.eval_replays import ENGINE_PACKAGES, load_torch
 from stairstream.cli.terminal import tell
 from stairstream.config.policies import (
     ADAPTIVE,
@@ -24,7 +24,7 @@ from stairstream.config.reading import Where, nearest
 from stairstream.core.errors import ConfigError
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
-from stairstream.eval.data import PROPOSERS, REFERENCE
+from stairstream.eval.data import ALPACA_EVAL, PROPOSERS, REFERENCE, find_data
 from stairstream.eval.identity import name_model
 from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import pick, read_prompts
@@ -55,9 +55,10 @@ class Report:
 
 def eval_retention(options: RetentionOptions) -> None:
     """Evaluate and print. Raises ConfigError for what can't be, before a model is loaded."""
+    require("eval retention", ENGINE_PACKAGES["torch"], "torch")
     setups = read_setups(options.policy or [], options.layout or [])
-    prompts = pick(read_prompts(options.data, (*PROPOSERS, REFERENCE)), options.limit)
-    require("eval retention", ("torch", "transformers", "gguf"), "torch")
+    data = options.data or find_data(ALPACA_EVAL)
+    prompts = pick(read_prompts(data, (*PROPOSERS, REFERENCE)), options.limit)
     from stairstream.eval.retention.evaluating import RetentionPlan, evaluate
 
     file = find_weights(options.model)
