@@ -266,3 +266,21 @@ def test_mistake_in_the_server_section_names_its_key(server: str, said: str) -> 
     with pytest.raises(ConfigError) as caught:
         parse_config(text, "c.yaml", {})
     assert said in str(caught.value)
+
+
+def test_policy_of_numbers_may_have_a_name_of_its_own() -> None:
+    choice = PolicyChoice.from_raw({"name": "laptop", "first_chunk": 8}, Where(file="c.yaml", path="policy"))
+    assert (choice.name, choice.policy.first_chunk) == ("laptop", 8)
+    assert override_policy(choice, None, {"growth": 2}, 3).name == "custom"
+    assert parse_config(DEFAULT, "built-in", {}).pipeline().policy_name == "laptop"
+
+
+@pytest.mark.parametrize("name", ["balanced", "adaptive", "custom", "none", " ", 7])
+def test_name_that_is_taken_is_refused(name: object) -> None:
+    with pytest.raises(ConfigError, match=r"^c.yaml: policy.name: must be a text of your own, not "):
+        PolicyChoice.from_raw({"name": name, "first_chunk": 8}, Where(file="c.yaml", path="policy"))
+
+
+def test_adaptive_policy_has_no_other_name() -> None:
+    with pytest.raises(ConfigError, match=r"policy.name: unknown key"):
+        PolicyChoice.from_raw({"name": "mine", "adaptive": None}, Where(file="c.yaml", path="policy"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from stairstream.api import choose_policy
 from stairstream.config.graphs import build_graph, shorten_answers
 from stairstream.config.pipelines import PipelineConfig
-from stairstream.config.policies import ARGUMENTS, PolicyPaths
+from stairstream.config.policies import ARGUMENTS, NAMES, PolicyPaths
 from stairstream.config.schema import Config
 from stairstream.config.topologies import SingleKeys
 from stairstream.core.errors import ConfigError
@@ -51,7 +51,7 @@ def list_systems(
     for policy in policies:
         settings[policy] = choose_policy(config, pipeline, policy, (), paths)
     if not policies and pipeline.policy_name != WAIT:
-        settings["own policy" if pipeline.policy_name == "custom" else pipeline.policy_name] = pipeline
+        settings[pipeline.policy_name if pipeline.policy_name in NAMES else "own policy"] = pipeline
     return tuple(
         System(
             name=name,
