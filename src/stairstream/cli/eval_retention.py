@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from stairstream.backends.extras import require
@@ -34,6 +35,7 @@ from stairstream.eval.retention.scores import RetentionRow, Score, Setup
 
 if TYPE_CHECKING:
     from stairstream.backends.in_process.networks import Dtype
+    from stairstream.backends.torch.load import Loaded
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 DEFAULT_LAYOUTS: tuple[Layout, ...] = ("insert", "grouped")
@@ -75,7 +77,7 @@ def eval_retention(options: RetentionOptions) -> None:
     kept = Kept(folder / "retention.jsonl", Score)
     with keeping(folder, kept):
         with open_bar("retention", plan.num_scores) as advance:
-            rows = evaluate(cache(lambda: load_torch(file, dtype, options.threads)), plan, kept, advance)
+            rows = evaluate(cache(lambda: _load(file, dtype, options)), plan, kept, advance)
     late = f", one proposer {options.late:g} s late" if options.late else ""
     title = f"Retention over {len(prompts)} prompts, {_say_cut(options.cut)}{late}"
     tables = [make_table(rows, title)]
@@ -91,6 +93,12 @@ def eval_retention(options: RetentionOptions) -> None:
         tell("no picture: it needs matplotlib; install it with: pip install 'stairstream[eval]'")
     if not options.as_json:
         tell(f"all in {folder}")
+
+
+def _load(file: Path, dtype: "Dtype", options: RetentionOptions) -> "Loaded":
+    """The model; said in a line, as the bar does not move meanwhile."""
+    tell(f"loading {options.model}")
+    return load_torch(file, dtype, options.threads)
 
 
 def read_setups(policies: Sequence[str], layouts: Sequence[str]) -> list[Setup]:
