@@ -49,7 +49,7 @@ NODE_CLIENTS := openai@6 @anthropic-ai/sdk@1 ai@6 @ai-sdk/openai@3
 test-clients:
 	$(MAKE) install EXTRAS=dev,local,server,otel,clients
 	npm install --no-save --no-package-lock --prefix . $(NODE_CLIENTS)
-	$(BIN)/pytest tests/server/test_clients.py tests/server/test_node_clients.py tests/server/messages tests/server/responses
+	$(BIN)/pytest tests/test_apps.py tests/server/test_clients.py tests/server/test_node_clients.py tests/server/messages tests/server/responses
 
 check: install
 	$(BIN)/ruff format --check .

@@ -1,15 +1,9 @@
-"""The answer as it comes, word by word."""
-
-import asyncio
+"""The answer as it comes, word by word; then its numbers."""
 
 import stairstream
 
-
-async def main() -> None:
-    async with stairstream.open_pipeline("mix") as pipeline, pipeline.open_run("Why is the sky blue?") as run:
-        async for event in run.events():
-            if isinstance(event, stairstream.Wrote) and event.agent == run.graph.answer:
-                print(run.text(event), end="", flush=True)
-
-
-asyncio.run(main())
+words = stairstream.stream("Why is the sky blue?")
+for word in words:
+    print(word, end="", flush=True)
+assert words.answer is not None
+print(f"\nfirst token after {words.answer.summary.first_token_s:.2f} s of {words.answer.summary.total_s:.2f} s")

@@ -4,26 +4,41 @@ import asyncio
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 import stairstream
 from stairstream.config.schema import parse_config
 from stairstream.core.errors import ConfigError, RequestError, RunFailed
+from stairstream.core.events import Event, Reading
 from stairstream.core.messages import Message, ToolCall, question
+from stairstream.core.metrics import AgentSummary, Summary
 from stairstream.core.options import RequestOptions
 from stairstream.core.policy import PRESETS
+from stairstream.core.session import Note, Usage
 
 CONFIG = Path(__file__).parent / "scripted.yaml"
 ANSWER = "Blue light scatters most."
 
 
 def test_public_names_are_few_and_all_there() -> None:
-    assert len(stairstream.__all__) <= 20
+    values = {kind.__name__ for kind in (*get_args(Event), Reading, Note, Usage, ToolCall, Summary, AgentSummary)}
+    assert len({*stairstream.__all__} - values - {"Event"}) <= 24
     assert all(getattr(stairstream, name) is not None for name in stairstream.__all__)
     assert set(stairstream.__all__) == set(stairstream._HOMES)
+
+
+def test_events_and_what_they_hold_are_public() -> None:
+    """Whatever class a field of an event, or of the numbers of an answer, has."""
+    missing = {kind.__name__ for kind in get_args(Event)} - {*stairstream.__all__}
+    for kind in (*get_args(Event), Summary, AgentSummary):
+        for hint in get_type_hints(kind).values():
+            held = {one for one in (hint, *get_args(hint)) if is_dataclass(one) and isinstance(one, type)}
+            missing |= {one.__name__ for one in held} - {*stairstream.__all__}
+    assert missing == set()
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

@@ -1,36 +1,38 @@
-"""The Python API: a pipeline that is opened once and asked often, and helpers that ask once."""
+"""The Python API: a pipeline that is opened once and asked often, and runs of any graph on any backends."""
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from types import NoneType
 
 from stairstream.backends.base import Backend
+from stairstream.config.arguments import check_type
 from stairstream.config.build import Loading, open_backends
 from stairstream.config.graphs import build_graph, goals_of
 from stairstream.config.models import ModelConfig
 from stairstream.config.pipelines import PipelineConfig, change_policy, ready_pipeline
-from stairstream.config.policies import REQUEST, read_settings
+from stairstream.config.policies import ARGUMENTS, REQUEST, PolicyPaths, read_settings
 from stairstream.config.rates import Rates, adapt_agents, why_unadapted
 from stairstream.config.reading import Where
 from stairstream.config.schema import Config, load_config
 from stairstream.config.topologies import check_topology
+from stairstream.conversations.reading import Messages, read_conversation
 from stairstream.core.adaptive import Goals
-from stairstream.core.costs import cost_of, cost_of_agent, usage_by_model
-from stairstream.core.errors import RequestError, RunFailed
+from stairstream.core.costs import Price, cost_of, cost_of_agent, usage_by_model
+from stairstream.core.errors import RunFailed
 from stairstream.core.events import Event, calls_of
 from stairstream.core.graph import Agent, Graph
-from stairstream.core.messages import Conversation, ToolCall, question, split_begun
+from stairstream.core.messages import Conversation, ToolCall, check_question, split_begun
 from stairstream.core.metrics import Summary, model_of, summarize, tokens_saved
 from stairstream.core.options import NO_OPTIONS, RequestOptions, ask_of, begin_with, leave_alone
 from stairstream.core.policy import Policy
 from stairstream.core.session import Layout
 from stairstream.engine.pace import Pace, default_pace
-from stairstream.engine.run import Run, open_run
+from stairstream.engine.run import Run
+from stairstream.engine.run import open_run as start_run
+from stairstream.words import AsyncWords, Hear
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,8 @@ class Answer:
     `graph` has the policies that the agents used. `models` is the last model of each agent; `costs` is the cost of each
     agent, None where a model has no price; `cost` is None if that leaves it unknown. `tokens_saved` is an estimate of
     the tokens that agents did not write because they were stopped early. `notes` are remarks on the run that are not in
-    the summary. `tool_calls` are the calls of the client's tools that the answer asks for.
+    the summary. `tool_calls` are the calls of the client's tools that the answer asks for. `events` are all events of
+    the run. A notebook shows an answer with its staircase.
     """
 
     text: str
@@ -54,9 +57,20 @@ class Answer:
     tokens_saved: int
     notes: tuple[str, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
+    events: tuple[Event, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        from stairstream.notebook import draw_answer, state_facts
+
+        reads = self.graph.agent(self.graph.answer).reads
+        facts = state_facts(self.summary, self.pipeline.policy_name if reads else None, self.cost)
+        reason = self.summary.reason
+        ended = () if reason in (None, "stop") else (f"ended: {reason}",)
+        remarks = (*ended, *(f"degraded: {line}" for line in self.summary.degraded), *self.notes)
+        return draw_answer(self.text, self.graph, self.events, facts, remarks)
 
 
 _CACHED_GRAPHS = 64
@@ -129,16 +143,19 @@ class Pipeline:
         return ask_of(leave_alone(self.graph) if has_results else self.graph, options)
 
     def open_run(
-        self, conversation: Conversation | str, *, options: RequestOptions = NO_OPTIONS, written: str = ""
+        self, conversation: Messages, *, options: RequestOptions = NO_OPTIONS, written: str = ""
     ) -> AbstractAsyncContextManager[Run]:
-        """Opens a run on a conversation, or on a question; leaving the block cancels whatever still runs.
+        """Opens a run on a question or a list of messages; leaving the block cancels whatever still runs.
 
-        `options` are the options of one request. The answering agent continues from `written`, or from the assistant's
-        message at the end of the conversation; these words are not part of the run's answer.
-        Raises RequestError, before the block is entered, for options that the models do not support.
+        Messages are `Message` values, or dicts as the `openai` package has them. `options` are the options of one
+        request. The answering agent continues from `written`, or from the assistant's message at the end of the
+        conversation; these words are not part of the run's answer.
+        Raises RequestError, before the block is entered, for a conversation that is none or has no question, and for
+        options that the models do not support.
         """
-        if isinstance(conversation, str):
-            conversation = question(conversation)
+        conversation = read_conversation(conversation)
+        check_type("options", options, RequestOptions, "a RequestOptions")
+        check_type("written", written, str, "text")
         if not written:
             conversation, written = split_begun(conversation)
         graph = self.graph_for(conversation, options, written)
@@ -147,7 +164,7 @@ class Pipeline:
         rates = self._rates.load(self._models) if self._rates and _reads(graph) else {}
         unadapted = why_unadapted(graph, rates, goals) if goals else ()
         graph = adapt_agents(graph, rates, goals) if goals else graph
-        opening = open_run(
+        opening = start_run(
             graph,
             conversation,
             self.backends,
@@ -184,9 +201,7 @@ class Pipeline:
             return []
         return [f"{graph.answer} answers alone: results of tools have come, and other agents answer once per user turn"]
 
-    async def ask(
-        self, conversation: Conversation | str, *, options: RequestOptions = NO_OPTIONS, written: str = ""
-    ) -> Answer:
+    async def ask(self, conversation: Messages, *, options: RequestOptions = NO_OPTIONS, written: str = "") -> Answer:
         """The whole answer of a run, with the arguments of open_run. Raises RunFailed if it failed or was cut off.
 
         It is not paced: nobody sees its words before the last.
@@ -196,6 +211,26 @@ class Pipeline:
         if answer.summary.reason == "failed":
             raise RunFailed(answer.summary.error or "the run failed")
         return answer
+
+    def stream(
+        self, conversation: Messages, *, options: RequestOptions = NO_OPTIONS, written: str = ""
+    ) -> AsyncWords[Answer]:
+        """The answer's words, for `async for`, with the arguments of open_run. Leaving the loop cancels the run.
+
+        Raises RequestError at once for a conversation that is none or has no question.
+        """
+        read = read_conversation(conversation)
+        check_question(read)
+        return AsyncWords(lambda hear: self.tell(read, hear, options=options, written=written))
+
+    async def tell(
+        self, conversation: Messages, hear: Hear, *, options: RequestOptions = NO_OPTIONS, written: str = ""
+    ) -> Answer:
+        """The whole answer, as ask has it, but each word is handed to `hear` as it comes."""
+        async with self.open_run(conversation, options=options, written=written) as run:
+            async for word in run.words():
+                hear(word)
+            return self.make_answer(run, run.past)
 
     def make_answer(self, run: Run, events: Sequence[Event]) -> Answer:
         """The answer so far of a run of this pipeline; call it while the run's block is open."""
@@ -213,6 +248,7 @@ class Pipeline:
             tokens_saved=tokens_saved(summary, run.graph),
             notes=self._notes.get(run.id, ()),
             tool_calls=calls_of(events, run.graph.answer),
+            events=tuple(events),
         )
 
     def _add_up(self, events: Sequence[Event], graph: Graph) -> float | None:
@@ -250,22 +286,24 @@ def _models_of(agent: Agent) -> tuple[str, ...]:
 
 @asynccontextmanager
 async def open_pipeline(
-    pipeline: str | Graph | None = None,
+    pipeline: str | Graph | PipelineConfig | None = None,
     *,
     config: Config | str | Path | None = None,
     policy: Policy | str | None = None,
-    settings: Iterable[str] = (),
+    settings: Sequence[str] = (),
     loading: Loading = nullcontext,
     rates: Path | None = None,
 ) -> AsyncIterator[Pipeline]:
     """Opens a pipeline of a configuration; its backends stay open until the block ends.
 
-    `pipeline` is a name, None for the first of the configuration, or a graph of your own, whose agents use the
-    configuration's models and their defaults. `config` is a file, None the built-in one with the embedded
-    model; `policy` replaces the pipeline's own: a preset's name or six numbers; `settings` change single
+    `pipeline` is a name, None for the first of the configuration, an entry of it that was changed, or a graph of your
+    own, whose agents use the configuration's models and their defaults. `config` is a file, None the built-in one with
+    the embedded model; `policy` replaces the pipeline's own: a preset's name or six numbers; `settings` change single
     numbers of it, as in "first_chunk=16"; `loading` is called when an embedded model is loaded; `rates` is the file in
     which the speeds of models are kept from one process to the next.
     """
+    check_type("config", config, (Config, str, Path, NoneType), "the path of a YAML file, or what load_config returns")
+    check_type("rates", rates, (Path, NoneType), "the Path of a file")
     chosen = config if isinstance(config, Config) else load_config(config)
     found = choose_policy(chosen, find_pipeline(chosen, pipeline), policy, settings)
     graph = build_graph(chosen.models, found)
@@ -274,8 +312,11 @@ async def open_pipeline(
             yield Pipeline(found, graph, backends, chosen, kept)
 
 
-def find_pipeline(config: Config, pipeline: str | Graph | None) -> PipelineConfig:
+def find_pipeline(config: Config, pipeline: str | Graph | PipelineConfig | None) -> PipelineConfig:
     """The pipeline of that name, or one made of that graph. Raises ConfigError for unknown names."""
+    if isinstance(pipeline, PipelineConfig):
+        return pipeline
+    check_type("pipeline", pipeline, (str, Graph, NoneType), "the name of a pipeline, or a graph")
     if not isinstance(pipeline, Graph):
         return config.pipeline(pipeline)
     ready = ready_pipeline(pipeline)
@@ -284,77 +325,54 @@ def find_pipeline(config: Config, pipeline: str | Graph | None) -> PipelineConfi
 
 
 def choose_policy(
-    config: Config, pipeline: PipelineConfig, policy: Policy | str | None, settings: Iterable[str]
+    config: Config,
+    pipeline: PipelineConfig,
+    policy: Policy | str | None,
+    settings: Sequence[str],
+    paths: PolicyPaths = ARGUMENTS,
 ) -> PipelineConfig:
-    """The pipeline with another policy, or with some of its numbers changed."""
-    numbers = read_settings(settings)
+    """The pipeline with another policy, or with some of its numbers changed. `paths` name both in errors."""
+    check_type("policy", policy, (Policy, str, NoneType), "the name of a preset, or a Policy")
+    check_type("settings", settings, (list, tuple), "a list of texts such as 'first_chunk=16'")
+    numbers = read_settings(settings, paths.numbers)
     if policy is None and not numbers:
         return pipeline
-    return change_policy(pipeline, policy, numbers, _most_read(build_graph(config.models, pipeline)))
+    return change_policy(pipeline, policy, numbers, _most_read(build_graph(config.models, pipeline)), paths)
 
 
 def _most_read(graph: Graph) -> int:
     return max(len(agent.reads) for agent in graph.agents)
 
 
-async def ask_async(
-    conversation: Conversation | str,
-    pipeline: str | Graph | None = None,
+def open_run(
+    graph: Graph,
+    conversation: Messages,
+    backends: Mapping[str, Backend],
     *,
-    config: Config | str | Path | None = None,
-    policy: Policy | str | None = None,
-) -> Answer:
-    """Opens a pipeline, asks once and closes it. The arguments are those of open_pipeline."""
-    if isinstance(conversation, str) and not conversation.strip():
-        raise RequestError("the question is empty")
-    async with open_pipeline(pipeline, config=config, policy=policy) as opened:
-        return await opened.ask(conversation)
+    deadline_s: float | None = None,
+    prices: Mapping[str, Price] | None = None,
+    max_cost: float | None = None,
+    pace: Pace = "raw",
+    written: str = "",
+) -> AbstractAsyncContextManager[Run]:
+    """Starts every agent of a graph on backends of your own; leaving the block cancels what still runs.
 
-
-def ask(
-    conversation: Conversation | str,
-    pipeline: str | Graph | None = None,
-    *,
-    config: Config | str | Path | None = None,
-    policy: Policy | str | None = None,
-) -> Answer:
-    """Like ask_async, for code that is not async; also works in a notebook, where a loop is already running."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(ask_async(conversation, pipeline, config=config, policy=policy))
-    return _ask_in_thread(conversation, pipeline, config, policy)
-
-
-def _ask_in_thread(
-    conversation: Conversation | str,
-    pipeline: str | Graph | None,
-    config: Config | str | Path | None,
-    policy: Policy | str | None,
-) -> Answer:
-    """Asks on a loop of its own in a thread of its own; an interrupt here cancels it there."""
-    done: Future[Answer] = Future()
-    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Answer]]] = Future()
-
-    async def main() -> Answer:
-        task = asyncio.current_task()
-        assert task is not None
-        started.set_result((asyncio.get_running_loop(), task))
-        return await ask_async(conversation, pipeline, config=config, policy=policy)
-
-    def run() -> None:
-        try:
-            done.set_result(asyncio.run(main()))
-        except BaseException as exc:
-            done.set_exception(exc)
-
-    thread = threading.Thread(target=run, name="stairstream-ask")
-    thread.start()
-    try:
-        return done.result()
-    except KeyboardInterrupt:
-        loop, task = started.result()
-        loop.call_soon_threadsafe(task.cancel)
-        raise
-    finally:
-        thread.join()
+    `backends` maps names of models to backends, which stay yours to close. Past `deadline_s`, or once it has cost
+    `max_cost` by `prices` (by model; in their currency), the run ends with what it has. `pace` releases the answer
+    evenly, or word by word as it is written. The answering agent continues `written`, which is not repeated.
+    Raises, before the block is entered, ConfigError for a model without a backend, and RequestError for a conversation
+    that is none or has no question, or for what the answering model does not take.
+    """
+    check_type("graph", graph, Graph, "a Graph, as mixture(...) or topologies make it")
+    check_type("backends", backends, Mapping, "a dict of models' names to backends")
+    check_type("written", written, str, "text")
+    return start_run(
+        graph,
+        read_conversation(conversation),
+        backends,
+        deadline_s=deadline_s,
+        prices=prices,
+        max_cost=max_cost,
+        pace=pace,
+        written=written,
+    )

@@ -39,7 +39,11 @@ def write_data(file: Path, *texts: str) -> Path:
         ("robustness", ["--layout", "insert"], "--layout: llamacpp can't do insert; it can: grouped, quoted, rounds"),
         ("robustness", ["--layout", "inserted"], "'inserted' is not a layout; did you mean 'insert'?"),
         ("robustness", ["--trial", "forced"], "nothing to do: forced: teacher forcing needs --backend torch"),
-        ("robustness", ["--trial", "numbers", "--problems", "none"], "nothing to do: numbers: there is no none; it"),
+        (
+            "robustness",
+            ["--trial", "numbers", "--problems", "none"],
+            "nothing to do: numbers: there is no file none; name",
+        ),
         ("seams", ["--layout", "insert"], "nothing to do: llamacpp can't do insert; choose another --layout"),
         ("seams", ["--layout", "inserted"], "--layout: 'inserted' is not a layout; did you mean 'insert'?"),
         ("seams", ["--policy", "first_chunk=0"], "first_chunk: must be a whole number of at least 1"),

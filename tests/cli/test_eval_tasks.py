@@ -77,7 +77,7 @@ def test_numbers_are_scored_and_single_and_wait_stand_beside(folder: Path, capsy
 def test_missing_questions_are_skipped_with_a_reason(folder: Path, capsys: Captured) -> None:
     assert evaluate(folder, "--judge", "j") == 0
     printed = capsys.readouterr()
-    assert "skipped mt-bench: its questions would have to be downloaded: there is no" in printed.err
+    assert "skipped mt-bench: there is no file" in printed.err and "stairstream eval fetch mt-bench" in printed.err
     assert "skipped alpaca-eval: " in printed.err
     assert "win rate against single a" in printed.out
     assert "the judge contradicts itself in 100% of the pairs" in printed.out
@@ -188,7 +188,7 @@ def test_failing_model_ends_it_and_what_was_answered_is_kept(folder: Path, capsy
         (["--task", "gsm9k"], "'gsm9k' is not a task; did you mean 'gsm8k'?"),
         (["--policy", "papper"], "--policy: 'papper' is not a policy"),
         (["--judge", "k"], "has no model 'k'"),
-        (["--task", "mt-bench"], "nothing to do: mt-bench: its questions would have to be downloaded"),
+        (["--task", "mt-bench"], "nothing to do: mt-bench: there is no file"),
         (["--task", "arena-hard", "--against", "gpt"], "--against 'gpt' is none of: single a, single p, wait"),
     ],
 )

@@ -1,7 +1,8 @@
 """The staircase in characters, column by column."""
 
-from stairstream.cli.picture import LEGEND, Lane, draw_lane, draw_ruler, draw_run, make_lanes, seconds_per_column
+from stairstream.cli.picture import LEGEND, draw_lane, draw_ruler, draw_run, seconds_per_column
 from stairstream.core.events import AgentEnded, StepStarted, Thought, Wrote
+from stairstream.core.lanes import Lane, make_lanes
 from stairstream.core.policy import Policy
 from stairstream.core.topologies import mixture
 from tests.engine.staircase import mixture as small_mixture

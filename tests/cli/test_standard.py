@@ -13,8 +13,8 @@ from rich.console import Console
 from stairstream.cli import picture
 from stairstream.cli.live import View, show_events
 from stairstream.cli.main import main
-from stairstream.cli.picture import make_lanes
 from stairstream.cli.standard import Streams
+from stairstream.core.lanes import make_lanes
 from stairstream.sim.clock import run
 from tests.cli.test_watch import GRAPH, lines_of, told
 

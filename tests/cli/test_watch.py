@@ -15,9 +15,9 @@ from rich.console import Console
 from stairstream.cli.attaching import read_address
 from stairstream.cli.live import Told, View, show_events
 from stairstream.cli.main import main
-from stairstream.cli.picture import make_lanes
 from stairstream.core.errors import RequestError
 from stairstream.core.events import Thought, Wrote
+from stairstream.core.lanes import make_lanes
 from stairstream.core.policy import Policy
 from stairstream.core.topologies import chain
 from stairstream.server.wire.events import encode_event_line

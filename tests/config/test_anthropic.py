@@ -38,7 +38,7 @@ def test_a_model_of_anthropic_needs_a_name_and_a_key() -> None:
     assert backend.endpoint.where == "api.anthropic.com (claude-sonnet-4-5)"
     headers = backend.endpoint._headers()
     assert (headers["x-api-key"], headers["anthropic-beta"]) == (KEY, "x")
-    assert backend.takes == {"tools", "response_format", "images"}
+    assert backend.takes == {"tools", "response_format", "images", "top_k"}
     assert backend.capability.continues == "prefill"
     model = config.models["claude"]
     assert model.is_remote and deadlines_of(model, ()) == (60, 30) and not model.thinks_anew

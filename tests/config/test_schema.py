@@ -236,12 +236,12 @@ def test_override_replaces_the_preset_then_single_numbers() -> None:
 @pytest.mark.parametrize(
     ("preset", "setting", "said"),
     [
-        ("papr", "growth=1", "--policy: 'papr' is not a policy; did you mean 'paper'?"),
-        (None, "first_chunk", "--set: must be NUMBER=VALUE, as in first_chunk=16, not 'first_chunk'"),
-        (None, "frist_chunk=3", "--set: frist_chunk: unknown key; did you mean 'first_chunk'?"),
-        (None, "first_chunk=-1", "--set: first_chunk: must be a whole number of at least 1, or inf, not -1"),
-        (None, "patience_s=x", "--set: patience_s: must be a number, not 'x'"),
-        (None, "quorum=9", "--set: quorum: 9 is more than an agent reads here (3)"),
+        ("papr", "growth=1", "policy: 'papr' is not a policy; did you mean 'paper'?"),
+        (None, "first_chunk", "settings: must be NUMBER=VALUE, as in first_chunk=16, not 'first_chunk'"),
+        (None, "frist_chunk=3", "settings: frist_chunk: unknown key; did you mean 'first_chunk'?"),
+        (None, "first_chunk=-1", "settings: first_chunk: must be a whole number of at least 1, or inf, not -1"),
+        (None, "patience_s=x", "settings: patience_s: must be a number, not 'x'"),
+        (None, "quorum=9", "settings: quorum: 9 is more than an agent reads here (3)"),
     ],
 )
 def test_wrong_override_is_one_line(preset: str | None, setting: str, said: str) -> None:
@@ -266,3 +266,21 @@ def test_mistake_in_the_server_section_names_its_key(server: str, said: str) -> 
     with pytest.raises(ConfigError) as caught:
         parse_config(text, "c.yaml", {})
     assert said in str(caught.value)
+
+
+def test_policy_of_numbers_may_have_a_name_of_its_own() -> None:
+    choice = PolicyChoice.from_raw({"name": "laptop", "first_chunk": 8}, Where(file="c.yaml", path="policy"))
+    assert (choice.name, choice.policy.first_chunk) == ("laptop", 8)
+    assert override_policy(choice, None, {"growth": 2}, 3).name == "custom"
+    assert parse_config(DEFAULT, "built-in", {}).pipeline().policy_name == "laptop"
+
+
+@pytest.mark.parametrize("name", ["balanced", "adaptive", "custom", "none", " ", 7])
+def test_name_that_is_taken_is_refused(name: object) -> None:
+    with pytest.raises(ConfigError, match=r"^c.yaml: policy.name: must be a text of your own, not "):
+        PolicyChoice.from_raw({"name": name, "first_chunk": 8}, Where(file="c.yaml", path="policy"))
+
+
+def test_adaptive_policy_has_no_other_name() -> None:
+    with pytest.raises(ConfigError, match=r"policy.name: unknown key"):
+        PolicyChoice.from_raw({"name": "mine", "adaptive": None}, Where(file="c.yaml", path="policy"))

@@ -8,10 +8,10 @@ import pytest
 pytest.importorskip("starlette")
 
 from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
+from stairstream.conversations.documents import make_document
 from stairstream.core.messages import ImagePart, Message, TextPart, move_images
 from stairstream.core.session import Takes
 from stairstream.server.runs.finished import Finished
-from stairstream.server.wire.documents import make_document
 from stairstream.sim.clock import run
 from tests.server.driving import Got, client_of
 from tests.server.test_chat_tools import CONFIG

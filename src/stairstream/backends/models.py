@@ -56,10 +56,15 @@ def find_weights(name: str) -> Path:
     return folder if folder.is_dir() else find_model(name)
 
 
+def cache_folder() -> Path:
+    """The folder where everything fetched is kept; it may not exist yet."""
+    chosen = os.environ.get("STAIRSTREAM_CACHE")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("stairstream")
+
+
 def models_folder() -> Path:
     """The folder where fetched models are kept; it may not exist yet."""
-    chosen = os.environ.get("STAIRSTREAM_CACHE")
-    return (Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("stairstream")) / "models"
+    return cache_folder() / "models"
 
 
 def is_fetched(name: str) -> bool:

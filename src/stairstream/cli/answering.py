@@ -1,9 +1,14 @@
 """An answer printed as it comes: its words on standard output, everything else on standard error."""
 
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
-from stairstream.api import Answer, Pipeline
-from stairstream.cli.terminal import ENDS, describe_gap, printable, tell
+from stairstream.api import Answer, Pipeline, choose_policy, open_pipeline
+from stairstream.cli.terminal import ENDS, describe_gap, printable, show_loading, tell
+from stairstream.config.policies import PolicyPaths
+from stairstream.config.reading import Where
+from stairstream.config.schema import Config
 from stairstream.core.events import Event, LayoutChosen, Noted, Wrote
 from stairstream.core.messages import Conversation
 from stairstream.core.options import RequestOptions
@@ -12,6 +17,16 @@ from stairstream.engine.run import Run
 Pace = Literal["even", "raw"] | None
 Telling = Literal["all", "words", "nothing"]
 """The output: the answer and how it came about, the answer alone, or nothing."""
+
+COMMAND_LINE = PolicyPaths(preset=Where(file="--policy"), numbers=Where(file="--set"))
+
+
+def open_chosen(
+    config: Config, pipeline: str | None, policy: str | None, settings: Sequence[str]
+) -> AbstractAsyncContextManager[Pipeline]:
+    """Opens the pipeline that the options of a command choose. Raises ConfigError, which names the option."""
+    chosen = choose_policy(config, config.pipeline(pipeline), policy, settings, COMMAND_LINE)
+    return open_pipeline(chosen, config=config, loading=show_loading)
 
 
 async def answer(

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stairstream.api import Answer, open_pipeline
-from stairstream.cli.answering import Pace, Telling, answer
+from stairstream.api import Answer
+from stairstream.cli.answering import Pace, Telling, answer, open_chosen
 from stairstream.cli.as_json import write_json
 from stairstream.cli.standard import reading_input
-from stairstream.cli.terminal import show_loading, tell
+from stairstream.cli.terminal import tell
 from stairstream.config.schema import load_config
 from stairstream.core.errors import RequestError, RunFailed
 from stairstream.core.events import Event
@@ -45,8 +45,7 @@ def ask(
         tell(TOY_NOTE)
 
     async def main() -> tuple[Answer, list[Event]]:
-        opening = open_pipeline(pipeline, config=chosen, policy=policy, settings=settings, loading=show_loading)
-        async with opening as opened:
+        async with open_chosen(chosen, pipeline, policy, settings) as opened:
             return await answer(opened, make_conversation(text, system), "raw" if as_json else pace, telling)
 
     given, events = asyncio.run(main())

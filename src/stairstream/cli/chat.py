@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stairstream.api import Pipeline, open_pipeline
-from stairstream.cli.answering import Pace, answer
+from stairstream.api import Pipeline
+from stairstream.cli.answering import Pace, answer, open_chosen
 from stairstream.cli.ask import TOY_NOTE, make_conversation
 from stairstream.cli.standard import reading_input
-from stairstream.cli.terminal import show_loading, tell
+from stairstream.cli.terminal import tell
 from stairstream.config.schema import load_config
 from stairstream.core.events import BROKEN_OFF
 from stairstream.core.messages import Conversation, Message
@@ -36,8 +36,7 @@ def chat(
         tell(TOY_NOTE)
 
     async def main() -> None:
-        opening = open_pipeline(pipeline, config=chosen, policy=policy, settings=settings, loading=show_loading)
-        async with opening as opened:
+        async with open_chosen(chosen, pipeline, policy, settings) as opened:
             await _chat(opened, system, pace)
 
     asyncio.run(main())

@@ -20,7 +20,7 @@ from stairstream.config.backends.llamacpp import LlamaCppKeys
 from stairstream.config.build import open_backends
 from stairstream.config.graphs import build_graph, models_of, shorten_answers
 from stairstream.config.pipelines import PipelineConfig
-from stairstream.config.policies import ADAPTIVE
+from stairstream.config.policies import ADAPTIVE, NAMES
 from stairstream.config.schema import Config, load_config, parse_config
 from stairstream.config.topologies import SingleKeys
 from stairstream.core.errors import ConfigError, RequestError
@@ -78,7 +78,7 @@ def variants(config: Config, chosen: PipelineConfig, graph: Graph) -> dict[str, 
     model = graph.agent(graph.answer).model
     alone = PipelineConfig(name="single", keys=SingleKeys(model=model), limits=chosen.limits)
     waiting = choose_policy(config, chosen, "wait", ())
-    own = "staircase" if chosen.policy_name == "custom" else chosen.policy_name
+    own = chosen.policy_name if chosen.policy_name in NAMES else "staircase"
     return {own: chosen, "wait": waiting, "single model": alone}
 
 

@@ -8,11 +8,14 @@ import typer
 
 from stairstream.backends.models import DEFAULT_MODEL
 from stairstream.cli.options import ConfigOption, PipelineOption, option, with_options
-from stairstream.eval.data import ALPACA_OUTPUTS, DATA_FOLDER, GSM8K
+from stairstream.eval.data import DATA_SETS
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 OutOption = Annotated[Path | None, option("FOLDER", "Where it keeps what it bought, and its report.")]
-DataOption = Annotated[Path, option("FILE", "Recorded answers of several systems, a JSON object per line.")]
+DataOption = Annotated[
+    Path | None,
+    option("FILE", "Recorded answers of several systems, a JSON object per line; without it, the set alpaca-eval."),
+]
 CutOption = Annotated[int, typer.Option(metavar="WORDS", min=3, help="Cut every proposal after this many words.")]
 LengthOption = Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Longest answer.")]
 ModelOption = Annotated[str, option("MODEL", "The aggregator: a known name, a GGUF file or a folder.")]
@@ -51,7 +54,10 @@ class TaskOptions:
     against: Annotated[
         str | None, option("NAME", "Whom a judge compares with: a system here, or a recorded one; single without it.")
     ] = None
-    data: Annotated[Path, option("PATH", "The folder with the questions, or one task's file.")] = DATA_FOLDER
+    data: Annotated[
+        Path | None,
+        option("PATH", "The folder with the questions, or one task's file; without it, the sets that were fetched."),
+    ] = None
     max_cost: Annotated[float | None, option("AMOUNT", "Ends cleanly when this is spent.")] = None
     max_tokens: Annotated[
         int | None,
@@ -77,7 +83,7 @@ def tasks_command(options: TaskOptions) -> None:
 class RetentionOptions:
     """Options of `eval retention`."""
 
-    data: DataOption = ALPACA_OUTPUTS
+    data: DataOption = None
     limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Prompts.")] = 40
     cut: Annotated[
         int, typer.Option(metavar="TOKENS", min=0, help="Cut every text after this many tokens; 0: never.")
@@ -129,8 +135,10 @@ class RobustnessOptions:
     model: ModelOption = DEFAULT_MODEL
     backend: Annotated[str, option("NAME", "Where it runs: torch or llamacpp.")] = "torch"
     threads: ThreadsOption = None
-    data: DataOption = ALPACA_OUTPUTS
-    problems: Annotated[Path, option("FILE", "Problems of GSM8K, for `numbers`.")] = GSM8K
+    data: DataOption = None
+    problems: Annotated[Path | None, option("FILE", "Problems of GSM8K, for `numbers`; without it, the set gsm8k.")] = (
+        None
+    )
     out: OutOption = None
     as_json: JsonOption = False
 
@@ -160,7 +168,7 @@ class SeamOptions:
     max_tokens: LengthOption = 128
     model: ModelOption = DEFAULT_MODEL
     threads: ThreadsOption = None
-    data: DataOption = ALPACA_OUTPUTS
+    data: DataOption = None
     out: OutOption = None
     as_json: JsonOption = False
 
@@ -172,3 +180,18 @@ def seams_command(options: SeamOptions) -> None:
     from stairstream.cli.eval_seams import eval_seams
 
     eval_seams(options)
+
+
+@eval_app.command("fetch")
+def fetch_command(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help=f"{', '.join(DATA_SETS)}; without it, they are listed.")
+    ] = None,
+) -> None:
+    """Fetch the questions of a task, and recorded answers, from where they are published; says the licence."""
+    from stairstream.cli.eval_fetch import fetch, list_sets
+
+    if name is None:
+        list_sets()
+    else:
+        fetch(name)

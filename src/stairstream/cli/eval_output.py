@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from stairstream.backends.models import models_folder
+from stairstream.backends.models import cache_folder
 from stairstream.cli.as_json import to_json
 from stairstream.cli.terminal import printable, tell
 from stairstream.core.errors import ConfigError
@@ -22,7 +22,7 @@ _LINES = 10
 
 def results_folder() -> Path:
     """The folder in which evaluations keep what they bought, unless they are told otherwise."""
-    return models_folder().parent / "eval"
+    return cache_folder() / "eval"
 
 
 @contextmanager

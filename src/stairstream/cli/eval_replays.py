@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
-from stairstream.backends.extras import require
+from stairstream.backends.extras import require_all
 from stairstream.cli.terminal import show_loading
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError
@@ -26,6 +26,10 @@ CAN: Mapping[Engine, tuple[Layout, ...]] = {
 }
 """The layouts that an engine can do, its default first; torch continues from its own token ids, so it
 never quotes."""
+ENGINE_PACKAGES: Mapping[Engine, tuple[str, ...]] = {
+    "torch": ("torch", "transformers", "gguf"),
+    "llamacpp": ("xllamacpp",),
+}
 T = TypeVar("T")
 
 
@@ -39,9 +43,9 @@ def read_engine(name: str) -> Engine:
 
 
 def check_engine(engine: Engine) -> None:
-    """Raises MissingExtra if it is not installed."""
-    extra, packages = ("torch", ("torch", "transformers", "gguf")) if engine == "torch" else ("local", ("xllamacpp",))
-    require(engine, packages, extra)
+    """Raises MissingExtra, which names all that is missing, if it or what computes intervals is not installed."""
+    extra = "torch" if engine == "torch" else "local"
+    require_all(f"eval on {engine}", {extra: ENGINE_PACKAGES[engine], "eval": ("scipy",)})
 
 
 def identify(engine: Engine, model: str) -> object:

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from stairstream.backends.extras import require
 from stairstream.backends.models import find_weights
 from stairstream.cli.eval import RetentionOptions
 from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
-from stairstream.cli.eval_replays import load_torch
+from stairstream.cli.eval_replays import ENGINE_PACKAGES, load_torch
 from stairstream.cli.terminal import tell
 from stairstream.config.policies import (
     ADAPTIVE,
@@ -24,7 +25,7 @@ from stairstream.config.reading import Where, nearest
 from stairstream.core.errors import ConfigError
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import Layout
-from stairstream.eval.data import PROPOSERS, REFERENCE
+from stairstream.eval.data import ALPACA_EVAL, PROPOSERS, REFERENCE, find_data
 from stairstream.eval.identity import name_model
 from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import pick, read_prompts
@@ -34,6 +35,7 @@ from stairstream.eval.retention.scores import RetentionRow, Score, Setup
 
 if TYPE_CHECKING:
     from stairstream.backends.in_process.networks import Dtype
+    from stairstream.backends.torch.load import Loaded
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 DEFAULT_LAYOUTS: tuple[Layout, ...] = ("insert", "grouped")
@@ -55,9 +57,10 @@ class Report:
 
 def eval_retention(options: RetentionOptions) -> None:
     """Evaluate and print. Raises ConfigError for what can't be, before a model is loaded."""
+    require("eval retention", ENGINE_PACKAGES["torch"], "torch")
     setups = read_setups(options.policy or [], options.layout or [])
-    prompts = pick(read_prompts(options.data, (*PROPOSERS, REFERENCE)), options.limit)
-    require("eval retention", ("torch", "transformers", "gguf"), "torch")
+    data = options.data or find_data(ALPACA_EVAL)
+    prompts = pick(read_prompts(data, (*PROPOSERS, REFERENCE)), options.limit)
     from stairstream.eval.retention.evaluating import RetentionPlan, evaluate
 
     file = find_weights(options.model)
@@ -74,7 +77,7 @@ def eval_retention(options: RetentionOptions) -> None:
     kept = Kept(folder / "retention.jsonl", Score)
     with keeping(folder, kept):
         with open_bar("retention", plan.num_scores) as advance:
-            rows = evaluate(cache(lambda: load_torch(file, dtype, options.threads)), plan, kept, advance)
+            rows = evaluate(cache(lambda: _load(file, dtype, options)), plan, kept, advance)
     late = f", one proposer {options.late:g} s late" if options.late else ""
     title = f"Retention over {len(prompts)} prompts, {_say_cut(options.cut)}{late}"
     tables = [make_table(rows, title)]
@@ -90,6 +93,12 @@ def eval_retention(options: RetentionOptions) -> None:
         tell("no picture: it needs matplotlib; install it with: pip install 'stairstream[eval]'")
     if not options.as_json:
         tell(f"all in {folder}")
+
+
+def _load(file: Path, dtype: "Dtype", options: RetentionOptions) -> "Loaded":
+    """The model; said in a line, as the bar does not move meanwhile."""
+    tell(f"loading {options.model}")
+    return load_torch(file, dtype, options.threads)
 
 
 def read_setups(policies: Sequence[str], layouts: Sequence[str]) -> list[Setup]:

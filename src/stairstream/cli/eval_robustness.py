@@ -13,8 +13,7 @@ from stairstream.cli.eval_retention import read_setups
 from stairstream.cli.terminal import show_loading, tell
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError
-from stairstream.eval.data import PROPOSERS, REFERENCE
-from stairstream.eval.intervals import check_installed
+from stairstream.eval.data import ALPACA_EVAL, GSM8K, PROPOSERS, REFERENCE, advise, find_data
 from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import RecordedPrompt, pick, read_prompts
 from stairstream.eval.replay import DTYPE, Replays, Spoken, take_likeliest
@@ -51,10 +50,10 @@ def eval_robustness(options: RobustnessOptions) -> None:
     """Try and print. Raises ConfigError for what can't be, before a model is loaded."""
     trials = _choose(options.trial or [], TRIALS, "--trial")
     engine = read_engine(options.backend)
-    check_installed()
-    trials, dropped = _drop_impossible(trials, engine, options.problems)
+    file = options.problems or find_data(GSM8K)
+    trials, dropped = _drop_impossible(trials, engine, file)
     plan = _make_plan(options, engine, trials)
-    problems = pick(read_problems(options.problems), options.limit) if "numbers" in trials else []
+    problems = pick(read_problems(file), options.limit) if "numbers" in trials else []
     identify(engine, options.model)
     for one in dropped:
         tell(f"skipped {one}")
@@ -88,11 +87,11 @@ def _make_plan(options: RobustnessOptions, engine: Engine, trials: Sequence[str]
     setups = read_setups(names, [options.layout or CAN[engine][0]])
     if setups[0].layout not in CAN[engine]:
         raise ConfigError(f"--layout: {engine} can't do {setups[0].layout}; it can: {', '.join(CAN[engine])}")
-    prompts: list[RecordedPrompt] = []
+    data, prompts = options.data or find_data(ALPACA_EVAL), list[RecordedPrompt]()
     if set(trials) != {"numbers"}:
-        prompts = pick(read_prompts(options.data, (*PROPOSERS, REFERENCE)), options.limit)
+        prompts = pick(read_prompts(data, (*PROPOSERS, REFERENCE)), options.limit)
         if len(prompts) < 2:
-            raise ConfigError(f"{options.data} holds one prompt; the wrong words are another's, so two are needed")
+            raise ConfigError(f"{data} holds one prompt; the wrong words are another's, so two are needed")
     plan = RobustnessPlan(
         prompts=prompts,
         setups=setups,
@@ -104,7 +103,7 @@ def _make_plan(options: RobustnessOptions, engine: Engine, trials: Sequence[str]
         return plan
     wrongs = [wrong for wrong in plan.wrongs if changed_by(plan, wrong)]
     if not wrongs:
-        raise ConfigError(f"nothing to do: {options.data} has no text that can be {' or '.join(kinds)}")
+        raise ConfigError(f"nothing to do: {data} has no text that can be {' or '.join(kinds)}")
     return replace(plan, wrongs=wrongs)
 
 
@@ -122,7 +121,7 @@ def _drop_impossible(trials: Sequence[str], engine: Engine, problems: Path) -> t
     if engine != "torch":
         reasons["forced"] = "teacher forcing needs --backend torch"
     if not problems.exists():
-        reasons["numbers"] = f"there is no {problems}; it would have to be downloaded, or name it --problems"
+        reasons["numbers"] = f"there is no file {problems}; {advise(problems)}"
     dropped = [f"{trial}: {reasons[trial]}" for trial in trials if trial in reasons]
     left = [trial for trial in trials if trial not in reasons]
     if not left:

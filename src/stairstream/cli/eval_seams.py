@@ -11,8 +11,7 @@ from stairstream.cli.terminal import tell
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS
 from stairstream.core.session import Layout
-from stairstream.eval.data import PROPOSERS
-from stairstream.eval.intervals import check_installed
+from stairstream.eval.data import ALPACA_EVAL, PROPOSERS, find_data
 from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import pick, read_prompts
 from stairstream.eval.replay import Replays, Spoken, take_likeliest
@@ -37,12 +36,11 @@ class Report:
 def eval_seams(options: SeamOptions) -> None:
     """Try and print. Raises ConfigError for what can't be, before a model is loaded."""
     engines = _find_engines(options.backend or [])
-    check_installed()
     setups = read_setups([options.policy], options.layout or [])
     if setups[0].policy == PRESETS["wait"]:
         raise ConfigError("--policy: wait has no updates, and stands beside whatever you name; name another")
     layouts, cant = _find_layouts(engines, {setup.layout for setup in setups} if options.layout else ALL)
-    every = read_prompts(options.data, PROPOSERS)
+    every = read_prompts(options.data or find_data(ALPACA_EVAL), PROPOSERS)
     for engine in engines:
         identify(engine, options.model)
     for one in cant:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stairstream.backends.extras import require
+from stairstream.cli.answering import COMMAND_LINE
 from stairstream.cli.eval import TaskOptions
 from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
 from stairstream.cli.terminal import show_loading, tell
@@ -12,7 +14,6 @@ from stairstream.config.build import open_backends
 from stairstream.config.reading import nearest
 from stairstream.config.schema import Config, load_config
 from stairstream.core.errors import ConfigError
-from stairstream.eval.intervals import check_installed
 from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import pick
 from stairstream.eval.tasks.answers import AnswerSource, Failure, Said
@@ -56,11 +57,11 @@ class Report:
 
 def eval_tasks(options: TaskOptions) -> None:
     """Evaluate and print. Raises ConfigError for what can't be, before any model is asked."""
+    require("eval tasks", ["scipy"], "eval")
     settings = load_config(options.config)
-    check_installed()
     pipeline = settings.pipeline(options.pipeline)
     max_tokens = most_tokens(settings, options.max_tokens)
-    systems = list_systems(settings, pipeline, options.policy or [], max_tokens)
+    systems = list_systems(settings, pipeline, options.policy or [], max_tokens, COMMAND_LINE)
     judge = _find_judge(settings, options.judge, systems)
     tasks, skipped = _find_tasks(options)
     plans = [_make_plan(task, options, systems) for task in tasks]
@@ -109,7 +110,7 @@ def _find_tasks(options: TaskOptions) -> tuple[list[Task], list[Skipped]]:
         if name not in TASKS:
             raise ConfigError(f"--task: {name!r} is not a task{nearest(name, TASKS)}")
     wanted = [task for key, task in TASKS.items() if key in names]
-    if options.data.is_file() and len(wanted) > 1:
+    if options.data is not None and options.data.is_file() and len(wanted) > 1:
         raise ConfigError(f"--data {options.data} is one file; say with --task whose questions it holds")
     found, skipped = [], []
     for task in wanted:
@@ -117,7 +118,8 @@ def _find_tasks(options: TaskOptions) -> tuple[list[Task], list[Skipped]]:
         if file.exists():
             found.append(task)
         else:
-            why = f"its questions would have to be downloaded: there is no {file}; put it there, or name it with --data"
+            way = f"fetch it with: stairstream eval fetch {task.data.name}, or name another with --data"
+            why = f"there is no file {file}; {way}"
             skipped.append(Skipped(task=task.name, why=why))
     if not found:
         raise ConfigError(f"nothing to do: {skipped[0].task}: {skipped[0].why}")

@@ -10,17 +10,15 @@ from rich.text import Text
 
 from stairstream.api import Pipeline
 from stairstream.cli.picture import (
-    Lane,
     draw_lanes,
     draw_whole,
     inner_columns,
-    make_lanes,
-    order_lanes,
     seconds_per_column,
 )
 from stairstream.cli.terminal import reveal
 from stairstream.core.errors import RunFailed
 from stairstream.core.events import AgentEnded, Event, RunEnded, RunStarted, StepStarted, Thought, Wrote
+from stairstream.core.lanes import Lane, make_lanes, order_lanes
 from stairstream.core.metrics import Summary, summarize
 from stairstream.engine.run import Run
 from stairstream.engine.tasks import working_beside

@@ -2,15 +2,15 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from stairstream.cli.terminal import reveal
-from stairstream.core.events import AgentEnd, AgentEnded, Event, RunEnded, RunStarted, StepStarted, Thought, Wrote
+from stairstream.core.events import Event
 from stairstream.core.graph import Graph
+from stairstream.core.lanes import Lane, fill_lanes
 from stairstream.core.metrics import STALL_AFTER_S
 
 FIRST, UPDATE, WRITES, SILENT, WAITS, BROKEN, THINKS, STOPPED = "◆", "▲", "━", "╌", "·", "✗", "~", "┤"
@@ -26,70 +26,9 @@ _LEAST_COLUMNS = 20
 _COLOURS = ("bright_cyan", "green", "yellow", "magenta", "blue", "red")
 
 
-@dataclass(slots=True)
-class Lane:
-    """The events of one agent, with their times."""
-
-    agent: str
-    times_s: list[float] = field(default_factory=list)
-    updates_s: list[float] = field(default_factory=list)
-    thoughts_s: list[float] = field(default_factory=list)
-    num_tokens: int = 0
-    ended_s: float | None = None
-    reason: AgentEnd | None = None
-
-    def add(self, event: Event) -> None:
-        """Take an event of this agent in."""
-        match event:
-            case Wrote():
-                self.times_s.append(event.at_s)
-                self.num_tokens += event.num_tokens
-            case StepStarted() if event.step:
-                self.updates_s.append(event.at_s)
-            case Thought():
-                self.thoughts_s.append(event.at_s)
-            case AgentEnded():
-                self.ended_s, self.reason = event.at_s, event.reason
-            case _:
-                pass
-
-
-def make_lanes(graph: Graph) -> dict[str, Lane]:
-    """A lane for each agent: the answer's first, then those that it reads, then those that they read."""
-    return {name: Lane(name) for name in _order(graph.answer, {agent.name: agent.reads for agent in graph.agents})}
-
-
-def order_lanes(lanes: Mapping[str, Lane], events: Iterable[Event]) -> dict[str, Lane]:
-    """The same lanes in that order, as far as it is known who reads whom."""
-    reads: dict[str, Sequence[str]] = dict.fromkeys(lanes, ())
-    answer = next(iter(lanes))
-    for event in events:
-        match event:
-            case RunStarted():
-                answer = event.answer
-            case StepStarted() if event.readings:
-                reads[event.agent] = [reading.agent for reading in event.readings]
-            case _:
-                pass
-    return {name: lanes[name] for name in _order(answer, reads)}
-
-
-def _order(answer: str, reads: Mapping[str, Sequence[str]]) -> list[str]:
-    found: dict[str, None] = {}
-    row = [answer]
-    while row:
-        found |= dict.fromkeys(row)
-        row = [upstream for name in row for upstream in reads[name] if upstream not in found]
-    return [*found, *(name for name in reads if name not in found)]
-
-
 def draw_run(graph: Graph, events: Sequence[Event], columns: int) -> list[Text]:
     """A whole run in at most `columns` columns: its lanes, a ruler, and what the marks mean."""
-    lanes = make_lanes(graph)
-    for event in events:
-        if not isinstance(event, RunStarted | RunEnded):
-            lanes[event.agent].add(event)
-    return draw_whole(list(lanes.values()), max((event.at_s for event in events), default=0.0), columns)
+    return draw_whole(fill_lanes(graph, events), max((event.at_s for event in events), default=0.0), columns)
 
 
 def draw_whole(lanes: Sequence[Lane], until_s: float, columns: int) -> list[Text]:

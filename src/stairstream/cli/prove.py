@@ -15,6 +15,9 @@ from stairstream.sim.prove.drawing import draw_case
 from stairstream.sim.prove.proving import Proof, as_json, judge, prove, shrink_failure
 from stairstream.sim.prove.running import play
 
+_LINE_S = 10.0
+"""Seconds between two lines of progress where there is no terminal."""
+
 
 class Disproved(StairstreamError):
     """A seed violates an invariant."""
@@ -23,12 +26,15 @@ class Disproved(StairstreamError):
 def prove_many(start: int, count: int, *, processes: int, minutes: float | None, to: Path | None) -> None:
     """Run seeds and tell what they have been through; raises Disproved, with the first that failed drawn."""
     until_s = None if minutes is None else time.monotonic() + 60 * minutes
-    begun_s = time.monotonic()
+    begun_s = told_s = time.monotonic()
 
     def tell(proof: Proof) -> None:
-        if sys.stderr.isatty():
-            rate = proof.seeds / max(1e-9, time.monotonic() - begun_s)
-            print(f"\r{proof.seeds:,} seeds, {rate:,.0f} a second", end="", file=sys.stderr, flush=True)
+        nonlocal told_s
+        now_s, is_terminal = time.monotonic(), sys.stderr.isatty()
+        if is_terminal or now_s - told_s >= _LINE_S:
+            told_s = now_s
+            said = f"{proof.seeds:,} seeds, {proof.seeds / max(1e-9, now_s - begun_s):,.0f} a second"
+            print(f"\r{said}" if is_terminal else said, end="" if is_terminal else "\n", file=sys.stderr, flush=True)
 
     proof = prove(start, count, processes=processes, until_s=until_s, tell=tell)
     if sys.stderr.isatty():

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from stairstream.core.metrics import Summary
 
@@ -44,13 +44,18 @@ def describe_gap(summary: Summary) -> str:
     return f"longest gap {shown}" + ("" if shown == written else f" ({written} before pace)")
 
 
-@contextmanager
-def show_loading(name: str) -> Iterator[None]:
+def show_loading(name: str) -> AbstractContextManager[None]:
     """A spinner while a model is loaded."""
+    return show_waiting(f"loading {name}")
+
+
+@contextmanager
+def show_waiting(text: str) -> Iterator[None]:
+    """A spinner with this text on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         yield
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(f"loading {name}"):
+    with Console(stderr=True).status(text):
         yield

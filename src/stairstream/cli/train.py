@@ -17,7 +17,7 @@ from rich.text import Text
 
 from stairstream.backends.extras import require
 from stairstream.backends.models import find_weights
-from stairstream.cli.terminal import printable, tell
+from stairstream.cli.terminal import printable, show_waiting, tell
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import TrainConfig, load_train_config
 
@@ -104,12 +104,15 @@ def show_plan(config: TrainConfig, num_samples: int) -> None:
     from stairstream.train.outlook import look_ahead
 
     path = find_weights(config.model)
-    tokens, split = read_tokens(path), split_prompts(config)
+    with show_waiting("reading the data"):
+        tokens, split = read_tokens(path), split_prompts(config)
     tell(f"{len(split.trained)} prompts to train on, {len(split.held_out)} held out")
     streams = [Stream(config, stage, split, tokens) for stage in config.stages]
     show_samples(config, streams, tokens, num_samples)
-    outlooks = [look_ahead(stream, stage) for stream, stage in zip(streams, config.stages, strict=True)]
-    for line in say_forecast(config, foretell(config, path, outlooks), outlooks):
+    with show_waiting("planning"):
+        outlooks = [look_ahead(stream, stage) for stream, stage in zip(streams, config.stages, strict=True)]
+        forecast = foretell(config, path, outlooks)
+    for line in say_forecast(config, forecast, outlooks):
         print(line)
 
 

@@ -11,12 +11,13 @@ from rich.text import Text
 
 from stairstream.cli.attaching import Attached, RunAddress, read_address
 from stairstream.cli.live import Told, View, print_whole, show_events
-from stairstream.cli.picture import LEGEND, Lane
+from stairstream.cli.picture import LEGEND
 from stairstream.cli.standard import reading_input
 from stairstream.cli.telling import Teller
 from stairstream.cli.terminal import ENDS, describe_gap, reveal
 from stairstream.core.errors import ConfigError, RequestError
 from stairstream.core.events import RunEnded, RunStarted
+from stairstream.core.lanes import Lane
 from stairstream.core.metrics import summarize
 
 

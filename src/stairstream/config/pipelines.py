@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
-from stairstream.config.policies import COMMAND_LINE, PolicyChoice, PolicyPaths, override_policy
+from stairstream.config.policies import ARGUMENTS, CUSTOM, PolicyChoice, PolicyPaths, override_policy
 from stairstream.config.reading import Positive, Seconds
 from stairstream.config.topologies import (
     ChainKeys,
@@ -91,7 +91,7 @@ class PipelineConfig:
 
     @property
     def policy_name(self) -> str:
-        """The name of that policy: a preset's, `custom` or `adaptive`."""
+        """The name of that policy: a preset's, `adaptive`, its own, or `custom`."""
         return self.reading.policy.name
 
     @property
@@ -103,7 +103,7 @@ class PipelineConfig:
 def ready_pipeline(graph: Graph) -> PipelineConfig:
     """A pipeline of a graph that was made in Python."""
     policy = graph.agent(graph.answer).policy
-    name = next((name for name, preset in PRESETS.items() if preset == policy), "custom")
+    name = next((name for name, preset in PRESETS.items() if preset == policy), CUSTOM)
     reading = ReadingKeys(policy=PolicyChoice(policy=policy, name=name))
     return PipelineConfig(name="graph", keys=ReadyKeys(graph=graph), reading=reading)
 
@@ -113,7 +113,7 @@ def change_policy(
     policy: Policy | str | None,
     numbers: Mapping[str, object],
     most_read: int,
-    paths: PolicyPaths = COMMAND_LINE,
+    paths: PolicyPaths = ARGUMENTS,
 ) -> PipelineConfig:
     """The pipeline with another policy, or with some of its numbers changed; agents read up to `most_read` others.
 
@@ -125,7 +125,7 @@ def change_policy(
         raise ConfigError(f"pipeline {pipeline.name!r} is a single model, which reads nobody: it takes no policy")
     choice = pipeline.reading.policy
     if isinstance(policy, Policy):
-        choice, preset = PolicyChoice(policy=policy, name="custom"), None
+        choice, preset = PolicyChoice(policy=policy, name=CUSTOM), None
     else:
         preset = policy
     choice = override_policy(choice, preset, numbers, most_read, paths)

@@ -14,6 +14,11 @@ from stairstream.core.policy import PRESETS, Policy
 ADAPTIVE = "adaptive"
 NUMBERS = tuple(one.name for one in fields(Policy))
 NAMES = (*PRESETS, ADAPTIVE)
+"""Policies that may be chosen by name."""
+NAME = "name"
+CUSTOM = "custom"
+"""A policy of numbers that has no name."""
+_TAKEN = (*NAMES, CUSTOM, "none")
 _MAY_BE_INFINITE = ("first_chunk", "lead")
 _ADAPTED = ("first_chunk", "growth")
 _BASE = "balanced"
@@ -21,7 +26,7 @@ _BASE = "balanced"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyChoice:
-    """A policy and its name: a preset's, `custom` or `adaptive`.
+    """A policy and its name: a preset's, `adaptive`, the one that its section gives it, or `custom`.
 
     With `goals` the first chunk and growth of `policy` only serve until the models' rates are known.
     """
@@ -37,7 +42,9 @@ class PolicyChoice:
             return choose_preset(choose(raw, NAMES, where, "a policy"))
         section = mapping(raw, where)
         if ADAPTIVE not in section:
-            return cls(policy=own_policy(section, where), name="custom")
+            numbers = {key: one for key, one in section.items() if key != NAME}
+            check_keys(numbers, (*NUMBERS, ADAPTIVE, NAME), where)
+            return cls(policy=own_policy(numbers, where), name=_read_name(section.get(NAME), where / NAME))
         numbers = {key: one for key, one in section.items() if key != ADAPTIVE}
         check_keys(numbers, (*NUMBERS, ADAPTIVE), where)
         _check_not_adapted(numbers, where)
@@ -50,12 +57,25 @@ class PolicyChoice:
         numbers: Schema = {name: _number_schema(name, describes) for name in NUMBERS}
         own: Schema = {
             "type": "object",
-            "properties": {**numbers, ADAPTIVE: {"anyOf": [describes.value(Goals), {"type": "null"}]}},
+            "properties": {
+                **numbers,
+                ADAPTIVE: {"anyOf": [describes.value(Goals), {"type": "null"}]},
+                NAME: {"anyOf": [_NAME_SCHEMA, {"type": "null"}]},
+            },
             "additionalProperties": False,
             "if": {"required": [ADAPTIVE]},
-            "then": {"properties": dict.fromkeys(_ADAPTED, False)},
+            "then": {"properties": dict.fromkeys((*_ADAPTED, NAME), False)},
         }
         return {"anyOf": [describes.value(Literal[NAMES]), own]}
+
+
+def _read_name(raw: object, where: Where) -> str:
+    """The name that a policy of numbers is shown by; `custom` if it has none."""
+    if raw is None:
+        return CUSTOM
+    if not isinstance(raw, str) or not raw.strip() or raw in _TAKEN:
+        raise where.error(f"must be a text of your own, not {show(raw)}; taken are {', '.join(_TAKEN)}")
+    return str(raw)
 
 
 def choose_preset(name: str) -> PolicyChoice:
@@ -71,17 +91,16 @@ class PolicyPaths:
     numbers: Where
 
 
-COMMAND_LINE = PolicyPaths(preset=Where(file="--policy"), numbers=Where(file="--set"))
+ARGUMENTS = PolicyPaths(preset=Where(file="policy"), numbers=Where(file="settings"))
 REQUEST = PolicyPaths(preset=Where(file="", path="policy"), numbers=Where(file=""))
 
 
-def read_settings(settings: Iterable[str]) -> dict[str, object]:
-    """The numbers of `--set NUMBER=VALUE ...`."""
+def read_settings(settings: Iterable[str], where: Where = ARGUMENTS.numbers) -> dict[str, object]:
+    """Single numbers, each as NUMBER=VALUE."""
     changes = dict[str, object]()
     for setting in settings:
-        key, equals, value = setting.partition("=")
+        key, equals, value = setting.partition("=") if isinstance(setting, str) else ("", "", "")
         if not equals:
-            where = COMMAND_LINE.numbers
             raise where.error(f"must be NUMBER=VALUE, as in first_chunk=16, not {show(setting)}")
         changes[key.strip()] = _plain(value.strip())
     return changes
@@ -92,7 +111,7 @@ def override_policy(
     preset: str | None,
     changes: Mapping[str, object],
     most_read: int | None = None,
-    paths: PolicyPaths = COMMAND_LINE,
+    paths: PolicyPaths = ARGUMENTS,
 ) -> PolicyChoice:
     """The policy, or a preset in place of it, with numbers changed, for agents that read up to `most_read` others."""
     if preset is not None:
@@ -106,7 +125,7 @@ def override_policy(
     policy = change_numbers(choice.policy, changes, where)
     if most_read is not None and "quorum" in changes:
         check_quorum(policy, most_read, where / "quorum")
-    return PolicyChoice(policy=policy, name=ADAPTIVE if choice.goals else "custom", goals=choice.goals)
+    return PolicyChoice(policy=policy, name=ADAPTIVE if choice.goals else CUSTOM, goals=choice.goals)
 
 
 def own_policy(numbers: Mapping[str, object], where: Where) -> Policy:
@@ -160,6 +179,8 @@ _NUMBER_SCHEMAS: dict[str, Schema] = {
     "slope": {"type": "number", "exclusiveMinimum": 0},
 }
 """The finite numbers that Policy takes; a test compares the two."""
+
+_NAME_SCHEMA: Schema = {"type": "string", "pattern": r"\S", "not": {"enum": list(_TAKEN)}}
 
 _INFINITE: tuple[Schema, ...] = (
     {"type": "string", "pattern": "^[iI][nN][fF]$"},

@@ -84,7 +84,7 @@ pipelines:
     topology: mixture
     proposers: [smollm2, smollm2, smollm2]
     aggregator: smollm2
-    policy: {first_chunk: 16, growth: 4, quorum: most, patience_s: 0.25, lead: inf}
+    policy: {name: laptop, first_chunk: 16, growth: 4, quorum: most, patience_s: 0.25, lead: inf}
     proposer_sampling: {temperature: 0.8, top_p: 0.95}
   single:
     topology: single

@@ -4,6 +4,7 @@ StairstreamError
 ├── ConfigError            the configuration or an option is wrong: what, where, what to do
 ├── GraphError             the agents do not make a runnable graph: names the culprit
 ├── RequestError           the question itself cannot be asked (empty, no user message)
+│   ├── WrongMessage       a message that can't be read: its path, and what to do
 │   └── NotTaken           it asks a model for what that does not take: tools, a format, images
 ├── MissingExtra           an engine that is not installed: the command that installs it
 ├── BackendError           the world's fault: a model's endpoint or engine did not answer as it should
@@ -40,6 +41,18 @@ class GraphError(StairstreamError):
 
 class RequestError(StairstreamError):
     """The question itself cannot be asked."""
+
+
+class WrongMessage(RequestError):
+    """A message can't be read; `where` is the path of what is wrong in it, as in messages[1].content[0].
+
+    `is_unsupported`: it is well-formed, but of a kind that no model here reads, as audio.
+    """
+
+    def __init__(self, where: str, problem: str, *, is_unsupported: bool = False) -> None:
+        super().__init__(f"{where}: {problem}")
+        self.where = where
+        self.is_unsupported = is_unsupported
 
 
 class NotTaken(RequestError):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from stairstream.core.errors import RequestError
 from stairstream.core.tokens import estimate_tokens
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -77,6 +78,12 @@ Conversation = tuple[Message, ...]
 def question(text: str) -> Conversation:
     """A conversation of one user message."""
     return (Message(role="user", content=text),)
+
+
+def check_question(conversation: Conversation) -> None:
+    """Raises RequestError for a conversation in which the user asks nothing."""
+    if not any(one.role == "user" and (one.content.strip() or one.has_images) for one in conversation):
+        raise RequestError("the question is empty: a conversation needs at least one user message with words in it")
 
 
 def split_begun(conversation: Conversation) -> tuple[Conversation, str]:

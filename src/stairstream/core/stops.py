@@ -94,7 +94,7 @@ class StopFinder:
 
 
 class _Automaton:
-    """What the text so far ends with (Aho and Corasick): a state is the longest end that a stop string begins with.
+    """Ends of the text so far (Aho and Corasick): a state is the longest one that a stop string begins with.
 
     States are numbers, 0 is none of it. They are made when a text first comes to them, so a long stop string costs
     nothing until then.

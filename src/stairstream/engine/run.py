@@ -13,10 +13,10 @@ from typing import Any, Literal
 from stairstream.backends.base import Backend, Room
 from stairstream.core.adaptive import Rate
 from stairstream.core.costs import Meter, Price
-from stairstream.core.errors import BackendError, ConfigError, RequestError, Standstill
-from stairstream.core.events import AgentEnd, AgentEnded, Event, Noted, RunStarted, Thought, Wrote
+from stairstream.core.errors import BackendError, ConfigError, RunFailed, Standstill
+from stairstream.core.events import AgentEnd, AgentEnded, Event, Noted, RunEnded, RunStarted, Thought, Wrote
 from stairstream.core.graph import Agent, Graph
-from stairstream.core.messages import Conversation
+from stairstream.core.messages import Conversation, check_question
 from stairstream.core.options import begin_with
 from stairstream.core.outlook import Foresight
 from stairstream.core.session import Note
@@ -96,8 +96,7 @@ def _check(graph: Graph, conversation: Conversation, backends: Mapping[str, Back
                 raise ConfigError(
                     f"agent {agent.name!r} wants model {model!r}, which has no backend; there are: {known}"
                 )
-    if not any(one.role == "user" and (one.content.strip() or one.has_images) for one in conversation):
-        raise RequestError("the question is empty: a conversation needs at least one user message with words in it")
+    check_question(conversation)
     check_needs(graph, conversation, backends)
 
 
@@ -200,6 +199,14 @@ class Run:
         async for batch in self._log.batches():
             for event in batch:
                 yield event
+
+    async def words(self) -> AsyncIterator[str]:
+        """The answer's words as they come. Raises RunFailed after the last one if the answer broke off."""
+        async for event in self.events():
+            if isinstance(event, Wrote) and event.agent == self.graph.answer:
+                yield self.text(event)
+            elif isinstance(event, RunEnded) and event.reason == "failed":
+                raise RunFailed(event.error or "the run failed")
 
     def batches(self, position: int = 0, take: Take | None = None) -> AsyncIterator[Sequence[Event]]:
         """As events(), from the event of that number on, but all that is there at one time together.

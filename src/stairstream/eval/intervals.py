@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stairstream.core.errors import MissingExtra
-
 RESAMPLES = 2000
 
 
@@ -15,14 +13,6 @@ class Interval:
 
     low: float
     high: float
-
-
-def check_installed() -> None:
-    """Raises MissingExtra if scipy is not installed; called before a long run, so that it does not fail after it."""
-    try:
-        import scipy.stats  # noqa: F401
-    except ImportError:
-        raise MissingExtra("eval needs scipy; install it with: pip install 'stairstream[eval]'") from None
 
 
 def wilson(hits: int, count: int) -> Interval | None:

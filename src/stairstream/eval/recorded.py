@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from stairstream.core.errors import ConfigError
+from stairstream.eval.data import advise
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -81,7 +82,7 @@ def _read_lines(file: Path) -> Iterator[tuple[int, bytes]]:
                 if line.strip():
                     yield number, line
     except FileNotFoundError:
-        raise ConfigError(f"there is no file {file}; name another one") from None
+        raise ConfigError(f"there is no file {file}; {advise(file)}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
         raise ConfigError(f"{file} is truncated or damaged after line {number}; fetch it again") from exc
     except OSError as exc:

@@ -16,6 +16,7 @@ from stairstream.core.errors import (
     StairstreamError,
     TooSlow,
     UnknownModel,
+    WrongMessage,
 )
 from stairstream.core.events import AgentEnded, RunEnded
 from stairstream.engine.run import Run
@@ -75,6 +76,9 @@ def error_of(exc: ApiError | StairstreamError) -> ApiError:
     if isinstance(exc, ApiError):
         return exc
     match exc:
+        case WrongMessage():
+            code = "unsupported_parameter" if exc.is_unsupported else None
+            return ApiError(status=400, message=str(exc), param=exc.where, code=code)
         case RequestError():
             return ApiError(status=400, message=str(exc), param="messages")
         case ConfigError() | GraphError():

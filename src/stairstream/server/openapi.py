@@ -37,7 +37,7 @@ _RUN_HEADERS = {
     "x-request-id": "The run's id; `request-id` is the same.",
     "x-stairstream-run": "The run's id.",
     "x-stairstream-pipeline": f"The pipeline{_NAMELESS}.",
-    "x-stairstream-policy": "The policy that the answering agent reads by: a preset, `custom`, `adaptive` or `none`.",
+    "x-stairstream-policy": "The policy of the answering agent: a preset, its own name, `adaptive`, `custom`, `none`.",
     "x-stairstream-ignored": f"Parameters that this server does not know, with commas between them{_NAMELESS}.",
     "x-stairstream-note": "What was changed about the request.",
 }

@@ -20,7 +20,7 @@ from stairstream.config.reading import (
     show,
 )
 from stairstream.config.yaml_file import load_yaml
-from stairstream.eval.data import ALPACA_OUTPUTS, PROPOSERS, REFERENCE
+from stairstream.eval.data import ALPACA_EVAL, PROPOSERS, REFERENCE, find_data
 
 TrainedLayout = Literal["rounds", "grouped", "insert"]
 Updates = Literal["one", "all", "last"]
@@ -231,7 +231,7 @@ class TrainConfig:
     model: str
     output: str
     stages: tuple[Stage, ...]
-    data: str = str(ALPACA_OUTPUTS)
+    data: str = field(default_factory=lambda: str(find_data(ALPACA_EVAL)))
     proposers: tuple[str, ...] = PROPOSERS
     reference: str = REFERENCE
     held_out: Annotated[int, Bound(least=0)] = 60

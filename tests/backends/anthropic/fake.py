@@ -75,7 +75,18 @@ def refuse(refused: Refused) -> web.Response:
 
 def check(body: Body) -> None:
     """Refuse what the API would."""
-    known = {"model", "messages", "max_tokens", "system", "stream", "temperature", "top_p", "thinking", "tools"}
+    known = {
+        "model",
+        "messages",
+        "max_tokens",
+        "system",
+        "stream",
+        "temperature",
+        "top_p",
+        "top_k",
+        "thinking",
+        "tools",
+    }
     for name in body.keys() - known - {"tool_choice", "output_config", "metadata"}:
         raise Refused(400, f"{name}: Extra inputs are not permitted")
     turns = body["messages"]

@@ -209,6 +209,18 @@ def test_settings_that_the_api_does_not_have_are_left_out_and_said() -> None:
     assert all(name in notes_of(items) for name in ("seed", "repetition_penalty", "temperature"))
 
 
+def test_top_k_is_handed_over_and_a_wrong_one_is_refused() -> None:
+    body, _, _ = ask(agent=replace(ALONE, extras=Extras(settings=(("top_k", b"40"), ("verbosity", b'"low"')))))
+    assert body["top_k"] == 40 and "verbosity" not in body
+    thinking, _, items = ask(
+        agent=replace(ALONE, extras=Extras(settings=(("top_k", b"40"),))), thinking="adaptive", limit=2000
+    )
+    assert "top_k" not in thinking
+    assert any(isinstance(item, Note) and item.text.startswith("top_k: ") for item in items)
+    with pytest.raises(RequestRejected, match="top_k: the Messages API takes whole numbers of at least 0"):
+        ask(agent=replace(ALONE, extras=Extras(settings=(("top_k", b"-1"),))))
+
+
 def test_settings_that_a_model_rejects_are_left_out_from_then_on() -> None:
     model = FakeModel(name="m", script=SCRIPT, continues="prefill")
 

@@ -18,7 +18,7 @@ LINES: dict[TaskName, str] = {
 @pytest.mark.parametrize("name", LINES)
 def test_each_task_reads_its_format_and_names_another(name: TaskName, tmp_path: Path) -> None:
     task = TASKS[name]
-    (tmp_path / task.file).write_text(LINES[name])
+    (tmp_path / task.data.file).write_text(LINES[name])
     file = file_of(task, tmp_path)
     assert file_of(task, file) == file
     (question,) = task.read(file)

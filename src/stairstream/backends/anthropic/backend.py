@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from stairstream.backends.anthropic.endpoint import OFF, MessagesEndpoint
-from stairstream.backends.anthropic.options import ignored_of
+from stairstream.backends.anthropic.options import SETTINGS, ignored_of
 from stairstream.backends.call import Call
 from stairstream.backends.capabilities import Capabilities, Capability
 from stairstream.backends.endpoint import Fields
@@ -61,7 +61,7 @@ class AnthropicBackend(EndpointBackend):
     ) -> None:
         assert thinking != "enabled" or thinking_tokens >= LEAST_BUDGET
         self._messages = MessagesEndpoint(base_url, model, pool, api_key, headers or {}, marks_cache, effort)
-        super().__init__(self._messages, capabilities, continues=continues, takes=takes)
+        super().__init__(self._messages, capabilities, continues=continues, takes=(*takes, *SETTINGS))
         self.thinking = thinking
         self.thinking_tokens = thinking_tokens
 

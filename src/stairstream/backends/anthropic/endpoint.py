@@ -20,7 +20,7 @@ VERSION = "2023-06-01"
 OFF: Fields = {"type": "disabled"}
 """The value of `thinking` in a call that is not to think."""
 
-_NOT_WITH_THOUGHTS = ("temperature", "top_p")
+_NOT_WITH_THOUGHTS = ("temperature", "top_p", "top_k")
 _TOO_MANY = re.compile(r"max_tokens: \d+ > (\d+)")
 
 
@@ -36,7 +36,7 @@ class MessagesEndpoint(Endpoint):
     models_path = "/v1/models"
     kind = "message"
     url_hint = "without /v1/messages"
-    sparable = ("top_p", "temperature", "metadata")
+    sparable = ("top_p", "top_k", "temperature", "metadata")
 
     def __init__(
         self,

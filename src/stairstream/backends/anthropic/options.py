@@ -1,12 +1,17 @@
 """Options of a request in the words of the Messages API: tools, the form of the answer, sampling."""
 
+from typing import Annotated
+
 import msgspec
 
 from stairstream.backends.endpoint import Fields
 from stairstream.backends.forms import schema_of
 from stairstream.core.errors import RequestRejected
 from stairstream.core.graph import Extras, Sampling
-from stairstream.core.session import Note
+from stairstream.core.session import Note, Setting
+
+SETTINGS: tuple[Setting, ...] = ("top_k",)
+"""Settings of a request that the API takes besides those of sampling."""
 
 _MOST_TEMPERATURE = 1.0
 
@@ -23,6 +28,9 @@ def make_options(extras: Extras, effort: str | None) -> Fields:
         output["format"] = form
     if extras.user is not None:
         fields["metadata"] = {"user_id": extras.user}
+    for name, value in extras.settings:
+        if name in SETTINGS:
+            fields[name] = _read_count(name, value)
     return {**fields, "output_config": output} if output else fields
 
 
@@ -50,6 +58,15 @@ def forces_tool(fields: Fields) -> bool:
     """Whether a tool must be called: then the API lets no model think."""
     choice = fields.get("tool_choice")
     return isinstance(choice, dict) and choice["type"] in ("any", "tool")
+
+
+def _read_count(name: str, value: bytes) -> int:
+    """A value that the API takes: a wrong one, once rejected, would be taken for what the model does not know."""
+    try:
+        count: int = msgspec.json.decode(value, type=Annotated[int, msgspec.Meta(ge=0)])
+    except msgspec.DecodeError:
+        raise RequestRejected(f"{name}: the Messages API takes whole numbers of at least 0") from None
+    return count
 
 
 def _tool_of(tool: Fields) -> Fields:

@@ -1,4 +1,4 @@
-"""The questions of each task, as values, from files next to a checkout. Nothing is downloaded."""
+"""The questions of each task, as values, from the files of eval/data. Nothing is downloaded."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from stairstream.eval.data import ALPACA_OUTPUTS, GSM8K
+from stairstream.eval.data import ALPACA_EVAL, ARENA_HARD, GSM8K, MT_BENCH, DataSet, find_data
 from stairstream.eval.recorded import RecordedPrompt, read_rows
 
 TaskName = Literal["gsm8k", "mt-bench", "alpaca-eval", "arena-hard"]
@@ -28,10 +28,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A task: the file of its questions, and whether a judge compares answers or a number decides."""
+    """A task: the data set of its questions, and whether a judge compares answers or a number decides."""
 
     name: TaskName
-    file: str
+    data: DataSet
     is_judged: bool
     read: Callable[[Path], list[Question]]
 
@@ -74,14 +74,16 @@ def _read_arena_hard(file: Path) -> list[Question]:
 TASKS: Mapping[TaskName, Task] = {
     task.name: task
     for task in (
-        Task(name="gsm8k", file=GSM8K.name, is_judged=False, read=_read_gsm8k),
-        Task(name="mt-bench", file="mt_bench_questions.jsonl.gz", is_judged=True, read=_read_mt_bench),
-        Task(name="alpaca-eval", file=ALPACA_OUTPUTS.name, is_judged=True, read=_read_alpaca_eval),
-        Task(name="arena-hard", file="arena_hard_v0.1_questions.jsonl.gz", is_judged=True, read=_read_arena_hard),
+        Task(name="gsm8k", data=GSM8K, is_judged=False, read=_read_gsm8k),
+        Task(name="mt-bench", data=MT_BENCH, is_judged=True, read=_read_mt_bench),
+        Task(name="alpaca-eval", data=ALPACA_EVAL, is_judged=True, read=_read_alpaca_eval),
+        Task(name="arena-hard", data=ARENA_HARD, is_judged=True, read=_read_arena_hard),
     )
 }
 
 
-def file_of(task: Task, data: Path) -> Path:
-    """The file of a task's questions: `data` itself, or the file of the usual name in that folder."""
-    return data / task.file if data.is_dir() else data
+def file_of(task: Task, data: Path | None) -> Path:
+    """The file of a task's questions: `data` itself, or the file of the usual name in that folder, or in the usual."""
+    if data is None:
+        return find_data(task.data)
+    return data / task.data.file if data.is_dir() else data

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from stairstream.api import choose_policy
 from stairstream.config.graphs import build_graph, shorten_answers
 from stairstream.config.pipelines import PipelineConfig
+from stairstream.config.policies import ARGUMENTS, NAMES, PolicyPaths
 from stairstream.config.schema import Config
 from stairstream.config.topologies import SingleKeys
 from stairstream.core.errors import ConfigError
@@ -26,11 +27,15 @@ class System:
 
 
 def list_systems(
-    config: Config, pipeline: PipelineConfig, policies: Sequence[str], max_tokens: int | None
+    config: Config,
+    pipeline: PipelineConfig,
+    policies: Sequence[str],
+    max_tokens: int | None,
+    paths: PolicyPaths = ARGUMENTS,
 ) -> tuple[System, ...]:
     """The single models, the answering one first; then `wait`; then the policies, or the pipeline's own without any.
 
-    Raises ConfigError for a pipeline that is a single model, or for an unknown policy.
+    Raises ConfigError for a pipeline that is a single model, or for an unknown policy, which `paths` name.
     """
     graph = build_graph(config.models, pipeline)
     answering = graph.agent(graph.answer)
@@ -44,9 +49,9 @@ def list_systems(
     alone = dict(zip(settings, models, strict=True))
     settings[WAIT] = choose_policy(config, pipeline, WAIT, ())
     for policy in policies:
-        settings[policy] = choose_policy(config, pipeline, policy, ())
+        settings[policy] = choose_policy(config, pipeline, policy, (), paths)
     if not policies and pipeline.policy_name != WAIT:
-        settings["own policy" if pipeline.policy_name == "custom" else pipeline.policy_name] = pipeline
+        settings[pipeline.policy_name if pipeline.policy_name in NAMES else "own policy"] = pipeline
     return tuple(
         System(
             name=name,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from stairstream.conversations.turns import read_turns
 from stairstream.core.messages import Conversation
 from stairstream.core.options import RequestOptions
 from stairstream.server.chat.wire import ChatRequest
@@ -11,7 +12,6 @@ from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.request import RunRequest, make_request
 from stairstream.server.runs.settings import read_settings
 from stairstream.server.wire.formats import TextFormat
-from stairstream.server.wire.turns import read_turns
 
 _CHAT = Shape(ChatRequest, passed=("stairstream", "tools", "tool_choice", "response_format"))
 _REFUSED: Mapping[str, str] = {

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from stairstream.server.wire.conversation import ChatMessage, Name
+from stairstream.conversations.shapes import ChatMessage, Name
 from stairstream.server.wire.formats import JsonObjectFormat, TextFormat
 from stairstream.server.wire.options import Plugin, StairstreamOptions
 from stairstream.server.wire.outcome import StairstreamOut, UsageOut

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from stairstream.conversations.shapes import Name
 from stairstream.server.chat.wire import MOST_STOPS, StreamOptions
-from stairstream.server.wire.conversation import Name
 from stairstream.server.wire.options import StairstreamOptions
 from stairstream.server.wire.outcome import StairstreamOut, UsageOut
 

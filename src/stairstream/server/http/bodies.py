@@ -1,15 +1,12 @@
 """Decodes request bodies into their shapes: a wrong field is a clear 400, unknown fields are listed."""
 
 import asyncio
-import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from msgspec import inspect
 
-from stairstream.config.reading import nearest
+from stairstream.conversations.explaining import Expected, expected_of, explain
 from stairstream.server.errors import ApiError, bad
 from stairstream.server.http.exchange import Exchange
 
@@ -30,11 +27,7 @@ _PIECE_BYTES = 262_144
 
 _NULL = msgspec.Raw(b"null")
 _SEPARATORS = b",[{"
-_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_MISSING = re.compile(r"Object missing required field (.+)")
-_NOT_THERE = re.compile(r"Invalid (?:enum )?value '(.*)'", re.DOTALL)
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 
 
 class TooManyKeys(Exception):
@@ -123,10 +116,10 @@ class Shape(Generic[Request]):
 
     def __init__(self, request: type[Request], passed: Collection[str] = ()) -> None:
         self._decoder = msgspec.json.Decoder(request)
-        self._schema = _schema_of(inspect.type_info(request))
+        self._expected = expected_of(request)
         self._passed = frozenset(passed)
-        fields = self._schema.kinds[None]
-        self._numbers = frozenset(name for name, schema in fields.items() if schema.has_numbers)
+        fields = self._expected.kinds[None]
+        self._numbers = frozenset(name for name, one in fields.items() if one.has_numbers)
 
     def decode(self, body: bytes) -> tuple[Request, Fields]:
         """Returns the body, and its fields as they came. Raises ApiError, which names the parameter."""
@@ -136,7 +129,7 @@ class Shape(Generic[Request]):
             fields = read_fields(body)  # first: it stops early
             return self._decode(body, fields), fields
         except TooManyKeys as exc:
-            raise _refuse_keys(exc, self._schema, "") from None
+            raise _refuse_keys(exc, self._expected, "") from None
         except msgspec.ValidationError as exc:
             raise self._explain(str(exc), body) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
@@ -159,28 +152,28 @@ class Shape(Generic[Request]):
 
         Only the first MOST_SEARCHED objects are searched.
         """
-        return tuple(dict.fromkeys(self._unknown_of(fields, self._schema, "", iter(range(MOST_SEARCHED)))))
+        return tuple(dict.fromkeys(self._unknown_of(fields, self._expected, "", iter(range(MOST_SEARCHED)))))
 
-    def _find_unknown(self, raw: msgspec.Raw, schema: "_Schema", path: str, left: Iterator[int]) -> Iterator[str]:
+    def _find_unknown(self, raw: msgspec.Raw, expected: Expected, path: str, left: Iterator[int]) -> Iterator[str]:
         """The unknown fields in the value `raw`; `left` ends when no more objects are to be searched."""
         match bytes(memoryview(raw)[:1]):
             case b"[":
                 for one, _ in zip(_decode_list(raw), left, strict=False):
-                    yield from self._find_unknown(one, schema, f"{path}[]", left)
+                    yield from self._find_unknown(one, expected, f"{path}[]", left)
             case b"{":
                 try:
                     fields = read_fields(raw)
                 except TooManyKeys as exc:
-                    raise _refuse_keys(exc, schema, path) from None
-                yield from self._unknown_of(fields, schema, path, left)
+                    raise _refuse_keys(exc, expected, path) from None
+                yield from self._unknown_of(fields, expected, path, left)
 
-    def _unknown_of(self, fields: Fields, schema: "_Schema", path: str, left: Iterator[int]) -> Iterator[str]:
-        known = schema.keys_of(fields)
+    def _unknown_of(self, fields: Fields, expected: Expected, path: str, left: Iterator[int]) -> Iterator[str]:
+        known = expected.keys_of(fields)
         if known is None:
             return
         for name, one in fields.items():
             where = f"{path}.{name}" if path else name
-            if where in self._passed or name == schema.tag_field:
+            if where in self._passed or name == expected.tag_field:
                 continue
             if name not in known:
                 yield where
@@ -188,79 +181,9 @@ class Shape(Generic[Request]):
                 yield from self._find_unknown(one, known[name], where, left)
 
     def _explain(self, text: str, body: bytes) -> ApiError:
-        """Rewrite msgspec's message: the parameter comes first, and the allowed values are named."""
-        problem, _, path = text.partition(" - at `")
-        path, problem = path.rstrip("`").removeprefix("$"), problem.replace("`", "")
-        if found := _MISSING.fullmatch(problem):
-            path, problem = f"{path}.{found[1]}", "is missing"
-        elif found := _NOT_THERE.fullmatch(problem):
-            schema = self._find_schema(msgspec.Raw(body), path)
-            problem = f"{found[1][:80]!r} is not known here{nearest(found[1], schema.words)}"
-            problem += ", or a number" if schema.takes_number and "did you mean" not in problem else ""
-        param = path.removeprefix(".") or None
-        return ApiError(status=400, message=f"{param or 'the body'}: {problem}", param=param)
-
-    def _find_schema(self, value: msgspec.Raw, path: str) -> "_Schema":
-        """The schema at a path, as far as the path can be followed."""
-        schema = self._schema
-        for name, number in _STEP.findall(path):
-            if number:
-                value = _decode_list(value)[int(number)]
-                continue
-            if name == schema.tag_field:
-                return _Schema(kinds={}, words=tuple(str(kind) for kind in schema.kinds))
-            fields = _decode_object(value)
-            schema, value = (schema.keys_of(fields) or {}).get(name, _ANYTHING), fields.get(name, _NULL)
-        return schema
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Schema:
-    """The values allowed at one path, or in a list there: keys of objects by their tag (None: untagged), and words."""
-
-    kinds: Mapping[object, Mapping[str, "_Schema"]]
-    tag_field: str | None = None
-    words: tuple[str, ...] = ()
-    takes_number: bool = False
-
-    @property
-    def has_numbers(self) -> bool:
-        """Whether a number is allowed here, or further inside."""
-        return self.takes_number or any(one.has_numbers for kind in self.kinds.values() for one in kind.values())
-
-    def keys_of(self, value: Mapping[str, object]) -> Mapping[str, "_Schema"] | None:
-        """The keys that this object may have; None if any key may."""
-        tag = value.get(self.tag_field) if self.tag_field else None
-        if isinstance(tag, msgspec.Raw):
-            tag = msgspec.json.decode(tag)
-        return self.kinds.get(tag) if isinstance(tag, str | None) else None
-
-
-_ANYTHING = _Schema(kinds={})
-
-
-def _schema_of(given: inspect.Type) -> _Schema:
-    types = list(_flatten(given))
-    structs = [one for one in types if isinstance(one, inspect.StructType)]
-    literals = [one for one in types if isinstance(one, inspect.LiteralType)]
-    return _Schema(
-        kinds={one.tag: {field.encode_name: _schema_of(field.type) for field in one.fields} for one in structs},
-        tag_field=structs[0].tag_field if structs else None,
-        words=tuple(word for one in literals for word in one.values if isinstance(word, str)),
-        takes_number=any(isinstance(one, inspect.IntType | inspect.FloatType) for one in types),
-    )
-
-
-def _flatten(given: inspect.Type) -> Iterator[inspect.Type]:
-    """The types of a union or of a list's items, however deep."""
-    match given:
-        case inspect.Metadata(type=inner) | inspect.ListType(item_type=inner):
-            yield from _flatten(inner)
-        case inspect.UnionType(types=inner):
-            for one in inner:
-                yield from _flatten(one)
-        case _:
-            yield given
+        """The parameter comes first, and the allowed values are named."""
+        param, problem = explain(text, self._expected, body)
+        return ApiError(status=400, message=f"{param or 'the body'}: {problem}", param=param or None)
 
 
 def _with_whole_numbers(raw: msgspec.Raw) -> msgspec.Raw:
@@ -282,9 +205,9 @@ def _make_whole(value: Any) -> Any:
             return value
 
 
-def _refuse_keys(exc: TooManyKeys, schema: _Schema, path: str) -> ApiError:
+def _refuse_keys(exc: TooManyKeys, expected: Expected, path: str) -> ApiError:
     """The error for an object of too many keys, which names the first unknown ones."""
-    known = {schema.tag_field}.union(*schema.kinds.values())
+    known = {expected.tag_field}.union(*expected.kinds.values())
     unknown = [name for name in exc.names if name not in known][:_MOST_NAMED]
     shown = ", ".join(repr(name[:40]) for name in unknown or exc.names[:_MOST_NAMED])
     return bad(path or "the body", f"has more than {MOST_KEYS} keys; among them {shown}", "too_many_fields")

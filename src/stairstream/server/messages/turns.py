@@ -6,10 +6,10 @@ from typing import assert_never
 
 import msgspec
 
+from stairstream.conversations.documents import make_document
 from stairstream.core.messages import Conversation, ImagePart, Message, Part, TextPart, ToolCall
 from stairstream.server.errors import bad
 from stairstream.server.messages import wire
-from stairstream.server.wire.documents import make_document
 
 _encode = msgspec.json.Encoder().encode
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from stairstream.server.wire.conversation import Name
+from stairstream.conversations.shapes import Name
 from stairstream.server.wire.options import StairstreamOptions
 from stairstream.server.wire.outcome import StairstreamOut
 

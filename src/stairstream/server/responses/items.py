@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
+from stairstream.conversations.documents import read_file
+from stairstream.conversations.turns import NO_AUDIO
 from stairstream.core.messages import Conversation, ImagePart, Message, Part, Role, TextPart, ToolCall
 from stairstream.server.errors import bad
 from stairstream.server.responses import wire
-from stairstream.server.wire.documents import read_file
-from stairstream.server.wire.turns import NO_AUDIO
 
 Content = str | list[wire.InputPart]
 

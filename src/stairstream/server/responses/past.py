@@ -8,15 +8,15 @@ import msgspec
 from msgspec import structs
 
 from stairstream.config.pipelines import UsageScope
+from stairstream.conversations.shapes import ChatMessage
+from stairstream.conversations.turns import read_turns
 from stairstream.core.events import BROKEN_OFF, Event, RunEnded, RunStarted
 from stairstream.core.messages import Conversation, ImagePart, Message
 from stairstream.core.metrics import summarize
 from stairstream.server.responses import wire
 from stairstream.server.responses.output import make_details, make_response_usage, make_spoken, make_status, message_id
 from stairstream.server.storage.values import PastRun
-from stairstream.server.wire.conversation import ChatMessage
 from stairstream.server.wire.events import decode_event_json
-from stairstream.server.wire.turns import read_turns
 
 _decode_turns = msgspec.json.Decoder(list[ChatMessage]).decode
 _decode_result = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

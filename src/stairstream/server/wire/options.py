@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from stairstream.server.wire.conversation import Name
+from stairstream.conversations.shapes import Name
 
 Show = Literal["none", "thinking", "events"]
 """The view of the proposals: none, one of them as `reasoning_content`, or every event."""

@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 
-from stairstream.server.errors import bad
+from stairstream.core.errors import WrongMessage
 
 _DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*),(.*)", re.DOTALL)
 _DELIMITER = re.compile(r"(<[\s/]*documen)(t)", re.IGNORECASE)
@@ -17,17 +17,17 @@ def make_document(text: str, name: str | None = None) -> str:
 
 
 def read_file(data: str | None, name: str | None, where: str, field: str) -> str:
-    """The text of a file that came in a message, as base64 or as a data URL. ApiError for anything but text."""
+    """The text of a file that came in a message, as base64 or as a data URL. WrongMessage for anything but text."""
     if not data:
         problem = f"is missing; files are not kept here, and none is fetched: give the text itself as {field}"
-        raise bad(f"{where}.{field}", problem, "unsupported_parameter")
+        raise WrongMessage(f"{where}.{field}", problem, is_unsupported=True)
     kind, packed = "", data
     if found := _DATA_URL.fullmatch(data):
         kind, packed = found[1].strip().lower(), found[3]
     try:
         raw = base64.b64decode(packed, validate=True)
     except (binascii.Error, ValueError):
-        raise bad(f"{where}.{field}", "must be base64, or a data URL with base64") from None
+        raise WrongMessage(f"{where}.{field}", "must be base64, or a data URL with base64") from None
     try:
         text = raw.decode()
     except UnicodeDecodeError:
@@ -35,7 +35,7 @@ def read_file(data: str | None, name: str | None, where: str, field: str) -> str
     if "\0" in text or text.startswith("%PDF-"):
         shown = f"{(name or 'it')[:80]!r} is {kind[:80] or 'no text'}" if name else f"it is {kind[:80] or 'no text'}"
         problem = f"only files of text are taken, and {shown}: give the text that is in it"
-        raise bad(f"{where}.{field}", problem, "unsupported_parameter")
+        raise WrongMessage(f"{where}.{field}", problem, is_unsupported=True)
     return make_document(text, name)
 
 
