@@ -24,7 +24,7 @@ from stairstream.server.access.limits import RunPermits
 from stairstream.server.errors import StorageFailed
 from stairstream.server.history.archive import Archive
 from stairstream.server.storage.contract import Storage
-from stairstream.server.storage.sqlite import open_sqlite
+from stairstream.server.storage.opening import may_exist, open_storage
 
 FOLLOW_S = 1.0
 """Delay until a key that another process revoked is known here: SQLite has to be polled."""
@@ -63,14 +63,14 @@ class Access:
 async def open_access(settings: ServerConfig, permits: RunPermits) -> AsyncIterator[Access]:
     """Open the keyed gate if any key was ever made, even one that is revoked now; else the open gate.
 
-    If there are no keys and no history is configured, no database is created.
+    If there are no keys and no history is configured, no file is created.
     """
-    file = settings.database_file
-    if not (settings.history or file.exists()):
+    database = settings.location
+    if not (settings.history or may_exist(database)):
         yield Access(gate=OpenGate(permits), needs_key=False)
         return
     async with AsyncExitStack() as stack:
-        storage = await stack.enter_async_context(open_sqlite(file))
+        storage = await stack.enter_async_context(open_storage(database))
         ring = KeyRing(keys := await storage.keys())
         if not (settings.history or keys):
             yield Access(gate=OpenGate(permits), needs_key=False)

@@ -1,5 +1,6 @@
 """The records that the server stores: keys, their usage, reservations of runs in flight, and past runs."""
 
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -107,8 +108,12 @@ class PastCursor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Records written together, in this order, by the process `holder`; past runs are made in the storage's thread."""
+    """Records written together, in this order, by the process `holder`; past runs are made in the storage's thread.
 
+    Whether a batch that failed was written may be unknown: it is tried again under the same `id`.
+    """
+
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
     holder: str
     at_s: float
     spent: Sequence[Spent] = ()
