@@ -63,7 +63,7 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: _Port = 8080
-    database: str | None = None
+    database: str | None = field(default=None, repr=False)
     history: bool = False
     history_days: Positive = 30.0
     history_mb: Positive = 1000.0

@@ -81,7 +81,7 @@ def test_what_is_not_there_or_not_let_in_is_one_line_without_the_password(postgr
     ],
 )
 def test_password_that_is_not_escaped_is_refused_and_not_shown(url: str) -> None:
-    with pytest.raises(ConfigError, match=r"database must be a file, or as in postgresql://") as caught:
+    with pytest.raises(ConfigError, match=r"database: must be a file, or as in postgresql://") as caught:
         read(ServerConfig, {"database": url}, Where(file="test.yaml"))
     assert "cret" not in str(caught.value)
 

@@ -7,30 +7,35 @@ import select
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
-from psycopg import AsyncConnection, DataError, Error, IntegrityError, OperationalError, ProgrammingError
+from psycopg import AsyncConnection, DataError, Error, IntegrityError, ProgrammingError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from stairstream.config.databases import PostgresAddress
 from stairstream.core.errors import ConfigError
 from stairstream.server.errors import StorageFailed
 
-CONNECT_S = 3
-"""Time to make a connection."""
-POOL_S = 3.0
-"""Time to get one of the pool's connections."""
-STATEMENT_S = 5.0
-"""Time for a statement; and for a process that is stuck between two of them, since others wait for its locks."""
-CUT_S = 8.0
-"""Time for all statements of one call; then the connection is cut, as where a network swallows everything."""
 MOST_CONNECTIONS = 4
 
 _LASTING = (DataError, IntegrityError, ProgrammingError)
-_SETTINGS = f"""
-    SET statement_timeout = '{STATEMENT_S:g}s'; SET idle_in_transaction_session_timeout = '{STATEMENT_S:g}s';
-    SET application_name = 'stairstream'
-"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long anything waits for the database.
+
+    `connect_s` is for a new connection, `pool_s` for one of the pool. `statement_s` is for a statement, and for a process
+    that is stuck between two of them, since others wait for its locks. `call_s` is for all statements of one call: then
+    its connection is cut, as where a network swallows everything.
+    """
+
+    connect_s: int = 3
+    pool_s: float = 3.0
+    statement_s: float = 5.0
+    call_s: float = 8.0
+
 
 Connection = AsyncConnection[tuple[Any, ...]]
 Pool = AsyncConnectionPool[Connection]
@@ -40,17 +45,23 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 @asynccontextmanager
-async def open_pool(address: PostgresAddress) -> AsyncIterator[Pool]:
+async def open_pool(address: PostgresAddress, patience: Patience) -> AsyncIterator[Pool]:
     """A pool, whose connections are made when they are needed: the database need not be there."""
+    limit = f"{patience.statement_s * 1000:.0f}"
+    settings = f"SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}"
+
+    async def configure(connection: Connection) -> None:
+        await connection.execute(f"{settings}; SET application_name = 'stairstream'".encode())
+
     pool = Pool(
         address.url,
         connection_class=Connection,
-        kwargs={"autocommit": True, "connect_timeout": CONNECT_S},
+        kwargs={"autocommit": True, "connect_timeout": patience.connect_s},
         min_size=0,
         max_size=MOST_CONNECTIONS,
-        timeout=POOL_S,
-        reconnect_timeout=CONNECT_S,
-        configure=_configure,
+        timeout=patience.pool_s,
+        reconnect_timeout=patience.connect_s,
+        configure=configure,
         check=_check,
         open=False,
     )
@@ -65,7 +76,7 @@ async def open_pool(address: PostgresAddress) -> AsyncIterator[Pool]:
 async def connected_once(address: PostgresAddress) -> AsyncIterator[Connection]:
     """A connection of its own, whose statements may take long; ConfigError if there is none."""
     try:
-        made = await Connection.connect(address.url, autocommit=True, connect_timeout=CONNECT_S)
+        made = await Connection.connect(address.url, autocommit=True, connect_timeout=Patience().connect_s)
     except Error as exc:
         raise ConfigError(f"can't use the database {address}: {first_line(exc)}") from None
     async with made:
@@ -75,17 +86,13 @@ async def connected_once(address: PostgresAddress) -> AsyncIterator[Connection]:
             raise ConfigError(f"can't use the database {address}: {first_line(exc)}") from None
 
 
-async def _configure(connection: Connection) -> None:
-    await connection.execute(_SETTINGS)
-
-
 async def _check(connection: Connection) -> None:
-    """Find a connection that was closed while it rested, without asking the database: its end can be read."""
-    readable, _, _ = select.select([connection.fileno()], [], [], 0)
-    if readable:
-        connection.pgconn.consume_input()
-        if connection.broken:
-            raise OperationalError("the connection was closed")
+    """Find a connection that was closed while it rested: only then is there something to read, and only then is the
+    database asked."""
+    resting = select.poll()  # not select(): it knows no more than 1024 files
+    resting.register(connection.fileno(), select.POLLIN)
+    if resting.poll(0):
+        await Pool.check_connection(connection)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from psycopg_pool import PoolTimeout
 
 from stairstream.config.databases import PostgresAddress
 from stairstream.server.storage.contract import LOST_AFTER_S, LOST_DAYS
-from stairstream.server.storage.postgres.connecting import CUT_S, Connection, Pool, cut_after, failed, open_pool
+from stairstream.server.storage.postgres.connecting import Connection, Patience, Pool, cut_after, failed, open_pool
 from stairstream.server.storage.postgres.migrations import LOCK, migrate
 from stairstream.server.storage.postgres.past import (
     Rows,
@@ -52,29 +52,31 @@ _UsageKey = tuple[str, str, str]
 
 
 @asynccontextmanager
-async def open_postgres(address: PostgresAddress) -> AsyncIterator["PostgresStorage"]:
+async def open_postgres(address: PostgresAddress, patience: Patience | None = None) -> AsyncIterator["PostgresStorage"]:
     """Open the database at that address, with its tables made or upgraded. Raises ConfigError if it can't be used."""
     await migrate(address)
-    async with open_pool(address) as pool:
-        yield PostgresStorage(address, pool)
+    patience = patience or Patience()
+    async with open_pool(address, patience) as pool:
+        yield PostgresStorage(address, pool, patience)
 
 
 class PostgresStorage:
     """As in Storage."""
 
-    def __init__(self, address: PostgresAddress, pool: Pool) -> None:
+    def __init__(self, address: PostgresAddress, pool: Pool, patience: Patience) -> None:
         self._address = address
+        self._call_s = patience.call_s
         self._pool = pool
         self._num_changes: int | None = None
 
     async def _call(
-        self, work: Callable[[Connection], Awaitable[T]], *, limit_s: float = CUT_S, is_whole: bool = False
+        self, work: Callable[[Connection], Awaitable[T]], *, limit_s: float | None = None, is_whole: bool = False
     ) -> T:
         """What `work` gives; if `is_whole`, all of it is written or nothing."""
         try:
             async with AsyncExitStack() as stack:
                 connection = await stack.enter_async_context(self._pool.connection())
-                stack.enter_context(cut_after(connection, limit_s))
+                stack.enter_context(cut_after(connection, limit_s or self._call_s))
                 if is_whole:
                     await stack.enter_async_context(connection.transaction())
                 return await work(connection)
