@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -61,14 +61,32 @@ class Gated:
         async with self.gate.admit(caller, wanted) as grant:
             grant.settle(USED)
 
-    async def runs(self) -> dict[str, int]:
-        """The runs in the usage, by key, once the database is there again."""
-        async with asyncio.timeout(MOST_S):
-            while True:
-                try:
-                    return {usage.key_id: usage.runs for usage in await self.storage.usage()}
-                except StorageFailed:
-                    await asyncio.sleep(0.1)
+    async def wait_counted(self) -> None:
+        """Wait until the usage has one run of each key, and not more."""
+
+        async def is_counted() -> bool:
+            if not await is_there(self.storage):
+                return False
+            runs = {usage.key_id: usage.runs for usage in await self.storage.usage()}
+            return runs == {self.poor.key_id: 1, self.rich.key_id: 1}
+
+        await wait_until(is_counted)
+
+
+async def is_there(storage: PostgresStorage) -> bool:
+    try:
+        await storage.keys()
+    except StorageFailed:
+        return False
+    return True
+
+
+async def wait_until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(MOST_S):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.1)
 
 
 @asynccontextmanager
@@ -142,9 +160,7 @@ def test_while_the_database_is_away_answers_continue_and_what_needs_it_is_refuse
                     )
             finally:
                 await asyncio.to_thread(postgres.start)
-            async with asyncio.timeout(MOST_S):
-                while await one.runs() != {one.poor.key_id: 1, one.rich.key_id: 1}:
-                    await asyncio.sleep(0.1)
+            await one.wait_counted()
             await one.use(one.poor)
 
     with caplog.at_level(logging.ERROR):
@@ -196,20 +212,10 @@ def test_network_that_swallows_everything_fails_in_time(postgres: Postgres) -> N
                             await storage.commit(batch(spent=[spent("k")]))
                         assert caught.value.may_pass
                 proxy.pass_on()
-                async with asyncio.timeout(MOST_S):
-                    while not await is_there(storage):
-                        await asyncio.sleep(0.1)
+                await wait_until(lambda: is_there(storage))
                 assert [usage.runs for usage in await storage.usage()] == [1]
 
     asyncio.run(main())
-
-
-async def is_there(storage: PostgresStorage) -> bool:
-    try:
-        await storage.keys()
-    except StorageFailed:
-        return False
-    return True
 
 
 def test_run_is_counted_once_if_the_answer_to_its_commit_was_lost(postgres: Postgres) -> None:
@@ -218,15 +224,12 @@ def test_run_is_counted_once_if_the_answer_to_its_commit_was_lost(postgres: Post
             url = postgres.new_database().replace(str(postgres.port), str(port))
             async with gated(url) as one:
                 await one.use(one.poor)
-                await one.runs()
                 proxy.last_words = b"COMMIT"
                 with pytest.raises(ApiError):
                     await one.use(one.poor)  # reserved, but this process can't know
                 await one.use(one.rich)
                 proxy.pass_on()
-                async with asyncio.timeout(MOST_S):
-                    while await one.runs() != {one.poor.key_id: 1, one.rich.key_id: 1}:
-                        await asyncio.sleep(0.1)
+                await one.wait_counted()
                 for _ in range(17):  # 9 of money: nothing stays reserved
                     await one.use(one.poor)
 

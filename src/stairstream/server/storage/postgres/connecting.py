@@ -26,9 +26,9 @@ _LASTING = (DataError, IntegrityError, ProgrammingError)
 class Patience:
     """How long anything waits for the database.
 
-    `connect_s` is for a new connection, `pool_s` for one of the pool. `statement_s` is for a statement, and for a process
-    that is stuck between two of them, since others wait for its locks. `call_s` is for all statements of one call: then
-    its connection is cut, as where a network swallows everything.
+    `connect_s` is for a new connection, `pool_s` for one of the pool. `statement_s` is for a statement, and for a
+    process that is stuck between two of them, since others wait for its locks. `call_s` is for all statements of one
+    call: then its connection is cut, as where a network swallows everything.
     """
 
     connect_s: int = 3
