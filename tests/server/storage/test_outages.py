@@ -118,7 +118,8 @@ def crash(server: Postgres) -> None:
 
 def terminate(server: Postgres) -> None:
     server.run(
-        "postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'stairstream'"
+        "postgres",
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'stairstream'",
     )
 
 

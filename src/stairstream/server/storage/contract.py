@@ -6,7 +6,7 @@ commit.
 
 from typing import Protocol
 
-from stairstream.server.storage.values import Batch, Key, KeyUsage, PastCursor, PastLine, PastRun
+from stairstream.server.storage.values import Batch, Key, KeyUsage, LeaseAsk, Leased, PastCursor, PastLine, PastRun
 
 
 class Storage(Protocol):
@@ -33,6 +33,10 @@ class Storage(Protocol):
         A batch that was the holder's last to be written is not written again: it may be tried until it succeeds.
         """
 
+    async def lease(self, ask: LeaseAsk) -> Leased:
+        """Lease parts of limits that all processes share. Permits are held until the next call that asks for fewer of
+        them, at the most for LEASE_S; where all together want too many, each gets its share."""
+
     async def usage(self) -> list[KeyUsage]:
         """All usage, by key, day and pipeline."""
 
@@ -56,3 +60,6 @@ LOST_AFTER_S = 60.0
 
 LOST_DAYS = 7
 """Days until a reservation that was taken for lost, and its holder, are forgotten: no run takes longer."""
+
+LEASE_S = 10.0
+"""Time after which a process that has not renewed its permits has lost them."""

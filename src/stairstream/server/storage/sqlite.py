@@ -23,11 +23,14 @@ from stairstream.server.storage.past import (
     prune_past,
 )
 from stairstream.server.storage.rows import KEY_FIELDS, USAGE_FIELDS, charge, cost_nano, key_of, row_of_key, usage_of
+from stairstream.server.storage.sqlite_leases import LEASE_TABLES, lease
 from stairstream.server.storage.values import (
     Batch,
     BudgetHold,
     Key,
     KeyUsage,
+    LeaseAsk,
+    Leased,
     PastCursor,
     PastLine,
     PastRun,
@@ -71,6 +74,7 @@ MIGRATIONS: tuple[str, ...] = (
     """,
     REPEATED_FIELDS,
     "ALTER TABLE holders ADD COLUMN last_batch TEXT",
+    LEASE_TABLES,
 )
 """Each upgrades a database by one version; `user_version` counts them. Never change one: add another."""
 
@@ -215,6 +219,15 @@ class SqliteStorage:
     async def prune_runs(self, before_s: float, most_bytes: int) -> int:
         """As in Storage."""
         return await self._call(lambda: prune_past(self._database, before_s, most_bytes))
+
+    async def lease(self, ask: LeaseAsk) -> Leased:
+        """As in Storage."""
+
+        def work() -> Leased:
+            with _transaction(self._database):
+                return lease(self._database, ask)
+
+        return await self._call(work)
 
     async def _read(self, statement: str, *values: object) -> list[Any]:
         return await self._call(lambda: self._database.execute(statement, values).fetchall())

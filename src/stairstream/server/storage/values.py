@@ -133,3 +133,58 @@ class KeyUsage:
     prompt_tokens: int
     completion_tokens: int
     cost: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotAsk:
+    """A limit at once, as one process needs it: until the answer it may use `used`, and it would use `wanted`."""
+
+    name: str
+    most: int
+    used: int
+    wanted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateAsk:
+    """A limit per minute, as one process needs it.
+
+    `charge` was used already, below 0 it is given back. Each of `amounts` is taken whole or not at all; `extra` is
+    taken once they are, but no more than half of what is left: the rest is for others.
+    """
+
+    name: str
+    per_minute: float
+    burst_s: float
+    charge: float = 0.0
+    amounts: Sequence[float] = ()
+    extra: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseAsk:
+    """The limits that a process shares with others, as it needs them now.
+
+    `at_s` is its time since 1970; a database on another machine takes its own.
+    """
+
+    holder: str
+    at_s: float
+    slots: Sequence[SlotAsk] = ()
+    rates: Sequence[RateAsk] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateAnswer:
+    """For each amount the seconds until it is there, 0 if it was taken; and the extra that was taken."""
+
+    waits_s: Sequence[float]
+    extra: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leased:
+    """The permits of each limit at once that the process may use, and the answers of its limits per minute."""
+
+    slots: Sequence[int]
+    rates: Sequence[RateAnswer]

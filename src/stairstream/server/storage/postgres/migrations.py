@@ -3,6 +3,7 @@
 from stairstream.config.databases import PostgresAddress
 from stairstream.core.errors import ConfigError
 from stairstream.server.storage.postgres.connecting import Connection, connected_once
+from stairstream.server.storage.postgres.leases import LEASE_TABLES
 
 LOCK = 5_822_190_071
 """The advisory lock of whoever writes: budgets that are checked still hold when they are written."""
@@ -43,6 +44,7 @@ MIGRATIONS: tuple[str, ...] = (
         events BYTEA NOT NULL, repeated TEXT NOT NULL
     );
     """,
+    LEASE_TABLES,
 )
 """Each upgrades a database by one version, which `schema_version` holds. Never change one: add another.
 

@@ -13,6 +13,7 @@ from psycopg_pool import PoolTimeout
 from stairstream.config.databases import PostgresAddress
 from stairstream.server.storage.contract import LOST_AFTER_S, LOST_DAYS
 from stairstream.server.storage.postgres.connecting import Connection, Patience, Pool, cut_after, failed, open_pool
+from stairstream.server.storage.postgres.leases import lease
 from stairstream.server.storage.postgres.migrations import LOCK, migrate
 from stairstream.server.storage.postgres.past import (
     Rows,
@@ -37,6 +38,8 @@ from stairstream.server.storage.values import (
     BudgetHold,
     Key,
     KeyUsage,
+    LeaseAsk,
+    Leased,
     PastCursor,
     PastLine,
     PastRun,
@@ -152,6 +155,10 @@ class PostgresStorage:
             return await prune_past(connection, before_s, most_bytes)
 
         return await self._call(prune, limit_s=PRUNE_S, is_whole=True)
+
+    async def lease(self, ask: LeaseAsk) -> Leased:
+        """As in Storage."""
+        return await self._call(lambda connection: lease(connection, ask), is_whole=True)
 
     async def commit(self, batch: Batch) -> list[float | None]:
         """As in Storage."""
