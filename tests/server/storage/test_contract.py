@@ -3,13 +3,23 @@
 import asyncio
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
 
 from stairstream.config.databases import Database, PostgresAddress
 from stairstream.server.storage.opening import open_storage
-from stairstream.server.storage.values import Batch, PastCursor, PastLine, RunUsage
+from stairstream.server.storage.values import (
+    Batch,
+    LeaseAsk,
+    PastCursor,
+    PastLine,
+    RateAnswer,
+    RateAsk,
+    RunUsage,
+    SlotAsk,
+)
 from tests.server.storage.records import batch, key, past, reserve, spent
 
 
@@ -170,6 +180,41 @@ def test_past_runs_are_forgotten_by_name_by_age_and_by_size(database: Database) 
             assert await storage.forget_runs("k", None) > 0
             assert await left() == []
             assert await storage.past_run("k", "run7") is None
+
+    asyncio.run(main())
+
+
+def test_leases_of_two_processes_never_exceed_a_limit(database: Database) -> None:
+    async def main() -> None:
+        async with open_storage(database) as storage:
+
+            async def lease(holder: str, wanted: int, used: int = 0) -> int:
+                slots = [SlotAsk(name="k", most=4, used=used, wanted=wanted)]
+                return (await storage.lease(LeaseAsk(holder=holder, at_s=time.time(), slots=slots))).slots[0]
+
+            assert [await lease("a", 3), await lease("b", 3)] == [3, 1]
+            assert await lease("a", 3, used=3) == 2  # its share; but it may still use three
+            assert await lease("b", 3, used=1) == 1
+            assert [await lease("a", 2, used=2), await lease("b", 3, used=1)] == [2, 2]
+            assert [await lease("a", 0), await lease("b", 4, used=2)] == [0, 4]
+
+    asyncio.run(main())
+
+
+def test_amounts_per_minute_are_taken_once(database: Database) -> None:
+    async def main() -> None:
+        async with open_storage(database) as storage:
+
+            async def take(*amounts: float, charge: float = 0.0, extra: float = 0.0) -> RateAnswer:
+                rates = [RateAsk(name="k", per_minute=60, burst_s=60, amounts=amounts, charge=charge, extra=extra)]
+                return (await storage.lease(LeaseAsk(holder="h", at_s=time.time(), rates=rates))).rates[0]
+
+            first = await take(30, 20, 30, extra=5)
+            assert [not wait_s for wait_s in first.waits_s] == [True, True, False] and first.extra == 0
+            assert 10 < first.waits_s[2] <= 20
+            assert (await take(extra=9)).extra == 5  # half of the ten that are left
+            assert (await take(35, charge=-30)).waits_s == [0]
+            assert 0 < (await take(1)).waits_s[0] <= 1
 
     asyncio.run(main())
 

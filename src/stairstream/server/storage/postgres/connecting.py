@@ -18,6 +18,8 @@ from stairstream.core.errors import ConfigError
 from stairstream.server.errors import StorageFailed
 
 MOST_CONNECTIONS = 4
+KEPT_CONNECTIONS = 2
+"""For usage and for leases, which are written at the same time."""
 
 _LASTING = (DataError, IntegrityError, ProgrammingError)
 
@@ -46,7 +48,7 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 @asynccontextmanager
 async def open_pool(address: PostgresAddress, patience: Patience) -> AsyncIterator[Pool]:
-    """A pool, whose connections are made when they are needed: the database need not be there."""
+    """A pool. Its connections are made beside all else: the database need not be there."""
     limit = f"{patience.statement_s * 1000:.0f}"
     settings = f"SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}"
 
@@ -57,12 +59,11 @@ async def open_pool(address: PostgresAddress, patience: Patience) -> AsyncIterat
         address.url,
         connection_class=Connection,
         kwargs={"autocommit": True, "connect_timeout": patience.connect_s},
-        min_size=0,
+        min_size=KEPT_CONNECTIONS,
         max_size=MOST_CONNECTIONS,
         timeout=patience.pool_s,
         reconnect_timeout=patience.connect_s,
         configure=configure,
-        check=_check,
         open=False,
     )
     await pool.open()
@@ -86,13 +87,29 @@ async def connected_once(address: PostgresAddress) -> AsyncIterator[Connection]:
             raise ConfigError(f"can't use the database {address}: {first_line(exc)}") from None
 
 
-async def _check(connection: Connection) -> None:
-    """Find a connection that was closed while it rested: only then is there something to read, and only then is the
-    database asked."""
+@asynccontextmanager
+async def connected(pool: Pool) -> AsyncIterator[Connection]:
+    """One of the pool's connections that has not broken while it rested."""
+    while True:
+        connection = await pool.getconn()
+        try:
+            if not await _has_ended(connection):
+                yield connection
+                return
+        finally:
+            await pool.putconn(connection)  # a broken one is replaced
+
+
+async def _has_ended(connection: Connection) -> bool:
+    """Whether a connection was closed while it rested: only then is there something to read, and the database asked."""
     resting = select.poll()  # not select(): it knows no more than 1024 files
-    resting.register(connection.fileno(), select.POLLIN)
-    if resting.poll(0):
-        await Pool.check_connection(connection)
+    try:
+        resting.register(connection.fileno(), select.POLLIN)
+        if resting.poll(0):
+            await Pool.check_connection(connection)
+    except Error:
+        return True
+    return False
 
 
 @contextmanager

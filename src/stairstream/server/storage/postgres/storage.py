@@ -12,7 +12,15 @@ from psycopg_pool import PoolTimeout
 
 from stairstream.config.databases import PostgresAddress
 from stairstream.server.storage.contract import LOST_AFTER_S, LOST_DAYS
-from stairstream.server.storage.postgres.connecting import Connection, Patience, Pool, cut_after, failed, open_pool
+from stairstream.server.storage.postgres.connecting import (
+    Connection,
+    Patience,
+    Pool,
+    connected,
+    cut_after,
+    failed,
+    open_pool,
+)
 from stairstream.server.storage.postgres.leases import lease
 from stairstream.server.storage.postgres.migrations import LOCK, migrate
 from stairstream.server.storage.postgres.past import (
@@ -78,7 +86,7 @@ class PostgresStorage:
         """What `work` gives; if `is_whole`, all of it is written or nothing."""
         try:
             async with AsyncExitStack() as stack:
-                connection = await stack.enter_async_context(self._pool.connection())
+                connection = await stack.enter_async_context(connected(self._pool))
                 stack.enter_context(cut_after(connection, limit_s or self._call_s))
                 if is_whole:
                     await stack.enter_async_context(connection.transaction())
