@@ -1,13 +1,15 @@
-"""Opens the storage of a database, of whichever kind it is."""
+"""Opens, inspects and copies a database, of whichever kind it is."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 from stairstream.config.databases import Database, PostgresAddress
 from stairstream.core.errors import ConfigError
 from stairstream.server.storage.contract import Storage
-from stairstream.server.storage.sqlite import open_sqlite
+from stairstream.server.storage.sqlite import inspect_sqlite, open_sqlite
+from stairstream.server.storage.values import Contents
 
 
 @asynccontextmanager
@@ -17,12 +19,36 @@ async def open_storage(database: Database, executor: Executor | None = None) -> 
         async with open_sqlite(database, executor) as storage:
             yield storage
         return
-    try:
+    with _installed(database):
         from stairstream.server.storage.postgres.storage import open_postgres
-    except ImportError as exc:
-        raise ConfigError(f"the database {database} needs: pip install 'stairstream[postgres]' ({exc})") from None
     async with open_postgres(database) as postgres:
         yield postgres
+
+
+async def inspect_storage(database: Database) -> Contents:
+    """What a database holds, without changing it; ConfigError if it can't be used."""
+    if not isinstance(database, PostgresAddress):
+        return inspect_sqlite(database)
+    with _installed(database):
+        from stairstream.server.storage.postgres.tending import inspect_postgres
+    return await inspect_postgres(database)
+
+
+async def copy_storage(source: Path, target: PostgresAddress) -> dict[str, int]:
+    """Copy a SQLite file into a PostgreSQL that holds nothing, all or nothing; returns the number of rows by what they
+    are. ConfigError if it can't be."""
+    with _installed(target):
+        from stairstream.server.storage.postgres.copying import copy_sqlite
+    return await copy_sqlite(source, target)
+
+
+@contextmanager
+def _installed(address: PostgresAddress) -> Iterator[None]:
+    """ConfigError if the driver of PostgreSQL can't be imported."""
+    try:
+        yield
+    except ImportError as exc:
+        raise ConfigError(f"the database {address} needs: pip install 'stairstream[postgres]' ({exc})") from None
 
 
 def may_exist(database: Database) -> bool:

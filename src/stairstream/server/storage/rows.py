@@ -17,6 +17,8 @@ LINE_FIELDS = (
     "id, key_id, pipeline, model, question, started_at_s, first_token_s, total_s, reason,"
     " prompt_tokens, completion_tokens, cost"
 )
+COUNTED = {"keys": "keys", "usage": "sums of usage", "reservations": "reservations", "past_runs": "past runs"}
+"""What the tables hold, in words."""
 
 
 def row_of_key(key: Key) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,11 +22,21 @@ from stairstream.server.storage.past import (
     list_past,
     prune_past,
 )
-from stairstream.server.storage.rows import KEY_FIELDS, USAGE_FIELDS, charge, cost_nano, key_of, row_of_key, usage_of
+from stairstream.server.storage.rows import (
+    COUNTED,
+    KEY_FIELDS,
+    USAGE_FIELDS,
+    charge,
+    cost_nano,
+    key_of,
+    row_of_key,
+    usage_of,
+)
 from stairstream.server.storage.sqlite_leases import LEASE_TABLES, lease
 from stairstream.server.storage.values import (
     Batch,
     BudgetHold,
+    Contents,
     Key,
     KeyUsage,
     LeaseAsk,
@@ -131,11 +141,35 @@ def _check_ours(database: sqlite3.Connection, file: Path) -> None:
         raise ConfigError(f"{file} is the database of another program; name another file")
 
 
+def inspect_sqlite(file: Path) -> Contents:
+    """The contents of a database, which is only read. Raises ConfigError if it can't be used."""
+    try:
+        with closing(open_read_only(file)) as database:
+            _check_ours(database, file)
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            _check_version(version, file)
+            tables = [table for table in COUNTED if version]
+            counts = [database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
+    except sqlite3.Error as exc:
+        raise ConfigError(f"can't use the database {file}: {exc}") from None
+    rows = {COUNTED[table]: count for table, count in zip(tables, counts, strict=True)}
+    return Contents(version=version, newest=len(MIGRATIONS), rows=rows)
+
+
+def open_read_only(file: Path) -> sqlite3.Connection:
+    """A connection that can't write."""
+    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
+
+
+def _check_version(version: int, file: Path) -> None:
+    if version > len(MIGRATIONS):
+        raise ConfigError(f"the database {file} was made by a newer stairstream; update this one, or name another")
+
+
 def _migrate(database: sqlite3.Connection, file: Path) -> None:
     with _transaction(database):  # another process may be about to do the same
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version > len(MIGRATIONS):
-            raise ConfigError(f"the database {file} was made by a newer stairstream; update this one, or name another")
+        _check_version(version, file)
         for migration in MIGRATIONS[version:]:
             for statement in filter(str.strip, migration.split(";")):
                 database.execute(statement)

@@ -1,7 +1,7 @@
 """The records that the server stores: keys, their usage, reservations of runs in flight, and past runs."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -188,3 +188,12 @@ class Leased:
 
     slots: Sequence[int]
     rates: Sequence[RateAnswer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """The version of a database's tables, 0 if it has none, this program's, and the rows by what they are."""
+
+    version: int
+    newest: int
+    rows: Mapping[str, int]

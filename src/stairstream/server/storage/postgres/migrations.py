@@ -57,12 +57,11 @@ async def migrate(address: PostgresAddress) -> None:
     async with connected_once(address) as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))  # another process may do the same
         version = await read_version(connection)
-        if version > len(MIGRATIONS):
-            newer = "was made by a newer stairstream; update this one, or name another"
-            raise ConfigError(f"the database {address} {newer}")
+        check_version(version, address)
         if version == len(MIGRATIONS):
             return
         if not version:
+            await _make_schema(connection)
             await connection.execute("CREATE TABLE stairstream.schema_version (number BIGINT NOT NULL)")
             await connection.execute("INSERT INTO stairstream.schema_version VALUES (0)")
         for step in MIGRATIONS[version:]:
@@ -70,17 +69,26 @@ async def migrate(address: PostgresAddress) -> None:
         await connection.execute("UPDATE stairstream.schema_version SET number = %s", (len(MIGRATIONS),))
 
 
+def check_version(version: int, address: PostgresAddress) -> None:
+    """ConfigError for tables of a newer version."""
+    if version > len(MIGRATIONS):
+        newer = "was made by a newer stairstream; update this one, or name another"
+        raise ConfigError(f"the database {address} {newer}")
+
+
 async def read_version(connection: Connection) -> int:
-    """The version of the tables, 0 if there are none; the schema is made if it is missing, as an administrator may."""
-    looked = await connection.execute(
-        "SELECT to_regnamespace('stairstream') IS NULL, to_regclass('stairstream.schema_version') IS NULL"
-    )
-    row = await looked.fetchone()
-    assert row is not None
-    has_no_schema, has_no_version = row
-    if has_no_schema:
-        await connection.execute("CREATE SCHEMA stairstream")
-    if has_no_version:
+    """The version of the tables, 0 if there are none."""
+    looked = await connection.execute("SELECT to_regclass('stairstream.schema_version') IS NULL")
+    ((has_none,),) = await looked.fetchall()
+    if has_none:
         return 0
-    found = await (await connection.execute("SELECT number FROM stairstream.schema_version")).fetchone()
-    return int(found[0]) if found else 0
+    ((version,),) = await (await connection.execute("SELECT number FROM stairstream.schema_version")).fetchall()
+    return int(version)
+
+
+async def _make_schema(connection: Connection) -> None:
+    """Make the schema, unless an administrator has: to make one takes a right of its own."""
+    looked = await connection.execute("SELECT to_regnamespace('stairstream') IS NULL")
+    ((has_none,),) = await looked.fetchall()
+    if has_none:
+        await connection.execute("CREATE SCHEMA stairstream")
