@@ -89,11 +89,11 @@ class Postgres:
                 time.sleep(0.02)
 
     def stop(self) -> None:
-        """Stop as by a restart: connections are cut, and nothing is lost."""
-        assert self._server is not None and self._server.stdin is not None
-        self._server.stdin.close()
-        self._server.wait(START_S)
-        self._server = None
+        """Stop as by a restart, unless it has stopped: connections are cut, and nothing is lost."""
+        if self._server is not None and self._server.stdin is not None:
+            self._server.stdin.close()
+            self._server.wait(START_S)
+            self._server = None
 
     def kill(self) -> None:
         """End the server at once, as a crash would: its connections break, and what was committed is recovered."""

@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from psycopg import AsyncConnection, DataError, Error, IntegrityError, ProgrammingError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -40,10 +40,15 @@ class Patience:
 
 
 Connection = AsyncConnection[tuple[Any, ...]]
-Pool = AsyncConnectionPool[Connection]
 
-# an outage is one line of ours, not one of the pool's for each connection
-logging.getLogger("psycopg").addHandler(logging.NullHandler())
+# an outage is a line of ours, which says why, not several of the pool's for each connection
+logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+
+
+class Pool(AsyncConnectionPool[Connection]):
+    """A pool that knows why it has no connection."""
+
+    refusal = "no connection is free"
 
 
 @asynccontextmanager
@@ -55,9 +60,18 @@ async def open_pool(address: PostgresAddress, patience: Patience) -> AsyncIterat
     async def configure(connection: Connection) -> None:
         await connection.execute(f"{settings}; SET application_name = 'stairstream'".encode())
 
+    class Noting(AsyncConnection[tuple[Any, ...]]):
+        @classmethod
+        async def connect(cls, *args: Any, **kwargs: Any) -> Self:
+            try:
+                return await super().connect(*args, **kwargs)
+            except Error as exc:
+                pool.refusal = first_line(exc)
+                raise
+
     pool = Pool(
         address.url,
-        connection_class=Connection,
+        connection_class=Noting,
         kwargs={"autocommit": True, "connect_timeout": patience.connect_s},
         min_size=KEPT_CONNECTIONS,
         max_size=MOST_CONNECTIONS,
@@ -127,9 +141,9 @@ def _cut(connection: Connection) -> None:
         same.shutdown(socket.SHUT_RDWR)
 
 
-def failed(address: PostgresAddress, exc: Error | PoolTimeout) -> StorageFailed:
+def failed(address: PostgresAddress, pool: Pool, exc: Error | PoolTimeout) -> StorageFailed:
     """The error of a storage."""
-    said = "no connection" if isinstance(exc, PoolTimeout) else first_line(exc)
+    said = pool.refusal if isinstance(exc, PoolTimeout) else first_line(exc)
     return StorageFailed(f"the database {address} failed: {said}", may_pass=not isinstance(exc, _LASTING))
 
 

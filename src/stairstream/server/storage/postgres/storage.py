@@ -92,7 +92,7 @@ class PostgresStorage:
                     await stack.enter_async_context(connection.transaction())
                 return await work(connection)
         except (Error, PoolTimeout) as exc:
-            raise failed(self._address, exc) from exc
+            raise failed(self._address, self._pool, exc) from exc
 
     async def _read(self, statement: str) -> list[tuple[Any, ...]]:
         async def read(connection: Connection) -> list[tuple[Any, ...]]:
