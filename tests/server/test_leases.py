@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stairstream.server.access.leases import RETRY_S, Leases
+from stairstream.server.access.leases import ASK_S, RETRY_S, Leases
 from stairstream.server.access.shared_slots import IDLE_S
 from stairstream.server.errors import StorageFailed
 from stairstream.server.storage.contract import LEASE_S
@@ -26,6 +26,7 @@ class Counted:
         self._storage = storage
         self.num_leases = 0
         self.is_away = False
+        self.delay_s = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -34,6 +35,7 @@ class Counted:
         if self.is_away:
             raise StorageFailed("it is away")
         self.num_leases += 1
+        await asyncio.sleep(self.delay_s)
         return await self._storage.lease(ask)
 
 
@@ -199,6 +201,43 @@ async def test_while_the_database_is_away_each_process_counts_for_itself(tmp_pat
         storage.is_away = False
         await asyncio.sleep(2 * RETRY_S)
         assert not await there.slots("k", 2).take()  # it knows of the two
+
+
+@in_virtual_time
+async def test_calls_of_a_model_do_not_wait_for_a_database_that_is_away(tmp_path: Path) -> None:
+    async with processes(tmp_path, 1) as ((leases, storage),):
+        loop, permits = asyncio.get_running_loop(), leases.permits("m", 3)
+        async with permits.hold(0):
+            await asyncio.sleep(0.1)
+            storage.is_away = True
+            start_s = loop.time()
+            async with permits.hold(0), permits.hold(0):
+                await leases.turns("m", 60).wait()
+                assert loop.time() - start_s < 0.5
+                asking = asyncio.ensure_future(permits.hold(0).__aenter__())
+                await asyncio.sleep(10)
+                assert not asking.done()  # three are three
+                asking.cancel()
+                storage.is_away = False
+                await asyncio.sleep(2 * RETRY_S)
+        assert permits.used == 0
+
+
+@in_virtual_time
+async def test_database_that_is_slow_holds_up_a_request_for_a_moment_and_nothing_is_lost(tmp_path: Path) -> None:
+    async with processes(tmp_path) as ((here, storage), (there, _)):
+        storage.delay_s, loop = 5.0, asyncio.get_running_loop()
+        rate, slots = here.rate("k", 16), here.slots("k", 2)
+        assert [await rate.take(8), await slots.take()] == [0, True]
+        assert loop.time() <= 2 * ASK_S
+        await asyncio.sleep(1)
+        before_s = loop.time()
+        assert [await rate.take(8), await slots.take()] == [0, True]
+        assert loop.time() == before_s  # until it has answered, this process counts alone
+        storage.delay_s = 0.0
+        await asyncio.sleep(12)
+        assert not await there.slots("k", 2).take()
+        assert await there.rate("k", 16).take(16) == 0  # in 12 s, and with what was leased late and not used
 
 
 @in_virtual_time

@@ -5,6 +5,7 @@ Permits come in `shared_slots.py`, amounts per minute in `shared_rates.py`; here
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -23,6 +24,8 @@ LOOK_S = 0.1
 """Time between two looks, in this process only, for leases that must grow, shrink or be renewed."""
 RETRY_S = 2.0
 """Delay before a database that failed is asked again; until then each process has its limits for itself."""
+ASK_S = 0.5
+"""The longest that calls wait for a lease; then this process counts alone until the database has answered."""
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +33,7 @@ _log = logging.getLogger(__name__)
 class Leases:
     """As in Meters and CallLimits, for all processes on a database together, while open.
 
-    While the database can't be asked, permits stay as they were leased, and amounts per minute are counted in this
-    process alone: answers continue.
+    While the database can't be asked, this process counts alone: answers continue.
     """
 
     def __init__(self, storage: Storage, clock: Callable[[], float] = time.time) -> None:
@@ -42,7 +44,7 @@ class Leases:
         self._slots: dict[str, SharedSlots] = {}
         self._rates: dict[str, SharedRate] = {}
         self._more = asyncio.Event()
-        self._is_away = False
+        self._alone_s: float | None = None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -61,6 +63,8 @@ class Leases:
         """As in Meters."""
         if name not in self._slots:
             self._slots[name] = SharedSlots(name, most, self._more.set)
+            if self._alone_s is not None:
+                self._slots[name].fail(self._alone_s)
         return self._slots[name]
 
     def rate(self, name: str, per_minute: float) -> Rate:
@@ -80,6 +84,8 @@ class Leases:
     def _rate(self, name: str, per_minute: float, burst_s: float) -> SharedRate:
         if name not in self._rates:
             self._rates[name] = SharedRate(name, per_minute, burst_s, self._more.set)
+            if self._alone_s is not None:
+                self._rates[name].fail(self._alone_s)
         return self._rates[name]
 
     async def _tend(self) -> None:
@@ -99,24 +105,50 @@ class Leases:
         rates = [(one, wish) for one in self._rates.values() if (wish := one.ask(now_s))]
         if not (slots or rates):
             return
+        asked = self._ask([ask for _, ask in slots], [wish for _, wish in rates])
+        asking = asyncio.ensure_future(self._storage.lease(asked))
         try:
-            leased = await self._storage.lease(self._ask([ask for _, ask in slots], [wish for _, wish in rates]))
-        except StorageFailed as exc:
-            if not self._is_away:
-                _log.error("limits are counted in this process alone for now: %s", exc)
-            self._is_away = True
-            retry_s = asyncio.get_running_loop().time() + RETRY_S
-            for slot, _ in slots:
-                slot.fail(retry_s)
-            for rate, _ in rates:
-                rate.fail(retry_s)
-            return
-        self._is_away = False
+            await asyncio.wait([asking], timeout=ASK_S)
+            if is_late := not asking.done():
+                self._count_alone(math.inf, "the database takes too long")
+                await asyncio.wait([asking])
+        finally:
+            if not asking.done():
+                asking.cancel()
+                await asyncio.wait([asking])
         now_s = asyncio.get_running_loop().time()
+        try:
+            leased = asking.result()
+        except StorageFailed as exc:
+            self._count_alone(now_s + RETRY_S, str(exc))
+            return
+        self._count_together()
         for (slot, slot_ask), share in zip(slots, leased.slots, strict=True):
             slot.lease(slot_ask, share, now_s)
-        for (rate, _), answer in zip(rates, leased.rates, strict=True):
-            rate.lease(answer, now_s)
+        for (rate, wish), answer in zip(rates, leased.rates, strict=True):
+            if is_late:
+                rate.lease_late(wish, answer)
+            else:
+                rate.lease(answer, now_s)
+
+    def _count_alone(self, retry_s: float, why: str) -> None:
+        """Answer all that is asked without the database, until then."""
+        if self._alone_s is None:
+            _log.error("limits are counted in this process alone for now: %s", why)
+        self._alone_s = retry_s
+        for slot in self._slots.values():
+            slot.fail(retry_s)
+        for rate in self._rates.values():
+            rate.fail(retry_s)
+
+    def _count_together(self) -> None:
+        """Ask the database again."""
+        if self._alone_s is not None:
+            self._alone_s = None
+            for slot in self._slots.values():
+                slot.resume()
+            for rate in self._rates.values():
+                rate.resume()
 
     def _ask(self, slots: list[SlotAsk], rates: list[RateAsk]) -> LeaseAsk:
         return LeaseAsk(holder=self._holder, at_s=self._clock(), slots=slots, rates=rates)

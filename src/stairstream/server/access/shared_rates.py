@@ -113,20 +113,29 @@ class SharedRate:
 
     def lease(self, answer: RateAnswer, now_s: float) -> None:
         """Answer those that asked, and keep what is beyond that."""
-        self._stock += answer.extra
+        self._stock, self._charge = self._stock + answer.extra, 0.0
         for (amount, one), wait_s in zip(self._asked, answer.waits_s, strict=True):
             one.set_result(wait_s)
             if wait_s:
                 self._refused = (now_s + REFUSED_S, amount, wait_s)
         self._asked = []
 
+    def lease_late(self, ask: RateAsk, answer: RateAnswer) -> None:
+        """Keep what was leased after those that asked had been answered without it."""
+        granted = sum(amount for amount, wait_s in zip(ask.amounts, answer.waits_s, strict=True) if not wait_s)
+        self._stock += ask.charge + granted + answer.extra
+
     def fail(self, retry_s: float) -> None:
         """The database can't be asked until then: this process counts alone."""
         self._retry_s = retry_s
-        self._stock -= self._charge
-        for _, one in self._asked:
+        self._stock, self._charge = self._stock - self._charge, 0.0
+        for _, one in (*self._asked, *self._wanting):
             one.set_result(math.nan)
-        self._asked = []
+        self._asked, self._wanting = [], []
+
+    def resume(self) -> None:
+        """The database can be asked again."""
+        self._retry_s = -math.inf
 
     def ask_nothing(self) -> RateAsk | None:
         """What to ask for when the process ends: the stock is given back."""

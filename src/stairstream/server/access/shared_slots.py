@@ -45,6 +45,8 @@ class SharedSlots:
         """As in Slots."""
         if self.permits.take_nowait():
             return True
+        if self._is_alone:
+            return False
         hope = asyncio.get_running_loop().create_future()
         self._hoping.append(hope)
         self._wake()
@@ -65,9 +67,6 @@ class SharedSlots:
         if now_s < self._retry_s:
             self._answer()
             return None
-        if self._is_alone:
-            self._is_alone, self._held = False, 0
-            self.permits.resize(self.permits.used)
         used, waiting = int(self.permits.used), self.permits.num_waiting + len(self._hoping)
         busy = max(int(self.permits.peak()), used + waiting)
         wanted = min(self._most, busy + (self._most // SPARE if busy else 0))
@@ -78,16 +77,16 @@ class SharedSlots:
             wanted = before
         if not self._is_due(wanted, used, waiting, now_s):
             return None
-        if wanted < self.permits.total:
+        if wanted < self.permits.total and not self._is_alone:
             self.permits.resize(max(wanted, used))  # before others are told that they may have the rest
-        most_used = max(int(self.permits.total), used)
+        most_used = used if self._is_alone else max(int(self.permits.total), used)
         self._asked = SlotAsk(name=self._name, most=self._most, used=most_used, wanted=wanted)
         return self._asked
 
     def _is_due(self, wanted: int, used: int, waiting: int, now_s: float) -> bool:
         before = self._asked.wanted if self._asked else 0
         total = int(self.permits.total)
-        if wanted != before or self._hoping or (waiting and total < wanted):
+        if self._is_alone or wanted != before or self._hoping or (waiting and total < wanted):
             return True
         if self._held > max(total, used):  # others have a right to some that were in use, and have come back
             return True
@@ -99,17 +98,21 @@ class SharedSlots:
 
     def lease(self, ask: SlotAsk, share: int, now_s: float) -> None:
         """Use that many from now on."""
+        self._is_alone = False
         self._held, self._asked_s = max(share, ask.used), now_s
         self.permits.resize(share)
         self._answer()
 
     def fail(self, retry_s: float) -> None:
-        """The database can't be asked until then: a limit of which nothing is leased is this process's alone."""
+        """The database can't be asked until then: this process has the limit for itself, so that answers continue."""
         self._retry_s, self._asked = retry_s, None
-        if not self._held:
-            self._is_alone, self._held = True, self._most
-            self.permits.resize(self._most)
+        self._is_alone, self._held = True, self._most
+        self.permits.resize(self._most)
         self._answer()
+
+    def resume(self) -> None:
+        """The database can be asked again."""
+        self._retry_s = -math.inf
 
     def _answer(self) -> None:
         hoping, self._hoping = self._hoping, []
