@@ -26,7 +26,7 @@ class Permits:
     """A limit of calls at once; those that wait are served by rank, lowest first, then in order of arrival."""
 
     def __init__(self, most: float = math.inf, is_short: Callable[[], None] = lambda: None) -> None:
-        """`is_short` is called when a call has to wait: whoever knows of more permits may resize."""
+        """`is_short` is called when a call has to wait: a limit that is shared may then be resized."""
         self._most = most
         self._free = most
         self._is_short = is_short

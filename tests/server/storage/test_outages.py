@@ -24,7 +24,7 @@ from tests.server.postgres import Postgres
 from tests.server.storage.proxy import proxy_to
 from tests.server.storage.records import batch, key, spent
 
-QUICK = Patience(connect_s=2, pool_s=0.5, statement_s=0.25, call_s=0.5)
+QUICK = Patience(connect_s=2, pool_s=2.0, statement_s=0.25, call_s=0.5)
 """A test must not wait for as long as a server does."""
 MOST_S = 10.0
 """Of anything in a test here, on a busy machine too."""

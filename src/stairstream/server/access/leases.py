@@ -106,19 +106,19 @@ class Leases:
         if not (slots or rates):
             return
         asked = self._ask([ask for _, ask in slots], [wish for _, wish in rates])
-        asking = asyncio.ensure_future(self._storage.lease(asked))
+        call = asyncio.ensure_future(self._storage.lease(asked))
         try:
-            await asyncio.wait([asking], timeout=ASK_S)
-            if is_late := not asking.done():
+            await asyncio.wait([call], timeout=ASK_S)
+            if is_late := not call.done():
                 self._count_alone(math.inf, "the database takes too long")
-                await asyncio.wait([asking])
+                await asyncio.wait([call])
         finally:
-            if not asking.done():
-                asking.cancel()
-                await asyncio.wait([asking])
+            if not call.done():
+                call.cancel()
+                await asyncio.wait([call])
         now_s = asyncio.get_running_loop().time()
         try:
-            leased = asking.result()
+            leased = call.result()
         except StorageFailed as exc:
             self._count_alone(now_s + RETRY_S, str(exc))
             return

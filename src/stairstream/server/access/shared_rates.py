@@ -94,7 +94,7 @@ class SharedRate:
         self._block = min(max(1.0, self._per_minute / PART, amount), max(1.0, most / 4))
 
     def ask(self, now_s: float) -> RateAsk | None:
-        """What to ask for now; None if the stock may stay as it is."""
+        """The ask that is due now; None if the stock may stay as it is."""
         if now_s < self._retry_s:
             return None
         block = self._block if now_s - self._used_s < IDLE_S else 0.0
@@ -138,7 +138,7 @@ class SharedRate:
         self._retry_s = -math.inf
 
     def ask_nothing(self) -> RateAsk | None:
-        """What to ask for when the process ends: the stock is given back."""
+        """The ask of a process that ends: it gives the stock back."""
         return self._ask(-self._stock, (), 0.0) if self._stock else None
 
     def _ask(self, charge: float, amounts: Sequence[float], extra: float) -> RateAsk:

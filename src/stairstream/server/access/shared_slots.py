@@ -63,7 +63,7 @@ class SharedSlots:
         self.permits.give_back()
 
     def ask(self, now_s: float) -> SlotAsk | None:
-        """What to ask for now; None if the lease may stay as it is."""
+        """The ask that is due now; None if the lease may stay as it is."""
         if now_s < self._retry_s:
             self._answer()
             return None
@@ -93,7 +93,7 @@ class SharedSlots:
         return bool(wanted) and now_s - self._asked_s >= (SHARE_S if waiting else RENEW_S)
 
     def ask_nothing(self) -> SlotAsk:
-        """What to ask for when the process ends."""
+        """The ask of a process that ends."""
         return SlotAsk(name=self._name, most=self._most, used=0, wanted=0)
 
     def lease(self, ask: SlotAsk, share: int, now_s: float) -> None:

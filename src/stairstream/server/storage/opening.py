@@ -26,7 +26,7 @@ async def open_storage(database: Database, executor: Executor | None = None) -> 
 
 
 async def inspect_storage(database: Database) -> Contents:
-    """What a database holds, without changing it; ConfigError if it can't be used."""
+    """The contents of a database, which is only read; ConfigError if it can't be used."""
     if not isinstance(database, PostgresAddress):
         return inspect_sqlite(database)
     with _installed(database):

@@ -18,7 +18,7 @@ LINE_FIELDS = (
     " prompt_tokens, completion_tokens, cost"
 )
 COUNTED = {"keys": "keys", "usage": "sums of usage", "reservations": "reservations", "past_runs": "past runs"}
-"""What the tables hold, in words."""
+"""The tables that are counted for people, and the name of their rows."""
 
 
 def row_of_key(key: Key) -> tuple[object, ...]:

@@ -148,5 +148,5 @@ def failed(address: PostgresAddress, pool: Pool, exc: Error | PoolTimeout) -> St
 
 
 def first_line(exc: BaseException) -> str:
-    """What an error says, in one line."""
+    """The first line of an error's message."""
     return str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__

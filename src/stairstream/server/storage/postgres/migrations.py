@@ -6,7 +6,7 @@ from stairstream.server.storage.postgres.connecting import Connection, connected
 from stairstream.server.storage.postgres.leases import LEASE_TABLES
 
 LOCK = 5_822_190_071
-"""The advisory lock of whoever writes: budgets that are checked still hold when they are written."""
+"""The advisory lock of the process that writes: budgets that are checked still hold when they are written."""
 
 MIGRATIONS: tuple[str, ...] = (
     """

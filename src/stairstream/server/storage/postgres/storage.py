@@ -83,7 +83,7 @@ class PostgresStorage:
     async def _call(
         self, work: Callable[[Connection], Awaitable[T]], *, limit_s: float | None = None, is_whole: bool = False
     ) -> T:
-        """What `work` gives; if `is_whole`, all of it is written or nothing."""
+        """The result of `work`; if `is_whole`, all of it is written or nothing."""
         try:
             async with AsyncExitStack() as stack:
                 connection = await stack.enter_async_context(connected(self._pool))

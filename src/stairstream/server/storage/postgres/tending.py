@@ -1,4 +1,4 @@
-"""What a PostgreSQL holds."""
+"""Reads the version of a PostgreSQL's tables, and counts their rows."""
 
 from stairstream.config.databases import PostgresAddress
 from stairstream.server.storage.postgres.connecting import Connection, connected_once
