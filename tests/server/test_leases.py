@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from stairstream.backends.limits import Limited
+from stairstream.config.schema import parse_config
 from stairstream.server.access.leases import ASK_S, RETRY_S, Leases
 from stairstream.server.access.shared_slots import IDLE_S
 from stairstream.server.errors import StorageFailed
+from stairstream.server.opening import open_pipelines
 from stairstream.server.storage.contract import LEASE_S
 from stairstream.server.storage.leasing import divide
 from stairstream.server.storage.sqlite import SqliteStorage, open_sqlite
@@ -123,6 +126,24 @@ async def test_calls_of_a_model_get_equal_shares_and_all_go(tmp_path: Path) -> N
             await asyncio.sleep(3)
             assert done[1] >= 12  # half of the 4 x 4 of each second, once it was given some
         assert done == [40, 20] and most == 4
+
+
+@in_virtual_time
+async def test_model_of_a_configuration_is_limited_over_both(tmp_path: Path) -> None:
+    model = "{backend: scripted, length: 3, max_concurrency: 1, attempts: 1}"
+    text = f"models: {{m: {model}}}\npipelines: {{one: {{topology: single, model: m}}}}\n"
+    config = parse_config(text, "test.yaml", {})
+    async with processes(tmp_path) as ((here, _), (there, _)):
+        async with open_pipelines(config, limits=here) as (_, one), open_pipelines(config, limits=there) as (_, other):
+            assert isinstance(one["m"], Limited) and isinstance(other["m"], Limited)
+            loop = asyncio.get_running_loop()
+            async with one["m"].hold(0):
+                waiting = asyncio.ensure_future(other["m"].hold(0).__aenter__())
+                await asyncio.sleep(3)
+                assert not waiting.done()
+            left_s = loop.time()
+            await waiting
+            assert loop.time() - left_s < 2
 
 
 @in_virtual_time

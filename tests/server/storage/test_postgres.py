@@ -8,6 +8,8 @@ from stairstream.config.databases import PostgresAddress, read_database
 from stairstream.config.reading import Where, read
 from stairstream.config.server import ServerConfig
 from stairstream.core.errors import ConfigError
+from stairstream.server.access.limits import RunPermits
+from stairstream.server.opening import open_access
 from stairstream.server.storage.opening import open_storage
 from stairstream.server.storage.postgres.migrations import MIGRATIONS
 from tests.server.postgres import Postgres
@@ -34,6 +36,14 @@ def test_newer_database_is_refused(postgres: Postgres) -> None:
     asyncio.run(main())
     postgres.run(url, f"UPDATE stairstream.schema_version SET number = {len(MIGRATIONS) + 1}")
     assert "was made by a newer stairstream" in refused(url)
+
+
+def test_server_without_keys_shares_the_limits_of_models(postgres: Postgres) -> None:
+    async def main() -> None:
+        async with open_access(ServerConfig(database=postgres.new_database()), RunPermits(1)) as access:
+            assert access.leases is not None and not access.needs_key and access.archive is None
+
+    asyncio.run(main())
 
 
 def test_tables_of_other_programs_are_left_alone(postgres: Postgres) -> None:
