@@ -1,7 +1,7 @@
 # Each target does all of its own set-up: `make demo` and `make test` work in a fresh clone.
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= dev,local,server,otel
+EXTRAS ?= dev,local,server,postgres,otel
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 comma := ,
@@ -47,7 +47,7 @@ mutate: install
 NODE_CLIENTS := openai@6 @anthropic-ai/sdk@1 ai@6 @ai-sdk/openai@3
 
 test-clients:
-	$(MAKE) install EXTRAS=dev,local,server,otel,clients
+	$(MAKE) install EXTRAS=dev,local,server,postgres,otel,clients
 	npm install --no-save --no-package-lock --prefix . $(NODE_CLIENTS)
 	$(BIN)/pytest tests/test_apps.py tests/server/test_clients.py tests/server/test_node_clients.py tests/server/messages tests/server/responses
 

@@ -9,6 +9,7 @@ import pytest
 from stairstream.backends.scripted import ONE_BY_ONE, Manner
 from stairstream.config import rates
 from tests.manners import ODD, odd_one_for, using
+from tests.server.postgres import Postgres, running_postgres
 
 SLOW_S = 900
 """For slow tests; for others `timeout` in pyproject.toml says it."""
@@ -45,6 +46,13 @@ def own_rates(
     usual = rates.usual_file
     own = tmp_path_factory.getbasetemp() / "rates" / f"{abs(hash(request.node.nodeid))}.json"
     monkeypatch.setattr(rates, "usual_file", lambda: usual() if "STAIRSTREAM_CACHE" in os.environ else own)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL, which is started by the first test that asks for it. A test that stops it starts it again."""
+    with running_postgres() as server:
+        yield server
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

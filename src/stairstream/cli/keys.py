@@ -20,9 +20,11 @@ ServerOption = Annotated[
     config_option("The server's YAML file, which may name the database; create makes that if it is missing."),
 ]
 DatabaseOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--database", metavar="FILE", help="The server's database, if not the one of --config; it must exist."
+        "--database",
+        metavar="DATABASE",
+        help="The server's database, a file or a postgresql:// URL, if not the one of --config; it must exist.",
     ),
 ]
 

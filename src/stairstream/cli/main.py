@@ -12,6 +12,7 @@ from typer.exceptions import Abort, TyperException
 from stairstream import __version__
 from stairstream.__main__ import INTERRUPTED
 from stairstream.backends.models import DEFAULT_MODEL
+from stairstream.cli.database import database_app
 from stairstream.cli.eval import eval_app
 from stairstream.cli.keys import keys_app
 from stairstream.cli.options import (
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(eval_app)
 app.add_typer(keys_app)
+app.add_typer(database_app)
 add_prediction(app)
 
 DEMO_QUESTION = "Why is the sky blue?"

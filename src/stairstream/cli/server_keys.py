@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stairstream.cli.terminal import printable, reveal, tell
+from stairstream.config.databases import Database, read_database
 from stairstream.config.graphs import build_graph, models_of
 from stairstream.config.reading import Where, read
 from stairstream.config.schema import Config, load_config
@@ -20,11 +21,11 @@ from stairstream.core.graph import Graph
 from stairstream.server.access.budgets import first_day
 from stairstream.server.access.keys import make_key
 from stairstream.server.runs.reservation import find_unpriced
-from stairstream.server.storage.sqlite import open_sqlite
+from stairstream.server.storage.opening import may_exist, open_storage
 from stairstream.server.storage.values import Key, KeyLimits, KeyUsage
 
 
-def create_key(name: str, limits: Mapping[str, object], config: Path | None, database: Path | None) -> None:
+def create_key(name: str, limits: Mapping[str, object], config: Path | None, database: str | None) -> None:
     """Make a key and print it, this once, to standard output."""
     _check_name(name)
     known = read(KeyLimits, dict(limits), Where(file="keys"))
@@ -35,7 +36,7 @@ def create_key(name: str, limits: Mapping[str, object], config: Path | None, dat
 
     async def main() -> tuple[Key, bool]:
         key, text = make_key(name, known, time.time())
-        async with open_sqlite(_file(config, database)) as storage:
+        async with open_storage(find_database(config, database)) as storage:
             is_first = not await storage.keys()
             await storage.add_key(key)
             try:
@@ -84,14 +85,14 @@ def _has_price(graph: Graph, config: Config) -> bool:
     return any(config.models[name].common.price for name in models_of(graph))
 
 
-def list_keys(config: Path | None, database: Path | None, *, as_json: bool) -> None:
+def list_keys(config: Path | None, database: str | None, *, as_json: bool) -> None:
     """Print every key, its limits, and what it has used."""
 
     async def main() -> tuple[list[Key], list[KeyUsage]]:
-        file = _file(config, database)
-        if not file.exists():
+        found = find_database(config, database)
+        if not may_exist(found):
             return [], []
-        async with open_sqlite(file) as storage:
+        async with open_storage(found) as storage:
             return await storage.keys(), await storage.usage()
 
     keys, usage = asyncio.run(main())
@@ -102,31 +103,35 @@ def list_keys(config: Path | None, database: Path | None, *, as_json: bool) -> N
         _print_table(rows)
 
 
-def revoke_key(key_id: str, config: Path | None, database: Path | None) -> None:
+def revoke_key(key_id: str, config: Path | None, database: str | None) -> None:
     """Take a key out of use; servers that run know within a second."""
 
     async def main() -> None:
-        file, known = _file(config, database), "none"
-        if file.exists():
-            async with open_sqlite(file) as storage:
+        found, known = find_database(config, database), "none"
+        if may_exist(found):
+            async with open_storage(found) as storage:
                 if await storage.revoke_key(key_id, time.time()):
                     return
                 known = ", ".join(key.id for key in await storage.keys() if key.revoked_at_s is None) or "none"
-        raise ConfigError(f"there is no key {key_id!r} in use in {file}; there is {known}")
+        raise ConfigError(f"there is no key {key_id!r} in use in {found}; there is {known}")
 
     asyncio.run(main())
     tell(f"stairstream: revoked the key {key_id}")
 
 
-def _file(config: Path | None, database: Path | None) -> Path:
-    """The database. Only that of a configuration may be created: a path given here may be mistyped."""
+def find_database(config: Path | None, database: str | None) -> Database:
+    """The database. Only a file that a configuration names may be created: a path given here may be mistyped."""
     if database is None:
-        return load_config(config).server.database_file
-    if not database.exists():
+        return load_config(config).server.location
+    try:
+        found = read_database(database)
+    except ValueError as exc:
+        raise ConfigError(f"--database {exc}") from None
+    if not may_exist(found):
         raise ConfigError(
-            f"there is no database {database}; give --config the server's file, and the database it names is created"
+            f"there is no database {found}; give --config the server's file, and the database it names is created"
         )
-    return database
+    return found
 
 
 def _describe(key: Key, usage: Sequence[KeyUsage]) -> dict[str, object]:

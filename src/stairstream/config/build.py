@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from stairstream.backends.base import Backend
 from stairstream.backends.hedge import Hedged
-from stairstream.backends.limits import Limited
+from stairstream.backends.limits import CallLimits, Limited
 from stairstream.backends.retry import Retrying
 from stairstream.config.graphs import models_of
 from stairstream.config.models import CommonKeys, ModelConfig
@@ -38,10 +38,11 @@ Loading = Callable[[str], AbstractContextManager[object]]
 
 @asynccontextmanager
 async def open_backends(
-    config: Config, graphs: Sequence[Graph], loading: Loading = nullcontext
+    config: Config, graphs: Sequence[Graph], loading: Loading = nullcontext, limits: CallLimits | None = None
 ) -> AsyncIterator[Mapping[str, Backend]]:
     """A backend for each model of the graphs, by name, with embedded engines loaded; all are closed on leaving.
 
+    `limits` makes the limits of models that several processes share; without it each process has its own.
     An engine has room for one run of the graph that needs most of it, unless its `slots` say otherwise.
     """
     rng = random.Random()
@@ -49,14 +50,20 @@ async def open_backends(
         backends: dict[str, Backend] = {}
         for name in dict.fromkeys(name for graph in graphs for name in models_of(graph)):
             model = config.models[name]
-            backends[name] = wrap(await engines.make_backend(model), model.common, rng)
+            backends[name] = wrap(name, await engines.make_backend(model), model.common, rng, limits)
         yield backends
 
 
-def wrap(backend: Backend, keys: CommonKeys, rng: random.Random) -> Backend:
+def wrap(name: str, backend: Backend, keys: CommonKeys, rng: random.Random, limits: CallLimits | None) -> Backend:
     """The wrappers that are configured, always in this order: each try of a retried or hedged call needs its permit."""
     if keys.max_concurrency is not None or keys.requests_per_minute is not None:
-        backend = Limited(backend, max_concurrency=keys.max_concurrency, requests_per_minute=keys.requests_per_minute)
+        backend = Limited(
+            backend,
+            max_concurrency=keys.max_concurrency,
+            requests_per_minute=keys.requests_per_minute,
+            model=name,
+            limits=limits,
+        )
     if keys.hedge_after_s is not None:
         backend = Hedged(backend, hedge_after_s=keys.hedge_after_s)
     if keys.attempts > 1:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import platformdirs
 
+from stairstream.config.databases import Database, read_database
 from stairstream.config.policies import NAMES
 from stairstream.config.reading import Bound, Positive, Seconds, Whole, nearest
 from stairstream.config.yaml_file import FromEnvironment
@@ -52,8 +53,9 @@ class TraceKeys:
 class ServerConfig:
     """The section `server`.
 
-    `database` is a file, None: the usual one. History is kept for `history_days`, and up to `history_mb` of it; then
-    the oldest runs are deleted. `drain_s` is how long running answers may continue once it is told to stop.
+    `database` is a file or the URL of a PostgreSQL, None: the usual file. History is kept for `history_days`, and up to
+    `history_mb` of it; then the oldest runs are deleted. `drain_s` is how long running answers may continue once it is
+    told to stop.
     With `ready_reaches_models` it is ready only while the endpoints of all models that answer let it in.
     `list_policies` are listed as models of their own, as in `mix:wait`, for clients that let people only choose.
     `metrics_port` None: /metrics is beside the API, and asks for a key where there are keys.
@@ -61,7 +63,7 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: _Port = 8080
-    database: str | None = None
+    database: str | None = field(default=None, repr=False)
     history: bool = False
     history_days: Positive = 30.0
     history_mb: Positive = 1000.0
@@ -83,11 +85,15 @@ class ServerConfig:
         for origin in self.cors_origins:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"cors_origins must be as in https://chat.example.org, or *, not {origin!r}")
+        try:
+            read_database(self.database or "")
+        except ValueError as exc:
+            raise ValueError(f"database {exc}") from None
 
     @property
-    def database_file(self) -> Path:
-        """The path of the database; it may not exist yet."""
+    def location(self) -> Database:
+        """The database; a file may not exist yet."""
         if self.database is not None:
-            return Path(self.database).expanduser()
+            return read_database(self.database)
         chosen = os.environ.get("STAIRSTREAM_DATA")
         return (Path(chosen).expanduser() if chosen else platformdirs.user_data_path("stairstream")) / "server.db"

@@ -10,10 +10,20 @@ class PerMinute:
     wherever the clock is.
     """
 
-    def __init__(self, amount: float, burst_s: float = 60.0) -> None:
+    def __init__(self, amount: float, burst_s: float = 60.0, full_at_s: float = -math.inf) -> None:
+        """`full_at_s` is the number that an earlier one kept."""
         self._s_each = 60.0 / amount
         self._burst_s = burst_s
-        self._full_at_s = -math.inf
+        self._full_at_s = full_at_s
+
+    @property
+    def full_at_s(self) -> float:
+        """The time at which everything is there again."""
+        return self._full_at_s
+
+    def available(self, now_s: float) -> float:
+        """The amount that is there; below 0 where more was taken."""
+        return min(self._burst_s, now_s + self._burst_s - self._full_at_s) / self._s_each
 
     def wait_s(self, amount: float, now_s: float) -> float:
         """Seconds until that much may be taken, 0 if it may be now; at the most until a whole burst is there."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from stairstream.api import Pipeline
 from stairstream.backends.base import Backend
+from stairstream.backends.limits import CallLimits
 from stairstream.config.build import Loading, open_backends
+from stairstream.config.databases import PostgresAddress
 from stairstream.config.graphs import build_graph
 from stairstream.config.rates import Rates
 from stairstream.config.schema import Config
@@ -20,11 +22,12 @@ from stairstream.server.access.budgets import Ledger
 from stairstream.server.access.gate import Gate, OpenGate
 from stairstream.server.access.keyed_gate import KeyedGate
 from stairstream.server.access.keys import KeyRing
+from stairstream.server.access.leases import Leases
 from stairstream.server.access.limits import RunPermits
 from stairstream.server.errors import StorageFailed
 from stairstream.server.history.archive import Archive
 from stairstream.server.storage.contract import Storage
-from stairstream.server.storage.sqlite import open_sqlite
+from stairstream.server.storage.opening import may_exist, open_storage
 
 FOLLOW_S = 1.0
 """Delay until a key that another process revoked is known here: SQLite has to be polled."""
@@ -36,15 +39,16 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_pipelines(
-    config: Config, loading: Loading = nullcontext
+    config: Config, loading: Loading = nullcontext, limits: CallLimits | None = None
 ) -> AsyncIterator[tuple[Mapping[str, Pipeline], Mapping[str, Backend]]]:
     """Open every pipeline of a configuration on shared backends; yields pipelines by name, backends by model.
 
+    `limits` makes the limits of models that several processes share; without it each process has its own.
     Models that no pipeline names get a backend too if that loads nothing: a request may describe a mixture of them.
     """
     graphs = {name: build_graph(config.models, pipeline) for name, pipeline in config.pipelines.items()}
     more = [single(name) for name, model in config.models.items() if model.kind.file is None]
-    async with open_backends(config, [*graphs.values(), *more], loading) as backends:
+    async with open_backends(config, [*graphs.values(), *more], loading, limits) as backends:
         with closing(Rates()) as rates:
             opened = {name: Pipeline(config.pipelines[name], graphs[name], backends, config, rates) for name in graphs}
             yield opened, backends
@@ -52,41 +56,47 @@ async def open_pipelines(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """The gate, and the archive of past runs; `archive` is None if no history is kept."""
+    """The gate, the archive of past runs, and the limits of models that all processes on the database share.
+
+    `archive` is None if no history is kept, `leases` without a database.
+    """
 
     gate: Gate
     needs_key: bool
     archive: Archive | None = None
+    leases: Leases | None = None
 
 
 @asynccontextmanager
 async def open_access(settings: ServerConfig, permits: RunPermits) -> AsyncIterator[Access]:
     """Open the keyed gate if any key was ever made, even one that is revoked now; else the open gate.
 
-    If there are no keys and no history is configured, no database is created.
+    If there are no keys and no history is configured, no file is created.
     """
-    file = settings.database_file
-    if not (settings.history or file.exists()):
+    database = settings.location
+    if not (settings.history or may_exist(database)):
         yield Access(gate=OpenGate(permits), needs_key=False)
         return
     async with AsyncExitStack() as stack:
-        storage = await stack.enter_async_context(open_sqlite(file))
+        storage = await stack.enter_async_context(open_storage(database))
         ring = KeyRing(keys := await storage.keys())
-        if not (settings.history or keys):
+        if not (settings.history or keys or isinstance(database, PostgresAddress)):
             yield Access(gate=OpenGate(permits), needs_key=False)
             return
-        ledger = Ledger(storage)
+        ledger, leases = Ledger(storage), Leases(storage)
         await stack.enter_async_context(ledger.open())
+        await stack.enter_async_context(leases.open())
         archive = None
         if settings.history:
             archive = Archive(storage, ledger, settings)
             await stack.enter_async_context(working_beside(archive.tend()))
         if not keys:
-            yield Access(gate=OpenGate(permits), needs_key=False, archive=archive)
+            yield Access(gate=OpenGate(permits), needs_key=False, archive=archive, leases=leases)
             return
         follower = KeyFollower(storage, ring)
         await stack.enter_async_context(working_beside(follower.follow()))
-        yield Access(gate=KeyedGate(permits, ring, ledger, follower.refresh), needs_key=True, archive=archive)
+        gate = KeyedGate(permits, ring, ledger, follower.refresh, leases)
+        yield Access(gate=gate, needs_key=True, archive=archive, leases=leases)
 
 
 class KeyFollower:

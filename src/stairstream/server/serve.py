@@ -66,7 +66,7 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
         access = await stack.enter_async_context(open_access(settings, permits))
         check_access(settings, listening, access)
         tracer = stack.enter_context(open_tracer(settings.traces)) if settings.traces.endpoint else None
-        pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading))
+        pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading, access.leases))
         metrics = Metrics(lambda: permits.taken)
         live = LiveRuns(_observers(settings, access, metrics, tracer))
         limits = ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s)

@@ -7,10 +7,11 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from stairstream.engine.tasks import working_beside
 from stairstream.server.access.gate import Reservation
@@ -24,6 +25,10 @@ RETRY_S = 2.0
 """Delay before a failed write is tried again."""
 MOST_PAST = 1000
 """Past runs that wait to be written while the storage fails; beyond that, the oldest are lost."""
+MOST_SPENT = 100_000
+"""The same for the usage of runs: some 30 MB."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +44,7 @@ class Ledger:
         self._past: list[Callable[[], PastRun]] = []
         self._reserving: list[tuple[BudgetHold, asyncio.Future[float | None]]] = []
         self._held: set[str] = set()
-        self._is_failing = False
+        self._failed: Batch | None = None
         self._writing = asyncio.Lock()
         self._more = asyncio.Event()
         self._flushing: asyncio.TimerHandle | None = None
@@ -80,9 +85,9 @@ class Ledger:
     async def flush(self) -> bool:
         """Write what is waiting now, so that a later read of the storage includes it; False if that fails for now."""
         async with self._writing:
-            if not self._is_failing:  # else it is tried again anyway, and each try may take seconds
+            if self._failed is None:  # else it is tried again anyway, and each try may take seconds
                 await self._commit()
-            return not self._is_failing
+            return self._failed is None
 
     # Reserving
 
@@ -157,51 +162,84 @@ class Ledger:
             self._more.clear()
             self._stop_timer()
             async with self._writing:
-                await self._commit(even_nothing=is_idle or self._is_failing)
+                await self._commit(even_nothing=is_idle)
 
     async def _commit(self, *, even_nothing: bool = False) -> None:
-        """Write everything that waits; `_writing` is held, so that nothing is on its way beside it."""
+        """Write everything that waits; `_writing` is held, so that nothing is on its way beside it.
+
+        A batch that failed is tried first, and as it was: it may have been written all the same.
+        """
+        if self._failed is not None and not await self._write_batch(replace(self._failed, at_s=self._clock())):
+            return
         spent, past, reserving = self._spent, self._past, self._reserving
         self._spent, self._past, self._reserving = [], [], []
-        if not (spent or past or reserving or self._held or even_nothing):
-            return
-        reserve = [hold for hold, _ in reserving]
-        batch = Batch(holder=self._holder, at_s=self._clock(), spent=spent, past=past, reserve=reserve)
+        if spent or past or reserving or self._held or even_nothing:
+            reserve = [hold for hold, _ in reserving]
+            batch = Batch(holder=self._holder, at_s=self._clock(), spent=spent, past=past, reserve=reserve)
+            await self._write_batch(batch, [answer for _, answer in reserving])
+
+    async def _write_batch(self, batch: Batch, answers: Sequence[asyncio.Future[float | None]] = ()) -> bool:
+        """Write a batch, and answer its reservations; False if that fails for now."""
         writing = asyncio.ensure_future(self._storage.commit(batch))
         try:
             await asyncio.wait([writing])
         finally:
             if not writing.done():  # cancelled, but the outcome of the write must be known
                 await asyncio.wait([writing])
-            self._conclude(batch, [answer for _, answer in reserving], writing)
+            failure = writing.exception()
+            if failure is None:
+                self._failed = None
+                self._conclude(batch.reserve, answers, writing.result())
+            elif isinstance(failure, StorageFailed):
+                self._keep_for_later(batch, failure)
+                self._refuse(answers, failure)
+            else:
+                raise failure
+        return self._failed is None
 
     def _conclude(
-        self, batch: Batch, answers: list[asyncio.Future[float | None]], writing: asyncio.Future[list[float | None]]
+        self,
+        reserve: Sequence[BudgetHold],
+        answers: Sequence[asyncio.Future[float | None]],
+        lefts: Sequence[float | None],
     ) -> None:
-        """Answer the reservations; what could not be written now waits for the next batch."""
-        failure = writing.exception()
-        self._is_failing = failure is not None
-        if failure is not None:
-            if not isinstance(failure, StorageFailed):
-                raise failure
-            self._spent[:0] = batch.spent
-            if failure.may_pass:
-                self._past[:0] = batch.past
-            lost = len(batch.past) if not failure.may_pass else max(0, len(self._past) - MOST_PAST)
-            del self._past[: max(0, len(self._past) - MOST_PAST)]
-            _log.error("usage and %d past runs wait to be written, %d are lost: %s", len(self._past), lost, failure)
-            self._flush_in(RETRY_S)
-            for answer in answers:
-                if not answer.done():
-                    answer.set_exception(failure)
-            return
-        for hold, answer, left in zip(batch.reserve, answers, writing.result(), strict=True):
+        for hold, answer, left in zip(reserve, answers, lefts, strict=True):
             if left is None:
                 self._held.add(hold.id)
             if not answer.done():
                 answer.set_result(left)
             elif left is None:  # its client has left meanwhile
                 self._settle(hold.key_id, "", None, hold)
+
+    def _refuse(self, answers: Sequence[asyncio.Future[float | None]], failure: StorageFailed) -> None:
+        """Refuse the reservations of a batch, and those that came while it was tried: they have waited for as long."""
+        later = [answer for _, answer in self._reserving]
+        self._reserving = []
+        for answer in (*answers, *later):
+            if not answer.done():
+                answer.set_exception(failure)
+
+    def _keep_for_later(self, batch: Batch, failure: StorageFailed) -> None:
+        """Keep a batch to be tried again, without its reservations: they are released, should they have been made."""
+        self._spent += [
+            Spent(key_id=hold.key_id, pipeline=hold.pipeline, day="", used=None, reservation=hold.id)
+            for hold in batch.reserve
+        ]
+        past = batch.past if failure.may_pass else ()
+        self._past, past = _newest(self._past, past, MOST_PAST)
+        self._spent, spent = _newest(self._spent, batch.spent, MOST_SPENT)
+        num_past, num_spent = len(self._past) + len(past), len(self._spent) + len(spent)
+        lost = len(batch.past) - len(past)
+        self._failed = replace(batch, spent=spent, past=past, reserve=())
+        said = "the usage of %d runs and %d past runs wait to be written, %d past runs are lost: %s"
+        _log.error(said, num_spent, num_past, lost, failure)
+        self._flush_in(RETRY_S)
+
+
+def _newest(later: list[T], before: Sequence[T], most: int) -> tuple[list[T], Sequence[T]]:
+    """The newest of two lists, so many together: the second is older."""
+    later = later[-most:]
+    return later, before[max(0, len(before) + len(later) - most) :]
 
 
 class Account:

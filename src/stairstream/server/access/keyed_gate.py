@@ -1,18 +1,17 @@
 """The gate of a server with keys: each key has its own rates, number of runs at once, and budget."""
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from stairstream.core.per_minute import PerMinute
 from stairstream.server.access.budgets import Account, Ledger
 from stairstream.server.access.gate import Caller, Grant, Reservation, Reserve
 from stairstream.server.access.keys import KeyRing
 from stairstream.server.access.limits import BUSY_RETRY_S, RunPermits
+from stairstream.server.access.meters import Meters, OwnMeters, Rate
 from stairstream.server.errors import ApiError
-from stairstream.server.storage.values import KeyLimits, RunUsage
+from stairstream.server.storage.values import Key, RunUsage
 
 NO_KEY = "no API key was given; send one as the header Authorization: Bearer sk-stair-..., or x-api-key"
 WRONG_KEY = "the API key is unknown or has been revoked"
@@ -26,18 +25,24 @@ async def _never() -> None:
 
 
 class KeyedGate:
-    """Admits callers with a key, within the key's limits.
+    """Admits callers with a key, within the key's limits. `meters` counts their rates and runs at once."""
 
-    Rates and runs at once are counted in this process; budgets in the database, for all processes together.
-    """
-
-    def __init__(self, permits: RunPermits, ring: KeyRing, ledger: Ledger, refresh: Refresh = _never) -> None:
-        """`refresh` reads the keys again: a key that was just made is used at once."""
+    def __init__(
+        self,
+        permits: RunPermits,
+        ring: KeyRing,
+        ledger: Ledger,
+        refresh: Refresh = _never,
+        meters: Meters | None = None,
+    ) -> None:
+        """`refresh` reads the keys again: a key that was just made is used at once. Without `meters` this process
+        counts for itself; budgets hold over all processes on the database in any case."""
         self._permits = permits
         self._ring = ring
         self._ledger = ledger
         self._refresh = refresh
-        self._meters: dict[str, _Meters] = {}
+        self._meters = meters or OwnMeters()
+        self._limits: dict[str, _Limits] = {}
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
         """As in Gate."""
@@ -58,21 +63,21 @@ class KeyedGate:
         key = self._ring.get(caller.key_id or "")
         if key is None:
             raise _unauthorized(WRONG_KEY)
-        meters = self._meters.setdefault(key.id, _Meters.of(key.limits))
-        reservation, now_s = reserve(), asyncio.get_running_loop().time()
-        _check(key.limits, meters, reservation, now_s)
-        self._permits.take()
-        meters.begin(reservation, now_s)
-        used: RunUsage | None = None
-        try:
-            async with self._ledger.reserve(key, reservation) as account:
-                try:
-                    yield KeyGrant(account)
-                finally:
-                    used = account.used
-        finally:
-            meters.end(reservation, used, asyncio.get_running_loop().time())
-            self._permits.give_back()
+        limits = self._limits.get(key.id)
+        if limits is None:
+            limits = self._limits[key.id] = _Limits(key, self._meters)
+        reservation = reserve()
+        async with limits.take(reservation) as taken:
+            self._permits.take()
+            try:
+                taken.is_begun = True
+                async with self._ledger.reserve(key, reservation) as account:
+                    try:
+                        yield KeyGrant(account)
+                    finally:
+                        taken.used = account.used
+            finally:
+                self._permits.give_back()
 
 
 class KeyGrant:
@@ -86,46 +91,56 @@ class KeyGrant:
         self._account.used = used
 
 
-@dataclass(slots=True, kw_only=True)
-class _Meters:
-    """The current use of a key's limits; None for one that is not limited."""
+@dataclass(slots=True)
+class _Taken:
+    """The part of a key's limits that a run has taken. Unless it has begun, it counts as nothing."""
 
-    requests: PerMinute | None
-    tokens: PerMinute | None
-    num_runs: int = 0
+    is_begun: bool = False
+    used: RunUsage | None = None
 
-    @classmethod
-    def of(cls, limits: KeyLimits) -> "_Meters":
-        requests, tokens = limits.requests_per_minute, limits.tokens_per_minute
-        return cls(requests=PerMinute(requests) if requests else None, tokens=PerMinute(tokens) if tokens else None)
 
-    def begin(self, reservation: Reservation, now_s: float) -> None:
-        self.num_runs += 1
-        if self.requests:
-            self.requests.take(1, now_s)
-        if self.tokens:
-            self.tokens.take(reservation.tokens, now_s)
+class _Limits:
+    """The limits of a key; those that it has not are None."""
 
-    def end(self, reservation: Reservation, used: RunUsage | None, now_s: float) -> None:
+    def __init__(self, key: Key, meters: Meters) -> None:
+        requests, tokens = key.limits.requests_per_minute, key.limits.tokens_per_minute
+        runs = key.limits.concurrent_runs
+        self._key = key.limits
+        self._runs = None if runs is None else meters.slots(f"runs of {key.id}", runs)
+        self._requests = meters.rate(f"requests of {key.id}", requests) if requests else None
+        self._tokens = meters.rate(f"tokens of {key.id}", tokens) if tokens else None
+
+    @asynccontextmanager
+    async def take(self, reservation: Reservation) -> AsyncIterator[_Taken]:
+        """Take what a run needs for the length of the block; ApiError 429 for the first limit that is reached."""
+        taken = _Taken()
+        async with AsyncExitStack() as stack:
+            if self._runs:
+                if not await self._runs.take():
+                    message = f"the key may have {self._key.concurrent_runs} runs at once"
+                    raise _too_many(message, "concurrent_runs", BUSY_RETRY_S)
+                stack.callback(self._runs.give_back)
+            if self._requests:
+                if wait_s := await self._requests.take(1):
+                    rate = f"{self._key.requests_per_minute:g} requests per minute"
+                    raise _too_many(f"the key may make {rate}", "requests_per_minute", wait_s)
+                stack.callback(self._return_request, self._requests, taken)
+            if self._tokens:
+                if wait_s := await self._tokens.take(reservation.tokens):
+                    rate = f"{self._key.tokens_per_minute:g} tokens per minute"
+                    message = f"the key may use {rate}, and this may use {reservation.tokens}"
+                    raise _too_many(message, "tokens_per_minute", wait_s)
+                stack.callback(self._return_tokens, self._tokens, reservation, taken)
+            yield taken
+
+    def _return_request(self, requests: Rate, taken: _Taken) -> None:
+        if not taken.is_begun:
+            requests.give_back(1)
+
+    def _return_tokens(self, tokens: Rate, reservation: Reservation, taken: _Taken) -> None:
         """Give back tokens that were not used; a run that used more than it reserved takes the difference."""
-        self.num_runs -= 1
-        unused = reservation.tokens - (used.prompt_tokens + used.completion_tokens if used else 0)
-        if self.tokens and unused >= 0:
-            self.tokens.give_back(unused)
-        elif self.tokens:
-            self.tokens.take(-unused, now_s)
-
-
-def _check(limits: KeyLimits, meters: _Meters, reservation: Reservation, now_s: float) -> None:
-    """ApiError 429 for the first limit that the key has reached."""
-    if limits.concurrent_runs is not None and meters.num_runs >= limits.concurrent_runs:
-        raise _too_many(f"the key may have {limits.concurrent_runs} runs at once", "concurrent_runs", BUSY_RETRY_S)
-    if meters.requests and (wait_s := meters.requests.wait_s(1, now_s)):
-        rate = f"{limits.requests_per_minute:g} requests per minute"
-        raise _too_many(f"the key may make {rate}", "requests_per_minute", wait_s)
-    if meters.tokens and (wait_s := meters.tokens.wait_s(reservation.tokens, now_s)):
-        rate = f"{limits.tokens_per_minute:g} tokens per minute, and this may use {reservation.tokens}"
-        raise _too_many(f"the key may use {rate}", "tokens_per_minute", wait_s)
+        used = taken.used
+        tokens.give_back(reservation.tokens - (used.prompt_tokens + used.completion_tokens if used else 0))
 
 
 def _find_key(headers: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ commit.
 
 from typing import Protocol
 
-from stairstream.server.storage.values import Batch, Key, KeyUsage, PastCursor, PastLine, PastRun
+from stairstream.server.storage.values import Batch, Key, KeyUsage, LeaseAsk, Leased, PastCursor, PastLine, PastRun
 
 
 class Storage(Protocol):
@@ -22,14 +22,20 @@ class Storage(Protocol):
         """All keys, oldest first."""
 
     async def has_changed(self) -> bool:
-        """Whether another process has written since the last call."""
+        """Whether another process may have made or revoked keys since the last call."""
 
     async def commit(self, batch: Batch) -> list[float | None]:
         """Write the whole batch or nothing. For each reservation: None if it was made, else the money that is left.
 
         Reservations of a holder that has written nothing for LOST_AFTER_S become usage: its process has died, and its
         models were asked. Should it be alive and settle one, that is taken back.
+
+        A batch that was the holder's last to be written is not written again: it may be tried until it succeeds.
         """
+
+    async def lease(self, ask: LeaseAsk) -> Leased:
+        """Lease parts of limits that all processes share. Permits are held until the next call that asks for fewer of
+        them, at the most for LEASE_S; where all together want too many, each gets its share."""
 
     async def usage(self) -> list[KeyUsage]:
         """All usage, by key, day and pipeline."""
@@ -51,3 +57,9 @@ class Storage(Protocol):
 
 LOST_AFTER_S = 60.0
 """Several heartbeats of a process that holds reservations."""
+
+LOST_DAYS = 7
+"""Days until a reservation that was taken for lost, and its holder, are forgotten: no run takes longer."""
+
+LEASE_S = 10.0
+"""Time after which a process that has not renewed its permits has lost them."""

@@ -2,9 +2,9 @@
 
 import sqlite3
 import zlib
-from typing import Any
 
-from stairstream.server.storage.values import PastCursor, PastLine, PastRun, RunUsage
+from stairstream.server.storage.rows import LINE_FIELDS, line_of, row_of_line
+from stairstream.server.storage.values import PastCursor, PastLine, PastRun
 
 PAST_TABLES = """
     DROP TABLE past_runs;
@@ -25,27 +25,15 @@ PAST_TABLES = """
 
 REPEATED_FIELDS = "ALTER TABLE past_words ADD COLUMN repeated TEXT NOT NULL DEFAULT '{}'"
 
-_LINE = (
-    "id, key_id, pipeline, model, question, started_at_s, first_token_s, total_s, reason,"
-    " prompt_tokens, completion_tokens, cost"
-)
-
 
 def add_past(database: sqlite3.Connection, past: PastRun) -> None:
     """Insert a run, unless it exists."""
     conversation = zlib.compress(past.conversation.encode())
     events = zlib.compress(past.events)
-    used, size_bytes = (
-        past.used,
-        len(conversation) + len(events) + 2 * len(past.answer) + len(past.result) + len(past.repeated),
-    )
+    size_bytes = len(conversation) + len(events) + 2 * len(past.answer) + len(past.result) + len(past.repeated)
     added = database.execute(
         "INSERT OR IGNORE INTO past_runs VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        (
-            *(past.id, past.key_id, past.pipeline, past.model, past.question),
-            *(past.started_at_s, past.first_token_s, past.total_s, past.reason),
-            *(used.prompt_tokens, used.completion_tokens, used.cost, size_bytes),
-        ),
+        (*row_of_line(past), size_bytes),
     )
     if added.rowcount:
         database.execute(
@@ -69,16 +57,16 @@ def list_past(
     if cursor:
         where.append("(started_at_s, id) < (?, ?)")
     rows = database.execute(
-        f"SELECT {_LINE} FROM past_runs WHERE {' AND '.join(where)} ORDER BY started_at_s DESC, id DESC LIMIT ?",
+        f"SELECT {LINE_FIELDS} FROM past_runs WHERE {' AND '.join(where)} ORDER BY started_at_s DESC, id DESC LIMIT ?",
         (*values, *cursor, most),
     )
-    return [PastLine(**_line(*row)) for row in rows]
+    return [PastLine(**line_of(row)) for row in rows]
 
 
 def find_past(database: sqlite3.Connection, key_id: str | None, run_id: str) -> PastRun | None:
     """As in Storage."""
     row = database.execute(
-        f"SELECT {_LINE}, conversation, num_passing, answer, tool_calls, result, events, repeated"
+        f"SELECT {LINE_FIELDS}, conversation, num_passing, answer, tool_calls, result, events, repeated"
         " FROM past_runs JOIN past_words USING (id) WHERE id = ? AND key_id IS ?",
         (run_id, key_id),
     ).fetchone()
@@ -86,7 +74,7 @@ def find_past(database: sqlite3.Connection, key_id: str | None, run_id: str) -> 
         return None
     conversation, num_passing, answer, tool_calls, result, events, repeated = row[-7:]
     return PastRun(
-        **_line(*row[:-7]),
+        **line_of(row[:-7]),
         conversation=zlib.decompress(conversation).decode(),
         num_passing=num_passing,
         answer=answer,
@@ -114,10 +102,3 @@ def prune_past(database: sqlite3.Connection, before_s: float, most_bytes: int) -
         (most_bytes,),
     ).rowcount
     return old + beyond
-
-
-def _line(*row: Any) -> dict[str, Any]:
-    *said, prompt_tokens, completion_tokens, cost = row
-    names = _LINE.split(", ")[: len(said)]
-    used = RunUsage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cost=cost)
-    return {**dict(zip(names, said, strict=True)), "used": used}

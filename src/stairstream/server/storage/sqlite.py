@@ -1,22 +1,18 @@
-"""The storage in a SQLite file: one connection, used by one thread. Several processes may share the file.
-
-Money is stored in whole billionths, so that sums are exact and rounding never exceeds a budget.
-"""
+"""The storage in a SQLite file: one connection, used by one thread. Several processes may share the file."""
 
 import asyncio
-import math
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stairstream.core.errors import ConfigError
 from stairstream.server.errors import StorageFailed
-from stairstream.server.storage.contract import LOST_AFTER_S
+from stairstream.server.storage.contract import LOST_AFTER_S, LOST_DAYS
 from stairstream.server.storage.past import (
     PAST_TABLES,
     REPEATED_FIELDS,
@@ -26,12 +22,25 @@ from stairstream.server.storage.past import (
     list_past,
     prune_past,
 )
+from stairstream.server.storage.rows import (
+    COUNTED,
+    KEY_FIELDS,
+    USAGE_FIELDS,
+    charge,
+    cost_nano,
+    key_of,
+    row_of_key,
+    usage_of,
+)
+from stairstream.server.storage.sqlite_leases import LEASE_TABLES, lease
 from stairstream.server.storage.values import (
     Batch,
     BudgetHold,
+    Contents,
     Key,
-    KeyLimits,
     KeyUsage,
+    LeaseAsk,
+    Leased,
     PastCursor,
     PastLine,
     PastRun,
@@ -43,11 +52,8 @@ T = TypeVar("T")
 BUSY_S = 5.0
 """Time that a write waits for a write of another process."""
 
-_NANO = 1_000_000_000
 _ELSEWHERE = "its folder must be writable; STAIRSTREAM_DATA names another one, server.database another file"
 _NO_ACCESS = ("SQLITE_CANTOPEN", "SQLITE_READONLY")
-_LOST_DAYS = 7
-"""Days until a reservation that was taken for lost is forgotten: no run takes longer."""
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -77,6 +83,8 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE reservations ADD COLUMN lost_day TEXT;
     """,
     REPEATED_FIELDS,
+    "ALTER TABLE holders ADD COLUMN last_batch TEXT",
+    LEASE_TABLES,
 )
 """Each upgrades a database by one version; `user_version` counts them. Never change one: add another."""
 
@@ -133,11 +141,35 @@ def _check_ours(database: sqlite3.Connection, file: Path) -> None:
         raise ConfigError(f"{file} is the database of another program; name another file")
 
 
+def inspect_sqlite(file: Path) -> Contents:
+    """The contents of a database, which is only read. Raises ConfigError if it can't be used."""
+    try:
+        with closing(open_read_only(file)) as database:
+            _check_ours(database, file)
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            _check_version(version, file)
+            tables = [table for table in COUNTED if version]
+            counts = [database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
+    except sqlite3.Error as exc:
+        raise ConfigError(f"can't use the database {file}: {exc}") from None
+    rows = {COUNTED[table]: count for table, count in zip(tables, counts, strict=True)}
+    return Contents(version=version, newest=len(MIGRATIONS), rows=rows)
+
+
+def open_read_only(file: Path) -> sqlite3.Connection:
+    """A connection that can't write."""
+    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
+
+
+def _check_version(version: int, file: Path) -> None:
+    if version > len(MIGRATIONS):
+        raise ConfigError(f"the database {file} was made by a newer stairstream; update this one, or name another")
+
+
 def _migrate(database: sqlite3.Connection, file: Path) -> None:
     with _transaction(database):  # another process may be about to do the same
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version > len(MIGRATIONS):
-            raise ConfigError(f"the database {file} was made by a newer stairstream; update this one, or name another")
+        _check_version(version, file)
         for migration in MIGRATIONS[version:]:
             for statement in filter(str.strip, migration.split(";")):
                 database.execute(statement)
@@ -176,13 +208,8 @@ class SqliteStorage:
 
     async def add_key(self, key: Key) -> None:
         """As in Storage."""
-        limits = key.limits
-        values = (
-            *(key.id, key.name, key.digest, key.created_at_s, key.revoked_at_s),
-            *(limits.requests_per_minute, limits.tokens_per_minute, limits.concurrent_runs),
-            *(limits.budget, limits.period),
-        )
-        await self._call(lambda: self._database.execute("INSERT INTO keys VALUES (?,?,?,?,?,?,?,?,?,?)", values))
+        statement = f"INSERT INTO keys ({KEY_FIELDS}) VALUES (?,?,?,?,?,?,?,?,?,?)"
+        await self._call(lambda: self._database.execute(statement, row_of_key(key)))
 
     async def revoke_key(self, key_id: str, at_s: float) -> bool:
         """As in Storage."""
@@ -192,12 +219,12 @@ class SqliteStorage:
 
     async def keys(self) -> list[Key]:
         """As in Storage."""
-        return [_key(*row) for row in await self._read("SELECT * FROM keys ORDER BY created_at_s, id")]
+        return [key_of(row) for row in await self._read(f"SELECT {KEY_FIELDS} FROM keys ORDER BY created_at_s, id")]
 
     async def usage(self) -> list[KeyUsage]:
         """As in Storage."""
-        rows = await self._read("SELECT * FROM usage ORDER BY key_id, day, pipeline")
-        return [_usage(*row) for row in rows]
+        rows = await self._read(f"SELECT {USAGE_FIELDS} FROM usage ORDER BY key_id, day, pipeline")
+        return [usage_of(row) for row in rows]
 
     async def has_changed(self) -> bool:
         """As in Storage."""
@@ -227,6 +254,15 @@ class SqliteStorage:
         """As in Storage."""
         return await self._call(lambda: prune_past(self._database, before_s, most_bytes))
 
+    async def lease(self, ask: LeaseAsk) -> Leased:
+        """As in Storage."""
+
+        def work() -> Leased:
+            with _transaction(self._database):
+                return lease(self._database, ask)
+
+        return await self._call(work)
+
     async def _read(self, statement: str, *values: object) -> list[Any]:
         return await self._call(lambda: self._database.execute(statement, values).fetchall())
 
@@ -235,6 +271,8 @@ class SqliteStorage:
     def _commit(self, batch: Batch) -> list[float | None]:
         made = [make() for make in batch.past]  # before the lock is taken
         with _transaction(self._database):
+            if self._is_written(batch):
+                return [None] * len(batch.reserve)
             self._see_holders(batch)
             for spent in batch.spent:
                 self._add_spent(spent)
@@ -242,23 +280,29 @@ class SqliteStorage:
                 add_past(self._database, past)
             return [self._reserve(one, batch.holder) for one in batch.reserve]
 
+    def _is_written(self, batch: Batch) -> bool:
+        row = self._database.execute("SELECT last_batch FROM holders WHERE id = ?", (batch.holder,)).fetchone()
+        return row is not None and row[0] == batch.id
+
     def _see_holders(self, batch: Batch) -> None:
         execute = self._database.execute
         execute(
-            "INSERT INTO holders VALUES (?, ?) ON CONFLICT DO UPDATE SET seen_at_s = excluded.seen_at_s",
-            (batch.holder, batch.at_s),
+            "INSERT INTO holders (id, seen_at_s, last_batch) VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET seen_at_s = excluded.seen_at_s, last_batch = excluded.last_batch",
+            (batch.holder, batch.at_s, batch.id),
         )
-        execute("DELETE FROM holders WHERE seen_at_s < ?", (batch.at_s - LOST_AFTER_S,))
         lost = execute(
             "SELECT id, key_id, pipeline, cost_nano FROM reservations"
-            " WHERE lost_day IS NULL AND holder NOT IN (SELECT id FROM holders)"
+            " WHERE lost_day IS NULL AND holder NOT IN (SELECT id FROM holders WHERE seen_at_s >= ?)",
+            (batch.at_s - LOST_AFTER_S,),
         ).fetchall()
         today = datetime.fromtimestamp(batch.at_s, UTC).date()
-        for reservation, key_id, pipeline, cost_nano in lost:
-            self._add_usage(key_id, today.isoformat(), pipeline, cost_nano=cost_nano)
+        for reservation, key_id, pipeline, cost in lost:
+            self._add_usage(key_id, today.isoformat(), pipeline, cost_nano=cost)
             execute("UPDATE reservations SET lost_day = ? WHERE id = ?", (today.isoformat(), reservation))
-        oldest = today - timedelta(days=_LOST_DAYS)
+        oldest = today - timedelta(days=LOST_DAYS)
         execute("DELETE FROM reservations WHERE lost_day < ?", (oldest.isoformat(),))
+        execute("DELETE FROM holders WHERE seen_at_s < ?", (batch.at_s - LOST_DAYS * 86_400,))
 
     def _add_spent(self, spent: Spent) -> None:
         if spent.reservation is not None:
@@ -271,7 +315,7 @@ class SqliteStorage:
             unpriced_runs=int(used.cost is None),
             prompt_tokens=used.prompt_tokens,
             completion_tokens=used.completion_tokens,
-            cost_nano=round((used.cost or 0.0) * _NANO),
+            cost_nano=cost_nano(used),
         )
 
     def _release(self, reservation: str) -> None:
@@ -298,7 +342,8 @@ class SqliteStorage:
         cost_nano: int,
     ) -> None:
         self._database.execute(
-            "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET runs = runs + excluded.runs,"
+            f"INSERT INTO usage ({USAGE_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET runs = runs + excluded.runs,"
             " unpriced_runs = unpriced_runs + excluded.unpriced_runs,"
             " prompt_tokens = prompt_tokens + excluded.prompt_tokens,"
             " completion_tokens = completion_tokens + excluded.completion_tokens,"
@@ -315,38 +360,8 @@ class SqliteStorage:
             "SELECT coalesce(sum(cost_nano), 0) FROM reservations WHERE key_id = ? AND lost_day IS NULL",
             (hold.key_id,),
         ).fetchone()
-        cost = math.ceil(hold.cost * _NANO)
-        left: int = round(hold.budget * _NANO) - spent - reserved
-        if cost > left:
-            return max(0, left) / _NANO
-        values = (hold.id, hold.key_id, holder, cost, hold.pipeline, None)
-        self._database.execute("INSERT INTO reservations VALUES (?, ?, ?, ?, ?, ?)", values)
-        return None
-
-
-def _key(*row: Any) -> Key:
-    key_id, name, digest, created_at_s, revoked_at_s, requests, tokens, runs, budget, period = row
-    return Key(
-        id=key_id,
-        name=name,
-        digest=digest,
-        created_at_s=created_at_s,
-        revoked_at_s=revoked_at_s,
-        limits=KeyLimits(
-            requests_per_minute=requests, tokens_per_minute=tokens, concurrent_runs=runs, budget=budget, period=period
-        ),
-    )
-
-
-def _usage(*row: Any) -> KeyUsage:
-    key_id, day, pipeline, runs, unpriced, prompt, completion, cost = row
-    return KeyUsage(
-        key_id=key_id,
-        day=day,
-        pipeline=pipeline,
-        runs=runs,
-        unpriced_runs=unpriced,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        cost=cost / _NANO,
-    )
+        cost, left = charge(hold, spent + reserved)
+        if left is None:
+            values = (hold.id, hold.key_id, holder, cost, hold.pipeline, None)
+            self._database.execute("INSERT INTO reservations VALUES (?, ?, ?, ?, ?, ?)", values)
+        return left

@@ -1,6 +1,7 @@
 """The records that the server stores: keys, their usage, reservations of runs in flight, and past runs."""
 
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -107,8 +108,12 @@ class PastCursor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Records written together, in this order, by the process `holder`; past runs are made in the storage's thread."""
+    """Records written together, in this order, by the process `holder`; past runs are made in the storage's thread.
 
+    Whether a batch that failed was written may be unknown: it is tried again under the same `id`.
+    """
+
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
     holder: str
     at_s: float
     spent: Sequence[Spent] = ()
@@ -128,3 +133,67 @@ class KeyUsage:
     prompt_tokens: int
     completion_tokens: int
     cost: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotAsk:
+    """A limit at once, as one process needs it: until the answer it may use `used`, and it would use `wanted`."""
+
+    name: str
+    most: int
+    used: int
+    wanted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateAsk:
+    """A limit per minute, as one process needs it.
+
+    `charge` was used already, below 0 it is given back. Each of `amounts` is taken whole or not at all; `extra` is
+    taken once they are, but no more than half of what is left: the rest is for others.
+    """
+
+    name: str
+    per_minute: float
+    burst_s: float
+    charge: float = 0.0
+    amounts: Sequence[float] = ()
+    extra: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseAsk:
+    """The limits that a process shares with others, as it needs them now.
+
+    `at_s` is its time since 1970; a database on another machine takes its own.
+    """
+
+    holder: str
+    at_s: float
+    slots: Sequence[SlotAsk] = ()
+    rates: Sequence[RateAsk] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateAnswer:
+    """For each amount the seconds until it is there, 0 if it was taken; and the extra that was taken."""
+
+    waits_s: Sequence[float]
+    extra: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leased:
+    """The permits of each limit at once that the process may use, and the answers of its limits per minute."""
+
+    slots: Sequence[int]
+    rates: Sequence[RateAnswer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """The version of a database's tables, 0 if it has none, this program's, and the rows by what they are."""
+
+    version: int
+    newest: int
+    rows: Mapping[str, int]

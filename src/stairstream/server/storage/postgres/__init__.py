@@ -1,0 +1,1 @@
+"""The storage in a PostgreSQL, in a schema of its own."""
