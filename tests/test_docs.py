@@ -14,7 +14,6 @@ from tests.pages import DOCS, PAGES, REPOSITORY, ROOT, SITE
 GENERATED = {
     "make_cli": DOCS / "cli.md",
     "make_endpoints": DOCS / "endpoints.md",
-    "make_agents": ROOT / "examples" / "agents.yaml",
 }
 REFERENCE = runpy.run_path(str(DOCS / "make_reference.py"))
 SOURCE = ROOT / "src" / "stairstream"
@@ -104,3 +103,15 @@ def test_upgrading_names_what_is_there() -> None:
 
 def test_every_public_name_says_what_it_is() -> None:
     assert [name for name in stairstream.__all__ if not (getattr(stairstream, name).__doc__ or "").strip()] == []
+
+
+def test_changelog_is_kept_as_keep_a_changelog_says() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    first, *versions = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert first == "[Unreleased]"
+    assert [one for one in versions if not re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", one)] == []
+    kinds = set(re.findall(r"^### (.*)$", text, re.MULTILINE))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    named = {one.partition("]")[0].removeprefix("[") for one in (first, *versions)}
+    assert set(re.findall(r"^\[(.*)\]: https://", text, re.MULTILINE)) == named
+    assert f"## To {stairstream.__version__}\n" in (DOCS / "upgrading.md").read_text()

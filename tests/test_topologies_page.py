@@ -35,6 +35,12 @@ def test_drawings_and_numbers_of_scripted_models_are_current() -> None:
     assert drawn == PAGE, "run: python docs/draw.py"
 
 
+def test_the_file_of_the_examples_is_there_and_the_same() -> None:
+    file = DRAW["PAGE"].parent.parent / "examples" / "agents.yaml"
+    assert yaml.safe_load(file.read_text()) == FILE
+    assert set(load_config(file).pipelines) >= set(SECTIONS)
+
+
 @pytest.mark.parametrize("name", SECTIONS)
 def test_python_makes_the_graph_of_the_yaml_and_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
