@@ -4,6 +4,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -53,9 +54,9 @@ def problem_of(command: list[str]) -> str | None:
             missing = {one for one in targets if "=" not in one and not one.startswith("-")} - _TARGETS
             return f"no target {missing} in the Makefile" if missing else None
         case ["python", "-m", module, *arguments] if module.startswith("bench."):
-            return _script(f"{module.replace('.', '/')}.py", arguments)
+            return _script(module, find_module(module), arguments)
         case ["python" | "sh", script, *arguments] if script.startswith(("docs/", "examples/", "bench/")):
-            return _script(script, arguments)
+            return _script(script, [file for file in [ROOT / script] if file.exists()], arguments)
         case ["pip", "install", *packages]:
             return _extras(packages)
         case _:
@@ -78,12 +79,22 @@ def _stairstream(arguments: list[str]) -> str | None:
     return f"{left} is too much" if left else None
 
 
-def _script(path: str, arguments: list[str]) -> str | None:
-    if not (ROOT / path).exists():
-        return f"no file {path}"
-    source = (ROOT / path).read_text()
+def find_module(name: str) -> list[Path]:
+    """The files of a module of the repository, or of a package that can be run; none if there is no such."""
+    path = ROOT / name.replace(".", "/")
+    return (
+        sorted(path.glob("*.py"))
+        if (path / "__main__.py").exists()
+        else [file for file in [path.with_suffix(".py")] if file.exists()]
+    )
+
+
+def _script(name: str, files: list[Path], arguments: list[str]) -> str | None:
+    if not files:
+        return f"no {name} in the repository"
+    source = "".join(file.read_text() for file in files)
     unknown = [one for one in arguments if one.startswith("--") and one.partition("=")[0] not in source]
-    return f"{path} has no {unknown}" if unknown else None
+    return f"{name} has no {unknown}" if unknown else None
 
 
 def _extras(packages: list[str]) -> str | None:
