@@ -206,7 +206,7 @@ def _name(name: str, is_required: bool) -> str:
 
 def _cell(text: str) -> str:
     """Text within a table: links of docs/configuration.md are not in it, and nothing may look like HTML."""
-    return text.replace("|", r"\|").replace("\n", " ").replace("<", r"\<")
+    return " ".join(text.split()).replace("|", r"\|").replace("<", r"\<")
 
 
 def _title(name: str) -> str:
