@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 comma := ,
 
-.PHONY: demo train-demo test test-oldest test-slow mutate check format install clean
+.PHONY: demo train-demo test test-oldest test-newest test-slow test-clients mutate check docs dist format install clean
 
 demo: install
 	$(BIN)/stairstream pull
@@ -34,6 +34,13 @@ test-oldest: install
 	PYTHONPATH=$(abspath $(VENV)/oldest) $(BIN)/pytest tests/train -m "not slow"
 	PYTHONPATH=$(abspath $(VENV)/oldest) $(BIN)/pytest tests/train/test_run.py -k learns_and_leaves
 
+# the tests with the newest version of everything that pyproject.toml allows; what its bounds hold back is listed
+test-newest:
+	$(MAKE) install VENV=$(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[$(EXTRAS)]'
+	$(VENV)-newest/bin/python -m pip list --outdated
+	$(VENV)-newest/bin/pytest -m "not slow"
+
 test-slow: install
 	$(BIN)/stairstream pull
 	$(BIN)/pytest -m slow
@@ -57,6 +64,21 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# the site, into build/site; a link, an anchor or an image that leads nowhere fails
+docs:
+	$(MAKE) install EXTRAS=docs,local,server
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+# what is uploaded to PyPI, into dist: built, checked, and installed into an environment of its own
+dist:
+	rm -rf dist build/dist
+	$(PYTHON) -m venv build/dist
+	build/dist/bin/python -m pip install --quiet build twine
+	build/dist/bin/python -m build
+	build/dist/bin/twine check --strict dist/*
+	build/dist/bin/python -m pip install --quiet "$$(ls dist/*.whl)[server]"
+	build/dist/bin/stairstream demo --simulated
+
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -69,4 +91,4 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-newest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,7 +11,8 @@ from stairstream.cli.main import app
 HEAD = """\
 # The command line
 
-Made by `python docs/make_cli.py`; every command says the same with `--help`.
+Made by `python docs/make_cli.py` of [the repository](https://github.com/stairstream/stairstream); every command
+says the same with `--help`.
 Words of the project are in the [glossary](glossary.md).
 
 Exit codes: 0 it worked; 1 a model, its endpoint or engine failed; 2 the request is wrong; 130 interrupted.

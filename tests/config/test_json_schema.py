@@ -6,7 +6,6 @@ import re
 import runpy
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 import yaml
@@ -16,13 +15,13 @@ from stairstream.cli.main import main
 from stairstream.config.json_schema import make_schema
 from stairstream.config.policies import NUMBERS, PolicyChoice
 from stairstream.config.reading import Where
-from stairstream.config.schema import DEFAULT
+from stairstream.config.schema import DEFAULT, parse_config
 from stairstream.core.errors import ConfigError
 from tests.config.test_schema import GOOD, WRONG, WRONG_SERVER
 from tests.config.test_topologies import MODELS, WRONG_MODELS
 from tests.config.test_topologies import WRONG as WRONG_TOPOLOGIES
+from tests.pages import ROOT, all_blocks
 
-ROOT = Path(__file__).parent.parent.parent
 SCHEMA = make_schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
 
@@ -45,24 +44,27 @@ def is_beyond(said: str) -> bool:
 
 
 def examples() -> Iterator[tuple[str, str]]:
-    """Every configuration in the documentation, with the file and line of its beginning; a part is made whole."""
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))):
-        text = page.read_text()
-        for found in re.finditer(r"```ya?ml\n(.*?)```", text, re.DOTALL):
-            yield f"{page.name}:{text.count(chr(10), 0, found.start()) + 1}", found[1]
-    for file in sorted((*(ROOT / "examples").glob("*.yaml"), *(ROOT / "tests").rglob("*.yaml"))):
+    """Every configuration in the documentation, with the page and line of its beginning, and those of the project."""
+    yield from ((block.name, block.text) for block in all_blocks("yaml"))
+    for file in sorted(path for glob in ("examples/*", "tests/**/*", "deploy/*") for path in ROOT.glob(f"{glob}.yaml")):
         yield file.name, file.read_text()
 
 
 def configurations() -> Iterator[tuple[str, str]]:
-    """Those of the examples that are a configuration: policies.md shows values of one key, training.md another file."""
+    """Those that are a configuration, a part made whole: policies.md shows values of one key, training.md a file of
+    another kind, clients.md those of clients."""
+    models: dict[str, str] = {}
     for name, text in examples():
         if text.startswith("# config.yaml\n"):  # the file of Continue, a client
             continue
-        if re.search(r"^pipelines:", text, re.MULTILINE):
-            yield name, text if re.search(r"^models:", text, re.MULTILINE) else f"{MODELS.partition('pipe')[0]}\n{text}"
-        elif re.search(r"^models:", text, re.MULTILINE):
-            yield name, f"{text}\npipelines: {{p: {{topology: single, model: m}}}}"
+        page = name.partition(":")[0]
+        has_models, has_pipelines = (re.search(rf"^{key}:", text, re.MULTILINE) for key in ("models", "pipelines"))
+        if has_models:
+            models.setdefault(page, text)
+            first = next(iter(yaml.safe_load(text)["models"]))
+            yield name, text if has_pipelines else f"{text}\npipelines: {{p: {{topology: single, model: {first}}}}}"
+        elif has_pipelines:
+            yield name, f"{models.get(page, MODELS.partition('pipe')[0])}\n{text}"
 
 
 CONFIGURATIONS = list(configurations())
@@ -76,13 +78,15 @@ def test_schema_is_one() -> None:
 @pytest.mark.parametrize(("name", "text"), CONFIGURATIONS, ids=[name for name, _ in CONFIGURATIONS])
 def test_every_documented_configuration_is_valid(name: str, text: str) -> None:
     assert problems(text) == []
+    variables = set(re.findall(r"\$\{(\w+)\}", text))
+    parse_config(text, name, {one: "http://127.0.0.1:9/v1" if one.endswith("URL") else "x" for one in variables})
 
 
 def test_examples_are_found() -> None:
     names = {name.partition(":")[0] for name, _ in CONFIGURATIONS}
     assert {"README.md", "configuration.md", "topologies.md", "examples.yaml", "scripted.yaml"} <= names
     others = {name.partition(":")[0] for name, _ in examples()} - names
-    assert others == {"policies.md", "training.md", "train_aggregator.yaml"}
+    assert others == {"policies.md", "training.md", "train_aggregator.yaml", "compose.yaml"}
 
 
 def test_every_documented_policy_is_valid() -> None:

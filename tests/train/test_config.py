@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import Span, load_train_config, read_train_config
 from stairstream.train.drawing import draw_reading
+from tests.pages import DOCS, ROOT, blocks_of
 
 STAGE = {"name": "one", "steps": 5}
 
@@ -70,3 +72,10 @@ def test_readings_stay_in_their_ranges() -> None:
         assert 1 <= one.policy.growth <= 2
         assert (one.policy.lead, one.policy.slope) == (math.inf, 0.5)
     assert sum(one.layout == "rounds" for one in stairs) == pytest.approx(1050, abs=80)
+
+
+def test_documented_configurations_are_taken() -> None:
+    (block,) = blocks_of(DOCS / "training.md", "yaml")
+    shown = read_train_config(yaml.safe_load(block.text), block.name)
+    assert [stage.name for stage in shown.stages] == ["full", "staircase"]
+    assert load_train_config(ROOT / "examples/train_aggregator.yaml").stages
