@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 
 import pytest
 
@@ -10,13 +11,13 @@ from stairstream.backends.hedge import Hedged
 from stairstream.backends.limits import Limited
 from stairstream.backends.scripted import Fault, Script, ScriptedBackend, ScriptedSession, numbered_words
 from stairstream.core.context import Context
-from stairstream.core.errors import ModelUnusable
+from stairstream.core.errors import BackendError, ModelUnusable, RateLimited
 from stairstream.core.events import Noted
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.metrics import first_token_s, summarize
 from stairstream.core.policy import Policy
-from stairstream.core.session import Chunk, Delta, Note, WriteItem
+from stairstream.core.session import Began, Chunk, Delta, Ended, Note, Usage, WriteItem
 from stairstream.engine.run import open_run
 from stairstream.sim.clock import run
 from tests.backends.moody import Moody, write_all
@@ -220,3 +221,104 @@ def test_a_second_try_that_is_stopped_before_its_permit_wins_no_race() -> None:
     assert sum(isinstance(item, Delta) for item in items) == 9
     assert not any(isinstance(item, Note) for item in items)
     assert len(moody.calls) == 1
+
+
+Telling = list[tuple[float, WriteItem | BackendError]]
+
+
+class Told(ScriptedBackend):
+    """Each session's write yields these items, or raises them, each after its delay."""
+
+    def __init__(self, *told: Telling) -> None:
+        super().__init__(Script(words=("a",)), "m")
+        self._told = list(told)
+        self.read: list[list[Chunk]] = []
+
+    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> ScriptedSession:
+        session = await super().open(agent, conversation, written)
+        session.write = partial(_tell, self._told.pop(0))  # type: ignore[method-assign]
+        session.read = self._read  # type: ignore[method-assign]
+        return session
+
+    async def _read(self, chunks: Sequence[Chunk]) -> None:
+        self.read.append(list(chunks))
+
+
+async def _tell(told: Telling, limit: int) -> AsyncGenerator[WriteItem, None]:
+    for delay_s, item in told:
+        await asyncio.sleep(delay_s)
+        if isinstance(item, BackendError):
+            raise item
+        yield item
+
+
+def began(prompt_tokens: int) -> Began:
+    return Began(layout="grouped", why="", prompt_tokens=prompt_tokens, is_estimate=False)
+
+
+AGAIN = Note(kind="retry", text="again")
+
+
+async def items_of(told: Told, read: Sequence[Chunk] = ()) -> list[WriteItem]:
+    session = await Hedged(told, hedge_after_s=1).open(Agent(name="a", model="m", reads=("p",)), ASK)
+    if read:
+        await session.read(read)
+    return await write_all(session)
+
+
+def hedged(prompt_tokens: int) -> Note:
+    """The note on a call that lost after its prompt was sent."""
+    usage = Usage(prompt_tokens=prompt_tokens, cached_tokens=0, is_estimate=True)
+    return Note(kind="hedge", text="m: no word in 1 s, asked a second time", usage=usage)
+
+
+def test_winner_of_a_race_speaks_alone_and_its_beginning_is_that_of_the_step() -> None:
+    first: Telling = [(0, began(10)), (0.5, AGAIN), (0, began(12)), (64, Delta("late"))]
+    second: Telling = [(0, began(7)), (1, AGAIN), (1, Delta("a")), (1, Ended(reason="stop"))]
+    items = run(items_of(Told(first, second)))
+    assert items == [began(10), hedged(12), AGAIN, Delta("a"), Ended(reason="stop")]
+
+
+def test_first_try_that_was_made_twice_before_it_won_begins_twice() -> None:
+    first: Telling = [(0, began(10)), (0.5, AGAIN), (0, began(10)), (2, Delta("a"))]
+    second: Telling = [(0, began(7)), (64, Delta("late"))]
+    items = run(items_of(Told([*first, (1, Ended(reason="stop"))], second)))
+    assert items == [began(10), hedged(7), AGAIN, began(10), Delta("a"), Ended(reason="stop")]
+
+
+def test_prompt_that_was_refused_costs_nothing() -> None:
+    second: Telling = [(0, began(7)), (2, Delta("a")), (1, Ended(reason="stop"))]
+    items = run(items_of(Told([(0, began(10)), (1.5, RateLimited("busy"))], second)))
+    assert items == [began(10), hedged(0), Delta("a"), Ended(reason="stop")]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "joined"),
+    [
+        ((), None),
+        ([("p", "a", (1,), False), ("q", "b", (2,), False)], [("p", "a", (1,), False), ("q", "b", (2,), False)]),
+        ([("p", "a", (1, 2), False), ("p", "b", (3,), True)], [("p", "ab", (1, 2, 3), True)]),
+        ([("p", "a", (1,), False), ("p", "b", None, False)], [("p", "ab", None, False)]),
+        ([("p", "a", None, False), ("p", "b", (1,), False)], [("p", "ab", None, False)]),
+    ],
+)
+def test_second_try_reads_at_once_whatever_the_first_has_read(
+    chunks: Sequence[tuple[str, str, tuple[int, ...] | None, bool]],
+    joined: list[tuple[str, str, tuple[int, ...] | None, bool]] | None,
+) -> None:
+    read = [Chunk(agent=agent, text=text, ids=ids, is_final=is_final) for agent, text, ids, is_final in chunks]
+    second: Telling = [(0, began(7)), (1, Delta("a")), (1, Ended(reason="stop"))]
+    told = Told([(0, began(10)), (64, Delta("late"))], second)
+    run(items_of(told, read))
+    (*_, last) = [*told.read, []] if joined is None else told.read
+    assert [(one.agent, one.text, one.ids, one.is_final) for one in last] == (joined or [])
+    assert len(told.read) == (0 if joined is None else 2)
+
+
+def test_prefetch_before_any_call_is_the_sessions_own() -> None:
+    async def main() -> bool:
+        inner = ScriptedBackend(Script(words=("a",), prefetches=True), "m")
+        session = await Hedged(inner, hedge_after_s=1).open(Agent(name="a", model="m", reads=("p",)), ASK)
+        return await session.prefetch([])
+
+    assert run(main())
