@@ -40,7 +40,8 @@ MEMORY_BYTES = 8 << 30
 """For the tests of a mutant: one may append to a list for ever."""
 
 ENGINE = ("tests/engine", "tests/faults/test_scripted.py")
-HTTP = ("tests/backends/openai", "tests/upstreams", "tests/backends/test_finish_reasons.py")
+OF_ANSWERS = ("wire", "bodies", "counts", "finish_reasons", "forms", "reasoning", "surrogates", "tool_calls", "words")
+ANSWERS = tuple(f"tests/backends/test_{name}.py" for name in OF_ANSWERS)
 WRAPPERS = (
     "tests/backends/test_permits.py",
     "tests/backends/test_hedge.py",
@@ -61,8 +62,8 @@ TESTS: Mapping[str, Sequence[str]] = {
     "engine/progress.py": ENGINE,
     "engine/step.py": ENGINE,
     "engine/writer.py": ENGINE,
-    "backends/wire.py": ("tests/backends/test_wire.py", *HTTP),
-    "backends/continuation.py": ("tests/backends/test_continuation.py", *HTTP),
+    "backends/wire.py": ANSWERS,
+    "backends/continuation.py": ("tests/backends/test_continuation.py",),
     "backends/retry.py": WRAPPERS,
     "backends/hedge.py": WRAPPERS,
     "backends/limits.py": WRAPPERS,
