@@ -1,14 +1,15 @@
-"""Scripted models that choose a script for each session, and what one write of a session yields."""
+"""Models that choose a script, or the items of a write, for each session; and what one write of a session yields."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from stairstream.backends.base import Backend, Session
 from stairstream.backends.scripted import Fault, FaultKind, Script, ScriptedBackend, ScriptedSession
 from stairstream.core.context import Context
+from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Ended, WriteItem
+from stairstream.core.session import Began, Chunk, Ended, WriteItem
 from tests.engine.staircase import ASK
 
 
@@ -60,3 +61,39 @@ def end_of(items: list[WriteItem]) -> Ended:
 def failing(kind: FaultKind, calls: int | None = 1, retry_after_s: float | None = None) -> ScriptedBackend:
     fault = Fault(kind=kind, calls=calls, retry_after_s=retry_after_s)
     return ScriptedBackend(Script(words=("a", " b"), first_token_s=0.5, fault=fault), "m")
+
+
+Telling = list[tuple[float, WriteItem | BackendError]]
+
+
+class Told(ScriptedBackend):
+    """Each write, whatever its session, yields these items, or raises them, each after its delay."""
+
+    def __init__(self, *told: Telling) -> None:
+        super().__init__(Script(words=("a",)), "m")
+        self._told = list(told)
+        self.read: list[list[Chunk]] = []
+
+    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> ScriptedSession:
+        session = await super().open(agent, conversation, written)
+        session.write = self._write  # type: ignore[method-assign]
+        session.read = self._read  # type: ignore[method-assign]
+        return session
+
+    def _write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
+        return _tell(self._told.pop(0))
+
+    async def _read(self, chunks: Sequence[Chunk]) -> None:
+        self.read.append(list(chunks))
+
+
+async def _tell(told: Telling) -> AsyncGenerator[WriteItem, None]:
+    for delay_s, item in told:
+        await asyncio.sleep(delay_s)
+        if isinstance(item, BackendError):
+            raise item
+        yield item
+
+
+def began(prompt_tokens: int) -> Began:
+    return Began(layout="grouped", why="", prompt_tokens=prompt_tokens, is_estimate=False)

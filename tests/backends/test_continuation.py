@@ -180,6 +180,7 @@ def test_end_soon_is_at_once_where_no_word_has_begun(texts: tuple[str, ...]) -> 
         ("", [("a", 1)], Delta("a", 1), False),
         ("", [("x" * 300, 2)], Delta("x" * 300, 2), False),
         ("one", [("two", 2)], Delta(" two", 2, None, True), False),  # a space more is no token more
+        ("Once upon a midday", [("upon a midday", 1), (" x", 1)], Delta(" x", 1, None, True), True),
         # 19 of 32 characters pass, and as large a part of 10 tokens
         (
             "Once upon a midday",

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from functools import partial
 
 import pytest
 
@@ -11,16 +10,16 @@ from stairstream.backends.hedge import Hedged
 from stairstream.backends.limits import Limited
 from stairstream.backends.scripted import Fault, Script, ScriptedBackend, ScriptedSession, numbered_words
 from stairstream.core.context import Context
-from stairstream.core.errors import BackendError, ModelUnusable, RateLimited
+from stairstream.core.errors import ModelUnusable, RateLimited
 from stairstream.core.events import Noted
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.metrics import first_token_s, summarize
 from stairstream.core.policy import Policy
-from stairstream.core.session import Began, Chunk, Delta, Ended, Note, Usage, WriteItem
+from stairstream.core.session import Chunk, Delta, Ended, Note, Usage, WriteItem
 from stairstream.engine.run import open_run
 from stairstream.sim.clock import run
-from tests.backends.moody import Moody, write_all
+from tests.backends.moody import Moody, Telling, Told, began, write_all
 from tests.engine.staircase import ASK, mixture, play, scripted
 
 pytestmark = pytest.mark.manners
@@ -221,39 +220,6 @@ def test_a_second_try_that_is_stopped_before_its_permit_wins_no_race() -> None:
     assert sum(isinstance(item, Delta) for item in items) == 9
     assert not any(isinstance(item, Note) for item in items)
     assert len(moody.calls) == 1
-
-
-Telling = list[tuple[float, WriteItem | BackendError]]
-
-
-class Told(ScriptedBackend):
-    """Each session's write yields these items, or raises them, each after its delay."""
-
-    def __init__(self, *told: Telling) -> None:
-        super().__init__(Script(words=("a",)), "m")
-        self._told = list(told)
-        self.read: list[list[Chunk]] = []
-
-    async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> ScriptedSession:
-        session = await super().open(agent, conversation, written)
-        session.write = partial(_tell, self._told.pop(0))  # type: ignore[method-assign]
-        session.read = self._read  # type: ignore[method-assign]
-        return session
-
-    async def _read(self, chunks: Sequence[Chunk]) -> None:
-        self.read.append(list(chunks))
-
-
-async def _tell(told: Telling, limit: int) -> AsyncGenerator[WriteItem, None]:
-    for delay_s, item in told:
-        await asyncio.sleep(delay_s)
-        if isinstance(item, BackendError):
-            raise item
-        yield item
-
-
-def began(prompt_tokens: int) -> Began:
-    return Began(layout="grouped", why="", prompt_tokens=prompt_tokens, is_estimate=False)
 
 
 AGAIN = Note(kind="retry", text="again")
