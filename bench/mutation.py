@@ -56,7 +56,7 @@ WRAPPERS = (
     "tests/faults/test_scripted.py",
 )
 TESTS: Mapping[str, Sequence[str]] = {
-    "core/policy.py": ("tests/core/test_policy.py", "tests/core/test_decisions.py", "tests/config/test_schema.py"),
+    "core/policy.py": ("tests/core/test_policy.py", "tests/test_policies_page.py"),
     "core/decisions.py": ("tests/core/test_decisions.py", "tests/core/test_policy.py"),
     "engine/agent.py": ENGINE,
     "engine/progress.py": ENGINE,
