@@ -35,6 +35,7 @@ def test_numbers_beyond_a_float_are_infinite() -> None:
 
 
 def test_what_is_not_given_never_holds_an_agent_back() -> None:
+    assert Policy() == Policy(first_chunk=16, growth=2, quorum="most", patience_s=0.25, lead=INF, slope=1)
     assert not Policy().holds_back
     assert not Policy(first_chunk=INF, lead=0).holds_back
     assert Policy(lead=0).holds_back and Policy(first_chunk=8, lead=-4).holds_back
@@ -45,7 +46,7 @@ def test_what_is_not_given_never_holds_an_agent_back() -> None:
     [
         ("all", 3, 3),
         ("all", 1, 1),
-        ("most", 5, 4),
+        ("most", 4, 3),
         ("most", 3, 2),
         ("most", 2, 2),
         ("most", 1, 1),

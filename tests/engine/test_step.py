@@ -9,8 +9,8 @@ BEGAN = Began(layout="grouped", why="", prompt_tokens=40, is_estimate=False)
 SPENT = Usage(prompt_tokens=7, cached_tokens=0, is_estimate=True)
 
 
-def step(limit: int = 100, size_before: int = 0, **numbers: int) -> Step:
-    return Step(index=0, limit=limit, is_update=False, size_before=size_before, **numbers)
+def step(limit: int = 100, size_before: int = 0, tokens: int = 0) -> Step:
+    return Step(index=0, limit=limit, is_update=False, size_before=size_before, tokens=tokens)
 
 
 def test_step_uses_what_its_backend_says_and_what_failed_calls_used() -> None:
@@ -25,7 +25,8 @@ def test_step_uses_what_its_backend_says_and_what_failed_calls_used() -> None:
 
 @pytest.mark.parametrize("ended", [None, Ended(reason="stop")])
 def test_step_of_which_nobody_says_what_it_used_is_estimated(ended: Ended | None) -> None:
-    one = step(tokens=3, call_tokens=20, thinking_tokens=100)
+    one = step(tokens=3)
+    one.call_tokens, one.thinking_tokens = 20, 100
     assert one.usage(ended) == Usage(completion_tokens=123, is_estimate=True)
     one.began, one.spent = BEGAN, SPENT
     assert one.usage(ended) == Usage(prompt_tokens=47, completion_tokens=123, is_estimate=True)
