@@ -6,9 +6,10 @@ import pytest
 
 pytest.importorskip("cosmic_ray")
 
-from bench.mutation import in_fork, mutants_of, statement_at
+from bench.mutants import mutants_of, statement_at
+from bench.mutation import in_fork
 
-SOURCE = '''
+SOURCE = """
 @dataclass(frozen=True)
 class A:
     size: int = 4
@@ -19,7 +20,7 @@ class A:
         ):
             return 1
         return 0
-'''
+"""
 
 
 def test_flags_and_keywords_are_not_changed_and_numbers_are() -> None:
