@@ -38,7 +38,18 @@ MEMORY_BYTES = 8 << 30
 """For the tests of a mutant: one may append to a list for ever."""
 
 ENGINE = ("tests/engine", "tests/faults/test_scripted.py")
-OF_ANSWERS = ("wire", "bodies", "counts", "finish_reasons", "forms", "reasoning", "surrogates", "tool_calls", "words")
+OF_ANSWERS = (
+    "wire",
+    "events",
+    "bodies",
+    "counts",
+    "finish_reasons",
+    "forms",
+    "reasoning",
+    "surrogates",
+    "tool_calls",
+    "words",
+)
 ANSWERS = tuple(f"tests/backends/test_{name}.py" for name in OF_ANSWERS)
 WRAPPERS = (
     "tests/backends/test_permits.py",
