@@ -239,13 +239,10 @@ def _codes_in(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
 
 def _reach_of(path: str, work: Callable[[], None]) -> Reach:
     """The lines of a file that this work runs, and its time."""
-    reach, is_ours = Reach(), dict[CodeType, bool]()
+    reach = Reach()
 
     def enter(frame: FrameType, event: str, value: object) -> Any:
-        code = frame.f_code
-        if code not in is_ours:
-            is_ours[code] = code.co_filename == path
-        return step if is_ours[code] else None
+        return step if frame.f_code.co_filename == path else None
 
     def step(frame: FrameType, event: str, value: object) -> Any:
         reach.lines.add(frame.f_lineno)
