@@ -10,17 +10,26 @@ from cosmic_ray.plugins import get_operator, operator_names
 
 
 @dataclass(frozen=True, slots=True)
-class Mutant:
-    """A file with one thing changed: its whole source, and the line that differs."""
+class Place:
+    """Where one of cosmic-ray's operators can change something: its line, and which of the operator's places it is."""
 
     line: int
+    is_in_function: bool
+    operator: str
+    occurrence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A file with one thing changed: its whole source, and how the line differs."""
+
+    place: Place
     change: str
     source: str
-    is_in_function: bool
 
 
-def mutants_of(source: str) -> list[Mutant]:
-    """Every mutant of a source, but those that no test can notice."""
+def places_of(source: str) -> list[Place]:
+    """Every place of a source, but those where no test can notice a change."""
     lines, tree, inside = source.splitlines(), get_ast(source), _lines_in_functions(source)
     found = []
     for name in operator_names():
@@ -29,12 +38,17 @@ def mutants_of(source: str) -> list[Mutant]:
             continue  # an | in these files joins types or sets; in an annotation nothing can notice it
         positions = [position for node in ast_nodes(tree) for position in operator().mutation_positions(node)]
         for occurrence, ((line, column), _) in enumerate(positions):
-            if lines[line - 1].startswith("@dataclass") or lines[line - 1][column : column + 2] in ("*,", "**"):
-                continue  # frozen and slots are for readers and type checkers, and so are keywords of a signature
-            mutated = mutate_code(source, operator(), occurrence)
-            changed = _first_difference(lines, mutated.splitlines())
-            found.append(Mutant(line, f"{name.removeprefix('core/')}: {changed}", mutated, line in inside))
-    return sorted(found, key=lambda mutant: mutant.line)
+            before, after = lines[line - 1][:column].rstrip(), lines[line - 1][column:]
+            is_star = after.startswith("*") and (not before or before.endswith(("(", ",")))
+            if not is_star and not lines[line - 1].startswith("@dataclass"):  # both are for readers and type checkers
+                found.append(Place(line, line in inside, name, occurrence))
+    return sorted(found, key=lambda place: place.line)
+
+
+def mutant_at(source: str, place: Place) -> Mutant:
+    mutated = mutate_code(source, get_operator(place.operator)(), place.occurrence)
+    changed = _first_difference(source.splitlines(), mutated.splitlines())
+    return Mutant(place, f"{place.line}: {place.operator.removeprefix('core/')}: {changed}", mutated)
 
 
 def _first_difference(before: Sequence[str], after: Sequence[str]) -> str:
@@ -42,16 +56,29 @@ def _first_difference(before: Sequence[str], after: Sequence[str]) -> str:
     return next((f"{old.strip()}  ->  {new.strip()}" for old, new in pairs if old != new), "the same")
 
 
-def statement_at(source: str) -> Callable[[int], range]:
-    """Gives the lines of the innermost statement at a line; of a block's, only its head."""
-    heads = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):
-            first = node.pattern.lineno if isinstance(node, ast.match_case) else node.lineno
-            body = getattr(node, "body", None)
-            last = body[0].lineno - 1 if body else getattr(node, "end_lineno", None) or first
-            heads.append(range(first, max(first, last) + 1))
-    return lambda line: min((head for head in heads if line in head), key=len, default=range(line, line + 1))
+def statement_at(source: str) -> Callable[[int], int]:
+    """Gives the first line of the innermost statement at a line."""
+    statements = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)]
+    ranges = [range(one.lineno, (one.end_lineno or one.lineno) + 1) for one in statements]
+    return lambda line: min((lines for lines in ranges if line in lines), key=len, default=[line])[0]
+
+
+def marked(source: str) -> ast.Module:
+    """The source, with a call of `__reached__` before each statement that gives its line."""
+    tree = ast.parse(source)
+    for node in list(ast.walk(tree)):
+        for name in ("body", "orelse", "finalbody"):
+            block = getattr(node, name, None)
+            if isinstance(block, list) and not isinstance(node, ast.Module | ast.ClassDef):
+                setattr(node, name, [one for statement in block for one in (_mark(statement), statement)])
+    return ast.fix_missing_locations(tree)
+
+
+def _mark(statement: ast.stmt) -> ast.stmt:
+    (mark,) = ast.parse(f"__reached__({statement.lineno})").body
+    for node in ast.walk(mark):
+        ast.copy_location(node, statement)
+    return mark
 
 
 def _lines_in_functions(source: str) -> set[int]:

@@ -7,6 +7,7 @@ when the file is imported, the tests are imported anew.
 """
 
 import argparse
+import builtins
 import contextlib
 import gc
 import importlib.util
@@ -18,19 +19,17 @@ import select
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
+from types import CodeType, FunctionType
 from typing import Any, TextIO
 
 import pytest
 
-from bench.mutants import Mutant, mutants_of, statement_at
+from bench.mutants import Mutant, marked, mutant_at, places_of, statement_at
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "src" / "stairstream"
@@ -79,14 +78,6 @@ TESTS: Mapping[str, Sequence[str]] = {
     "server/access/budgets.py": ("tests/server/test_ledger.py", "tests/server/test_gate.py"),
 }
 """The tests of each file."""
-
-
-@dataclass(slots=True)
-class Reach:
-    """What one test takes and which lines of the file it runs; import-time lines are nobody's."""
-
-    seconds: float = 0.0
-    lines: set[int] = field(default_factory=set)
 
 
 # Tests, each time in a process forked for it
@@ -152,6 +143,7 @@ class Session:
 
     def __init__(self, file: str, source: str, mutants: Sequence[Mutant], out: TextIO) -> None:
         self._path = str(SOURCES / file)
+        self._source = source
         self._statement = statement_at(source)
         self._mutants = mutants
         self._out = out
@@ -169,11 +161,10 @@ class Session:
         measured = in_fork(self._measure, 600, 600)
         if measured is None:
             sys.exit(2)
-        reached = {test: Reach(seconds, set(lines)) for test, seconds, lines in measured}
         for index, mutant in enumerate(self._mutants):
-            statement = set(self._statement(mutant.line))
-            tests = [test for test, reach in reached.items() if not mutant.is_in_function or reach.lines & statement]
-            seconds = sum(reached[test].seconds for test in tests)
+            line, is_in_function = self._statement(mutant.place.line), mutant.place.is_in_function
+            runs = [(test, seconds) for test, seconds, lines in measured if line in lines or not is_in_function]
+            tests, seconds = [test for test, _ in runs], sum(seconds for _, seconds in runs)
             replaced = self._replaced(mutant)
             if replaced is None:
                 self.left.append((index, tests, seconds))
@@ -181,35 +172,46 @@ class Session:
                 self.num_killed += 1
             else:
                 print(
-                    f"  {mutant.line}: {mutant.change}{'' if tests else '  (not reached)'}", file=self._out, flush=True
+                    f"  {mutant.place.line}: {mutant.change}{'' if tests else '  (not reached)'}",
+                    file=self._out,
+                    flush=True,
                 )
         return True
 
     def _measure(self) -> object:
         """Each test's seconds and lines, the quickest first; nothing if one fails."""
-        reached = {name: _reach_of(self._path, partial(self._run, item)) for name, item in self._items.items()}
-        quickest = sorted(reached.items(), key=lambda item: item[1].seconds)
-        return None if self._has_failed else [(name, reach.seconds, sorted(reach.lines)) for name, reach in quickest]
+        reached, lines = list[tuple[str, float, list[int]]](), set[int]()
+        vars(builtins)["__reached__"] = lines.add
+        for function, code in self._changed(compile(marked(self._source), self._path, "exec")):
+            function.__code__ = code
+        for name, item in self._items.items():
+            lines.clear()
+            began_s = time.perf_counter()
+            self._run(item)
+            reached.append((name, time.perf_counter() - began_s, sorted(lines)))
+        return None if self._has_failed else sorted(reached, key=lambda one: one[1])
 
     def _run(self, item: pytest.Item) -> None:
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
 
     def _replaced(self, mutant: Mutant) -> "list[tuple[FunctionType, CodeType]] | None":
         """The functions whose code the mutant changes, with their new code; None if it is no function's."""
-        if not mutant.is_in_function:
+        if not mutant.place.is_in_function:
             return None
         try:
-            codes = dict(_codes_in(compile(mutant.source, self._path, "exec")))
+            changed = self._changed(compile(mutant.source, self._path, "exec"))
         except SyntaxError:
             return None
-        ours = [
-            one for one in gc.get_objects() if isinstance(one, FunctionType) and one.__code__.co_filename == self._path
-        ]
+        are_alike = all(one.__code__.co_freevars == code.co_freevars for one, code in changed)
+        return changed if changed and are_alike else None
+
+    def _changed(self, module: CodeType) -> "list[tuple[FunctionType, CodeType]]":
+        """The functions of the file, as they are in memory, that have other code in this module."""
+        codes = dict(_codes_in(module))
+        functions = [one for one in gc.get_objects() if isinstance(one, FunctionType)]
+        ours = [one for one in functions if one.__code__.co_filename == self._path]
         pairs = [(one, codes.get(_key_of(one.__code__), one.__code__)) for one in ours]
-        changed = [(one, code) for one, code in pairs if code != one.__code__]
-        return (
-            changed if all(one.__code__.co_freevars == code.co_freevars for one, code in changed) and changed else None
-        )
+        return [(one, code) for one, code in pairs if code != one.__code__]
 
     def _survives(self, replaced: "list[tuple[FunctionType, CodeType]]", tests: Sequence[str]) -> bool:
         for function, code in replaced:
@@ -235,29 +237,6 @@ def _codes_in(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
         if isinstance(constant, CodeType):
             yield _key_of(constant), constant
             yield from _codes_in(constant)
-
-
-def _reach_of(path: str, work: Callable[[], None]) -> Reach:
-    """The lines of a file that this work runs, and its time."""
-    reach = Reach()
-
-    def enter(frame: FrameType, event: str, value: object) -> Any:
-        return step if frame.f_code.co_filename == path else None
-
-    def step(frame: FrameType, event: str, value: object) -> Any:
-        reach.lines.add(frame.f_lineno)
-        return step
-
-    began_s = time.perf_counter()
-    sys.settrace(enter)
-    threading.settrace(enter)
-    try:
-        work()
-    finally:
-        sys.settrace(None)
-        threading.settrace(None)
-    reach.seconds = time.perf_counter() - began_s
-    return reach
 
 
 class _Chosen:
@@ -290,9 +269,10 @@ class _Instead(SourceFileLoader):
 def report(file: str, sample: int | None, lines: set[int], seed: int) -> None:
     """Print how many mutants of a file are killed, and which are not."""
     source = (SOURCES / file).read_text()
-    mutants = [mutant for mutant in mutants_of(source) if not lines or mutant.line in lines]
-    if sample is not None and sample < len(mutants):
-        mutants = [mutants[index] for index in sorted(random.Random(seed).sample(range(len(mutants)), sample))]
+    places = [place for place in places_of(source) if not lines or place.line in lines]
+    if sample is not None and sample < len(places):
+        places = [places[index] for index in sorted(random.Random(seed).sample(range(len(places)), sample))]
+    mutants = [mutant_at(source, place) for place in places]
     warm_up(TESTS[file])
     ran = in_fork(partial(_run_session, file, source, mutants), *[6 * 3600] * 2)
     if ran is None:
@@ -302,7 +282,7 @@ def report(file: str, sample: int | None, lines: set[int], seed: int) -> None:
         if in_fork(partial(_fails_anew, file, mutants[index], tests), *limits_s(5 + seconds)) is not False:
             num_killed += 1
         else:
-            print(f"  {mutants[index].line}: {mutants[index].change}", flush=True)
+            print(f"  {mutants[index].change}", flush=True)
     print(f"{file}: {num_killed} of {len(mutants)} killed ({num_killed / max(1, len(mutants)):.0%})", flush=True)
 
 
