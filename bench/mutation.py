@@ -12,6 +12,7 @@ import contextlib
 import gc
 import importlib.util
 import json
+import math
 import os
 import random
 import resource
@@ -23,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from itertools import accumulate
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, TextIO
@@ -36,7 +38,19 @@ SOURCES = ROOT / "src" / "stairstream"
 MEMORY_BYTES = 8 << 30
 """For the tests of a mutant: one may append to a list for ever."""
 
-ENGINE = ("tests/engine", "tests/faults/test_scripted.py")
+OF_RUNS = (
+    "step",
+    "staircase",
+    "reading",
+    "failover",
+    "failures",
+    "thinking",
+    "max_tokens",
+    "silence",
+    "spent",
+    "corners",
+)
+ENGINE = tuple(f"tests/engine/test_{name}.py" for name in (*OF_RUNS, "asked", "foreign_errors"))
 OF_ANSWERS = (
     "wire",
     "events",
@@ -141,11 +155,12 @@ class Session:
     """A plugin of pytest that runs the tests that it has collected again and again: once as they are, then for every
     mutant of a function, whose code is replaced in a fork. Of the other mutants it says which tests to run."""
 
-    def __init__(self, file: str, source: str, mutants: Sequence[Mutant], out: TextIO) -> None:
+    def __init__(self, file: str, source: str, mutants: Sequence[Mutant], most_s: float, out: TextIO) -> None:
         self._path = str(SOURCES / file)
         self._source = source
         self._statement = statement_at(source)
         self._mutants = mutants
+        self._most_s = most_s
         self._out = out
         self._items: dict[str, pytest.Item] = {}
         self._has_failed = False
@@ -164,6 +179,9 @@ class Session:
         for index, mutant in enumerate(self._mutants):
             line, is_in_function = self._statement(mutant.place.line), mutant.place.is_in_function
             runs = [(test, seconds) for test, seconds, lines in measured if line in lines or not is_in_function]
+            runs = [
+                run for run, total in zip(runs, accumulate(run[1] for run in runs), strict=True) if total < self._most_s
+            ]
             tests, seconds = [test for test, _ in runs], sum(seconds for _, seconds in runs)
             replaced = self._replaced(mutant)
             if replaced is None:
@@ -266,7 +284,7 @@ class _Instead(SourceFileLoader):
 # Reports
 
 
-def report(file: str, sample: int | None, lines: set[int], seed: int) -> None:
+def report(file: str, sample: int | None, lines: set[int], seed: int, most_s: float) -> None:
     """Print how many mutants of a file are killed, and which are not."""
     source = (SOURCES / file).read_text()
     places = [place for place in places_of(source) if not lines or place.line in lines]
@@ -274,7 +292,7 @@ def report(file: str, sample: int | None, lines: set[int], seed: int) -> None:
         places = [places[index] for index in sorted(random.Random(seed).sample(range(len(places)), sample))]
     mutants = [mutant_at(source, place) for place in places]
     warm_up(TESTS[file])
-    ran = in_fork(partial(_run_session, file, source, mutants), *[6 * 3600] * 2)
+    ran = in_fork(partial(_run_session, file, source, mutants, most_s), *[6 * 3600] * 2)
     if ran is None:
         sys.exit(f"{file}: its tests fail without a change")
     num_killed, left = ran
@@ -286,8 +304,8 @@ def report(file: str, sample: int | None, lines: set[int], seed: int) -> None:
     print(f"{file}: {num_killed} of {len(mutants)} killed ({num_killed / max(1, len(mutants)):.0%})", flush=True)
 
 
-def _run_session(file: str, source: str, mutants: Sequence[Mutant]) -> object:
-    session = Session(file, source, mutants, os.fdopen(os.dup(1), "w"))
+def _run_session(file: str, source: str, mutants: Sequence[Mutant], most_s: float) -> object:
+    session = Session(file, source, mutants, most_s, os.fdopen(os.dup(1), "w"))
     return None if run_pytest(TESTS[file], session) else (session.num_killed, session.left)
 
 
@@ -304,13 +322,14 @@ def main() -> None:
     parser.add_argument("--sample", type=int, metavar="N", help="only N mutants of each file, drawn by --seed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lines", type=int, nargs="+", default=[], metavar="LINE", help="only mutants of these lines")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="only the quickest tests, up to so much time")
     options = parser.parse_args()
     if unknown := set(options.files) - set(TESTS):
         parser.error(f"no tests are named for {', '.join(sorted(unknown))}")
     sys.path[:0] = [str(ROOT), str(ROOT / "src")]
     os.chdir(ROOT)
     for file in options.files or TESTS:
-        report(file, options.sample, set(options.lines), options.seed)
+        report(file, options.sample, set(options.lines), options.seed, options.seconds)
 
 
 if __name__ == "__main__":
