@@ -50,7 +50,7 @@ OF_RUNS = (
     "spent",
     "corners",
 )
-ENGINE = tuple(f"tests/engine/test_{name}.py" for name in (*OF_RUNS, "asked", "foreign_errors"))
+ENGINE = tuple(f"tests/engine/test_{name}.py" for name in (*OF_RUNS, "corners", "asked", "foreign_errors"))
 OF_ANSWERS = (
     "wire",
     "events",

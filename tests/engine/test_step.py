@@ -2,8 +2,11 @@
 
 import pytest
 
+from stairstream.core.events import StepEnded, StepStarted
+from stairstream.core.policy import Policy
 from stairstream.core.session import Began, Ended, EndReason, Usage
 from stairstream.engine.step import Step
+from tests.engine.staircase import mixture, play, scripted
 
 BEGAN = Began(layout="grouped", why="", prompt_tokens=40, is_estimate=False)
 SPENT = Usage(prompt_tokens=7, cached_tokens=0, is_estimate=True)
@@ -45,3 +48,11 @@ def test_no_more_tokens_are_believed_than_the_step_has_characters() -> None:
     one = step(size_before=1000, tokens=2)
     assert one.uncounted_tokens(Ended(reason="stop", num_tokens=50), 1100) == 48
     assert one.uncounted_tokens(Ended(reason="stop", num_tokens=50), 1010) < 48
+
+
+def test_steps_are_numbered_from_0() -> None:
+    _, events = play(mixture(Policy(first_chunk=4, growth=1, quorum="all", patience_s=0)), scripted())
+    started = [event.step for event in events if isinstance(event, StepStarted) and event.agent == "agg"]
+    ended = [event.step for event in events if isinstance(event, StepEnded) and event.agent == "agg"]
+    assert started == ended == list(range(len(started)))
+    assert len(started) > 2
