@@ -48,6 +48,7 @@ OF_RUNS = (
     "max_tokens",
     "silence",
     "spent",
+    "empty_answers",
     "corners",
 )
 ENGINE = tuple(f"tests/engine/test_{name}.py" for name in (*OF_RUNS, "corners", "asked", "foreign_errors"))
@@ -179,9 +180,8 @@ class Session:
         for index, mutant in enumerate(self._mutants):
             line, is_in_function = self._statement(mutant.place.line), mutant.place.is_in_function
             runs = [(test, seconds) for test, seconds, lines in measured if line in lines or not is_in_function]
-            runs = [
-                run for run, total in zip(runs, accumulate(run[1] for run in runs), strict=True) if total < self._most_s
-            ]
+            totals = accumulate(seconds for _, seconds in runs)
+            runs = [run for run, total in zip(runs, totals, strict=True) if total < self._most_s]
             tests, seconds = [test for test, _ in runs], sum(seconds for _, seconds in runs)
             replaced = self._replaced(mutant)
             if replaced is None:
@@ -190,7 +190,7 @@ class Session:
                 self.num_killed += 1
             else:
                 print(
-                    f"  {mutant.place.line}: {mutant.change}{'' if tests else '  (not reached)'}",
+                    f"  {mutant.change}{'' if tests else '  (not reached)'}",
                     file=self._out,
                     flush=True,
                 )

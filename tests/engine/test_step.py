@@ -28,16 +28,16 @@ def test_step_uses_what_its_backend_says_and_what_failed_calls_used() -> None:
 
 @pytest.mark.parametrize("ended", [None, Ended(reason="stop")])
 def test_step_of_which_nobody_says_what_it_used_is_estimated(ended: Ended | None) -> None:
-    one = step(tokens=3)
+    one = step(tokens=9)
     one.call_tokens, one.thinking_tokens = 20, 100
-    assert one.usage(ended) == Usage(completion_tokens=123, is_estimate=True)
+    assert one.usage(ended) == Usage(completion_tokens=129, is_estimate=True)
     one.began, one.spent = BEGAN, SPENT
-    assert one.usage(ended) == Usage(prompt_tokens=47, completion_tokens=123, is_estimate=True)
+    assert one.usage(ended) == Usage(prompt_tokens=47, completion_tokens=129, is_estimate=True)
 
 
 @pytest.mark.parametrize(
     ("reason", "said", "uncounted"),
-    [("stop", None, 0), ("stop", 14, 4), ("stop", 8, -2), ("limit", 14, 4), ("limit", None, 10)],
+    [("stop", None, 0), ("stop", 14, 4), ("stop", 8, -2), ("limit", 14, 4), ("limit", None, 10), ("length", None, 0)],
 )
 def test_endpoint_that_came_to_the_limit_wrote_no_less(reason: EndReason, said: int | None, uncounted: int) -> None:
     one = step(limit=20, size_before=1000, tokens=10)
