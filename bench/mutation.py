@@ -39,7 +39,8 @@ MEMORY_BYTES = 8 << 30
 """For the tests of a mutant: one may append to a list for ever."""
 
 OF_RUNS = ("step", "staircase", "reading", "failover", "failures", "thinking", "max_tokens", "silence", "spent")
-ENGINE = tuple(f"tests/engine/test_{name}.py" for name in (*OF_RUNS, "empty_answers", "corners", "asked"))
+OF_OTHER_RUNS = ("empty_answers", "corners", "asked", "batches", "stop_strings", "slow_readers")
+ENGINE = tuple(f"tests/engine/test_{name}.py" for name in (*OF_RUNS, *OF_OTHER_RUNS))
 OF_ANSWERS = ("wire", "events", "bodies", "counts", "finish_reasons", "forms", "reasoning", "surrogates", "tool_calls")
 ANSWERS = tuple(f"tests/backends/test_{name}.py" for name in OF_ANSWERS)
 WRAPPERS = (

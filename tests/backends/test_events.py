@@ -141,3 +141,8 @@ def test_thoughts_between_tags_are_said_to_be_inline() -> None:
     reader.feed(encode_event(b'{"choices": [{"delta": {"content": "<think>hm</think>a"}}]}'))
     assert reader.thinks_inline is True
     assert _text(reader.thoughts) == "hm"
+
+
+def test_nothing_is_read_after_what_is_no_chunk() -> None:
+    reader, text = read(WORD, b"{", WORD)
+    assert (text, reader.is_over, reader.is_done, reader.broken is not None) == ("a", True, False, True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stairstream.core.events import StepEnded, StepStarted
+from stairstream.core.events import LayoutChosen, StepEnded, StepStarted
 from stairstream.core.policy import Policy
 from stairstream.core.session import Began, Ended, EndReason, Usage
 from stairstream.engine.step import Step
@@ -56,3 +56,9 @@ def test_steps_are_numbered_from_0() -> None:
     ended = [event.step for event in events if isinstance(event, StepEnded) and event.agent == "agg"]
     assert started == ended == list(range(len(started)))
     assert len(started) > 2
+
+
+def test_layout_is_told_when_it_is_another() -> None:
+    _, events = play(mixture(Policy(first_chunk=4, growth=1, quorum="all", patience_s=0)), scripted())
+    chosen = [(event.agent, event.layout) for event in events if isinstance(event, LayoutChosen)]
+    assert sorted(chosen) == [(name, "grouped") for name in ("agg", "p1", "p2", "p3")]
