@@ -1,99 +1,313 @@
 """Mutation testing: `python -m bench.mutation core/policy.py` changes one thing at a time in a file, and runs the tests
-that should notice. What survives is printed with its line. Needs cosmic-ray; works in a copy of the repository.
+that should notice. What survives is printed with its line. Needs cosmic-ray.
+
+Nothing is written, and hardly anything imported twice: each change is tested in a process forked for it, by the tests
+that reach its line, the quickest first. Inside a function only the function's code is replaced there; for what runs
+when the file is imported, the tests are imported anew.
 """
 
 import argparse
+import builtins
+import contextlib
+import gc
+import importlib.util
 import json
-import shutil
-import subprocess
+import math
+import os
+import random
+import resource
+import select
+import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from types import CodeType, FunctionType
+from typing import Any, TextIO
+
+import pytest
+
+from bench.mutants import Mutant, marked, mutant_at, places_of, statement_at
 
 ROOT = Path(__file__).parent.parent
-ENGINE = ("test_staircase", "test_reading", "test_failover", "test_failures", "test_thinking", "test_max_tokens")
+SOURCES = ROOT / "src" / "stairstream"
+MEMORY_BYTES = 8 << 30
+"""For the tests of a mutant: one may append to a list for ever."""
+
+OF_RUNS = ("step", "staircase", "reading", "failover", "failures", "thinking", "max_tokens", "silence", "spent")
+OF_OTHER_RUNS = ("empty_answers", "corners", "asked", "batches", "stop_strings", "slow_readers")
+ENGINE = tuple(f"tests/engine/test_{name}.py" for name in (*OF_RUNS, *OF_OTHER_RUNS))
+OF_ANSWERS = ("wire", "events", "bodies", "counts", "finish_reasons", "forms", "reasoning", "surrogates", "tool_calls")
+ANSWERS = tuple(f"tests/backends/test_{name}.py" for name in OF_ANSWERS)
 WRAPPERS = (
     "tests/backends/test_permits.py",
-    "tests/backends/test_wrappers.py",
+    "tests/backends/test_hedge.py",
+    "tests/backends/test_limits.py",
+    "tests/backends/test_retry.py",
     "tests/backends/test_orders.py",
     "tests/engine/test_prefetch.py",
     "tests/engine/test_ahead.py",
     "tests/engine/test_spent.py",
     "tests/engine/test_failures.py",
+    "tests/engine/test_foreign_errors.py",
     "tests/faults/test_scripted.py",
 )
-RUNS = tuple(f"tests/engine/{name}.py" for name in ENGINE)
 TESTS: Mapping[str, Sequence[str]] = {
-    "core/policy.py": ("tests/core/test_policy.py", "tests/core/test_decisions.py", "tests/config/test_schema.py"),
+    "core/policy.py": ("tests/core/test_policy.py", "tests/test_policies_page.py"),
     "core/decisions.py": ("tests/core/test_decisions.py", "tests/core/test_policy.py"),
-    "engine/agent.py": RUNS,
-    "engine/progress.py": RUNS,
-    "engine/step.py": RUNS,
-    "engine/writer.py": RUNS,
-    "backends/wire.py": ("tests/backends/test_wire.py", "tests/backends/test_finish_reasons.py", "tests/upstreams"),
-    "backends/continuation.py": ("tests/backends/test_continuation.py", "tests/backends/openai"),
+    "engine/agent.py": ENGINE,
+    "engine/progress.py": ENGINE,
+    "engine/step.py": ENGINE,
+    "engine/writer.py": ENGINE,
+    "backends/wire.py": ANSWERS,
+    "backends/continuation.py": ("tests/backends/test_continuation.py",),
     "backends/retry.py": WRAPPERS,
     "backends/hedge.py": WRAPPERS,
     "backends/limits.py": WRAPPERS,
-    "server/access/budgets.py": ("tests/server/test_gate.py", "tests/server/test_keys.py"),
+    "server/access/budgets.py": ("tests/server/test_ledger.py", "tests/server/test_gate.py"),
 }
-"""The tests of each file, the quickest to notice first."""
+"""The tests of each file."""
 
 
-def mutate(file: str, timeout_s: float) -> list[tuple[str, int, str]]:
-    """Every mutant of a file of `src/stairstream`: its outcome (killed, survived, ...), its line, and what it was."""
+# Tests, each time in a process forked for it
+
+
+def in_fork(work: Callable[[], object], cpu_s: float, wall_s: float) -> Any:
+    """What the work gives, as JSON; None if its process ends, or is ended, before."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        resource.setrlimit(
+            resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + cpu_s) + 1, resource.RLIM_INFINITY)
+        )
+        try:
+            with open(writing, "w") as out:
+                json.dump(work(), out)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    ended, text = time.monotonic() + wall_s, b""
+    while select.select([reading], [], [], max(0.0, ended - time.monotonic()))[0] and (
+        more := os.read(reading, 1 << 16)
+    ):
+        text += more
+    os.close(reading)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return json.loads(text) if text else None
+
+
+def run_pytest(tests: Sequence[str], plugin: object | None, *options: str) -> int:
+    """Its exit code; nothing is printed."""
+    sys.dont_write_bytecode = True
+    usual = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--hypothesis-profile=mutants"]
+    kept, nowhere = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "*_cache", ".hypothesis", "runs"))
-        _write_config(copy, file, timeout_s)
-        _cosmic_ray(copy, "cli", "init", "cr.toml", "cr.sqlite")
-        _cosmic_ray(copy, "tools.filters.operators_filter", "cr.sqlite", "cr.toml")
-        _cosmic_ray(copy, "cli", "exec", "cr.toml", "cr.sqlite")
-        lines = _cosmic_ray(copy, "cli", "dump", "cr.sqlite").splitlines()
-    dumped = [json.loads(line) for line in lines]
-    return [_read(item, result) for item, result in dumped if result and result["worker_outcome"] != "skipped"]
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        code = pytest.main([*usual, *options, f"--basetemp={folder}/tests", *tests], plugins=[plugin] if plugin else [])
+    for stream, was in zip((1, 2), kept, strict=True):
+        os.dup2(was, stream)
+        os.close(was)
+    os.close(nowhere)
+    return int(code)
 
 
-def _write_config(copy: Path, file: str, timeout_s: float) -> None:
-    pytest = f"{sys.executable} -m pytest -x -q -m 'not slow' -p no:cacheprovider --hypothesis-profile=mutants"
-    command = f"env PYTHONPATH=src {pytest} {' '.join(TESTS[file])}"
-    (copy / "cr.toml").write_text(
-        f'[cosmic-ray]\nmodule-path = "src/stairstream/{file}"\ntimeout = {timeout_s}\n'
-        f'excluded-modules = []\ntest-command = "{command}"\n[cosmic-ray.distributor]\nname = "local"\n'
-        # an | in these files joins types or sets; in an annotation nothing can notice it
-        '[cosmic-ray.filters.operators-filter]\nexclude-operators = ["core/ReplaceBinaryOperator_BitOr_.*"]\n'
-    )
+def warm_up(tests: Sequence[str]) -> None:
+    """Import what the tests import, and forget what is ours: each fork has the rest."""
+    run_pytest(tests, None, "--collect-only")
+    for name in [name for name in sys.modules if name.split(".")[0] in ("stairstream", "tests")]:
+        del sys.modules[name]
+    gc.collect()
+    gc.freeze()  # pytest collects garbage several times before it is over
 
 
-def _cosmic_ray(copy: Path, module: str, *arguments: str) -> str:
-    command = [sys.executable, "-m", f"cosmic_ray.{module}", *arguments]
-    return subprocess.run(command, cwd=copy, stdout=subprocess.PIPE, text=True, check=True).stdout
+class Session:
+    """A plugin of pytest that runs the tests that it has collected again and again: once as they are, then for every
+    mutant of a function, whose code is replaced in a fork. Of the other mutants it says which tests to run."""
+
+    def __init__(self, file: str, source: str, mutants: Sequence[Mutant], most_s: float, out: TextIO) -> None:
+        self._path = str(SOURCES / file)
+        self._source = source
+        self._statement = statement_at(source)
+        self._mutants = mutants
+        self._most_s = most_s
+        self._out = out
+        self._items: dict[str, pytest.Item] = {}
+        self._has_failed = False
+        self.num_killed = 0
+        self.left: list[tuple[int, list[str], float]] = []
+        """The mutants that are no function's: the index of each, its tests, and their seconds."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._has_failed = self._has_failed or report.failed
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self._items = {item.nodeid: item for item in session.items}
+        measured = in_fork(self._measure, 600, 600)
+        if measured is None:
+            sys.exit(2)
+        for index, mutant in enumerate(self._mutants):
+            line, is_in_function = self._statement(mutant.place.line), mutant.place.is_in_function
+            runs = [(test, seconds) for test, seconds, lines in measured if line in lines or not is_in_function]
+            totals = accumulate(seconds for _, seconds in runs)
+            runs = [run for run, total in zip(runs, totals, strict=True) if total < self._most_s]
+            tests, seconds = [test for test, _ in runs], sum(seconds for _, seconds in runs)
+            replaced = self._replaced(mutant)
+            if replaced is None:
+                self.left.append((index, tests, seconds))
+            elif tests and in_fork(partial(self._survives, replaced, tests), *limits_s(seconds)) is not True:
+                self.num_killed += 1
+            else:
+                print(
+                    f"  {mutant.change}{'' if tests else '  (not reached)'}",
+                    file=self._out,
+                    flush=True,
+                )
+        return True
+
+    def _measure(self) -> object:
+        """Each test's seconds and lines, the quickest first; nothing if one fails."""
+        reached, lines = list[tuple[str, float, list[int]]](), set[int]()
+        vars(builtins)["__reached__"] = lines.add
+        for function, code in self._changed(compile(marked(self._source), self._path, "exec")):
+            function.__code__ = code
+        for name, item in self._items.items():
+            lines.clear()
+            began_s = time.perf_counter()
+            self._run(item)
+            reached.append((name, time.perf_counter() - began_s, sorted(lines)))
+        return None if self._has_failed else sorted(reached, key=lambda one: one[1])
+
+    def _run(self, item: pytest.Item) -> None:
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+
+    def _replaced(self, mutant: Mutant) -> "list[tuple[FunctionType, CodeType]] | None":
+        """The functions whose code the mutant changes, with their new code; None if it is no function's."""
+        if not mutant.place.is_in_function:
+            return None
+        try:
+            changed = self._changed(compile(mutant.source, self._path, "exec"))
+        except SyntaxError:
+            return None
+        are_alike = all(one.__code__.co_freevars == code.co_freevars for one, code in changed)
+        return changed if changed and are_alike else None
+
+    def _changed(self, module: CodeType) -> "list[tuple[FunctionType, CodeType]]":
+        """The functions of the file, as they are in memory, that have other code in this module."""
+        codes = dict(_codes_in(module))
+        functions = [one for one in gc.get_objects() if isinstance(one, FunctionType)]
+        ours = [one for one in functions if one.__code__.co_filename == self._path]
+        pairs = [(one, codes.get(_key_of(one.__code__), one.__code__)) for one in ours]
+        return [(one, code) for one, code in pairs if code != one.__code__]
+
+    def _survives(self, replaced: "list[tuple[FunctionType, CodeType]]", tests: Sequence[str]) -> bool:
+        for function, code in replaced:
+            function.__code__ = code
+        for test in tests:
+            self._run(self._items[test])
+            if self._has_failed:
+                return False
+        return True
 
 
-def _read(item: dict[str, Any], result: dict[str, Any]) -> tuple[str, int, str]:
-    """Of a work item and its result, as cosmic-ray dumps them."""
-    (mutation,) = item["mutations"]
-    return result["test_outcome"], mutation["start_pos"][0], mutation["operator_name"].removeprefix("core/")
+def limits_s(seconds: float) -> tuple[float, float]:
+    """CPU and wall time for tests that took so long."""
+    return 2 + 3 * seconds, 60 + 20 * seconds
+
+
+def _key_of(code: CodeType) -> tuple[str, int]:
+    return code.co_qualname, code.co_firstlineno
+
+
+def _codes_in(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield _key_of(constant), constant
+            yield from _codes_in(constant)
+
+
+class _Chosen:
+    """A plugin of pytest: only these tests, in this order."""
+
+    def __init__(self, tests: Sequence[str]) -> None:
+        self._order = {test: index for index, test in enumerate(tests)}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = sorted((one for one in items if one.nodeid in self._order), key=lambda one: self._order[one.nodeid])
+
+
+class _Instead(SourceFileLoader):
+    """Finds and loads a changed source instead of the file's own."""
+
+    def __init__(self, file: str, source: str) -> None:
+        super().__init__(f"stairstream.{file.removesuffix('.py').replace('/', '.')}", str(SOURCES / file))
+        self._source = source
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return importlib.util.spec_from_file_location(name, self.path, loader=self) if name == self.name else None
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self._source, self.path, "exec")
+
+
+# Reports
+
+
+def report(file: str, sample: int | None, lines: set[int], seed: int, most_s: float) -> None:
+    """Print how many mutants of a file are killed, and which are not."""
+    source = (SOURCES / file).read_text()
+    places = [place for place in places_of(source) if not lines or place.line in lines]
+    if sample is not None and sample < len(places):
+        places = [places[index] for index in sorted(random.Random(seed).sample(range(len(places)), sample))]
+    mutants = [mutant_at(source, place) for place in places]
+    warm_up(TESTS[file])
+    ran = in_fork(partial(_run_session, file, source, mutants, most_s), *[6 * 3600] * 2)
+    if ran is None:
+        sys.exit(f"{file}: its tests fail without a change")
+    num_killed, left = ran
+    for index, tests, seconds in left:
+        if in_fork(partial(_fails_anew, file, mutants[index], tests), *limits_s(5 + seconds)) is not False:
+            num_killed += 1
+        else:
+            print(f"  {mutants[index].change}", flush=True)
+    print(f"{file}: {num_killed} of {len(mutants)} killed ({num_killed / max(1, len(mutants)):.0%})", flush=True)
+
+
+def _run_session(file: str, source: str, mutants: Sequence[Mutant], most_s: float) -> object:
+    session = Session(file, source, mutants, most_s, os.fdopen(os.dup(1), "w"))
+    return None if run_pytest(TESTS[file], session) else (session.num_killed, session.left)
+
+
+def _fails_anew(file: str, mutant: Mutant, tests: Sequence[str]) -> bool:
+    """Whether one of these tests fails where the changed source is imported."""
+    sys.meta_path.insert(0, _Instead(file, mutant.source))
+    return run_pytest(list(dict.fromkeys(test.split("::")[0] for test in tests)), _Chosen(tests)) != 0
 
 
 def main() -> None:
     """Report on the files that are named, or on all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*", metavar="FILE", help=", ".join(TESTS))
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for the tests of one mutant")
+    parser.add_argument("--sample", type=int, metavar="N", help="only N mutants of each file, drawn by --seed")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lines", type=int, nargs="+", default=[], metavar="LINE", help="only mutants of these lines")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="only the quickest tests, up to so much time")
     options = parser.parse_args()
     if unknown := set(options.files) - set(TESTS):
         parser.error(f"no tests are named for {', '.join(sorted(unknown))}")
+    sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+    os.chdir(ROOT)
     for file in options.files or TESTS:
-        found = mutate(file, options.timeout)
-        source = (ROOT / "src" / "stairstream" / file).read_text().splitlines()
-        killed = sum(outcome != "survived" for outcome, _, _ in found)
-        print(f"{file}: {killed} of {len(found)} killed ({killed / max(1, len(found)):.0%})")
-        for outcome, line, name in found:
-            if outcome == "survived":
-                print(f"  {line}: {name}: {source[line - 1].strip()}")
+        report(file, options.sample, set(options.lines), options.seed, options.seconds)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Began, Chunk, Delta, Ended
 from stairstream.sim.clock import VirtualTimeLoop, run
-from tests.backends.test_wrappers import Moody
+from tests.backends.moody import Moody
 from tests.engine.staircase import ASK
 
 WORDS = numbered_words("w", 6)

@@ -54,7 +54,7 @@ BUGS = (
         old="heapq.heappush(self._waiting, (rank, next(self._serial), turn))",
         new="heapq.heappush(self._waiting, (-rank, next(self._serial), turn))",
         seed=6,
-        test="tests/backends/test_wrappers.py::test_permits_are_served_by_rank_and_survive_a_leaver[one by one]",
+        test="tests/backends/test_limits.py::test_permits_are_served_by_rank_and_survive_a_leaver[one by one]",
     ),
     Bug(
         name="the least step is one power short",
@@ -168,7 +168,7 @@ BUGS = (
         old="usage=loser.spent())",
         new="usage=None)",
         seed=29,
-        test="tests/backends/test_wrappers.py::test_second_try_wins_when_the_first_token_is_late[one by one]",
+        test="tests/backends/test_hedge.py::test_second_try_wins_when_the_first_token_is_late[one by one]",
     ),
     Bug(
         name="one token more than the lead allows",

@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from itertools import count
 
 from stairstream.backends.base import Backend, Session
 from stairstream.backends.wrapping import WrappingBackend, WrappingSession
@@ -47,7 +48,7 @@ class _RetryingSession(WrappingSession):
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
         """The inner write, made again where it fails before its first token; the note on a try says what it used."""
         self._is_stopped = False
-        for attempt in range(1, self._backend.attempts + 1):
+        for attempt in count(1):
             has_begun, is_last = False, attempt == self._backend.attempts
             used: Usage | None = None
             try:

@@ -81,8 +81,6 @@ def mark_of(policy: Policy, k: int) -> float:
 
     From chunk `MOST_EVEN` on chunks at least double, so that the number of calls is bounded, however long the texts.
     """
-    if policy.first_chunk == math.inf:
-        return math.inf
     if k >= MOST_EVEN:
         last = chunk_of(policy, MOST_EVEN - 1)
         return mark_of(policy, MOST_EVEN - 1) + last * (_power(2, k - MOST_EVEN + 2) - 2)

@@ -136,13 +136,13 @@ class Ledger:
             day = _day(self._clock())
             over = None if hold is None else hold.id
             self._spent.append(Spent(key_id=key_id, pipeline=pipeline, day=day, used=used, reservation=over))
-            # the unused part of a reservation is available again at once, to other processes too
-            self._flush_in(FLUSH_S if hold is None else 0.0)
+            if hold is None:
+                self._flush_in(FLUSH_S)
+            else:  # the unused part of a reservation is available again at once, to other processes too
+                self._more.set()
 
     def _flush_in(self, delay_s: float) -> None:
-        if not delay_s:
-            self._more.set()
-        elif self._flushing is None:
+        if self._flushing is None:
             self._flushing = asyncio.get_running_loop().call_later(delay_s, self._more.set)
 
     def _stop_timer(self) -> None:
@@ -203,7 +203,27 @@ class Ledger:
         answers: Sequence[asyncio.Future[float | None]],
         lefts: Sequence[float | None],
     ) -> None:
+<<<<<<< HEAD
         for hold, answer, left in zip(reserve, answers, lefts, strict=True):
+=======
+        """Answer the reservations; what could not be written now waits for the next batch."""
+        failure = writing.exception()
+        self._is_failing = failure is not None
+        if failure is not None:
+            if not isinstance(failure, StorageFailed):
+                raise failure
+            self._spent[:0] = batch.spent
+            waiting = [*batch.past, *self._past]
+            self._past = (waiting if failure.may_pass else self._past)[-MOST_PAST:]
+            kept, lost = len(self._past), len(waiting) - len(self._past)
+            _log.error("usage and %d past runs wait to be written, %d are lost: %s", kept, lost, failure)
+            self._flush_in(RETRY_S)
+            for answer in answers:
+                if not answer.done():
+                    answer.set_exception(failure)
+            return
+        for hold, answer, left in zip(batch.reserve, answers, writing.result(), strict=True):
+>>>>>>> mutate17
             if left is None:
                 self._held.add(hold.id)
             if not answer.done():
