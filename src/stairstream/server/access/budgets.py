@@ -203,27 +203,7 @@ class Ledger:
         answers: Sequence[asyncio.Future[float | None]],
         lefts: Sequence[float | None],
     ) -> None:
-<<<<<<< HEAD
         for hold, answer, left in zip(reserve, answers, lefts, strict=True):
-=======
-        """Answer the reservations; what could not be written now waits for the next batch."""
-        failure = writing.exception()
-        self._is_failing = failure is not None
-        if failure is not None:
-            if not isinstance(failure, StorageFailed):
-                raise failure
-            self._spent[:0] = batch.spent
-            waiting = [*batch.past, *self._past]
-            self._past = (waiting if failure.may_pass else self._past)[-MOST_PAST:]
-            kept, lost = len(self._past), len(waiting) - len(self._past)
-            _log.error("usage and %d past runs wait to be written, %d are lost: %s", kept, lost, failure)
-            self._flush_in(RETRY_S)
-            for answer in answers:
-                if not answer.done():
-                    answer.set_exception(failure)
-            return
-        for hold, answer, left in zip(batch.reserve, answers, writing.result(), strict=True):
->>>>>>> mutate17
             if left is None:
                 self._held.add(hold.id)
             if not answer.done():
