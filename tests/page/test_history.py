@@ -47,7 +47,7 @@ def test_past_run_is_opened_saved_and_deleted_in_another_tab(look: Look, keeping
         "Why?",
         "Why is the sky <b>blue</b>?",
     ]
-    assert "broke off" in second.text("#past li .facts") and not second.page.locator("#history").is_visible()
+    assert "broke\xa0off" in second.text("#past li .facts") and not second.page.locator("#history").is_visible()
     second.page.locator("#past li > button").last.click()
     second.wait_until("document.querySelector('.answer .prose')?.textContent.length > 50")
     second.page.wait_for_timeout(300)
@@ -102,6 +102,11 @@ def test_past_run_is_asked_again_with_its_policy_and_without_a_mouse(look: Look,
     second.wait_over()
     assert second.page.locator(".answers article").count() == 2
     assert not second.page.locator("#notice .notice").is_visible()
+
+    third = look(keeping)
+    mine = third.page.locator("#past li", has_text="Why is it <i>blue</i>?")
+    mine.first.wait_for()
+    assert "side\xa0by\xa0side" in mine.first.locator(".facts").inner_text()  # the single model joins the earlier wait
 
 
 def test_runs_side_by_side_are_one_entry_and_are_opened_and_deleted_together(look: Look, keeping: str) -> None:

@@ -154,7 +154,7 @@ function isBeside(lines, line) {
   const kinds = [...lines, line].map(kindOf);
   if (new Set(kinds).size < kinds.length) return false;
   const apartS = Math.min(...lines.map((other) => Math.abs(other.started_at_s - line.started_at_s)));
-  return apartS < AT_ONCE_S || (kinds.includes("single") && kindOf(line) === "staircase" && apartS < LATER_S);
+  return apartS < AT_ONCE_S || (kinds.includes("single") && apartS < LATER_S);
 }
 
 function factsOf(lines) {
