@@ -42,6 +42,7 @@ def test_a_key_is_asked_for_where_the_server_wants_one_and_kept_in_memory_only(
 ) -> None:
     url, key = keyed
     sight = look(url, expects=REFUSED)
+    assert "stairstream keys create NAME" in sight.text("#key")  # where one comes from
     sight.page.fill("#key-input", "not a key")
     sight.page.keyboard.press("Enter")
     sight.wait_until("document.getElementById('key-problem').textContent !== ''")
@@ -79,8 +80,42 @@ def test_what_a_broken_run_had_said_stays(look: Look, pipelines: str) -> None:
     sight.ask("breaks")
     assert sight.answer.startswith("w1 w2") or len(sight.answer.split()) >= 12
     told = sight.text(".problems .notice")
-    assert "What had been said stays." in told
+    assert re.fullmatch(
+        r"The answering agent, nil, broke off after \d+ tokens: nil: [^.]+ tokens\. What had been said stays\.", told
+    )
+    assert "broke off" in sight.text(".answer .state")
+    assert sight.page.locator(".answer > .problem").inner_text() == ""  # it is told once
     assert sight.page.locator("table tfoot").count() == 1
+
+
+def test_an_answering_agent_that_says_nothing_has_a_sentence_and_is_not_left_out(look: Look, pipelines: str) -> None:
+    sight = look(pipelines)
+    sight.ask("dead")
+    assert sight.why == "There is no answer."
+    assert sight.text(".problems .notice").startswith("The answering agent, out, failed before its first token: out: ")
+    assert sight.text(".answer .state") == "failed before its first token"
+    assert "left out" not in sight.text(".round")
+    assert sight.page.locator(".answer-lane .broken").get_attribute("d")
+
+
+def test_what_an_answer_had_to_do_without_is_no_failure(look: Look, pipelines: str) -> None:
+    sight = look(pipelines)
+    sight.ask("shaky")
+    told = sight.text(".problems .notice.mild")
+    assert "nil broke off after" in told and "out was dropped" in told
+    assert not re.search(r"[.;:,]{2}|\w\. \w.*[^.]$", told)
+    assert sight.page.locator(".upstream .state", has_text="failed, and was left out").count() == 1
+
+
+def test_a_run_that_is_stopped_did_not_break_off(look: Look, pipelines: str) -> None:
+    sight = look(pipelines)
+    sight.ask("mixture", waits=False)
+    sight.wait_until("document.querySelectorAll('.panel').length === 4")
+    sight.page.click("#stop")
+    sight.wait_over()
+    states = sight.page.locator(".panel .state").all_inner_texts()
+    assert len(states) == 4 and all(state.startswith("stopped") for state in states)
+    assert sight.why == "It was stopped before its first token."
 
 
 def test_a_lost_connection_is_taken_up_where_it_was(look: Look, pipelines: str) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import gzip
+import html
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from stairstream.server.http.exchange import AsgiMessage, Exchange
 from stairstream.server.page import load_page, show_page
 
 PAGE = load_page()
+README = (Path(__file__).parents[2] / "README.md").read_text()
 SCHEME = re.compile(r"--([\w-]+): (#[0-9a-f]{6});")
 
 
@@ -52,6 +55,16 @@ def test_a_browser_may_load_and_run_nothing_but_these_files() -> None:
     assert policy["require-trusted-types-for"] == "'script'"
     assert "unsafe" not in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_tagline_claims_what_the_readme_has_measured() -> None:
+    found = re.search(r'class="tagline">(.+?)</p>', PAGE["index.html"].body.decode())
+    assert found
+    said = html.unescape(found[1]).replace("\xa0", " ")
+    claim = " ".join(README.split("\n\n")[1].split())
+    assert "nine times sooner than by waiting for all" in said and "nine times sooner than by waiting for all" in claim
+    assert re.findall(r"[\d.]+ s\b", said) == ["0.72 s", "6.39 s", "0.20 s"]
+    assert all(number in claim for number in ("0.72 s instead of 6.39 s", "one model alone takes 0.20 s"))
 
 
 def test_no_file_names_another_host() -> None:

@@ -1,17 +1,20 @@
 // Shapes of the picture as SVG paths, from a run's numbers; no element here.
 
-import { STALL_AFTER_S } from "./run.js";
+import { NOTED_GAP_S, STALL_AFTER_S } from "./run.js";
 import { lastAtOrBefore } from "./words.js";
 
 const round = (number) => Math.round(number * 10) / 10;
 
-/** Where words flowed, as [fromS, toS] without pauses that one would feel. `least` is the shortest part worth drawing. */
-export function flows(timesS, leastS) {
+/**
+ * Where words flowed, as [fromS, toS] without pauses that one would feel; `leastS` is the shortest part worth drawing.
+ * Between words that the server spread evenly there is no pause, though they come slowly: `paced` tells which they are.
+ */
+export function flows(timesS, leastS, paced = []) {
   const parts = [];
   let from = timesS[0];
   for (let index = 1; index <= timesS.length; index++) {
     const last = timesS[index - 1];
-    if (index === timesS.length || timesS[index] - last > STALL_AFTER_S) {
+    if (index === timesS.length || timesS[index] - last > (paced[index] ? NOTED_GAP_S : STALL_AFTER_S)) {
       parts.push([from, Math.max(last, from + leastS)]);
       from = timesS[index];
     }

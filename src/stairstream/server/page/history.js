@@ -1,9 +1,11 @@
 // Earlier rounds: here those of this tab, in memory. A store on the server would have the same two methods.
 
 import { make, set, write } from "./dom.js";
-import { money, seconds } from "./format.js";
+import { joinFacts, money, moment, seconds } from "./format.js";
+import { plain } from "./speaking.js";
 
 const MOST = 50;
+const MOST_WORDS = 80; // characters of the answer's beginning
 
 export class TabHistory {
   constructor() {
@@ -41,16 +43,19 @@ export class HistoryList {
     for (const round of [...rounds].reverse()) {
       const item = this.items.get(round) ?? this.add(round);
       write(item.facts, factsOf(round));
+      write(item.begun, plain(round.runs[0].answer?.words.text.slice(0, MOST_WORDS) ?? ""));
       set(item.button, "aria-current", round === shown);
     }
   }
 
   add(round) {
     const facts = make("span", { class: "facts" });
-    const button = make("button", { type: "button", click: () => this.open(round) }, make("span", { class: "asked", dir: "auto" }, round.question), facts);
+    const begun = make("span", { class: "begun", dir: "auto" });
+    const asked = make("span", { class: "asked", dir: "auto", title: round.question }, round.question);
+    const button = make("button", { type: "button", click: () => this.open(round) }, asked, begun, facts);
     const element = make("li", {}, button);
     this.listed.prepend(element);
-    const item = { element, button, facts };
+    const item = { element, button, facts, begun };
     this.items.set(round, item);
     return item;
   }
@@ -58,11 +63,12 @@ export class HistoryList {
 
 function factsOf(round) {
   const [run] = round.runs;
-  const parts = [round.pipeline];
+  const parts = [moment(round.startedAt), round.name];
+  if (round.hasReaders) parts.push(round.policyName);
   if (round.runs.length > 1) parts.push("side by side");
   if (run.answer?.firstS != null) parts.push(`first token ${seconds(run.answer.firstS)}`);
   if (run.totals?.cost) parts.push(`cost ${money(run.totals.cost)}`);
   if (round.runs.some((one) => !one.isOver)) parts.push("running…");
   else if (run.isBroken) parts.push("broke off");
-  return parts.join(" · ");
+  return joinFacts(parts);
 }

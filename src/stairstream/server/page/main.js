@@ -2,12 +2,13 @@
 
 import { Api } from "./api.js";
 import { byId, Frame, make } from "./dom.js";
-import { seconds } from "./format.js";
+import { seconds, sentence } from "./format.js";
 import { HistoryList, TabHistory } from "./history.js";
 import { KeyDialog } from "./key.js";
 import { PastList } from "./past.js";
 import { Round, RoundView } from "./round.js";
 import { Sentences, Speaker } from "./speaking.js";
+import { SureDialog } from "./sure.js";
 
 const form = byId("ask");
 const question = byId("question");
@@ -22,8 +23,9 @@ const notice = byId("notice");
 const dialog = new KeyDialog();
 const api = new Api((problem) => dialog.ask(problem));
 const store = new TabHistory();
-const history = new HistoryList(byId("history"), store, show);
-const past = new PastList(byId("past"), api, { open: show, ask: askAgain, fail: tell });
+const history = new HistoryList(byId("history"), store, open);
+const sure = new SureDialog();
+const past = new PastList(byId("past"), api, { open, ask: askAgain, sure: (...said) => sure.ask(...said), fail: tell });
 const speaker = new Speaker(byId("spoken"));
 const intro = byId("intro");
 
@@ -52,7 +54,7 @@ async function load() {
 function tell(error, again) {
   const retry = make("button", { type: "button", class: "quiet small", click: again }, "Try again");
   const later = error.retryAfterS ? ` Try again in ${seconds(error.retryAfterS)}.` : "";
-  notice.replaceChildren(make("p", { class: "notice" }, `${error.message}${later} `, retry));
+  notice.replaceChildren(make("p", { class: "notice" }, `${sentence(error.message)}${later} `, retry));
 }
 
 const isCoarse = () => matchMedia("(pointer: coarse)").matches;
@@ -67,8 +69,7 @@ function showChoices() {
   policy.options[0].textContent = model ? `${model.policy} (default)` : "default";
 }
 
-function ask() {
-  const text = question.value.trim();
+function ask(text) {
   const model = chosenModel();
   if (!text || !model || send.hidden) return;
   const isReader = !byId("policy-field").hidden;
@@ -77,10 +78,17 @@ function ask() {
 }
 
 /** One that the server has kept; the button for it goes away with it. */
-function askAgain(round) {
-  begin(round, false);
+function askAgain(round, isBeside) {
+  begin(round, isBeside);
   if (isCoarse()) view.element.scrollIntoView();
   else question.focus();
+}
+
+/** One from a list, which may stand far below it. */
+function open(round) {
+  show(round);
+  const { top } = view.element.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) view.element.scrollIntoView();
 }
 
 function begin(round, isBeside) {
@@ -116,7 +124,7 @@ function changed() {
   send.hidden = isRunning;
   stop.hidden = !isRunning;
   history.update(view?.round);
-  past.update(view?.round);
+  past.update(view?.round, view?.chosen);
   if (spoken !== null) speak(spoken);
 }
 
@@ -137,7 +145,7 @@ function speak(now) {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  ask();
+  ask(question.value.trim());
 });
 question.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -151,8 +159,8 @@ stop.addEventListener("click", () => {
 pipeline.addEventListener("change", showChoices);
 for (const example of byId("examples").querySelectorAll("button")) {
   example.addEventListener("click", () => {
-    question.value = example.textContent;
-    form.requestSubmit();
+    if (!question.value.trim()) question.value = example.textContent; // a draft stays
+    ask(example.textContent);
   });
 }
 // runs live on when a connection is lost, but no client comes back to those of a page that is closed

@@ -1,6 +1,6 @@
 // What a run used and cost, as a table.
 
-import { make } from "./dom.js";
+import { make, write } from "./dom.js";
 import { count, money, plural, seconds } from "./format.js";
 import { seenShare } from "./run.js";
 
@@ -28,7 +28,7 @@ export function numbersOf(run, lanes, models) {
   return make(
     "div",
     { class: "numbers" },
-    make("h3", {}, "Usage and cost"),
+    make("h3", {}, "Usage and cost", make("span", { class: "hint" })),
     make(
       "div",
       { class: "wide-table", tabindex: 0, role: "group", "aria-label": "Usage and cost" },
@@ -36,6 +36,12 @@ export function numbersOf(run, lanes, models) {
     ),
     make("p", { class: "small" }, notesOf(run, whole)),
   );
+}
+
+/** Say of a table that it is wider than the page. */
+export function showWidth(element) {
+  const table = element.querySelector(".wide-table");
+  if (table) write(element.querySelector(".hint"), table.scrollWidth > table.clientWidth ? " · scroll sideways for the rest" : "");
 }
 
 function row(tag, cells) {

@@ -1,6 +1,7 @@
 // The text of one agent, as it comes.
 
 import { make, write } from "./dom.js";
+import { Fold } from "./fold.js";
 import { plural, seconds } from "./format.js";
 import { Prose } from "./prose.js";
 
@@ -21,6 +22,7 @@ export class Panel {
   /** `on.position(unit)` is called for a click on the text, where it is wanted. */
   constructor({ name, model, colour, isAnswer }, on = null) {
     this.isAtEnd = true;
+    this.top = 0; // where the text was scrolled to last
     this.hasGrown = false;
     this.state = make("span", { class: "state" });
     this.thoughts = null;
@@ -29,9 +31,10 @@ export class Panel {
     this.problem = make("p", { class: "problem" });
     this.scroller = make("div", { class: "scroller", tabindex: 0, role: "group", "aria-label": `What ${name} says` }, this.text);
     this.scroller.addEventListener("scroll", () => this.noteScroll(), { passive: true });
+    this.fold = new Fold(this.scroller, `what ${name} says`);
     this.title = make("h3", { class: "name" }, name);
     this.head = make("header", {}, make("i", { class: "dot" }), this.title, model ? make("span", { class: "model" }, model) : null, this.state);
-    this.element = make("article", { class: `panel ${colour} ${isAnswer ? "answer" : "upstream"}` }, this.head, this.scroller, this.problem);
+    this.element = make("article", { class: `panel ${colour} ${isAnswer ? "answer" : "upstream"}` }, this.head, this.scroller, this.fold.button, this.problem);
     if (on) this.text.addEventListener("click", (event) => this.click(event, on));
   }
 
@@ -51,7 +54,7 @@ export class Panel {
   /** Say how the lane stands. */
   describe(run, lane) {
     write(this.state, stateOf(run, lane));
-    write(this.problem, lane.error ?? "");
+    write(this.problem, lane === run.answer ? "" : (lane.error ?? "")); // the answer's is told above
   }
 
   showThoughts(lane) {
@@ -66,7 +69,9 @@ export class Panel {
 
   noteScroll() {
     const { scrollTop, clientHeight, scrollHeight } = this.scroller;
-    this.isAtEnd = scrollTop + clientHeight >= scrollHeight - 24;
+    const isNear = scrollTop + clientHeight >= scrollHeight - 24;
+    this.isAtEnd = isNear || (this.isAtEnd && scrollTop >= this.top); // only a person leaves the end, not the text's growth
+    this.top = scrollTop;
   }
 
   click(event, on) {
@@ -97,12 +102,20 @@ function caretAt(x, y) {
   return range && { node: range.startContainer, offset: range.startOffset };
 }
 
+/** How a lane came to its end, or with the run to none of its own. */
+function endOf(run, lane) {
+  if (run.reason === "cancelled" && (lane.reason === null || lane.reason === "cancelled")) return "stopped";
+  if (lane.reason === null) return "broke off";
+  if (lane === run.answer && lane.reason === "dropped") return "failed before its first token";
+  return ENDS[lane.reason];
+}
+
 function stateOf(run, lane) {
   if (lane.reason !== null) {
-    const parts = [ENDS[lane.reason], lane.numTokens ? `${plural(lane.numTokens, "token")} · ${seconds(lane.endedS)}` : null];
+    const parts = [endOf(run, lane), lane.numTokens ? `${plural(lane.numTokens, "token")} · ${seconds(lane.endedS)}` : null];
     return parts.filter(Boolean).join(" · ") || "said nothing";
   }
-  if (run.isOver) return "broke off";
+  if (run.isOver) return endOf(run, lane);
   if (lane.numTokens) return `writes · ${plural(lane.numTokens, "token")}`;
   return lane.thoughts.length ? "thinks…" : "waits";
 }

@@ -5,13 +5,12 @@ import { draw, make, set, write } from "./dom.js";
 import { bars, flows, outline, slope, stairs } from "./drawing.js";
 import { spanFor, tickLabel, ticksFor } from "./axis.js";
 import { plural, seconds } from "./format.js";
-import { allEndedS, lanesInOrder } from "./run.js";
+import { allEndedS, lanesInOrder, NOTED_GAP_S } from "./run.js";
 import { lastAtOrBefore } from "./words.js";
 
 const ANSWER = { height: 116, top: 20, ground: 92, bar: 95, foot: 101 };
 const ALONE = { height: 48, top: 20, ground: 24, bar: 27, foot: 33 };
 const UPSTREAM = { height: 34, top: 5, ground: 31 };
-const NOTED_GAP_S = 0.25;
 const WORDLESS = { cancelled: "stopped", shutdown: "stopped with the server" };
 const LEGEND = "Time runs to the right. The staircase rises with what the answer had read, the slopes with what the others had written; the bar below the stairs is the answer being said.";
 
@@ -118,7 +117,7 @@ class Strip {
       const about = [isAnswer ? "the answer" : null, model === lane.name ? null : model].filter(Boolean).join(" · ");
       const colour = `c${number === 0 ? 0 : 1 + ((number - 1) % 6)}`;
       const row = isAnswer ? new AnswerRow(lane, this.run, this.on) : new UpstreamRow(lane);
-      const who = make("div", { class: "who" }, make("i", { class: "dot" }), make("span", { class: "name" }, lane.name), make("span", { class: "model" }, about));
+      const who = make("div", { class: "who" }, make("i", { class: "dot" }), make("span", { class: "name", title: lane.name }, lane.name), make("span", { class: "model", title: about }, about));
       row.size = make("div", { class: "size" });
       this.lanes.append(make("div", { class: `row ${colour}${isAnswer ? " speaks" : ""}` }, who, make("div", { class: "plot" }, row.svg), row.size));
       this.rows.set(lane.name, row);
@@ -142,13 +141,14 @@ class AnswerRow {
     this.leader = draw("path", { class: "leader" });
     this.first = draw("path", { class: "first" });
     this.firstText = draw("text", { class: "first-text", y: 12 });
+    this.broken = draw("path", { class: "broken" });
     this.later = draw("path", { class: "later" });
     this.laterText = draw("text", { class: "later-text", y: 12 });
     this.svg = draw(
       "svg",
       { class: "answer-lane", height: ALONE.height, role: "img", click: (event) => this.click(event, run, on) },
       ...[this.area, this.picked, this.line, this.later, this.waits, this.thinks, this.said, this.gap, this.gapText],
-      ...[this.leader, this.first, this.laterText, this.firstText],
+      ...[this.leader, this.first, this.laterText, this.firstText, this.broken],
     );
   }
 
@@ -178,11 +178,12 @@ class AnswerRow {
     const isSilent = lane.firstS === null;
     set(this.waits, "d", `M0 ${box.bar + 3}H${x(isSilent ? endS : lane.firstS)}`);
     set(this.thinks, "d", bars(flows(lane.thoughtTimesS, 0.01), x, box.bar + 1, box.foot - 1));
-    set(this.said, "d", bars(flows(lane.timesS, inverse(2)), x, box.bar, box.foot));
+    set(this.said, "d", bars(flows(lane.timesS, inverse(2), lane.paced), x, box.bar, box.foot));
     this.drawGap(x, box);
     this.drawFirst(x, box, width);
     this.drawLater(run, x, box, width);
-    write(this.size, lane.numTokens ? plural(lane.numTokens, "token") : "");
+    set(this.broken, "d", cross(lane, x(endS), box.foot));
+    write(this.size, lane.reason === "dropped" ? "failed" : lane.numTokens ? plural(lane.numTokens, "token") : "");
   }
 
   drawPicked(index, box) {
@@ -265,10 +266,15 @@ class UpstreamRow {
     set(this.reads, "d", isDense ? "" : steps.map((step) => `M${x(step.atS)} 0V${UPSTREAM.height}`).join(""));
     const step = index === null ? undefined : run.answer.steps[index];
     set(this.read, "d", step ? `M${x(step.atS)} 0V${UPSTREAM.height}` : "");
-    const hasFailed = lane.reason === "failed" || lane.reason === "dropped";
-    set(this.broken, "d", hasFailed ? `M${x(endS) - 4} ${ground - 10}l8 8m0 -8l-8 8` : "");
+    set(this.broken, "d", cross(lane, x(endS), ground - 2));
     write(this.size, sizeOf(lane));
   }
+}
+
+/** A cross where an agent failed. */
+function cross(lane, at, bottom) {
+  const hasFailed = lane.reason === "failed" || lane.reason === "dropped";
+  return hasFailed ? `M${at - 4} ${bottom - 8}l8 8m0 -8l-8 8` : "";
 }
 
 function sizeOf(lane) {

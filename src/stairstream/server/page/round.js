@@ -1,17 +1,18 @@
 // One question and its runs: what they are (Round), and how they are shown (RoundView).
 
 import { Frame, make, write } from "./dom.js";
-import { seconds } from "./format.js";
+import { Fold } from "./fold.js";
 import { follow } from "./follow.js";
-import { numbersOf } from "./numbers.js";
+import { numbersOf, showWidth } from "./numbers.js";
 import { Panel } from "./panel.js";
 import { Picture } from "./picture.js";
 import { Reading, clearMarks } from "./reading.js";
 import { lanesInOrder, Run } from "./run.js";
-import { sayWhy } from "./saying.js";
+import { sayProblems, sayWhy } from "./saying.js";
 import { lastAtOrBefore } from "./words.js";
 
 const TEXT_MS = 30; // between two looks at the texts; more often is not visible
+const PHONE = matchMedia("(max-width: 640px)");
 const CALM_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 500 : 100; // and at the picture
 
 /** A question to a pipeline, as one run or as several side by side. */
@@ -25,7 +26,8 @@ export class Round {
     this.policy = policy;
     this.runs = [];
     this.leaving = new AbortController();
-    this.pastId = null; // of a run that the server has kept
+    this.pastId = null; // of the first run, where the server has kept it
+    this.startedAt = null; // in milliseconds since 1970
     this.reads = new Map(this.model.agents.map((agent) => [agent.name, agent.reads]));
     this.models = new Map(this.model.agents.map((agent) => [agent.name, agent.model]));
     this.changed = () => {};
@@ -35,22 +37,30 @@ export class Round {
     return this.runs.every((run) => run.isOver);
   }
 
+  /** The pipeline's name, without a policy that it was asked with. */
+  get name() {
+    return this.pipeline.split(":")[0];
+  }
+
+  get policyName() {
+    return this.policy || this.model.policy;
+  }
+
   /** Whether its answer reads somebody, so that there is something to compare. */
   get hasReaders() {
     return (this.reads.get(this.model.answer) ?? []).length > 0;
   }
 
   ask(api) {
-    const policy = this.policy || this.model.policy;
-    const title = !this.hasReaders ? "Single model" : policy === "wait" ? "Wait" : `Staircase (${policy})`;
+    this.startedAt = Date.now();
+    const title = titleOf(this.hasReaders ? this.policyName : "none");
     this.start(api, "staircase", title, this.policy ? `${this.pipeline}:${this.policy}` : this.pipeline);
   }
 
   /** The same question to the same pipeline with `wait`, and to its answering model alone. */
   askBeside(api) {
-    const [name] = this.pipeline.split(":"); // one that is asked again has its policy there
-    if ((this.policy || this.model.policy) !== "wait") this.start(api, "wait", "Wait for all", `${name}:wait`);
-    this.start(api, "single", "Single model", `${name}:single`);
+    if (this.policyName !== "wait") this.start(api, "wait", titleOf("wait"), `${this.name}:wait`);
+    this.start(api, "single", titleOf("none"), `${this.name}:single`);
   }
 
   async start(api, key, title, model) {
@@ -86,6 +96,9 @@ export class Round {
   }
 }
 
+/** What a run is called, by its policy; "none" is an answer that reads nobody. */
+export const titleOf = (policy) => (policy === "none" ? "Single model" : policy === "wait" ? "Wait for all" : `Staircase (${policy})`);
+
 export class RoundView {
   /** `on.changed()` is called after each drawing, `on.beside()` when the person wants the others too. */
   constructor(round, on) {
@@ -111,15 +124,19 @@ export class RoundView {
     this.lanesTitle = make("h3", { class: "section" }, "What it reads");
     this.numbers = make("div");
     this.beside = make("button", { type: "button", class: "quiet", click: () => on.beside() }, "See it beside wait and the single model");
+    const asked = make("h2", { class: "asked", dir: "auto" }, round.question);
+    this.asked = new Fold(asked, "the question");
+    this.why = make("div", { class: "why" }, this.lead, this.rest);
+    this.arrange = () => {
+      const texts = [this.problems, this.answers, this.reading.element];
+      this.why.after(...(PHONE.matches ? [...texts, this.picture.element] : [this.picture.element, ...texts]));
+    };
     this.element = make(
       "section",
       { class: "round", "aria-label": "Answer" },
-      make("h2", { class: "asked", dir: "auto" }, round.question),
-      make("div", { class: "why" }, this.lead, this.rest),
-      this.picture.element,
-      this.problems,
-      this.answers,
-      this.reading.element,
+      asked,
+      this.asked.button,
+      this.why,
       this.lanesTitle,
       this.lanes,
       this.numbers,
@@ -128,6 +145,8 @@ export class RoundView {
     this.element.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && this.index !== null) this.chooseStep(this.chosen, null);
     });
+    this.arrange();
+    PHONE.addEventListener("change", this.arrange);
     round.changed = () => this.frame.ask();
     this.refresh();
   }
@@ -135,6 +154,7 @@ export class RoundView {
   close() {
     this.round.changed = () => {};
     this.picture.close();
+    PHONE.removeEventListener("change", this.arrange);
     clearMarks();
     this.element.remove();
   }
@@ -188,6 +208,7 @@ export class RoundView {
     const { lead, more } = sayWhy(round.runs);
     write(this.lead, lead.join(" "));
     write(this.rest, more.join(" "));
+    this.why.classList.toggle("over", round.isOver);
     this.drawPanels();
     this.drawProblems();
     this.reading.update(chosen, index, this.panels.get(chosen));
@@ -198,6 +219,15 @@ export class RoundView {
     } else if (!chosen.isOver) {
       this.numbers.replaceChildren();
     }
+    this.drawFolds();
+  }
+
+  /** What only the layout tells: which texts are longer than their boxes. */
+  drawFolds() {
+    const folds = [this.asked, ...[...this.panels.values()].flatMap((panels) => [...panels.values()].map((panel) => panel.fold))];
+    for (const fold of folds) fold.measure();
+    for (const fold of folds) fold.show();
+    showWidth(this.numbers);
   }
 
   drawTexts() {
@@ -251,22 +281,10 @@ export class RoundView {
   }
 
   drawProblems() {
-    const texts = this.round.runs.flatMap((run) => problemsOf(run, this.round.runs));
-    if (this.problems.dataset.texts === texts.join("\n")) return;
-    this.problems.dataset.texts = texts.join("\n");
-    this.problems.replaceChildren(...texts.map((text) => make("p", { class: "notice", role: "alert" }, text)));
+    const found = sayProblems(this.round.runs);
+    const told = JSON.stringify(found);
+    if (this.told === told) return;
+    this.told = told;
+    this.problems.replaceChildren(...found.map(({ text, isMild }) => make("p", { class: `notice${isMild ? " mild" : ""}`, role: "alert" }, text)));
   }
-}
-
-function problemsOf(run, runs) {
-  const texts = [];
-  const title = runs.length > 1 ? `${run.title}: ` : "";
-  if (run.isBroken) {
-    const kept = run.answer?.words.length ? " What had been said stays." : "";
-    const again = run.retryAfterS ? ` Try again in ${seconds(run.retryAfterS)}.` : "";
-    texts.push(`${title}${run.error ?? "The run broke off."}${kept}${again}`);
-  }
-  if (run.reason === "deadline" || run.reason === "budget") texts.push(`${title}Ended early: its ${run.reason === "deadline" ? "time" : "budget"} was up.`);
-  if (run.degraded.length) texts.push(`${title}The answer had to do without something: ${run.degraded.join("; ")}.`);
-  return texts;
 }

@@ -4,6 +4,8 @@ import { Words } from "./words.js";
 
 /** A pause up to this long is not felt as one. */
 export const STALL_AFTER_S = 0.1;
+/** A gap from this on is told to the person. */
+export const NOTED_GAP_S = 0.25;
 
 /** One agent. Times in seconds since the run began. */
 export class Lane {
@@ -12,6 +14,7 @@ export class Lane {
     this.words = new Words();
     this.thoughts = new Words();
     this.timesS = [];
+    this.paced = []; // whether the word at the same index was written before it was shown
     this.sizes = []; // tokens written up to and with the delta at the same index
     this.thoughtTimesS = [];
     this.numTokens = 0;
@@ -196,6 +199,7 @@ function said(lane, event) {
   }
   lane.numTokens += event.num_tokens;
   lane.timesS.push(event.at_s);
+  lane.paced.push(event.written_s !== undefined);
   lane.sizes.push(lane.numTokens);
 }
 

@@ -1,16 +1,21 @@
 // Describes a run in sentences: above all the reason for its time to first token.
 
-import { list, percent, plural, seconds } from "./format.js";
-import { allEndedS, seenShare } from "./run.js";
+import { clause, list, percent, plural, seconds, sentence } from "./format.js";
+import { allEndedS, NOTED_GAP_S, seenShare } from "./run.js";
 
 /** Sentences about the first of a round's runs, beside the others: {lead, more}, those about its first token first. */
 export function sayWhy(runs) {
   const [run] = runs;
   const { answer } = run;
   if (!answer) return { lead: [], more: [] };
-  if (answer.firstS === null) return { lead: run.isOver ? [] : [waiting(run)], more: [] };
+  if (answer.firstS === null) return { lead: [run.isOver ? wordless(run) : waiting(run)], more: [] };
   const more = [beside(runs), ...(run.isOver ? [seen(run), gap(run)] : [])];
   return { lead: [begun(run), instead(run)].filter(Boolean), more: more.filter(Boolean) };
+}
+
+function wordless(run) {
+  if (run.isBroken) return "There is no answer.";
+  return run.reason === "cancelled" ? "It was stopped before its first token." : "The answer is empty.";
 }
 
 function waiting(run) {
@@ -57,7 +62,7 @@ function seen(run) {
 
 function gap(run) {
   const { longestGapS, writtenGapS } = run.answer;
-  const shown = longestGapS > 0.25 ? `Its longest gap was ${seconds(longestGapS)}` : null;
+  const shown = longestGapS > NOTED_GAP_S ? `Its longest gap was ${seconds(longestGapS)}` : null;
   if (writtenGapS > longestGapS + 0.1) {
     return `${shown ?? "It was shown evenly"}; it was written with gaps of up to ${seconds(writtenGapS)}.`;
   }
@@ -71,3 +76,25 @@ function beside(runs) {
   const apartS = (Math.max(...runs.map((run) => run.askedAt)) - Math.min(...runs.map((run) => run.askedAt))) / 1000;
   return `Time to first token side by side${apartS < 0.5 ? ", all asked at once" : ""}: ${parts.join(", ")}.`;
 }
+
+/** What went wrong in a round, as {text, isMild}: mild where there is an answer. */
+export function sayProblems(runs) {
+  return runs.flatMap((run) => {
+    const title = runs.length > 1 ? `${run.title}: ` : "";
+    const found = [];
+    if (run.isBroken) found.push({ text: [broken(run), again(run)].filter(Boolean).join(" "), isMild: false });
+    if (run.reason === "deadline" || run.reason === "budget") found.push({ text: `Ended early: its ${run.reason === "deadline" ? "time" : "budget"} was up.`, isMild: true });
+    if (run.degraded.length) found.push({ text: `The answer had to do without something: ${run.degraded.map(clause).join("; ")}.`, isMild: !run.isBroken });
+    return found.map(({ text, isMild }) => ({ text: title + text, isMild }));
+  });
+}
+
+function broken({ answer, error, reason }) {
+  const kept = answer?.words.length ? " What had been said stays." : "";
+  const cause = error ? sentence(error) : "";
+  if (reason === "shutdown" || !(answer?.reason === "failed" || answer?.reason === "dropped")) return `${cause || "The run broke off."}${kept}`;
+  const when = kept ? `broke off after ${plural(answer.numTokens, "token")}` : "failed before its first token";
+  return `The answering agent, ${answer.name}, ${when}${cause ? `: ${cause}` : "."}${kept}`;
+}
+
+const again = (run) => (run.retryAfterS ? `Try again in ${seconds(run.retryAfterS)}.` : "");

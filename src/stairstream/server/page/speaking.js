@@ -60,11 +60,14 @@ export class Sentences {
       const end = lastEnd(rest) || (isLast ? isOver && rest.length : rest.lastIndexOf(" ") + 1 || rest.length);
       if (!end) return found;
       this.position += end;
-      const spoken = rest.slice(0, end).replace(/[*_`#>|]+/g, "").replace(/\s+/g, " ").trim();
+      const spoken = plain(rest.slice(0, end));
       if (spoken) found.push(spoken);
     }
   }
 }
+
+/** A text in one line, without its marks. */
+export const plain = (text) => text.replace(/[*_`#>|]+/g, "").replace(/\s+/g, " ").trim();
 
 function lastEnd(text) {
   const ends = /[.!?…]["')\]]*\s|[。！？]|\n/g;
