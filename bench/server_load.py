@@ -135,7 +135,7 @@ def _wait_listening(log: Path, process: "subprocess.Popen[bytes]", within_s: flo
 def _complain(log: Path) -> None:
     """Prints what a server wrote besides its address and its request log."""
     usual = ("stairstream: ", '{"at"')
-    lines = [line for line in log.read_text().splitlines() if not line.startswith(usual) or '"error"' in line]
+    lines = [line for line in log.read_text().splitlines() if not line.startswith(usual) or '"level":"error"' in line]
     if lines:
         print("\n".join(lines[:40]), file=sys.stderr)
 

@@ -1,12 +1,15 @@
 """Behaviour shared by all protocols: admission, observers, and clients that leave."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from stairstream.api import Answer, Pipeline
+from stairstream.core.events import Event
+from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller, OpenGate
 from stairstream.server.access.limits import RunPermits
 from stairstream.server.errors import ApiError
@@ -56,6 +59,26 @@ def test_the_run_is_the_same_and_its_observers_are_told(path: str, is_stream: bo
     assert got.headers["x-stairstream-run"] == told[0].run_id and got.headers["x-stairstream-pipeline"] == "mix"
     assert told[0].answer.text == TEXT and told[0].answer.summary.reason == "stop"
     assert got.begun_s == (0.5 + 3 * 0.25 + 0.5 if is_stream else told[0].answer.summary.total_s)
+
+
+@every_protocol
+@streamed_or_whole
+def test_the_answer_is_made_once(path: str, is_stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    make_answer = Pipeline.make_answer
+
+    def count(pipeline: Pipeline, run: Run, events: Sequence[Event]) -> Answer:
+        made.append(run.id)
+        return make_answer(pipeline, run, events)
+
+    monkeypatch.setattr(Pipeline, "make_answer", count)
+
+    async def go() -> Got:
+        async with client_of(CONFIG) as client:
+            return await client.post(path, body_of(path, stream=is_stream))
+
+    got = run(go())
+    assert made == [got.headers["x-stairstream-run"]]
 
 
 @every_protocol

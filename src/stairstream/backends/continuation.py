@@ -17,6 +17,24 @@ class Continuation:
     limit, and not one with room for thoughts: then it counts better than we.
     """
 
+    __slots__ = (
+        "_at_word_end",
+        "_ending",
+        "_ends_at_word",
+        "_extra_tokens",
+        "_held_characters",
+        "_held_tokens",
+        "_is_told",
+        "_limit",
+        "_seam",
+        "_stops",
+        "has_continued",
+        "has_trimmed",
+        "num_tokens",
+        "reason",
+        "starts_over",
+    )
+
     def __init__(
         self, limit: int, seam: Seam | None, stops: StopFinder | None, ends_at_word: bool, is_told: bool = True
     ) -> None:

@@ -135,14 +135,14 @@ class EndpointSession(Session):
                         for item in self._sort(call, pieces):
                             yield item
                     elif (delta := continuation.take(pieces, text.is_exact)) is not None:
-                        self._context.written += delta.text
+                        self._context.wrote(delta.text)
                         yield delta
                     if call.failure is not None:
                         raise call.failure
                     if reader.is_over and reader.is_off:
                         self._backend.endpoint.check(reader)
                 if not (call.is_stopped or continuation.reason) and (delta := continuation.finish()):
-                    self._context.written += delta.text
+                    self._context.wrote(delta.text)
                     yield delta
                 if call.is_stopped or not continuation.starts_over:
                     break
@@ -180,11 +180,11 @@ class EndpointSession(Session):
             call.has_thought = True
             yield thought
         if (delta := continuation.take(pieces, reader.text.is_exact)) is not None:
-            self._context.written += delta.text
+            self._context.wrote(delta.text)
             yield delta
         if reader.calls:
             if held := continuation.finish():  # words come before calls
-                self._context.written += held.text
+                self._context.wrote(held.text)
                 yield held
             yield from reader.take_calls() if continuation.reason is None else ()
 

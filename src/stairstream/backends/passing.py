@@ -19,6 +19,22 @@ from stairstream.core.session import Delta
 class Passing:
     """Passes on the words of one call; whatever else comes, or is declined, is left to the session."""
 
+    __slots__ = (
+        "_body",
+        "_call",
+        "_connection",
+        "_context",
+        "_continuation",
+        "_declined",
+        "_endpoint",
+        "_has_more",
+        "_is_reading",
+        "_reader",
+        "_take",
+        "_text",
+        "_woken",
+    )
+
     def __init__(self, call: Call, endpoint: Endpoint, context: Context, take: Take) -> None:
         assert call.response is not None and call.received is not None
         self._call = call
@@ -52,12 +68,13 @@ class Passing:
         self._declined = None
         self._woken = asyncio.get_running_loop().create_future()
         self._body.wake = self._wake
-        self._connection.tell = self._on_bytes
+        self._connection.listen(self._on_bytes, self._on_events)
         try:
             self._on_bytes()  # those that came before
             await self._woken
         finally:
-            self._connection.tell = self._body.wake = self._woken = None
+            self._connection.unlisten()
+            self._body.wake = self._woken = None
         return self._declined
 
     def _on_bytes(self) -> None:
@@ -77,28 +94,43 @@ class Passing:
         finally:
             self._is_reading = False
 
+    def _on_events(self, events: bytes) -> bool:
+        """Whether these are read here, without the buffer of aiohttp, which is empty: words passed until now."""
+        if self._woken is None or self._woken.done() or self._is_reading or len(events) > PIECE_BYTES:
+            return False
+        try:
+            if not self._read(events):
+                self._wake()
+        except Exception as exc:  # it belongs to the session's task, not to the connection
+            self._woken.set_exception(exc)
+        return True
+
     def _wake(self) -> None:
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
 
     def _pass_on(self) -> bool:
         """Whether all that has come has been passed on, and more can be."""
-        call, reader, continuation, text = self._call, self._reader, self._continuation, self._text
         data = read_now(self._body.content)
         if not data:
             return data is not None
-        is_large = len(data) > PIECE_BYTES
-        if is_large:
-            data = self._body.put_back(data)
+        if len(data) > PIECE_BYTES:
+            self._read(self._body.put_back(data))
+            return False
+        return self._read(data)
+
+    def _read(self, data: bytes) -> bool:
+        """The same for bytes that have been read."""
+        call, reader, continuation, text = self._call, self._reader, self._continuation, self._text
         pieces = read_in(call, self._endpoint, data)
         if text.thoughts or reader.calls or reader.is_over:
             call.early = pieces
             return False
         delta = continuation.take(pieces, text.is_exact)
         if delta is not None:
-            self._context.written += delta.text
+            self._context.wrote(delta.text)
             if not self._take(delta):
                 self._declined = delta
                 return False
         has_ended = reader.has_ended or reader.is_done or continuation.reason is not None or continuation.starts_over
-        return not (is_large or has_ended or call.is_stopped)
+        return not (has_ended or call.is_stopped)

@@ -16,16 +16,46 @@ from aiohttp.client_proto import ResponseHandler
 TESTED = ("3.14",)
 """The versions of aiohttp whose internals are as they were read; see `test_aiohttp.py`."""
 
+_LONGEST_SIZE = 10
+
 
 class TellingConnection(ResponseHandler):
-    """A connection that calls `tell` after bytes have come, and when it is lost."""
+    """A connection that calls `tell` after bytes have come, and when it is lost.
 
-    tell: Callable[[], None] | None = None
+    Reads of whole events, each as one chunk of the body, are offered to `take` instead, and then never reach aiohttp's
+    parser, which is between two chunks before and after.
+    """
+
+    _tell: Callable[[], None] | None = None
+    _take: Callable[[bytes], bool] | None = None
+    _is_between_chunks = False
+
+    def listen(self, tell: Callable[[], None], take: Callable[[bytes], bool]) -> None:
+        """Call these from now on, until `unlisten`."""
+        self._tell, self._take, self._is_between_chunks = tell, take, False
+
+    def unlisten(self) -> None:
+        """Call nobody any more."""
+        self._tell = self._take = None
 
     def data_received(self, data: bytes) -> None:
+        if self._is_between_chunks and self._take is not None and (events := find_events(data)):
+            if self._take(events[0] if len(events) == 1 else b"".join(events)):
+                return
         ResponseHandler.data_received(self, data)
-        if self.tell is not None:
-            self.tell()
+        if self._tell is not None:
+            self._is_between_chunks = self._has_parsed(find_events(data))
+            self._tell()
+
+    def _has_parsed(self, events: list[bytes]) -> bool:
+        """Whether these, each as one chunk to its end, are all that was parsed."""
+        content = self._payload
+        if not events or self._read_timeout or not isinstance(content, aiohttp.StreamReader):
+            return False
+        ends = content._http_chunk_splits
+        return (
+            ends is not None and len(ends) > 0 and ends[-1] == content.total_bytes and list(content._buffer) == events
+        )
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """A no-op unless it was paused: aiohttp calls it in each read, and then parses nothing again."""
@@ -34,8 +64,8 @@ class TellingConnection(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        if self.tell is not None:
-            self.tell()
+        if self._tell is not None:
+            self._tell()
 
 
 def make_connector(**given: Any) -> aiohttp.TCPConnector:
@@ -50,6 +80,24 @@ class TellingConnector(aiohttp.TCPConnector):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self._factory = partial(TellingConnection, loop=self._loop)  # type: ignore[assignment]
+
+
+def find_events(data: bytes) -> list[bytes]:
+    """The events of a read that is nothing but whole chunks of whole events; none for any other read.
+
+    Chunks of a read that begins in the middle of one are not taken for these: no size of a chunk begins with `data: `,
+    and nothing but a plain size stands before it here.
+    """
+    events, at = [], 0
+    while at < len(data):
+        head = data.find(b"\r\n", at, at + _LONGEST_SIZE)
+        end = data.find(b"\n\n\r\n", head) + 2
+        event = data[head + 2 : end]
+        if head < 0 or end < 2 or data[at:head].lower() != b"%x" % len(event) or not event.startswith(b"data: "):
+            return []
+        events.append(event)
+        at = end + 2
+    return events
 
 
 def read_now(content: aiohttp.StreamReader) -> bytes | None:

@@ -1,7 +1,7 @@
 """The context of an agent: the conversation, the references as they stand, and its own words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
@@ -25,19 +25,25 @@ class Turn:
     words: str
 
 
-@dataclass(slots=True)
 class Context:
     """The state that a stateless session keeps; prompts are rendered from it, layout by layout."""
 
-    agent: Agent
-    conversation: Conversation
-    written: str = ""
-    references: dict[str, Reference] = field(init=False)
-    turns: list[Turn] = field(default_factory=list)
-    _turn_start: int = 0
+    __slots__ = ("_parts", "_turn_start", "agent", "conversation", "references", "turns")
 
-    def __post_init__(self) -> None:
-        self.references = {name: Reference(agent=name) for name in self.agent.reads}
+    def __init__(self, agent: Agent, conversation: Conversation, written: str = "") -> None:
+        self.agent = agent
+        self.conversation = conversation
+        self.references = {name: Reference(agent=name) for name in agent.reads}
+        self.turns: list[Turn] = []
+        self._turn_start = 0
+        self._parts = [written]
+
+    @property
+    def written(self) -> str:
+        """Its own words; joined when asked for, as joining them with each token would copy all of them."""
+        if len(self._parts) > 1:
+            self._parts = ["".join(self._parts)]
+        return self._parts[0]
 
     def read(self, chunks: Sequence[Chunk]) -> None:
         """Take in new chunks: references grow, and a new turn begins."""
@@ -58,7 +64,7 @@ class Context:
 
     def wrote(self, text: str) -> None:
         """Add words of the answer."""
-        self.written += text
+        self._parts.append(text)
 
     def _close_turn(self) -> None:
         words = self.written[self._turn_start :]

@@ -32,6 +32,8 @@ class SseDecoder:
         """The data of the events that these bytes complete, lines of one event joined by a line feed."""
         if self.is_too_long:
             return []
+        if not (self._held or self._after_cr or self._at_start) and (event := _sole_event(data)) is not None:
+            return [event]
         if self._at_start:
             data = self._skip_bom(data)
         if self._after_cr or b"\r" in data:
@@ -82,6 +84,12 @@ class SseDecoder:
         if data.endswith(b"\r"):
             self._after_cr = True
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _sole_event(data: bytes) -> bytes | None:
+    """The data of what is one plain event, as nearly every read of a stream is; else None."""
+    is_one = data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2 and data.endswith(b"\n\n")
+    return data[6:-2] if is_one and b"\r" not in data else None
 
 
 def _split(blocks: bytes) -> list[bytes]:

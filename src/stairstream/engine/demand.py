@@ -12,6 +12,12 @@ class Demand:
     nothing waits for a reader that has left.
     """
 
+    __slots__ = (
+        "_num_held",
+        "_num_readers",
+        "_waiting",
+    )
+
     def __init__(self) -> None:
         self._num_readers = 0
         self._num_held = 0

@@ -36,6 +36,13 @@ class _Waiting:
 class EventLog:
     """Grows until it is closed. Readers wait for the next event, or the end; a reader may be cancelled meanwhile."""
 
+    __slots__ = (
+        "_closing",
+        "_waiting",
+        "events",
+        "is_closed",
+    )
+
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.is_closed = False

@@ -34,6 +34,31 @@ class _Follower:
 class Log:
     """The words of one agent. Positions are numbers of deltas; offsets are characters; sizes are tokens."""
 
+    __slots__ = (
+        "__weakref__",
+        "_due",
+        "_ends",
+        "_followers",
+        "_ids",
+        "_last_chunk",
+        "_last_reading",
+        "_last_start",
+        "_listeners",
+        "_marks",
+        "_next_watch",
+        "_num_watches",
+        "_parts",
+        "_token_ends",
+        "_watches",
+        "agent",
+        "begun_s",
+        "heard_s",
+        "is_closed",
+        "is_thinking",
+        "num_tokens",
+        "source",
+    )
+
     def __init__(self, agent: str, source: "Log | None" = None) -> None:
         """`source` is the log that this one follows, if it shows only a part of another one."""
         self.agent = agent
@@ -49,7 +74,7 @@ class Log:
         self._ends = array("q")
         self._last_start = 0
         self._token_ends = array("q")
-        self._ids: list[tuple[int, ...] | None] = []
+        self._ids: dict[int, tuple[int, ...]] = {}  # of the deltas that have them
         self._last_chunk: tuple[int, int, Chunk] | None = None
         self._last_reading: Reading | None = None
         self._watches: dict[Callable[[], None], _Watch] = {}
@@ -78,10 +103,11 @@ class Log:
         assert not self.is_closed, f"the log of {self.agent} is closed"
         start = self._ends[-1] if self._ends else 0
         end = start + len(delta.text)
+        if delta.ids is not None:
+            self._ids[len(self._parts)] = delta.ids
         self._parts.append(delta.text)
         self._last_start = start
         self._ends.append(end)
-        self._ids.append(delta.ids)
         self.num_tokens += delta.num_tokens
         self._token_ends.append(self.num_tokens)
         self.is_thinking = False
@@ -149,13 +175,13 @@ class Log:
 
     def between(self, position: int, end: int) -> tuple[str, tuple[int, ...] | None]:
         """Text and token ids of the deltas [position, end); ids are None unless every delta has them."""
-        text = "".join(self._parts[position:end])
+        parts = self._parts[position:end]
         ids: list[int] = []
-        for some in self._ids[position:end]:
-            if some is None:
-                return text, None
+        for number in range(position, position + len(parts)):
+            if (some := self._ids.get(number)) is None:
+                return "".join(parts), None
             ids.extend(some)
-        return text, tuple(ids) or None
+        return "".join(parts), tuple(ids) or None
 
     def chunk(self, position: int, end: int, *, is_final: bool) -> Chunk:
         """The same as a chunk; readers that read in step share it."""

@@ -13,6 +13,16 @@ from stairstream.engine.log import Log
 class Output:
     """Up to three logs of one agent; all are closed at once. Its answer ends before the first of `stops`."""
 
+    __slots__ = (
+        "_forward",
+        "_held",
+        "_miscounted",
+        "answer",
+        "forwarded",
+        "has_called",
+        "thinking",
+    )
+
     def __init__(self, agent: str, forward: Forward, stops: Sequence[str] = ()) -> None:
         self.answer = Log(agent)
         self.thinking = Log(agent)

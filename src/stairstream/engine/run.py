@@ -4,7 +4,7 @@ import asyncio
 import math
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -282,6 +282,11 @@ class Run:
     def _clock(self) -> float:
         return self._loop.time() - self._start
 
+    @property
+    def _emitter(self) -> Callable[[Event], None]:
+        """The cheapest that does what `_emit` does."""
+        return self._log.append if self._pacer is None and self._max_cost is None else self._emit
+
     def _emit(self, event: Event) -> None:
         if self._pacer is None:
             self._log.append(event)
@@ -343,7 +348,7 @@ class Run:
             [self._backends[model] for model in (agent.model, *agent.fallbacks)],
             self._outputs[agent.name],
             [hold_to_edges(log, agent.edges, agent.delimiter) for log in upstream.values()],
-            Surroundings(clock=self._clock, emit=self._emit, standstills=self._standstills, demand=self.demand),
+            Surroundings(clock=self._clock, emit=self._emitter, standstills=self._standstills, demand=self.demand),
             self._foresight_of(agent),
         )
 

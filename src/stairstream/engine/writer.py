@@ -183,6 +183,9 @@ class _Silence:
 
     def allow(self, allowed_s: float | None) -> None:
         """Count from now; None: for ever. What comes in the very moment in which it was too long is in time."""
+        if self._timer is not None and allowed_s is not None and allowed_s == self.allowed_s:
+            self._until = self._loop.time() + allowed_s  # as after nearly every token: the timer is early
+            return
         if self.timeout.expired():
             return
         if self.timeout.when() is not None:

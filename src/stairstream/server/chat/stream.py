@@ -24,10 +24,26 @@ _TAIL = b'},"finish_reason":null}]}\n\n'
 class ChunkStream:
     """Encodes batches of events as bytes. `error` is set once the run has failed."""
 
+    __slots__ = (
+        "_answer",
+        "_has_begun",
+        "_head",
+        "_held",
+        "_next",
+        "_proposal",
+        "_request",
+        "_run",
+        "_shows_events",
+        "_words",
+        "error",
+        "is_over",
+    )
+
     def __init__(self, request: RunRequest, run: Run, created: int) -> None:
         self._request = request
         self._run = run
         self._answer = run.graph.answer
+        self._words = run.log(self._answer)
         head = ChatCompletionChunk(
             id=f"chatcmpl-{run.id}", object="chat.completion.chunk", created=created, model=request.model, choices=[]
         )
@@ -46,7 +62,7 @@ class ChunkStream:
         for event in batch:
             if isinstance(event, Wrote) and event.agent == self._answer:
                 if self._has_begun:
-                    parts += (self._next, _encode(self._run.text(event)), _TAIL)
+                    parts += (self._next, _encode(self._words.text(event.start, event.end)), _TAIL)
                 else:
                     parts += (self._begin(), b'"content":', _encode(self._run.text(event)), _TAIL)
                 self._proposal = None

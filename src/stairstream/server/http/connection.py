@@ -59,20 +59,22 @@ def make_connection(limits: LimitKeys) -> Callable[..., asyncio.Protocol]:
 class Straight:
     """As in `exchange`: what uvicorn's `send` does for a part of a body, without a coroutine and its checks."""
 
-    __slots__ = ("_cycle",)
+    __slots__ = ("_cycle", "_flow", "_write")
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
+        self._flow = cycle.flow
+        self._write = cycle.transport.write
 
     @property
     def is_flowing(self) -> bool:
         cycle = self._cycle
         return bool(
-            cycle.chunked_encoding and not (cycle.flow.write_paused or cycle.disconnected or cycle.response_complete)
+            cycle.chunked_encoding and not (self._flow.write_paused or cycle.disconnected or cycle.response_complete)
         )
 
     def write(self, body: bytes) -> None:
-        self._cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        self._write(b"%x\r\n%b\r\n" % (len(body), body))
 
 
 class Connection(HttpToolsProtocol):

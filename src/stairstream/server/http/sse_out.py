@@ -26,13 +26,24 @@ COMMENT = b": still at it\n\n"
 class SseOut:
     """The event stream that answers a request. `tend()` runs beside the writer."""
 
-    __slots__ = ("_begins", "_exchange", "_headers", "_is_writing", "_keep_alive", "_since_s", "_time", "is_begun")
+    __slots__ = (
+        "_begins",
+        "_exchange",
+        "_headers",
+        "_is_writing",
+        "_keep_alive",
+        "_since_s",
+        "_straight",
+        "_time",
+        "is_begun",
+    )
 
     def __init__(
         self, exchange: Exchange, headers: Sequence[tuple[bytes, bytes]] = (), *, keep_alive: bytes = COMMENT
     ) -> None:
         """`headers` are sent with the status, so they must be known before the first bytes."""
         self._exchange = exchange
+        self._straight = exchange.straight
         self._keep_alive = keep_alive
         self._headers = headers
         self._begins = asyncio.Lock()
@@ -61,14 +72,13 @@ class SseOut:
     @property
     def is_flowing(self) -> bool:
         """Whether `write_now` may be called: the stream has begun, and the client has little unread."""
-        straight = self._exchange.straight
+        straight = self._straight
         return self.is_begun and not self._is_writing and straight is not None and straight.is_flowing
 
     def write_now(self, events: bytes) -> None:
         """Send complete events at once; only while `is_flowing`."""
-        straight = self._exchange.straight
-        assert straight is not None
-        straight.write(events)
+        assert self._straight is not None
+        self._straight.write(events)
         self._since_s = self._time()
 
     async def tend(self) -> None:

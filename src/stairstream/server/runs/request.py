@@ -46,7 +46,7 @@ class RunRequest:
     notes: tuple[str, ...] = ()
     num_passing: int = 0
     repeated: bytes = field(default=b"{}", repr=False)
-    _answers: dict[str, Answer] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _answers: dict[str, Answer] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def is_made_to_wait(self) -> bool:
@@ -58,7 +58,7 @@ class RunRequest:
         return make_reservation(self.pipeline, self.conversation, self.options)
 
     def unpaced(self) -> "RunRequest":
-        """The same request, for an answer that its client sees as a whole."""
+        """The same request, for an answer that its client sees as a whole; the two share the answer that is made."""
         return replace(self, options=replace(self.options, pace="raw"))
 
     def answer_of(self, run: Run) -> Answer:
