@@ -25,7 +25,7 @@ from stairstream.core.events import (
 )
 from stairstream.core.graph import Agent, Graph
 from stairstream.core.policy import mark_of
-from stairstream.core.session import Usage
+from stairstream.core.session import NoteKind, Usage
 
 
 class Entry(NamedTuple):
@@ -60,14 +60,28 @@ class Length:
 
 
 @dataclass(slots=True)
+class LastStep:
+    """An agent's last step: the tokens of its words, thoughts and calls, and what calls used that came to nothing.
+
+    `in_call` is true until its end is there, `is_cut` until it has ended well or another session continues it.
+    """
+
+    index: int = -1
+    in_call: bool = False
+    is_cut: bool = False
+    tokens: int = 0
+    thinking_tokens: int = 0
+    call_tokens: int = 0
+    spent: Usage = field(default_factory=lambda: _NOTHING)
+
+
+@dataclass(slots=True)
 class AgentPast:
     """One agent's past, as its engine would have it at this moment.
 
     `own` is what it knows for its decisions. `own_end`: its model has ended the answer, though the agent has not said
-    so yet. `in_call` is true from the beginning of a step to its end, `is_cut` until another session continues it, or
-    the agent ends. `is_rewound`: the next step reads again all that `readings` say was read. `uncounted_tokens` are
-    those that its endpoints counted beyond the deltas; the tokens of the last step are of its words, its thoughts and
-    its calls, `step_spent` is the usage of calls in it that came to nothing.
+    so yet. `is_rewound`: the next step reads again all that `readings` say was read. `uncounted_tokens` are those that
+    its endpoints counted beyond the deltas, `said` the kinds of its notes.
     """
 
     agent: Agent
@@ -75,18 +89,11 @@ class AgentPast:
     ended: AgentEnded | None = None
     own_end: OwnEnd | None = None
     num_failovers: int = 0
-    last_step: int = -1
-    in_call: bool = False
-    is_cut: bool = False
     is_rewound: bool = False
     has_called: bool = False
-    was_full: bool = False
-    has_agreed: bool = False
     uncounted_tokens: int = 0
-    step_tokens: int = 0
-    step_thoughts: int = 0
-    step_calls: int = 0
-    step_spent: Usage = field(default_factory=lambda: _NOTHING)
+    said: frozenset[NoteKind] = frozenset()
+    step: LastStep = field(default_factory=LastStep)
     readings: tuple[Reading, ...] = ()
     words: Length = field(default_factory=Length)
     thoughts: Length = field(default_factory=Length)
@@ -151,14 +158,14 @@ class Past:
         match event:
             case Called():
                 one.has_called = True
-                one.step_calls += event.num_tokens
+                one.step.call_tokens += event.num_tokens
                 return
             case Thought():
                 text = one.thoughts
-                one.step_thoughts += event.num_tokens
+                one.step.thinking_tokens += event.num_tokens
             case Wrote():
                 text = one.words
-                one.step_tokens += event.num_tokens
+                one.step.tokens += event.num_tokens
                 one.own = replace(one.own, num_written=one.own.num_written + event.num_tokens)
         text.num_tokens += event.num_tokens
         text.characters = event.end
@@ -186,10 +193,7 @@ class Past:
             is_confirmed=False,
             is_full=own.is_full or one.agent.one_call,
         )
-        one.last_step = event.step
-        one.in_call = one.is_cut = True
-        one.step_tokens = one.step_thoughts = one.step_calls = 0
-        one.step_spent = _NOTHING
+        one.step = LastStep(event.step, in_call=True, is_cut=True)
         if event.readings:
             one.readings, one.is_rewound = event.readings, False
 
@@ -204,12 +208,12 @@ class Past:
 
 
 def _end_step(one: AgentPast, event: StepEnded) -> None:
-    one.in_call = False
+    one.step.in_call = False
     if event.reason in ("failed", "cancelled"):
         return
-    one.is_cut = False
+    one.step.is_cut = False
     own, has_stopped = one.own, event.reason == "stop"
-    adds_nothing = own.steps > 1 and not one.step_tokens
+    adds_nothing = own.steps > 1 and not one.step.tokens
     is_last = own.limit >= own.max_tokens
     one.uncounted_tokens += event.uncounted_tokens
     one.own = replace(
@@ -231,22 +235,20 @@ def _end_step(one: AgentPast, event: StepEnded) -> None:
 
 def _note(one: AgentPast, event: Noted) -> None:
     if event.note.usage is not None:
-        one.step_spent += event.note.usage
+        one.step.spent += event.note.usage
+    one.said |= {event.note.kind}
     match event.note.kind:
         case "failover" | "takeover" as kind:
             one.num_failovers += kind == "failover"
-            if one.is_cut or (kind == "failover" and not one.step_tokens):
+            if one.step.is_cut or (kind == "failover" and not one.step.tokens):
                 one.own = replace(one.own, steps=max(0, one.own.steps - 1))
-            if one.is_cut or kind == "failover":
+            if one.step.is_cut or kind == "failover":
                 one.own = replace(one.own, model_ended_at=None, is_confirmed=False, is_full=False)
-                one.is_rewound, one.step_tokens = True, 0
-            one.is_cut = False
+                one.is_rewound, one.step.tokens = True, 0
+            one.step.is_cut = False
             one.own_end = one.own_end if kind == "takeover" else None
         case "full":
-            one.was_full = True
             one.own = replace(one.own, is_full=True)
-        case "agreed":
-            one.has_agreed = True
         case _:
             pass
 

@@ -75,7 +75,7 @@ class AgentLoop:
         self._output.has_called = past.has_called
         self._progress.restore(past)
         self._step = Step(
-            index=past.last_step, limit=0, is_update=False, size_before=self._output.size, tokens=past.step_tokens
+            index=past.step.index, limit=0, is_update=False, size_before=self._output.size, tokens=past.step.tokens
         )
 
     async def run(self, spawn: Spawn) -> OwnEnd:

@@ -147,7 +147,7 @@ class Progress:
 
         A step that was in flight is made again, with everything that had been read and what is there by now.
         """
-        self._own, self._was_full = past.own, past.was_full
+        self._own, self._was_full = past.own, "full" in past.said
         self._output.recount(past.uncounted_tokens)
         if past.readings:
             self._reader.restore(past.readings, is_rewound=past.is_rewound)

@@ -30,21 +30,21 @@ def take_over(past: Past, conversation: Conversation, at_s: float) -> Iterator[E
         one = past.agents[agent.name]
         if one.ended is not None:
             continue
-        if one.in_call:
+        if one.step.in_call:
             usage = _usage_of_call(one, past, conversation)
-            yield StepEnded(at_s=at_s, agent=agent.name, step=one.last_step, reason="failed", usage=usage)
-        if one.in_call or agent.name == graph.answer:
+            yield StepEnded(at_s=at_s, agent=agent.name, step=one.step.index, reason="failed", usage=usage)
+        if one.step.in_call or agent.name == graph.answer:
             yield Noted(at_s=at_s, agent=agent.name, note=Note(kind="takeover", text=TAKEN_OVER))
 
 
 def _usage_of_call(one: AgentPast, past: Past, conversation: Conversation) -> Usage:
     """The prompt as far as it can be known, and what came of the call."""
-    prompt_tokens = ContextRoom.of(one.agent, conversation).prompt_tokens + one.num_tokens - one.step_tokens
+    prompt_tokens = ContextRoom.of(one.agent, conversation).prompt_tokens + one.num_tokens - one.step.tokens
     for reading in one.readings:
         prompt_tokens += _tokens_until(past.agents[reading.agent], reading.end)
-    completion_tokens = one.step_tokens + one.step_thoughts + one.step_calls
+    completion_tokens = one.step.tokens + one.step.thinking_tokens + one.step.call_tokens
     used = Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, is_estimate=True)
-    return used + one.step_spent
+    return used + one.step.spent
 
 
 def _tokens_until(one: AgentPast, end: int) -> int:

@@ -473,7 +473,7 @@ class Run:
             return
         furthest = max(group, key=lambda name: self.log(name).num_tokens)
         text = f"{', '.join(group)} agree: only {furthest} writes on"
-        if self._past is None or not self._past.agents[reader.name].has_agreed:
+        if self._past is None or "agreed" not in self._past.agents[reader.name].said:
             self._emit(Noted(at_s=self._clock(), agent=reader.name, note=Note(kind="agreed", text=text)))
         for name in group:
             if name != furthest and self.graph.readers(name) == (reader.name,):
