@@ -139,7 +139,7 @@ class Progress:
         )
 
     def take_again(self) -> tuple[list[Chunk], tuple[Reading, ...]]:
-        """What was read before this session was opened, if it has not seen it: it has to, though nothing is new."""
+        """The text that was read before this session was opened, if it has not seen it."""
         return self._reader.take_again()
 
     def restore(self, past: AgentPast) -> None:

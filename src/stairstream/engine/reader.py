@@ -19,7 +19,7 @@ class Reader:
         self._shown = [0] * len(logs)
         self._offsets = [0] * len(logs)
         self._held: list[tuple[int, bool]] | None = None
-        self._is_behind = False
+        self._is_unseen = False
         self._upstream = [Upstream(0, 0, has_ended=False, end_is_read=False) for _ in logs]
         self._armed = [0.0] * len(logs)
         self._wakes: tuple[Callable[[], None], ...] = ()
@@ -112,12 +112,12 @@ class Reader:
             self._shown[i] = log.position_of(reading.end)
             if not is_rewound:
                 one.num_read, one.end_is_read = log.size_of(self._shown[i])[1], reading.is_final
-        self._is_behind = bool(readings) and not is_rewound
+        self._is_unseen = bool(readings) and not is_rewound
 
     def rewind(self) -> None:
         """Read everything again, and no less than before: another session takes over."""
         self._held = None
-        self._is_behind = False
+        self._is_unseen = False
         self._shown = [max(pair) for pair in zip(self._shown, self._positions, strict=True)]
         self._positions = [0] * len(self._logs)
         for one in self._upstream:
@@ -131,8 +131,8 @@ class Reader:
         """
         cut = self._cut(most_tokens) if self.num_unread > most_tokens else None
         held, self._held = self._held, None
-        if self._is_behind:  # an end without a word, too, is new to the session
-            self._is_behind = False
+        if self._is_unseen:  # an end without a word, too, is new to the session
+            self._is_unseen = False
             for one in self._upstream:
                 one.end_is_read = False
         chunks, readings = [], []
@@ -149,8 +149,8 @@ class Reader:
         return chunks, tuple(readings)
 
     def take_again(self) -> tuple[list[Chunk], tuple[Reading, ...]]:
-        """What had been read before, for a session that has not seen it; nothing for any other."""
-        if not self._is_behind:
+        """The text that had been read before, for a session that has not seen it; nothing for any other."""
+        if not self._is_unseen:
             return [], ()
         self._held = [(at, one.end_is_read) for at, one in zip(self._shown, self._upstream, strict=True)]
         return self.take()

@@ -53,7 +53,7 @@ def check_texts(survived: Survived) -> Iterator[str]:
 
 
 def _check_part(survived: Survived, agent: Agent, holder: Holder, number: int) -> Iterator[str]:
-    """What one holder showed of an agent is what its sessions said, and all of it where it did not die."""
+    """One holder kept of an agent the words that its sessions said, and all of them if it did not die."""
     end = survived.holders[number + 1].start if number + 1 < len(survived.holders) else len(survived.entries)
     before = texts_before(survived.entries[: holder.start], agent.name)
     kept = texts_before(survived.entries[:end], agent.name)
@@ -88,7 +88,7 @@ def check_continued(survived: Survived) -> Iterator[str]:
 
 @dataclass
 class _Reader:
-    """What is known of an agent while its events are read in order."""
+    """An agent, as far as its events have been read, in order."""
 
     rules: Rules
     open_step: StepStarted | None = None

@@ -44,7 +44,7 @@ class Holder:
 
 @dataclass(slots=True)
 class Survived:
-    """What came of it. `heard` are the events that a client had which followed the run from holder to holder."""
+    """The outcome. `heard` are the events that a client had which followed the run from holder to holder."""
 
     deaths: Deaths
     entries: list[Entry] = field(default_factory=list)

@@ -1,0 +1,178 @@
+"""Journals in a SQLite file, on a connection and a thread of their own. Several processes may share the file."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence, Set
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stairstream.core.errors import ConfigError
+from stairstream.server.durable import statements
+from stairstream.server.durable.contract import JournalledRun, Part
+from stairstream.server.errors import StorageFailed
+
+T = TypeVar("T")
+
+BUSY_S = 5.0
+"""Time that a write waits for a write of another process."""
+
+
+@asynccontextmanager
+async def open_sqlite_journals(file: Path) -> AsyncIterator["SqliteJournals"]:
+    """Open the journals in a database that is there already. Raises ConfigError if they can't be used."""
+    loop = asyncio.get_running_loop()
+    thread = ThreadPoolExecutor(1, "stairstream-journal")
+    try:
+        database = await loop.run_in_executor(thread, _open, file)
+        try:
+            yield SqliteJournals(file, database, thread)
+        finally:
+            await asyncio.shield(loop.run_in_executor(thread, database.close))
+    finally:
+        thread.shutdown(wait=True)
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    try:
+        database = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        database.create_function("now_s", 0, time.time)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute("PRAGMA secure_delete = ON")  # deleted data is overwritten
+        database.execute("PRAGMA synchronous = NORMAL")  # what is committed survives the process, not a power cut
+        for table in statements.TABLES:
+            database.execute(table)
+    except sqlite3.Error as exc:
+        raise ConfigError(f"can't keep journals in the database {file}: {exc}") from None
+    return database
+
+
+class SqliteJournals:
+    """As in JournalStore."""
+
+    def __init__(self, file: Path, database: sqlite3.Connection, thread: Executor) -> None:
+        self._file = file
+        self._database = database
+        self._thread = thread
+
+    async def append(self, holder: str, parts: Sequence[Part]) -> Set[str]:
+        """As in JournalStore."""
+        return await self._write(lambda: self._append(holder, parts))
+
+    def _append(self, holder: str, parts: Sequence[Part]) -> Set[str]:
+        fenced: set[str] = set()
+        for part in parts:
+            owner = (part.run, part.token, holder)
+            if part.begins is not None:
+                one = part.begins
+                self._execute(statements.BEGIN_RUN, one.id, one.key_id, one.protocol, one.body, holder, part.token)
+            row = (part.run, part.first, part.num_entries, part.lines)
+            if part.num_entries and not self._execute(statements.APPEND, *row, *owner).rowcount:
+                fenced.add(part.run)
+            elif part.is_last:
+                self._execute(statements.END_RUN, *owner)
+        return fenced
+
+    async def beat(self, holder: str) -> Set[str]:
+        """As in JournalStore."""
+
+        def beat() -> Set[str]:
+            self._execute(statements.BEAT, holder)
+            return {run for (run,) in self._execute(statements.CANCELLED, holder)}
+
+        return await self._write(beat)
+
+    async def take(self, holder: str, run: str | None, lost_after_s: float) -> list[JournalledRun]:
+        """As in JournalStore."""
+
+        def take() -> list[JournalledRun]:
+            return [_run(*row) for row in self._execute(statements.TAKE, holder, lost_after_s, run, run)]
+
+        return await self._write(take)
+
+    async def let_go(self, holder: str) -> None:
+        """As in JournalStore."""
+        await self._write(lambda: self._execute(statements.LET_GO, holder))
+
+    async def find(self, run: str) -> JournalledRun | None:
+        """As in JournalStore."""
+        rows = await self._call(lambda: self._execute(statements.FIND, run).fetchall())
+        return _run(*rows[0]) if rows else None
+
+    async def lines(self, run: str, first: int) -> list[bytes]:
+        """As in JournalStore."""
+        rows = await self._call(lambda: self._execute(statements.LINES, run, first).fetchall())
+        return [line for start, lines in rows for line in lines.splitlines()[max(0, first - start) :]]
+
+    async def cancel(self, run: str) -> None:
+        """As in JournalStore."""
+        await self._write(lambda: self._execute(statements.CANCEL, run))
+
+    async def forget(self, key_id: str | None, run: str | None) -> int:
+        """As in JournalStore."""
+        return await self._write(lambda: self._execute(statements.FORGET, key_id, run, run).rowcount)
+
+    async def prune(self, kept_s: float) -> int:
+        """As in JournalStore."""
+
+        def prune() -> int:
+            self._execute(statements.PRUNE_HOLDERS)
+            return self._execute(statements.PRUNE, kept_s).rowcount
+
+        return await self._write(prune)
+
+    def _execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        return self._database.execute(statement.replace("{now}", "now_s()"), values)
+
+    async def _write(self, work: Callable[[], T]) -> T:
+        def write() -> T:
+            with _transaction(self._database):
+                return work()
+
+        return await self._call(write)
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.Error as exc:
+            may_pass = isinstance(exc, sqlite3.OperationalError)
+            raise StorageFailed(f"the database {self._file} failed: {exc}", may_pass=may_pass) from exc
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+def _run(
+    run: str,
+    key_id: str | None,
+    protocol: str,
+    body: bytes,
+    token: int,
+    tries: int,
+    age_s: float,
+    over_at_s: float | None,
+    holder: str | None,
+) -> JournalledRun:
+    return JournalledRun(
+        id=run,
+        key_id=key_id,
+        protocol=protocol,
+        body=body,
+        token=token,
+        tries=tries,
+        age_s=age_s,
+        is_over=over_at_s is not None,
+        is_held=holder is not None,
+    )
