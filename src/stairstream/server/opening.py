@@ -21,6 +21,8 @@ from stairstream.server.access.gate import Gate, OpenGate
 from stairstream.server.access.keyed_gate import KeyedGate
 from stairstream.server.access.keys import KeyRing
 from stairstream.server.access.limits import RunPermits
+from stairstream.server.durable.keeping import Journals
+from stairstream.server.durable.sqlite import open_sqlite_journals
 from stairstream.server.errors import StorageFailed
 from stairstream.server.history.archive import Archive
 from stairstream.server.storage.contract import Storage
@@ -87,6 +89,19 @@ async def open_access(settings: ServerConfig, permits: RunPermits) -> AsyncItera
         follower = KeyFollower(storage, ring)
         await stack.enter_async_context(working_beside(follower.follow()))
         yield Access(gate=KeyedGate(permits, ring, ledger, follower.refresh), needs_key=True, archive=archive)
+
+
+@asynccontextmanager
+async def open_journals(config: Config) -> AsyncIterator[Journals | None]:
+    """Open the journals of durable runs; None, and no database is created, if no pipeline is durable."""
+    if not any(pipeline.limits.durable for pipeline in config.pipelines.values()):
+        yield None
+        return
+    file = config.server.database_file
+    async with open_sqlite(file):  # one database has all: its other tables are made first
+        pass
+    async with open_sqlite_journals(file) as store:
+        yield Journals(store, config.server.journal_hours * 3600)
 
 
 class KeyFollower:
