@@ -5,8 +5,10 @@ with an older one is refused, so that two holders can never both write. The cloc
 """
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Protocol
+
+from stairstream.core.light import light
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +30,11 @@ class JournalledRun:
     is_held: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@light
 class Part:
     """Entries of one journal, from number `first` on, as lines; `begins` is with the first, `is_last` with the last."""
 
+    _: KW_ONLY
     run: str
     token: int
     first: int

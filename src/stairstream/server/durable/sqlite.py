@@ -3,11 +3,13 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
 
 from stairstream.core.errors import ConfigError
 from stairstream.server.durable import statements
@@ -15,6 +17,12 @@ from stairstream.server.durable.contract import JournalledRun, Part
 from stairstream.server.errors import StorageFailed
 
 T = TypeVar("T")
+
+Row = tuple[str, int, bytes]
+"""A run, the number of its first entry here, and lines."""
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(list[Row]).decode
 
 BUSY_S = 5.0
 """Time that a write waits for a write of another process."""
@@ -57,33 +65,44 @@ class SqliteJournals:
         self._file = file
         self._database = database
         self._thread = thread
+        self._unsorted: list[Row] = []
 
     async def append(self, holder: str, parts: Sequence[Part]) -> Set[str]:
         """As in JournalStore."""
-        return await self._write(lambda: self._append(holder, parts))
 
-    def _append(self, holder: str, parts: Sequence[Part]) -> Set[str]:
-        fenced: set[str] = set()
-        for part in parts:
-            owner = (part.run, part.token, holder)
-            if part.begins is not None:
-                one = part.begins
-                self._execute(statements.BEGIN_RUN, one.id, one.key_id, one.protocol, one.body, holder, part.token)
-            row = (part.run, part.first, part.num_entries, part.lines)
-            if part.num_entries and not self._execute(statements.APPEND, *row, *owner).rowcount:
-                fenced.add(part.run)
-            elif part.is_last:
-                self._execute(statements.END_RUN, *owner)
-        return fenced
+        def append() -> Set[str]:
+            with _transaction(self._database):
+                fenced, rows = self._append(holder, parts)
+            self._unsorted += rows
+            return fenced
+
+        return await self._call(append)
+
+    def _append(self, holder: str, parts: Sequence[Part]) -> tuple[Set[str], list[Row]]:
+        """The runs that this holder has no more, and what was written of the others."""
+        for one in [part.begins for part in parts if part.begins is not None]:
+            self._execute(statements.BEGIN_RUN, one.id, one.key_id, one.protocol, one.body, holder, one.token)
+        held = {*self._execute(statements.HELD, holder)}  # the transaction has the write lock, so this stays true
+        mine = [part for part in parts if (part.run, part.token) in held]
+        rows = [(part.run, part.first, part.lines) for part in mine]
+        self._execute(statements.APPEND, holder, _pack(rows))
+        for part in mine:
+            if part.is_last:
+                self._execute(statements.END_RUN, part.run, part.token, holder)
+        return {part.run for part in parts}.difference(part.run for part in mine), rows
 
     async def beat(self, holder: str) -> Set[str]:
         """As in JournalStore."""
 
         def beat() -> Set[str]:
-            self._execute(statements.BEAT, holder)
-            return {run for (run,) in self._execute(statements.CANCELLED, holder)}
+            with _transaction(self._database):
+                self._execute(statements.BEAT, holder)
+                self._sort(holder)
+                cancelled = {run for (run,) in self._execute(statements.CANCELLED, holder)}
+            self._unsorted.clear()
+            return cancelled
 
-        return await self._write(beat)
+        return await self._call(beat)
 
     async def take(self, holder: str, run: str | None, lost_after_s: float) -> list[JournalledRun]:
         """As in JournalStore."""
@@ -95,7 +114,33 @@ class SqliteJournals:
 
     async def let_go(self, holder: str) -> None:
         """As in JournalStore."""
-        await self._write(lambda: self._execute(statements.LET_GO, holder))
+
+        def let_go() -> None:
+            with _transaction(self._database):
+                self._sort(holder)
+                self._execute(statements.LET_GO, holder)
+            self._unsorted.clear()
+
+        await self._call(let_go)
+
+    def _sort(self, holder: str) -> None:
+        """Move this holder's commits to the entries of their runs."""
+        if self._unsorted:
+            self._insert(self._unsorted)
+            self._execute(statements.FORGET_COMMITS, holder)
+
+    def _insert(self, rows: Iterable[Row]) -> None:
+        joined: dict[str, tuple[int, list[bytes]]] = {}
+        for run, first, lines in rows:
+            joined.setdefault(run, (first, []))[1].append(lines)
+        values = [(run, first, b"".join(parts), run) for run, (first, parts) in joined.items()]
+        self._database.executemany(statements.SORT, values)
+
+    def _sort_lost(self) -> None:
+        """The same for processes that were lost."""
+        for holder, packed in self._execute(statements.LOST_COMMITS).fetchall():
+            self._insert(_unpack(packed))
+            self._execute(statements.FORGET_COMMITS, holder)
 
     async def find(self, run: str) -> JournalledRun | None:
         """As in JournalStore."""
@@ -104,8 +149,17 @@ class SqliteJournals:
 
     async def lines(self, run: str, first: int) -> list[bytes]:
         """As in JournalStore."""
-        rows = await self._call(lambda: self._execute(statements.LINES, run, first).fetchall())
-        return [line for start, lines in rows for line in lines.splitlines()[max(0, first - start) :]]
+        rows = await self._call(lambda: self._read(run, first))
+        found: dict[int, bytes] = {}
+        for start, lines in rows:
+            found.update(enumerate(lines.splitlines(), start))
+        return [found[number] for number in sorted(found) if number >= first]
+
+    def _read(self, run: str, first: int) -> list[tuple[int, bytes]]:
+        """Parts of a journal, some of them twice: what is sorted meanwhile is in both."""
+        commits = [row for (packed,) in self._execute(statements.COMMITS) for row in _unpack(packed)]
+        entries = self._execute(statements.LINES, run, run, first).fetchall()
+        return [*entries, *((start, lines) for name, start, lines in commits if name == run)]
 
     async def cancel(self, run: str) -> None:
         """As in JournalStore."""
@@ -119,6 +173,7 @@ class SqliteJournals:
         """As in JournalStore."""
 
         def prune() -> int:
+            self._sort_lost()
             self._execute(statements.PRUNE_HOLDERS)
             return self._execute(statements.PRUNE, kept_s).rowcount
 

@@ -15,18 +15,37 @@ TABLES = (
     CREATE INDEX IF NOT EXISTS journal_runs_by_holder ON journal_runs (holder) WHERE over_at_s IS NULL
     """,
     """
+    CREATE TABLE IF NOT EXISTS journal_commits (number INTEGER PRIMARY KEY, holder TEXT NOT NULL, parts BLOB NOT NULL)
+    """,
+    """
     CREATE TABLE IF NOT EXISTS journal_entries (
         run TEXT NOT NULL REFERENCES journal_runs (id) ON DELETE CASCADE, first INTEGER NOT NULL,
-        num_entries INTEGER NOT NULL, lines BLOB NOT NULL, PRIMARY KEY (run, first)
+        lines BLOB NOT NULL, PRIMARY KEY (run, first)
     )
     """,
 )
+"""A commit is one row for all runs of a holder: a row for each run, in as many pages of an index, cost four times as
+much. The holder sorts its commits into `journal_entries` with its heartbeat."""
 
 BEGIN_RUN = "INSERT INTO journal_runs VALUES (?, ?, ?, ?, {now}, NULL, ?, ?, 0, 0)"
 
-APPEND = """
-    INSERT INTO journal_entries SELECT ?, ?, ?, ?
-    WHERE EXISTS (SELECT 1 FROM journal_runs WHERE id = ? AND token = ? AND holder = ? AND over_at_s IS NULL)
+HELD = "SELECT id, token FROM journal_runs WHERE holder = ? AND over_at_s IS NULL"
+"""In the transaction that appends, which must keep others from changing these rows until it ends."""
+
+APPEND = "INSERT INTO journal_commits (holder, parts) VALUES (?, ?)"
+
+SORT = """
+    INSERT INTO journal_entries SELECT ?, ?, ? WHERE EXISTS (SELECT 1 FROM journal_runs WHERE id = ?)
+    ON CONFLICT (run, first) DO NOTHING
+"""
+
+FORGET_COMMITS = "DELETE FROM journal_commits WHERE holder = ?"
+
+COMMITS = "SELECT parts FROM journal_commits ORDER BY number"
+
+LOST_COMMITS = """
+    SELECT holder, parts FROM journal_commits
+    WHERE holder NOT IN (SELECT id FROM journal_holders WHERE seen_at_s >= {now} - 60) ORDER BY number
 """
 
 END_RUN = "UPDATE journal_runs SET over_at_s = {now} WHERE id = ? AND token = ? AND holder = ?"
@@ -54,7 +73,8 @@ LET_GO = "UPDATE journal_runs SET holder = NULL WHERE holder = ? AND over_at_s I
 FIND = f"SELECT {_RUN} FROM journal_runs WHERE id = ?"
 
 LINES = """
-    SELECT first, lines FROM journal_entries WHERE run = ? AND first + num_entries > ? ORDER BY first
+    SELECT first, lines FROM journal_entries WHERE run = ? AND first >=
+    (SELECT COALESCE(MAX(first), 0) FROM journal_entries WHERE run = ? AND first <= ?) ORDER BY first
 """
 
 CANCEL = "UPDATE journal_runs SET is_cancelled = 1 WHERE id = ? AND over_at_s IS NULL"
