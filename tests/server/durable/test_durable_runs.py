@@ -219,3 +219,33 @@ async def test_a_journal_is_deleted_by_its_key_only(tmp_path: Path) -> None:
         other.headers = {"x-name": "ann"}
         assert (await other.send("DELETE", f"/v1/runs/{run_id}", b"", 9)).json()["status"] == "over"
         assert (await other.attach(run_id)).status == 404
+
+
+@in_real_time
+async def test_a_run_that_ends_its_holders_is_given_up(tmp_path: Path) -> None:
+    async with servers(tmp_path) as (one, client, _, other):
+        assert client.live.journals is not None and other.live.journals is not None
+        got = await client.begin("single", leaves_s=0.15)
+        run_id = run_of(got)
+        await one.die()
+        for holder in ("h2", "h3", "h4"):
+            await asyncio.sleep(0.01)
+            assert await other.live.journals.store.take(holder, run_id, 0.0)
+        await check_failed(other, run_id, "processes were lost")
+
+
+@in_real_time
+async def test_a_run_that_can_not_be_continued_says_why(tmp_path: Path) -> None:
+    async with servers(tmp_path) as (one, client, _, other):
+        got = await client.begin("single", leaves_s=0.15)
+        other.service.protocols.pop("runs")
+        await one.die()
+        await check_failed(other, run_of(got), "protocol")
+
+
+async def check_failed(client: RunsClient, run_id: str, why: str) -> None:
+    """The run's last event is a failure, and says why; the server still answers."""
+    rest = await client.attach(run_id)
+    end = numbered(rest)[-1][1]
+    assert isinstance(end, RunEnded) and end.reason == "failed" and why in (end.error or "")
+    assert (await client.begin("plain")).is_complete

@@ -54,7 +54,10 @@ class JournalStore(Protocol):
         """Say that this process lives; returns the runs of it that are to be cancelled."""
 
     async def take(self, holder: str, run: str | None, lost_after_s: float) -> list[JournalledRun]:
-        """Take over runs (or that one) whose holder has not been heard of for so long, or has let go of them."""
+        """Take over runs of others (or that one) whose holder was silent for so long, or has let go of them."""
+
+    async def release(self, run: str, token: int) -> None:
+        """Let others take over a run that this process holds."""
 
     async def let_go(self, holder: str) -> None:
         """Let others take over at once all that this process holds."""

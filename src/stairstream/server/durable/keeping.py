@@ -39,8 +39,8 @@ class Origin:
     key_id: str | None
 
 
-Resume = Callable[[JournalledRun, Sequence[Entry]], Awaitable[None]]
-"""Continues a run that this process now holds; returns once it is in flight."""
+Resume = Callable[[JournalledRun, Sequence[Entry]], Awaitable[bool]]
+"""Continues a run that this process now holds; returns once it is in flight, False if others are to continue it."""
 Cancel = Callable[[str], None]
 
 T = TypeVar("T")
@@ -108,11 +108,9 @@ class Journals:
     async def _take_over(self, run: JournalledRun) -> None:
         assert self._resume is not None, "runs are taken over while `serve` is open"
         _log.info("run %s is taken over: its holder was lost", run.id)
-        await _trying("a run is not taken over", self._read_and_resume(run))
-
-    async def _read_and_resume(self, run: JournalledRun) -> None:
-        assert self._resume is not None
-        await self._resume(run, await self.entries(run.id))
+        entries = await _trying("a run is not taken over", self.entries(run.id))
+        if entries is None or not await self._resume(run, entries):
+            await _trying("a run is not left to others", self.store.release(run.id, run.token))
 
     async def _prune(self) -> None:
         while True:

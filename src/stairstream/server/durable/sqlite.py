@@ -108,9 +108,13 @@ class SqliteJournals:
         """As in JournalStore."""
 
         def take() -> list[JournalledRun]:
-            return [_run(*row) for row in self._execute(statements.TAKE, holder, lost_after_s, run, run)]
+            return [_run(*row) for row in self._execute(statements.TAKE, holder, lost_after_s, run, run, holder)]
 
         return await self._write(take)
+
+    async def release(self, run: str, token: int) -> None:
+        """As in JournalStore."""
+        await self._write(lambda: self._execute(statements.RELEASE, run, token))
 
     async def let_go(self, holder: str) -> None:
         """As in JournalStore."""

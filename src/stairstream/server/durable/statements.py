@@ -65,8 +65,10 @@ _IS_LOST = """
 
 TAKE = f"""
     UPDATE journal_runs SET token = token + 1, tries = tries + CASE WHEN holder IS NULL THEN 0 ELSE 1 END, holder = ?
-    WHERE {_IS_LOST} AND (id = ? OR ? IS NULL) RETURNING {_RUN}
+    WHERE {_IS_LOST} AND (id = ? OR ? IS NULL) AND (holder IS NULL OR holder <> ?) RETURNING {_RUN}
 """
+
+RELEASE = "UPDATE journal_runs SET holder = NULL WHERE id = ? AND token = ? AND over_at_s IS NULL"
 
 LET_GO = "UPDATE journal_runs SET holder = NULL WHERE holder = ? AND over_at_s IS NULL"
 

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from starlette.routing import Route
 
 from stairstream.api import Answering
-from stairstream.core.events import Event, RunEnded
+from stairstream.core.events import Event, RunEnded, Wrote
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller
 from stairstream.server.chat.request import read_chat
@@ -18,7 +18,7 @@ from stairstream.server.chat.wire import ChatRequest
 from stairstream.server.durable.contract import JournalledRun
 from stairstream.server.durable.keeping import Journals
 from stairstream.server.errors import ApiError
-from stairstream.server.events.following import JournalReader, find_journal, follow, read_kept, wait_over
+from stairstream.server.events.following import JournalReader, KeptRun, find_journal, follow, read_kept, wait_over
 from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
 from stairstream.server.http.operations import Operation, in_header, in_path
@@ -213,7 +213,13 @@ def _read_last_id(exchange: Exchange, num_events: int) -> int:
 
 
 def _describe(one: LiveRun) -> RunOut:
-    return _make_out(one.request, one.run, one.run.past, is_over=one.run.is_over)
+    run = one.run
+    if not one.is_durable:
+        return _make_out(one.request, run, run.past, is_over=run.is_over)
+    events = run.past[: run.num_shown]
+    said = [event.end for event in events if isinstance(event, Wrote) and event.agent == run.graph.answer]
+    kept = KeptRun(run.id, run.graph, run.answer[: said[-1] if said else 0])
+    return _make_out(one.request, kept, events, is_over=run.is_over)
 
 
 async def _describe_kept(service: Service, journals: Journals, caller: Caller, run: JournalledRun) -> RunOut:

@@ -1,8 +1,8 @@
 """Continues a durable run that another process began: its request is read again, and its journal put back."""
 
+import logging
 from collections.abc import Iterator, Sequence
 
-from stairstream.core.errors import StairstreamError
 from stairstream.core.events import AgentEnded, Event, RunEnded, RunStarted, Wrote
 from stairstream.core.journal import Entry
 from stairstream.engine.resuming import Resumed
@@ -12,22 +12,29 @@ from stairstream.server.durable.keeping import MOST_TRIES, Journals, Resume
 from stairstream.server.errors import ApiError, StorageFailed
 from stairstream.server.runs.answering import Service
 
+_log = logging.getLogger(__name__)
+
 
 def take_over(service: Service, journals: Journals) -> Resume:
     """Returns what continues runs in this process; a run that can't be continued ends, and its last event says why."""
 
-    async def resume(run: JournalledRun, entries: Sequence[Entry]) -> None:
+    async def resume(run: JournalledRun, entries: Sequence[Entry]) -> bool:
         if run.tries > MOST_TRIES:
             _give_up(journals, run, entries, f"{run.tries} processes were lost with this run, so it is not continued")
-            return
+            return True
         try:
             await _resume(service, journals, run, entries)
         except StorageFailed:
-            raise
+            return False
         except ApiError as exc:
+            if exc.status == 503:  # this process is full, or stops
+                return False
             _give_up(journals, run, entries, f"its process was lost, and it can't be continued: {exc.message}")
-        except StairstreamError as exc:
+        except Exception as exc:
+            # any failure is that of this run: raised here, it would end the process, and then the next
+            _log.error("a run can't be continued", exc_info=exc)
             _give_up(journals, run, entries, f"its process was lost, and it can't be continued: {exc}")
+        return True
 
     return resume
 
