@@ -16,7 +16,7 @@ class JournalledRun:
     """A run as it was begun: what another process needs to begin it again. Times are in seconds since 1970.
 
     `protocol` is the wire that its request came by, and `body` that request; `key_id` None: of no key. `age_s` is how
-    long ago it began. `tries` counts the holders that were lost with it.
+    long ago it began. `tries` counts the holders that were lost with it; its holder was heard of `silent_s` ago.
     """
 
     id: str
@@ -27,7 +27,7 @@ class JournalledRun:
     tries: int = 0
     age_s: float = 0.0
     is_over: bool = False
-    is_held: bool = True
+    silent_s: float = 0.0
 
 
 @light

@@ -72,6 +72,9 @@ class Journals:
 
     async def take(self, run: str) -> None:
         """Take over a run for which a client waits, if its holder seems lost."""
+        found = await self.store.find(run)
+        if found is None or found.silent_s < LOST_FOR_CLIENT_S:
+            return
         for taken in await self.store.take(self.holder, run, LOST_FOR_CLIENT_S):
             await self._take_over(taken)
 

@@ -1,6 +1,7 @@
 """Journals in a SQLite file, on a connection and a thread of their own. Several processes may share the file."""
 
 import asyncio
+import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence, Set
@@ -108,6 +109,8 @@ class SqliteJournals:
         """As in JournalStore."""
 
         def take() -> list[JournalledRun]:
+            if run is None:  # all runs of those that are lost: they have no more to sort
+                self._sort_lost(lost_after_s)
             return [_run(*row) for row in self._execute(statements.TAKE, holder, lost_after_s, run, run, holder)]
 
         return await self._write(take)
@@ -140,9 +143,9 @@ class SqliteJournals:
         values = [(run, first, b"".join(parts), run) for run, (first, parts) in joined.items()]
         self._database.executemany(statements.SORT, values)
 
-    def _sort_lost(self) -> None:
+    def _sort_lost(self, lost_after_s: float) -> None:
         """The same for processes that were lost."""
-        for holder, packed in self._execute(statements.LOST_COMMITS).fetchall():
+        for holder, packed in self._execute(statements.LOST_COMMITS, lost_after_s).fetchall():
             self._insert(_unpack(packed))
             self._execute(statements.FORGET_COMMITS, holder)
 
@@ -177,7 +180,6 @@ class SqliteJournals:
         """As in JournalStore."""
 
         def prune() -> int:
-            self._sort_lost()
             self._execute(statements.PRUNE_HOLDERS)
             return self._execute(statements.PRUNE, kept_s).rowcount
 
@@ -222,7 +224,7 @@ def _run(
     tries: int,
     age_s: float,
     over_at_s: float | None,
-    holder: str | None,
+    silent_s: float | None,
 ) -> JournalledRun:
     return JournalledRun(
         id=run,
@@ -233,5 +235,5 @@ def _run(
         tries=tries,
         age_s=age_s,
         is_over=over_at_s is not None,
-        is_held=holder is not None,
+        silent_s=math.inf if silent_s is None else silent_s,
     )

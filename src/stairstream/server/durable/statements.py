@@ -45,7 +45,7 @@ COMMITS = "SELECT parts FROM journal_commits ORDER BY number"
 
 LOST_COMMITS = """
     SELECT holder, parts FROM journal_commits
-    WHERE holder NOT IN (SELECT id FROM journal_holders WHERE seen_at_s >= {now} - 60) ORDER BY number
+    WHERE holder NOT IN (SELECT id FROM journal_holders WHERE seen_at_s >= {now} - ?) ORDER BY number
 """
 
 END_RUN = "UPDATE journal_runs SET over_at_s = {now} WHERE id = ? AND token = ? AND holder = ?"
@@ -56,7 +56,10 @@ BEAT = """
 
 CANCELLED = "SELECT id FROM journal_runs WHERE holder = ? AND over_at_s IS NULL AND is_cancelled = 1"
 
-_RUN = "id, key_id, protocol, body, token, tries, {now} - began_at_s, over_at_s, holder"
+_RUN = """
+    id, key_id, protocol, body, token, tries, {now} - began_at_s, over_at_s,
+    {now} - (SELECT seen_at_s FROM journal_holders WHERE journal_holders.id = holder)
+"""
 
 _IS_LOST = """
     over_at_s IS NULL AND (holder IS NULL OR holder NOT IN

@@ -16,7 +16,7 @@ from stairstream.server.runs.live import no_run
 from stairstream.server.runs.request import RunRequest
 from stairstream.server.wire.events import encode_event_json
 
-POLL_S = 0.1
+POLL_S = 0.2
 """Time between two looks for new entries."""
 MOST_WAIT_S = 5.0
 """Time in which a run that was cancelled is over, also if it must be taken over first."""
