@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,8 +84,9 @@ class SqliteJournals:
         """The runs that this holder has no more, and what was written of the others."""
         for one in [part.begins for part in parts if part.begins is not None]:
             self._execute(statements.BEGIN_RUN, one.id, one.key_id, one.protocol, one.body, holder, one.token)
-        held = {*self._execute(statements.HELD, holder)}  # the transaction has the write lock, so this stays true
-        mine = [part for part in parts if (part.run, part.token) in held]
+        ((joined,),) = self._execute(statements.HELD, holder)  # true to the end, as the transaction has the write lock
+        held = {*(joined or "").split(",")}
+        mine = [part for part in parts if f"{part.run} {part.token}" in held]
         rows = [(part.run, part.first, part.lines) for part in mine]
         self._execute(statements.APPEND, holder, _pack(rows))
         for part in mine:
@@ -186,7 +188,7 @@ class SqliteJournals:
         return await self._write(prune)
 
     def _execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        return self._database.execute(statement.replace("{now}", "now_s()"), values)
+        return self._database.execute(_spelled(statement), values)
 
     async def _write(self, work: Callable[[], T]) -> T:
         def write() -> T:
@@ -201,6 +203,12 @@ class SqliteJournals:
         except sqlite3.Error as exc:
             may_pass = isinstance(exc, sqlite3.OperationalError)
             raise StorageFailed(f"the database {self._file} failed: {exc}", may_pass=may_pass) from exc
+
+
+@cache
+def _spelled(statement: str) -> str:
+    """A statement in SQLite's own words."""
+    return statement.replace("{now}", "now_s()").replace("{join}", "group_concat")
 
 
 @contextmanager

@@ -29,8 +29,10 @@ much. The holder sorts its commits into `journal_entries` with its heartbeat."""
 
 BEGIN_RUN = "INSERT INTO journal_runs VALUES (?, ?, ?, ?, {now}, NULL, ?, ?, 0, 0)"
 
-HELD = "SELECT id, token FROM journal_runs WHERE holder = ? AND over_at_s IS NULL"
-"""In the transaction that appends, which must keep others from changing these rows until it ends."""
+HELD = "SELECT {join}(id || ' ' || token, ',') FROM journal_runs WHERE holder = ? AND over_at_s IS NULL"
+"""As one row: SQLite gives up the interpreter's lock for each row, and a busy loop is slow to return it.
+
+It belongs into the transaction that appends, which must keep others from changing these rows until it ends."""
 
 APPEND = "INSERT INTO journal_commits (holder, parts) VALUES (?, ?)"
 
