@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 comma := ,
 
-.PHONY: demo train-demo test test-oldest test-newest test-slow test-clients mutate check docs dist format install clean
+.PHONY: demo train-demo test test-oldest test-newest test-slow test-clients test-chaos mutate check docs dist format install clean
 
 demo: install
 	$(BIN)/stairstream pull
@@ -44,6 +44,10 @@ test-newest:
 test-slow: install
 	$(BIN)/stairstream pull
 	$(BIN)/pytest -m slow
+
+# a thousand durable answers while their processes are killed
+test-chaos: install
+	CHAOS_ANSWERS=1000 $(BIN)/pytest tests/chaos -m slow -s
 
 # which changes of a file no test notices: make mutate FILES="core/policy.py core/decisions.py"
 mutate: install

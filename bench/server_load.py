@@ -108,10 +108,9 @@ def our_server(
 ) -> Iterator[Process]:
     """Runs `stairstream serve` on the pipelines `single` and `mix` or on a given configuration, or another module that
     prints its address; from other `sources` than these if they are given."""
-    config = {
-        **(pipelines(endpoint) if isinstance(endpoint, Process) else endpoint),
-        "server": {"port": 0, "limits": LIMITS},
-    }
+    given = pipelines(endpoint) if isinstance(endpoint, Process) else endpoint
+    keys = given.get("server")
+    config = {**given, "server": {**(keys if isinstance(keys, Mapping) else {}), "port": 0, "limits": LIMITS}}
     with written(config) as file, (file.parent / "log").open("w") as log:
         command = [sys.executable, "-m", *program, str(file)]
         environment = os.environ if sources is None else {**os.environ, "PYTHONPATH": sources}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import NoneType
+from typing import Protocol
 
 from stairstream.backends.base import Backend
 from stairstream.config.arguments import check_type
@@ -30,8 +31,10 @@ from stairstream.core.options import NO_OPTIONS, RequestOptions, ask_of, begin_w
 from stairstream.core.policy import Policy
 from stairstream.core.session import Layout
 from stairstream.engine.pace import Pace, default_pace
+from stairstream.engine.resuming import Resumed
 from stairstream.engine.run import Run
 from stairstream.engine.run import open_run as start_run
+from stairstream.engine.write_ahead import Journal
 from stairstream.words import AsyncWords, Hear
 
 
@@ -74,6 +77,17 @@ class Answer:
 
 
 _CACHED_GRAPHS = 64
+
+
+class Answering(Protocol):
+    """A run, or what is kept of one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def graph(self) -> Graph: ...
+    @property
+    def answer(self) -> str: ...
 
 
 class Pipeline:
@@ -143,13 +157,20 @@ class Pipeline:
         return ask_of(leave_alone(self.graph) if has_results else self.graph, options)
 
     def open_run(
-        self, conversation: Messages, *, options: RequestOptions = NO_OPTIONS, written: str = ""
+        self,
+        conversation: Messages,
+        *,
+        options: RequestOptions = NO_OPTIONS,
+        written: str = "",
+        journal: Journal | None = None,
+        resumed: Resumed | None = None,
     ) -> AbstractAsyncContextManager[Run]:
         """Opens a run on a question or a list of messages; leaving the block cancels whatever still runs.
 
         Messages are `Message` values, or dicts as the `openai` package has them. `options` are the options of one
         request. The answering agent continues from `written`, or from the assistant's message at the end of the
-        conversation; these words are not part of the run's answer.
+        conversation; these words are not part of the run's answer. With a `journal` events are written there before
+        they are shown; `resumed` is a run that another process began, which is continued.
         Raises RequestError, before the block is entered, for a conversation that is none or has no question, and for
         options that the models do not support.
         """
@@ -174,6 +195,8 @@ class Pipeline:
             pace=_pace_of(graph, options, limits.pace),
             rates=rates if goals or self._weighs else {},
             budgets={name: its.max_prompt_tokens_factor for name, its in goals.items()},
+            journal=journal,
+            resumed=resumed,
         )
         return self._noting(opening, (*_one_calls(graph), *unadapted, *self._why_alone(graph)))
 
@@ -232,7 +255,7 @@ class Pipeline:
                 hear(word)
             return self.make_answer(run, run.past)
 
-    def make_answer(self, run: Run, events: Sequence[Event]) -> Answer:
+    def make_answer(self, run: Answering, events: Sequence[Event]) -> Answer:
         """The answer so far of a run of this pipeline; call it while the run's block is open."""
         summary = summarize(events)
         costs = {agent.name: cost_of_agent(events, agent, self._prices) for agent in run.graph.agents}

@@ -67,12 +67,14 @@ class ReadingKeys:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunKeys:
     """The bounds of a run: its time, its cost by the models' prices, and the pace at which its answer is shown; None:
-    `even` where the policy holds the answer back, else `raw`. `usage` is what a server's answers report."""
+    `even` where the policy holds the answer back, else `raw`. `usage` is what a server's answers report. With `durable`
+    a server writes its runs down, and another process continues those of one that is lost."""
 
     deadline_s: Seconds | None = None
     max_cost: Positive | None = None
     pace: Pace | None = None
     usage: UsageScope = "all"
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,8 +54,8 @@ class ServerConfig:
     """The section `server`.
 
     `database` is a file or the URL of a PostgreSQL, None: the usual file. History is kept for `history_days`, and up to
-    `history_mb` of it; then the oldest runs are deleted. `drain_s` is how long running answers may continue once it is
-    told to stop.
+    `history_mb` of it; then the oldest runs are deleted. Journals of durable runs are kept for `journal_hours` after
+    their end. `drain_s` is how long running answers may continue once it is told to stop.
     With `ready_reaches_models` it is ready only while the endpoints of all models that answer let it in.
     `list_policies` are listed as models of their own, as in `mix:wait`, for clients that let people only choose.
     `metrics_port` None: /metrics is beside the API, and asks for a key where there are keys.
@@ -67,6 +67,7 @@ class ServerConfig:
     history: bool = False
     history_days: Positive = 30.0
     history_mb: Positive = 1000.0
+    journal_hours: Positive = 24.0
     limits: LimitKeys = field(default_factory=LimitKeys)
     drain_s: Seconds = 30.0
     cors_origins: tuple[str, ...] = ()

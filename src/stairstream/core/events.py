@@ -134,7 +134,10 @@ class Noted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEnded:
-    """A step is over; `usage` is an estimate where the backend did not say, `stop_string` what the answer ended at."""
+    """A step is over; `usage` is an estimate where the backend did not say, `stop_string` what the answer ended at.
+
+    `uncounted_tokens` are those that the endpoint counts of its words beyond those that `wrote` events say, or below.
+    """
 
     at_s: float
     agent: str
@@ -142,6 +145,7 @@ class StepEnded:
     reason: EndReason | Literal["failed", "cancelled"]
     usage: Usage
     stop_string: str | None = None
+    uncounted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,7 +100,7 @@ class ToolDelta:
 
 
 NoteKind = Literal[
-    "retry", "hedge", "failover", "ignored", "reasoning", "full", "unread", "agreed", "standstill", "odd"
+    "retry", "hedge", "failover", "takeover", "ignored", "reasoning", "full", "unread", "agreed", "standstill", "odd"
 ]
 
 

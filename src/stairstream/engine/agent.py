@@ -11,9 +11,10 @@ from typing import Literal, assert_never
 
 from stairstream.backends.base import Backend, Session
 from stairstream.core.decisions import Finish, Wait, Write
-from stairstream.core.errors import BackendError, MalformedAnswer, RequestRejected
+from stairstream.core.errors import BackendError, MalformedAnswer, RequestRejected, StreamCut
 from stairstream.core.events import Noted, StepEnded, StepStarted
 from stairstream.core.graph import Agent
+from stairstream.core.journal import AgentPast, OwnEnd
 from stairstream.core.messages import Conversation
 from stairstream.core.outlook import Foresight
 from stairstream.core.session import Began, Ended, EndReason, Note, NoteKind
@@ -29,8 +30,6 @@ from stairstream.engine.step import Step
 from stairstream.engine.surroundings import Surroundings
 from stairstream.engine.writer import Writer
 
-OwnEnd = Literal["stop", "length", "content_filter", "tool_calls"]
-
 
 class AgentLoop:
     """Runs one agent to its end. All waiting is for a change upstream or a timer; nothing polls."""
@@ -44,8 +43,12 @@ class AgentLoop:
         upstream: Sequence[Log],
         surroundings: Surroundings,
         foresight: Foresight | None = None,
+        past: AgentPast | None = None,
     ) -> None:
-        """`backends` are the agent's model and then its fallbacks; `upstream` the logs that it reads."""
+        """`backends` are the agent's model and then its fallbacks; `upstream` the logs that it reads.
+
+        `past` is that of an agent that has begun in another process; its words are in `output`.
+        """
         self._agent = agent
         self._conversation = conversation
         self._backends = tuple(backends)
@@ -63,9 +66,24 @@ class AgentLoop:
         self._waking: asyncio.Future[None] | None = None
         self._ahead: Ahead | None = None
         self._prefetch: Prefetch | None = None
+        self._past = past
+        if past is not None:
+            self._restore(past)
+
+    def _restore(self, past: AgentPast) -> None:
+        self._backends = self._backends[past.num_failovers :]
+        self._output.has_called = past.has_called
+        self._progress.restore(past)
+        self._step = Step(
+            index=past.step.index, limit=0, is_update=False, size_before=self._output.size, tokens=past.step.tokens
+        )
 
     async def run(self, spawn: Spawn) -> OwnEnd:
         """Write to the end; raises BackendError when the last of the agent's models has failed for good."""
+        if self._past is not None and self._past.own_end is not None and not self._is_silent:
+            return self._past.own_end
+        if self._output.has_called:  # half a call can't be continued
+            raise StreamCut("the process that ran it was lost in the middle of a tool's call")
         for backend, successor in zip_longest(self._backends, self._backends[1:]):
             self._backend = backend
             try:
@@ -173,25 +191,28 @@ class AgentLoop:
     async def _make_step(self, session: Session, write: Write) -> EndReason:
         """Read everything that is there, then write until the model ends, the limit, or an update is due."""
         self._end_reading_early()
-        chunks, readings = self._progress.take(self._step.tokens) if write.reads else ([], ())
+        progress = self._progress
+        chunks, readings = progress.take(self._step.tokens) if write.reads else progress.take_again()
         step = self._step = Step(
             index=self._step.index + 1,
             limit=write.limit,
-            is_update=self._progress.has_begun,
+            is_update=progress.has_begun,
             size_before=self._output.size,
         )
-        self._progress.begin_step(write.limit)
+        progress.begin_step(write.limit)
         name, clock, emit = self._agent.name, self._surroundings.clock, self._surroundings.emit
         self._output.ask(clock())
         emit(StepStarted(at_s=clock(), agent=name, step=step.index, limit=step.limit, readings=readings))
         ended: Ended | None = None
         reason: EndReason | Literal["failed", "cancelled"] = "failed"
+        uncounted = 0
         try:
             if chunks:
                 await session.read(chunks)
             ended = await self._writer.write(session, step, self._backend.model, self._look_at)
             reason = ended.reason
-            self._output.recount(step.uncounted_tokens(ended, self._output.size))
+            uncounted = step.uncounted_tokens(ended, self._output.size)
+            self._output.recount(uncounted)
         except asyncio.CancelledError:
             reason = "cancelled"
             raise
@@ -202,9 +223,18 @@ class AgentLoop:
             self._is_writing = False
             self._output.rest()
             self._alarm.silence()
-            usage, stop = step.usage(ended), ended.stop_string if ended else None
-            emit(StepEnded(at_s=clock(), agent=name, step=step.index, reason=reason, usage=usage, stop_string=stop))
-        self._progress.end_step(ended, clock(), adds_nothing=step.is_update and step.tokens == 0)
+            emit(
+                StepEnded(
+                    at_s=clock(),
+                    agent=name,
+                    step=step.index,
+                    reason=reason,
+                    usage=step.usage(ended),
+                    stop_string=ended.stop_string if ended else None,
+                    uncounted_tokens=uncounted,
+                )
+            )
+        progress.end_step(ended, clock(), adds_nothing=step.is_update and step.tokens == 0)
         return ended.reason
 
     def _end_reading_early(self) -> None:

@@ -31,6 +31,8 @@ def watch_agreement(agreement: Agreement, logs: Mapping[str, Log], call: Callabl
                 call(group)
 
         log.watch(agreement.over_tokens, compare)
+        if log.num_tokens >= agreement.over_tokens:
+            compare()
 
     for name, log in logs.items():
         watch(name, log)

@@ -155,8 +155,19 @@ class Log:
         ask: Callable[[], None],
         end: Callable[[], None],
     ) -> None:
-        """Pass on every delta, the beginning of thoughts, of calls, and the end, as they come."""
+        """Pass on every delta, the beginning of thoughts, of calls, and the end, as they come; at once what is there.
+
+        A log has something before it is followed only where a run is continued.
+        """
         self._followers.append(_Follower(feed, think, ask, end))
+        tokens = 0
+        for number, (text, token_end) in enumerate(zip(self._parts, self._token_ends, strict=True)):
+            feed(Delta(text, token_end - tokens, self._ids.get(number)))
+            tokens = token_end
+        if self.is_thinking:
+            think()
+        if self.is_closed:
+            end()
 
     def text(self, start: int = 0, end: int | None = None) -> str:
         """The characters [start, end)."""
@@ -203,6 +214,10 @@ class Log:
     def position_at(self, tokens: float) -> int:
         """The largest number of deltas that together have at most that many tokens."""
         return bisect_right(self._token_ends, tokens)
+
+    def position_of(self, offset: int) -> int:
+        """The number of deltas that cover the first `offset` characters."""
+        return bisect_left(self._ends, offset) + 1 if offset else 0
 
     def size_of(self, position: int) -> tuple[int, int]:
         """Characters and tokens of the first `position` deltas."""

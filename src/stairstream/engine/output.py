@@ -74,6 +74,15 @@ class Output:
             return (self._write(delta, at_s),)
         return [self._write(one, at_s) for one in self._held.feed(delta)]
 
+    def restore(self, event: Wrote | Thought, text: str) -> None:
+        """Put back what its agent wrote before its process was lost: it had been shown, so none of it is held back."""
+        at_s = event.at_s if event.written_s is None else event.written_s
+        if isinstance(event, Thought):
+            self._think(Delta(text, event.num_tokens, is_thinking=True), at_s)
+        else:
+            self._write(Delta(text, event.num_tokens, is_estimate=event.is_estimate), at_s)
+        self.rest()
+
     def release(self, at_s: float) -> Sequence[Wrote]:
         """Show what was held back, as no more words will come after it."""
         return [self._write(one, at_s) for one in self._held.release()] if self._held else ()

@@ -9,7 +9,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, TypeGuard
 
 from stairstream.core.bounds import Bound, check_bounds
 from stairstream.core.events import AgentEnded, Called, Event, Noted, RunEnded, RunStarted, Thought, Wrote
@@ -102,7 +102,7 @@ class Pacer:
     def put(self, event: Event) -> None:
         """Take an event; it is released now or at its time, which its `at_s` then says."""
         hurries = self._tempo.see(event)
-        if isinstance(event, _WORDS) and event.agent == self._answer:
+        if self.holds(event):
             self._enqueue(event)
             if hurries or self._timer is None:
                 self._pass_on(self._clock())
@@ -112,6 +112,28 @@ class Pacer:
         elif hurries and self._waiting:
             self._pass_on(self._clock())
         self._release(event)
+
+    def holds(self, event: Event) -> TypeGuard[Wrote | Thought]:
+        """Whether it is of those that are paced."""
+        return isinstance(event, _WORDS) and event.agent == self._answer
+
+    def restore(self, event: Event, *, is_shown: bool) -> None:
+        """See an event of a run that is continued. What was shown is past, and the next word keeps its distance to it;
+        what was not waits until `wake`."""
+        if not self.holds(event):
+            self._tempo.see(event)
+        elif not is_shown:
+            self._tempo.see(event)
+            self._enqueue(event)
+        else:
+            self._waiting.popleft()
+            if isinstance(event, Wrote):
+                self._queued -= event.num_tokens
+                self._last = event.at_s, event.num_tokens
+
+    def wake(self) -> None:
+        """Begin to release what waits."""
+        self._pass_on(self._clock())
 
     def flush(self) -> None:
         """Release everything: the run is left or its time is up, or the answer continues in another way."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from stairstream.core.decisions import Decision, Own, Upstream, Write, decide
 from stairstream.core.events import Noted, Reading
 from stairstream.core.graph import Agent
+from stairstream.core.journal import AgentPast
 from stairstream.core.messages import Conversation
 from stairstream.core.outlook import FirstCall, Foresight
 from stairstream.core.session import Chunk, Ended, Note
@@ -136,6 +137,23 @@ class Progress:
             model_ended_at=at_s if has_stopped else None,
             is_confirmed=has_stopped and adds_nothing,
         )
+
+    def take_again(self) -> tuple[list[Chunk], tuple[Reading, ...]]:
+        """The text that was read before this session was opened, if it has not seen it."""
+        return self._reader.take_again()
+
+    def restore(self, past: AgentPast) -> None:
+        """Continue where the agent was when its process was lost.
+
+        A step that was in flight is made again, with everything that had been read and what is there by now.
+        """
+        self._own, self._was_full = past.own, "full" in past.said
+        self._output.recount(past.uncounted_tokens)
+        if past.readings:
+            self._reader.restore(past.readings, is_rewound=past.is_rewound)
+        if past.own.steps:
+            self._foresight = None
+        self._room.prompt_tokens += self._output.num_tokens + self._reader.num_read
 
     def hand_over(self, step_tokens: int) -> None:
         """Another model begins the step that failed again, with everything that had been read.

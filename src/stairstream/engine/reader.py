@@ -20,6 +20,7 @@ class Reader:
         self._shown = [0] * len(logs)
         self._offsets = [0] * len(logs)
         self._held: list[tuple[int, bool]] | None = None
+        self._is_unseen = False
         self._upstream = [Upstream(0, 0, has_ended=False, end_is_read=False) for _ in logs]
         self._armed = [0.0] * len(logs)
         self._wakes: tuple[Callable[[], None], ...] = ()
@@ -107,9 +108,22 @@ class Reader:
         """The next `take` brings what is there by then."""
         self._held = None
 
+    def restore(self, readings: Sequence[Reading], *, is_rewound: bool) -> None:
+        """A new session continues where these had been read; with `is_rewound` it reads them again, as after `rewind`.
+
+        If not, nothing of them is news to its agent; yet the next `take` brings them, as the session has not seen them.
+        """
+        for i, (log, one, reading) in enumerate(zip(self._logs, self._upstream, readings, strict=True)):
+            self._offsets[i] = reading.end
+            self._shown[i] = log.position_of(reading.end)
+            if not is_rewound:
+                one.num_read, one.end_is_read = log.size_of(self._shown[i])[1], reading.is_final
+        self._is_unseen = bool(readings) and not is_rewound
+
     def rewind(self) -> None:
         """Read everything again, and no less than before: another session takes over."""
         self._held = None
+        self._is_unseen = False
         self._shown = [max(pair) for pair in zip(self._shown, self._positions, strict=True)]
         self._positions = [0] * len(self._logs)
         for one in self._upstream:
@@ -123,6 +137,10 @@ class Reader:
         """
         cut = self._cut(most_tokens) if self.exceeds(most_tokens) else None
         held, self._held = self._held, None
+        if self._is_unseen:  # an end without a word, too, is new to the session
+            self._is_unseen = False
+            for one in self._upstream:
+                one.end_is_read = False
         chunks, readings = [], []
         for i, (log, one) in enumerate(zip(self._logs, self._upstream, strict=True)):
             end, is_closed = held[i] if held else (log.position, log.is_closed)
@@ -135,6 +153,13 @@ class Reader:
             readings.append(log.reading(self._offsets[i], length, is_final=is_final))
             self._positions[i], self._offsets[i], one.end_is_read = end, length, is_final
         return chunks, tuple(readings)
+
+    def take_again(self) -> tuple[list[Chunk], tuple[Reading, ...]]:
+        """The text that had been read before, for a session that has not seen it; nothing for any other."""
+        if not self._is_unseen:
+            return [], ()
+        self._held = [(at, one.end_is_read) for at, one in zip(self._shown, self._upstream, strict=True)]
+        return self.take()
 
     def _cut(self, most_tokens: float) -> list[int]:
         """The position at which each log is cut."""

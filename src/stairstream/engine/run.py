@@ -16,6 +16,7 @@ from stairstream.core.costs import Meter, Price
 from stairstream.core.errors import BackendError, ConfigError, RunFailed, Standstill
 from stairstream.core.events import AgentEnd, AgentEnded, Event, Noted, RunEnded, RunStarted, Thought, Wrote
 from stairstream.core.graph import Agent, Graph
+from stairstream.core.journal import Entry, Past
 from stairstream.core.messages import Conversation, check_question
 from stairstream.core.options import begin_with
 from stairstream.core.outlook import Foresight
@@ -30,9 +31,11 @@ from stairstream.engine.log import Log
 from stairstream.engine.needs import check_needs
 from stairstream.engine.output import Output
 from stairstream.engine.pace import Pace, open_pacer
+from stairstream.engine.resuming import Resumed, check_resumable, take_over
 from stairstream.engine.standstill import Standstills
 from stairstream.engine.surroundings import Surroundings
 from stairstream.engine.tasks import TaskBlock
+from stairstream.engine.write_ahead import Journal, WriteAhead
 
 
 def open_run(
@@ -47,6 +50,8 @@ def open_run(
     written: str = "",
     rates: Mapping[str, Rate] | None = None,
     budgets: Mapping[str, float] | None = None,
+    journal: Journal | None = None,
+    resumed: Resumed | None = None,
 ) -> AbstractAsyncContextManager["Run"]:
     """Start every agent of the graph; leaving the block cancels what still runs and closes every call.
 
@@ -54,8 +59,10 @@ def open_run(
     `max_cost` by `prices` (by model; in their currency), the run ends with what it has. `pace` releases the answer
     evenly. The answering agent continues `written`, which is not repeated. With `rates`, the speeds of models in
     earlier runs, calls that gain nothing are not made; `budgets` bound the prompt tokens of agents over those of
-    `wait`. Raises, before the block is entered, ConfigError for a model without a backend, RequestError for a
-    conversation without a question, or for what the answering model does not take.
+    `wait`. With a `journal` an event is shown only once it is written there, and with `resumed` a run continues
+    that another process began, with the same arguments. Raises, before the block is entered, ConfigError for a
+    model without a backend, RequestError for a conversation without a question, or for what the answering model
+    does not take.
     """
     if written:
         graph = begin_with(graph, written)
@@ -68,17 +75,22 @@ def open_run(
         rates=rates or {},
         budgets=budgets or {},
     )
-    return _running(graph, conversation, backends, limits)
+    return _running(graph, conversation, backends, limits, journal, resumed)
 
 
 @asynccontextmanager
 async def _running(
-    graph: Graph, conversation: Conversation, backends: Mapping[str, Backend], limits: "RunLimits"
+    graph: Graph,
+    conversation: Conversation,
+    backends: Mapping[str, Backend],
+    limits: "RunLimits",
+    journal: Journal | None,
+    resumed: Resumed | None,
 ) -> AsyncIterator["Run"]:
     async with AsyncExitStack() as stack:
         for room, num_sessions in _rooms(graph, backends):
             await stack.enter_async_context(room.reserve(num_sessions))
-        run = Run(graph, conversation, backends, limits)
+        run = Run(graph, conversation, backends, limits, journal, resumed)
         stack.callback(run._finish, is_left=True)
         async with TaskBlock() as tasks:  # not on the stack, whose frame would hold what it raises
             running = tasks.create_task(run._run())
@@ -125,7 +137,13 @@ class Run:
     """A run in flight. `events` may be read by several readers, each from the first event on."""
 
     def __init__(
-        self, graph: Graph, conversation: Conversation, backends: Mapping[str, Backend], limits: "RunLimits"
+        self,
+        graph: Graph,
+        conversation: Conversation,
+        backends: Mapping[str, Backend],
+        limits: "RunLimits",
+        journal: Journal | None = None,
+        resumed: Resumed | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.graph = graph
@@ -137,6 +155,7 @@ class Run:
         self.demand = Demand()
         """Its readers; while all are held up, its agents take no more of their models."""
         self._is_left = False
+        self._is_finished = False
         self._agents: dict[str, asyncio.Task[None]] = {}
         self._readers: dict[str, set[str]] = {agent.name: set() for agent in graph.agents}
         for agent in graph.agents:
@@ -149,17 +168,37 @@ class Run:
         prices = limits.prices
         self._meter = Meter(graph.agents, prices)
         self._max_cost = limits.max_cost
-        self._pacer = open_pacer(limits.pace, graph, self._clock, self._log.append, self.text)
+        self._append = self._log.append
+        self._pacer = open_pacer(limits.pace, graph, self._clock, self._release_event, self.text)
         self._loop = asyncio.get_running_loop()
         self._start = self._loop.time()
-        agents = tuple(agent.name for agent in graph.agents)
+        self._past: Past | None = None
+        if resumed is not None:
+            self._past = self._restore(resumed)
+        self._ahead = WriteAhead(journal, self._log, self.text, self._on_lost) if journal is not None else None
+        if self._ahead is not None:
+            self._append = self._ahead.put
         # here and not in the run's task: also one that is left before that begins has a first event
-        self._emit(RunStarted(at_s=0.0, run_id=self.id, agents=agents, answer=graph.answer))
+        if self._past is None:
+            agents = tuple(agent.name for agent in graph.agents)
+            self._emit(RunStarted(at_s=0.0, run_id=self.id, agents=agents, answer=graph.answer))
+        else:
+            self._take_over(self._past)
 
     @property
     def past(self) -> Sequence[Event]:
-        """Events until now."""
-        return tuple(self._log.events)
+        """Events until now; of a run with a journal also those that are not shown yet."""
+        return tuple(self._events)
+
+    @property
+    def num_shown(self) -> int:
+        """Events that readers can have by now."""
+        return len(self._log.events)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its journal can't be written any more, so that it shows nothing more and has no last event."""
+        return self._ahead is not None and self._ahead.is_lost
 
     @property
     def is_over(self) -> bool:
@@ -226,6 +265,50 @@ class Run:
             self._cancelled_for.setdefault(agent.name, "shutdown")
         self._end_early("shutdown")
 
+    def leave_to_others(self) -> None:
+        """Show and write down nothing more, and stop: another process is to continue it from its journal."""
+        assert self._ahead is not None, "only a run with a journal can be continued"
+        self._ahead.lose()
+
+    # A run that another process began
+
+    def _restore(self, resumed: Resumed) -> Past:
+        """Put back all that its journal has."""
+        past = Past(self.graph)
+        for entry in resumed.entries:
+            event, text, is_shown = entry
+            past.take(entry)
+            if is_shown:
+                self._log.append(event)
+            if entry.is_new:
+                self._meter.take(event)
+                if isinstance(event, Wrote | Thought):
+                    self._outputs[event.agent].restore(event, text)
+            if self._pacer is not None:
+                self._pacer.restore(event, is_shown=is_shown)
+        check_resumable(past)
+        self.id = past.run_id
+        self._start -= max(resumed.at_s, past.last_s)
+        return past
+
+    def _take_over(self, past: Past) -> None:
+        """Say so, and end the agents that had ended, and those that only they have read."""
+        for event in take_over(past, self._conversation, self._clock()):
+            past.take(Entry(event))
+            self._emit(event)
+        for agent in sorted(self.graph.agents, key=lambda one: one.depth, reverse=True):
+            name = agent.name
+            if (ended := past.agents[name].ended) is not None:
+                self._ends[name] = ended
+                self._outputs[name].close()
+                self._release(agent)
+            elif name != self.graph.answer and not self._readers[name]:
+                self._end_agent(agent, "cancelled", None)
+
+    def _on_lost(self) -> None:
+        self._is_left = True
+        self._cancel_all("cancelled")
+
     # The run's own task
 
     async def _run(self) -> None:
@@ -235,11 +318,20 @@ class Run:
         try:
             async with asyncio.TaskGroup() as tasks:
                 # every log has its followers before the first word is written
-                loops = [(agent, self._loop_of(agent)) for agent in self.graph.agents]
+                loops = [(agent, self._loop_of(agent)) for agent in self.graph.agents if agent.name not in self._ends]
                 for agent, _ in loops:
                     self._standstills.begin(agent.name, agent.depth)
                 for agent, loop in loops:
                     self._agents[agent.name] = tasks.create_task(self._run_agent(agent, loop, tasks))
+                if self._past is not None:
+                    await asyncio.sleep(0)  # they have begun, so that they may be cancelled
+                    if self._pacer is not None:
+                        self._pacer.wake()
+                for agent, _ in loops:
+                    self._watch_agreement(agent)
+                if self.is_lost:
+                    self._cancel_all("cancelled")
+                self._check_cost()
                 await self._wait_agents()
             if self._pacer is not None and not (self._is_left or self._cancelled_for.get(self.graph.answer)):
                 await self._pacer.drain()
@@ -267,7 +359,7 @@ class Run:
 
     def _finish(self, *, is_left: bool) -> None:
         """Say the end, once: also of agents, and of a run, that were left before they had begun."""
-        if self._log.is_closed:
+        if self._is_finished:
             return
         for agent in self.graph.agents:
             if agent.name not in self._ends:
@@ -275,9 +367,23 @@ class Run:
         if self._pacer is not None:
             self._pacer.flush()
         answer = self.graph.agent(self.graph.answer)
-        end = end_of_run(self._clock(), answer, self._ends, self._outputs, self._log.events, is_left=is_left)
-        self._log.append(end)
-        self._log.close()
+        self._append(end_of_run(self._clock(), answer, self._ends, self._outputs, self._events, is_left=is_left))
+        self._is_finished = True
+        if self._ahead is None:
+            self._log.close()
+        else:
+            self._ahead.close()
+
+    @property
+    def _events(self) -> Sequence[Event]:
+        return self._log.events if self._ahead is None else self._ahead.events
+
+    def _release_event(self, event: Event) -> None:
+        """An event comes from the pacer."""
+        if self._ahead is not None and self._pacer is not None and self._pacer.holds(event):
+            self._ahead.put_again(event)
+        else:
+            self._append(event)
 
     def _clock(self) -> float:
         return self._loop.time() - self._start
@@ -285,18 +391,24 @@ class Run:
     @property
     def _emitter(self) -> Callable[[Event], None]:
         """The cheapest that does what `_emit` does."""
-        return self._log.append if self._pacer is None and self._max_cost is None else self._emit
+        return self._append if self._pacer is None and self._max_cost is None else self._emit
 
     def _emit(self, event: Event) -> None:
         if self._pacer is None:
-            self._log.append(event)
+            self._append(event)
         else:
+            if self._ahead is not None and self._pacer.holds(event):
+                self._ahead.hold(event)
             self._pacer.put(event)
         if self._max_cost is not None:
             self._meter.take(event)
-            if self._meter.cost >= self._max_cost:
-                self._max_cost = None
-                self._end_early("budget")
+            self._check_cost()
+
+    def _check_cost(self) -> None:
+        """End it if it has cost too much; before its agents' tasks there is nothing to end."""
+        if self._max_cost is not None and self._agents and self._meter.cost >= self._max_cost:
+            self._max_cost = None
+            self._end_early("budget")
 
     async def _run_agent(self, agent: Agent, loop: AgentLoop, tasks: asyncio.TaskGroup) -> None:
         """One agent to its end, whatever that is: its log is closed and its readers know."""
@@ -339,18 +451,22 @@ class Run:
         self._standstills.end(agent.name)
 
     def _loop_of(self, agent: Agent) -> AgentLoop:
-        upstream = {name: self._outputs[name].forwarded for name in agent.reads}
-        if agent.agreement:
-            watch_agreement(agent.agreement, upstream, partial(self._agree, agent))
+        upstream = [self._outputs[name].forwarded for name in agent.reads]
         return AgentLoop(
             agent,
             self._conversation,
             [self._backends[model] for model in (agent.model, *agent.fallbacks)],
             self._outputs[agent.name],
-            [hold_to_edges(log, agent.edges, agent.delimiter) for log in upstream.values()],
+            [hold_to_edges(log, agent.edges, agent.delimiter) for log in upstream],
             Surroundings(clock=self._clock, emit=self._emitter, standstills=self._standstills, demand=self.demand),
             self._foresight_of(agent),
+            None if self._past is None else self._past.agents[agent.name],
         )
+
+    def _watch_agreement(self, agent: Agent) -> None:
+        if agent.agreement:
+            upstream = {name: self._outputs[name].forwarded for name in agent.reads}
+            watch_agreement(agent.agreement, upstream, partial(self._agree, agent))
 
     def _foresight_of(self, agent: Agent) -> Foresight | None:
         rates, budget = self._limits.rates, self._limits.budgets.get(agent.name, math.inf)
@@ -369,7 +485,8 @@ class Run:
             return
         furthest = max(group, key=lambda name: self.log(name).num_tokens)
         text = f"{', '.join(group)} agree: only {furthest} writes on"
-        self._emit(Noted(at_s=self._clock(), agent=reader.name, note=Note(kind="agreed", text=text)))
+        if self._past is None or "agreed" not in self._past.agents[reader.name].said:
+            self._emit(Noted(at_s=self._clock(), agent=reader.name, note=Note(kind="agreed", text=text)))
         for name in group:
             if name != furthest and self.graph.readers(name) == (reader.name,):
                 self._cancel(name, "agreed")

@@ -32,11 +32,12 @@ from stairstream.server.observing.logs import log_request, log_runs, log_waits, 
 from stairstream.server.observing.metrics import Metrics, make_metrics_route
 from stairstream.server.observing.reaching import find_unreachable
 from stairstream.server.observing.traces import Parented, open_tracer, trace_runs
-from stairstream.server.opening import Access, open_access, open_pipelines
+from stairstream.server.opening import Access, open_access, open_journals, open_pipelines
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.catalog import ApiLimits, Catalog
 from stairstream.server.runs.finished import Observer
 from stairstream.server.runs.live import LiveRuns
+from stairstream.server.runs.taking_over import take_over
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -68,7 +69,8 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
         tracer = stack.enter_context(open_tracer(settings.traces)) if settings.traces.endpoint else None
         pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading, access.leases))
         metrics = Metrics(lambda: permits.taken)
-        live = LiveRuns(_observers(settings, access, metrics, tracer))
+        journals = await stack.enter_async_context(open_journals(config))
+        live = LiveRuns(_observers(settings, access, metrics, tracer), journals=journals)
         limits = ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s)
         catalog = Catalog(config=config, pipelines=pipelines, backends=backends, limits=limits)
         service = Service(catalog=catalog, gate=access.gate, runs=live)
@@ -84,10 +86,21 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
         stack.enter_context(collecting_young())
         await stack.enter_async_context(working_beside(collect_at_rest(permits)))
         signals = stack.enter_context(receiving_signals())
-        async with serving(make_server(app, settings.limits), listening), live.serve():
+        async with serving(make_server(app, settings.limits), listening), serving_runs(service):
             _introduce(config, listening, access, tell)
             await signals.get()
             return await drain(permits, settings.drain_s, signals, tell)
+
+
+@asynccontextmanager
+async def serving_runs(service: Service) -> AsyncIterator[None]:
+    """Runs may be opened in this block, and durable ones of processes that are lost are taken over."""
+    runs, journals = service.runs, service.runs.journals
+    async with AsyncExitStack() as stack:
+        if journals is not None:
+            await stack.enter_async_context(journals.serve(take_over(service, journals), runs.end))
+        await stack.enter_async_context(runs.serve())
+        yield
 
 
 def _warn(settings: ServerConfig, tell: Tell) -> None:

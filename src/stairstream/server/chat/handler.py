@@ -28,7 +28,7 @@ _COMPLETE_CHAT = Operation(
 
 def make_chat_routes(service: Service) -> list[Route]:
     """The route of chat completions."""
-    return [route("POST", "/v1/chat/completions", answer_by_run(service, read_reply), _COMPLETE_CHAT)]
+    return [route("POST", "/v1/chat/completions", answer_by_run(service, read_reply, "chat"), _COMPLETE_CHAT)]
 
 
 async def read_reply(body: bytes, catalog: Catalog, caller: Caller) -> Reply:

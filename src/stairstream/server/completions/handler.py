@@ -31,7 +31,7 @@ _COMPLETE = Operation(
 def make_completion_routes(service: Service) -> list[Route]:
     """The route of completions, and one that tells clients where embeddings belong."""
     return [
-        route("POST", "/v1/completions", answer_by_run(service, read_reply), _COMPLETE),
+        route("POST", "/v1/completions", answer_by_run(service, read_reply, "completions"), _COMPLETE),
         route("POST", "/v1/embeddings", refuse_embeddings),
     ]
 

@@ -5,15 +5,20 @@ This also works for the run of a chat completion: its id is in the header `x-sta
 """
 
 from collections.abc import Sequence
+from contextlib import aclosing
 
 from starlette.routing import Route
 
-from stairstream.core.events import Event, RunEnded
+from stairstream.api import Answering
+from stairstream.core.events import Event, RunEnded, Wrote
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller
 from stairstream.server.chat.request import read_chat
 from stairstream.server.chat.wire import ChatRequest
+from stairstream.server.durable.contract import JournalledRun
+from stairstream.server.durable.keeping import Journals
 from stairstream.server.errors import ApiError
+from stairstream.server.events.following import JournalReader, KeptRun, find_journal, follow, read_kept, wait_over
 from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
 from stairstream.server.http.operations import Operation, in_header, in_path
@@ -24,6 +29,7 @@ from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.headers import make_headers
 from stairstream.server.runs.live import LiveRun
 from stairstream.server.runs.outcome import make_result, make_usage
+from stairstream.server.runs.request import RunRequest
 from stairstream.server.wire.events import encode_event_json
 from stairstream.server.wire.listings import RunEvent, RunOut
 
@@ -46,7 +52,7 @@ _SHOW_RUN = Operation(
 )
 _CANCEL_RUN = Operation(
     id="cancelRun",
-    summary="End a run, if it is not over.",
+    summary="End a run; the journal of a durable one that is over is deleted.",
     gives=RunOut,
     parameters=(in_path("run", "The run's id."),),
     errors=(404,),
@@ -72,7 +78,7 @@ _ATTACH_TO_RUN = Operation(
 def make_event_routes(service: Service) -> list[Route]:
     """The routes of runs and their events."""
     return [
-        route("POST", "/v1/runs", answer_by_run(service, read_reply), _BEGIN_RUN),
+        route("POST", "/v1/runs", answer_by_run(service, read_reply, "runs"), _BEGIN_RUN),
         route("GET", "/v1/runs/{run}", show_run(service), _SHOW_RUN),
         route("DELETE", "/v1/runs/{run}", cancel_run(service), _CANCEL_RUN),
         route("GET", "/v1/runs/{run}/events", attach_to_run(service), _ATTACH_TO_RUN),
@@ -113,13 +119,15 @@ def attach_to_run(service: Service) -> Handler:
     """
 
     async def attach(exchange: Exchange) -> None:
-        caller = await service.gate.identify(exchange.headers)
+        caller, run_id = await service.gate.identify(exchange.headers), exchange.path_params["run"]
         await exchange.read_body()
-        with service.runs.attach(caller, exchange.path_params["run"]) as one:
-            start = _read_last_id(exchange, one.run)
-            if one.run.is_over and start == len(one.run.past):
-                await exchange.begin(204, [])
-                await exchange.write(b"", is_last=True)
+        if service.runs.get(caller, run_id) is None:
+            await _follow(service, exchange, caller, run_id)
+            return
+        with service.runs.attach(caller, run_id) as one:
+            start = _read_last_id(exchange, one.run.num_shown)
+            if one.run.is_over and start == one.run.num_shown:
+                await _answer_nothing(exchange)
                 return
             async with leave_with_client(exchange.receive) as start_beside:
                 out = SseOut(exchange, make_headers(one.request, one.run))
@@ -129,12 +137,43 @@ def attach_to_run(service: Service) -> Handler:
     return attach
 
 
+async def _follow(service: Service, exchange: Exchange, caller: Caller, run_id: str) -> None:
+    """Stream a run from its journal; once this process has taken it over, from the run itself."""
+    journals, _ = await find_journal(service.runs.journals, caller, run_id)
+    reader = JournalReader()
+    before = [*reader.read(await journals.entries(run_id), 0)]
+    start = _read_last_id(exchange, len(before))
+    if reader.is_over and start == len(before):
+        await _answer_nothing(exchange)
+        return
+    async with leave_with_client(exchange.receive) as start_beside:
+        out = SseOut(exchange, [(b"x-stairstream-run", run_id.encode())])
+        start_beside(out.tend())
+        await out.write(b"".join(before[start:]), is_last=reader.is_over)
+        following = follow(journals, run_id, start, reader, lambda: service.runs.get(caller, run_id) is not None)
+        async with aclosing(following) as parts:
+            async for data in parts:
+                await out.write(data, is_last=reader.is_over)
+        if not reader.is_over:
+            with service.runs.attach(caller, run_id) as one:
+                await send_run(out, one.run, EventStream(one.run, reader.num_shown), reader.num_shown)
+
+
+async def _answer_nothing(exchange: Exchange) -> None:
+    await exchange.begin(204, [])
+    await exchange.write(b"", is_last=True)
+
+
 def show_run(service: Service) -> Handler:
     """Returns the handler that shows the state of a run."""
 
     async def show(exchange: Exchange) -> None:
-        caller = await service.gate.identify(exchange.headers)
-        await exchange.answer_json(_describe(service.runs.find(caller, exchange.path_params["run"])))
+        caller, run_id = await service.gate.identify(exchange.headers), exchange.path_params["run"]
+        if (one := service.runs.get(caller, run_id)) is not None:
+            await exchange.answer_json(_describe(one))
+            return
+        journals, run = await find_journal(service.runs.journals, caller, run_id)
+        await exchange.answer_json(await _describe_kept(service, journals, caller, run))
 
     return show
 
@@ -143,20 +182,30 @@ def cancel_run(service: Service) -> Handler:
     """Returns the handler that ends a run, if it is not over, and shows its state."""
 
     async def cancel(exchange: Exchange) -> None:
-        caller = await service.gate.identify(exchange.headers)
-        one = service.runs.find(caller, exchange.path_params["run"])
-        await service.runs.cancel(one)
-        await exchange.answer_json(_describe(one))
+        caller, run_id = await service.gate.identify(exchange.headers), exchange.path_params["run"]
+        one = service.runs.get(caller, run_id)
+        if one is not None and not one.run.is_over:
+            await service.runs.cancel(one)
+        if one is not None:
+            await exchange.answer_json(_describe(one))
+            return
+        journals, run = await find_journal(service.runs.journals, caller, run_id)
+        if run.is_over:
+            answer = await _describe_kept(service, journals, caller, run)
+            await journals.store.forget(caller.key_id, run_id)
+        else:
+            await journals.store.cancel(run_id)
+            answer = await _describe_kept(service, journals, caller, await wait_over(journals, run_id) or run)
+        await exchange.answer_json(answer)
 
     return cancel
 
 
-def _read_last_id(exchange: Exchange, run: Run) -> int:
-    """The number of the first event to send."""
+def _read_last_id(exchange: Exchange, num_events: int) -> int:
+    """The number of the first event to send, of so many that there are."""
     last = exchange.headers.get(LAST_ID, "")
     if not last:
         return 0
-    num_events = len(run.past)
     if not (last.isascii() and last.isdigit() and len(last) < 16 and int(last) < num_events):
         message = f"{LAST_ID}: {last[:40]!r} is no event of this run; its events are 0 to {num_events - 1} so far"
         raise ApiError(status=400, message=message, param=LAST_ID)
@@ -164,14 +213,27 @@ def _read_last_id(exchange: Exchange, run: Run) -> int:
 
 
 def _describe(one: LiveRun) -> RunOut:
-    run, request = one.run, one.request
-    events = run.past
+    run = one.run
+    if not one.is_durable:
+        return _make_out(one.request, run, run.past, is_over=run.is_over)
+    events = run.past[: run.num_shown]
+    said = [event.end for event in events if isinstance(event, Wrote) and event.agent == run.graph.answer]
+    kept = KeptRun(run.id, run.graph, run.answer[: said[-1] if said else 0])
+    return _make_out(one.request, kept, events, is_over=run.is_over)
+
+
+async def _describe_kept(service: Service, journals: Journals, caller: Caller, run: JournalledRun) -> RunOut:
+    request, kept, events = await read_kept(service, journals, caller, run)
+    return _make_out(request, kept, events, is_over=run.is_over)
+
+
+def _make_out(request: RunRequest, run: Answering, events: Sequence[Event], *, is_over: bool) -> RunOut:
     answer = request.pipeline.make_answer(run, events)
     return RunOut(
         id=run.id,
         object="run",
         model=request.model,
-        status="over" if run.is_over else "running",
+        status="over" if is_over else "running",
         answer=run.answer,
         num_events=len(events),
         usage=make_usage(request, answer),

@@ -44,7 +44,9 @@ _QUESTION = Shape(wire.MessagesQuestion)
 def make_message_routes(service: Service) -> list[Route]:
     """The routes of messages, and of counting their tokens."""
     return [
-        route("POST", "/v1/messages", answer_by_run(service, read_reply), _CREATE_MESSAGE, errors=make_error),
+        route(
+            "POST", "/v1/messages", answer_by_run(service, read_reply, "messages"), _CREATE_MESSAGE, errors=make_error
+        ),
         route("POST", "/v1/messages/count_tokens", count_message_tokens(service), _COUNT_TOKENS, errors=make_error),
     ]
 

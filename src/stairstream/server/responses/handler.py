@@ -40,6 +40,6 @@ def make_response_routes(service: Service, archive: Archive | None) -> list[Rout
         )
 
     return [
-        route("POST", "/v1/responses", answer_by_run(service, read_reply), _CREATE_RESPONSE),
+        route("POST", "/v1/responses", answer_by_run(service, read_reply, "responses"), _CREATE_RESPONSE),
         *make_past_response_routes(service.gate, archive),
     ]

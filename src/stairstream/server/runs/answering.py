@@ -15,6 +15,7 @@ from stairstream.core.errors import NotTaken
 from stairstream.core.events import BROKEN_OFF, Event, RunEnded, Thought, Wrote
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller, Gate
+from stairstream.server.durable.keeping import Origin
 from stairstream.server.errors import ApiError, error_of_run
 from stairstream.server.http.bodies import read_body
 from stairstream.server.http.exchange import JSON, Exchange, Handler
@@ -68,6 +69,11 @@ class Reply:
         """Whether the client sees the answer as it is written."""
         return self.whole is None or self.request.is_stream
 
+    @property
+    def run_request(self) -> RunRequest:
+        """The request for its run: an answer that its client sees as a whole is not paced."""
+        return self.request if self.is_stream else self.request.unpaced()
+
 
 ReadReply = Callable[[bytes, Catalog, Caller], Awaitable[Reply]]
 """Reads a body sent by that caller; raises ApiError, which names the parameter."""
@@ -81,20 +87,24 @@ class Service:
     gate: Gate
     runs: LiveRuns
     wall_clock: Callable[[], float] = time.time
+    protocols: dict[str, ReadReply] = field(default_factory=dict)
+    """The protocols that answer by runs, by their names in journals: each knows its own requests again."""
 
 
-def answer_by_run(service: Service, read: ReadReply) -> Handler:
+def answer_by_run(service: Service, read: ReadReply, protocol: str) -> Handler:
     """Returns the handler of a protocol."""
+    service.protocols[protocol] = read
 
     async def answer(exchange: Exchange) -> None:
         caller = await service.gate.identify(exchange.headers)
-        reply = await read(await read_body(exchange), service.catalog, caller)
-        request = reply.request if reply.is_stream else reply.request.unpaced()
+        body = await read_body(exchange)
+        reply = await read(body, service.catalog, caller)
+        request = reply.run_request
         admission = service.gate.admit(caller, request.reserve)
         try:
             async with (
                 leave_with_client(exchange.receive) as start_beside,
-                service.runs.open(request, caller, admission) as run,
+                service.runs.open(request, caller, admission, Origin(protocol, body, caller.key_id)) as run,
             ):
                 created = int(service.wall_clock())
                 if reply.whole is None or reply.is_stream:
@@ -137,7 +147,11 @@ async def send_run(out: SseOut, run: Run, stream: RunStream, position: int = 0) 
 
 
 def _check_ended_well(run: Run) -> None:
-    """Raise ApiError if the run, which is over, has failed."""
+    """Raise ApiError if the run, which is over, has failed; or if it is over here, and continued elsewhere."""
+    if run.is_lost:
+        again = {"retry-after": "1", "x-stairstream-run": run.id}
+        message = f"another process continues the run {run.id}"
+        raise ApiError(status=503, message=message, kind="server_error", code="run_moved", headers=again)
     end = run.past[-1]
     assert isinstance(end, RunEnded)
     if end.reason in BROKEN_OFF:

@@ -1,7 +1,7 @@
 """Runs in flight: each in a task of its own, so that it can outlive its client.
 
 A run is kept while it has a listener, and `keep_s` longer if its request said so; once over, it can be read for as
-long again. Only the key that made it can see it.
+long again. A durable one is kept to its end, and then read from its journal. Only the key that made it can see it.
 """
 
 import asyncio
@@ -10,9 +10,12 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from stairstream.engine.resuming import Resumed
 from stairstream.engine.run import Run
 from stairstream.engine.tasks import TaskBlock
 from stairstream.server.access.gate import Caller, Grant
+from stairstream.server.durable.keeping import Journals, Origin
+from stairstream.server.durable.recording import Recording
 from stairstream.server.errors import ApiError
 from stairstream.server.runs.finished import Finished, Observer, usage_of
 from stairstream.server.runs.request import RunRequest
@@ -28,6 +31,7 @@ class LiveRun:
     request: RunRequest
     caller: Caller
     host: asyncio.Task[None]
+    is_durable: bool = False
     error: BaseException | None = None
     num_listeners: int = 0
     forgetting: asyncio.TimerHandle | None = None
@@ -36,8 +40,14 @@ class LiveRun:
 class LiveRuns:
     """The runs of a server, while `serve()` is open."""
 
-    def __init__(self, observers: Sequence[Observer] = (), *, most_kept: int = 256) -> None:
-        """At most `most_kept` finished runs are kept; beyond that, the oldest are dropped first."""
+    def __init__(
+        self, observers: Sequence[Observer] = (), *, most_kept: int = 256, journals: Journals | None = None
+    ) -> None:
+        """At most `most_kept` finished runs are kept; beyond that, the oldest are dropped first.
+
+        Without `journals` no run is durable.
+        """
+        self.journals = journals
         self._observers = tuple(observers)
         self._most_kept = most_kept
         self._tasks: asyncio.TaskGroup | None = None
@@ -59,7 +69,10 @@ class LiveRuns:
                 finally:
                     self._tasks = None
                     for live in self._live.values():
-                        live.run.shut_down()
+                        if live.is_durable:
+                            live.run.leave_to_others()
+                        else:
+                            live.run.shut_down()
                     for host in self._hosts:
                         host.cancel()
         finally:
@@ -68,27 +81,61 @@ class LiveRuns:
 
     @asynccontextmanager
     async def open(
-        self, request: RunRequest, caller: Caller, admission: AbstractAsyncContextManager[Grant]
+        self,
+        request: RunRequest,
+        caller: Caller,
+        admission: AbstractAsyncContextManager[Grant],
+        origin: Origin | None = None,
     ) -> AsyncIterator[Run]:
         """Enter the admission and start the run. Without `keep_s` it ends with the block unless it has other listeners.
 
-        When the run is over, its grant is settled and the observers are called, with or without listeners.
+        When the run is over, its grant is settled and the observers are called, with or without listeners. A run of a
+        durable pipeline is written down with its `origin`, and does not end with the block.
         """
-        if self._tasks is None:
-            raise _stopping()
-        opened: asyncio.Future[LiveRun] = asyncio.get_running_loop().create_future()
-        host = self._tasks.create_task(self._host(request, caller, admission, opened))
-        self._hosts.add(host)
-        host.add_done_callback(self._hosts.discard)
-        try:
-            live = await opened
-        except asyncio.CancelledError:
-            host.cancel()
-            raise
+        journal = None
+        if self.journals is not None and origin is not None and request.pipeline.settings.limits.durable:
+            journal = self.journals.record(origin)
+        live = await self._start(request, caller, admission, journal)
         with self._listen(live):
             yield live.run
         if live.error is not None:
             raise live.error
+
+    async def resume(
+        self,
+        request: RunRequest,
+        caller: Caller,
+        admission: AbstractAsyncContextManager[Grant],
+        journal: Recording,
+        resumed: Resumed,
+    ) -> None:
+        """Continue a run that another process began."""
+        await self._start(request, caller, admission, journal, resumed)
+
+    async def _start(
+        self,
+        request: RunRequest,
+        caller: Caller,
+        admission: AbstractAsyncContextManager[Grant],
+        journal: Recording | None,
+        resumed: Resumed | None = None,
+    ) -> LiveRun:
+        """Start the run in a task of its own; returns once it is in flight."""
+        if self._tasks is None:
+            raise _stopping()
+        opening = request.pipeline.open_run(
+            request.conversation, options=request.options, journal=journal, resumed=resumed
+        )
+        opened: asyncio.Future[LiveRun] = asyncio.get_running_loop().create_future()
+        hosting = self._host(opening, request, caller, admission, opened, is_durable=journal is not None)
+        host = self._tasks.create_task(hosting)
+        self._hosts.add(host)
+        host.add_done_callback(self._hosts.discard)
+        try:
+            return await opened
+        except asyncio.CancelledError:
+            host.cancel()
+            raise
 
     @contextmanager
     def attach(self, caller: Caller, run_id: str) -> Iterator[LiveRun]:
@@ -98,10 +145,20 @@ class LiveRuns:
 
     def find(self, caller: Caller, run_id: str) -> LiveRun:
         """A run of this caller; ApiError 404 if there is none, or it belongs to another key."""
-        live = self._live.get(run_id)
-        if live is None or live.caller.key_id != caller.key_id:
-            raise ApiError(status=404, message=f"there is no run {run_id!r}; it may be over", code="run_not_found")
+        live = self.get(caller, run_id)
+        if live is None:
+            raise no_run(run_id)
         return live
+
+    def get(self, caller: Caller, run_id: str) -> LiveRun | None:
+        """A run of this caller that this process has; None if there is none, or it belongs to another key."""
+        live = self._live.get(run_id)
+        return live if live is not None and live.caller.key_id == caller.key_id else None
+
+    def end(self, run_id: str) -> None:
+        """End a run because another process was asked to."""
+        if (live := self._live.get(run_id)) is not None:
+            live.host.cancel()
 
     async def cancel(self, live: LiveRun) -> None:
         """End a run now; its listeners get its last events."""
@@ -112,27 +169,30 @@ class LiveRuns:
 
     async def _host(
         self,
+        opening: AbstractAsyncContextManager[Run],
         request: RunRequest,
         caller: Caller,
         admission: AbstractAsyncContextManager[Grant],
         opened: asyncio.Future[LiveRun],
+        *,
+        is_durable: bool,
     ) -> None:
         """Hold the run open until it is over."""
         live: LiveRun | None = None
         host = asyncio.current_task()
         assert host is not None
         try:
-            opening = request.pipeline.open_run(request.conversation, options=request.options)
             async with admission as grant:  # a request that its models do not take has been refused before
                 try:
                     async with opening as run:
-                        live = self._live[run.id] = LiveRun(run=run, request=request, caller=caller, host=host)
+                        live = LiveRun(run=run, request=request, caller=caller, host=host, is_durable=is_durable)
+                        self._live[run.id] = live
                         if not opened.done():  # the client may have left at the same moment
                             opened.set_result(live)
                         await run.wait_ended()
                         request.answer_of(run)  # while the block is open: it holds some of the notes
                 finally:
-                    if live is not None:
+                    if live is not None and not live.run.is_lost:
                         self._settle(live, grant)
         except asyncio.CancelledError:  # not raised again: the finished task would keep this frame alive
             if not opened.done():
@@ -142,6 +202,7 @@ class LiveRuns:
             self._hand_over(exc, live, opened)
         finally:
             if live is not None:
+                live.is_durable = False  # nothing keeps it here but its listeners
                 self._let_go(live)
                 self._forget_oldest()
 
@@ -187,6 +248,8 @@ class LiveRuns:
         """A listener has left, or the run is over: if there are no listeners, start the timer of `keep_s`."""
         if live.num_listeners or self._live.get(live.run.id) is not live:
             return
+        if live.is_durable and not live.run.is_over:
+            return
         _stop_timer(live)
         if live.request.keep_s > 0 and self._tasks is not None:
             loop = asyncio.get_running_loop()
@@ -211,6 +274,11 @@ def _stop_timer(live: LiveRun) -> None:
     if live.forgetting is not None:
         live.forgetting.cancel()
         live.forgetting = None
+
+
+def no_run(run_id: str) -> ApiError:
+    """The error of a run that is not known."""
+    return ApiError(status=404, message=f"there is no run {run_id!r}; it may be over", code="run_not_found")
 
 
 def _stopping() -> ApiError:

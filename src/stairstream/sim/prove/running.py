@@ -56,7 +56,7 @@ async def _play(case: Case, played: Played) -> None:
     tape, loop = played.tape, asyncio.get_running_loop()
     limited: list[tuple[str, Limited, int]] = []
     players = {name: Player(model, tape) for name, model in case.models.items()}
-    backends = {name: _wrap(case, player, tape, limited) for name, player in players.items()}
+    backends = {name: wrap(case, player, tape, limited) for name, player in players.items()}
     played.heard = [[] for _ in case.clients]
     async with asyncio.TaskGroup() as clients:
         async with open_run(
@@ -74,7 +74,7 @@ async def _play(case: Case, played: Played) -> None:
                 clients.create_task(_follow(one, client, heard))
             await _stay(case, one)
         played.ended_s = loop.time()
-        played.left_over = _open_calls(players, tape, limited)
+        played.left_over = open_calls(players, tape, limited)
     played.left_over += _alive(loop)
     played.events = [_without_id(event) for event in one.past]
     played.texts = {agent.name: one.log(agent.name).text() for agent in case.graph.agents}
@@ -114,7 +114,7 @@ async def _follow(one: Run, client: Client, heard: list[Event]) -> None:
         await asyncio.sleep(client.away_s)
 
 
-def _wrap(case: Case, player: Player, tape: Tape, limited: list[tuple[str, Limited, int]]) -> Backend:
+def wrap(case: Case, player: Player, tape: Tape, limited: list[tuple[str, Limited, int]]) -> Backend:
     """The wrappers in the order in which a configuration has them."""
     model: ModelCase = player.case
     backend: Backend = player
@@ -130,7 +130,7 @@ def _wrap(case: Case, player: Player, tape: Tape, limited: list[tuple[str, Limit
     return Recorded(backend, tape)
 
 
-def _open_calls(players: Mapping[str, Player], tape: Tape, limited: Sequence[tuple[str, Limited, int]]) -> list[str]:
+def open_calls(players: Mapping[str, Player], tape: Tape, limited: Sequence[tuple[str, Limited, int]]) -> list[str]:
     """Sessions, calls and permits that outlive the run, each in words."""
     found = [f"{tape.num_sessions} open sessions"] if tape.num_sessions else []
     found += [f"{player.num_writing} calls of {name}" for name, player in players.items() if player.num_writing]

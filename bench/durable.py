@@ -1,0 +1,85 @@
+"""Measures what a durable run costs: its first token, the delay of each, and processor time, beside a run that is not.
+
+python -m bench.durable                    300 streams of 20 tokens a second, both servers in three turns
+python -m bench.durable --clients 100
+
+Both servers run at once, on SQLite, and are asked in turns by the same clients for the same answers. A token's delay is
+from the endpoint's write to the client's read; first tokens are also measured one answer at a time.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.floor import Turn, take_turn
+from bench.server_load import Client, Process, Tokens, chat, our_server, pipelines, quantile, upstream, use_two_cores
+from bench.server_streams import FIRST_S, TOKEN_S, TOKENS
+
+FIRST_TOKENS = 100
+"""Answers whose first token is measured, one at a time."""
+
+
+def durable(endpoint: Process, database: Path) -> Mapping[str, object]:
+    """The pipelines, each durable."""
+    config = pipelines(endpoint)
+    given = config["pipelines"]
+    assert isinstance(given, dict)
+    return {
+        **config,
+        "pipelines": {name: {**keys, "durable": True} for name, keys in given.items()},
+        "server": {"database": str(database)},
+    }
+
+
+async def ask_first(server: Process) -> list[float]:
+    """Delays of first tokens, in milliseconds."""
+    found = []
+    client = Client(server.base_url)
+    for _ in range(FIRST_TOKENS):
+        answer = Tokens()
+        await client.ask(chat("single", max_tokens=3), answer.take)
+        found.append(answer.delays_ms[0])
+    client.close()
+    return found
+
+
+def report(turns: Mapping[str, list[Turn]], firsts: Mapping[str, list[float]]) -> None:
+    """Prints medians of each server, and what the journal adds."""
+    print("| | first token p50 ms | p99 ms | us a token | token p50 ms | p99 ms |\n|---|---|---|---|---|---|")
+    rows = {}
+    for name, own in turns.items():
+        fields = (statistics.median(getattr(turn, key) for turn in own) for key in ("us_per_token", "p50_ms", "p99_ms"))
+        rows[name] = (quantile(firsts[name], 0.5), quantile(firsts[name], 0.99), *fields)
+        print(f"| {name} | " + " | ".join(f"{value:.1f}" for value in rows[name]) + " |")
+    plain, kept = rows["plain"], rows["durable"]
+    print(f"\nadded: first token {kept[0] - plain[0]:.1f} ms, p99 of a token {kept[4] - plain[4]:.1f} ms", end="")
+    print(f"; processor time {kept[2] / plain[2]:.2f} times")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=300)
+    parser.add_argument("--turns", type=int, default=3)
+    args = parser.parse_args()
+    use_two_cores()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        endpoint = stack.enter_context(upstream(tokens=TOKENS, first_s=FIRST_S, token_s=TOKEN_S))
+        servers = {
+            "plain": stack.enter_context(our_server(endpoint)),
+            "durable": stack.enter_context(our_server(durable(endpoint, folder / "server.db"))),
+        }
+        firsts = {name: asyncio.run(ask_first(server)) for name, server in servers.items()}
+        turns: dict[str, list[Turn]] = {name: [] for name in servers}
+        for _ in range(args.turns):
+            for name, server in servers.items():
+                turns[name].append(take_turn(server, args.clients))
+        report(turns, firsts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Durable runs: their journals in a database, the leases on them, and processes that take each other over."""

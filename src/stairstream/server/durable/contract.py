@@ -1,0 +1,78 @@
+"""The interface of a database that holds journals of runs, and the lease on each.
+
+A run has one holder, the process that may write its journal. Each takeover raises the run's fencing token: what comes
+with an older one is refused, so that two holders can never both write. The clock of leases is the database's.
+"""
+
+from collections.abc import Sequence, Set
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Protocol
+
+from stairstream.core.light import light
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalledRun:
+    """A run as it was begun: what another process needs to begin it again. Times are in seconds since 1970.
+
+    `protocol` is the wire that its request came by, and `body` that request; `key_id` None: of no key. `age_s` is how
+    long ago it began. `tries` counts the holders that were lost with it; its holder was heard of `silent_s` ago.
+    """
+
+    id: str
+    key_id: str | None
+    protocol: str
+    body: bytes = field(repr=False)
+    token: int = 1
+    tries: int = 0
+    age_s: float = 0.0
+    is_over: bool = False
+    silent_s: float = 0.0
+
+
+@light
+class Part:
+    """Entries of one journal, from number `first` on, as lines; `begins` is with the first, `is_last` with the last."""
+
+    _: KW_ONLY
+    run: str
+    token: int
+    first: int
+    num_entries: int
+    lines: bytes = field(repr=False)
+    begins: JournalledRun | None = None
+    is_last: bool = False
+
+
+class JournalStore(Protocol):
+    """Journals in a database that several processes share. Every method raises StorageFailed."""
+
+    async def append(self, holder: str, parts: Sequence[Part]) -> Set[str]:
+        """Write all parts in one commit, but those of runs that this holder has no more: returns these."""
+
+    async def beat(self, holder: str) -> Set[str]:
+        """Say that this process lives; returns the runs of it that are to be cancelled."""
+
+    async def take(self, holder: str, run: str | None, lost_after_s: float) -> list[JournalledRun]:
+        """Take over runs of others (or that one) whose holder was silent for so long, or has let go of them."""
+
+    async def release(self, run: str, token: int) -> None:
+        """Let others take over a run that this process holds."""
+
+    async def let_go(self, holder: str) -> None:
+        """Let others take over at once all that this process holds."""
+
+    async def find(self, run: str) -> JournalledRun | None:
+        """The run as it stands; None if there is no such journal."""
+
+    async def lines(self, run: str, first: int) -> list[bytes]:
+        """The lines of a journal from that entry on."""
+
+    async def cancel(self, run: str) -> None:
+        """Have the holder of a run end it."""
+
+    async def forget(self, key_id: str | None, run: str | None) -> int:
+        """Delete the journal of that run, or of all runs, of that key that are over; returns how many."""
+
+    async def prune(self, kept_s: float) -> int:
+        """Delete journals of runs that have been over for so long; returns how many."""

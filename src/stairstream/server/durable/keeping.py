@@ -1,0 +1,130 @@
+"""The durable runs of one process: their journals, its heartbeat, and the runs that it takes over from others."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from stairstream.core.journal import Entry
+from stairstream.engine.tasks import TaskBlock
+from stairstream.server.durable.contract import JournalledRun, JournalStore
+from stairstream.server.durable.recording import Recording, decode_entry
+from stairstream.server.durable.writer import GroupWriter
+from stairstream.server.errors import StorageFailed
+
+BEAT_S = 0.25
+"""Time between two heartbeats of a process."""
+LOOK_S = 0.5
+"""Time between two looks for runs whose holder is lost."""
+LOST_AFTER_S = 2.0
+"""Silence after which a holder is lost; with LOOK_S, takeovers come within 3 s."""
+LOST_FOR_CLIENT_S = 0.75
+"""The same while a client waits for the run: what is bought twice is then worth it."""
+MOST_TRIES = 3
+"""Holders that a run may lose before it is given up: it may be what ends them."""
+PRUNE_EVERY_S = 600.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The request of a run, as another process is to read it again."""
+
+    protocol: str
+    body: bytes
+    key_id: str | None
+
+
+Resume = Callable[[JournalledRun, Sequence[Entry]], Awaitable[bool]]
+"""Continues a run that this process now holds; returns once it is in flight, False if others are to continue it."""
+Cancel = Callable[[str], None]
+
+T = TypeVar("T")
+
+
+class Journals:
+    """Journals in a database, as one process writes and reads them. `holder` is its name."""
+
+    def __init__(self, store: JournalStore, kept_s: float) -> None:
+        """Journals are deleted `kept_s` after the end of their runs."""
+        self.store = store
+        self.holder = uuid.uuid4().hex
+        self._kept_s = kept_s
+        self._writer = GroupWriter(store, self.holder)
+        self._resume: Resume | None = None
+
+    def record(self, origin: Origin) -> Recording:
+        """The journal of a run that begins here."""
+        begun = JournalledRun(id="", key_id=origin.key_id, protocol=origin.protocol, body=origin.body)
+        return Recording(self._writer, begun)
+
+    def record_on(self, run: JournalledRun, num_kept: int) -> Recording:
+        """The journal of a run that this process has taken over."""
+        return Recording(self._writer, run, num_kept)
+
+    async def entries(self, run: str, first: int = 0) -> list[Entry]:
+        """The entries of a journal from that number on."""
+        return [decode_entry(line) for line in await self.store.lines(run, first)]
+
+    async def take(self, run: str) -> None:
+        """Take over a run for which a client waits, if its holder seems lost."""
+        found = await self.store.find(run)
+        if found is None or found.silent_s < LOST_FOR_CLIENT_S:
+            return
+        for taken in await self.store.take(self.holder, run, LOST_FOR_CLIENT_S):
+            await self._take_over(taken)
+
+    @asynccontextmanager
+    async def serve(self, resume: Resume, cancel: Cancel) -> AsyncIterator[None]:
+        """Write and take over in this block; leaving it lets others take over what is still in flight."""
+        self._resume = resume
+        try:
+            await self.store.beat(self.holder)
+            async with TaskBlock() as tasks:
+                works = (self._writer.tend(), self._beat(cancel), self._look(), self._prune())
+                beside = [tasks.create_task(work) for work in works]
+                try:
+                    yield
+                finally:
+                    for task in beside:
+                        task.cancel()
+        finally:
+            await _trying("other processes wait for its runs", self.store.let_go(self.holder))
+
+    async def _beat(self, cancel: Cancel) -> None:
+        while True:
+            for run in await _trying("its heart does not beat", self.store.beat(self.holder)) or ():
+                cancel(run)
+            await asyncio.sleep(BEAT_S)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            taken = await _trying("no run is taken over", self.store.take(self.holder, None, LOST_AFTER_S))
+            for run in taken or ():
+                await self._take_over(run)
+
+    async def _take_over(self, run: JournalledRun) -> None:
+        assert self._resume is not None, "runs are taken over while `serve` is open"
+        _log.info("run %s is taken over: its holder was lost", run.id)
+        entries = await _trying("a run is not taken over", self.entries(run.id))
+        if entries is None or not await self._resume(run, entries):
+            await _trying("a run is not left to others", self.store.release(run.id, run.token))
+
+    async def _prune(self) -> None:
+        while True:
+            await _trying("no journal is deleted", self.store.prune(self._kept_s))
+            await asyncio.sleep(PRUNE_EVERY_S)
+
+
+async def _trying(otherwise: str, work: Awaitable[T]) -> T | None:
+    """The result of work on the database; None, and a line in the log, if that fails."""
+    try:
+        return await work
+    except StorageFailed as exc:
+        _log.error("%s: %s", otherwise, exc)
+        return None

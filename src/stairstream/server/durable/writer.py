@@ -1,0 +1,109 @@
+"""Group commit: the entries of all runs of a process are written together, the first words of an answer at once."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from stairstream.server.durable.contract import JournalledRun, JournalStore, Part
+from stairstream.server.errors import StorageFailed
+
+EVERY_S = 0.02
+"""Least time between the beginnings of two commits."""
+RETRY_S = 0.25
+MOST_WAIT_S = 30.0
+"""Time that words wait for a database that fails; then their runs are left to others."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Writing:
+    """One journal while this process writes it: entries that wait, and whom to tell."""
+
+    run: str
+    token: int
+    num_kept: int
+    show: Callable[[int], None]
+    lose: Callable[[], None]
+    begins: JournalledRun | None = None
+    lines: list[bytes] = field(default_factory=list)
+    is_last: bool = False
+
+
+class GroupWriter:
+    """Writes what it is given, in order, while `tend` runs."""
+
+    def __init__(self, store: JournalStore, holder: str) -> None:
+        """`holder` is this process, by a name of its own."""
+        self._store = store
+        self._holder = holder
+        self._waiting: dict[str, Writing] = {}
+        self._has_work = asyncio.Event()
+        self._is_urgent = asyncio.Event()
+
+    def add(self, writing: Writing, line: bytes, *, is_urgent: bool) -> None:
+        """Have a line written, with the next commit; if urgent, at once."""
+        writing.lines.append(line)
+        self._waiting[writing.run] = writing
+        self._has_work.set()
+        if is_urgent:
+            self._is_urgent.set()
+
+    async def tend(self) -> None:
+        """Write, until cancelled; the last lines are not lost, but not shown either."""
+        loop = asyncio.get_running_loop()
+        last_s = -EVERY_S
+        while True:
+            await self._has_work.wait()
+            if (wait_s := last_s + EVERY_S - loop.time()) > 0 and not self._is_urgent.is_set():
+                timer = loop.call_later(wait_s, self._is_urgent.set)
+                await self._is_urgent.wait()
+                timer.cancel()
+            last_s = loop.time()
+            self._has_work.clear()
+            self._is_urgent.clear()
+            await self._commit()
+
+    async def _commit(self) -> None:
+        """One commit of everything that waits; while the database fails, again."""
+        writings, self._waiting = self._waiting, {}
+        parts = [_part(one) for one in writings.values()]
+        if (fenced := await self._append(parts)) is None:
+            fenced = set(writings)
+        for one, part in zip(writings.values(), parts, strict=True):
+            if one.run in fenced:
+                one.lose()
+            else:
+                one.num_kept += part.num_entries
+                one.show(part.num_entries)
+
+    async def _append(self, parts: list[Part]) -> "set[str] | None":
+        """The runs that this process has lost; None if nothing could be written."""
+        loop = asyncio.get_running_loop()
+        until_s, has_told = loop.time() + MOST_WAIT_S, False
+        while True:
+            try:
+                return {*await self._store.append(self._holder, parts)}
+            except StorageFailed as exc:
+                if not exc.may_pass or loop.time() >= until_s:
+                    _log.error("%d durable runs are left to others: %s", len(parts), exc)
+                    return None
+                if not has_told:
+                    has_told = True
+                    _log.warning("words of durable runs wait: %s", exc)
+                await asyncio.sleep(RETRY_S)
+
+
+def _part(one: Writing) -> Part:
+    lines, one.lines = one.lines, []
+    begins, one.begins = one.begins, None
+    return Part(
+        run=one.run,
+        token=one.token,
+        first=one.num_kept,
+        num_entries=len(lines),
+        lines=b"".join(lines),
+        begins=begins,
+        is_last=one.is_last,
+    )
