@@ -80,7 +80,8 @@ def test_requests_after_an_upgrade_that_was_ignored_are_answered_too() -> None:
     one = HEAD + H2C + b"content-length: 3\r\n\r\nabc"
     answer = send(one + one + b"GET /hello HTTP/1.1\r\nhost: x\r\n" + H2C + b"\r\n" + b"GET /hello HTTP/1.1\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200 OK") == 4
-    assert answer.count(b"abc") == 2 and answer.count(b"hello") == 2
+    assert answer.count(b"\r\n\r\nabc") == 2  # ids of requests are hexadecimal: they may hold these letters too
+    assert answer.count(b"\r\n\r\nhello") == 2
 
 
 def test_connection_that_is_to_close_closes_after_an_upgrade() -> None:
