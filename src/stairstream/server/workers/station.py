@@ -1,4 +1,4 @@
-"""What a worker process is given by its supervisor: sockets, its number, and how the two hear of each other."""
+"""Sockets, a number and a line to the supervisor: all that a worker process is given."""
 
 import math
 import socket
@@ -14,7 +14,7 @@ from stairstream.core.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Station:
-    """A worker's place. Numbers of sockets are file descriptors that it inherits.
+    """A worker's circumstances. Numbers of sockets are file descriptors that it inherits.
 
     One that `speaks` tells the terminal what a server tells when it starts.
 

@@ -207,7 +207,7 @@ class Supervisor:
 
 
 def _forget_gauges(pid: int, folder: Path) -> None:
-    """What a process that has ended was doing is no longer done; what it counted stays counted."""
+    """Runs in flight of a process that has ended are none; its counts stay."""
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]

@@ -57,8 +57,8 @@ async def _serve(
         # nothing is ever sent on it: readable means that its other end is closed
         loop.add_reader(station.line, leave)
 
-    place = Listening(api=listening, metrics=metrics, is_shared=True, on_ready=on_ready)
-    return await serve(config, _teller(station), at=place)
+    at = Listening(api=listening, metrics=metrics, is_shared=True, on_ready=on_ready)
+    return await serve(config, _teller(station), at=at)
 
 
 def _teller(station: Station) -> Callable[[str], None]:
