@@ -45,9 +45,9 @@ class Process:
     pid: int
 
     def cpu_s(self) -> float:
-        """Processor time so far, in seconds."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time so far, in seconds, of the process and of its workers, if it has some."""
+        workers = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return sum(_cpu_s(pid) for pid in (self.pid, *map(int, workers)))
 
     def rss_mb(self) -> float:
         """Resident memory in MB."""
@@ -57,6 +57,11 @@ class Process:
     def num_files(self) -> int:
         """Open file descriptors, sockets among them."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def use_two_cores() -> None:

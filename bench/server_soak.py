@@ -229,7 +229,7 @@ def serve(tally: Path, config: Path) -> None:
             return await original(*given)  # type: ignore[arg-type]
 
     server.serve = watched  # type: ignore[assignment]
-    command.serve(config, None, None)
+    command.serve(config, None, None, None)
 
 
 def main() -> None:

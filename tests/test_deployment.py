@@ -139,7 +139,7 @@ def test_commands_of_the_page_call_services_and_commands_that_there_are() -> Non
 
 def exported() -> dict[str, set[str]]:
     """The labels of every sample that the server exports, after runs of all kinds."""
-    metrics = Metrics(lambda: 1)
+    metrics = Metrics()
     for finished in finish("mix", "failing", "broken"):
         metrics.count_run(finished)
     metrics.count_request(AnsweredRequest(route="/v1/models", status=200, method="GET", path="/v1/models", total_s=0.1))

@@ -148,7 +148,7 @@ def test_unknown_key_gets_503_while_the_keys_cannot_be_read_and_401_after() -> N
         ring = KeyRing()
         ledger = Ledger(cast(Storage, counted))
         gate = KeyedGate(RunPermits(1), ring, ledger, KeyFollower(cast(Storage, counted), ring).refresh)
-        app = Api([make_metrics_route(Metrics(lambda: 0), gate)])
+        app = Api([make_metrics_route(Metrics(), gate)])
         headers = [(b"x-api-key", make_key("me", KeyLimits(), at_s=0.0)[1].encode())]
         sent: list[Any] = []
 

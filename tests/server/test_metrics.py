@@ -27,7 +27,8 @@ def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
 
 
 def test_run_becomes_numbers_of_its_pipeline() -> None:
-    metrics = Metrics(lambda: 3)
+    metrics = Metrics()
+    metrics.count_in_flight(3)
     for finished in finish("mix", "mix"):
         metrics.count_run(finished)
     found = samples(metrics)
@@ -42,7 +43,7 @@ def test_run_becomes_numbers_of_its_pipeline() -> None:
 
 
 def test_tokens_and_money_are_those_of_each_model() -> None:
-    metrics = Metrics(lambda: 0)
+    metrics = Metrics()
     (finished,) = finish("mix")
     metrics.count_run(finished)
     found, used = samples(metrics), used_by_model(finished)
@@ -64,7 +65,7 @@ def test_failures_are_counted_for_the_model_that_failed() -> None:
     errors = errors_by_model(failing)
     assert errors["bad", "retry"] == errors["bad", "failover"] == 1
     assert errors["broken", "failed"] == 1
-    metrics = Metrics(lambda: 0)
+    metrics = Metrics()
     metrics.count_run(failing)
     metrics.count_run(broken)
     found = samples(metrics)
@@ -81,13 +82,13 @@ def test_a_standstill_is_counted() -> None:
 
 
 def samples_of(finished: Finished) -> dict[tuple[str, ...], float]:
-    metrics = Metrics(lambda: 0)
+    metrics = Metrics()
     metrics.count_run(finished)
     return samples(metrics)
 
 
 def test_path_that_is_none_of_ours_is_no_label() -> None:
-    metrics = Metrics(lambda: 0)
+    metrics = Metrics()
     for path in ("/a", "/b"):
         metrics.count_request(AnsweredRequest(method="GET", route=None, path=path, status=404, total_s=0.0))
     metrics.count_request(
@@ -99,6 +100,6 @@ def test_path_that_is_none_of_ours_is_no_label() -> None:
 
 
 def test_two_servers_of_one_process_count_apart() -> None:
-    one, other = Metrics(lambda: 0), Metrics(lambda: 0)
+    one, other = Metrics(), Metrics()
     one.count_run(finish("broken")[0])
     assert ("runs_total", "failed", "broken") not in samples(other)

@@ -254,11 +254,14 @@ def serve_command(
     host: Annotated[
         str | None, typer.Option(metavar="NAME", help="Where to listen; beyond loopback only with keys.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="NUMBER", min=1, help="Processes that serve on one socket; 1 without it.")
+    ] = None,
 ) -> None:
     """Serve every pipeline as a model of an OpenAI-compatible server, until SIGTERM."""
     from stairstream.cli.serve import serve
 
-    raise typer.Exit(serve(config, host, port))
+    raise typer.Exit(serve(config, host, port, workers))
 
 
 @app.command("fake-server")

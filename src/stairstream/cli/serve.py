@@ -2,8 +2,6 @@
 
 import asyncio
 import select
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +14,12 @@ TELLING_S = 1
 """Seconds that a line may wait for a reader."""
 
 
-def serve(config: Path | None, host: str | None, port: int | None) -> int:
+def serve(config: Path | None, host: str | None, port: int | None, workers: int | None) -> int:
     """Serve until told to stop; returns the exit code: 0 after SIGTERM or SIGINT, 128 and its number after a second."""
     try:
         from stairstream.server import serve as server
+        from stairstream.server.loops import choose_loop
+        from stairstream.server.workers.supervisor import supervise
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.startswith("stairstream"):
             raise
@@ -27,26 +27,19 @@ def serve(config: Path | None, host: str | None, port: int | None) -> int:
     loaded = load_config(config)
     settings = loaded.server
     settings = replace(
-        settings, host=settings.host if host is None else host, port=settings.port if port is None else port
+        settings,
+        host=settings.host if host is None else host,
+        port=settings.port if port is None else port,
+        workers=settings.workers if workers is None else workers,
     )
-    with asyncio.Runner(loop_factory=_choose_loop()) as runner:
-        second = runner.run(server.serve(replace(loaded, server=settings), _tell, show_loading))
+    chosen = replace(loaded, server=settings)
+    if settings.workers > 1:
+        serving = supervise(chosen, config, _tell)
+    else:
+        serving = server.serve(chosen, _tell, show_loading)
+    with asyncio.Runner(loop_factory=choose_loop()) as runner:
+        second = runner.run(serving)
     return 128 + second if second else 0
-
-
-def _choose_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed, which takes less time for each request."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-
-    class ExactLoop(uvloop.Loop):
-        """uvloop's own clock stands still within a turn of the loop, and counts whole milliseconds."""
-
-        time = staticmethod(time.monotonic)
-
-    return ExactLoop
 
 
 def _tell(line: str) -> None:

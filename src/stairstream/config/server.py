@@ -57,12 +57,14 @@ class ServerConfig:
     `history_mb` of it; then the oldest runs are deleted. Journals of durable runs are kept for `journal_hours` after
     their end. `drain_s` is how long running answers may continue once it is told to stop.
     With `ready_reaches_models` it is ready only while the endpoints of all models that answer let it in.
+    `workers` is the number of processes that serve, on one socket and one database.
     `list_policies` are listed as models of their own, as in `mix:wait`, for clients that let people only choose.
     `metrics_port` None: /metrics is beside the API, and asks for a key where there are keys.
     """
 
     host: str = "127.0.0.1"
     port: _Port = 8080
+    workers: Whole = 1
     database: str | None = field(default=None, repr=False)
     history: bool = False
     history_days: Positive = 30.0

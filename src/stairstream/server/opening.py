@@ -74,16 +74,16 @@ class Access:
 async def open_access(settings: ServerConfig, permits: RunPermits) -> AsyncIterator[Access]:
     """Open the keyed gate if any key was ever made, even one that is revoked now; else the open gate.
 
-    If there are no keys and no history is configured, no file is created.
+    If there are no keys, no history is configured, and one process serves, no file is created.
     """
-    database = settings.location
-    if not (settings.history or may_exist(database)):
+    database, is_shared = settings.location, settings.workers > 1  # workers share limits by the database
+    if not (settings.history or is_shared or may_exist(database)):
         yield Access(gate=OpenGate(permits), needs_key=False)
         return
     async with AsyncExitStack() as stack:
         storage = await stack.enter_async_context(open_storage(database))
         ring = KeyRing(keys := await storage.keys())
-        if not (settings.history or keys or isinstance(database, PostgresAddress)):
+        if not (settings.history or keys or is_shared or isinstance(database, PostgresAddress)):
             yield Access(gate=OpenGate(permits), needs_key=False)
             return
         ledger, leases = Ledger(storage), Leases(storage)

@@ -3,9 +3,10 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 LAST_WORDS_S = 1
 """Time for answers to reach their clients once every run has ended."""
 
+LEAVING_S = 0.05
+"""Time between two looks for connections that have become idle, while a process leaves."""
+
 UNSENT_BYTES = 65_536
 """Bytes of an answer that the system holds for each connection; Linux doubles it."""
 
@@ -52,8 +56,32 @@ Tell = Callable[[str], None]
 """Takes a line of text for the terminal that started the server."""
 
 
-async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> signal.Signals | None:
-    """Serve every pipeline of a configuration until SIGTERM or SIGINT, then drain.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """Bound sockets: `api`, and perhaps one for metrics. `on_ready` is called when the server answers.
+
+    `is_shared`: other processes accept connections on them too, so that one which stops accepts none from then on.
+    """
+
+    api: socket.socket
+    metrics: socket.socket | None
+    is_shared: bool = False
+    on_ready: Callable[[], None] = lambda: None
+
+
+def bind_all(settings: ServerConfig, stack: ExitStack | AsyncExitStack) -> Listening:
+    """Bind the sockets of a server, until the stack is closed. Raises ConfigError."""
+    metrics = None
+    listening = stack.enter_context(bind(settings.host, settings.port))
+    if settings.metrics_port is not None:
+        metrics = stack.enter_context(bind(settings.host, settings.metrics_port))
+    return Listening(api=listening, metrics=metrics)
+
+
+async def serve(
+    config: Config, tell: Tell, loading: Loading = nullcontext, *, at: Listening | None = None
+) -> signal.Signals | None:
+    """Serve every pipeline of a configuration until SIGTERM or SIGINT, then drain; `at` None: bind sockets.
 
     Returns the second signal if one came before draining was done. Raises ConfigError for wrong settings, and what
     opening the backends raises.
@@ -63,12 +91,13 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
     async with AsyncExitStack() as stack:
         stack.enter_context(logging_to())
         _warn(settings, tell)
-        listening = stack.enter_context(bind(settings.host, settings.port))
+        at = at or bind_all(settings, stack)
         access = await stack.enter_async_context(open_access(settings, permits))
-        check_access(settings, listening, access)
+        check_access(settings, at.api, access)
         tracer = stack.enter_context(open_tracer(settings.traces)) if settings.traces.endpoint else None
         pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading, access.leases))
-        metrics = Metrics(lambda: permits.taken)
+        metrics = Metrics()
+        permits.on_change = metrics.count_in_flight
         journals = await stack.enter_async_context(open_journals(config))
         live = LiveRuns(_observers(settings, access, metrics, tracer), journals=journals)
         limits = ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s)
@@ -76,20 +105,22 @@ async def serve(config: Config, tell: Tell, loading: Loading = nullcontext) -> s
         service = Service(catalog=catalog, gate=access.gate, runs=live)
         find = (lambda: find_unreachable(pipelines.values())) if settings.ready_reaches_models else none_unreachable
         routes = make_health_routes(lambda: permits.is_closed, find)
-        if settings.metrics_port is None:
+        if at.metrics is None:
             routes.append(make_metrics_route(metrics, access.gate))
         else:
-            await stack.enter_async_context(_serving_metrics(settings, metrics, permits))
+            await stack.enter_async_context(_serving_metrics(at.metrics, settings, metrics, permits))
         api = make_app(service, archive=access.archive, more_routes=routes)
         app = guard(api, settings, needs_key=access.needs_key)
         app = Watched(Parented(app) if tracer else app, [metrics.count_request, log_request])
         stack.enter_context(collecting_young())
         await stack.enter_async_context(working_beside(collect_at_rest(permits)))
         signals = stack.enter_context(receiving_signals())
-        async with serving(make_server(app, settings.limits), listening), serving_runs(service):
-            _introduce(config, listening, access, tell)
+        server = make_server(app, settings.limits)
+        async with serving(server, at.api), serving_runs(service):
+            _introduce(config, at.api, access, tell)
+            at.on_ready()
             await signals.get()
-            return await drain(permits, settings.drain_s, signals, tell)
+            return await drain(permits, settings.drain_s, signals, tell, server if at.is_shared else None)
 
 
 @asynccontextmanager
@@ -125,13 +156,13 @@ def _observers(settings: ServerConfig, access: Access, metrics: Metrics, tracer:
 
 
 @asynccontextmanager
-async def _serving_metrics(settings: ServerConfig, metrics: Metrics, permits: RunPermits) -> AsyncIterator[None]:
+async def _serving_metrics(
+    listening: socket.socket, settings: ServerConfig, metrics: Metrics, permits: RunPermits
+) -> AsyncIterator[None]:
     """Serve `/metrics` on a port of its own, without a key."""
-    assert settings.metrics_port is not None
     app = Api([make_metrics_route(metrics, OpenGate(permits))])
-    with bind(settings.host, settings.metrics_port) as listening:
-        async with serving(make_server(app, settings.limits), listening):
-            yield
+    async with serving(make_server(app, settings.limits), listening):
+        yield
 
 
 def check_access(settings: ServerConfig, listening: socket.socket, access: Access) -> None:
@@ -196,6 +227,18 @@ class Server(uvicorn.Server):
         """Stop listening, and close connections once running answers have been sent, or after LAST_WORDS_S."""
         self.should_exit = True
         self._stopping.set()
+
+    async def leave(self) -> None:
+        """Accept no more connections: others do. Those that are idle are closed, the others after their answers.
+
+        Returns once all are closed.
+        """
+        for server in self.servers:
+            server.close()
+        while self.server_state.connections:
+            for connection in list(self.server_state.connections):
+                connection.shutdown()
+            await asyncio.sleep(LEAVING_S)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -262,20 +305,39 @@ def receiving_signals() -> Iterator[asyncio.Queue[signal.Signals]]:
 
 
 async def drain(
-    permits: RunPermits, drain_s: float, signals: asyncio.Queue[signal.Signals], tell: Tell
+    permits: RunPermits,
+    drain_s: float,
+    signals: asyncio.Queue[signal.Signals],
+    tell: Tell,
+    leaving: Server | None = None,
 ) -> signal.Signals | None:
-    """Take no more runs, and wait up to `drain_s` for those in flight; a signal ends the wait, and is returned."""
-    permits.close()
+    """Take no more runs, and wait up to `drain_s` for those in flight; a signal ends the wait, and is returned.
+
+    A server that is `leaving` refuses no request: others accept connections on its socket, and it answers those that
+    it has accepted.
+    """
+    if leaving is None:
+        permits.close()
+    elif (again := await _wait(leaving.leave(), drain_s, signals)) is not None:
+        return again
     if not permits.taken:
         return None
     tell(f"stopping: {_runs(permits.taken)} may continue for {drain_s:g} s; a second signal ends them at once")
-    async with asyncio.TaskGroup() as tasks:
-        again, empty = tasks.create_task(signals.get()), tasks.create_task(permits.wait_empty())
-        await asyncio.wait({again, empty}, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
-        again.cancel()
-        empty.cancel()
+    again = await _wait(permits.wait_empty(), drain_s, signals)
     if permits.taken:
         tell(f"stopping: {_runs(permits.taken)} cut off")
+    return again
+
+
+async def _wait(
+    work: Coroutine[Any, Any, None], most_s: float, signals: asyncio.Queue[signal.Signals]
+) -> signal.Signals | None:
+    """Until the work is done, but no longer than that; a signal ends the wait, and is returned."""
+    async with asyncio.TaskGroup() as tasks:
+        again, done = tasks.create_task(signals.get()), tasks.create_task(work)
+        await asyncio.wait({again, done}, timeout=most_s, return_when=asyncio.FIRST_COMPLETED)
+        again.cancel()
+        done.cancel()
     return None if again.cancelled() else again.result()
 
 

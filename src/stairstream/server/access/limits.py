@@ -1,6 +1,7 @@
 """Room for runs at once in the whole server. Nothing here waits."""
 
 import asyncio
+from collections.abc import Callable
 
 from stairstream.server.errors import ApiError
 
@@ -16,6 +17,8 @@ class RunPermits:
         self._taken = 0
         self._is_closed = False
         self._empty: asyncio.Future[None] | None = None
+        self.on_change: Callable[[int], None] = lambda taken: None
+        """Is told of the number of runs in flight whenever it changes."""
 
     @property
     def taken(self) -> int:
@@ -34,10 +37,12 @@ class RunPermits:
         if self._taken >= self._most:
             raise _unavailable(f"the server is busy with {self._taken} runs, and takes no more at once", "busy")
         self._taken += 1
+        self.on_change(self._taken)
 
     def give_back(self) -> None:
         """Give a permit back."""
         self._taken -= 1
+        self.on_change(self._taken)
         if not self._taken and self._empty is not None:
             self._empty.set_result(None)
             self._empty = None

@@ -3,10 +3,12 @@
 Every number of a run is computed from its events by pure functions.
 """
 
+import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import prometheus_client as prometheus
+from prometheus_client import multiprocess
 from starlette.routing import Route
 
 from stairstream.core.costs import cost_of, usage_by_model
@@ -20,15 +22,16 @@ from stairstream.server.http.watching import AnsweredRequest
 from stairstream.server.runs.finished import Finished
 
 SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that names the folder in which processes count together; prometheus_client reads it when imported."""
 NO_ROUTE = "none"
 """The label of paths without a route: a path that a client makes up must not become a label."""
 
 
 class Metrics:
-    """Counts requests and runs, in a registry of its own."""
+    """Counts requests and runs, in a registry of its own; in a server of several processes all count together."""
 
-    def __init__(self, count_runs: Callable[[], int]) -> None:
-        """`count_runs` returns the number of runs in flight."""
+    def __init__(self) -> None:
         self.registry = prometheus.CollectorRegistry()
         self._requests = self._counter("requests", "Requests, by the status of their answer", "route", "status")
         self._runs = self._counter("runs", "Runs, by how they ended", "pipeline", "ended")
@@ -58,8 +61,14 @@ class Metrics:
             "longest_gap_written", "Longest pause between two pieces of an answer as written, before it is paced"
         )
         self._total = self._seconds("run", "From a run's start to its end")
-        in_flight = prometheus.Gauge("stairstream_runs_in_flight", "Runs in flight", registry=self.registry)
-        in_flight.set_function(count_runs)
+        self._in_flight = prometheus.Gauge(
+            "stairstream_runs_in_flight", "Runs in flight", registry=self.registry, multiprocess_mode="livesum"
+        )
+        self._in_flight.set(0)
+
+    def count_in_flight(self, number: int) -> None:
+        """Set the number of runs in flight."""
+        self._in_flight.set(number)
 
     def count_request(self, answered: AnsweredRequest) -> None:
         """Count a request."""
@@ -88,8 +97,12 @@ class Metrics:
             self._errors.labels(pipeline, model, kind).inc(number)
 
     def render(self) -> bytes:
-        """The page for Prometheus."""
-        return prometheus.generate_latest(self.registry)
+        """The page for Prometheus: of all processes that count together, if there are several."""
+        if METRICS_FOLDER not in os.environ:
+            return prometheus.generate_latest(self.registry)
+        together = prometheus.CollectorRegistry()
+        multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return prometheus.generate_latest(together)
 
     def _counter(self, name: str, text: str, *labels: str) -> prometheus.Counter:
         return prometheus.Counter(f"stairstream_{name}", text, labels, registry=self.registry)

@@ -1,0 +1,71 @@
+"""Sockets, a number and a line to the supervisor: all that a worker process is given."""
+
+import math
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from stairstream.config.schema import Config
+from stairstream.core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Station:
+    """A worker's circumstances. Numbers of sockets are file descriptors that it inherits.
+
+    One that `speaks` tells the terminal what a server tells when it starts.
+
+    The worker writes a byte to `line` when it serves, and drains once `line` is closed at the other end: then its
+    supervisor is gone.
+    """
+
+    number: int
+    workers: int
+    speaks: bool
+    config: str | None
+    host: str
+    port: int
+    listening: int
+    metrics: int | None
+    line: int
+
+    def as_argument(self) -> str:
+        """The station as an argument of the worker's command."""
+        return msgspec.json.encode(self).decode()
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The file descriptors that the worker inherits."""
+        return (self.listening, self.line, *(() if self.metrics is None else (self.metrics,)))
+
+
+def read_station(argument: str) -> Station:
+    """The station of a worker's command."""
+    return msgspec.json.decode(argument, type=Station)
+
+
+@contextmanager
+def open_socket(descriptor: int) -> Iterator[socket.socket]:
+    """A socket that was inherited."""
+    with socket.socket(fileno=descriptor) as opened:
+        yield opened
+
+
+def share_of(config: Config, workers: int) -> Config:
+    """The configuration of one of several workers: its share of what the server takes at once."""
+    limits = config.server.limits
+    share = replace(limits, runs=math.ceil(limits.runs / workers), connections=math.ceil(limits.connections / workers))
+    return replace(config, server=replace(config.server, limits=share))
+
+
+def check_models(config: Config) -> None:
+    """Raise ConfigError for a model that each worker would load for itself."""
+    for name, model in config.models.items():
+        if model.kind.file is not None:
+            raise ConfigError(
+                f"{config.file}: models.{name}: {model.backend} runs in the server's own process, and each of several "
+                "workers would load it; use workers: 1, or serve the model by an endpoint"
+            )

@@ -1,0 +1,278 @@
+"""The supervisor: starts workers on one socket, starts again those that die, and replaces all of them on SIGHUP.
+
+It serves nothing itself. Every worker is a process that was started anew, not forked, and inherits the socket; so a
+connection that waits for a worker which leaves is taken by another one.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from stairstream.config.schema import Config, load_config
+from stairstream.core.errors import StairstreamError
+from stairstream.engine.tasks import TaskBlock, working_beside
+from stairstream.server.observing.metrics import METRICS_FOLDER
+from stairstream.server.serve import Listening, bind_all
+from stairstream.server.workers.station import Station, check_models
+
+START_S = 120.0
+"""Time in which a worker has to be ready."""
+LEAST_LIFE_S = 5.0
+"""A worker that dies sooner is started again after a pause, which doubles each time."""
+FIRST_PAUSE_S, MOST_PAUSE_S = 0.5, 30.0
+
+_log = logging.getLogger(__name__)
+
+Tell = Callable[[str], None]
+
+
+class WorkerFailed(StairstreamError):
+    """The first worker could not start; it has said why."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the first worker ended with exit code {code} before it was ready")
+        self.code = code
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A process that serves. `line` is our end of the pair by which it says that it is ready, and sees us end."""
+
+    number: int
+    process: asyncio.subprocess.Process
+    line: socket.socket
+    began_s: float
+    is_leaving: bool = False
+    watching: asyncio.Task[None] | None = None
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Tell it to let its answers end."""
+        self.is_leaving = True
+        if self.process.returncode is None:
+            self.process.send_signal(how)
+
+
+class Supervisor:
+    """The workers of one server."""
+
+    def __init__(self, config: Config, file: Path | None, at: Listening, tell: Tell) -> None:
+        self._workers = config.server.workers
+        self._host, self._port = config.server.host, config.server.port
+        self._file = file
+        self._at = at
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._serving: dict[int, Worker] = {}
+        self._leaving: set[Worker] = set()
+        self._is_stopping = False
+        self._tasks: TaskBlock | None = None
+        self._folder = Path(os.environ[METRICS_FOLDER])
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """All workers serve in this block, and have ended after it. Raises WorkerFailed if the first one can't."""
+        async with TaskBlock() as self._tasks:
+            try:
+                first = await self._start(0, speaks=True)
+                if not await self._is_ready(first):
+                    raise WorkerFailed(await first.process.wait())
+                self._serve(first)
+                for number in range(1, self._workers):
+                    self._serve(await self._start(number))
+                self._tell(
+                    f"{self._workers} workers; SIGHUP replaces them by ones with the configuration as it is then"
+                )
+                yield
+            finally:
+                await self._stop()
+
+    async def replace(self) -> None:
+        """Start new workers with the configuration as it is now, and let the old ones leave, one after the other."""
+        try:
+            config = load_config(self._file)
+            check_models(config)
+        except StairstreamError as exc:
+            self._tell(f"SIGHUP: nothing is changed: {' '.join(str(exc).split())}")
+            return
+        wanted = config.server.workers
+        self._workers = max(wanted, 1)
+        for number in range(max(wanted, len(self._serving))):
+            old = self._serving.get(number)
+            if number < wanted:
+                if (new := await self._start_ready(number)) is None:
+                    self._tell(f"SIGHUP: worker {number} does not start; it and the following ones stay as they were")
+                    return
+                self._serve(new)
+            if old is not None:
+                self._leave(old)
+        self._tell(f"SIGHUP: {wanted} worker{'' if wanted == 1 else 's'} with the configuration as it is now")
+
+    def stop_now(self) -> None:
+        """A second signal: no answer is waited for."""
+        for worker in (*self._serving.values(), *self._leaving):
+            worker.stop()
+
+    async def _start(self, number: int, *, speaks: bool = False) -> Worker:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            station = Station(
+                number=number,
+                workers=self._workers,
+                speaks=speaks,
+                config=None if self._file is None else str(self._file),
+                host=self._host,
+                port=self._port,
+                listening=self._at.api.fileno(),
+                metrics=None if self._at.metrics is None else self._at.metrics.fileno(),
+                line=theirs.fileno(),
+            )
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "stairstream.server.workers.worker", station.as_argument()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=station.descriptors,
+                start_new_session=True,  # Ctrl-C in a terminal is for the supervisor
+            )
+        ours.setblocking(False)
+        return Worker(number=number, process=process, line=ours, began_s=self._loop.time())
+
+    async def _start_ready(self, number: int) -> Worker | None:
+        """A worker that is ready; None if it does not come to be."""
+        new = await self._start(number)
+        is_ready = False
+        try:
+            is_ready = await self._is_ready(new)
+        finally:
+            if not is_ready:
+                new.stop(signal.SIGKILL)
+                new.line.close()
+        return new if is_ready else None
+
+    async def _is_ready(self, worker: Worker) -> bool:
+        """Whether it comes to serve; False once it has ended, or takes too long."""
+        try:
+            async with asyncio.timeout(START_S):
+                return bool(await self._loop.sock_recv(worker.line, 1))
+        except (TimeoutError, ConnectionError):
+            return False
+
+    def _serve(self, worker: Worker) -> None:
+        assert self._tasks is not None
+        self._serving[worker.number] = worker
+        worker.watching = self._tasks.create_task(self._watch(worker))
+
+    def _leave(self, worker: Worker) -> None:
+        self._leaving.add(worker)
+        worker.stop()
+
+    async def _watch(self, worker: Worker) -> None:
+        """Until it has ended; one that was not told to is started again."""
+        code = await worker.process.wait()
+        worker.line.close()
+        self._leaving.discard(worker)
+        _forget_gauges(worker.process.pid, self._folder)
+        if worker.is_leaving or self._is_stopping:
+            return
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        pause_s = FIRST_PAUSE_S if self._loop.time() - worker.began_s < LEAST_LIFE_S else 0.0
+        while True:
+            self._tell(f"worker {worker.number} ended {how}; another one starts in {pause_s:g} s")
+            await asyncio.sleep(pause_s)
+            how, pause_s = "before it was ready", min(MOST_PAUSE_S, max(FIRST_PAUSE_S, 2 * pause_s))
+            if worker.number >= self._workers or self._serving.get(worker.number) is not worker:
+                return  # replaced, or not wanted, meanwhile
+            if (new := await self._start_ready(worker.number)) is not None:
+                self._serve(new)
+                return
+
+    async def _stop(self) -> None:
+        """Let all answers end, as long as each worker allows."""
+        self._is_stopping = True
+        self._at.api.close()  # from now on nobody connects, and waits for nothing
+        everyone = [*self._serving.values(), *self._leaving]
+        for worker in everyone:
+            worker.stop()
+        for worker in everyone:
+            await worker.process.wait()
+            if worker.watching is not None:
+                worker.watching.cancel()  # it may be waiting to start another one
+
+
+def _forget_gauges(pid: int, folder: Path) -> None:
+    """Runs in flight of a process that has ended are none; its counts stay."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def counting_together() -> Iterator[None]:
+    """A folder in which workers count, named in the environment that they inherit."""
+    folder = tempfile.mkdtemp(prefix="stairstream-metrics-")
+    os.environ[METRICS_FOLDER] = folder
+    try:
+        yield
+    finally:
+        del os.environ[METRICS_FOLDER]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def supervise(config: Config, file: Path | None, tell: Tell) -> signal.Signals | None:
+    """Serve with several workers until SIGTERM or SIGINT; returns the second signal, if one came while they drained.
+
+    `file` is what workers read the configuration from; its host, port and workers are those of `config`.
+    """
+    check_models(config)
+    with ExitStack() as stack:
+        at = bind_all(config.server, stack)
+        stack.enter_context(counting_together())
+        return await _until_stopped(Supervisor(config, file, at, tell))
+
+
+async def _until_stopped(supervisor: Supervisor) -> signal.Signals | None:
+    loop, signals = asyncio.get_running_loop(), asyncio.Queue[signal.Signals]()
+    for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(one, signals.put_nowait, one)
+    stopping, second = asyncio.Event(), list[signal.Signals]()
+    try:
+        async with working_beside(_hurry(supervisor, stopping, signals, second)), supervisor.open():
+            await _replace_when_told(supervisor, signals)
+            stopping.set()
+    finally:
+        for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(one)
+    return second[0] if second else None
+
+
+async def _replace_when_told(supervisor: Supervisor, signals: "asyncio.Queue[signal.Signals]") -> None:
+    """Replace the workers at each SIGHUP, until another signal comes."""
+    async with TaskBlock() as tasks:
+        replacing: asyncio.Task[None] | None = None
+        while await signals.get() is signal.SIGHUP:
+            if replacing is not None:
+                replacing.cancel()  # the file has changed again
+            replacing = tasks.create_task(supervisor.replace())
+        if replacing is not None:
+            replacing.cancel()
+
+
+async def _hurry(
+    supervisor: Supervisor,
+    stopping: asyncio.Event,
+    signals: "asyncio.Queue[signal.Signals]",
+    second: list[signal.Signals],
+) -> None:
+    """While the workers drain, a signal to stop ends them at once."""
+    await stopping.wait()
+    while (one := await signals.get()) is signal.SIGHUP:
+        pass
+    second.append(one)
+    supervisor.stop_now()

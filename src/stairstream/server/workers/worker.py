@@ -1,0 +1,72 @@
+"""One worker: a server on its supervisor's socket. Run as `python -m stairstream.server.workers.worker STATION`."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from stairstream.config.schema import Config, load_config
+from stairstream.core.errors import ConfigError, GraphError, MissingExtra, RequestError, StairstreamError
+from stairstream.server.loops import choose_loop
+from stairstream.server.serve import Listening, serve
+from stairstream.server.workers.station import Station, check_models, open_socket, read_station, share_of
+
+_log = logging.getLogger(__name__)
+
+
+def main(argument: str) -> int:
+    """Serve until told to stop; returns the exit code. What goes wrong at the start is one line."""
+    station = read_station(argument)
+    try:
+        config = share_of(_read(station), station.workers)
+        with ExitStack() as stack:
+            listening = stack.enter_context(open_socket(station.listening))
+            metrics = stack.enter_context(open_socket(station.metrics)) if station.metrics is not None else None
+            with asyncio.Runner(loop_factory=choose_loop()) as runner:
+                second = runner.run(_serve(station, config, listening, metrics))
+    except StairstreamError as exc:
+        print(f"stairstream: error: {' '.join(str(exc).split())}", file=sys.stderr, flush=True)
+        is_users_fault = isinstance(exc, ConfigError | GraphError | RequestError | MissingExtra)
+        return 2 if is_users_fault else 1
+    return 128 + second if second else 0
+
+
+def _read(station: Station) -> Config:
+    loaded = load_config(None if station.config is None else Path(station.config))
+    check_models(loaded)
+    return replace(loaded, server=replace(loaded.server, host=station.host, port=station.port, workers=station.workers))
+
+
+async def _serve(
+    station: Station, config: Config, listening: socket.socket, metrics: socket.socket | None
+) -> signal.Signals | None:
+    loop = asyncio.get_running_loop()
+
+    def leave() -> None:
+        loop.remove_reader(station.line)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_ready() -> None:
+        os.write(station.line, b"+")
+        # nothing is ever sent on it: readable means that its other end is closed
+        loop.add_reader(station.line, leave)
+
+    at = Listening(api=listening, metrics=metrics, is_shared=True, on_ready=on_ready)
+    return await serve(config, _teller(station), at=at)
+
+
+def _teller(station: Station) -> Callable[[str], None]:
+    """One worker speaks for all; the others only log."""
+    if station.speaks:
+        return lambda line: print(f"stairstream: {line}", flush=True)
+    return lambda line: _log.info("worker %d: %s", station.number, line)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

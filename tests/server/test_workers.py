@@ -1,0 +1,199 @@
+"""Several processes on one socket: they die, are replaced and drain without a broken answer."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from stairstream.config.schema import Config, load_config
+from stairstream.core.errors import ConfigError
+from stairstream.server.workers.station import Station, check_models, read_station, share_of
+
+pytest.importorskip("uvicorn")
+
+TOKENS = 100
+CONFIG = """
+server: {{port: 0, workers: {workers}, database: {folder}/server.db}}
+models:
+  a: {{backend: openai, base_url: {address}, model: a}}
+pipelines:
+  {name}: {{topology: single, model: a}}
+"""
+
+
+def read(text: str, tmp_path: Path) -> Config:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    return load_config(file)
+
+
+def test_a_station_is_what_its_argument_says() -> None:
+    station = Station(
+        number=1, workers=2, speaks=False, config="c.yaml", host="::1", port=80, listening=5, metrics=None, line=7
+    )
+    assert read_station(station.as_argument()) == station
+    assert station.descriptors == (5, 7)
+    assert replace(station, metrics=9).descriptors == (5, 7, 9)
+
+
+def test_each_worker_has_its_share_of_what_the_server_takes_at_once(tmp_path: Path) -> None:
+    config = read(CONFIG.format(workers=2, folder=tmp_path, address="http://h/v1", name="mix"), tmp_path)
+    config = replace(config, server=replace(config.server, limits=replace(config.server.limits, runs=9, connections=3)))
+    shares = [share_of(config, workers).server.limits for workers in (1, 2, 4)]
+    assert [(one.runs, one.connections) for one in shares] == [(9, 3), (5, 2), (3, 1)]
+
+
+def test_a_model_that_each_worker_would_load_is_refused(tmp_path: Path) -> None:
+    text = (
+        "models: {a: {backend: llamacpp, model: smollm2-135m-instruct}}\npipelines: {p: {topology: single, model: a}}"
+    )
+    config = read(text, tmp_path)
+    with pytest.raises(ConfigError, match="each of several workers would load it; use workers: 1"):
+        check_models(config)
+
+
+@contextmanager
+def start(*command: str, ready: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A command of ours, once it has printed a line with `ready`; it is told to stop at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stairstream", *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        try:
+            lines = iter(process.stdout.readline, "")
+            yield process, next(line for line in lines if ready in line)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path, workers: int = 2) -> AsyncIterator[tuple[subprocess.Popen[str], str, Path]]:
+    """A server of that many workers before a fake endpoint; its process, address and file."""
+    fake = ("fake-server", "--model", "a", "--port", "0", "--length", str(TOKENS))
+    with start(*fake, "--first-token-s", "0.2", "--token-s", "0.03", ready="http://") as (_, line):
+        found = re.search(r"http://\S+", line)
+        assert found
+        file = tmp_path / "server.yaml"
+        file.write_text(CONFIG.format(workers=workers, folder=tmp_path, address=found[0], name="mix"))
+        with start("serve", "-c", str(file), ready="listening") as (server, line):
+            found = re.search(r"http://[^\s,]+", line)
+            assert found
+            wait_for(lambda: len(workers_of(server)) == workers)
+            yield server, found[0], file
+
+
+def workers_of(server: subprocess.Popen[str]) -> list[int]:
+    """The processes that a supervisor has started, oldest first."""
+    text = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()
+    return [int(pid) for pid in text.split()]
+
+
+def living(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def wait_for(holds: Callable[[], bool], most_s: float = 60) -> None:
+    until_s = time.monotonic() + most_s
+    while not holds():
+        assert time.monotonic() < until_s, "it did not come to hold"
+        time.sleep(0.05)
+
+
+async def ask(client: aiohttp.ClientSession, address: str, model: str = "mix") -> str:
+    """The end of a streamed answer: `[DONE]`, if it is whole."""
+    body = {"model": model, "stream": True, "messages": [{"role": "user", "content": "?"}]}
+    async with client.post(f"{address}/v1/chat/completions", json=body) as response:
+        assert response.status == 200, await response.text()
+        lines = (await response.text()).split("\n\n")
+    chunks = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+    text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"])
+    assert len(text.split()) == TOKENS
+    return lines[-2].removeprefix("data: ")
+
+
+@pytest.mark.slow
+def test_replacing_all_workers_breaks_no_stream(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as (server, address, file), aiohttp.ClientSession() as client:
+            before = workers_of(server)
+            streams = [asyncio.create_task(ask(client, address)) for _ in range(50)]
+            await asyncio.sleep(1)
+            file.write_text(file.read_text().replace("mix:", "other:"))
+            server.send_signal(signal.SIGHUP)
+            assert await asyncio.gather(*streams) == ["[DONE]"] * 50
+            await asyncio.to_thread(wait_for, lambda: not set(before) & set(workers_of(server)))
+            assert len(workers_of(server)) == 2
+            async with aiohttp.ClientSession() as fresh:
+                assert await ask(fresh, address, "other") == "[DONE]"
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_a_broken_file_changes_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as (server, address, file), aiohttp.ClientSession() as client:
+            before = workers_of(server)
+            file.write_text("models: [")
+            server.send_signal(signal.SIGHUP)
+            assert server.stdout is not None
+            lines = iter(server.stdout.readline, "")
+            said = await asyncio.to_thread(next, (line for line in lines if "SIGHUP: nothing" in line))
+            assert "nothing is changed" in said and str(file) in said
+            assert workers_of(server) == before
+            assert await ask(client, address) == "[DONE]"
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_started_again_and_the_others_continue(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as (server, address, _), aiohttp.ClientSession() as client:
+            streams = [asyncio.create_task(ask(client, address)) for _ in range(20)]
+            await asyncio.sleep(1)
+            killed, kept = workers_of(server)
+            os.kill(killed, signal.SIGKILL)
+            ended = await asyncio.gather(*streams, return_exceptions=True)
+            whole = [one for one in ended if one == "[DONE]"]
+            assert all(isinstance(one, aiohttp.ClientError) for one in ended if one not in whole)
+            await asyncio.to_thread(wait_for, lambda: len(workers_of(server)) == 2)
+            assert kept in workers_of(server) and killed not in workers_of(server)
+            answers = [ask(client, address) for _ in range(20)]
+            assert await asyncio.gather(*answers) == ["[DONE]"] * 20
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_all_workers_drain_and_count_together(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, workers=3) as (server, address, _), aiohttp.ClientSession() as client:
+            assert await asyncio.gather(*(ask(client, address) for _ in range(9))) == ["[DONE]"] * 9
+            for _ in range(5):  # whichever worker is asked
+                async with aiohttp.ClientSession() as fresh, fresh.get(f"{address}/metrics") as response:
+                    text = await response.text()
+                assert 'stairstream_runs_total{ended="stop",pipeline="mix"} 9.0' in text
+                assert "stairstream_runs_in_flight 0.0" in text
+            streams = [asyncio.create_task(ask(client, address)) for _ in range(6)]
+            await asyncio.sleep(1)
+            pids = workers_of(server)
+            server.terminate()
+            assert await asyncio.gather(*streams) == ["[DONE]"] * 6
+            assert await asyncio.to_thread(server.wait, 30) == 0
+            assert not living(pids)
+
+    asyncio.run(main())
