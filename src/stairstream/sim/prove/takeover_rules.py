@@ -17,7 +17,7 @@ from stairstream.core.events import (
     Wrote,
 )
 from stairstream.core.graph import Agent
-from stairstream.core.session import Delta
+from stairstream.core.session import Delta, Note
 from stairstream.sim.prove.rules import EPSILON_S, TINY, Rules, Upstream
 from stairstream.sim.prove.takeovers import Holder, Survived, texts_before
 from stairstream.sim.prove.texts_shown import cut_at_stop
@@ -96,6 +96,7 @@ class _Reader:
     last_step: int = -1
     read: dict[str, Reading] = field(default_factory=dict)
     is_again: bool = True
+    is_full: bool = False  # its context holds no more: it waits for nothing, and writes its answer to the end
     ended: AgentEnded | None = None
 
 
@@ -138,6 +139,8 @@ def _take(one: _Reader, event: Event) -> Iterator[str]:
             yield from _begin(one, event)
         case StepEnded():
             yield from _end(one, event)
+        case Noted(note=Note(kind="full")):
+            one.is_full = True
         case Noted():
             if event.note.kind in ("failover", "takeover"):
                 is_cut = one.is_again
@@ -164,9 +167,13 @@ def _begin(one: _Reader, event: StepStarted) -> Iterator[str]:
         one.read[reading.agent] = reading
     if not (has_news or one.is_again):
         yield f"{name}: step {event.step} has nothing new to read"
-    if event.readings and not any(one.rules.is_present(upstream) for upstream in one.rules.upstream):
+    if (
+        event.readings
+        and not one.is_full
+        and not any(one.rules.is_present(upstream) for upstream in one.rules.upstream)
+    ):
         yield f"{name}: step {event.step} comes before any upstream has reached its mark"
-    policy, most = one.rules.policy, one.rules.limit
+    policy, most = one.rules.policy, math.inf if one.is_full else one.rules.limit
     for upstream in one.rules.upstream:
         most = max(most, math.inf if upstream.has_ended else policy.lead + policy.slope * upstream.written)
     if event.readings and event.limit + one.rules.written > most + TINY + 1:
