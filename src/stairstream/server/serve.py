@@ -60,12 +60,13 @@ Tell = Callable[[str], None]
 class Listening:
     """Bound sockets: `api`, and perhaps one for metrics. `on_ready` is called when the server answers.
 
-    `is_shared`: other processes accept connections on them too, so that one which stops accepts none from then on.
+    `worker` is the number of this process if others accept connections on them too; then one which stops accepts none
+    from then on.
     """
 
     api: socket.socket
     metrics: socket.socket | None
-    is_shared: bool = False
+    worker: int | None = None
     on_ready: Callable[[], None] = lambda: None
 
 
@@ -89,7 +90,7 @@ async def serve(
     settings = config.server
     permits = RunPermits(settings.limits.runs)
     async with AsyncExitStack() as stack:
-        stack.enter_context(logging_to())
+        stack.enter_context(logging_to(worker=None if at is None else at.worker))
         _warn(settings, tell)
         at = at or bind_all(settings, stack)
         access = await stack.enter_async_context(open_access(settings, permits))
@@ -120,7 +121,7 @@ async def serve(
             _introduce(config, at.api, access, tell)
             at.on_ready()
             await signals.get()
-            return await drain(permits, settings.drain_s, signals, tell, server if at.is_shared else None)
+            return await drain(permits, settings.drain_s, signals, tell, None if at.worker is None else server)
 
 
 @asynccontextmanager

@@ -33,12 +33,17 @@ _log = logging.getLogger(__name__)
 class JsonLines(logging.Formatter):
     """Formats a record as a JSON object, with the fields given as `extra={"fields": ...}`."""
 
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._always = {} if worker is None else {"worker": worker}
+
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **self._always,
             **getattr(record, "fields", {}),
         }
         if record.exc_info and record.exc_info[0]:
@@ -99,16 +104,19 @@ class _Writing(QueueListener):
 
 
 @contextmanager
-def logging_to(stream: TextIO | None = None, most_waiting: int = MOST_WAITING) -> Iterator[None]:
+def logging_to(
+    stream: TextIO | None = None, most_waiting: int = MOST_WAITING, worker: int | None = None
+) -> Iterator[None]:
     """Write all log records of the block to `stream` (None: standard error), our own from level `info` on.
 
+    Lines of one of several processes have its number, `worker`.
     Logging never waits for the log's reader: else a full pipe would stop the server.
     """
     # a blocked thread must not hold the lock of sys.stderr when the process ends
     target = open(os.dup(2), "w", errors="backslashreplace") if stream is None else stream
     waiting: queue.Queue[logging.LogRecord] = queue.Queue(most_waiting)
     handler = _Queueing(waiting)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLines(worker))
     handler.addFilter(_is_worth_a_line)
     writing = _Writing(waiting, target)
     root, ours = logging.getLogger(), logging.getLogger("stairstream")

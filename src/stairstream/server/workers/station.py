@@ -1,12 +1,11 @@
 """Sockets, a number and a line to the supervisor: all that a worker process is given."""
 
 import math
+import pickle
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-
-import msgspec
 
 from stairstream.config.schema import Config
 from stairstream.core.errors import ConfigError
@@ -16,7 +15,9 @@ from stairstream.core.errors import ConfigError
 class Station:
     """A worker's circumstances. Numbers of sockets are file descriptors that it inherits.
 
-    One that `speaks` tells the terminal what a server tells when it starts.
+    It reads this, pickled, from its standard input: also one that is started again has the configuration with which
+    the others serve, whatever the file says by now. One that `speaks` tells the terminal what a server tells when it
+    starts.
 
     The worker writes a byte to `line` when it serves, and drains once `line` is closed at the other end: then its
     supervisor is gone.
@@ -25,16 +26,14 @@ class Station:
     number: int
     workers: int
     speaks: bool
-    config: str | None
-    host: str
-    port: int
+    config: Config
     listening: int
     metrics: int | None
     line: int
 
-    def as_argument(self) -> str:
-        """The station as an argument of the worker's command."""
-        return msgspec.json.encode(self).decode()
+    def as_bytes(self) -> bytes:
+        """The station as its worker reads it."""
+        return pickle.dumps(self)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -42,9 +41,11 @@ class Station:
         return (self.listening, self.line, *(() if self.metrics is None else (self.metrics,)))
 
 
-def read_station(argument: str) -> Station:
-    """The station of a worker's command."""
-    return msgspec.json.decode(argument, type=Station)
+def read_station(data: bytes) -> Station:
+    """The station that a supervisor has written."""
+    station = pickle.loads(data)
+    assert isinstance(station, Station)
+    return station
 
 
 @contextmanager

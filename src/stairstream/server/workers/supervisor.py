@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stairstream.config.schema import Config, load_config
@@ -66,7 +66,7 @@ class Supervisor:
 
     def __init__(self, config: Config, file: Path | None, at: Listening, tell: Tell) -> None:
         self._workers = config.server.workers
-        self._host, self._port = config.server.host, config.server.port
+        self._config = config
         self._file = file
         self._at = at
         self._tell = tell
@@ -103,12 +103,15 @@ class Supervisor:
         except StairstreamError as exc:
             self._tell(f"SIGHUP: nothing is changed: {' '.join(str(exc).split())}")
             return
-        wanted = config.server.workers
-        self._workers = max(wanted, 1)
+        wanted = self._workers = config.server.workers
+        bound = self._config.server
+        keeping = replace(config.server, host=bound.host, port=bound.port, metrics_port=bound.metrics_port)
+        before, self._config = self._config, replace(config, server=keeping)
         for number in range(max(wanted, len(self._serving))):
             old = self._serving.get(number)
             if number < wanted:
                 if (new := await self._start_ready(number)) is None:
+                    self._config = before
                     self._tell(f"SIGHUP: worker {number} does not start; it and the following ones stay as they were")
                     return
                 self._serve(new)
@@ -128,19 +131,20 @@ class Supervisor:
                 number=number,
                 workers=self._workers,
                 speaks=speaks,
-                config=None if self._file is None else str(self._file),
-                host=self._host,
-                port=self._port,
+                config=self._config,
                 listening=self._at.api.fileno(),
                 metrics=None if self._at.metrics is None else self._at.metrics.fileno(),
                 line=theirs.fileno(),
             )
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "stairstream.server.workers.worker", station.as_argument()),
-                stdin=asyncio.subprocess.DEVNULL,
+                *(sys.executable, "-m", "stairstream.server.workers.worker"),
+                stdin=asyncio.subprocess.PIPE,
                 pass_fds=station.descriptors,
                 start_new_session=True,  # Ctrl-C in a terminal is for the supervisor
             )
+        assert process.stdin is not None
+        process.stdin.write(station.as_bytes())
+        process.stdin.close()
         ours.setblocking(False)
         return Worker(number=number, process=process, line=ours, began_s=self._loop.time())
 
@@ -228,7 +232,7 @@ def counting_together() -> Iterator[None]:
 async def supervise(config: Config, file: Path | None, tell: Tell) -> signal.Signals | None:
     """Serve with several workers until SIGTERM or SIGINT; returns the second signal, if one came while they drained.
 
-    `file` is what workers read the configuration from; its host, port and workers are those of `config`.
+    `file` is read again at a SIGHUP.
     """
     check_models(config)
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""One worker: a server on its supervisor's socket. Run as `python -m stairstream.server.workers.worker STATION`."""
+"""One worker: a server on its supervisor's socket. Run as `python -m stairstream.server.workers.worker`."""
 
 import asyncio
 import logging
@@ -8,23 +8,21 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
 
-from stairstream.config.schema import Config, load_config
+from stairstream.config.schema import Config
 from stairstream.core.errors import ConfigError, GraphError, MissingExtra, RequestError, StairstreamError
 from stairstream.server.loops import choose_loop
 from stairstream.server.serve import Listening, serve
-from stairstream.server.workers.station import Station, check_models, open_socket, read_station, share_of
+from stairstream.server.workers.station import Station, open_socket, read_station, share_of
 
 _log = logging.getLogger(__name__)
 
 
-def main(argument: str) -> int:
+def main() -> int:
     """Serve until told to stop; returns the exit code. What goes wrong at the start is one line."""
-    station = read_station(argument)
+    station = read_station(sys.stdin.buffer.read())
     try:
-        config = share_of(_read(station), station.workers)
+        config = share_of(station.config, station.workers)
         with ExitStack() as stack:
             listening = stack.enter_context(open_socket(station.listening))
             metrics = stack.enter_context(open_socket(station.metrics)) if station.metrics is not None else None
@@ -35,12 +33,6 @@ def main(argument: str) -> int:
         is_users_fault = isinstance(exc, ConfigError | GraphError | RequestError | MissingExtra)
         return 2 if is_users_fault else 1
     return 128 + second if second else 0
-
-
-def _read(station: Station) -> Config:
-    loaded = load_config(None if station.config is None else Path(station.config))
-    check_models(loaded)
-    return replace(loaded, server=replace(loaded.server, host=station.host, port=station.port, workers=station.workers))
 
 
 async def _serve(
@@ -57,7 +49,7 @@ async def _serve(
         # nothing is ever sent on it: readable means that its other end is closed
         loop.add_reader(station.line, leave)
 
-    at = Listening(api=listening, metrics=metrics, is_shared=True, on_ready=on_ready)
+    at = Listening(api=listening, metrics=metrics, worker=station.number, on_ready=on_ready)
     return await serve(config, _teller(station), at=at)
 
 
@@ -69,4 +61,4 @@ def _teller(station: Station) -> Callable[[str], None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main())
