@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from stairstream.core.errors import ModelUnusable
 from stairstream.train.config import Parallel, Precision, TrainConfig
 from stairstream.train.data import Batch, Cursor
+from stairstream.train.head import has_loss_head, make_loss_head, use_loss_head
 from stairstream.train.lora import add_adapters
 from stairstream.train.memory.costs import Costs
 from stairstream.train.memory.measuring import CantMeasure, measure_layer
@@ -74,6 +75,8 @@ def foretell(config: TrainConfig, path: Path, outlooks: Sequence[Outlook]) -> Fo
     probed = min(_MOST_PROBED, max(one.most_tokens for one in outlooks))
     try:
         layer = _make_one_layer(shape, config, device)
+        if has_loss_head(layer):
+            make_loss_head(whole)
         run = make_run(layer, device, config.precision)
         costs = make_costs(whole, measure_layer(layer, run, probed), probed, config.parallel, device)
         speed = _measure_speed(layer, device, config.precision, probed)
@@ -132,6 +135,7 @@ def _make_one_layer(shape: Any, config: TrainConfig, device: torch.device) -> An
     untyped: Any = AutoModelForCausalLM
     with device:
         network = untyped.from_config(less).train()
+        use_loss_head(network)
         if config.lora is not None:
             add_adapters(network, config.lora, config.precision)
     return network

@@ -15,6 +15,7 @@ from stairstream.train.config import TrainConfig
 from stairstream.train.data import Split, Stream, split_prompts, write_held_out
 from stairstream.train.export import export_folder, export_gguf
 from stairstream.train.failures import SAY_LOST, PeerLost, is_peer_lost
+from stairstream.train.head import use_loss_head
 from stairstream.train.lora import add_adapters, export_adapter, identify_base, merge
 from stairstream.train.memory import Planner, open_planner
 from stairstream.train.meters import Report
@@ -26,6 +27,7 @@ from stairstream.train.processes import Processes, open_processes
 from stairstream.train.recording import Recorder
 from stairstream.train.step import Size, make_optimizer
 from stairstream.train.stopping import StopRequest, catching_signals
+from stairstream.train.teaching import check_teacher
 from stairstream.train.trainer import SaveTimer, SkipCounter, Trainer
 
 
@@ -89,6 +91,8 @@ def train_from(
     """
     torch.manual_seed(config.seed)
     network = start.network.train()
+    use_loss_head(network)
+    check_teacher(network, config)
     base = identify_base(network) if config.lora is not None else None
     checkpoints = Checkpoints(config, processes, base)
     train_state = checkpoints.find()
@@ -109,6 +113,7 @@ def train_from(
         checkpoints.load_weights(network)
         trainer = Trainer(
             network=network,
+            tokens=start.tokens,
             config=config,
             processes=processes,
             planner=planner,

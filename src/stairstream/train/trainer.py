@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
+from stairstream.backends.in_process.tokens import Tokens
 from stairstream.train.ahead import run_ahead
 from stairstream.train.checkpoints import Checkpoints, TrainState
 from stairstream.train.config import SaveEvery, TrainConfig
 from stairstream.train.data import Cursor, Stream
 from stairstream.train.failures import Diverged
 from stairstream.train.memory import Planner
+from stairstream.train.on_policy import write_drafts
 from stairstream.train.processes import Processes
 from stairstream.train.recording import Recorder
 from stairstream.train.step import Stepped, rate_at, train_step
@@ -70,6 +72,7 @@ class Trainer:
     """Everything that takes part in a train step."""
 
     network: Any
+    tokens: Tokens
     config: TrainConfig
     processes: Processes
     planner: Planner
@@ -84,12 +87,13 @@ class Trainer:
         stage, step, cursor = self.config.stages[train_state.stage], train_state.step, train_state.cursor
         self.recorder.begin(stream.progress(cursor, step))
         with closing(run_ahead(stream.batches(cursor))) as batches:
-            for batch in batches:
+            for laid in batches:
                 progress = stream.progress(cursor, step)
                 if progress >= 1:
                     break
                 lr = rate_at(stage, step, progress)
                 torch.manual_seed(self._seed_of(train_state.stage, step))
+                batch = write_drafts(self.network, self.tokens, laid, self.processes, self.config.precision)
                 stepped = train_step(
                     self.network,
                     optimizer,
@@ -99,6 +103,7 @@ class Trainer:
                     precision=self.config.precision,
                     clip=stage.clip,
                     lr=lr,
+                    distill=stage.distill,
                 )
                 step, cursor = step + 1, batch.after
                 here = TrainState(stage=train_state.stage, step=step, cursor=cursor)

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import Memory, Parallel
 from stairstream.train.data import Row
+from stairstream.train.head import has_loss_head, tokens_at_once
 from stairstream.train.memory.applying import set_levels
 from stairstream.train.memory.compiling import open_share, set_share
 from stairstream.train.memory.costs import Costs, HeadCosts, LayerCosts
@@ -169,6 +170,7 @@ def make_costs(network: Any, layer: LayerCosts, probed_tokens: int, parallel: Pa
             weights=config.vocab_size * config.hidden_size,
             width=config.vocab_size,
             is_tied=config.tie_word_embeddings,
+            at_once=tokens_at_once(config.vocab_size) if has_loss_head(network) else None,
         ),
         probed_tokens=probed_tokens,
         can_offload=device.type == "cuda",  # beside a CPU there is no other memory
