@@ -1,7 +1,7 @@
 """Training: the CPU time of an optimizer's step, of which AdamW's plain, default and fused ones take turns.
 
-    python -m bench.train_optimizer
-    python -m bench.train_optimizer --size 1024 --matrices 20 --turns 9
+python -m bench.train_optimizer
+python -m bench.train_optimizer --size 1024 --matrices 20 --turns 9
 """
 
 import argparse

@@ -233,6 +233,19 @@ class Lora:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Held-out prompts that are scored during training, after every so many train steps of a stage, by `balanced` with
+    this first chunk. The best checkpoint of a stage is the one that is kept; after `patience` scores without a better
+    one the stage ends."""
+
+    every: Whole
+    prompts: Whole = 8
+    first_chunk: Whole = 16
+    layout: TrainedLayout = "rounds"
+    patience: Whole | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """A whole run. `cut_tokens` cuts every text, as an evaluation of retention does; 0: never.
 
@@ -256,11 +269,13 @@ class TrainConfig:
     keep: Whole = 2
     parallel: Parallel = Parallel()
     lora: Lora | None = None
+    retention: Held | None = None
 
     @property
     def inserts(self) -> bool:
         """Whether some sequences grow in their middle."""
-        return any(stage.layouts.shares.get("insert") for stage in self.stages)
+        is_scored = self.retention is not None and self.retention.layout == "insert"
+        return is_scored or any(stage.layouts.shares.get("insert") for stage in self.stages)
 
     @property
     def folder(self) -> Path:
@@ -284,6 +299,10 @@ def read_train_config(raw: object, file: str) -> TrainConfig:
         raise (where / "lora").error("works with data parallelism only; let parallel.tp and parallel.pp be 1")
     if config.lora is not None and config.compile:
         raise (where / "lora").error("does not work with compiled layers yet; leave compile out")
+    if config.retention is not None and config.parallel.pp > 1:
+        raise (where / "retention").error("does not work with pipeline stages yet; let parallel.pp be 1")
+    if config.retention is not None and not config.held_out:
+        raise (where / "retention").error("needs prompts that are held out: give held_out a number above 0")
     for number, stage in enumerate(config.stages):
         _check_teacher(config, stage, where / "stages" / number)
         if stage.num_rows % config.parallel.dp:

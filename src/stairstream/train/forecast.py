@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from stairstream.core.errors import ModelUnusable
 from stairstream.train.config import Parallel, Precision, TrainConfig
 from stairstream.train.data import Batch, Cursor
+from stairstream.train.energy import find_watts
 from stairstream.train.head import has_loss_head, make_loss_head, use_loss_head
 from stairstream.train.lora import add_adapters
 from stairstream.train.memory.costs import Costs
@@ -25,11 +26,6 @@ from stairstream.train.outlook import Outlook
 from stairstream.train.probe import make_row, make_run
 from stairstream.train.step import Size
 
-_BOARD_W = {"H200": 700, "H100": 700, "A100": 400}
-"""The most watts that a GPU may draw, as its maker says."""
-_OTHER_BOARD_W = 300
-_THREAD_W = 10
-"""Of a CPU, for each thread that computes: a guess."""
 _PROBED_VOCABULARY = 512
 _MOST_PROBED = 1024
 _BREAKS = (CantMeasure, RuntimeError, TypeError, ValueError, AttributeError, LookupError)
@@ -71,7 +67,7 @@ def foretell(config: TrainConfig, path: Path, outlooks: Sequence[Outlook]) -> Fo
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shape = _read_shape(path)
     whole = _make_whole(shape, config)
-    bare = Forecast(parameters=_count(whole, config.parallel), device=_name(device), watts=_find_watts(device))
+    bare = Forecast(parameters=_count(whole, config.parallel), device=_name(device), watts=find_watts(device))
     probed = min(_MOST_PROBED, max(one.most_tokens for one in outlooks))
     try:
         layer = _make_one_layer(shape, config, device)
@@ -167,10 +163,3 @@ def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return f"CPU with {torch.get_num_threads()} threads"
-
-
-def _find_watts(device: torch.device) -> float:
-    if device.type != "cuda":
-        return _THREAD_W * torch.get_num_threads()
-    name = torch.cuda.get_device_name(device)
-    return next((watts for part, watts in _BOARD_W.items() if part in name), _OTHER_BOARD_W)

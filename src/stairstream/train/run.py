@@ -25,6 +25,7 @@ from stairstream.train.pipeline import gather_weights
 from stairstream.train.probe import make_run
 from stairstream.train.processes import Processes, open_processes
 from stairstream.train.recording import Recorder
+from stairstream.train.scoring import Scorer
 from stairstream.train.step import Size, make_optimizer
 from stairstream.train.stopping import StopRequest, catching_signals
 from stairstream.train.teaching import check_teacher
@@ -122,6 +123,7 @@ def train_from(
             timer=SaveTimer(config.save_every),
             skips=SkipCounter(),
             stop=stop,
+            scorer=None if config.retention is None else Scorer(config, config.retention, split, start.tokens),
         )
         is_done = _run_stages(trainer, train_state, split, start.tokens)
         with processes.moves.rest():
