@@ -113,12 +113,13 @@ class Checkpoints:
     def load_moments(self, network: Any, optimizer: torch.optim.Optimizer) -> None:
         """Put what the latest checkpoint's optimizer knew into this one."""
         if (folder := self._latest()) is not None:
-            is_fused = [group["fused"] for group in optimizer.param_groups]  # of this arrangement, not of that one
+            is_fused = [group.get("fused") for group in optimizer.param_groups]  # of this arrangement, not of that one
             moments = get_optimizer_state_dict(network, optimizer, options=_BY_NAME)
             self._read(moments, folder / _MOMENTS)
             set_optimizer_state_dict(network, optimizer, moments, options=_BY_NAME)
             for group, fused in zip(optimizer.param_groups, is_fused, strict=True):
-                group["fused"] = fused
+                if fused is not None:
+                    group["fused"] = fused
 
     def save(self, network: Any, optimizer: torch.optim.Optimizer, train_state: TrainState) -> None:
         """Copy everything to the CPU and write it beside the steps that follow; the save before is waited for.

@@ -25,6 +25,7 @@ from stairstream.eval.data import ALPACA_EVAL, PROPOSERS, REFERENCE, find_data
 TrainedLayout = Literal["rounds", "grouped", "insert"]
 Updates = Literal["one", "all", "last"]
 Precision = Literal["float32", "bfloat16"]
+Optimizer = Literal["adamw", "adamw8bit"]
 
 
 class Rate(float):
@@ -264,6 +265,7 @@ class TrainConfig:
     seed: Annotated[int, Bound(least=0)] = 0
     precision: Precision = "bfloat16"
     memory: Memory = _AUTO
+    optimizer: Optimizer = "adamw"
     compile: bool = False
     save_every: SaveEvery = _TEN_MINUTES
     keep: Whole = 2
@@ -299,6 +301,8 @@ def read_train_config(raw: object, file: str) -> TrainConfig:
         raise (where / "lora").error("works with data parallelism only; let parallel.tp and parallel.pp be 1")
     if config.lora is not None and config.compile:
         raise (where / "lora").error("does not work with compiled layers yet; leave compile out")
+    if config.optimizer == "adamw8bit" and config.parallel.num_processes > 1:
+        raise (where / "optimizer").error("adamw8bit works in one process; leave parallel out, or take adamw")
     if config.retention is not None and config.parallel.pp > 1:
         raise (where / "retention").error("does not work with pipeline stages yet; let parallel.pp be 1")
     if config.retention is not None and not config.held_out:

@@ -74,7 +74,7 @@ def foretell(config: TrainConfig, path: Path, outlooks: Sequence[Outlook]) -> Fo
         if has_loss_head(layer):
             make_loss_head(whole)
         run = make_run(layer, device, config.precision)
-        costs = make_costs(whole, measure_layer(layer, run, probed), probed, config.parallel, device)
+        costs = make_costs(whole, measure_layer(layer, run, probed), probed, config.parallel, device, config.optimizer)
         speed = _measure_speed(layer, device, config.precision, probed)
     except _BREAKS as exc:
         return replace(bare, why=f"a layer of the model can't be measured: {str(exc).partition(chr(10))[0]}")

@@ -138,7 +138,7 @@ def _run_stages(trainer: Trainer, train_state: TrainState, split: Split, tokens:
     """Run the stages that are left. False if one of them was asked to stop."""
     config, network = trainer.config, trainer.network
     for number in range(train_state.stage, len(config.stages)):
-        optimizer = make_optimizer(network, config.stages[number])
+        optimizer = make_optimizer(network, config.stages[number], config.optimizer)
         is_inside = number == train_state.stage and train_state.step > 0
         if is_inside:
             trainer.checkpoints.load_moments(network, optimizer)
@@ -158,6 +158,7 @@ def _open_planner(network: Any, config: TrainConfig, processes: Processes, repor
         report.say if processes.is_first else _say_nothing,
         most_tokens=max(stage.sequence_tokens for stage in config.stages),
         is_compiled=config.compile,
+        optimizer=config.optimizer,
     )
 
 

@@ -3,7 +3,10 @@
 Legend: T tokens of a row, N of them that are learned, V vocabulary.
 """
 
+import importlib
+import importlib.util
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,8 +17,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 
+from stairstream.core.errors import ConfigError
 from stairstream.train.attention import find_insertions
-from stairstream.train.config import Precision, Stage
+from stairstream.train.config import Optimizer, Precision, Stage
 from stairstream.train.data import Batch, Row
 from stairstream.train.failures import OutOfMemory, is_out_of_memory
 from stairstream.train.head import answering, has_loss_head
@@ -40,16 +44,30 @@ class Stepped:
         return not (math.isfinite(self.loss) and math.isfinite(self.grad_norm))
 
 
-def make_optimizer(network: Any, stage: Stage) -> torch.optim.Optimizer:
-    """AdamW; only matrices decay. Fused, in one pass over weights and moments, where no weight is split."""
+def make_optimizer(network: Any, stage: Stage, kind: Optimizer = "adamw") -> torch.optim.Optimizer:
+    """AdamW; only matrices decay. Fused, in one pass over weights and moments, where no weight is split.
+
+    `adamw8bit` is torchao's, whose moments are a byte each. Raises ConfigError if it is not installed.
+    """
     parameters = [one for one in network.parameters() if one.requires_grad]
     groups = [
         {"params": [one for one in parameters if one.dim() >= 2], "weight_decay": stage.weight_decay},
         {"params": [one for one in parameters if one.dim() < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]  # adapters are all matrices
+    if kind == "adamw8bit":
+        return _make_8bit(groups, stage)
     is_split = any(isinstance(one, DTensor) for one in parameters)
     return torch.optim.AdamW(groups, lr=stage.lr, betas=_BETAS, foreach=False, fused=not is_split)
+
+
+def _make_8bit(groups: list[dict[str, Any]], stage: Stage) -> torch.optim.Optimizer:
+    if importlib.util.find_spec("torchao") is None:
+        raise ConfigError("optimizer: adamw8bit needs torchao; install it with: pip install torchao")
+    warnings.filterwarnings("ignore", "OptimState8bit does not implement")  # a cache of compiled code
+    library: Any = importlib.import_module("torchao.optim")
+    made: torch.optim.Optimizer = library.AdamW8bit(groups, lr=stage.lr, betas=_BETAS)
+    return made
 
 
 def rate_at(stage: Stage, step: int, progress: float) -> float:
@@ -88,7 +106,10 @@ def train_step(
         stepped = Stepped(loss=loss, grad_norm=grad_norm)
         if not stepped.is_skipped:
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                if isinstance(group["lr"], Tensor):  # as torchao has it
+                    group["lr"].fill_(lr)
+                else:
+                    group["lr"] = lr
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return stepped
