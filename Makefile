@@ -13,12 +13,13 @@ demo: install
 	$(BIN)/stairstream demo
 
 RUN := runs/aggregator
+TRAIN := examples/train_aggregator.yaml
 PROBE := --data $(RUN)/held_out.jsonl --limit 60 --policy first_chunk=16 --policy first_chunk=16,slope=0.25 --layout rounds --layout insert
 
 train-demo:
 	$(MAKE) install EXTRAS=dev,train,eval
 	$(BIN)/stairstream pull
-	$(BIN)/stairstream train examples/train_aggregator.yaml
+	$(BIN)/stairstream train $(TRAIN)
 	$(BIN)/stairstream eval retention $(PROBE) --out $(RUN)/before
 	$(BIN)/stairstream eval retention $(PROBE) --model $(RUN)/model --out $(RUN)/after
 	$(BIN)/python -m bench.training --run $(RUN) --before $(RUN)/before --after $(RUN)/after

@@ -30,6 +30,7 @@ from bench.random_model import SIZES
 from bench.train_memory import keep_products
 from stairstream.train.config import Memory, Parallel, Stage
 from stairstream.train.data import Batch, Cursor, Row
+from stairstream.train.head import use_loss_head
 from stairstream.train.memory import Planner, make_simple
 from stairstream.train.memory.applying import set_levels
 from stairstream.train.memory.planner import agree_on, measure_costs
@@ -149,6 +150,7 @@ def _open_plain(args: argparse.Namespace, processes: Processes, *, checkpoints: 
 def _open_ours(args: argparse.Namespace, processes: Processes, name: str) -> Callable[[], float]:
     way, _, compiled = name.partition(", ")
     network, batch = _make_network(args, processes), _make_batch(args)
+    use_loss_head(network)
     planner = _open_planner(network, batch, processes, way, is_compiled=bool(compiled))
     parallelize(network, processes, "bfloat16", compiles=bool(compiled))
     optimizer = make_optimizer(network, Stage(name="bench", steps=1))

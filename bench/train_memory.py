@@ -29,6 +29,7 @@ from bench.endpoint import arguments
 from stairstream.backends.in_process.networks import read_network
 from stairstream.backends.models import find_weights
 from stairstream.train.data import Row
+from stairstream.train.head import use_loss_head
 from stairstream.train.memory.applying import set_levels
 from stairstream.train.memory.costs import ATTENTION, Costs
 from stairstream.train.memory.live import LiveBytes
@@ -83,6 +84,7 @@ def _load(model: str, num_layers: int | None) -> Any:
         network.model.layers = network.model.layers[:num_layers]
     for one in network.parameters():
         one.grad = one.detach().clone().zero_()  # there from the first pass on, so that all passes are alike
+    use_loss_head(network)
     return network.train()
 
 

@@ -86,7 +86,13 @@ def test_examples_are_found() -> None:
     names = {name.partition(":")[0] for name, _ in CONFIGURATIONS}
     assert {"README.md", "configuration.md", "topologies.md", "examples.yaml", "scripted.yaml"} <= names
     others = {name.partition(":")[0] for name, _ in examples()} - names
-    assert others == {"policies.md", "training.md", "train_aggregator.yaml", "compose.yaml"}
+    assert others == {
+        "policies.md",
+        "training.md",
+        "train_aggregator.yaml",
+        "train_teacher.yaml",
+        "compose.yaml",
+    }
 
 
 def test_every_documented_policy_is_valid() -> None:

@@ -13,10 +13,11 @@ peft = pytest.importorskip("peft")
 from torch.distributed.checkpoint.filesystem import FileSystemReader  # noqa: E402
 
 from stairstream.backends.extras import require  # noqa: E402
+from stairstream.backends.torch.adapter import add_adapter  # noqa: E402
 from stairstream.core.errors import ConfigError, MissingExtra  # noqa: E402
 from stairstream.train.checkpoints import Checkpoints, TrainState  # noqa: E402
 from stairstream.train.config import Lora  # noqa: E402
-from stairstream.train.lora import add_adapters, find_targets, identify_base, merge  # noqa: E402
+from stairstream.train.lora import add_adapters, export_adapter, find_targets, identify_base, merge  # noqa: E402
 from stairstream.train.step import Size, make_optimizer  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
 from tests.train.recorded import make_config, write_data  # noqa: E402
@@ -97,6 +98,19 @@ def test_checkpoints_hold_adapters_alone_also_where_weights_are_tied(tmp_path: P
     folder = config.folder / "checkpoints" / "00-0000001" / "weights"
     names = set(FileSystemReader(folder).read_metadata().state_dict_metadata)
     assert names == {name for name, weight in network.named_parameters() if weight.requires_grad}
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_the_torch_backend_takes_an_exported_adapter(tmp_path: Path) -> None:
+    network, lora = make_start().network, Lora(rank=4, alpha=8)
+    add_adapters(network, lora, "float32")
+    for name, weight in network.named_parameters():
+        if ".lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    export_adapter(network, network.state_dict(), lora, "tiny", tmp_path / "adapter")
+    served = make_start().network
+    add_adapter(served, tmp_path / "adapter")
+    torch.testing.assert_close(compute(served), compute(network))
 
 
 @pytest.mark.slow

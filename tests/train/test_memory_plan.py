@@ -96,6 +96,12 @@ def test_the_peak_is_in_the_head_the_layers_or_after_them() -> None:
     assert peak(Costs(num_layers=1, head=costs.head), [0], 0, 0) == 120
 
 
+def test_a_head_without_logits_needs_those_of_some_tokens() -> None:
+    head = HeadCosts(weights=10, width=5, at_once=16)
+    assert head.pass_bytes(1000) == head.pass_bytes(16) == 8 * 10 + 12 * 16 * 5
+    assert head.pass_bytes(4) == 8 * 10 + 12 * 4 * 5
+
+
 def test_a_plan_fits_and_computes_little_twice() -> None:
     costs = make_costs(3)
     ladder = make_ladder(costs)

@@ -50,6 +50,7 @@ def test_tensorboard_shows_the_same_numbers(tmp_path: Path) -> None:
     write(tmp_path, TrainState(), 4.0, 3.5, 3.25)
     write(tmp_path, TrainState(step=2), 3.0, 2.5)
     shown = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert set(shown.Tags()["scalars"]) == {"loss", "grad_norm", "lr", "tokens_per_s", "mfu", "memory_gib"}
+    names = {"loss", "grad_norm", "lr", "tokens_per_s", "mfu", "memory_gib", "joules"}
+    assert set(shown.Tags()["scalars"]) == names
     assert [(one.step, one.value) for one in shown.Scalars("loss")] == [(0, 4.0), (1, 3.5), (2, 3.0), (3, 2.5)]
     assert [one.value for one in shown.Scalars("lr")] == [0.25] * 4

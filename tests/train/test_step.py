@@ -75,6 +75,30 @@ def test_checkpointing_changes_no_bit(precision: Precision) -> None:
     assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
+def test_the_fused_optimizer_learns_what_the_plain_one_does() -> None:
+    fused, plain = make_network(1), make_network(1)
+    one = make_optimizer(fused, STAGE)
+    other = torch.optim.AdamW(
+        [{**group, "params": list(mine)} for group, mine in zip(one.param_groups, _groups(plain), strict=True)],
+        fused=False,
+    )
+    for group in other.param_groups:
+        group["fused"] = False
+    for _ in range(3):
+        for network, optimizer in ((fused, one), (plain, other)):
+            loss: Any = nll_of(network, make_row(20, 7), CPU)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert all(group["fused"] for group in one.param_groups)
+    for mine, theirs in zip(fused.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)
+
+
+def _groups(network: Any) -> list[list[Any]]:
+    return [[one for one in network.parameters() if (one.dim() >= 2) == large] for large in (True, False)]
+
+
 def test_gradients_are_clipped_by_their_common_norm() -> None:
     one, other = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))
     one.grad, other.grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])

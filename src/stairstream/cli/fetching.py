@@ -12,13 +12,23 @@ from rich.progress import Progress as Bars
 from stairstream.backends.downloading import Progress
 from stairstream.backends.fetching import fetch_model
 from stairstream.backends.models import KNOWN_MODELS, is_fetched
+from stairstream.backends.shared_files import fetch_shared, is_url
+from stairstream.core.errors import ConfigError
 
 _LINE_BYTES = 10_000_000
 """Bytes after which a line is printed where there is no terminal to draw a bar in."""
 
 
-def fetch_with_bar(name: str) -> Path:
-    """The file of a known model, fetched if it is not in the cache. Raises what fetch_model raises."""
+def fetch_with_bar(name: str, sha256: str | None = None) -> Path:
+    """The file of a known model, or of an address with this checksum, fetched if it is not in the cache.
+
+    Raises what fetch_model and fetch_shared raise.
+    """
+    if is_url(name):
+        with open_download_bar(name) as progress:
+            return fetch_shared(name, sha256, progress)
+    if sha256 is not None:
+        raise ConfigError("pull: --sha256 is for an address; the checksum of a known model is known")
     if is_fetched(name) or name not in KNOWN_MODELS:
         return fetch_model(name)
     with open_download_bar(name) as progress:

@@ -208,12 +208,18 @@ def train_command(
 
 @app.command("pull")
 def pull_command(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Which model, if not the default.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="Which model, if not the default; or the URL of a .gguf or adapter's .zip."
+        ),
+    ] = None,
+    sha256: Annotated[str | None, option("HEX", "The checksum of what the URL has; it is needed.")] = None,
 ) -> None:
-    """Fetch a model for the embedded engine into the cache folder."""
+    """Fetch a model for the embedded engine, or what others have trained, into the cache folder; prints its path."""
     from stairstream.cli.fetching import fetch_with_bar
 
-    print(fetch_with_bar(name or DEFAULT_MODEL))
+    print(fetch_with_bar(name or DEFAULT_MODEL, sha256))
 
 
 @app.command("check")

@@ -44,11 +44,18 @@ _BY_NAME = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
 class TrainState(msgspec.Struct, frozen=True, kw_only=True):
-    """The progress of a run: a stage, the train steps done in it, and where its stream continues."""
+    """The progress of a run: a stage, the train steps done in it, and where its stream continues.
+
+    `best_step` is that of the stage's checkpoint that scored best, if any did, and `since_best` how many scores since
+    then were not better.
+    """
 
     stage: int = 0
     step: int = 0
     cursor: Cursor = Cursor()
+    best_nll: float | None = None
+    best_step: int = 0
+    since_best: int = 0
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,12 +103,23 @@ class Checkpoints:
             self._read(weights, folder / _WEIGHTS)
             set_model_state_dict(network, weights, options=self._options)
 
+    def load_best(self, network: Any, train_state: TrainState) -> None:
+        """Put the weights of the stage's best checkpoint into a network."""
+        self.wait()
+        weights = self._weights(network)
+        self._read(weights, self._folder / _name(train_state.stage, train_state.best_step) / _WEIGHTS)
+        set_model_state_dict(network, weights, options=self._options)
+
     def load_moments(self, network: Any, optimizer: torch.optim.Optimizer) -> None:
         """Put what the latest checkpoint's optimizer knew into this one."""
         if (folder := self._latest()) is not None:
+            is_fused = [group.get("fused") for group in optimizer.param_groups]  # of this arrangement, not of that one
             moments = get_optimizer_state_dict(network, optimizer, options=_BY_NAME)
             self._read(moments, folder / _MOMENTS)
             set_optimizer_state_dict(network, optimizer, moments, options=_BY_NAME)
+            for group, fused in zip(optimizer.param_groups, is_fused, strict=True):
+                if fused is not None:
+                    group["fused"] = fused
 
     def save(self, network: Any, optimizer: torch.optim.Optimizer, train_state: TrainState) -> None:
         """Copy everything to the CPU and write it beside the steps that follow; the save before is waited for.
@@ -157,7 +175,7 @@ class Checkpoints:
 
     def _write(self, copies: Mapping[str, Any], train_state: TrainState) -> None:
         """Write a checkpoint beside the others, then point to it: a process that dies leaves the one before."""
-        name = f"{train_state.stage:02}-{train_state.step:07}"
+        name = _name(train_state.stage, train_state.step)
         made = self._folder / f"{name}-{self._token}.part"
         try:
             self._in_first(lambda: self._make_room(made))
@@ -184,7 +202,7 @@ class Checkpoints:
         shutil.rmtree(folder, ignore_errors=True)  # of a run that continued from an earlier one
         made.rename(folder)
         _write_whole(self._folder / _LATEST, name)
-        self._drop_old(name)
+        self._drop_old(name, kept=_name(train_state.stage, train_state.best_step))
 
     def _in_first(self, act: Callable[[], None]) -> None:
         """Let rank 0 do something while the others wait. Raises OSError in all of them if it can't."""
@@ -214,12 +232,16 @@ class Checkpoints:
         folder = self._latest()
         return f"the checkpoint before them, {folder.name}, is kept" if folder else "there is no checkpoint before them"
 
-    def _drop_old(self, latest: str) -> None:
+    def _drop_old(self, latest: str, kept: str) -> None:
         names = sorted(
             one.name for one in self._folder.iterdir() if one.is_dir() and one.suffix != ".part" and one.name <= latest
         )
-        for name in names[: -self._keep]:
+        for name in set(names[: -self._keep]) - {kept}:
             shutil.rmtree(self._folder / name)
+
+
+def _name(stage: int, step: int) -> str:
+    return f"{stage:02}-{step:07}"
 
 
 @contextmanager

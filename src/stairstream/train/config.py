@@ -25,6 +25,7 @@ from stairstream.eval.data import ALPACA_EVAL, PROPOSERS, REFERENCE, find_data
 TrainedLayout = Literal["rounds", "grouped", "insert"]
 Updates = Literal["one", "all", "last"]
 Precision = Literal["float32", "bfloat16"]
+Optimizer = Literal["adamw", "adamw8bit"]
 
 
 class Rate(float):
@@ -153,6 +154,11 @@ class Stage:
     `wait` is the share of samples that read everything at once, `alone` that of those that read nothing; the others get
     a policy drawn from the ranges. `updates` says which steps of a `grouped` sample are trained, each a sequence of its
     own: `one` drawn by its length, `all`, or the `last`.
+
+    `distill` is the weight of a teacher, the same weights after they have read everything: the loss is that share of
+    the divergence from its words, and the rest of the cross-entropy of the reference's. `on_policy` is the share of
+    `rounds` samples in which the network writes the answer itself, and the teacher alone says what would have been
+    right.
     """
 
     name: str
@@ -166,6 +172,8 @@ class Stage:
     wait: Share = 0.0
     alone: Share = 0.0
     updates: Updates = "one"
+    distill: Share = 0.0
+    on_policy: Share = 0.0
     lr: Rate = _DEFAULT_LR
     final_lr: Share = 0.1
     warmup_steps: Annotated[int, Bound(least=0)] = 10
@@ -186,6 +194,10 @@ class Stage:
             raise ValueError("slope must be numbers above 0")
         if self.wait + self.alone > 1:
             raise ValueError("wait and alone must be shares of the same whole: together at most 1")
+        if self.on_policy and not self.distill:
+            raise ValueError("on_policy needs a teacher: give distill a share above 0")
+        if self.on_policy and not self.layouts.shares.get("rounds"):
+            raise ValueError("on_policy is a share of samples in rounds: give layouts.rounds a weight above 0")
         if self.batch_tokens % self.sequence_tokens:
             raise ValueError(
                 f"batch_tokens must be a multiple of sequence_tokens ({self.sequence_tokens}), not {self.batch_tokens}"
@@ -222,6 +234,19 @@ class Lora:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Held-out prompts that are scored during training, after every so many train steps of a stage, by `balanced` with
+    this first chunk. The best checkpoint of a stage is the one that is kept; after `patience` scores without a better
+    one the stage ends."""
+
+    every: Whole
+    prompts: Whole = 8
+    first_chunk: Whole = 16
+    layout: TrainedLayout = "rounds"
+    patience: Whole | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """A whole run. `cut_tokens` cuts every text, as an evaluation of retention does; 0: never.
 
@@ -240,16 +265,19 @@ class TrainConfig:
     seed: Annotated[int, Bound(least=0)] = 0
     precision: Precision = "bfloat16"
     memory: Memory = _AUTO
+    optimizer: Optimizer = "adamw"
     compile: bool = False
     save_every: SaveEvery = _TEN_MINUTES
     keep: Whole = 2
     parallel: Parallel = Parallel()
     lora: Lora | None = None
+    retention: Held | None = None
 
     @property
     def inserts(self) -> bool:
         """Whether some sequences grow in their middle."""
-        return any(stage.layouts.shares.get("insert") for stage in self.stages)
+        is_scored = self.retention is not None and self.retention.layout == "insert"
+        return is_scored or any(stage.layouts.shares.get("insert") for stage in self.stages)
 
     @property
     def folder(self) -> Path:
@@ -273,13 +301,30 @@ def read_train_config(raw: object, file: str) -> TrainConfig:
         raise (where / "lora").error("works with data parallelism only; let parallel.tp and parallel.pp be 1")
     if config.lora is not None and config.compile:
         raise (where / "lora").error("does not work with compiled layers yet; leave compile out")
+    if config.optimizer == "adamw8bit" and config.parallel.num_processes > 1:
+        raise (where / "optimizer").error("adamw8bit works in one process; leave parallel out, or take adamw")
+    if config.retention is not None and config.parallel.pp > 1:
+        raise (where / "retention").error("does not work with pipeline stages yet; let parallel.pp be 1")
+    if config.retention is not None and not config.held_out:
+        raise (where / "retention").error("needs prompts that are held out: give held_out a number above 0")
     for number, stage in enumerate(config.stages):
+        _check_teacher(config, stage, where / "stages" / number)
         if stage.num_rows % config.parallel.dp:
             raise (where / "stages" / number / "batch_tokens").error(
                 f"makes {stage.num_rows} rows of {stage.sequence_tokens} tokens, which {config.parallel.dp} processes "
                 "(parallel.dp) can't share evenly"
             )
     return config
+
+
+def _check_teacher(config: TrainConfig, stage: Stage, where: Where) -> None:
+    """Raise ConfigError for a teacher in an arrangement that has none."""
+    if stage.distill and config.parallel.pp > 1:
+        raise (where / "distill").error("does not work with pipeline stages yet; let parallel.pp be 1")
+    if stage.on_policy and (config.parallel.num_processes > 1 or config.compile):
+        raise (where / "on_policy").error(
+            "works in one process without compiled layers; leave parallel and compile out"
+        )
 
 
 def load_train_config(file: Path) -> TrainConfig:

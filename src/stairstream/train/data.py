@@ -6,8 +6,8 @@ on how many processes there are.
 
 import hashlib
 import random
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -18,8 +18,8 @@ from stairstream.eval.recorded import RecordedPrompt, check_outputs, iterate_row
 from stairstream.eval.retention.spelled import spell
 from stairstream.train.config import Stage, TrainConfig
 from stairstream.train.drawing import Reading, draw_reading
-from stairstream.train.samples import Recorded, lay_out
-from stairstream.train.sequences import Sample
+from stairstream.train.samples import Draft, Recorded, lay_out
+from stairstream.train.sequences import Sample, Teaching
 
 
 class Cursor(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,24 +33,32 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """A sample, whose it is and how it reads; `cursor` is its own."""
+    """A sample, whose it is and how it reads; `cursor` is its own, `draft` what the network writes instead."""
 
     sample: Sample
     prompt_id: str
     reading: Reading
     cursor: Cursor
+    draft: Draft | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Samples that share one sequence and do not see each other."""
+    """Samples that share one sequence and do not see each other. Instead of those that have a draft, by their
+    number, comes what the network writes."""
 
     samples: tuple[Sample, ...]
+    drafts: Mapping[int, Draft] = field(default_factory=dict)
 
     @property
     def num_tokens(self) -> int:
         """Of all samples."""
         return sum(len(sample.ids) for sample in self.samples)
+
+    @property
+    def num_taught(self) -> int:
+        """Tokens that a teacher reads."""
+        return sum(len(sample.teaching.ids) for sample in self.samples if sample.teaching)
 
     @property
     def num_trained(self) -> int:
@@ -68,6 +76,17 @@ class Row:
                 kept.append(start + index)
                 targets.append(target)
         return ids, positions, kept, targets
+
+    def lay_teachings(self) -> tuple[list[int], list[int], list[int]]:
+        """Ids and positions of all tokens that a teacher reads; the indices before those that are learned."""
+        ids, positions, kept = list[int](), list[int](), list[int]()
+        for sample in self.samples:
+            teaching = sample.teaching or Teaching(ids=sample.ids, before=())
+            assert len(teaching.before) == len(sample.learned)
+            kept += (len(ids) + index for index in teaching.before)
+            ids += teaching.ids
+            positions += range(len(teaching.ids))
+        return ids, positions, kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,12 +202,19 @@ class Stream:
     def _draw(self, prompt: RecordedPrompt, cursor: Cursor, first_part: int) -> Iterator[Drawn]:
         dice = random.Random(f"{self._config.seed}/{self._stage.name}/{cursor.epoch}/{prompt.id}")
         reading = draw_reading(self._stage, dice)
-        recorded = record(self._config, self._tokens, prompt, self._stage.cut_tokens)
-        for part, sample in enumerate(lay_out(self._tokens, recorded, reading, self._stage.updates, dice)):
-            short = sample.cut(self._stage.sequence_tokens)
+        stage, tokens = self._stage, self._tokens
+        recorded = record(self._config, tokens, prompt, stage.cut_tokens)
+        draft = None
+        if stage.on_policy and reading.layout == "rounds":
+            own = random.Random(f"{self._config.seed}/{stage.name}/{cursor.epoch}/{prompt.id}/own")
+            draft = Draft(recorded=recorded, reading=reading) if own.random() < stage.on_policy else None
+        for part, sample in enumerate(
+            lay_out(tokens, recorded, reading, stage.updates, dice, taught=stage.distill > 0)
+        ):
+            short = sample.cut(stage.sequence_tokens)
             if part >= first_part and short.learned:
                 where = Cursor(epoch=cursor.epoch, prompt=cursor.prompt, part=part)
-                yield Drawn(sample=short, prompt_id=prompt.id, reading=reading, cursor=where)
+                yield Drawn(sample=short, prompt_id=prompt.id, reading=reading, cursor=where, draft=draft)
 
     def _shuffled(self, epoch: int) -> Iterator[RecordedPrompt]:
         """The trained prompts in an order of their own in every epoch; only `shuffle` of them are in memory."""
@@ -218,13 +244,18 @@ def record(config: TrainConfig, tokens: Tokens, prompt: RecordedPrompt, cut_toke
 
 def pack(drawn: Iterable[Drawn], row_tokens: int) -> Iterator[tuple[Row, Cursor]]:
     """Samples in rows as they come; each row with the cursor where the next begins."""
-    held, size, cursor = list[Sample](), 0, Cursor()
+    held, size, cursor = list[Drawn](), 0, Cursor()
     for one in drawn:
         if held and size + len(one.sample.ids) > row_tokens:
-            yield Row(samples=tuple(held)), one.cursor
+            yield _make_row(held), one.cursor
             held, size = [], 0
-        held.append(one.sample)
+        held.append(one)
         size += len(one.sample.ids)
         cursor = one.cursor
     if held:
-        yield Row(samples=tuple(held)), Cursor(epoch=cursor.epoch, prompt=cursor.prompt + 1)
+        yield _make_row(held), Cursor(epoch=cursor.epoch, prompt=cursor.prompt + 1)
+
+
+def _make_row(held: Sequence[Drawn]) -> Row:
+    drafts = {number: one.draft for number, one in enumerate(held) if one.draft is not None}
+    return Row(samples=tuple(one.sample for one in held), drafts=drafts)

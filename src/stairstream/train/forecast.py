@@ -16,6 +16,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from stairstream.core.errors import ModelUnusable
 from stairstream.train.config import Parallel, Precision, TrainConfig
 from stairstream.train.data import Batch, Cursor
+from stairstream.train.energy import find_watts
+from stairstream.train.head import has_loss_head, make_loss_head, use_loss_head
 from stairstream.train.lora import add_adapters
 from stairstream.train.memory.costs import Costs
 from stairstream.train.memory.measuring import CantMeasure, measure_layer
@@ -24,11 +26,6 @@ from stairstream.train.outlook import Outlook
 from stairstream.train.probe import make_row, make_run
 from stairstream.train.step import Size
 
-_BOARD_W = {"H200": 700, "H100": 700, "A100": 400}
-"""The most watts that a GPU may draw, as its maker says."""
-_OTHER_BOARD_W = 300
-_THREAD_W = 10
-"""Of a CPU, for each thread that computes: a guess."""
 _PROBED_VOCABULARY = 512
 _MOST_PROBED = 1024
 _BREAKS = (CantMeasure, RuntimeError, TypeError, ValueError, AttributeError, LookupError)
@@ -70,12 +67,14 @@ def foretell(config: TrainConfig, path: Path, outlooks: Sequence[Outlook]) -> Fo
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shape = _read_shape(path)
     whole = _make_whole(shape, config)
-    bare = Forecast(parameters=_count(whole, config.parallel), device=_name(device), watts=_find_watts(device))
+    bare = Forecast(parameters=_count(whole, config.parallel), device=_name(device), watts=find_watts(device))
     probed = min(_MOST_PROBED, max(one.most_tokens for one in outlooks))
     try:
         layer = _make_one_layer(shape, config, device)
+        if has_loss_head(layer):
+            make_loss_head(whole)
         run = make_run(layer, device, config.precision)
-        costs = make_costs(whole, measure_layer(layer, run, probed), probed, config.parallel, device)
+        costs = make_costs(whole, measure_layer(layer, run, probed), probed, config.parallel, device, config.optimizer)
         speed = _measure_speed(layer, device, config.precision, probed)
     except _BREAKS as exc:
         return replace(bare, why=f"a layer of the model can't be measured: {str(exc).partition(chr(10))[0]}")
@@ -132,6 +131,7 @@ def _make_one_layer(shape: Any, config: TrainConfig, device: torch.device) -> An
     untyped: Any = AutoModelForCausalLM
     with device:
         network = untyped.from_config(less).train()
+        use_loss_head(network)
         if config.lora is not None:
             add_adapters(network, config.lora, config.precision)
     return network
@@ -163,10 +163,3 @@ def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return f"CPU with {torch.get_num_threads()} threads"
-
-
-def _find_watts(device: torch.device) -> float:
-    if device.type != "cuda":
-        return _THREAD_W * torch.get_num_threads()
-    name = torch.cuda.get_device_name(device)
-    return next((watts for part, watts in _BOARD_W.items() if part in name), _OTHER_BOARD_W)

@@ -19,6 +19,7 @@ from stairstream.train.config import Precision
 _DENSE_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
 """Per second in bfloat16, without sparsity, as their makers say."""
 _FLUSH_S = 10
+_MORE = ("joules", "held_out_nll", "retention")
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +27,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 
     A step whose loss or gradient norm is not finite is skipped: what is not finite is None, as JSON has no word for it.
     `mfu` is the share of what the machine's matrix products reach; `memory_gib` the most that one process used.
+    `joules` are those of rank 0's step, a score's included, and `joules_by` says who counted them (energy.py).
+    `held_out_nll` and `retention` come with the steps after which held-out prompts are scored.
     """
 
     stage: str
@@ -43,6 +46,10 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     mfu: float
     memory_gib: float
     left_s: float | None
+    joules: float = 0.0
+    joules_by: str = "assumed"
+    held_out_nll: float | None = None
+    retention: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +78,7 @@ class MetricsFile:
         with self._file.open("a") as out:
             out.write(json.dumps(msgspec.to_builtins(metrics), allow_nan=False) + "\n")
         if self._board is not None:
-            for name in ("loss", "grad_norm", "lr", "tokens_per_s", "mfu", "memory_gib"):
+            for name in ("loss", "grad_norm", "lr", "tokens_per_s", "mfu", "memory_gib", *_MORE):
                 if (value := getattr(metrics, name)) is not None:
                     self._board.add_scalar(name, value, self._num_steps)
         self._num_steps += 1

@@ -20,8 +20,8 @@ class Outlook:
 
     @property
     def most_tokens(self) -> int:
-        """Of a row that was seen."""
-        return max(row.num_tokens for batch in self.batches for row in batch.rows)
+        """Of a row that was seen, or that a teacher reads."""
+        return max(max(row.num_tokens, row.num_taught) for batch in self.batches for row in batch.rows)
 
     @property
     def most_trained(self) -> int:

@@ -22,6 +22,7 @@ from stairstream.core.errors import ConfigError
 from stairstream.train.attention import find_insertions
 from stairstream.train.config import Precision
 from stairstream.train.data import Row
+from stairstream.train.head import Goal, answering, has_loss_head
 from stairstream.train.processes import Processes
 from stairstream.train.sequences import Sample
 
@@ -70,7 +71,11 @@ def run_stages(network: Any, rows: Sequence[Row], weight: float, processes: Proc
     Returns the loss, summed, in the last stage, and 0 in the others.
     """
 
+    is_loss = has_loss_head(network)
+
     def weigh(output: tuple[Tensor], targets_1N: Tensor) -> Tensor:
+        if is_loss:
+            return output[0] * weight
         logits_NV = output[0].flatten(0, -2).float()
         return cross_entropy(logits_NV, targets_1N.flatten(), ignore_index=_NOTHING, reduction="sum") * weight
 
@@ -83,7 +88,9 @@ def run_stages(network: Any, rows: Sequence[Row], weight: float, processes: Proc
     losses: list[Tensor] = []
     if stage.is_last:
         asked |= {"logits_to_keep": kept_RN, "target": targets_RN, "losses": losses}
-    with _add_in_turn(network, (find_insertions(network, row.samples, processes.device) for row in rows)):
+    goals = (Goal(targets_N=targets_N[targets_N != _NOTHING]) for targets_N in targets_RN)
+    more = (find_insertions(network, row.samples, processes.device) for row in rows)
+    with answering(network, goals), _add_in_turn(network, more):
         run.step(*([ids_RT] if stage.is_first else []), return_outputs=False, **asked)
     return float(sum(loss.detach().double() for loss in losses)) / weight
 
@@ -201,13 +208,17 @@ def _make_stage(
     kind = getattr(torch, precision)
     hidden = torch.empty(1, num_tokens, config.hidden_size, dtype=kind, device="meta", requires_grad=True)
     ids = torch.empty(1, num_tokens, dtype=torch.long, device="meta")
-    logits = torch.empty(1, num_kept, config.vocab_size, dtype=kind, device="meta", requires_grad=True)
+    answer = (
+        torch.empty((), device="meta", requires_grad=True)
+        if has_loss_head(network)
+        else torch.empty(1, num_kept, config.vocab_size, dtype=kind, device="meta", requires_grad=True)
+    )
     return PipelineStage(
         network,
         rank,
         count,
         processes.device,
         input_args=ids if rank == 0 else hidden,
-        output_args=logits if rank == count - 1 else hidden,
+        output_args=answer if rank == count - 1 else hidden,
         group=processes.mesh.get_group("pp"),
     )

@@ -6,8 +6,10 @@ import time
 from stairstream.train.checkpoints import TrainState
 from stairstream.train.config import Stage, TrainConfig
 from stairstream.train.data import Batch
+from stairstream.train.energy import EnergyMeter, find_watts
 from stairstream.train.meters import Metrics, MetricsFile, Report, measure_peak, peak_memory_gib
 from stairstream.train.processes import Processes
+from stairstream.train.scoring import Scored
 from stairstream.train.step import Size, Stepped
 
 
@@ -22,6 +24,7 @@ class Recorder:
         self._report = report
         self._size = size
         self._peak = measure_peak(processes.device, config.precision) * config.parallel.num_processes
+        self._energy = EnergyMeter(processes.device, find_watts(processes.device))
         self._before_s = self._start_s = time.perf_counter()
         self._start_progress = 0.0
 
@@ -31,11 +34,20 @@ class Recorder:
         self._start_progress = progress
 
     def record(
-        self, stage: Stage, here: TrainState, progress: float, batch: Batch, stepped: Stepped, lr: float
+        self,
+        stage: Stage,
+        here: TrainState,
+        progress: float,
+        batch: Batch,
+        stepped: Stepped,
+        lr: float,
+        scored: Scored | None,
+        scored_s: float,
     ) -> None:
-        """One step that is done."""
+        """One step that is done; scoring after it took so many seconds, which are none of its own."""
         now_s = time.perf_counter()
-        step_s, self._before_s = now_s - self._before_s, now_s
+        step_s, self._before_s = now_s - scored_s - self._before_s, now_s
+        joules = self._energy.look()
         done = progress - self._start_progress
         if self._file is None:
             return
@@ -55,6 +67,10 @@ class Recorder:
             mfu=self._size.count_flops(batch) / step_s / self._peak,
             memory_gib=peak_memory_gib(self._device),
             left_s=(now_s - self._start_s) * (1 - progress) / done if done > 0 else None,
+            joules=joules,
+            joules_by=self._energy.source,
+            held_out_nll=None if scored is None else scored.nll,
+            retention=None if scored is None else scored.retention,
         )
         self._file.add(metrics)
         self._report.step(metrics)

@@ -15,6 +15,7 @@ from stairstream.train.config import TrainConfig
 from stairstream.train.data import Split, Stream, split_prompts, write_held_out
 from stairstream.train.export import export_folder, export_gguf
 from stairstream.train.failures import SAY_LOST, PeerLost, is_peer_lost
+from stairstream.train.head import use_loss_head
 from stairstream.train.lora import add_adapters, export_adapter, identify_base, merge
 from stairstream.train.memory import Planner, open_planner
 from stairstream.train.meters import Report
@@ -24,8 +25,10 @@ from stairstream.train.pipeline import gather_weights
 from stairstream.train.probe import make_run
 from stairstream.train.processes import Processes, open_processes
 from stairstream.train.recording import Recorder
+from stairstream.train.scoring import Scorer
 from stairstream.train.step import Size, make_optimizer
 from stairstream.train.stopping import StopRequest, catching_signals
+from stairstream.train.teaching import check_teacher
 from stairstream.train.trainer import SaveTimer, SkipCounter, Trainer
 
 
@@ -88,15 +91,10 @@ def train_from(
     Returns whether it came to its end; False if it was asked to stop before.
     """
     torch.manual_seed(config.seed)
-    network = start.network.train()
-    base = identify_base(network) if config.lora is not None else None
+    network, base = _prepare(start.network.train(), config)
     checkpoints = Checkpoints(config, processes, base)
     train_state = checkpoints.find()
-    if config.lora is not None:
-        add_adapters(network, config.lora, config.precision)
     network = network.to(processes.device)
-    if config.inserts:
-        use_insertions(network)
     size = Size.of(network)
     if processes.is_first:
         config.folder.mkdir(parents=True, exist_ok=True)
@@ -109,6 +107,7 @@ def train_from(
         checkpoints.load_weights(network)
         trainer = Trainer(
             network=network,
+            tokens=start.tokens,
             config=config,
             processes=processes,
             planner=planner,
@@ -117,6 +116,7 @@ def train_from(
             timer=SaveTimer(config.save_every),
             skips=SkipCounter(),
             stop=stop,
+            scorer=None if config.retention is None else Scorer(config, config.retention, split, start.tokens),
         )
         is_done = _run_stages(trainer, train_state, split, start.tokens)
         with processes.moves.rest():
@@ -127,11 +127,23 @@ def train_from(
     return is_done
 
 
+def _prepare(network: Any, config: TrainConfig) -> tuple[Any, str | None]:
+    """A network with the loss head, adapters and insertions of a configuration; and which base adapters are of."""
+    use_loss_head(network)
+    check_teacher(network, config)
+    base = identify_base(network) if config.lora is not None else None
+    if config.lora is not None:
+        add_adapters(network, config.lora, config.precision)
+    if config.inserts:
+        use_insertions(network)
+    return network, base
+
+
 def _run_stages(trainer: Trainer, train_state: TrainState, split: Split, tokens: Tokens) -> bool:
     """Run the stages that are left. False if one of them was asked to stop."""
     config, network = trainer.config, trainer.network
     for number in range(train_state.stage, len(config.stages)):
-        optimizer = make_optimizer(network, config.stages[number])
+        optimizer = make_optimizer(network, config.stages[number], config.optimizer)
         is_inside = number == train_state.stage and train_state.step > 0
         if is_inside:
             trainer.checkpoints.load_moments(network, optimizer)
@@ -151,6 +163,7 @@ def _open_planner(network: Any, config: TrainConfig, processes: Processes, repor
         report.say if processes.is_first else _say_nothing,
         most_tokens=max(stage.sequence_tokens for stage in config.stages),
         is_compiled=config.compile,
+        optimizer=config.optimizer,
     )
 
 

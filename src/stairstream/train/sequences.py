@@ -1,6 +1,6 @@
 """The data that a network is trained on: token sequences, some of which grew in their middle."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stairstream.backends.in_process.pieces import Ids
 
@@ -49,15 +49,29 @@ class Insertions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Teaching:
+    """The same answer after everything was read, for a teacher to judge: the whole sequence, and of each token that the
+    sample learns, in order, the number of the one before it here.
+
+    `is_own`: the network wrote it, so that nothing but the teacher says what would have been right.
+    """
+
+    ids: Ids
+    before: tuple[int, ...]
+    is_own: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """A sequence, and which of its tokens are learned: those of the answer that this sequence is about.
 
-    Without `insertions` it was written from its beginning to its end.
+    Without `insertions` it was written from its beginning to its end; without `teaching` there is no teacher.
     """
 
     ids: Ids
     is_trained: tuple[bool, ...]
     insertions: Insertions | None = None
+    teaching: Teaching | None = None
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -74,8 +88,11 @@ class Sample:
 
     def cut(self, most_tokens: int) -> "Sample":
         """Its beginning: what comes later is never seen by what came before."""
-        return Sample(
+        short = Sample(
             ids=self.ids[:most_tokens],
             is_trained=self.is_trained[:most_tokens],
             insertions=self.insertions.cut(most_tokens) if self.insertions else None,
         )
+        if self.teaching is None:
+            return short
+        return replace(short, teaching=replace(self.teaching, before=self.teaching.before[: len(short.learned)]))

@@ -3,7 +3,10 @@
 Legend: T tokens of a row, N of them that are learned, V vocabulary.
 """
 
+import importlib
+import importlib.util
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,13 +17,16 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 
+from stairstream.core.errors import ConfigError
 from stairstream.train.attention import find_insertions
-from stairstream.train.config import Precision, Stage
+from stairstream.train.config import Optimizer, Precision, Stage
 from stairstream.train.data import Batch, Row
 from stairstream.train.failures import OutOfMemory, is_out_of_memory
+from stairstream.train.head import answering, has_loss_head
 from stairstream.train.memory import Planner
 from stairstream.train.pipeline import add_up_tied, find_tied, make_even, run_stages
 from stairstream.train.processes import Processes
+from stairstream.train.teaching import make_goal
 
 _BETAS = (0.9, 0.95)
 
@@ -38,16 +44,30 @@ class Stepped:
         return not (math.isfinite(self.loss) and math.isfinite(self.grad_norm))
 
 
-def make_optimizer(network: Any, stage: Stage) -> torch.optim.Optimizer:
-    """AdamW; only matrices decay."""
+def make_optimizer(network: Any, stage: Stage, kind: Optimizer = "adamw") -> torch.optim.Optimizer:
+    """AdamW; only matrices decay. Fused, in one pass over weights and moments, where no weight is split.
+
+    `adamw8bit` is torchao's, whose moments are a byte each. Raises ConfigError if it is not installed.
+    """
     parameters = [one for one in network.parameters() if one.requires_grad]
     groups = [
         {"params": [one for one in parameters if one.dim() >= 2], "weight_decay": stage.weight_decay},
         {"params": [one for one in parameters if one.dim() < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]  # adapters are all matrices
+    if kind == "adamw8bit":
+        return _make_8bit(groups, stage)
     is_split = any(isinstance(one, DTensor) for one in parameters)
-    return torch.optim.AdamW(groups, lr=stage.lr, betas=_BETAS, foreach=False if is_split else None)
+    return torch.optim.AdamW(groups, lr=stage.lr, betas=_BETAS, foreach=False, fused=not is_split)
+
+
+def _make_8bit(groups: list[dict[str, Any]], stage: Stage) -> torch.optim.Optimizer:
+    if importlib.util.find_spec("torchao") is None:
+        raise ConfigError("optimizer: adamw8bit needs torchao; install it with: pip install torchao")
+    warnings.filterwarnings("ignore", "OptimState8bit does not implement")  # a cache of compiled code
+    library: Any = importlib.import_module("torchao.optim")
+    made: torch.optim.Optimizer = library.AdamW8bit(groups, lr=stage.lr, betas=_BETAS)
+    return made
 
 
 def rate_at(stage: Stage, step: int, progress: float) -> float:
@@ -67,15 +87,17 @@ def train_step(
     precision: Precision,
     clip: float,
     lr: float,
+    distill: float = 0.0,
 ) -> Stepped:
-    """Learn one batch. Every learned token counts alike, whichever row and process it is in.
+    """Learn one batch. Every learned token counts alike, whichever row and process it is in; `distill` is the share of
+    the loss that a teacher makes.
 
     A batch whose loss or gradient norm is not finite leaves weights and moments as they are, on all ranks alike.
     Where memory runs out in a process that is alone, the rows are computed anew with more layers computed twice.
     Raises OutOfMemory where that does not help.
     """
     with _saying_what_to_change(batch, planner):
-        total = _accumulate_within(network, optimizer, batch, processes, planner, precision)
+        total = _accumulate_within(network, optimizer, batch, processes, planner, precision, distill)
         tied = find_tied(network, processes)
         if tied is not None:
             add_up_tied(tied, processes)
@@ -84,7 +106,10 @@ def train_step(
         stepped = Stepped(loss=loss, grad_norm=grad_norm)
         if not stepped.is_skipped:
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                if isinstance(group["lr"], Tensor):  # as torchao has it
+                    group["lr"].fill_(lr)
+                else:
+                    group["lr"] = lr
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return stepped
@@ -97,11 +122,12 @@ def _accumulate_within(
     processes: Processes,
     planner: Planner,
     precision: Precision,
+    distill: float,
 ) -> float:
     """As _accumulate; where memory runs out in a process that is alone, once more by a smaller plan."""
     while True:
         try:
-            return _accumulate(network, batch, processes, planner, precision)
+            return _accumulate(network, batch, processes, planner, precision, distill)
         except (RuntimeError, MemoryError) as exc:
             optimizer.zero_grad(set_to_none=True)
             if not is_out_of_memory(exc) or processes.mesh is not None or not planner.shrink(batch.rows):
@@ -129,7 +155,9 @@ def _say_what_to_change(batch: Batch, planner: Planner) -> str:
     )
 
 
-def _accumulate(network: Any, batch: Batch, processes: Processes, planner: Planner, precision: Precision) -> float:
+def _accumulate(
+    network: Any, batch: Batch, processes: Processes, planner: Planner, precision: Precision, distill: float
+) -> float:
     """Add up the gradients of our rows; they are only exchanged after the last one. Returns the loss, summed."""
     rows = batch.rows[processes.dp_rank :: processes.dp_size]
     # FSDP takes the mean over the shards, and what is wanted is the sum
@@ -144,28 +172,32 @@ def _accumulate(network: Any, batch: Batch, processes: Processes, planner: Plann
             network.set_requires_gradient_sync(number == len(rows) - 1)
         planner.prepare(network, row)
         with cast(processes, precision):
-            nll = nll_of(network, row, processes.device)
+            nll = nll_of(network, row, processes.device, distill)
         part: Any = nll * weight
         part.backward()
         total += float(nll.detach())
     return total
 
 
-def nll_of(network: Any, row: Row, device: torch.device) -> Tensor:
-    """The negative log-likelihood, summed, of what a row teaches; logits only where something is learned.
+def nll_of(network: Any, row: Row, device: torch.device, distill: float = 0.0) -> Tensor:
+    """The negative log-likelihood, summed, of what a row teaches; logits only where something is learned, and of a
+    network with a loss head only of some tokens at a time. `distill`: the share that its teacher's words have in it.
 
     Positions begin anew with each sample, by which transformers knows that samples do not see each other.
     """
     ids, positions, kept, targets = row.lay()
-    logits_NV = network(
-        input_ids=torch.tensor([ids], device=device),
-        position_ids=torch.tensor([positions], device=device),
-        use_cache=False,
-        logits_to_keep=torch.tensor(kept, dtype=torch.long, device=device),
-        **find_insertions(network, row.samples, device),
-    ).logits[0]
     targets_N = torch.tensor(targets, dtype=torch.long, device=device)
-    return cross_entropy(logits_NV.float(), targets_N, reduction="sum")
+    with answering(network, [make_goal(network, row, targets_N, distill)]):
+        found: Tensor = network(
+            input_ids=torch.tensor([ids], device=device),
+            position_ids=torch.tensor([positions], device=device),
+            use_cache=False,
+            logits_to_keep=torch.tensor(kept, dtype=torch.long, device=device),
+            **find_insertions(network, row.samples, device),
+        ).logits
+    if has_loss_head(network):
+        return found
+    return cross_entropy(found[0].float(), targets_N, reduction="sum")
 
 
 def clip_gradients(parameters: Any, most: float, processes: Processes, counted_elsewhere: Any = None) -> float:

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 
+from stairstream.backends.in_process.tokens import Tokens
 from stairstream.train.ahead import run_ahead
 from stairstream.train.checkpoints import Checkpoints, TrainState
 from stairstream.train.config import SaveEvery, TrainConfig
 from stairstream.train.data import Cursor, Stream
 from stairstream.train.failures import Diverged
 from stairstream.train.memory import Planner
+from stairstream.train.on_policy import write_drafts
 from stairstream.train.processes import Processes
 from stairstream.train.recording import Recorder
+from stairstream.train.scoring import Scored, Scorer
 from stairstream.train.step import Stepped, rate_at, train_step
 from stairstream.train.stopping import StopRequest
 
@@ -70,6 +74,7 @@ class Trainer:
     """Everything that takes part in a train step."""
 
     network: Any
+    tokens: Tokens
     config: TrainConfig
     processes: Processes
     planner: Planner
@@ -78,18 +83,21 @@ class Trainer:
     timer: SaveTimer
     skips: SkipCounter
     stop: StopRequest
+    scorer: Scorer | None = None
 
     def run_stage(self, optimizer: torch.optim.Optimizer, stream: Stream, train_state: TrainState) -> bool:
         """Run a stage from where it stands. False if it was asked to stop before its end; then everything is saved."""
         stage, step, cursor = self.config.stages[train_state.stage], train_state.step, train_state.cursor
+        best = train_state
         self.recorder.begin(stream.progress(cursor, step))
         with closing(run_ahead(stream.batches(cursor))) as batches:
-            for batch in batches:
+            for laid in batches:
                 progress = stream.progress(cursor, step)
-                if progress >= 1:
+                if progress >= 1 or self._is_stale(best):
                     break
                 lr = rate_at(stage, step, progress)
                 torch.manual_seed(self._seed_of(train_state.stage, step))
+                batch = write_drafts(self.network, self.tokens, laid, self.processes, self.config.precision)
                 stepped = train_step(
                     self.network,
                     optimizer,
@@ -99,21 +107,51 @@ class Trainer:
                     precision=self.config.precision,
                     clip=stage.clip,
                     lr=lr,
+                    distill=stage.distill,
                 )
                 step, cursor = step + 1, batch.after
-                here = TrainState(stage=train_state.stage, step=step, cursor=cursor)
-                self.recorder.record(stage, here, stream.progress(cursor, step), batch, stepped, lr)
+                start_s = time.perf_counter()
+                scored = self._score(step)
+                best = _compare(best, scored, step)
+                here = replace(best, step=step, cursor=cursor)
+                progress = stream.progress(cursor, step)
+                scored_s = time.perf_counter() - start_s
+                self.recorder.record(stage, here, progress, batch, stepped, lr, scored, scored_s)
                 if (line := self.skips.count(stepped, stage.name, step)) is not None:
                     self.recorder.say(line)
                 if self._save_or_stop(optimizer, here):
                     return False
-        self._save(optimizer, TrainState(stage=train_state.stage + 1, step=0, cursor=Cursor()))
+        self._end_stage(optimizer, stage.name, replace(best, step=step))
         return True
+
+    def _end_stage(self, optimizer: torch.optim.Optimizer, name: str, here: TrainState) -> None:
+        """Save where the next stage begins: with the best weights of this one, if they were scored."""
+        if self._is_stale(here):
+            self.recorder.say(
+                f"{name}: ends after step {here.step}, as no score since step {here.best_step} was better"
+            )
+        if here.best_nll is not None and here.best_step != here.step:
+            with self.processes.moves.rest():
+                self.checkpoints.load_best(self.network, here)
+        self._save(optimizer, TrainState(stage=here.stage + 1, step=0, cursor=Cursor()))
+
+    def _score(self, step: int) -> Scored | None:
+        """The network's score on held-out prompts, where that is due."""
+        held = self.config.retention
+        if self.scorer is None or held is None or step % held.every:
+            return None
+        with self.processes.moves.rest():
+            return self.scorer.score(self.network, self.processes)
+
+    def _is_stale(self, best: TrainState) -> bool:
+        held = self.config.retention
+        return held is not None and held.patience is not None and best.since_best >= held.patience
 
     def _save_or_stop(self, optimizer: torch.optim.Optimizer, here: TrainState) -> bool:
         """Save what is due; whether the run stops here. All ranks do the same, whichever of them got a signal."""
         self.processes.moves.move()
         is_due = self.processes.is_first and self.timer.is_due(here.step)
+        is_due = is_due or (here.best_nll is not None and here.best_step == here.step)
         stops, saves = self.processes.any_of(self.stop.signal is not None, is_due)
         if stops or saves:
             self._save(optimizer, here)
@@ -127,3 +165,12 @@ class Trainer:
     def _seed_of(self, stage: int, step: int) -> int:
         """For what a train step drops out: the same when it is done again, another one in every shard."""
         return random.Random(f"{self.config.seed}/{stage}/{step}/{self.processes.dp_rank}").getrandbits(63)
+
+
+def _compare(best: TrainState, scored: Scored | None, step: int) -> TrainState:
+    """The state with a score taken into account: the lowest loss of the staircase on held-out prompts is the best."""
+    if scored is None:
+        return best
+    if best.best_nll is None or scored.nll < best.best_nll:
+        return replace(best, best_nll=scored.nll, best_step=step, since_best=0)
+    return replace(best, since_best=best.since_best + 1)

@@ -68,8 +68,8 @@ def make_network(seed: int = 0, **keys: Any) -> Any:
     torch.manual_seed(seed)
     config = transformers.LlamaConfig(
         vocab_size=keys.pop("vocab_size", VOCABULARY),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=keys.pop("hidden_size", 32),
+        intermediate_size=keys.pop("intermediate_size", 64),
         num_hidden_layers=keys.pop("num_hidden_layers", 2),
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -23,8 +23,8 @@ class TorchModel:
     """One model in memory. Loads on `start` or the first `open`; nothing of torch is imported before.
 
     `path` is a folder of transformers or a GGUF file; `dtype` None takes bfloat16 on a GPU and float32 on a CPU;
-    `threads` None takes one per core; `context_tokens` None takes what the model was made for. Raises ConfigError or
-    ModelUnusable at once if there is no such file.
+    `threads` None takes one per core; `context_tokens` None takes what the model was made for; `adapter` is the folder
+    of a LoRA that is added to it. Raises ConfigError or ModelUnusable at once if there is no such file.
     """
 
     def __init__(
@@ -34,13 +34,17 @@ class TorchModel:
         dtype: Literal["float32", "bfloat16"] | None = None,
         threads: int | None = None,
         context_tokens: int | None = None,
+        adapter: Path | None = None,
     ) -> None:
+        if adapter is not None and not (adapter / "adapter_config.json").is_file():
+            raise ConfigError(f"adapter: there is no adapter_config.json in {adapter}; name a folder that peft wrote")
         if not path.is_dir():
             check_gguf(path)
         self._path = path
         self._dtype: Literal["float32", "bfloat16"] | None = dtype
         self._threads = threads
         self._context_tokens = context_tokens
+        self._adapter = adapter
         self._loading = asyncio.Lock()
         self._random = random.Random()
         self._loaded: Loaded | None = None
@@ -63,7 +67,7 @@ class TorchModel:
         require("the torch backend", ("torch", "transformers"), "torch")
         from stairstream.backends.torch.load import load
 
-        loaded = load(self._path, self._dtype)
+        loaded = load(self._path, self._dtype, self._adapter)
         most = loaded.model.context_tokens
         if self._context_tokens is not None and self._context_tokens > most:
             raise ConfigError(f"{self._path} holds at most {most} tokens, not context_tokens {self._context_tokens}")

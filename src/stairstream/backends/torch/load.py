@@ -7,6 +7,7 @@ import torch
 
 from stairstream.backends.in_process.networks import Dtype, find_ends, read_network
 from stairstream.backends.in_process.tokens import Tokens
+from stairstream.backends.torch.adapter import add_adapter
 from stairstream.backends.torch.model import Model
 
 
@@ -20,14 +21,17 @@ class Loaded:
     top_p: float | None
 
 
-def load(path: Path, dtype: Dtype | None) -> Loaded:
-    """Load a model; onto the GPU if there is one. `dtype` None: bfloat16 on a GPU, float32 on a CPU.
+def load(path: Path, dtype: Dtype | None, adapter: Path | None = None) -> Loaded:
+    """Load a model; onto the GPU if there is one. `dtype` None: bfloat16 on a GPU, float32 on a CPU. `adapter` is added
+    to its weights.
 
     Raises ConfigError if there is nothing to load, ModelUnusable if it can't be served.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen: Dtype = dtype or ("bfloat16" if device == "cuda" else "float32")
     network, tokenizer = read_network(path, chosen)
+    if adapter is not None:
+        add_adapter(network, adapter)
     network = network.to(device)
     generation = network.generation_config
     return Loaded(

@@ -15,19 +15,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TorchKeys:
-    """`backend: torch`: in this process; `model` is a known name, a folder of transformers, or a GGUF file."""
+    """`backend: torch`: in this process; `model` is a known name, a folder of transformers, or a GGUF file.
+
+    `adapter` is the folder of a LoRA that was trained beside it, as peft and `stairstream train` write them.
+    """
 
     model: str
     dtype: Literal["float32", "bfloat16"] | None = None
     threads: Whole | None = None
     context_tokens: Whole | None = None
+    adapter: str | None = None
 
 
 async def _open(keys: TorchKeys, model: "ModelConfig", engines: "Engines") -> Backend:
     from stairstream.backends.torch.backend import TorchBackend, TorchModel
 
     def make() -> TorchModel:
-        return TorchModel(_find(keys), dtype=keys.dtype, threads=keys.threads, context_tokens=keys.context_tokens)
+        return TorchModel(
+            _find(keys),
+            dtype=keys.dtype,
+            threads=keys.threads,
+            context_tokens=keys.context_tokens,
+            adapter=None if keys.adapter is None else Path(keys.adapter).expanduser(),
+        )
 
     return TorchBackend(await engines.load(keys, make, model.name), keys.model)
 

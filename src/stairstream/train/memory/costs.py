@@ -80,15 +80,22 @@ class LayerCosts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadCosts:
-    """Of the head, and of the embedding if it is the same: weights, and what its logits are as wide as."""
+    """Of the head, and of the embedding if it is the same: weights, and what its logits are as wide as.
+
+    `at_once`: of how many tokens there are logits at a time; None: of all that are learned.
+    """
 
     weights: int = 0
     width: int = 0
     is_tied: bool = False
+    at_once: int | None = None
 
     def pass_bytes(self, learned: int) -> float:
         """The most that loss and backward pass need: logits with their logarithms and gradients in float32, or the
-        weights' gradient after them; the cast weights in any case."""
+        weights' gradient after them, which is there with them where they come some at a time; the cast weights in any
+        case."""
+        if self.at_once is not None:
+            return 2 * self.weights + 12 * min(learned, self.at_once) * self.width + 6 * self.weights
         return 2 * self.weights + max(12 * learned * self.width, 2 * learned * self.width + 6 * self.weights)
 
     @property

@@ -1,15 +1,16 @@
 """Plans row by row, by what was measured at the start, and with less when memory ran out."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from stairstream.core.errors import ConfigError
-from stairstream.train.config import Memory, Parallel
+from stairstream.train.config import Memory, Optimizer, Parallel
 from stairstream.train.data import Row
+from stairstream.train.head import has_loss_head, tokens_at_once
 from stairstream.train.memory.applying import set_levels
 from stairstream.train.memory.compiling import open_share, set_share
 from stairstream.train.memory.costs import Costs, HeadCosts, LayerCosts
@@ -22,10 +23,8 @@ from stairstream.train.processes import Processes
 T = TypeVar("T")
 
 _MOST_PROBED = 1024
-_STATE_BYTES = 16
-"""Of a parameter that is learned, in float32: itself, its gradient, two moments."""
-_COPY_BYTES = 12
-"""Of it on a CPU: itself and its moments once more, for a checkpoint that is written beside the steps."""
+_MOMENT_BYTES: Mapping[Optimizer, float] = {"adamw": 4, "adamw8bit": 1 + 4 / 256}
+"""Of each of the two moments of a parameter that is learned; in eight bits with a scale for 256 of them."""
 _SAFE_SHARE = 0.9
 _LESS_AFTER_FAILURE = 0.85
 _GIB = 2**30
@@ -128,6 +127,7 @@ def open_planner(
     *,
     most_tokens: int,
     is_compiled: bool = False,
+    optimizer: Optimizer = "adamw",
 ) -> Planner:
     """Measure a network that is not compiled yet; `run` computes a row of a number of tokens, as training does.
 
@@ -136,7 +136,7 @@ def open_planner(
     """
     if memory.wanted in ("none", "full"):
         return make_simple(memory, len(layers_of(network)), is_compiled=is_compiled)
-    costs = agree_on(try_measuring(network, processes, run, min(most_tokens, _MOST_PROBED)), processes)
+    costs = agree_on(try_measuring(network, processes, run, min(most_tokens, _MOST_PROBED), optimizer), processes)
     if isinstance(costs, CantMeasure):
         say(f"memory: the layers can't be measured ({costs}); all of them are computed again, as with memory: full")
         return make_simple(Memory("full"), len(layers_of(network)), is_compiled=is_compiled)
@@ -144,31 +144,44 @@ def open_planner(
     return Planner(memory, costs, budget, is_compiled=is_compiled)
 
 
-def try_measuring(network: Any, processes: Processes, run: Run, probe_tokens: int) -> Costs | CantMeasure:
+def try_measuring(
+    network: Any, processes: Processes, run: Run, probe_tokens: int, optimizer: Optimizer = "adamw"
+) -> Costs | CantMeasure:
     """As measure_costs; of a network that can't be measured, why."""
     try:
-        return measure_costs(network, processes, run, probe_tokens)
+        return measure_costs(network, processes, run, probe_tokens, optimizer)
     except CantMeasure as exc:
         return exc
 
 
-def measure_costs(network: Any, processes: Processes, run: Run, probe_tokens: int) -> Costs:
+def measure_costs(
+    network: Any, processes: Processes, run: Run, probe_tokens: int, optimizer: Optimizer = "adamw"
+) -> Costs:
     """The tensors that a network, which is whole yet, keeps for its backward pass. Raises CantMeasure."""
     parallel = Parallel(dp=processes.dp_size, tp=processes.tp_size, pp=processes.pp_size)
-    return make_costs(network, measure_layer(network, run, probe_tokens), probe_tokens, parallel, processes.device)
+    layer = measure_layer(network, run, probe_tokens)
+    return make_costs(network, layer, probe_tokens, parallel, processes.device, optimizer)
 
 
-def make_costs(network: Any, layer: LayerCosts, probed_tokens: int, parallel: Parallel, device: torch.device) -> Costs:
+def make_costs(
+    network: Any,
+    layer: LayerCosts,
+    probed_tokens: int,
+    parallel: Parallel,
+    device: torch.device,
+    optimizer: Optimizer = "adamw",
+) -> Costs:
     """The costs of a network whose layers have these, in each of the processes."""
     config = network.config
     return Costs(
         num_layers=len(layers_of(network)),
-        fixed=count_state(network, parallel, on_cpu=device.type == "cpu"),
+        fixed=count_state(network, parallel, on_cpu=device.type == "cpu", optimizer=optimizer),
         layer=layer,
         head=HeadCosts(
             weights=config.vocab_size * config.hidden_size,
             width=config.vocab_size,
             is_tied=config.tie_word_embeddings,
+            at_once=tokens_at_once(config.vocab_size) if has_loss_head(network) else None,
         ),
         probed_tokens=probed_tokens,
         can_offload=device.type == "cuda",  # beside a CPU there is no other memory
@@ -184,9 +197,14 @@ def agree_on(costs: T, processes: Processes) -> T:
     return found[0]
 
 
-def count_state(network: Any, parallel: Parallel, *, on_cpu: bool) -> float:
-    """Bytes that a process has of the weights of a network which is whole yet, and of what is learned of them."""
-    learned = _STATE_BYTES + (_COPY_BYTES if on_cpu else 0)
+def count_state(network: Any, parallel: Parallel, *, on_cpu: bool, optimizer: Optimizer = "adamw") -> float:
+    """Bytes that a process has of the weights of a network which is whole yet, and of what is learned of them.
+
+    That is, in float32, itself and its gradient, and its moments; on a CPU itself and its moments once more, for a
+    checkpoint that is written beside the steps.
+    """
+    moments = 2 * _MOMENT_BYTES[optimizer]
+    learned = 4 + 4 + moments + (4 + moments if on_cpu else 0)
     return count_over(
         network, parallel, lambda one: one.numel() * (learned if one.requires_grad else one.element_size())
     )
