@@ -12,6 +12,7 @@ from typer.exceptions import Abort, TyperException
 from stairstream import __version__
 from stairstream.__main__ import INTERRUPTED
 from stairstream.backends.models import DEFAULT_MODEL
+from stairstream.cli.bench import bench_app
 from stairstream.cli.eval import eval_app
 from stairstream.cli.keys import keys_app
 from stairstream.cli.options import (
@@ -36,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(bench_app)
 app.add_typer(eval_app)
 app.add_typer(keys_app)
 add_prediction(app)
