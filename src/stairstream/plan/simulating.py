@@ -68,7 +68,7 @@ def _script_of(costs: EndpointCosts, load: int, agent: Agent, length: int) -> Sc
         first_token_s=costs.call_s,
         token_s=costs.token_s(load),
         prefill_tokens_per_s=1 / costs.prefill_token_s if costs.prefill_token_s else math.inf,
-        caches_prefix=True,
+        caches_prefix=2 * costs.cached_token_s <= costs.prefill_token_s,  # a cached token costs nothing there
     )
 
 
