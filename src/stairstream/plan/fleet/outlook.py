@@ -165,8 +165,8 @@ def _runs_per_s(load: Load) -> float:
             return users / (statistics.fmean(one.total_s for one in load.schedules) + think_s)
 
 
-GROWTH = 1.06
-"""By so much a search adds replicas of the fullest model at a time, and at least one."""
+GROWTH, FAST_GROWTH = 1.06, 1.25
+"""By so much a search adds replicas of the fullest model at a time, and at least one; fast while it is far away."""
 MOST_STEPS = 60
 """Of a search."""
 STRETCH = 1.5
@@ -191,7 +191,8 @@ def size_fleet(
         if found.tightest.full_share < _IDLE:
             return None
         model = found.tightest.model
-        more = max(fleet.replicas[model] + 1, round(fleet.replicas[model] * GROWTH))
+        growth = FAST_GROWTH if found.total_p50_s > 2 * STRETCH * idle_s else GROWTH
+        more = max(fleet.replicas[model] + 1, round(fleet.replicas[model] * growth))
         fleet = replace(fleet, replicas={**fleet.replicas, model: more})
     return None
 
