@@ -31,6 +31,8 @@ def _describe_all(group: Any, prefix: str = "") -> Iterator[str]:
     """Every command of a group, and of the groups in it."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
+            if len(command.params) > 1:  # more than --help: the group itself is a command
+                yield _describe(f"{prefix}{name}", command)
             yield from _describe_all(command, f"{prefix}{name} ")
         else:
             yield _describe(f"{prefix}{name}", command)

@@ -69,6 +69,8 @@ def _stairstream(arguments: list[str]) -> str | None:
     while hasattr(command, "commands"):
         if not arguments or arguments[0] in ("-h", "--help", "-V", "--version"):
             return None
+        if command.invoke_without_command and command.params and arguments[0].startswith("-"):
+            break  # options of the group itself, as in `bench -c FILE`
         if arguments[0] not in command.commands:
             return f"no command {arguments[0]!r}"
         command, arguments = command.commands[arguments[0]], arguments[1:]

@@ -42,3 +42,18 @@ def test_what_it_needs_is_one_line(files: list[str], capsys: pytest.CaptureFixtu
     assert "no earlier run has shown the speed of a; measure with: stairstream calibrate" in capsys.readouterr().err
     assert main(["plan", *files, "-p", "one"]) == 2
     assert "'one' is a single model" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_fleet_is_simulated_beside_wait_and_single(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["simulate", *files, "--rate", "0.5", "--duration-s", "60", "--replica-price", "2"]
+    assert main([*options, "--replicas", "20"]) == 0
+    shown, told = capsys.readouterr()
+    assert all(name in shown for name in ("single", "wait", "balanced", "load x 1.5", "20 x a", "by hour"))
+    assert "breaks first: a" in told
+    assert main([*options, "--target-s", "2", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in report["systems"]] == ["single", "wait", "balanced"]
+    assert report["systems"][-1]["first_token_p99_s"] <= 2
+    assert main(["simulate", *files, "--replicas", "b=2"]) == 2
+    assert "--replicas: 'b=2' is not a number above 0, or MODEL=NUMBER of a" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import pytest
 from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
 from stairstream.backends.scripted.faults import Fault
 from stairstream.core.errors import BackendError
-from stairstream.plan.calibrating import NUM_CALLS, calibrate
+from stairstream.plan.calibrating import NUM_CALLS, Call, calibrate, tokens_per_word
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.sim.clock import run as run_in_virtual_time
 
@@ -39,3 +39,9 @@ def test_an_endpoint_that_always_fails_or_never_speaks_is_an_error() -> None:
         measure(Script(words=WORDS, first_token_s=1e6))
     with pytest.raises(BackendError, match="one piece"):
         measure(Script(words=WORDS[:1], first_token_s=0.1))
+
+
+def test_a_long_prompt_is_as_long_as_the_endpoint_counts() -> None:
+    short = Call(first_s=0.1, at_s=[0.1], num_tokens=[1], prompt_tokens=70, cached_tokens=0)
+    assert tokens_per_word([None, short]) == 7
+    assert tokens_per_word([None]) == 2

@@ -12,6 +12,7 @@ from typer.exceptions import Abort, TyperException
 from stairstream import __version__
 from stairstream.__main__ import INTERRUPTED
 from stairstream.backends.models import DEFAULT_MODEL
+from stairstream.cli.bench import bench_app
 from stairstream.cli.database import database_app
 from stairstream.cli.eval import eval_app
 from stairstream.cli.keys import keys_app
@@ -40,7 +41,7 @@ app = typer.Typer(
 app.add_typer(eval_app)
 app.add_typer(keys_app)
 app.add_typer(database_app)
-add_prediction(app)
+app.add_typer(bench_app)
 
 DEMO_QUESTION = "Why is the sky blue?"
 
@@ -228,6 +229,9 @@ def check_command(config: ConfigOption = None) -> None:
     from stairstream.cli.check import check
 
     check(config)
+
+
+add_prediction(app)
 
 
 @app.command("prove")

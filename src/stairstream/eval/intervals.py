@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 RESAMPLES = 2000
@@ -50,6 +51,34 @@ def bootstrap_ratio(numerators: Sequence[float], denominators: Sequence[float]) 
             return numpy.nan_to_num(above.sum(axis=axis) / below.sum(axis=axis), posinf=0.0)
 
     return _bootstrap((numerators, denominators), ratio, paired=True)
+
+
+def is_installed() -> bool:
+    """Whether intervals can be computed."""
+    return find_spec("scipy") is not None
+
+
+def bootstrap_quantile(values: Sequence[float], share: float) -> Interval | None:
+    """Interval of a quantile, by the percentile bootstrap; None where all values are equal."""
+    import numpy
+
+    def quantile(sample: Any, axis: int) -> Any:
+        return numpy.quantile(sample, share, axis=axis)
+
+    return _bootstrap((values,), quantile) if len(set(values)) >= 2 else None
+
+
+def bootstrap_medians(above: Sequence[float], below: Sequence[float]) -> Interval | None:
+    """Interval of the ratio of two samples' medians; None for fewer than two of each, or if one below is 0."""
+    import numpy
+
+    if min(len(above), len(below)) < 2 or min(below) <= 0:
+        return None
+
+    def ratio(first: Any, second: Any, axis: int) -> Any:
+        return numpy.median(first, axis=axis) / numpy.median(second, axis=axis)
+
+    return _bootstrap((above, below), ratio)
 
 
 def _bootstrap(samples: Sequence[Sequence[float]], statistic: Callable[..., Any], *, paired: bool = False) -> Interval:

@@ -18,10 +18,12 @@ from stairstream.plan.endpoints import EndpointCosts
 LOADS = (1, 4)
 """Calls at once whose speed is measured."""
 REPEATS = 3
-SHORT_TOKENS, LONG_TOKENS, ANSWER_TOKENS = 20, 1500, 48
+SHORT_WORDS, LONG_TOKENS, ANSWER_TOKENS = 10, 1500, 48
+USUAL_TOKENS_PER_WORD = 2.0
+_SHORT_TOKENS = 20
 PATIENCE_S = 30.0
 NUM_CALLS = REPEATS * 3 + sum(LOADS[1:])
-NUM_PROMPT_TOKENS = REPEATS * (SHORT_TOKENS + 2 * LONG_TOKENS) + sum(LOADS[1:]) * SHORT_TOKENS
+NUM_PROMPT_TOKENS = REPEATS * (_SHORT_TOKENS + 2 * LONG_TOKENS) + sum(LOADS[1:]) * _SHORT_TOKENS
 """Calls and prompt tokens, about, of the calibration of one model."""
 
 
@@ -60,20 +62,26 @@ async def calibrate(backend: Backend, advance: Callable[[int], None] = lambda _:
 
     short, fresh, again = [], [], []
     for number in range(REPEATS):
-        short.append(await call(_text(f"s{number}w", SHORT_TOKENS)))
-        long = _text(f"l{number}w", LONG_TOKENS)  # no prefix is shared with another call
+        short.append(await call(_text(f"s{number}w", SHORT_WORDS)))
+        long = _text(f"l{number}w", round(LONG_TOKENS / tokens_per_word(short)))  # shares no prefix with another call
         fresh.append(await call(long))
         again.append(await call(long))
     speeds = {1: _speed(_known(short) + _known(fresh))}
     for load in LOADS[1:]:
-        many = await asyncio.gather(*(call(_text(f"m{load}n{number}w", SHORT_TOKENS)) for number in range(load)))
+        many = await asyncio.gather(*(call(_text(f"m{load}n{number}w", SHORT_WORDS)) for number in range(load)))
         speeds[load] = _speed(_known(many))
     return _costs(_known(short), _known(fresh), _known(again), speeds, failed / NUM_CALLS)
 
 
-def _text(prefix: str, num_tokens: int) -> str:
-    """About so many tokens that no other text begins with."""
-    return "Count on from here: " + " ".join(numbered_words(prefix, num_tokens // 2))
+def _text(prefix: str, num_words: int) -> str:
+    """So many words that no other text begins with."""
+    return "Count on from here: " + " ".join(numbered_words(prefix, num_words))
+
+
+def tokens_per_word(short: Sequence[Call | None]) -> float:
+    """Tokens that the endpoint counts for such a word, so that a long prompt is as long as it should be, and fits."""
+    counted = [one.prompt_tokens for one in _known(short) if one.prompt_tokens]
+    return max(1.0, statistics.median(counted) / SHORT_WORDS) if counted else USUAL_TOKENS_PER_WORD
 
 
 def _known(calls: Sequence[Call | None]) -> list[Call]:

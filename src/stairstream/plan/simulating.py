@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
@@ -11,7 +12,7 @@ from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import question
 from stairstream.core.metrics import Summary, summarize
 from stairstream.engine.pace import Pace
-from stairstream.engine.run import open_run
+from stairstream.engine.run import Run, open_run
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.sim.clock import run as run_in_virtual_time
 
@@ -39,6 +40,18 @@ async def _run(
     rates: Mapping[str, Rate] | None,
     pace: Pace,
 ) -> Summary:
+    async with open_simulated(graph, costs, lengths, rates, pace) as run:
+        return summarize([event async for event in run.events()])
+
+
+def open_simulated(
+    graph: Graph,
+    costs: Mapping[str, EndpointCosts],
+    lengths: Mapping[str, int],
+    rates: Mapping[str, Rate] | None = None,
+    pace: Pace = "raw",
+) -> AbstractAsyncContextManager[Run]:
+    """A run with the arguments of `simulate`, whose agents are models of their own names, on the loop's clock."""
     load = Counter(agent.model for agent in graph.agents)
     backends = {
         agent.name: ScriptedBackend(_script_of(costs[agent.model], load[agent.model], agent, lengths[agent.name]))
@@ -46,8 +59,7 @@ async def _run(
     }
     text = " ".join(numbered_words("q", QUESTION_TOKENS))
     graph = replace(graph, agents=tuple(_plain(agent) for agent in graph.agents))
-    async with open_run(graph, question(text), backends, rates=rates, pace=pace) as run:
-        return summarize([event async for event in run.events()])
+    return open_run(graph, question(text), backends, rates=rates, pace=pace)
 
 
 def _script_of(costs: EndpointCosts, load: int, agent: Agent, length: int) -> Script:
@@ -56,7 +68,7 @@ def _script_of(costs: EndpointCosts, load: int, agent: Agent, length: int) -> Sc
         first_token_s=costs.call_s,
         token_s=costs.token_s(load),
         prefill_tokens_per_s=1 / costs.prefill_token_s if costs.prefill_token_s else math.inf,
-        caches_prefix=True,
+        caches_prefix=2 * costs.cached_token_s <= costs.prefill_token_s,  # a cached token costs nothing there
     )
 
 

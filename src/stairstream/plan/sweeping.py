@@ -13,7 +13,7 @@ from stairstream.core.topologies import single
 from stairstream.engine.pace import default_pace
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.plan.simulating import simulate
-from stairstream.plan.texts import Lengths
+from stairstream.plan.texts import Lengths, fit_lengths
 
 SINGLE, WAIT = "single", "wait"
 _FIRST_CHUNKS, _GROWTHS, _SLOPES = (8, 16, 32, 64), (1.5, 2.0, 4.0), (0.25, 0.4, 0.7)
@@ -58,7 +58,9 @@ def sweep(
     """The outcomes of the answering model alone and of every candidate; `advance` is told of each that is known."""
     found = []
     for name, policy, one in _graphs_of(graph):
-        summaries = [simulate(one, costs, _fitting(one, lengths, graph), None, default_pace(one)) for lengths in texts]
+        summaries = [
+            simulate(one, costs, fit_lengths(one, lengths, graph), None, default_pace(one)) for lengths in texts
+        ]
         found.append(_outcome_of(name, policy, one, summaries, prices))
         advance(1)
     return found
@@ -75,11 +77,6 @@ def _graphs_of(graph: Graph) -> Iterator[tuple[str, Policy | None, Graph]]:
     for name, policy in candidates().items():
         agents = tuple(replace(agent, policy=policy) if agent.reads else agent for agent in graph.agents)
         yield name, policy, replace(graph, agents=agents)
-
-
-def _fitting(graph: Graph, lengths: Lengths, whole: Graph) -> Lengths:
-    """The answering agent alone has another name, and writes as much."""
-    return {agent.name: lengths.get(agent.name, lengths[whole.answer]) for agent in graph.agents}
 
 
 def _outcome_of(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stairstream.core.graph import Graph
 from stairstream.core.tokens import estimate_tokens
-from stairstream.eval.recorded import RecordedPrompt, pick, read_prompts
+from stairstream.eval.recorded import pick, read_prompts
 
 Lengths = Mapping[str, int]
 """Tokens by agent."""
@@ -18,17 +18,23 @@ def read_lengths(file: Path, graph: Graph, limit: int) -> list[Lengths]:
     An agent writes as much as the output that is named like it or like its model; where there is none, as much as
     one of the prompt's outputs, chosen at random but always the same. Raises ConfigError for a file that is no such.
     """
-    return [_lengths_of(prompt, graph) for prompt in pick(read_prompts(file), limit)]
+    return [lengths_of(prompt.id, prompt.outputs, graph) for prompt in pick(read_prompts(file), limit)]
 
 
-def _lengths_of(prompt: RecordedPrompt, graph: Graph) -> Lengths:
-    chosen = random.Random(prompt.id)
-    texts = sorted(prompt.outputs)
+def lengths_of(prompt_id: str, outputs: Mapping[str, str], graph: Graph) -> Lengths:
+    """As `read_lengths`, for one prompt."""
+    chosen = random.Random(prompt_id)
+    texts = sorted(outputs)
     found = {}
     for agent in graph.agents:
-        name = next((one for one in (agent.name, agent.model) if one in prompt.outputs), None)
-        found[agent.name] = max(1, estimate_tokens(prompt.outputs[name or chosen.choice(texts)]))
+        name = next((one for one in (agent.name, agent.model) if one in outputs), None)
+        found[agent.name] = max(1, estimate_tokens(outputs[name or chosen.choice(texts)]))
     return found
+
+
+def fit_lengths(graph: Graph, lengths: Lengths, whole: Graph) -> Lengths:
+    """The lengths of `whole` for the agents of a graph of it: the answering model alone writes as much as there."""
+    return {agent.name: lengths.get(agent.name, lengths[whole.answer]) for agent in graph.agents}
 
 
 def same_lengths(graph: Graph, answer_tokens: Mapping[str, float | None], usual: int) -> Sequence[Lengths]:

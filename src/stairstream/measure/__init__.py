@@ -1,0 +1,1 @@
+"""Measured runs: the same questions answered by several systems, on real endpoints or on cost models."""
