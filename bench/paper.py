@@ -41,13 +41,13 @@ PUBLISHED: Mapping[str, tuple[float, float | None]] = {
 class Fit:
     """The constants that are not published; `mad_tokens` is the length of a debater's turn."""
 
-    call_s: float = 0.17
-    proposer_token_s: float = 0.0098
-    prefill_token_s: float = 0.00003
-    answer_token_s: float = 1 / 72
-    proposer_tokens: float = 1000
-    mad_tokens: float = 650
-    answer_tokens: float = 500
+    call_s: float = 0.1916
+    proposer_token_s: float = 0.01045
+    prefill_token_s: float = 2.607e-06
+    answer_token_s: float = 0.01458
+    proposer_tokens: float = 920.1
+    mad_tokens: float = 627.5
+    answer_tokens: float = 588.5
 
 
 def play(graph: Graph, fit: Fit, proposer_tokens: float, *, is_cached: bool) -> Summary:
