@@ -197,3 +197,17 @@ def test_all_workers_drain_and_count_together(tmp_path: Path) -> None:
             assert not living(pids)
 
     asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_a_server_whose_first_worker_cannot_start_says_why_and_ends(tmp_path: Path) -> None:
+    file = tmp_path / "server.yaml"
+    text = CONFIG.format(workers=2, folder=tmp_path / "no" / "such", address="http://127.0.0.1:1/v1", name="mix")
+    (tmp_path / "no").write_text("a file, not a folder")
+    file.write_text(text)
+    command = [sys.executable, "-m", "stairstream", "serve", "-c", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in (1, 2)
+    why, last = done.stderr.splitlines()
+    assert str(tmp_path / "no") in why
+    assert "the first worker could not start" in last

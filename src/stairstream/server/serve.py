@@ -319,15 +319,21 @@ async def drain(
     """
     if leaving is None:
         permits.close()
-    elif (again := await _wait(leaving.leave(), drain_s, signals)) is not None:
-        return again
-    if not permits.taken:
-        return None
-    tell(f"stopping: {_runs(permits.taken)} may continue for {drain_s:g} s; a second signal ends them at once")
-    again = await _wait(permits.wait_empty(), drain_s, signals)
+        if not permits.taken:
+            return None
+    if permits.taken:
+        tell(f"stopping: {_runs(permits.taken)} may continue for {drain_s:g} s; a second signal ends them at once")
+    again = await _wait(_finish(permits, leaving), drain_s, signals)
     if permits.taken:
         tell(f"stopping: {_runs(permits.taken)} cut off")
     return again
+
+
+async def _finish(permits: RunPermits, leaving: Server | None) -> None:
+    """Until every answer is sent, and every run has ended."""
+    if leaving is not None:
+        await leaving.leave()
+    await permits.wait_empty()
 
 
 async def _wait(

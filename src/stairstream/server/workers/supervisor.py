@@ -38,10 +38,6 @@ Tell = Callable[[str], None]
 class WorkerFailed(StairstreamError):
     """The first worker could not start; it has said why."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(f"the first worker ended with exit code {code} before it was ready")
-        self.code = code
-
 
 @dataclass(slots=True, eq=False)
 class Worker:
@@ -82,9 +78,8 @@ class Supervisor:
         """All workers serve in this block, and have ended after it. Raises WorkerFailed if the first one can't."""
         async with TaskBlock() as self._tasks:
             try:
-                first = await self._start(0, speaks=True)
-                if not await self._is_ready(first):
-                    raise WorkerFailed(await first.process.wait())
+                if (first := await self._start_ready(0, speaks=True)) is None:
+                    raise WorkerFailed("the first worker could not start; the line before this one says why")
                 self._serve(first)
                 for number in range(1, self._workers):
                     self._serve(await self._start(number))
@@ -148,9 +143,9 @@ class Supervisor:
         ours.setblocking(False)
         return Worker(number=number, process=process, line=ours, began_s=self._loop.time())
 
-    async def _start_ready(self, number: int) -> Worker | None:
-        """A worker that is ready; None if it does not come to be."""
-        new = await self._start(number)
+    async def _start_ready(self, number: int, *, speaks: bool = False) -> Worker | None:
+        """A worker that is ready; None if it does not come to be, which ends it."""
+        new = await self._start(number, speaks=speaks)
         is_ready = False
         try:
             is_ready = await self._is_ready(new)
@@ -193,9 +188,14 @@ class Supervisor:
             how, pause_s = "before it was ready", min(MOST_PAUSE_S, max(FIRST_PAUSE_S, 2 * pause_s))
             if worker.number >= self._workers or self._serving.get(worker.number) is not worker:
                 return  # replaced, or not wanted, meanwhile
-            if (new := await self._start_ready(worker.number)) is not None:
+            if (new := await self._start_ready(worker.number)) is None:
+                continue
+            if self._serving.get(worker.number) is worker and worker.number < self._workers:
                 self._serve(new)
-                return
+            else:  # a SIGHUP was quicker
+                new.stop(signal.SIGKILL)
+                new.line.close()
+            return
 
     async def _stop(self) -> None:
         """Let all answers end, as long as each worker allows."""
