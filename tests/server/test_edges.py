@@ -55,6 +55,7 @@ def read_error(answer: bytes) -> tuple[int, str]:
     """The status and the code of an error, which is in the shape of all errors."""
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"content-type: application/json" in head.lower()
+    assert b"\r\nx-request-id: " in head.lower() and b"\r\nrequest-id: " in head.lower()
     error = json.loads(body)["error"]
     assert set(error) == {"message", "type", "param", "code"}
     return int(head.split()[1]), error["code"]

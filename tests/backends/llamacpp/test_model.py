@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from stairstream.backends.layouts import CANNOT_INSERT
 from stairstream.backends.llamacpp import LlamaCpp, LlamaCppBackend
 from stairstream.backends.llamacpp.prompt import PromptBuilder
 from stairstream.backends.words import OwnWords
@@ -208,6 +209,20 @@ def test_full_context_ends_the_answer_and_an_update_that_does_not_fit_is_not_tak
         await too_long.aclose()
 
     on_model(act, context_tokens=256)
+
+
+@slow
+def test_a_layout_that_llama_cpp_cannot_have_is_said_once() -> None:
+    async def act(backend: LlamaCppBackend) -> None:
+        session = await backend.open(replace(AGENT, layout="insert"), ASK)
+        await session.read([chunk("p1", "The sea is salty.")])
+        first = [item async for item in session.write(2)]
+        assert began(first).layout == "grouped"
+        assert [item.text for item in first if isinstance(item, Note)] == [CANNOT_INSERT.text]
+        assert not [item async for item in session.write(2) if isinstance(item, Note)]
+        await session.aclose()
+
+    on_model(act)
 
 
 @slow

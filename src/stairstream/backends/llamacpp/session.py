@@ -10,6 +10,7 @@ import msgspec
 from stairstream.backends.base import Session
 from stairstream.backends.forms import schema_of
 from stairstream.backends.full import LEAST_ROOM_TOKENS, note_full, refuse_prompt
+from stairstream.backends.layouts import CANNOT_INSERT
 from stairstream.backends.llamacpp.prompt import PromptBuilder
 from stairstream.backends.llamacpp.server import Completion, Event, LlamaServer, Timings
 from stairstream.backends.slots import Slots
@@ -59,8 +60,7 @@ class LlamaCppSession(Session):
         self._prompts = PromptBuilder(server)
         self._layout, self._why = _choose_layout(context)
         self._schema = schema_of(context.agent.extras.response_format)
-        # a grammar begins with the first word: it can't be entered in the middle
-        self._misses_form = self._schema is not None and bool(context.written)
+        self._unsaid = self._list_ignored()
         self._last: Ids = ()
         self._is_fresh = True
         self._is_stopped = False
@@ -102,12 +102,23 @@ class LlamaCppSession(Session):
             yield Began(layout=self._layout, why=self._why, prompt_tokens=len(prompt), is_estimate=False)
             if note is not None:
                 yield note
-            if self._misses_form:
-                self._misses_form = False
-                yield Note(kind="ignored", text="response_format: llama.cpp can't hold an answer to it that has begun")
+            unsaid, self._unsaid = self._unsaid, []
+            for ignored in unsaid:
+                yield ignored
             async with aclosing(self._answer(prompt, limit)) as items:
                 async for item in items:
                     yield item
+
+    def _list_ignored(self) -> list[Note]:
+        """What the agent asks for and can't have, to be said at its first call."""
+        ignored = []
+        if self._context.agent.layout == "insert":
+            ignored.append(CANNOT_INSERT)
+        if self._schema is not None and self._context.written:
+            # a grammar begins with the first word: it can't be entered in the middle
+            text = "response_format: llama.cpp can't hold an answer to it that has begun"
+            ignored.append(Note(kind="ignored", text=text))
+        return ignored
 
     async def _answer(self, prompt: Ids, limit: int) -> AsyncGenerator[Delta | Ended, None]:
         usage = Usage(cached_tokens=0)

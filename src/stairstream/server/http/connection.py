@@ -7,6 +7,7 @@ that were tested.
 """
 
 import asyncio
+import uuid
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -17,7 +18,7 @@ from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from stairstream.config.server import LimitKeys
-from stairstream.server.errors import ApiError
+from stairstream.server.errors import ApiError, request_ids
 from stairstream.server.http.close_delimited import close_delimited
 from stairstream.server.http.exchange import STRAIGHT, AsgiApp, Exchange, Receive, Scope, Send
 
@@ -198,8 +199,14 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         else:
             body, status = _encode(error.body()), HTTPStatus(error.status)
-            head = f"HTTP/1.1 {status.value} {status.phrase}\r\nconnection: close\r\ncontent-type: application/json\r\n"
-            self.transport.write(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
+            headers = {
+                "connection": "close",
+                "content-type": "application/json",
+                "content-length": str(len(body)),
+                **request_ids(uuid.uuid4().hex),
+            }
+            lines = [f"HTTP/1.1 {status.value} {status.phrase}", *map(": ".join, headers.items()), "", ""]
+            self.transport.write("\r\n".join(lines).encode() + body)
             self._close()
 
     # Sending
