@@ -1,6 +1,5 @@
 """Trained weights as others load them: a folder of transformers, and a GGUF file for llama.cpp."""
 
-import importlib
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,13 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stairstream.core.errors import ConfigError, ModelUnusable
+from stairstream.backends.gguf_weights import Arrangement, import_gguf
+from stairstream.core.errors import ConfigError
 from stairstream.train.config import Precision
 
 Weights = Mapping[str, Tensor]
-
-_NUM_HEADS = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}
-_SHUFFLED, _PLAIN = ("llama",), ("qwen2", "qwen3")
 
 
 def export_folder(network: Any, tokenizer: Any, weights: Weights, folder: Path, precision: Precision) -> None:
@@ -41,27 +38,24 @@ def _say_type(file: Path, precision: Precision) -> None:
     file.write_text(text.replace('"dtype": "float32"', f'"dtype": "{precision}"'))
 
 
-def export_gguf(like: Path, config: Any, weights: Weights, file: Path) -> None:
+def export_gguf(like: Path, weights: Weights, file: Path) -> None:
     """A GGUF file with everything of another one, and these weights in float16.
 
     Raises ModelUnusable for an architecture whose weights are arranged in a way that is not known here, ConfigError if
     the other file is of another model.
     """
-    gguf: Any = importlib.import_module("gguf")
+    gguf = import_gguf()
     reader = gguf.GGUFReader(like)
-    arch = str(reader.get_field("general.architecture").contents())
-    if arch not in (*_SHUFFLED, *_PLAIN):
-        raise ModelUnusable(f"{like} is of the architecture {arch}, whose weights can't be written here")
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper()], config.num_hidden_layers)
-    found = {names.get_name(name, try_suffixes=(".weight", ".bias")): weight for name, weight in weights.items()}
+    arrangement = Arrangement(gguf, reader, like)
+    found = {arrangement.name(name): weight for name, weight in weights.items()}
     part = file.with_name(f"{file.name}.part")
-    writer = gguf.GGUFWriter(part, arch)
+    writer = gguf.GGUFWriter(part, arrangement.architecture)
     _copy_keys(gguf, reader, writer)
     for tensor in reader.tensors:
         weight = found.get(tensor.name)
         if weight is None or list(weight.shape) != [int(size) for size in reversed(tensor.shape)]:
             raise ConfigError(f"{like} is of another model: {tensor.name} is not there, or of another shape")
-        arranged = _shuffle(tensor.name, weight, config) if arch in _SHUFFLED else weight
+        arranged = arrangement.arrange(tensor.name, weight)
         small = arranged.float() if weight.dim() < 2 else arranged.to(torch.float16)
         writer.add_tensor(tensor.name, small.contiguous().numpy())
     writer.write_header_to_file()
@@ -79,13 +73,3 @@ def _copy_keys(gguf: Any, reader: Any, writer: Any) -> None:
         value = int(gguf.LlamaFileType.MOSTLY_F16) if field.name == "general.file_type" else field.contents()
         sub_type = field.types[-1] if is_array(field) else None
         writer.add_key_value(field.name, value, field.types[0], sub_type=sub_type)
-
-
-def _shuffle(name: str, weight: Tensor, config: Any) -> Tensor:
-    """Rows of queries and keys in llama.cpp's order: both halves of a head in turn."""
-    for part, key in _NUM_HEADS.items():
-        if f".{part}." in name:
-            heads = getattr(config, key)
-            halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
-            return halves.swapaxes(1, 2).reshape(weight.shape)
-    return weight

@@ -187,5 +187,5 @@ def _export(network: Any, start: Start, config: TrainConfig, processes: Processe
             weights = merge(weights, config.lora)
         export_folder(network, start.tokenizer, weights, config.folder / "model", config.precision)
         if start.gguf is not None:
-            export_gguf(start.gguf, network.config, weights, config.folder / "model.gguf")
+            export_gguf(start.gguf, weights, config.folder / "model.gguf")
     processes.wait_for_all()

@@ -1,6 +1,5 @@
 """An adapter beside a model: its weights are the base's and what it learned."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +8,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from safetensors.torch import save_file  # noqa: E402
-
 from stairstream.backends.torch.adapter import add_adapter  # noqa: E402
 from stairstream.backends.torch.backend import TorchModel  # noqa: E402
 from stairstream.core.errors import ConfigError  # noqa: E402
+from tests.backends.torch.adapters import write_adapter  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
-
-NAME = "base_model.model.model.layers.1.self_attn.q_proj"
-
-
-def write_adapter(folder: Path, name: str = NAME, wide: int = 32, **keys: Any) -> tuple[Any, Any]:
-    torch.manual_seed(0)
-    down, up = torch.randn(2, wide), torch.randn(32, 2)
-    described = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "modules_to_save": None, **keys}
-    (folder / "adapter_config.json").write_text(json.dumps(described))
-    weights = {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
-    save_file(weights, folder / "adapter_model.safetensors")
-    return down, up
 
 
 def test_weights_are_the_base_and_what_was_learned(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from stairstream.backends.gguf import check_gguf
 from stairstream.backends.llamacpp.server import LlamaServer, ServerSettings
 from stairstream.backends.llamacpp.session import SETTINGS, LlamaCppSession
+from stairstream.backends.lora import Lora
 from stairstream.backends.slots import Slots
 from stairstream.backends.threads import choose_threads
 from stairstream.backends.words import OwnWords
@@ -26,7 +27,8 @@ class LlamaCpp:
 
     `slots` is how many sessions it holds at once, each with `context_tokens` of its own; `threads` None: one per core;
     `batch_tokens` is how much prefill one pass takes; `drafts_ngrams` guesses ahead what an answer quotes.
-    Raises ConfigError or ModelUnusable at once if the file is none.
+    `adapter` is a LoRA for the model: a GGUF file, or a folder that peft wrote.
+    Raises ConfigError or ModelUnusable at once if a file is none.
     """
 
     def __init__(
@@ -38,9 +40,12 @@ class LlamaCpp:
         threads: int | None = None,
         batch_tokens: int = DEFAULT_BATCH_TOKENS,
         drafts_ngrams: bool = False,
+        adapter: Path | None = None,
         is_verbose: bool = False,
     ) -> None:
         check_gguf(path)
+        if adapter is not None:
+            check_gguf(adapter) if adapter.is_file() else Lora.read(adapter)
         self.server = LlamaServer(
             ServerSettings(
                 path=path.resolve(),
@@ -49,6 +54,7 @@ class LlamaCpp:
                 batch_tokens=batch_tokens,
                 threads=threads or choose_threads(),
                 drafts_ngrams=drafts_ngrams,
+                adapter=None if adapter is None else adapter.resolve(),
                 is_verbose=is_verbose,
             )
         )

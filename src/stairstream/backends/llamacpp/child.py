@@ -30,6 +30,8 @@ def _serve(settings: dict[str, Any]) -> Any:
 
     params = xllamacpp.CommonParams()
     params.model.path = settings["path"]
+    if settings["adapter"] is not None:
+        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(settings["adapter"])]
     params.n_ctx = settings["context_tokens"] * settings["slots"]
     params.n_parallel = settings["slots"]
     params.n_batch = params.n_ubatch = settings["batch_tokens"]

@@ -22,6 +22,7 @@ import aiohttp
 import msgspec
 
 from stairstream.backends.full import says_too_long
+from stairstream.backends.llamacpp.adapter import write_adapter
 from stairstream.core.errors import (
     ContextTooLong,
     MissingExtra,
@@ -48,6 +49,7 @@ class ServerSettings:
     """The options of a llama.cpp server; `context_tokens` is per slot, `batch_tokens` the most that one pass computes.
 
     `drafts_ngrams`: an answer that quotes its prompt is guessed ahead from it (n-gram speculation), and checked.
+    `adapter` is a LoRA for the model: a GGUF file, or a folder of peft.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class ServerSettings:
     context_tokens: int
     batch_tokens: int
     threads: int
+    adapter: Path | None = None
     drafts_ngrams: bool = False
     is_verbose: bool = False
 
@@ -164,19 +167,11 @@ class LlamaServer:
 
     async def _start(self) -> None:
         key = secrets.token_urlsafe()
-        self._log = tempfile.TemporaryFile()
-        self._process = process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", str(_CHILD)),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=None if self._settings.is_verbose else self._log,
-            env={"GOMP_SPINCOUNT": _SPIN, **os.environ},
-            start_new_session=True,  # Ctrl-C is for us; we end it
-        )
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(msgspec.json.encode(_as_dict(self._settings, key)) + b"\n")
-        line = await process.stdout.readline()
-        answer = msgspec.json.decode(line, type=dict[str, str]) if line else {}
+        with tempfile.TemporaryDirectory() as room:
+            adapter = self._settings.adapter
+            if adapter is not None and adapter.is_dir():
+                adapter = await asyncio.to_thread(write_adapter, adapter, self._settings.path, Path(room))
+            answer = await self._spawn(_as_dict(self._settings, key, adapter))
         if "url" not in answer:
             raise ModelUnusable(f"llama.cpp cannot load {self._settings.path}: {await self._reason(answer)}")
         self._http = aiohttp.ClientSession(
@@ -187,6 +182,22 @@ class LlamaServer:
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
         )
         await self._read_props(self._http)
+
+    async def _spawn(self, settings: dict[str, str | int | bool | None]) -> dict[str, str]:
+        """Start the process; returns what it says once the model is loaded, or can't be."""
+        self._log = tempfile.TemporaryFile()
+        self._process = process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", str(_CHILD)),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=None if self._settings.is_verbose else self._log,
+            env={"GOMP_SPINCOUNT": _SPIN, **os.environ},
+            start_new_session=True,  # Ctrl-C is for us; we end it
+        )
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(msgspec.json.encode(settings) + b"\n")
+        line = await process.stdout.readline()
+        return msgspec.json.decode(line, type=dict[str, str]) if line else {}
 
     async def _read_props(self, http: aiohttp.ClientSession) -> None:
         with self._translated():
@@ -286,9 +297,10 @@ async def _check(response: aiohttp.ClientResponse) -> None:
     raise ContextTooLong(what) if says_too_long(what) else RequestRejected(what)
 
 
-def _as_dict(settings: ServerSettings, key: str) -> dict[str, str | int | bool]:
+def _as_dict(settings: ServerSettings, key: str, adapter: Path | None) -> dict[str, str | int | bool | None]:
     return {
         "path": str(settings.path),
+        "adapter": None if adapter is None else str(adapter),
         "slots": settings.slots,
         "context_tokens": settings.context_tokens,
         "batch_tokens": settings.batch_tokens,

@@ -110,7 +110,7 @@ class LlamaCppSession(Session):
                     yield item
 
     def _list_ignored(self) -> list[Note]:
-        """What the agent asks for and can't have, to be said at its first call."""
+        """The wishes of the agent that can't be had, to be said at its first call."""
         ignored = []
         if self._context.agent.layout == "insert":
             ignored.append(CANNOT_INSERT)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from stairstream.backends.extras import require
 from stairstream.backends.gguf import check_gguf
+from stairstream.backends.lora import Lora
 from stairstream.backends.threads import choose_threads
 from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Agent
@@ -24,7 +25,7 @@ class TorchModel:
 
     `path` is a folder of transformers or a GGUF file; `dtype` None takes bfloat16 on a GPU and float32 on a CPU;
     `threads` None takes one per core; `context_tokens` None takes what the model was made for; `adapter` is the folder
-    of a LoRA that is added to it. Raises ConfigError or ModelUnusable at once if there is no such file.
+    of a LoRA that is added to it. Raises ConfigError or ModelUnusable at once if a file is none.
     """
 
     def __init__(
@@ -36,8 +37,8 @@ class TorchModel:
         context_tokens: int | None = None,
         adapter: Path | None = None,
     ) -> None:
-        if adapter is not None and not (adapter / "adapter_config.json").is_file():
-            raise ConfigError(f"adapter: there is no adapter_config.json in {adapter}; name a folder that peft wrote")
+        if adapter is not None:
+            Lora.read(adapter)
         if not path.is_dir():
             check_gguf(path)
         self._path = path

@@ -18,7 +18,8 @@ class LlamaCppKeys:
     """`backend: llamacpp`: embedded; `model` is a known name or the path of a GGUF file.
 
     `slots`: how many agents it serves at once, each with `context_tokens`; None: as many as one run needs.
-    `drafts_ngrams`: what an answer quotes from its prompt is guessed ahead, and checked.
+    `drafts_ngrams`: what an answer quotes from its prompt is guessed ahead, and checked. `adapter` is a LoRA for the
+    model: a folder that peft or `stairstream train` wrote, or a GGUF file.
     """
 
     model: str
@@ -26,6 +27,7 @@ class LlamaCppKeys:
     threads: Whole | None = None
     slots: Whole | None = None
     drafts_ngrams: bool = False
+    adapter: str | None = None
 
 
 async def _open(keys: LlamaCppKeys, model: "ModelConfig", engines: "Engines") -> Backend:
@@ -38,6 +40,7 @@ async def _open(keys: LlamaCppKeys, model: "ModelConfig", engines: "Engines") ->
             context_tokens=keys.context_tokens,
             threads=keys.threads,
             drafts_ngrams=keys.drafts_ngrams,
+            adapter=None if keys.adapter is None else Path(keys.adapter).expanduser(),
         )
 
     return LlamaCppBackend(await engines.load(keys, make, model.name), keys.model)
