@@ -14,9 +14,10 @@ from stairstream.backends.in_process.tokens import Tokens
 from stairstream.train.ahead import run_ahead
 from stairstream.train.checkpoints import Checkpoints, TrainState
 from stairstream.train.config import SaveEvery, TrainConfig
-from stairstream.train.data import Cursor, Stream
+from stairstream.train.data import Batch, Cursor, Stream
 from stairstream.train.failures import Diverged
 from stairstream.train.memory import Planner
+from stairstream.train.memory.planner import find_budget
 from stairstream.train.on_policy import write_drafts
 from stairstream.train.processes import Processes
 from stairstream.train.recording import Recorder
@@ -98,6 +99,7 @@ class Trainer:
                 lr = rate_at(stage, step, progress)
                 torch.manual_seed(self._seed_of(train_state.stage, step))
                 batch = write_drafts(self.network, self.tokens, laid, self.processes, self.config.precision)
+                self._follow_memory(batch)
                 stepped = train_step(
                     self.network,
                     optimizer,
@@ -123,6 +125,13 @@ class Trainer:
                     return False
         self._end_stage(optimizer, stage.name, replace(best, step=step))
         return True
+
+    def _follow_memory(self, batch: Batch) -> None:
+        """Plan this batch by the memory that is there now: another process may have taken or left some."""
+        if self.planner.follows:
+            found = self.processes.least(find_budget(self.config.memory, self.processes.device))
+            if (line := self.planner.follow(found, batch.rows)) is not None:
+                self.recorder.say(line)
 
     def _end_stage(self, optimizer: torch.optim.Optimizer, name: str, here: TrainState) -> None:
         """Save where the next stage begins: with the best weights of this one, if they were scored."""

@@ -27,6 +27,9 @@ _MOMENT_BYTES: Mapping[Optimizer, float] = {"adamw": 4, "adamw8bit": 1 + 4 / 256
 """Of each of the two moments of a parameter that is learned; in eight bits with a scale for 256 of them."""
 _SAFE_SHARE = 0.9
 _LESS_AFTER_FAILURE = 0.85
+_LESS, _MORE = 0.98, 1.1
+"""Of what rows are planned by: they are planned anew where there is less memory than the first share of it, or more
+than the second. Less is taken seriously at once; a gain has to be worth the change, and may be another's for a moment."""
 _GIB = 2**30
 
 
@@ -38,6 +41,8 @@ class Planner:
         self._costs = costs
         self.ladder = make_compiled_ladder(costs) if is_compiled else make_ladder(costs)
         self.budget = budget
+        self._trust = 1.0
+        self._most = _MORE if not is_compiled else math.inf  # more room is of no use to what is compiled already
         self._set = set_share if is_compiled else set_levels
         if is_compiled:
             open_share()
@@ -46,6 +51,11 @@ class Planner:
     def is_full(self) -> bool:
         """Whether all layers are computed again whatever there is."""
         return self._memory.wanted == "full"
+
+    @property
+    def follows(self) -> bool:
+        """Whether rows are planned by the memory that is there, which may change."""
+        return self._memory.wanted == "auto"
 
     def levels(self, row: Row) -> tuple[int, ...]:
         """For this row, of each layer, its level on the ladder."""
@@ -96,9 +106,29 @@ class Planner:
         before = [self.levels(row) for row in rows]
         while self.budget > self._costs.fixed + 1:
             self.budget = self._costs.fixed + (self.budget - self._costs.fixed) * _LESS_AFTER_FAILURE
+            self._trust *= _LESS_AFTER_FAILURE
             if [self.levels(row) for row in rows] != before:
                 return True
         return False
+
+    def follow(self, found: float, rows: Sequence[Row]) -> str | None:
+        """Plan by the bytes that are there now, before a step of these rows: a line if that changes the plan of one.
+
+        Where memory ran out before, less of what is found is used.
+        """
+        budget = self._costs.fixed + (found - self._costs.fixed) * self._trust
+        if _LESS * self.budget <= budget <= self._most * self.budget:
+            return None
+        longest = max(rows, key=lambda row: row.num_tokens)
+        had, (_, was) = self.budget, self.foretell(longest.num_tokens, longest.num_trained)
+        self.budget = budget
+        _, share = self.foretell(longest.num_tokens, longest.num_trained)
+        if share == was:
+            return None
+        return (
+            f"memory: {budget / _GIB:.2f} GiB are there now, not {had / _GIB:.2f}: of a row of {longest.num_tokens} "
+            f"tokens {share:.0%} of the layers are computed again, not {was:.0%}"
+        )
 
     def _plan(self, tokens: int, learned: int) -> tuple[int, ...]:
         match self._memory.wanted:
