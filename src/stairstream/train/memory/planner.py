@@ -29,7 +29,7 @@ _SAFE_SHARE = 0.9
 _LESS_AFTER_FAILURE = 0.85
 _LESS, _MORE = 0.98, 1.1
 """Of what rows are planned by: they are planned anew where there is less memory than the first share of it, or more
-than the second. Less is taken seriously at once; a gain has to be worth the change, and may be another's for a moment."""
+than the second. Less is taken seriously at once; a gain has to be worth the change, and may not last."""
 _GIB = 2**30
 
 
