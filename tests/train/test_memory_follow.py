@@ -1,6 +1,7 @@
 """Plans follow the memory that is there, from step to step, and no bit of what is learned does."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_a_run_whose_memory_comes_and_goes_learns_the_same(tmp_path: Path, monke
     write_data(tmp_path)
     stage = {"steps": 6, "epochs": None, "sequence_tokens": 1024}
     config = make_config(tmp_path, stage, memory="auto")
-    kept, trained, all_lines = list[list[float]](), list[dict[str, torch.Tensor]](), list[list[str]]()
+    kept, trained, all_lines = list[list[float]](), list[dict[str, Any]](), list[list[str]]()
     start = make_start()
     state = planner_module.count_state(start.network, config.parallel, on_cpu=True)
     for shares in ([9.0] * 8, [9.0, 9.0, 9.0, 0.4, 0.4, 0.4, 9.0, 9.0]):
