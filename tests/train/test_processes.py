@@ -55,9 +55,16 @@ def norms(folder: Path) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("parallel", ["dp2", "tp2", "dp2 tp2", "pp2 tied", "dp2 pp2 tied", "tp2 pp2", "pp4 tied"])
+@pytest.mark.parametrize(
+    "parallel",
+    [
+        *("dp2", "tp2", "dp2 tp2", "pp2 tied", "dp2 pp2 tied", "tp2 pp2", "pp4 tied", "pp3 tied"),
+        *("tp2 qwen3", "dp2 tp2 qwen3", "pp2 gemma3_text tied", "pp2 phi3"),
+    ],
+)
 def test_several_processes_learn_what_one_learns(tmp_path: Path, parallel: str) -> None:
-    compare_with_one(tmp_path, parallel, "float32", loss_rel=1e-5, norm_rel=1e-4, weight_atol=1e-3)
+    """The rate is small: AdamW's first steps move a weight by all of it even if its gradient is only rounding."""
+    compare_with_one(tmp_path, parallel, "float32", loss_rel=1e-6, norm_rel=2e-5, weight_atol=1e-4, lr=1e-3)
 
 
 @pytest.mark.slow
@@ -77,14 +84,18 @@ def compare_with_one(
     norm_rel: float,
     weight_atol: float,
     norm_steps: int = 4,
+    lr: float = 1e-2,
 ) -> None:
     """Losses, gradient norms and exported weights of several processes and of one, step by step."""
     write_data(tmp_path)
-    keys = {"tie_word_embeddings": "tied" in parallel, "num_hidden_layers": 4}
+    sizes = {word[:2]: int(word[2:]) for word in parallel.split() if word[:2] in ("dp", "tp", "pp")}
+    kinds = [word for word in parallel.split() if word[:2] not in sizes and word != "tied"]
+    keys: dict[str, Any] = {"tie_word_embeddings": "tied" in parallel, "num_hidden_layers": 4}
+    keys |= {"kind": kinds[0], "head_dim": 8} if kinds else {}
     num_tokens = 1024 if "pp4" in parallel else 512  # fewer rows than stages, or enough
-    stage = STAGE | {"sequence_tokens": num_tokens, "layouts": {"rounds": 1, "insert": 1}}
+    layouts = {"rounds": 1} if kinds else {"rounds": 1, "insert": 1}
+    stage = STAGE | {"sequence_tokens": num_tokens, "layouts": layouts, "lr": lr}
     _, said = run_alone(make_config(tmp_path, stage, output=str(tmp_path / "one"), precision=precision), **keys)
-    sizes = {word[:2]: int(word[2:]) for word in parallel.split() if word != "tied"}
     output = str(tmp_path / "several")
     config = make_config(tmp_path, stage, output=output, parallel=sizes, memory="full", precision=precision)
     losses = run_together(config, tmp_path, **keys)

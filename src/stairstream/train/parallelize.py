@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from torch._inductor import cpp_builder, exc
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    ParallelStyle,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
 
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import Precision
@@ -25,6 +31,10 @@ _PLAN: dict[str, Callable[[], ParallelStyle]] = {
     "mlp.up_proj": ColwiseParallel,
     "mlp.down_proj": RowwiseParallel,
 }
+_HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
+"""Norms of each head of queries and keys (Qwen 3): each rank norms its own heads, with a weight that all ranks have."""
+_HEAD_DIM = 2
+"""The dimension of the heads in what they get: [rows, tokens, heads, head size]."""
 
 
 def parallelize(network: Any, processes: Processes, precision: Precision, *, compiles: bool) -> None:
@@ -35,7 +45,7 @@ def parallelize(network: Any, processes: Processes, precision: Precision, *, com
     if mesh is not None and processes.tp_size > 1:
         check_divides(network, processes.tp_size)
         for layer in layers:
-            parallelize_module(layer, mesh["tp"], {name: style() for name, style in _PLAN.items()})
+            parallelize_module(layer, mesh["tp"], _plan_layer(layer))
     if compiles:
         check_compiler(processes.device)
         for layer in layers:
@@ -47,6 +57,11 @@ def parallelize(network: Any, processes: Processes, precision: Precision, *, com
         for layer in layers:
             fully_shard(layer, mesh=mesh["dp"], mp_policy=policy, reshard_after_forward=once)
         fully_shard(network, mesh=mesh["dp"], mp_policy=policy)
+
+
+def _plan_layer(layer: Any) -> dict[str, ParallelStyle]:
+    norms = {name: SequenceParallel(sequence_dim=_HEAD_DIM) for name in _HEAD_NORMS if _has(layer, name)}
+    return {name: style() for name, style in _PLAN.items()} | norms
 
 
 def layers_of(network: Any) -> Any:
@@ -86,9 +101,8 @@ def check_divides(network: Any, size: int) -> None:
             raise ConfigError(f"parallel.tp: {size} processes can't share the model's {count} {what} evenly")
     first = layers_of(network)[0]
     missing = [name for name in _PLAN if not _has(first, name)]
-    if missing or _has(first, "self_attn.q_norm"):
-        why = f"its layers have no {missing[0]}" if missing else "its attention norms its heads"
-        raise ConfigError(f"parallel.tp: {type(network).__name__} can't be split here: {why}")
+    if missing:
+        raise ConfigError(f"parallel.tp: {type(network).__name__} can't be split here: its layers have no {missing[0]}")
 
 
 def _has(module: Any, path: str) -> bool:

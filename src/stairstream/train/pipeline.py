@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -26,32 +27,50 @@ from stairstream.train.head import Goal, answering, has_loss_head
 from stairstream.train.processes import Processes
 from stairstream.train.sequences import Sample
 
-_KNOWN = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+_KNOWN = ("gemma", "gemma3_text", "llama", "mistral", "phi", "phi3", "qwen2", "qwen3", "smollm3")
 """Whose networks are an embedding, layers, a norm and a head, and nothing between: others scale or cap there."""
+_NORMS = ("norm", "final_layernorm")
+"""The names that networks have for the norm between their layers and their head."""
 _NOTHING = -100
 """In place of a token that is to be learned."""
 
 
 def keep_stage(network: Any, stage: int, count: int) -> None:
-    """Take out of a network what other stages compute. Raises ConfigError for one that does not divide.
+    """Take out of a network what other stages compute. Raises ConfigError for one that can't be cut.
 
     Where the head is tied to the embedding, the last stage keeps both, so that their weight has one name everywhere.
     """
-    _check_divides(network, count)
+    _check_can_be_cut(network, count)
     base = network.base_model
-    size = len(base.layers) // count
+    ours = share_layers(len(base.layers), count)[stage]
     for number in range(len(base.layers)):
-        if number // size != stage:
+        if number not in ours:
             base.layers[number] = _hand_on()
     is_last = stage == count - 1
     if not is_last:
-        base.norm, network.lm_head = _hand_on(), _hand_on()
+        setattr(base, next(name for name in _NORMS if hasattr(base, name)), _hand_on())
+        network.lm_head = _hand_on()
         # what it hands on is a view of all hidden states, which no stage changes in place
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
     if stage > 0:
         if not (is_last and network.config.tie_word_embeddings):
             base.embed_tokens = _hand_on()
+        if hasattr(base, "embed_dropout"):
+            base.embed_dropout = _hand_on()
         network.register_forward_pre_hook(_take_hidden, with_kwargs=True)
+
+
+def share_layers(layers: int, stages: int) -> list[range]:
+    """The numbers of the layers of each stage, as evenly as can be.
+
+    What is left over goes to the stages in the middle first, then to the first, which has the embedding, and last of
+    all to the last, which has the head.
+    """
+    sizes = [layers // stages] * stages
+    for stage in [*range(1, stages - 1), 0][: layers % stages]:
+        sizes[stage] += 1
+    ends = list(accumulate(sizes, initial=0))
+    return [range(start, end) for start, end in pairwise(ends)]
 
 
 def is_elsewhere(module: Any) -> bool:
@@ -151,13 +170,18 @@ def _receive(rank: int) -> dict[str, Tensor]:
     return weights
 
 
-def _check_divides(network: Any, count: int) -> None:
-    if network.config.model_type not in _KNOWN:
+def _check_can_be_cut(network: Any, count: int) -> None:
+    kind = network.config.model_type
+    if kind not in _KNOWN:
         raise ConfigError(
             f"parallel.pp: {type(network).__name__} can't be cut here; those that can are {', '.join(_KNOWN)}"
         )
-    if (layers := len(network.base_model.layers)) % count:
-        raise ConfigError(f"parallel.pp: {count} stages can't share the model's {layers} layers evenly")
+    if kind.startswith("gemma") and not hasattr(network.base_model.embed_tokens, "embed_scale"):
+        raise ConfigError(f"parallel.pp: to cut {type(network).__name__} needs a newer version of transformers")
+    if getattr(network.config, "final_logit_softcapping", None) is not None:
+        raise ConfigError(f"parallel.pp: {type(network).__name__} with final_logit_softcapping can't be cut here")
+    if (layers := len(network.base_model.layers)) < count:
+        raise ConfigError(f"parallel.pp: {count} stages are more than the model's {layers} layers")
 
 
 def _hand_on() -> Any:

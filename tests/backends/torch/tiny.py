@@ -64,9 +64,10 @@ def greedy(network: Any, ids: Sequence[int], count: int) -> list[int]:
 
 
 def make_network(seed: int = 0, **keys: Any) -> Any:
-    """A Llama of two layers, if no other count is given, with weights large enough that attention matters."""
+    """A Llama of two layers, if no other kind or count is given, with weights large enough that attention matters."""
     torch.manual_seed(seed)
-    config = transformers.LlamaConfig(
+    config = transformers.AutoConfig.for_model(
+        keys.pop("kind", "llama"),
         vocab_size=keys.pop("vocab_size", VOCABULARY),
         hidden_size=keys.pop("hidden_size", 32),
         intermediate_size=keys.pop("intermediate_size", 64),
@@ -80,7 +81,7 @@ def make_network(seed: int = 0, **keys: Any) -> Any:
         pad_token_id=0,
         **keys,
     )
-    return transformers.LlamaForCausalLM(config)
+    return transformers.AutoModelForCausalLM.from_config(config)
 
 
 def run_all(model: Model, cache: Cache, piece_tokens: int = 1000) -> Any:

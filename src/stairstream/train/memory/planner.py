@@ -18,6 +18,7 @@ from stairstream.train.memory.limits import find_memory
 from stairstream.train.memory.measuring import CantMeasure, Run, measure_layer
 from stairstream.train.memory.planning import full_of, make_compiled_ladder, make_ladder, peak, plan
 from stairstream.train.parallelize import is_split, layers_of
+from stairstream.train.pipeline import share_layers
 from stairstream.train.processes import Processes
 
 T = TypeVar("T")
@@ -96,8 +97,8 @@ class Planner:
         A pipeline stage has some of the layers, and as many rows in flight as there are stages: what is kept
         comes to the same.
         """
-        levels = self.levels(row)[:: self._costs.num_layers // len(layers_of(network))]
-        self._set(network, [self.ladder[level] for level in levels])
+        levels, ours = self.levels(row), len(layers_of(network))
+        self._set(network, [self.ladder[levels[number * len(levels) // ours]] for number in range(ours)])
 
     def shrink(self, rows: Sequence[Row]) -> bool:
         """Memory ran out: plan with so much less that some row changes. False where nothing more can be done."""
@@ -204,7 +205,7 @@ def make_costs(
     """The costs of a network whose layers have these, in each of the processes."""
     config = network.config
     return Costs(
-        num_layers=len(layers_of(network)),
+        num_layers=parallel.pp * most_layers(network, parallel),
         fixed=count_state(network, parallel, on_cpu=device.type == "cpu", optimizer=optimizer),
         layer=layer,
         head=HeadCosts(
@@ -241,17 +242,23 @@ def count_state(network: Any, parallel: Parallel, *, on_cpu: bool, optimizer: Op
 
 
 def count_over(network: Any, parallel: Parallel, weigh: Callable[[Any], float]) -> float:
-    """Sums `weigh` over the parameters that one process has of a network that is still whole.
+    """Sums `weigh` over the parameters that one process has, at most, of a network that is still whole.
 
     Pipeline stages share the layers; what stands outside them is in the first or the last, in both where it is tied.
     """
     in_layers = {id(one) for one in layers_of(network).parameters()}
+    stages = len(layers_of(network)) / most_layers(network, parallel)
     ends = 1 if parallel.pp == 1 or network.config.tie_word_embeddings else 2
     count = 0.0
     for name, one in network.named_parameters():
-        shared = parallel.pp * (parallel.tp if is_split(name) else 1) if id(one) in in_layers else ends
+        shared = stages * (parallel.tp if is_split(name) else 1) if id(one) in in_layers else ends
         count += weigh(one) / shared
     return count / parallel.dp
+
+
+def most_layers(network: Any, parallel: Parallel) -> int:
+    """The layers of the pipeline stage that has the most of them."""
+    return max(len(ours) for ours in share_layers(len(layers_of(network)), parallel.pp))
 
 
 def find_budget(memory: Memory, device: torch.device) -> float:
