@@ -293,4 +293,16 @@ BUGS = (
         old="self._write(Delta(text, event.num_tokens, is_estimate=event.is_estimate), at_s)",
         new="self._write(Delta(text + text[-1:], event.num_tokens, is_estimate=event.is_estimate), at_s)",
     ),
+    Bug(
+        name="a call that gains nothing is made anyway",
+        module="stairstream.core.worth",
+        old="return own if gains else replace(",
+        new="return own if gains else own or replace(",
+    ),
+    Bug(
+        name="a first call is cut though it would soon speak",
+        module="stairstream.core.worth",
+        old="if now <= speaks_s <= latest_s < math.inf else own",
+        new="if now <= speaks_s <= latest_s < -math.inf else own",
+    ),
 )

@@ -1,10 +1,11 @@
 """One case as plain data: a graph, the models that speak in it, its limits and its clients."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from stairstream.backends.scripted.faults import Fault
 from stairstream.backends.scripted.manner import Reported
+from stairstream.core.adaptive import Rate
 from stairstream.core.costs import Price
 from stairstream.core.graph import Graph
 from stairstream.core.messages import ToolCall
@@ -90,9 +91,10 @@ class Engine:
 class Case:
     """Everything that a run depends on: two runs of one case have the same events.
 
-    `others` are runs on the same models and engines that are there at the same time; their own `models`, `engines` and
-    `others` mean nothing. A run comes at `comes_s`, and goes if it has no slots after `gives_up_s`. It gives up, and is
-    left, so many `turns` of the loop after that moment: others may do something in just the turn before.
+    `rates` are what is known of its models before. `others` are runs on the same models and engines that are there at
+    the same time; their own `models`, `engines` and `others` mean nothing. A run comes at `comes_s`, and goes if it has
+    no slots after `gives_up_s`. It gives up, and is left, so many `turns` of the loop after that moment: others may do
+    something in just the turn before.
     """
 
     seed: int
@@ -106,6 +108,7 @@ class Case:
     leaves_s: float | None = None
     shut_down_s: float | None = None
     clients: tuple[Client, ...] = ()
+    rates: Mapping[str, Rate] = field(default_factory=dict)
     deaths: Deaths | None = None
     engines: tuple[Engine, ...] = ()
     comes_s: float = 0.0

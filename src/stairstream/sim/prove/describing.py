@@ -11,13 +11,24 @@ from stairstream.sim.prove.case import Case, ModelCase
 _AGENT = Agent(name="", model="")
 _MODEL = ModelCase(name="", tokens=())
 _NAMES = {policy: name for name, policy in PRESETS.items()}
-_ENDS = ("written", "deadline_s", "max_cost", "pace", "leaves_s", "shut_down_s", "deaths", "comes_s", "gives_up_s")
+_ENDS = (
+    "written",
+    "deadline_s",
+    "max_cost",
+    "pace",
+    "leaves_s",
+    "shut_down_s",
+    "rates",
+    "deaths",
+    "comes_s",
+    "gives_up_s",
+)
 _SHOWN_ELSEWHERE = {"name", "model", "reads", "policy", "sampling", "wording", "depth", "instructions"}
 
 
 def describe(case: Case) -> list[str]:
     """Lines: the run, then its agents, then its models."""
-    run = [f"{name}={getattr(case, name)!r}" for name in _ENDS if getattr(case, name) not in ("", None, "raw", 0.0)]
+    run = [f"{name}={getattr(case, name)!r}" for name in _ENDS if getattr(case, name) not in ("", None, "raw", 0.0, {})]
     run += [f"{engine}" for engine in case.engines]
     run += [f"client {client}" for client in case.clients]
     lines = [f"seed {case.seed}: {case.topology}, answered by {case.graph.answer} {', '.join(run)}".rstrip()]

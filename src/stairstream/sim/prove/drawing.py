@@ -59,7 +59,9 @@ def draw_case(seed: int) -> Case:
     case = _bounded(_draw_ends(rng, case, is_calm))
     if (how := rng.random()) < 0.08:
         return _draw_deaths(rng, case)
-    return _draw_together(rng, case, is_calm) if how < 0.16 else case
+    if how < 0.16:
+        return _draw_together(rng, case, is_calm)
+    return draw_known(rng, case) if how < 0.19 else case
 
 
 # Models
@@ -299,6 +301,35 @@ def _draw_clients(rng: random.Random) -> tuple[Client, ...]:
             )
         )
     return tuple(clients)
+
+
+# Rates that are known before
+
+
+def draw_known(rng: random.Random, case: Case) -> Case:
+    """A mixture whose models are as steady as it is known of them, and say as much; no proposer is silent for so long
+    that it is not waited for any more."""
+    proposers, aggregator = rng.sample(MODELS[:-1], rng.randint(1, 4)), MODELS[-1]
+    policy = PRESETS[rng.choice(("paper", "balanced", "cheap", "careful"))]
+    graph = mixture(proposers=proposers, aggregator=aggregator, policy=policy)
+    models = {}
+    for name in (*proposers, aggregator):
+        models[name] = ModelCase(
+            name=name,
+            tokens=draw_tokens(rng, rng.randint(5, 60))[0],
+            first_token_s=rng.choice((0.125, 0.5, 1.0, rng.random() * (4 if name == aggregator else 1))),
+            token_s=rng.choice((0.0625, 0.125, rng.uniform(0.02, 0.2))),
+        )
+    rates = {
+        name: Rate(
+            first_token_s=model.first_token_s,
+            tokens_per_s=1 / model.token_s,
+            answer_tokens=float(len(model.tokens)),
+            read_token_s=0.0,
+        )
+        for name, model in models.items()
+    }
+    return Case(seed=case.seed, topology="mixture", graph=graph, models=models, rates=rates)
 
 
 # Several processes, several runs

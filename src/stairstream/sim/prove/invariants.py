@@ -15,6 +15,7 @@ from stairstream.sim.prove.ends import (
 from stairstream.sim.prove.facts import Facts
 from stairstream.sim.prove.limits import check_permits, check_slots
 from stairstream.sim.prove.played import Played
+from stairstream.sim.prove.spared import check_spared
 from stairstream.sim.prove.takeover_rules import TAKEOVER_RULES
 from stairstream.sim.prove.texts_read import check_readings
 from stairstream.sim.prove.texts_shown import (
@@ -51,6 +52,7 @@ INVARIANTS: Mapping[str, Callable[[Facts], Iterator[str]]] = {
 SHARED_INVARIANTS: Mapping[str, Callable[[Played], Iterator[str]]] = {
     "permits go in order": check_permits,
     "slots go in order": check_slots,
+    "calls that gain nothing are not made": check_spared,
 }
 """Of all runs that are there at the same time."""
 

@@ -88,6 +88,7 @@ def open_case(
         max_cost=case.max_cost,
         pace=case.pace,
         written=case.written,
+        rates=case.rates,
         journal=journal,
         resumed=resumed,
     )
