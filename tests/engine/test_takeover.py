@@ -166,6 +166,37 @@ def test_a_step_that_had_ended_is_not_made_again() -> None:
             assert all(step.readings[0].start < step.readings[0].end for step in steps)
 
 
+def test_an_answer_that_a_stop_string_ended_before_a_word_is_not_asked_for_again() -> None:
+    graph = with_agent(mixture(EQUAL, 2), "agg", sampling=Sampling(max_tokens=100, stop=("END",)))
+
+    def models() -> Mapping[str, Backend]:
+        return scripted(length=6, agg=Script(words=("END", " more")))
+
+    expected = whole(graph, models)
+    one = taken(graph, models, end_of_first_step(expected))
+    check_whole(one, expected)
+    assert sum(isinstance(event, StepStarted) and event.agent == "agg" for event in one.events) == 1
+
+
+def test_a_limit_before_a_word_that_a_fallback_would_have_continued_is_no_end() -> None:
+    graph = with_agent(mixture(EQUAL, 2), "agg", fallbacks=("spare",))
+
+    def models() -> Mapping[str, Backend]:
+        silent = Script(words=("No.",), fault=Fault(kind="length_at_once"))
+        spare = ScriptedBackend(Script(words=("Yes.",)), "spare")
+        return {**scripted(length=6, agg=silent), "spare": spare}
+
+    expected = whole(graph, models)
+    assert expected.run.answer == "Yes."
+    check_whole(taken(graph, models, end_of_first_step(expected)), expected)
+
+
+def end_of_first_step(one: Taken) -> int:
+    """Entries of the journal up to the end of the aggregator's first step."""
+    ends = (i for i, event in enumerate(one.events, 1) if isinstance(event, StepEnded) and event.agent == "agg")
+    return next(ends)
+
+
 def test_its_deadline_counts_from_its_beginning() -> None:
     one = taken(mixture(EQUAL, 2), scripted, 12, away_s=0.5, deadline_s=4.0)
     end = one.events[-1]

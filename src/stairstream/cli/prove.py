@@ -90,7 +90,7 @@ def _show(case: Case, found: Sequence[str]) -> None:
 def _draw(case: Case) -> None:
     for line in describe(case):
         print(line)
-    played = play(case)
-    if played.events:
-        console = Console(highlight=False)
-        console.print(*draw_run(case.graph, played.events, console.width), sep="\n")
+    console = Console(highlight=False)
+    for played in play(case).runs:
+        if played.events:
+            console.print(*draw_run(played.case.graph, played.events, console.width), sep="\n")

@@ -223,7 +223,9 @@ def _end_step(one: AgentPast, event: StepEnded) -> None:
         is_confirmed=has_stopped and adds_nothing,
     )
     match event.reason:
-        case "length" | "content_filter" | "tool_calls" as reason:
+        case "length":
+            one.own_end = None if _has_failed(one) else "length"
+        case "content_filter" | "tool_calls" as reason:
             one.own_end = reason
         case "stop_string":
             one.own_end = "stop"
@@ -231,6 +233,14 @@ def _end_step(one: AgentPast, event: StepEnded) -> None:
             one.own_end = "length"
         case _:
             pass
+
+
+def _has_failed(one: AgentPast) -> bool:
+    """Whether its last call failed by coming to a limit of its server before a word: there is no answer, or a fallback
+    would have continued it."""
+    if one.step.tokens or one.has_called:
+        return False
+    return not (one.num_tokens or one.agent.begun) or one.num_failovers < len(one.agent.fallbacks)
 
 
 def _note(one: AgentPast, event: Noted) -> None:

@@ -80,7 +80,7 @@ class AgentLoop:
 
     async def run(self, spawn: Spawn) -> OwnEnd:
         """Write to the end; raises BackendError when the last of the agent's models has failed for good."""
-        if self._past is not None and self._past.own_end is not None and not self._is_silent:
+        if self._past is not None and self._past.own_end is not None:
             return self._past.own_end
         if self._output.has_called:  # half a call can't be continued
             raise StreamCut("the process that ran it was lost in the middle of a tool's call")

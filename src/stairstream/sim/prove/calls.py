@@ -1,4 +1,4 @@
-"""Calls: what they use is counted, their silence is bounded, and permits are given in order."""
+"""Calls: what they use is counted, their silence is bounded, and an answer is paced."""
 
 from collections.abc import Container, Iterator, Sequence
 from itertools import pairwise
@@ -9,7 +9,7 @@ from stairstream.core.session import Began, Delta, Ended, Note, ToolDelta
 from stairstream.engine.pace import FixedPace
 from stairstream.sim.prove.facts import AgentFacts, Facts, Write
 from stairstream.sim.prove.rules import EPSILON_S
-from stairstream.sim.prove.tape import Asked, Sent
+from stairstream.sim.prove.tape import Sent
 
 
 def check_usage(facts: Facts) -> Iterator[str]:
@@ -70,47 +70,6 @@ def _too_silent(one: AgentFacts, write: Write) -> str | None:
             case Note() | Ended() | None:
                 pass
     return None
-
-
-def check_permits(facts: Facts) -> Iterator[str]:
-    """A limited model has no more calls at once, and a minute, than it may; agents further upstream go first."""
-    for name, model in facts.case.models.items():
-        most = facts.played.tape.most_at_once.get(name, 0)
-        if model.max_concurrency is not None:
-            if most > model.max_concurrency:
-                yield f"{name} had {most} calls at once, where {model.max_concurrency} are allowed"
-            if model.requests_per_minute is None:
-                yield from _check_order([one for one in facts.played.tape.asked if one.model == name])
-        if model.requests_per_minute is not None:
-            times_s = [sent.at_s for sent in facts.played.tape.sent if sent.model == name]
-            yield from _check_rate(name, sorted(times_s), model.requests_per_minute)
-
-
-def _check_rate(name: str, times_s: list[float], per_minute: float) -> Iterator[str]:
-    """In any time no more calls than its minutes allow, and what a second allows, or one, at once."""
-    per_s = per_minute / 60
-    for first, start_s in enumerate(times_s):
-        for count, end_s in enumerate(times_s[first:], 1):
-            if count > (end_s - start_s) * per_s + max(per_s, 1.0) + EPSILON_S:
-                yield f"{name} had {count} calls from {start_s} to {end_s}, with {per_minute} a minute allowed"
-                return
-
-
-def _check_order(asked: list[Asked]) -> Iterator[str]:
-    """A permit that is given back goes to who asked first of those that are furthest upstream."""
-    for one in asked:
-        given_back = [other.left for other in asked if other.left and one.serial < other.left < (one.went or 0)]
-        if one.went is None or not given_back:
-            continue
-        first = min(given_back)
-        for other in asked:
-            is_waiting = other.serial < first and _is_after(other.went, one.went) and _is_after(other.left, one.went)
-            if is_waiting and (other.depth, other.serial) < (one.depth, one.serial):
-                yield f"{one.agent} got a permit of {one.model} before {other.agent}, which asked at {other.at_s}"
-
-
-def _is_after(one: int | None, other: int) -> bool:
-    return one is None or one > other
 
 
 def check_pace(facts: Facts) -> Iterator[str]:

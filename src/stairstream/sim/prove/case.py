@@ -1,10 +1,11 @@
 """One case as plain data: a graph, the models that speak in it, its limits and its clients."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from stairstream.backends.scripted.faults import Fault
 from stairstream.backends.scripted.manner import Reported
+from stairstream.core.adaptive import Rate
 from stairstream.core.costs import Price
 from stairstream.core.graph import Graph
 from stairstream.core.messages import ToolCall
@@ -66,8 +67,35 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deaths:
+    """The deaths of a durable run's holders: each dies once the journal has so many entries, and another comes
+    `away_s` later.
+
+    Entries are kept together, `commit_s` after the first of them; a holder that dies has not kept the last ones.
+    """
+
+    after: tuple[int, ...] = ()
+    away_s: float = 0.0
+    commit_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """An engine that has so many slots for the sessions of its models."""
+
+    models: tuple[str, ...]
+    slots: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """Everything that a run depends on: two runs of one case have the same events."""
+    """Everything that a run depends on: two runs of one case have the same events.
+
+    `rates` are what is known of its models before. `others` are runs on the same models and engines that are there at
+    the same time; their own `models`, `engines` and `others` mean nothing. A run comes at `comes_s`, and goes if it has
+    no slots after `gives_up_s`. It gives up, and is left, so many `turns` of the loop after that moment: others may do
+    something in just the turn before.
+    """
 
     seed: int
     topology: str
@@ -80,3 +108,19 @@ class Case:
     leaves_s: float | None = None
     shut_down_s: float | None = None
     clients: tuple[Client, ...] = ()
+    rates: Mapping[str, Rate] = field(default_factory=dict)
+    deaths: Deaths | None = None
+    engines: tuple[Engine, ...] = ()
+    comes_s: float = 0.0
+    gives_up_s: float | None = None
+    turns: int = 0
+    others: tuple["Case", ...] = ()
+
+    @property
+    def runs(self) -> tuple["Case", ...]:
+        """All that are there at the same time, this one first."""
+        return (self, *(replace(one, models=self.models, engines=self.engines) for one in self.others))
+
+    def slots_in(self, engine: Engine) -> int:
+        """The slots of an engine that its run needs: one for each agent that may come to one of its models."""
+        return sum(not set(engine.models).isdisjoint((one.model, *one.fallbacks)) for one in self.graph.agents)

@@ -1,7 +1,7 @@
 """A case in words: only what is not as usual, so that a shrunk one is read at a glance."""
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from stairstream.core.graph import Agent
@@ -11,17 +11,31 @@ from stairstream.sim.prove.case import Case, ModelCase
 _AGENT = Agent(name="", model="")
 _MODEL = ModelCase(name="", tokens=())
 _NAMES = {policy: name for name, policy in PRESETS.items()}
+_ENDS = (
+    "written",
+    "deadline_s",
+    "max_cost",
+    "pace",
+    "leaves_s",
+    "shut_down_s",
+    "rates",
+    "deaths",
+    "comes_s",
+    "gives_up_s",
+)
 _SHOWN_ELSEWHERE = {"name", "model", "reads", "policy", "sampling", "wording", "depth", "instructions"}
 
 
 def describe(case: Case) -> list[str]:
     """Lines: the run, then its agents, then its models."""
-    ends = ("written", "deadline_s", "max_cost", "pace", "leaves_s", "shut_down_s")
-    run = [f"{name}={getattr(case, name)!r}" for name in ends if getattr(case, name) not in ("", None, "raw")]
+    run = [f"{name}={getattr(case, name)!r}" for name in _ENDS if getattr(case, name) not in ("", None, "raw", 0.0, {})]
+    run += [f"{engine}" for engine in case.engines]
     run += [f"client {client}" for client in case.clients]
     lines = [f"seed {case.seed}: {case.topology}, answered by {case.graph.answer} {', '.join(run)}".rstrip()]
     lines += [f"  agent {_agent(agent)}" for agent in case.graph.agents]
     lines += [f"  model {_model(model)}" for model in case.models.values()]
+    for other in case.others:
+        lines += describe(replace(other, models={}))
     return lines
 
 

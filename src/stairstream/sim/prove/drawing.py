@@ -13,7 +13,7 @@ from stairstream.core.policy import PRESETS, Policy, Quorum
 from stairstream.core.session import EndReason, Layout
 from stairstream.core.topologies import chain, council, debate, mixture, self_mixture, single, tree, work_in_turn
 from stairstream.engine.pace import FixedPace
-from stairstream.sim.prove.case import Case, Client, ModelCase
+from stairstream.sim.prove.case import Case, Client, Deaths, Engine, ModelCase
 from stairstream.sim.prove.texts import draw_stops, draw_tokens
 
 MODELS = ("m0", "m1", "m2", "m3", "m4")
@@ -56,7 +56,12 @@ def draw_case(seed: int) -> Case:
         written=rng.choice(("Once upon", "  \r\n", "e")) if rng.random() < 0.07 else "",
         clients=_draw_clients(rng),
     )
-    return _bounded(_draw_ends(rng, case, is_calm))
+    case = _bounded(_draw_ends(rng, case, is_calm))
+    if (how := rng.random()) < 0.08:
+        return _draw_deaths(rng, case)
+    if how < 0.16:
+        return _draw_together(rng, case, is_calm)
+    return draw_known(rng, case) if how < 0.19 else case
 
 
 # Models
@@ -296,3 +301,106 @@ def _draw_clients(rng: random.Random) -> tuple[Client, ...]:
             )
         )
     return tuple(clients)
+
+
+# Rates that are known before
+
+
+def draw_known(rng: random.Random, case: Case) -> Case:
+    """A mixture whose models are as steady as it is known of them, and say as much; no proposer is silent for so long
+    that it is not waited for any more."""
+    proposers, aggregator = rng.sample(MODELS[:-1], rng.randint(1, 4)), MODELS[-1]
+    policy = PRESETS[rng.choice(("paper", "balanced", "cheap", "careful"))]
+    graph = mixture(proposers=proposers, aggregator=aggregator, policy=policy)
+    models = {}
+    for name in (*proposers, aggregator):
+        models[name] = ModelCase(
+            name=name,
+            tokens=draw_tokens(rng, rng.randint(5, 60))[0],
+            first_token_s=rng.choice((0.125, 0.5, 1.0, rng.random() * (4 if name == aggregator else 1))),
+            token_s=rng.choice((0.0625, 0.125, rng.uniform(0.02, 0.2))),
+        )
+    rates = {
+        name: Rate(
+            first_token_s=model.first_token_s,
+            tokens_per_s=1 / model.token_s,
+            answer_tokens=float(len(model.tokens)),
+            read_token_s=0.0,
+        )
+        for name, model in models.items()
+    }
+    return Case(seed=case.seed, topology="mixture", graph=graph, models=models, rates=rates)
+
+
+# Several processes, several runs
+
+
+def _draw_deaths(rng: random.Random, case: Case) -> Case:
+    """A durable run, whose holders die at any moment."""
+    after = sorted(int(2 ** (7 * rng.random())) for _ in range(rng.choice((1, 1, 1, 2, 3))))
+    deaths = Deaths(after=tuple(after), away_s=rng.choice((0.0, 0.5, 3.0)), commit_s=rng.choice((0.0, 0.0, 0.02, 0.25)))
+    return replace(case, leaves_s=None, shut_down_s=None, clients=(), deaths=deaths)
+
+
+def _draw_together(rng: random.Random, case: Case, is_calm: bool) -> Case:
+    """One or two more runs on the same models, on engines with few slots or with limits that they share."""
+    others = tuple(_draw_other(rng, case, is_calm) for _ in range(rng.choice((1, 1, 2))))
+    case = replace(case, others=others)
+    if rng.random() < 0.3:
+        case = _draw_moment(rng, case)
+    if rng.random() < 0.5:
+        limited = rng.choice(sorted(case.models))
+        model = replace(case.models[limited], max_concurrency=rng.choice((1, 1, 2)))
+        case = replace(case, models={**case.models, limited: model})
+    return _on_engines(rng, case) if rng.random() < 0.6 else case
+
+
+def _draw_moment(rng: random.Random, case: Case) -> Case:
+    """The first is left in the moment in which the others are, or give up: one of them may just have got its slots."""
+    at_s = rng.choice((0.5, 1.0, 1.5, rng.randrange(1, 40) * 0.125))
+    others = []
+    for other in case.others:
+        comes_s, turns = rng.choice((0.0, at_s / 2)), rng.randrange(12)
+        left = (at_s - comes_s, None) if rng.random() < 0.5 else (None, at_s - comes_s)
+        others.append(replace(other, comes_s=comes_s, turns=turns, gives_up_s=left[0], leaves_s=left[1]))
+    return replace(case, leaves_s=at_s, others=tuple(others))
+
+
+def _draw_other(rng: random.Random, case: Case, is_calm: bool) -> Case:
+    graph = case.graph if rng.random() < 0.5 else _draw_other_graph(rng, case, is_calm)
+    other = Case(
+        seed=case.seed,
+        topology=case.topology,
+        graph=graph,
+        models=case.models,
+        clients=_draw_clients(rng)[:1],
+        comes_s=rng.choice((0.0, 0.0, 0.25, 1.0, rng.randrange(40) * 0.125, rng.random() * 6)),
+        gives_up_s=rng.choice((None, None, 0.0, 0.5, rng.randrange(64) * 0.125, rng.random() * 8)),
+    )
+    return _bounded(_draw_ends(rng, other, is_calm))
+
+
+def _draw_other_graph(rng: random.Random, case: Case, is_calm: bool) -> Graph:
+    names, texts = sorted(case.models), [model.tokens for model in case.models.values()]
+    graph = rng.choice((_draw_mixture, _draw_any, _TOPOLOGIES["single"]))(rng)
+    agents = [_draw_agent(rng, agent, texts, is_calm) for agent in graph.agents]
+    return Graph(agents=tuple(_on_models(agent, names) for agent in agents), answer=graph.answer)
+
+
+def _on_models(agent: Agent, names: Sequence[str]) -> Agent:
+    """The agent with models of these names in place of its own."""
+    model, *fallbacks = (names[MODELS.index(name) % len(names)] for name in (agent.model, *agent.fallbacks))
+    return replace(agent, model=model, fallbacks=tuple(name for name in dict.fromkeys(fallbacks) if name != model))
+
+
+def _on_engines(rng: random.Random, case: Case) -> Case:
+    """All models, or the first and the others, in engines that have room for any of the runs, and a few slots more."""
+    names = sorted(case.models)
+    parts = [names] if len(names) == 1 or rng.random() < 0.5 else [names[:1], names[1:]]
+    engines = []
+    for part in parts:
+        engine = Engine(models=tuple(part), slots=0)
+        most = max(one.slots_in(engine) for one in case.runs)
+        engines.append(replace(engine, slots=max(1, most + rng.choice((0, 0, 0, 1, 3)))))
+    models = {name: replace(model, hedge_after_s=None) for name, model in case.models.items()}
+    return replace(case, models=models, engines=tuple(engines))

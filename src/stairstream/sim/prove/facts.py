@@ -18,7 +18,7 @@ from stairstream.core.events import (
 )
 from stairstream.core.graph import Agent
 from stairstream.core.session import Delta, Ended, WriteItem
-from stairstream.sim.prove.running import Played
+from stairstream.sim.prove.played import Played
 from stairstream.sim.prove.tape import Entry
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from itertools import chain
 
 from stairstream.core.events import AgentEnded, Called, Event, Noted, RunEnded, StepEnded, StepStarted, Thought, Wrote
 from stairstream.core.policy import PRESETS
 from stairstream.sim.prove.case import Case, ModelCase
-from stairstream.sim.prove.running import Played
+from stairstream.sim.prove.played import Played
 
 _NAMES = {policy: name for name, policy in PRESETS.items()}
 _PLAIN = ModelCase(name="", tokens=())
@@ -15,7 +16,19 @@ _MODEL = tuple(one.name for one in fields(ModelCase) if one.name not in ("name",
 
 def features_of(played: Played) -> frozenset[str]:
     """Each at most once for a run: `group: feature`."""
-    return frozenset([*_of_case(played.case), *_of_events(played.events)])
+    return frozenset([*_of_case(played.case), *_of_runs(played), *chain(*map(_of_events, played.all_events))])
+
+
+def _of_runs(played: Played) -> Iterator[str]:
+    if played.others:
+        yield f"runs at once: {len(played.runs)}"
+    if any(one.gave_up_s is not None for one in played.runs):
+        yield "run: gives up waiting for slots"
+    stays = [stay for stays in played.tape.shared.stays.values() for stay in stays]
+    if any(stay.got is not None and stay.got[1] > stay.asked[1] for stay in stays):
+        yield "run: waits for slots"
+    if played.holders:
+        yield f"holders: {len(played.holders)}"
 
 
 def _of_case(case: Case) -> Iterator[str]:
@@ -25,6 +38,8 @@ def _of_case(case: Case) -> Iterator[str]:
     for name in ("written", "deadline_s", "max_cost", "pace", "leaves_s", "shut_down_s"):
         if getattr(case, name) not in ("", None, "raw"):
             yield f"run: {name}"
+    if case.rates:
+        yield "run: rates known before"
     for client in case.clients:
         yield "client: reads slowly" if client.pause_s else "client: reads at once"
         if client.leaves_after is not None:

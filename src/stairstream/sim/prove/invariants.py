@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from stairstream.sim.prove.calls import check_pace, check_permits, check_silence, check_usage
+from stairstream.sim.prove.calls import check_pace, check_silence, check_usage
 from stairstream.sim.prove.ends import (
     check_budget,
     check_clients,
@@ -13,7 +13,10 @@ from stairstream.sim.prove.ends import (
     check_unread,
 )
 from stairstream.sim.prove.facts import Facts
-from stairstream.sim.prove.running import Played
+from stairstream.sim.prove.limits import check_permits, check_slots
+from stairstream.sim.prove.played import Played
+from stairstream.sim.prove.spared import check_spared
+from stairstream.sim.prove.takeover_rules import TAKEOVER_RULES
 from stairstream.sim.prove.texts_read import check_readings
 from stairstream.sim.prove.texts_shown import (
     check_calls_whole,
@@ -35,7 +38,6 @@ INVARIANTS: Mapping[str, Callable[[Facts], Iterator[str]]] = {
     "chunks are what had been written": check_readings,
     "usage adds up": check_usage,
     "silence is bounded": check_silence,
-    "permits go in order": check_permits,
     "the answer is paced": check_pace,
     "reasons are honest": check_reasons,
     "what is missing is said": check_degraded,
@@ -45,13 +47,37 @@ INVARIANTS: Mapping[str, Callable[[Facts], Iterator[str]]] = {
     "steps come when they are due": check_timing,
 }
 
+"""Of each run."""
+
+SHARED_INVARIANTS: Mapping[str, Callable[[Played], Iterator[str]]] = {
+    "permits go in order": check_permits,
+    "slots go in order": check_slots,
+    "calls that gain nothing are not made": check_spared,
+}
+"""Of all runs that are there at the same time."""
+
 
 def violations(played: Played) -> list[str]:
-    """Says what is wrong with a run, each line as `invariant: what`. Nothing else is judged of one that broke."""
+    """Says what is wrong with the runs of a case, each line as `invariant: what`. Nothing else is judged of runs that
+    broke."""
     if played.broken is not None:
         return [f"it ends: {played.broken}"]
-    found = [f"nothing outlives it: {line}" for line in played.left_over]
-    facts = Facts(played)
-    for name, check in INVARIANTS.items():
-        found += [f"{name}: {line}" for line in check(facts)]
+    found: list[str] = []
+    for number, one in enumerate(played.runs):
+        where = f"run {number}: " if played.others else ""
+        found += [f"{name}: {where}{line}" for name, line in _of_run(one)]
+    if played.case.deaths is None:
+        for name, check in SHARED_INVARIANTS.items():
+            found += [f"{name}: {line}" for line in check(played)]
     return found
+
+
+def _of_run(played: Played) -> Iterator[tuple[str, str]]:
+    yield from (("nothing outlives it", line) for line in played.left_over)
+    if played.case.deaths is not None:
+        for name, follow in TAKEOVER_RULES.items():
+            yield from ((name, line) for line in follow(played))
+    elif played.gave_up_s is None:
+        facts = Facts(played)
+        for name, check in INVARIANTS.items():
+            yield from ((name, line) for line in check(facts))

@@ -15,7 +15,8 @@ from stairstream.core.messages import Conversation
 from stairstream.core.prompts import render
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Takes, ToolDelta, Usage, WriteItem
 from stairstream.sim.prove.case import ModelCase
-from stairstream.sim.prove.tape import Sent, Tape
+from stairstream.sim.prove.recording import RecordedRoom
+from stairstream.sim.prove.tape import TAPE, Sent, Shared, Tape
 
 _ROUND = 10
 _SHORT = 20
@@ -26,9 +27,10 @@ _PROMPT_EVERY = 4
 class Player(Backend):
     """One model of a case."""
 
-    def __init__(self, case: ModelCase, tape: Tape) -> None:
+    def __init__(self, case: ModelCase, shared: Shared, engine: "PlayedEngine | None" = None) -> None:
         self.case = case
-        self.tape = tape
+        self.shared = shared
+        self.engine = engine
         self.faults = dict(case.faults)
         self.num_calls = 0
         self.num_writing = 0
@@ -38,22 +40,44 @@ class Player(Backend):
         return self.case.name
 
     @property
-    def room(self) -> None:
-        return None
+    def room(self) -> RecordedRoom | None:
+        return None if self.engine is None else self.engine.room
 
     @property
     def takes(self) -> frozenset[Takes]:
         return frozenset(("tools",)) if self.case.tool_calls else frozenset()
 
     async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> Session:
-        self.tape.continued.append((agent.name, written, agent.begun + self.tape.words.get(agent.name, "")))
+        tape = TAPE.get()
+        tape.continued.append((agent.name, written, agent.begun + tape.words.get(agent.name, "")))
         if self.case.open_s:
             await asyncio.sleep(self.case.open_s)
-        self.tape.num_sessions += 1
-        return _PlayerSession(self, agent, conversation, written)
+        tape.num_sessions += 1
+        if self.engine is not None:
+            self.engine.open()
+        return _PlayerSession(self, tape, agent, conversation, written)
 
     async def aclose(self) -> None:
         return
+
+
+class PlayedEngine:
+    """Counts the sessions that are open in an engine."""
+
+    def __init__(self, number: int, room: RecordedRoom, shared: Shared) -> None:
+        self.room = room
+        self.num_sessions = 0
+        self._number = number
+        self._most = shared.most_sessions
+
+    def open(self) -> None:
+        """One more session."""
+        self.num_sessions += 1
+        self._most[self._number] = max(self._most.get(self._number, 0), self.num_sessions)
+
+    def close(self) -> None:
+        """One session less."""
+        self.num_sessions -= 1
 
 
 class _Cue(NamedTuple):
@@ -67,12 +91,12 @@ class _Cue(NamedTuple):
 
 
 class _PlayerSession(Session):
-    def __init__(self, player: Player, agent: Agent, conversation: Conversation, written: str) -> None:
+    def __init__(self, player: Player, tape: Tape, agent: Agent, conversation: Conversation, written: str) -> None:
         self._player = player
         self._case = player.case
-        self._tape = player.tape
+        self._tape = tape
         self._agent = agent
-        is_shown = player.tape.next_serial() % _PROMPT_EVERY == 0
+        is_shown = tape.shared.next_serial() % _PROMPT_EVERY == 0
         self._context = Context(agent=agent, conversation=conversation, written=written) if is_shown else None
         shift = 0 if self._case.is_alike else sum(map(ord, agent.name))
         tokens = self._case.tokens
@@ -105,7 +129,7 @@ class _PlayerSession(Session):
         try:
             await asyncio.sleep(self._case.prefetch_s)
         finally:
-            sent.ended_s = _now()
+            sent.ended_s = self._tape.now()
         self._early += Usage(prompt_tokens=sent.prompt_tokens, cached_tokens=0, completion_tokens=1)
         return sent.serial % 3 != 0
 
@@ -123,7 +147,9 @@ class _PlayerSession(Session):
         fault = player.faults.get(number)
         sent = self._begin(0)
         player.num_writing += 1
-        self._tape.most_at_once[case.name] = max(self._tape.most_at_once.get(case.name, 0), player.num_writing)
+        self._tape.num_writing += 1
+        most = player.shared.most_at_once
+        most[case.name] = max(most.get(case.name, 0), player.num_writing)
         try:
             began = Began(layout="grouped", why="plays", prompt_tokens=sent.prompt_tokens, is_estimate=False)
             yield began
@@ -140,11 +166,13 @@ class _PlayerSession(Session):
             raise
         finally:
             player.num_writing -= 1
-            sent.ended_s = _now()
+            self._tape.num_writing -= 1
+            sent.ended_s = self._tape.now()
 
     async def _say(self, limit: int, fault: Fault | None, sent: Sent) -> AsyncGenerator[WriteItem, None]:
         """The call's items after Began."""
-        case, start_s, count = self._case, sent.at_s + self._case.first_token_s, 0
+        case, count = self._case, 0
+        start_s = self._tape.start_s + sent.at_s + case.first_token_s
         is_silent = fault is not None and fault.kind in SILENT_FAULTS
         hits_at = fault.after_tokens if fault is not None and fault.kind in LATE_FAULTS else None
         is_late, lag, reason = fault is not None and fault.kind == "no_done", case.lag, self._reason(limit, fault)
@@ -277,14 +305,18 @@ class _PlayerSession(Session):
         if not self._is_closed:
             self._is_closed = True
             self._tape.num_sessions -= 1
+            if self._player.engine is not None:
+                self._player.engine.close()
             if self._context is not None:
                 messages = render(self._context, self._agent.layout or "grouped").messages
                 self._tape.prompts.append((self._agent.name, "".join(message.content for message in messages)))
 
     def _begin(self, num_ahead: int) -> Sent:
-        serial = self._tape.next_serial()
+        shared = self._tape.shared
+        shared.called_s.setdefault(self._case.name, []).append(_now())
         size = self._num_read + num_ahead + len(self._own)
-        sent = Sent(self._agent.name, self._case.name, serial, _now(), 10 + len(self._agent.name) + size // 4)
+        prompt_tokens = 10 + len(self._agent.name) + size // 4
+        sent = Sent(self._agent.name, self._case.name, shared.next_serial(), self._tape.now(), prompt_tokens)
         self._tape.sent.append(sent)
         return sent
 

@@ -1,84 +1,115 @@
 """Plays a case: the real engine and the real wrappers, in virtual time."""
 
 import asyncio
-import random
-from collections.abc import Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
 
-from stairstream.backends.base import Backend
-from stairstream.backends.hedge import Hedged
-from stairstream.backends.limits import Limited
-from stairstream.backends.retry import Retrying
 from stairstream.core.events import Event, RunStarted
-from stairstream.core.messages import question
-from stairstream.engine.run import Run, open_run
+from stairstream.engine.run import Run
 from stairstream.sim.clock import Deadlock, run
-from stairstream.sim.prove.case import PRICE, Case, Client, ModelCase
-from stairstream.sim.prove.players import Player
-from stairstream.sim.prove.recording import Queued, Recorded
-from stairstream.sim.prove.tape import Tape
-
-QUESTION = "why is the sky blue?"
-
-
-@dataclass(slots=True)
-class Played:
-    """A case that was played: its events, what was taken down beside them, and what was left when it had ended.
-
-    `heard` is what each client was given, `broken` the exception by which the run broke, if it did.
-    """
-
-    case: Case
-    tape: Tape = field(default_factory=Tape)
-    events: Sequence[Event] = ()
-    texts: dict[str, str] = field(default_factory=dict)
-    thoughts: dict[str, str] = field(default_factory=dict)
-    heard: list[list[Event]] = field(default_factory=list)
-    left_over: list[str] = field(default_factory=list)
-    ended_s: float = 0.0
-    broken: str | None = None
+from stairstream.sim.prove.case import Case, Client
+from stairstream.sim.prove.played import Played
+from stairstream.sim.prove.stage import Stage, open_case
+from stairstream.sim.prove.takeovers import survive
+from stairstream.sim.prove.tape import TAPE, Tape
 
 
 def play(case: Case) -> Played:
-    """The whole run, and what is left of it."""
-    played = Played(case)
+    """The whole run, those that are there at the same time, and what is left of them."""
+    first, *others = [Played(one) for one in case.runs]
+    first.others = others
     try:
-        run(_play(case, played))
+        run(_play(first))
     except Deadlock as exc:
-        played.broken = f"deadlock: {exc}"
+        first.broken = f"deadlock: {exc}"
     except Exception as exc:
-        played.broken = f"{type(exc).__name__}: {exc}"
-    return played
+        first.broken = f"{type(exc).__name__}: {exc}"
+    return first
 
 
-async def _play(case: Case, played: Played) -> None:
-    tape, loop = played.tape, asyncio.get_running_loop()
-    limited: list[tuple[str, Limited, int]] = []
-    players = {name: Player(model, tape) for name, model in case.models.items()}
-    backends = {name: wrap(case, player, tape, limited) for name, player in players.items()}
-    played.heard = [[] for _ in case.clients]
+async def _play(first: Played) -> None:
+    if first.case.deaths is not None:
+        await survive(first, first.case.deaths)
+    else:
+        company = _Company(Stage(first.case), len(first.runs))
+        async with asyncio.TaskGroup() as runs:
+            for one in first.runs:
+                runs.create_task(_come(one, company))
+        first.left_over += company.left_over
+    first.left_over += _alive(asyncio.get_running_loop())
+    for one in first.runs:
+        one.events = [_without_id(event) for event in one.events]
+
+
+@dataclass(slots=True)
+class _Company:
+    """The runs that are there at the same time; the last one to go sees what is left."""
+
+    stage: Stage
+    num_runs: int
+    left_over: tuple[str, ...] = ()
+
+    def leave(self) -> None:
+        """One run is over."""
+        self.num_runs -= 1
+        if not self.num_runs:
+            self.left_over = tuple(self.stage.left_over())
+
+
+async def _come(played: Played, company: _Company) -> None:
+    """One run among others."""
+    case, tape = played.case, Tape(shared=company.stage.shared)
+    played.tape, played.heard = tape, [[] for _ in case.clients]
+    TAPE.set(tape)
+    if case.comes_s:
+        await asyncio.sleep(case.comes_s)
     async with asyncio.TaskGroup() as clients:
-        async with open_run(
-            case.graph,
-            question(QUESTION),
-            backends,
-            deadline_s=case.deadline_s,
-            prices=dict.fromkeys(case.models, PRICE),
-            max_cost=case.max_cost,
-            pace=case.pace,
-            written=case.written,
-        ) as one:
-            tape.events = one._log.events
-            for client, heard in zip(case.clients, played.heard, strict=True):
-                clients.create_task(_follow(one, client, heard))
-            await _stay(case, one)
-        played.ended_s = loop.time()
-        played.left_over = open_calls(players, tape, limited)
-    played.left_over += _alive(loop)
-    played.events = [_without_id(event) for event in one.past]
-    played.texts = {agent.name: one.log(agent.name).text() for agent in case.graph.agents}
-    played.thoughts = {agent.name: one.thinking(agent.name).text() for agent in case.graph.agents}
+        async with AsyncExitStack() as stack:
+            if (one := await _enter(stack, played, company.stage)) is not None:
+                tape.start_s, tape.events = one._start, one._log.events
+                for client, heard in zip(case.clients, played.heard, strict=True):
+                    clients.create_task(_follow(one, client, heard))
+                await _stay(case, one)
+        played.ended_s = tape.now()
+        played.left_over += tape.left_over()
+        company.leave()
+    if one is not None:
+        played.events = one.past
+        played.texts = {agent.name: one.log(agent.name).text() for agent in case.graph.agents}
+        played.thoughts = {agent.name: one.thinking(agent.name).text() for agent in case.graph.agents}
+
+
+async def _enter(stack: AsyncExitStack, played: Played, stage: Stage) -> Run | None:
+    """The run once it has its slots; None if it gives up before."""
+    try:
+        async with _limit(played.case.gives_up_s, played.case.turns):
+            return await stack.enter_async_context(open_case(played.case, stage))
+    except TimeoutError:
+        played.gave_up_s = asyncio.get_running_loop().time()
+        return None
+
+
+@asynccontextmanager
+async def _limit(most_s: float | None, turns: int) -> AsyncIterator[None]:
+    """Raises TimeoutError in the block so many turns of the loop after its time."""
+    loop = asyncio.get_running_loop()
+
+    def count_down(turns: int) -> None:
+        if turns:
+            loop.call_soon(count_down, turns - 1)
+        elif not is_over:
+            limit.reschedule(loop.time())
+
+    is_over = False
+    async with asyncio.timeout(None) as limit:
+        timer = None if most_s is None else loop.call_later(most_s, count_down, turns)
+        try:
+            yield
+        finally:
+            is_over = True
+            if timer is not None:
+                timer.cancel()
 
 
 async def _stay(case: Case, one: Run) -> None:
@@ -87,7 +118,7 @@ async def _stay(case: Case, one: Run) -> None:
     if case.shut_down_s is not None:
         timer = asyncio.get_running_loop().call_later(case.shut_down_s, one.shut_down)
     try:
-        async with asyncio.timeout(case.leaves_s):
+        async with _limit(case.leaves_s, case.turns):
             await one.wait_ended()
     except TimeoutError:
         pass
@@ -114,42 +145,12 @@ async def _follow(one: Run, client: Client, heard: list[Event]) -> None:
         await asyncio.sleep(client.away_s)
 
 
-def wrap(case: Case, player: Player, tape: Tape, limited: list[tuple[str, Limited, int]]) -> Backend:
-    """The wrappers in the order in which a configuration has them."""
-    model: ModelCase = player.case
-    backend: Backend = player
-    if model.max_concurrency is not None or model.requests_per_minute is not None:
-        inner = Limited(backend, max_concurrency=model.max_concurrency, requests_per_minute=model.requests_per_minute)
-        if model.max_concurrency is not None:
-            limited.append((model.name, inner, model.max_concurrency))
-        backend = Queued(inner, tape)
-    if model.hedge_after_s is not None:
-        backend = Hedged(backend, hedge_after_s=model.hedge_after_s)
-    if model.attempts > 1:
-        backend = Retrying(backend, attempts=model.attempts, rng=random.Random(case.seed))
-    return Recorded(backend, tape)
-
-
-def open_calls(players: Mapping[str, Player], tape: Tape, limited: Sequence[tuple[str, Limited, int]]) -> list[str]:
-    """Sessions, calls and permits that outlive the run, each in words."""
-    found = [f"{tape.num_sessions} open sessions"] if tape.num_sessions else []
-    found += [f"{player.num_writing} calls of {name}" for name, player in players.items() if player.num_writing]
-    for name, backend, most in limited:
-        if (free := backend._permits._free) != most:
-            found.append(f"{most - free} permits of {name}")
-    return found
-
-
 def _alive(loop: asyncio.AbstractEventLoop) -> list[str]:
-    """Tasks and timers that outlive the run and its clients."""
+    """Tasks and timers that outlive the runs and their clients."""
     tasks = len(asyncio.all_tasks(loop)) - 1
     timers = sum(not timer.cancelled() for timer in loop._scheduled)  # type: ignore[attr-defined]
     return [f"{tasks} tasks"] * (tasks > 0) + [f"{timers} timers"] * (timers > 0)
 
 
 def _without_id(event: Event) -> Event:
-    return (
-        RunStarted(at_s=event.at_s, run_id="", agents=event.agents, answer=event.answer)
-        if isinstance(event, RunStarted)
-        else event
-    )
+    return replace(event, run_id="") if isinstance(event, RunStarted) else event

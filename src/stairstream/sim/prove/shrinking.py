@@ -6,9 +6,11 @@ from math import inf
 
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.policy import PRESETS
-from stairstream.sim.prove.case import Case, ModelCase
+from stairstream.core.topologies import single
+from stairstream.sim.prove.case import Case, Deaths, ModelCase
 
 _PLAIN = ModelCase(name="", tokens=())
+_ALONE = Case(seed=0, topology="", graph=single("m"), models={})
 _BARE = Agent(name="", model="")
 _SIMPLER = tuple(one.name for one in fields(ModelCase) if one.name not in ("name", "tokens"))
 
@@ -30,6 +32,16 @@ def shrink(case: Case, fails: Callable[[Case], bool], most_tries: int = 2000) ->
 
 def _smaller(case: Case) -> Iterator[Case]:
     """Cases that are one step smaller, the boldest steps first."""
+    for name in ("others", "engines", "deaths", "rates", "comes_s", "gives_up_s", "turns"):
+        if getattr(case, name) != getattr(_ALONE, name):
+            yield _used(replace(case, **{name: getattr(_ALONE, name)}))
+    for index, other in enumerate(case.others):
+        before, after = case.others[:index], case.others[index + 1 :]
+        yield _used(replace(case, others=before + after))
+        for smaller in _smaller(replace(other, models={})):
+            yield _used(replace(case, others=(*before, smaller, *after)))
+    for simpler_deaths in _simpler_deaths(case.deaths):
+        yield replace(case, deaths=simpler_deaths)
     for agent in case.graph.agents:
         if (graph := _without(case.graph, agent.name)) is not None:
             yield _used(replace(case, graph=graph))
@@ -51,6 +63,16 @@ def _smaller(case: Case) -> Iterator[Case]:
     for name, model in case.models.items():
         for simple in _simpler_models(model):
             yield replace(case, models={**case.models, name: simple})
+
+
+def _simpler_deaths(deaths: Deaths | None) -> Iterator[Deaths]:
+    if deaths is None:
+        return
+    if len(deaths.after) > 1:
+        yield replace(deaths, after=deaths.after[1:])
+        yield replace(deaths, after=deaths.after[:-1])
+    for changed in ({"away_s": 0.0}, {"commit_s": 0.0}):
+        yield replace(deaths, **changed)  # type: ignore[arg-type]
 
 
 def _simpler_agents(agent: Agent) -> Iterator[Agent]:
@@ -120,5 +142,6 @@ def _trimmed(agents: tuple[Agent, ...], answer: str) -> Graph:
 
 def _used(case: Case) -> Case:
     """The case without models that no agent uses."""
-    used = {model for agent in case.graph.agents for model in (agent.model, *agent.fallbacks)}
+    agents = [agent for one in (case, *case.others) for agent in one.graph.agents]
+    used = {model for agent in agents for model in (agent.model, *agent.fallbacks)}
     return replace(case, models={name: model for name, model in case.models.items() if name in used})

@@ -18,16 +18,17 @@ from stairstream.core.events import (
 )
 from stairstream.core.graph import Agent
 from stairstream.core.session import Delta, Note
+from stairstream.sim.prove.played import Holder, Played
 from stairstream.sim.prove.rules import EPSILON_S, TINY, Rules, Upstream
-from stairstream.sim.prove.takeovers import Holder, Survived, texts_before
+from stairstream.sim.prove.takeovers import texts_before
 from stairstream.sim.prove.texts_shown import cut_at_stop
 
 
-def check_events(survived: Survived) -> Iterator[str]:
+def check_events(played: Played) -> Iterator[str]:
     """A client that follows it has every event of the journal, once and in order, up to one last one."""
-    shown = survived.shown
-    if survived.heard != shown:
-        yield f"a client heard {len(survived.heard)} events, where the journal has {len(shown)}"
+    shown = played.events
+    if not played.heard[0] or played.heard[0][1:] != shown[1:]:
+        yield f"a client heard {len(played.heard[0])} events, where the journal has {len(shown)}"
     if not shown or not isinstance(shown[0], RunStarted) or not isinstance(shown[-1], RunEnded):
         yield "its first event, or its last, is none"
     for kind in (RunStarted, RunEnded):
@@ -37,26 +38,26 @@ def check_events(survived: Survived) -> Iterator[str]:
         yield "times go back"
 
 
-def check_texts(survived: Survived) -> Iterator[str]:
+def check_texts(played: Played) -> Iterator[str]:
     """Words are shown without a gap and once; the text is that of the sessions, as far as it was kept."""
-    for agent in survived.deaths.case.graph.agents:
-        size, text = 0, texts_before(survived.entries, agent.name)
-        for event in survived.shown:
+    for agent in played.case.graph.agents:
+        size, text = 0, texts_before(played.entries, agent.name)
+        for event in played.events:
             if isinstance(event, Wrote) and event.agent == agent.name:
                 if event.start != size or event.end <= event.start:
                     yield f"{agent.name}: an event covers characters {event.start} to {event.end} after {size}"
                 size = event.end
         if size != len(text):
             yield f"{agent.name}: events cover {size} of {len(text)} characters"
-        for number, holder in enumerate(survived.holders):
-            yield from _check_part(survived, agent, holder, number)
+        for number, holder in enumerate(played.holders):
+            yield from _check_part(played, agent, holder, number)
 
 
-def _check_part(survived: Survived, agent: Agent, holder: Holder, number: int) -> Iterator[str]:
+def _check_part(played: Played, agent: Agent, holder: Holder, number: int) -> Iterator[str]:
     """One holder kept of an agent the words that its sessions said, and all of them if it did not die."""
-    end = survived.holders[number + 1].start if number + 1 < len(survived.holders) else len(survived.entries)
-    before = texts_before(survived.entries[: holder.start], agent.name)
-    kept = texts_before(survived.entries[:end], agent.name)
+    end = played.holders[number + 1].start if number + 1 < len(played.holders) else len(played.entries)
+    before = texts_before(played.entries[: holder.start], agent.name)
+    kept = texts_before(played.entries[:end], agent.name)
     said = before + "".join(
         item.value.text
         for item in holder.tape.entries
@@ -67,18 +68,18 @@ def _check_part(survived: Survived, agent: Agent, holder: Holder, number: int) -
         yield f"{agent.name}: holder {number} kept {kept!r} where {expected!r} was written"
 
 
-def check_continued(survived: Survived) -> Iterator[str]:
+def check_continued(played: Played) -> Iterator[str]:
     """Sessions continue exactly the words kept; an agent that had ended has none."""
-    for number, holder in enumerate(survived.holders):
-        before = survived.entries[: holder.start]
+    for number, holder in enumerate(played.holders):
+        before = played.entries[: holder.start]
         ended = {event.agent for event, _, _ in before if isinstance(event, AgentEnded)}
         seen: set[str] = set()
         for entry in holder.tape.entries:
             if entry.mark != "opening" or entry.agent in seen:
                 continue
             seen.add(entry.agent)
-            agent = survived.deaths.case.graph.agent(entry.agent)
-            begun = survived.deaths.case.written if agent.name == survived.deaths.case.graph.answer else ""
+            agent = played.case.graph.agent(entry.agent)
+            begun = played.case.written if agent.name == played.case.graph.answer else ""
             expected, told = begun + texts_before(before, entry.agent), entry.value[1]  # type: ignore[index]
             if told != expected:
                 yield f"{entry.agent}: holder {number} continues {told!r} where {expected!r} was kept"
@@ -100,11 +101,11 @@ class _Reader:
     ended: AgentEnded | None = None
 
 
-def check_steps(survived: Survived) -> Iterator[str]:
+def check_steps(played: Played) -> Iterator[str]:
     """Every step ends once, steps are made by the policy and with news, and what was lost is in the usage."""
-    graph = survived.deaths.case.graph
+    graph = played.case.graph
     known = {agent.name: _Reader(Rules(agent, [Upstream(name) for name in agent.reads])) for agent in graph.agents}
-    for entry in survived.entries:
+    for entry in played.entries:
         if entry.is_new and not isinstance(entry.event, RunStarted | RunEnded):
             one = known[entry.event.agent]
             if one.ended is not None:
@@ -193,27 +194,17 @@ def _end(one: _Reader, event: StepEnded) -> Iterator[str]:
     one.is_again = event.reason in ("failed", "cancelled")
 
 
-def check_in_time(survived: Survived) -> Iterator[str]:
+def check_in_time(played: Played) -> Iterator[str]:
     """A deadline counts from the run's beginning, through all its holders."""
-    deadline_s, end = survived.deaths.case.deadline_s, survived.shown[-1]
-    if deadline_s is not None and end.at_s > max(deadline_s, survived.holders[-1].start_s) + TINY:
+    deadline_s, end = played.case.deadline_s, played.events[-1]
+    if deadline_s is not None and end.at_s > max(deadline_s, played.holders[-1].start_s) + TINY:
         yield f"it ends at {end.at_s:g} s, its deadline is {deadline_s:g} s"
 
 
-RULES: Mapping[str, Callable[[Survived], Iterator[str]]] = {
+TAKEOVER_RULES: Mapping[str, Callable[[Played], Iterator[str]]] = {
     "shown once": check_events,
     "texts are what was written": check_texts,
     "words are continued": check_continued,
     "steps are those of the policy": check_steps,
     "it ends in time": check_in_time,
 }
-
-
-def takeover_violations(survived: Survived) -> list[str]:
-    """Says what is wrong with a run, each line as `rule: what`. Nothing else is judged of one that broke."""
-    if survived.broken is not None:
-        return [f"it ends: {survived.broken}"]
-    found = [f"nothing outlives it: {line}" for line in survived.left_over]
-    for name, check in RULES.items():
-        found += [f"{name}: {line}" for line in check(survived)]
-    return found

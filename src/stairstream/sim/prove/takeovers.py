@@ -1,119 +1,41 @@
-"""Durable runs whose holders die, in virtual time: each dies at a random moment, and another continues its journal."""
+"""Durable runs whose holders die, in virtual time: each dies at its moment, and another continues its journal."""
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 
-from stairstream.backends.base import Backend
-from stairstream.core.events import Event
 from stairstream.core.journal import Entry
-from stairstream.core.messages import question
 from stairstream.engine.resuming import Resumed
-from stairstream.engine.run import Run, open_run
-from stairstream.sim.clock import Deadlock, run
-from stairstream.sim.prove.case import PRICE, Case
-from stairstream.sim.prove.drawing import draw_case
-from stairstream.sim.prove.players import Player
-from stairstream.sim.prove.running import QUESTION, open_calls, wrap
-from stairstream.sim.prove.tape import Tape
+from stairstream.engine.run import Run
+from stairstream.sim.prove.case import Deaths
+from stairstream.sim.prove.played import Holder, Played
+from stairstream.sim.prove.stage import Stage, open_case
+from stairstream.sim.prove.tape import TAPE, Tape
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deaths:
-    """A case whose holder dies once its journal has so many entries, again and again; another comes after `away_s`.
-
-    Entries are kept together, `commit_s` after the first of them; a holder that dies has not kept the last ones.
-    """
-
-    case: Case
-    after: tuple[int, ...] = ()
-    away_s: float = 0.0
-    commit_s: float = 0.0
-
-
-@dataclass(slots=True)
-class Holder:
-    """One process's part: where it began in the journal, when, and what passed between it and its sessions."""
-
-    start: int
-    start_s: float
-    tape: Tape
-    is_lost: bool = False
-
-
-@dataclass(slots=True)
-class Survived:
-    """The outcome. `heard` are the events that a client had which followed the run from holder to holder."""
-
-    deaths: Deaths
-    entries: list[Entry] = field(default_factory=list)
-    heard: list[Event] = field(default_factory=list)
-    holders: list[Holder] = field(default_factory=list)
-    left_over: list[str] = field(default_factory=list)
-    broken: str | None = None
-
-    @property
-    def shown(self) -> list[Event]:
-        """The journal's events, as readers see them."""
-        return [entry.event for entry in self.entries if entry.is_shown]
-
-
-def draw_deaths(seed: int) -> Deaths:
-    """Deaths of a seed, at any moment of the run that its case would have without."""
-    rng = random.Random(f"deaths {seed}")
-    case = replace(draw_case(seed), leaves_s=None, shut_down_s=None, clients=())
-    commit_s = rng.choice((0.0, 0.0, 0.02, 0.25))
-    num_entries = len(survive(Deaths(case=case, commit_s=commit_s)).entries)
-    after = sorted(rng.randrange(1, max(2, num_entries)) for _ in range(rng.choice((1, 1, 1, 2, 3))))
-    return Deaths(case=case, after=tuple(after), away_s=rng.choice((0.0, 0.5, 3.0)), commit_s=commit_s)
-
-
-def survive(deaths: Deaths) -> Survived:
-    """The whole run, through all its holders."""
-    survived = Survived(deaths)
-    try:
-        run(_survive(deaths, survived))
-    except Deadlock as exc:
-        survived.broken = f"deadlock: {exc}"
-    except Exception as exc:
-        survived.broken = f"{type(exc).__name__}: {exc}"
-    return survived
-
-
-async def _survive(deaths: Deaths, survived: Survived) -> None:
-    loop = asyncio.get_running_loop()
+async def survive(played: Played, deaths: Deaths) -> None:
+    """The whole run, through all its holders, with a client that follows it from one to the next."""
+    loop, heard = asyncio.get_running_loop(), played.heard
+    heard.append([])
     for after in (*deaths.after, None):
-        holder = Holder(len(survived.entries), loop.time(), Tape())
-        survived.holders.append(holder)
-        one = await _hold(deaths, survived, holder, after)
+        holder = Holder(len(played.entries), loop.time(), Tape())
+        played.holders.append(holder)
+        one = await _hold(played, holder, _Journal(played.entries, deaths.commit_s, after))
         if not one.is_lost:
-            return
+            break
         holder.is_lost = True
         await asyncio.sleep(deaths.away_s)
+    played.events = [entry.event for entry in played.entries if entry.is_shown]
 
 
-async def _hold(deaths: Deaths, survived: Survived, holder: Holder, after: int | None) -> Run:
+async def _hold(played: Played, holder: Holder, journal: "_Journal") -> Run:
     """One holder, to its death or to the run's end."""
-    case, tape = deaths.case, holder.tape
-    players = {name: Player(model, tape) for name, model in case.models.items()}
-    backends: dict[str, Backend] = {name: wrap(case, player, tape, []) for name, player in players.items()}
-    resumed = Resumed(entries=tuple(survived.entries), at_s=holder.start_s) if survived.entries else None
-    async with open_run(
-        case.graph,
-        question(QUESTION),
-        backends,
-        deadline_s=case.deadline_s,
-        prices=dict.fromkeys(case.models, PRICE),
-        max_cost=case.max_cost,
-        pace=case.pace,
-        written=case.written,
-        journal=_Journal(survived.entries, deaths.commit_s, after),
-        resumed=resumed,
-    ) as one:
-        async for batch in one.batches(len(survived.heard)):
-            survived.heard.extend(batch)
-    survived.left_over += open_calls(players, tape, [])
+    TAPE.set(holder.tape)
+    stage, heard = Stage(played.case), played.heard[0]
+    resumed = Resumed(entries=tuple(played.entries), at_s=holder.start_s) if played.entries else None
+    async with open_case(played.case, stage, journal, resumed) as one:
+        async for batch in one.batches(len(heard)):
+            heard.extend(batch)
+    played.left_over += [*holder.tape.left_over(), *stage.left_over()]
     return one
 
 

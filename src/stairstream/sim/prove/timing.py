@@ -19,8 +19,11 @@ _ENDS_AT_ONCE = ("length", "content_filter", "tool_calls", "stop_string")
 def check_timing(facts: Facts) -> Iterator[str]:
     """Steps, stops and ends of every agent that reads by tokens.
 
-    Edges move what their reader sees, which is not followed here. A pace only moves words that nobody reads.
+    Edges move what their reader sees, which is not followed here. A pace only moves words that nobody reads. Where
+    rates are known before, calls are made later, or not at all.
     """
+    if facts.case.rates:
+        return
     merged = _merge(facts)
     for one in facts.agents.values():
         if one.agent.reads and one.agent.edges == "token":
