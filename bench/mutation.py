@@ -40,7 +40,16 @@ MEMORY_BYTES = 8 << 30
 
 OF_DECISIONS = ("decisions", "worth", "all_decisions", "policy")
 OF_RUNS = ("step", "staircase", "reading", "failover", "failures", "thinking", "max_tokens", "silence", "spent")
-OF_OTHER_RUNS = ("empty_answers", "corners", "asked", "batches", "stop_strings", "slow_readers", "standstill")
+OF_OTHER_RUNS = (
+    "empty_answers",
+    "corners",
+    "asked",
+    "batches",
+    "stop_strings",
+    "slow_readers",
+    "standstill",
+    "own_ends",
+)
 ENGINE = tuple(f"tests/engine/test_{name}.py" for name in (*OF_RUNS, *OF_OTHER_RUNS))
 OF_ANSWERS = ("wire", "events", "bodies", "counts", "finish_reasons", "forms", "reasoning", "surrogates", "tool_calls")
 ANSWERS = tuple(f"tests/backends/test_{name}.py" for name in OF_ANSWERS)
