@@ -40,17 +40,9 @@ MEMORY_BYTES = 8 << 30
 
 OF_DECISIONS = ("decisions", "worth", "all_decisions", "policy")
 OF_RUNS = ("step", "staircase", "reading", "failover", "failures", "thinking", "max_tokens", "silence", "spent")
-OF_OTHER_RUNS = (
-    "empty_answers",
-    "corners",
-    "asked",
-    "batches",
-    "stop_strings",
-    "slow_readers",
-    "standstill",
-    "own_ends",
-)
-ENGINE = tuple(f"tests/engine/test_{name}.py" for name in (*OF_RUNS, *OF_OTHER_RUNS))
+OF_ENDS = ("empty_answers", "corners", "asked", "stop_strings", "standstill", "own_ends", "degraded", "foreign_errors")
+OF_OTHER_RUNS = ("batches", "slow_readers", "prefetch", "ahead", "takeover")
+ENGINE = tuple(f"tests/engine/test_{name}.py" for name in (*OF_RUNS, *OF_ENDS, *OF_OTHER_RUNS))
 OF_ANSWERS = ("wire", "events", "bodies", "counts", "finish_reasons", "forms", "reasoning", "surrogates", "tool_calls")
 ANSWERS = tuple(f"tests/backends/test_{name}.py" for name in OF_ANSWERS)
 WRAPPERS = (

@@ -189,3 +189,21 @@ def test_llama_cpp_counts_what_was_cached_beside_the_answer() -> None:
         COUNTS.replace(b"5", b"9"), b'{"choices": [{"delta": {"content": "a"}}], "timings": {"cache_n": 7}}'
     )
     assert (text, reader.prompt_tokens, reader.cached_tokens) == ("a", 9, 7)
+
+
+def test_end_that_says_the_whole_answer_once_more_adds_nothing() -> None:
+    words = ("It is blue ", "because of ", "the air ", "in front of the sun.")
+    chunk = '{"choices": [{"delta": {"content": "%s"}, "finish_reason": %s}]}'
+    said = [(chunk % (word, "null")).encode() for word in words]
+    assert read(*said, (chunk % ("".join(words), '"stop"')).encode())[1] == "".join(words)
+    assert read(*said, (chunk % (" Well.", '"stop"')).encode())[1] == "".join(words) + " Well."
+
+
+@pytest.mark.parametrize("is_sure", [False, True])
+def test_all_words_are_withheld_only_where_a_lone_tag_is_sure_to_come(is_sure: bool) -> None:
+    reader = AnswerReader(finds_thoughts=True, withholds=True, is_sure=is_sure)
+    assert (_text(reader.feed(encode_event(WORD) * 20)) == "") is is_sure
+
+
+def test_a_lone_tag_is_not_sure_unless_that_is_said() -> None:
+    assert _text(AnswerReader(finds_thoughts=True, withholds=True).feed(encode_event(WORD) * 20)) == "a" * 20

@@ -1,13 +1,13 @@
 """Upstream agents in a word or two, and decisions about them as the engine makes them."""
 
-import math
 from collections.abc import Sequence
 
 from stairstream.core.decisions import Decision, Own, Upstream, Wait, Write, decide
 from stairstream.core.policy import Policy
 from stairstream.core.worth import Outlook, weigh
 
-INF = math.inf
+INF = float("inf")
+"""Another object than math.inf: only its value counts."""
 LEAVES = 1 + 0.5 + 2 * 4
 """When one leaves that was silent from 0 on, under a patience of 0.5, the first one having needed 4 s."""
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from stairstream.core.decisions import Finish, Own, Wait, Write, limit_of, wakes_at
+from stairstream.core.decisions import Finish, Own, Upstream, Wait, Write, limit_of, wakes_at
 from stairstream.core.policy import PRESETS, Policy
 from tests.core.deciding import INF, LEAVES, gone, look, observe, up, wait_of
 
@@ -117,6 +117,41 @@ def test_who_failed_before_a_word_sets_nobody_a_pace() -> None:
     policy = Policy(first_chunk=4, quorum="all")
     assert observe(policy, (up(0, ended=True), up(0, silent_since=0)), Own(max_tokens=9), 1).first_s is None
     assert observe(policy, (up(2, ended=True), up(0, silent_since=0)), Own(max_tokens=9), 1).first_s == 1
+
+
+def test_nobody_leaves_while_there_is_nothing_to_read_even_if_another_has_left() -> None:
+    own = Own(max_tokens=99, steps=1, first_s=4, left=frozenset({2}))
+    policy = Policy(first_chunk=4, growth=1, quorum=2, patience_s=0.5)
+    silent = up(5, 5, silent_since=0)
+    assert observe(policy, (up(5, 5), silent, silent), own, LEAVES + 1).left == frozenset({2})
+    assert observe(policy, (up(8, 5), silent, silent), own, LEAVES + 1).left == frozenset({1, 2})
+
+
+def test_what_was_read_is_not_unread_however_much_it_is() -> None:
+    assert not up(1000, int("1000")).is_unread
+    assert up(1001, 1000).is_unread
+
+
+@pytest.mark.parametrize(
+    ("one", "wait", "has_left", "wakes"),
+    [
+        (up(3, 3), Wait(mark=8), False, 8),  # at the mark
+        (up(8, 3), Wait(mark=8), False, INF),  # more unread text changes nothing
+        (up(8, 8), Wait(mark=8), False, 9),  # its next token is news
+        (up(3, 3), Wait(mark=8, raised_mark=INF), True, 8),
+        (up(3, 3), Wait(mark=8, raised_mark=12), False, 12),  # where the limit is all that it waits for
+        (up(11, 11), Wait(mark=8, raised_mark=12), False, 12),
+        (up(12, 12), Wait(mark=8, raised_mark=12), False, INF),
+        (up(13, 12), Wait(mark=8, raised_mark=12), False, INF),
+        (up(3, 3), Wait(mark=8, raised_mark=12), True, 8),  # who has left comes back at the mark
+        (up(8, 8), Wait(mark=8, raised_mark=12), True, 12),
+        (up(500, 3), Wait(mark=int("500"), raised_mark=INF), False, INF),
+    ],
+)
+def test_the_number_of_tokens_that_can_change_a_decision(
+    one: Upstream, wait: Wait, has_left: bool, wakes: float
+) -> None:
+    assert wakes_at(one, wait, has_left) == wakes
 
 
 # The limit
