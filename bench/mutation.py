@@ -38,9 +38,11 @@ SOURCES = ROOT / "src" / "stairstream"
 MEMORY_BYTES = 8 << 30
 """For the tests of a mutant: one may append to a list for ever."""
 
+OF_DECISIONS = ("decisions", "worth", "all_decisions", "policy")
 OF_RUNS = ("step", "staircase", "reading", "failover", "failures", "thinking", "max_tokens", "silence", "spent")
-OF_OTHER_RUNS = ("empty_answers", "corners", "asked", "batches", "stop_strings", "slow_readers")
-ENGINE = tuple(f"tests/engine/test_{name}.py" for name in (*OF_RUNS, *OF_OTHER_RUNS))
+OF_ENDS = ("empty_answers", "corners", "asked", "stop_strings", "standstill", "own_ends", "degraded", "foreign_errors")
+OF_OTHER_RUNS = ("batches", "slow_readers", "prefetch", "ahead", "takeover", "warming")
+ENGINE = tuple(f"tests/engine/test_{name}.py" for name in (*OF_RUNS, *OF_ENDS, *OF_OTHER_RUNS))
 OF_ANSWERS = ("wire", "events", "bodies", "counts", "finish_reasons", "forms", "reasoning", "surrogates", "tool_calls")
 ANSWERS = tuple(f"tests/backends/test_{name}.py" for name in OF_ANSWERS)
 WRAPPERS = (
@@ -58,7 +60,7 @@ WRAPPERS = (
 )
 TESTS: Mapping[str, Sequence[str]] = {
     "core/policy.py": ("tests/core/test_policy.py", "tests/test_policies_page.py"),
-    "core/decisions.py": ("tests/core/test_decisions.py", "tests/core/test_policy.py"),
+    "core/decisions.py": tuple(f"tests/core/test_{name}.py" for name in OF_DECISIONS),
     "engine/agent.py": ENGINE,
     "engine/progress.py": ENGINE,
     "engine/step.py": ENGINE,

@@ -15,11 +15,12 @@ from typing import Any
 
 import yaml
 
-from stairstream.api import Pipeline, choose_policy
+from stairstream.api import Pipeline
 from stairstream.backends.models import DEFAULT_MODEL, is_fetched
 from stairstream.cli.picture import draw_run
 from stairstream.config.backends.scripted import ScriptedKeys
 from stairstream.config.build import open_backends
+from stairstream.config.choosing import choose_policy
 from stairstream.config.graphs import build_graph
 from stairstream.config.schema import Config, read_config
 from stairstream.core.events import Event

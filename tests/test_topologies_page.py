@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from stairstream.api import Answer, find_pipeline
+from stairstream.answer import Answer
+from stairstream.config.choosing import find_pipeline
 from stairstream.config.graphs import build_graph
 from stairstream.config.schema import load_config, read_config
 from stairstream.core.graph import Graph

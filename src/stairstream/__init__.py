@@ -9,7 +9,7 @@ file, `open_run` any graph of agents, of which `topologies` has some ready-made.
 TYPE_CHECKING = False  # typing's own, known to type checkers by its name: importing it takes longer than all of this
 
 if TYPE_CHECKING:
-    from stairstream.api import Answer as Answer
+    from stairstream.answer import Answer as Answer
     from stairstream.api import open_pipeline as open_pipeline
     from stairstream.api import open_run as open_run
     from stairstream.backends.scripted import Fault as Fault
@@ -57,7 +57,7 @@ _HOMES = {
     "Agent": "core.graph",
     "AgentEnded": "core.events",
     "AgentSummary": "core.metrics",
-    "Answer": "api",
+    "Answer": "answer",
     "Called": "core.events",
     "Event": "core.events",
     "Fault": "backends.scripted",

@@ -2,34 +2,31 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import NoneType
-from typing import Protocol
 
+from stairstream.answer import Answer, Answering, make_answer
 from stairstream.backends.base import Backend
 from stairstream.config.arguments import check_type
 from stairstream.config.build import Loading, open_backends
+from stairstream.config.choosing import choose_policy, find_pipeline, most_read
 from stairstream.config.graphs import build_graph, goals_of
 from stairstream.config.models import ModelConfig
-from stairstream.config.pipelines import PipelineConfig, change_policy, ready_pipeline
-from stairstream.config.policies import ARGUMENTS, REQUEST, PolicyPaths, read_settings
+from stairstream.config.pipelines import PipelineConfig, change_policy
+from stairstream.config.policies import REQUEST
 from stairstream.config.rates import Rates, adapt_agents, why_unadapted
-from stairstream.config.reading import Where
 from stairstream.config.schema import Config, load_config
-from stairstream.config.topologies import check_topology
 from stairstream.conversations.reading import Messages, read_conversation
 from stairstream.core.adaptive import Goals
-from stairstream.core.costs import Price, cost_of, cost_of_agent, usage_by_model
+from stairstream.core.costs import Price
 from stairstream.core.errors import RunFailed
-from stairstream.core.events import Event, calls_of
-from stairstream.core.graph import Agent, Graph
-from stairstream.core.messages import Conversation, ToolCall, check_question, split_begun
-from stairstream.core.metrics import Summary, model_of, summarize, tokens_saved
+from stairstream.core.events import Event
+from stairstream.core.graph import Graph
+from stairstream.core.messages import Conversation, check_question, split_begun
 from stairstream.core.options import NO_OPTIONS, RequestOptions, ask_of, begin_with, leave_alone
 from stairstream.core.policy import Policy
-from stairstream.core.session import Layout
 from stairstream.engine.pace import Pace, default_pace
 from stairstream.engine.resuming import Resumed
 from stairstream.engine.run import Run
@@ -37,57 +34,7 @@ from stairstream.engine.run import open_run as start_run
 from stairstream.engine.write_ahead import Journal
 from stairstream.words import AsyncWords, Hear
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The result of a run: the text, and the run's numbers.
-
-    `graph` has the policies that the agents used. `models` is the last model of each agent; `costs` is the cost of each
-    agent, None where a model has no price; `cost` is None if that leaves it unknown. `tokens_saved` is an estimate of
-    the tokens that agents did not write because they were stopped early. `notes` are remarks on the run that are not in
-    the summary. `tool_calls` are the calls of the client's tools that the answer asks for. `events` are all events of
-    the run. A notebook shows an answer with its staircase.
-    """
-
-    text: str
-    pipeline: PipelineConfig
-    graph: Graph
-    models: Mapping[str, str]
-    layout: Layout | None
-    summary: Summary
-    costs: Mapping[str, float | None]
-    cost: float | None
-    tokens_saved: int
-    notes: tuple[str, ...] = ()
-    tool_calls: tuple[ToolCall, ...] = ()
-    events: tuple[Event, ...] = field(default=(), repr=False)
-
-    def __str__(self) -> str:
-        return self.text
-
-    def _repr_html_(self) -> str:
-        from stairstream.notebook import draw_answer, state_facts
-
-        reads = self.graph.agent(self.graph.answer).reads
-        facts = state_facts(self.summary, self.pipeline.policy_name if reads else None, self.cost)
-        reason = self.summary.reason
-        ended = () if reason in (None, "stop") else (f"ended: {reason}",)
-        remarks = (*ended, *(f"degraded: {line}" for line in self.summary.degraded), *self.notes)
-        return draw_answer(self.text, self.graph, self.events, facts, remarks)
-
-
 _CACHED_GRAPHS = 64
-
-
-class Answering(Protocol):
-    """A run, or what is kept of one."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def graph(self) -> Graph: ...
-    @property
-    def answer(self) -> str: ...
 
 
 class Pipeline:
@@ -135,7 +82,7 @@ class Pipeline:
         return self._with_policy(policy, tuple(sorted((numbers or {}).items())))
 
     def _make_with_policy(self, policy: Policy | str | None, numbers: tuple[tuple[str, object], ...]) -> "Pipeline":
-        settings = change_policy(self.settings, policy, dict(numbers), _most_read(self.graph), REQUEST)
+        settings = change_policy(self.settings, policy, dict(numbers), most_read(self.graph), REQUEST)
         graph = build_graph(self._models, settings)
         return Pipeline(settings, graph, self.backends, self._config, self.rates)
 
@@ -257,34 +204,8 @@ class Pipeline:
 
     def make_answer(self, run: Answering, events: Sequence[Event]) -> Answer:
         """The answer so far of a run of this pipeline; call it while the run's block is open."""
-        summary = summarize(events)
-        costs = {agent.name: cost_of_agent(events, agent, self._prices) for agent in run.graph.agents}
-        return Answer(
-            text=run.answer,
-            pipeline=self.settings,
-            graph=run.graph,
-            models={one.name: model_of(one, run.graph) for one in summary.agents},
-            layout=next(one.layout for one in summary.agents if one.name == run.graph.answer),
-            summary=summary,
-            costs=costs,
-            cost=self._add_up(events, run.graph),
-            tokens_saved=tokens_saved(summary, run.graph),
-            notes=self._notes.get(run.id, ()),
-            tool_calls=calls_of(events, run.graph.answer),
-            events=tuple(events),
-        )
-
-    def _add_up(self, events: Sequence[Event], graph: Graph) -> float | None:
-        """The run's cost. A model without a price is free if it is local, and makes the cost unknown if remote."""
-        names = {name for agent in graph.agents for name in _models_of(agent)}
-        found = None if names.isdisjoint(self._prices) else 0.0
-        for agent in graph.agents:
-            for name, usage in usage_by_model(events, agent).items():
-                if name in self._prices:
-                    found = (found or 0.0) + cost_of(usage, self._prices[name])
-                elif self._models[name].is_remote:
-                    return None
-        return found
+        notes = self._notes.get(run.id, ())
+        return make_answer(run, events, pipeline=self.settings, models=self._models, prices=self._prices, notes=notes)
 
 
 def _reads(graph: Graph) -> bool:
@@ -301,10 +222,6 @@ def _one_calls(graph: Graph) -> list[str]:
 def _pace_of(graph: Graph, options: RequestOptions, own: Pace | None) -> Pace:
     """The pace of one run: the request's, else the pipeline's `own`; calls of tools and JSON are not for a reader."""
     return options.pace or ("raw" if options.waits else own or default_pace(graph))
-
-
-def _models_of(agent: Agent) -> tuple[str, ...]:
-    return (agent.model, *agent.fallbacks)
 
 
 @asynccontextmanager
@@ -333,38 +250,6 @@ async def open_pipeline(
     async with open_backends(chosen, [graph], loading) as backends:
         with closing(Rates(rates)) as kept:
             yield Pipeline(found, graph, backends, chosen, kept)
-
-
-def find_pipeline(config: Config, pipeline: str | Graph | PipelineConfig | None) -> PipelineConfig:
-    """The pipeline of that name, or one made of that graph. Raises ConfigError for unknown names."""
-    if isinstance(pipeline, PipelineConfig):
-        return pipeline
-    check_type("pipeline", pipeline, (str, Graph, NoneType), "the name of a pipeline, or a graph")
-    if not isinstance(pipeline, Graph):
-        return config.pipeline(pipeline)
-    ready = ready_pipeline(pipeline)
-    check_topology(ready.keys, config.models, Where(file=config.file, path="graph"))
-    return ready
-
-
-def choose_policy(
-    config: Config,
-    pipeline: PipelineConfig,
-    policy: Policy | str | None,
-    settings: Sequence[str],
-    paths: PolicyPaths = ARGUMENTS,
-) -> PipelineConfig:
-    """The pipeline with another policy, or with some of its numbers changed. `paths` name both in errors."""
-    check_type("policy", policy, (Policy, str, NoneType), "the name of a preset, or a Policy")
-    check_type("settings", settings, (list, tuple), "a list of texts such as 'first_chunk=16'")
-    numbers = read_settings(settings, paths.numbers)
-    if policy is None and not numbers:
-        return pipeline
-    return change_policy(pipeline, policy, numbers, _most_read(build_graph(config.models, pipeline)), paths)
-
-
-def _most_read(graph: Graph) -> int:
-    return max(len(agent.reads) for agent in graph.agents)
 
 
 def open_run(

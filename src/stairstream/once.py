@@ -7,7 +7,8 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from stairstream.api import Answer, open_pipeline
+from stairstream.answer import Answer
+from stairstream.api import open_pipeline
 from stairstream.config.schema import Config
 from stairstream.conversations.reading import Messages, read_conversation
 from stairstream.core.graph import Graph

@@ -2,6 +2,7 @@
 
 import pytest
 
+from stairstream.backends.chunks import BULKY, MOST_OBJECTS, SMALL_BYTES
 from stairstream.backends.sorting import Piece
 from stairstream.backends.wire import AnswerReader
 from stairstream.core.sse import encode_event
@@ -146,3 +147,63 @@ def test_thoughts_between_tags_are_said_to_be_inline() -> None:
 def test_nothing_is_read_after_what_is_no_chunk() -> None:
     reader, text = read(WORD, b"{", WORD)
     assert (text, reader.is_over, reader.is_done, reader.broken is not None) == ("a", True, False, True)
+
+
+def test_silence_means_something_after_an_end_in_a_body_and_where_a_tag_may_come() -> None:
+    assert not read(WORD)[0].is_waiting
+    assert read(WORD, END)[0].is_waiting
+    whole = AnswerReader()
+    whole.feed(b'{"choices": [')
+    assert whole.is_waiting
+    withholding = AnswerReader(finds_thoughts=True, withholds=True)
+    withholding.feed(encode_event(WORD))
+    assert withholding.is_waiting
+
+
+def test_body_whose_end_is_not_announced_is_whole_once_it_is_json() -> None:
+    reader = AnswerReader()
+    reader.feed(b'{"choices": [{"message": {"content": "Hi')
+    assert (reader.try_whole(), reader.is_done, reader.broken) == ([], False, None)
+    reader.feed(b'"}, "finish_reason": "stop"}]}')
+    assert (_text(reader.try_whole()), reader.is_done, reader.finish_reason) == ("Hi", True, "stop")
+
+
+@pytest.mark.parametrize("size", [SMALL_BYTES - 1, SMALL_BYTES])
+def test_small_event_is_read_whatever_it_holds(size: int) -> None:
+    braces = b"{" * (MOST_OBJECTS + 1)
+    event = b'{"choices": [{"delta": {"content": "%s"}}]}' % braces
+    reader, text = read(event + b" " * (size - len(event)))
+    assert (text, reader.broken) == (braces.decode(), None)
+    assert read(event + b" " * (SMALL_BYTES + 1 - len(event)))[0].broken == BULKY
+
+
+def test_all_of_the_one_answer_that_was_asked_for_is_read() -> None:
+    a, b = b'{"delta": {"content": "a"}}', b'{"delta": {"content": "b"}}'
+    other = b'{"index": 1, "delta": {"content": "c"}}'
+    for choices in ((a, b), (a, other, b), (other, a, b)):
+        assert read(b'{"choices": [%s]}' % b", ".join(choices))[1] == "ab"
+
+
+def test_llama_cpp_counts_what_was_cached_beside_the_answer() -> None:
+    reader, text = read(
+        COUNTS.replace(b"5", b"9"), b'{"choices": [{"delta": {"content": "a"}}], "timings": {"cache_n": 7}}'
+    )
+    assert (text, reader.prompt_tokens, reader.cached_tokens) == ("a", 9, 7)
+
+
+def test_end_that_says_the_whole_answer_once_more_adds_nothing() -> None:
+    words = ("It is blue ", "because of ", "the air ", "in front of the sun.")
+    chunk = '{"choices": [{"delta": {"content": "%s"}, "finish_reason": %s}]}'
+    said = [(chunk % (word, "null")).encode() for word in words]
+    assert read(*said, (chunk % ("".join(words), '"stop"')).encode())[1] == "".join(words)
+    assert read(*said, (chunk % (" Well.", '"stop"')).encode())[1] == "".join(words) + " Well."
+
+
+@pytest.mark.parametrize("is_sure", [False, True])
+def test_all_words_are_withheld_only_where_a_lone_tag_is_sure_to_come(is_sure: bool) -> None:
+    reader = AnswerReader(finds_thoughts=True, withholds=True, is_sure=is_sure)
+    assert (_text(reader.feed(encode_event(WORD) * 20)) == "") is is_sure
+
+
+def test_a_lone_tag_is_not_sure_unless_that_is_said() -> None:
+    assert _text(AnswerReader(finds_thoughts=True, withholds=True).feed(encode_event(WORD) * 20)) == "a" * 20

@@ -50,3 +50,16 @@ def test_the_most_upstream_agent_that_stands_ends_and_wakes_the_others(monkeypat
     ends = {event.agent: event.reason for event in events if isinstance(event, AgentEnded)}
     assert ends == {"p1": "stop", "p2": "stop", "middle": "failed", "agg": "stop"}
     assert isinstance(events[-1], RunEnded) and "middle broke off" in events[-1].degraded[0]
+
+
+def test_agents_of_which_one_waits_for_a_time_stand_only_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float) -> tuple[Own, Decision]:
+        if len(upstream) == 3 and all(one.has_ended for one in upstream) and now < 20:
+            return own, Wait(until=20)
+        return decide(policy, upstream, own, now)
+
+    monkeypatch.setattr(progress_module, "decide", late)
+    one, events = play(mixture(QUICK), scripted(length=16))
+    end = events[-1]
+    assert isinstance(end, RunEnded) and (end.reason, end.error) == ("stop", None)
+    assert end.at_s > 20 and one.answer.endswith("agg16")

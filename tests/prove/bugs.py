@@ -82,7 +82,7 @@ BUGS = (
     ),
     Bug(
         name="an upstream without a reader writes on",
-        module="stairstream.engine.run",
+        module="stairstream.engine.agents",
         old='self._cancel(name, "cancelled")',
         new="pass",
         seed=0,
@@ -115,7 +115,7 @@ BUGS = (
     ),
     Bug(
         name="an error is read as text",
-        module="stairstream.engine.run",
+        module="stairstream.engine.agents",
         old="        self._outputs[agent.name].close()\n",
         new="        error and self._outputs[agent.name].append(Note and __import__('stairstream.core.session', "
         "fromlist=['Delta']).Delta(error), 0.0)\n        self._outputs[agent.name].close()\n",

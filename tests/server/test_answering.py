@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from stairstream.api import Answer, Pipeline
+from stairstream.answer import Answer
+from stairstream.api import Pipeline
 from stairstream.core.events import Event
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller, OpenGate

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
-from stairstream.api import Answer, Pipeline, choose_policy, open_pipeline
+from stairstream.answer import Answer
+from stairstream.api import Pipeline, open_pipeline
 from stairstream.cli.terminal import ENDS, describe_gap, printable, show_loading, tell
+from stairstream.config.choosing import choose_policy
 from stairstream.config.policies import PolicyPaths
 from stairstream.config.reading import Where
 from stairstream.config.schema import Config

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import msgspec
 
-from stairstream.api import Answer
+from stairstream.answer import Answer
 from stairstream.core.graph import Agent
 from stairstream.core.metrics import AgentSummary
 

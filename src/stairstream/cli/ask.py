@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stairstream.api import Answer
+from stairstream.answer import Answer
 from stairstream.cli.answering import Pace, Telling, answer, open_chosen
 from stairstream.cli.as_json import write_json
 from stairstream.cli.standard import reading_input

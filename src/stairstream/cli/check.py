@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stairstream.api import choose_policy
 from stairstream.backends.base import Backend, Session
 from stairstream.cli.terminal import printable, show_loading
 from stairstream.config.build import Engines, open_engines
+from stairstream.config.choosing import choose_policy
 from stairstream.config.graphs import build_graph, goals_of
 from stairstream.config.models import ModelConfig
 from stairstream.config.pipelines import PipelineConfig

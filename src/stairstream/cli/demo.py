@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from stairstream.api import Pipeline, choose_policy
+from stairstream.api import Pipeline
 from stairstream.backends.extras import require
 from stairstream.backends.models import KNOWN_MODELS
 from stairstream.cli.compare import compare
@@ -18,6 +18,7 @@ from stairstream.cli.picture import LEGEND
 from stairstream.cli.terminal import show_loading
 from stairstream.config.backends.llamacpp import LlamaCppKeys
 from stairstream.config.build import open_backends
+from stairstream.config.choosing import choose_policy
 from stairstream.config.graphs import build_graph, models_of, shorten_answers
 from stairstream.config.pipelines import PipelineConfig
 from stairstream.config.policies import ADAPTIVE, NAMES

@@ -7,10 +7,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from stairstream.api import find_pipeline
 from stairstream.cli.eval_output import open_bar, print_json, print_tables
 from stairstream.cli.prediction import PlanOptions
 from stairstream.cli.terminal import tell
+from stairstream.config.choosing import find_pipeline
 from stairstream.config.graphs import build_graph
 from stairstream.config.rates import Rates
 from stairstream.config.schema import Config, load_config

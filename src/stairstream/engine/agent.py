@@ -59,9 +59,9 @@ class AgentLoop:
         self._alarm = Alarm(self._reader, surroundings.clock)
         self._writer = Writer(agent, output, surroundings)
         self._progress = Progress(agent, conversation, output, self._reader, self._alarm.now, surroundings, foresight)
-        self._backend = self._backends[0]
+        self._backend: Backend  # the one that is asked now, as `run` goes from each to the next
         self._session: Session | None = None
-        self._step = Step(index=-1, limit=0, is_update=False, size_before=0)
+        self._step = Step(index=-1)
         self._is_writing = False
         self._waking: asyncio.Future[None] | None = None
         self._ahead: Ahead | None = None
@@ -74,9 +74,7 @@ class AgentLoop:
         self._backends = self._backends[past.num_failovers :]
         self._output.has_called = past.has_called
         self._progress.restore(past)
-        self._step = Step(
-            index=past.step.index, limit=0, is_update=False, size_before=self._output.size, tokens=past.step.tokens
-        )
+        self._step = Step(index=past.step.index, tokens=past.step.tokens)
 
     async def run(self, spawn: Spawn) -> OwnEnd:
         """Write to the end; raises BackendError when the last of the agent's models has failed for good."""

@@ -1,15 +1,26 @@
-"""Abilities that a request needs of models, and the conversation as each of them gets to see it."""
+"""The models that a graph needs, what a request needs of them, and the conversation as each of them gets to see it."""
 
 from collections.abc import Mapping
 
 from stairstream.backends.base import Backend
-from stairstream.core.errors import NotTaken
+from stairstream.core.errors import ConfigError, NotTaken
 from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import Conversation
 from stairstream.core.plain import plain
 from stairstream.core.session import Takes
 
 _WORDS: Mapping[Takes, str] = {"images": "images", "tools": "tools", "response_format": "a response_format"}
+
+
+def check_backends(graph: Graph, backends: Mapping[str, Backend]) -> None:
+    """Raises ConfigError for an agent whose model, or fallback, has no backend."""
+    for agent in graph.agents:
+        for model in (agent.model, *agent.fallbacks):
+            if model not in backends:
+                known = ", ".join(sorted(backends)) or "none"
+                raise ConfigError(
+                    f"agent {agent.name!r} wants model {model!r}, which has no backend; there are: {known}"
+                )
 
 
 def check_needs(graph: Graph, conversation: Conversation, backends: Mapping[str, Backend]) -> None:

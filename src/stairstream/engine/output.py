@@ -1,7 +1,7 @@
 """The output of one agent: its answer, its thoughts, and the part of both that its readers get to see."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stairstream.core.events import Thought, Wrote
 from stairstream.core.graph import Forward
@@ -118,3 +118,10 @@ class Output:
             self.forwarded.heard_s = at_s
             self.answer.think()
         return Thought(at_s=at_s, agent=self.answer.agent, start=start, end=end, num_tokens=delta.num_tokens)
+
+
+def text_of(outputs: Mapping[str, Output], event: Wrote | Thought) -> str:
+    """The words that an event is about."""
+    output = outputs[event.agent]
+    log = output.answer if isinstance(event, Wrote) else output.thinking
+    return log.text(event.start, event.end)

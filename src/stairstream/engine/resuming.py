@@ -1,12 +1,15 @@
 """A run that another process, which is lost, has begun: what is put back, and what is said of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from stairstream.core.events import Event, Noted, StepEnded
+from stairstream.core.costs import Meter
+from stairstream.core.events import Event, Noted, StepEnded, Thought, Wrote
+from stairstream.core.graph import Graph
 from stairstream.core.journal import AgentPast, Entry, Past
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Note, Usage
+from stairstream.engine.output import Output
 from stairstream.engine.room import ContextRoom
 
 TAKEN_OVER = "the process that ran it was lost; another one continues"
@@ -18,6 +21,24 @@ class Resumed:
 
     entries: Sequence[Entry]
     at_s: float
+
+
+def restore(entries: Sequence[Entry], graph: Graph, outputs: Mapping[str, Output], meter: Meter) -> Past:
+    """The run's past; puts what its agents have written back into their outputs, and what that has cost on the meter.
+
+    The journal begins with its run's first event, and has no last one.
+    """
+    past = Past(graph)
+    for entry in entries:
+        event, text, _ = entry
+        past.take(entry)
+        if entry.is_new:
+            meter.take(event)
+            if isinstance(event, Wrote | Thought):
+                outputs[event.agent].restore(event, text)
+    assert past.run_id, "a journal begins with RunStarted"
+    assert not past.is_over, "a run that is over can't be continued"
+    return past
 
 
 def take_over(past: Past, conversation: Conversation, at_s: float) -> Iterator[Event]:
@@ -52,9 +73,3 @@ def _tokens_until(one: AgentPast, end: int) -> int:
     lengths = {"answer": [one.words], "thinking": [one.thoughts], "both": [one.words, one.thoughts]}[one.agent.forward]
     characters = sum(length.characters for length in lengths)
     return round(one.num_forwarded * end / characters) if characters else 0
-
-
-def check_resumable(past: Past) -> None:
-    """A journal that begins with its run's first event, and has no last one."""
-    assert past.run_id, "a journal begins with RunStarted"
-    assert not past.is_over, "a run that is over can't be continued"

@@ -15,13 +15,13 @@ class Step:
 
     `size_before` is the length of the answer, in characters, when it began; `look_at_tokens` the number of tokens at
     which its agent decides again; `spent` what calls used that came to nothing; `is_stopping` says that its session was
-    asked to end it.
+    asked to end it. Before the first step, and after a takeover, only `index` and `tokens` are known.
     """
 
     index: int
-    limit: int
-    is_update: bool
-    size_before: int
+    limit: int = 0
+    is_update: bool = False
+    size_before: int = 0
     tokens: int = 0
     call_tokens: int = 0
     thinking_tokens: int = 0

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from stairstream import __version__
-from stairstream.api import Answer, Pipeline
+from stairstream.answer import Answer
+from stairstream.api import Pipeline
 from stairstream.backends.base import Backend
 from stairstream.config.graphs import goals_of, models_of
 from stairstream.config.pipelines import RunKeys

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stairstream.api import choose_policy
+from stairstream.config.choosing import choose_policy
 from stairstream.config.graphs import build_graph, shorten_answers
 from stairstream.config.pipelines import PipelineConfig
 from stairstream.config.policies import ARGUMENTS, NAMES, PolicyPaths

@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 from starlette.routing import Route
 
-from stairstream.api import Answering
+from stairstream.answer import Answering
 from stairstream.core.events import Event, RunEnded, Wrote
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from stairstream.api import Answer
+from stairstream.answer import Answer
 from stairstream.core.events import Called, Event, StepEnded, Wrote, calls_of
 from stairstream.core.messages import ToolCall
 from stairstream.engine.run import Run

@@ -2,7 +2,7 @@
 
 from msgspec.structs import asdict
 
-from stairstream.api import Answer
+from stairstream.answer import Answer
 from stairstream.engine.run import Run
 from stairstream.server.errors import ApiError
 from stairstream.server.responses import wire

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from stairstream.api import Answer
+from stairstream.answer import Answer
 from stairstream.core.events import Event
 from stairstream.core.graph import Graph
 from stairstream.server.access.gate import Caller

@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from stairstream.api import Answer
+from stairstream.answer import Answer
 from stairstream.config.pipelines import UsageScope
 from stairstream.core.metrics import AgentSummary, Summary
 from stairstream.core.session import Usage

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from stairstream.api import Answer, Pipeline
+from stairstream.answer import Answer
+from stairstream.api import Pipeline
 from stairstream.config.pipelines import UsageScope
 from stairstream.core.messages import Conversation, split_begun
 from stairstream.core.options import NO_OPTIONS, RequestOptions
