@@ -236,7 +236,7 @@ BUGS = (
         test="tests/backends/test_slots.py::test_reservation_cancelled_in_the_moment_of_its_turn_gives_it_back",
     ),
     Bug(
-        name="a run that leaves the queue holds up those behind it",
+        name="a run that leaves the queue holds up those after it",
         module="stairstream.backends.slots",
         old="self._grant()  # those that wait",
         new="pass  # those that wait",
