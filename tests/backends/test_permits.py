@@ -71,6 +71,21 @@ def test_a_permit_whose_holder_leaves_as_it_gets_it_goes_to_the_next() -> None:
     assert run(main()) == ["stayer"]
 
 
+def test_a_permit_that_comes_back_goes_to_one_of_those_that_wait() -> None:
+    async def main() -> list[float]:
+        permits, loop = Permits(1), asyncio.get_running_loop()
+
+        async def call() -> float:
+            async with permits.hold(0):
+                begun_s = loop.time()
+                await asyncio.sleep(1)
+            return begun_s
+
+        return sorted(await asyncio.gather(*(call() for _ in range(4))))
+
+    assert run(main()) == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize(("per_minute", "taken"), [(60, [False, False, False]), (120, [True, False, True])])
 def test_a_turn_without_a_wait_leaves_one_for_the_call_that_it_prepares(per_minute: float, taken: list[bool]) -> None:
     async def main() -> list[bool]:

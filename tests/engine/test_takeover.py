@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from stairstream.backends.base import Backend
-from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
+from stairstream.backends.scripted import Fault, FaultKind, Script, ScriptedBackend, numbered_words
 from stairstream.core.costs import Price
 from stairstream.core.events import AgentEnded, Noted, RunEnded, StepEnded, StepStarted, Wrote
 from stairstream.core.graph import Agent, Agreement, Extras, Graph, Sampling
@@ -178,17 +178,23 @@ def test_an_answer_that_a_stop_string_ended_before_a_word_is_not_asked_for_again
     assert sum(isinstance(event, StepStarted) and event.agent == "agg" for event in one.events) == 1
 
 
-def test_a_limit_before_a_word_that_a_fallback_would_have_continued_is_no_end() -> None:
+@pytest.mark.parametrize("kind", ["length_at_once", "empty"])
+def test_a_call_without_a_word_that_a_fallback_would_have_continued_is_made_again(kind: FaultKind) -> None:
+    """And is no update: its fallback continues after it, with the same chunk."""
     graph = with_agent(mixture(EQUAL, 2), "agg", fallbacks=("spare",))
 
     def models() -> Mapping[str, Backend]:
-        silent = Script(words=("No.",), fault=Fault(kind="length_at_once"))
+        silent = Script(words=("No.",), fault=Fault(kind=kind))
         spare = ScriptedBackend(Script(words=("Yes.",)), "spare")
         return {**scripted(length=6, agg=silent), "spare": spare}
 
     expected = whole(graph, models)
     assert expected.run.answer == "Yes."
-    check_whole(taken(graph, models, end_of_first_step(expected)), expected)
+    one = taken(graph, models, end_of_first_step(expected))
+    check_whole(one, expected)
+    first, again, *_ = (event for event in one.events if isinstance(event, StepStarted) and event.agent == "agg")
+    assert [reading.end for reading in again.readings] == [reading.end for reading in first.readings]
+    assert sum(isinstance(event, Noted) and event.note.kind == "failover" for event in one.events) == 1
 
 
 def end_of_first_step(one: Taken) -> int:

@@ -13,8 +13,8 @@ from tests.prove.planting import VARIABLE, planted
 
 MOST_SEEDS = 10_000
 ROOT = Path(__file__).parents[2]
-HEDGE_AND_LIMITS = ("tests/backends/test_hedge.py", "tests/backends/test_limits.py")
-ORDINARY = ("tests/core", "tests/engine", *HEDGE_AND_LIMITS, "tests/faults", "tests/server")
+WRAPPERS = tuple(f"tests/backends/test_{name}.py" for name in ("hedge", "limits", "permits", "slots"))
+ORDINARY = ("tests/core", "tests/engine", *WRAPPERS, "tests/faults", "tests/server")
 
 
 def first_seed(bug: Bug) -> tuple[int, str]:

@@ -211,21 +211,21 @@ def _end_step(one: AgentPast, event: StepEnded) -> None:
     one.step.in_call = False
     if event.reason in ("failed", "cancelled"):
         return
+    one.uncounted_tokens += event.uncounted_tokens
+    one.own = own = replace(one.own, num_written=one.own.num_written + event.uncounted_tokens)
+    if _has_failed(one, event):
+        return
     one.step.is_cut = False
-    own, has_stopped = one.own, event.reason == "stop"
+    has_stopped = event.reason == "stop"
     adds_nothing = own.steps > 1 and not one.step.tokens
     is_last = own.limit >= own.max_tokens
-    one.uncounted_tokens += event.uncounted_tokens
     one.own = replace(
         own,
-        num_written=own.num_written + event.uncounted_tokens,
         model_ended_at=event.at_s if has_stopped else None,
         is_confirmed=has_stopped and adds_nothing,
     )
     match event.reason:
-        case "length":
-            one.own_end = None if _has_failed(one) else "length"
-        case "content_filter" | "tool_calls" as reason:
+        case "length" | "content_filter" | "tool_calls" as reason:
             one.own_end = reason
         case "stop_string":
             one.own_end = "stop"
@@ -235,12 +235,12 @@ def _end_step(one: AgentPast, event: StepEnded) -> None:
             pass
 
 
-def _has_failed(one: AgentPast) -> bool:
-    """Whether its last call failed by coming to a limit of its server before a word: there is no answer, or a fallback
-    would have continued it."""
-    if one.step.tokens or one.has_called:
+def _has_failed(one: AgentPast, event: StepEnded) -> bool:
+    """Whether its last call has failed by ending before a word, so that a fallback continues, or none is left."""
+    if one.step.tokens or one.has_called or event.reason not in ("stop", "length"):
         return False
-    return not (one.num_tokens or one.agent.begun) or one.num_failovers < len(one.agent.fallbacks)
+    is_empty, has_fallback = not (one.num_tokens or one.agent.begun), one.num_failovers < len(one.agent.fallbacks)
+    return has_fallback and is_empty if event.reason == "stop" else has_fallback or is_empty
 
 
 def _note(one: AgentPast, event: Noted) -> None:

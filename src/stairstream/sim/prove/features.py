@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import chain
+from operator import attrgetter
 
 from stairstream.core.events import AgentEnded, Called, Event, Noted, RunEnded, StepEnded, StepStarted, Thought, Wrote
 from stairstream.core.policy import PRESETS
@@ -10,8 +11,9 @@ from stairstream.sim.prove.case import Case, ModelCase
 from stairstream.sim.prove.played import Played
 
 _NAMES = {policy: name for name, policy in PRESETS.items()}
-_PLAIN = ModelCase(name="", tokens=())
 _MODEL = tuple(one.name for one in fields(ModelCase) if one.name not in ("name", "tokens", "faults", "usage"))
+_values = attrgetter(*_MODEL)
+_PLAIN = _values(ModelCase(name="", tokens=()))
 
 
 def features_of(played: Played) -> frozenset[str]:
@@ -62,7 +64,10 @@ def _of_case(case: Case) -> Iterator[str]:
         for _, fault in model.faults:
             yield f"fault: {fault.kind}"
         yield f"usage: {model.usage}"
-        yield from (f"model: {name}" for name in _MODEL if getattr(model, name) != getattr(_PLAIN, name))
+        if (values := _values(model)) != _PLAIN:
+            yield from (
+                f"model: {name}" for name, own, plain in zip(_MODEL, values, _PLAIN, strict=True) if own != plain
+            )
 
 
 def _of_events(events: Sequence[Event]) -> Iterator[str]:

@@ -1,5 +1,5 @@
-"""What runs share: no more calls at once, and a minute, than a model may have, and no more sessions than an engine has
-slots; whoever waits gets them in order, and as soon as they are there."""
+"""Limits that runs share: no more calls at once, and a minute, than a model may have, and no more sessions than an
+engine has slots; those that wait get them in order, and as soon as they are there."""
 
 from collections.abc import Iterator
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from stairstream.core.events import (
     AgentEnded,
+    Called,
     Event,
     Noted,
     Reading,
@@ -97,14 +98,18 @@ class _Reader:
     last_step: int = -1
     read: dict[str, Reading] = field(default_factory=dict)
     is_again: bool = True
+    has_called: bool = False
+    has_begun: bool = False  # its client began the answer
+    num_failovers: int = 0
     is_full: bool = False  # its context holds no more: it waits for nothing, and writes its answer to the end
     ended: AgentEnded | None = None
 
 
 def check_steps(played: Played) -> Iterator[str]:
     """Every step ends once, steps are made by the policy and with news, and what was lost is in the usage."""
-    graph = played.case.graph
+    graph, written = played.case.graph, played.case.written
     known = {agent.name: _Reader(Rules(agent, [Upstream(name) for name in agent.reads])) for agent in graph.agents}
+    known[graph.answer].has_begun = bool(written)
     for entry in played.entries:
         if entry.is_new and not isinstance(entry.event, RunStarted | RunEnded):
             one = known[entry.event.agent]
@@ -140,6 +145,8 @@ def _take(one: _Reader, event: Event) -> Iterator[str]:
             yield from _begin(one, event)
         case StepEnded():
             yield from _end(one, event)
+        case Called():
+            one.has_called = True
         case Noted(note=Note(kind="full")):
             one.is_full = True
         case Noted():
@@ -149,6 +156,7 @@ def _take(one: _Reader, event: Event) -> Iterator[str]:
                 if is_cut or (event.note.kind == "failover" and not one.step_tokens):
                     one.rules.steps = max(0, one.rules.steps - 1)
                 one.is_again = is_cut or event.note.kind == "failover"
+                one.num_failovers += event.note.kind == "failover"
         case AgentEnded():
             one.ended = event
         case _:
@@ -191,7 +199,16 @@ def _end(one: _Reader, event: StepEnded) -> Iterator[str]:
         yield f"{event.agent}: step {event.step} was lost with {one.step_tokens} tokens, and {event.usage}"
     one.open_step = None
     one.rules.written += event.uncounted_tokens
-    one.is_again = event.reason in ("failed", "cancelled")
+    one.is_again = event.reason in ("failed", "cancelled") or _is_wordless(one, event)
+
+
+def _is_wordless(one: _Reader, event: StepEnded) -> bool:
+    """Whether its call has failed by ending before a word: at a limit if it is no answer or a fallback is left, else
+    only if both is so."""
+    if one.step_tokens or one.has_called or event.reason not in ("stop", "length"):
+        return False
+    wanted = (not one.rules.written and not one.has_begun, one.num_failovers < len(one.rules.agent.fallbacks))
+    return any(wanted) if event.reason == "length" else all(wanted)
 
 
 def check_in_time(played: Played) -> Iterator[str]:
