@@ -73,17 +73,80 @@ def test_a_permit_whose_holder_leaves_as_it_gets_it_goes_to_the_next() -> None:
 
 def test_a_permit_that_comes_back_goes_to_one_of_those_that_wait() -> None:
     async def main() -> list[float]:
-        permits, loop = Permits(1), asyncio.get_running_loop()
-
-        async def call() -> float:
-            async with permits.hold(0):
-                begun_s = loop.time()
-                await asyncio.sleep(1)
-            return begun_s
-
-        return sorted(await asyncio.gather(*(call() for _ in range(4))))
+        permits = Permits(1)
+        return sorted(await asyncio.gather(*(_hold(permits, 1) for _ in range(4))))
 
     assert run(main()) == [0, 1, 2, 3]
+
+
+def test_permits_that_are_held_and_calls_that_wait_are_counted() -> None:
+    async def main() -> None:
+        permits = Permits(7)
+        for _ in range(5):
+            permits.take_nowait()
+        assert (permits.total, permits.used, permits.num_waiting) == (7, 5, 0)
+        async with asyncio.TaskGroup() as tasks:
+            calls = [tasks.create_task(_hold(permits, 1)) for _ in range(5)]
+            await asyncio.sleep(0.5)
+            assert (permits.total, permits.used, permits.num_waiting) == (7, 7, 3)
+            calls[-1].cancel()  # one that has left waits no more
+            await asyncio.sleep(0)
+            assert permits.num_waiting == 2
+        assert (permits.used, permits.num_waiting) == (5, 0)
+
+    run(main())
+
+
+def test_the_peak_is_the_most_that_were_held_since_it_was_last_asked_for() -> None:
+    permits = Permits(7)
+    for _ in range(5):
+        permits.take_nowait()
+    for _ in range(3):
+        permits.give_back()
+    assert [permits.peak(), permits.peak()] == [5, 2]
+    permits.take_nowait()
+    permits.resize(9)
+    permits.give_back()
+    assert [permits.peak(), permits.peak()] == [3, 2]
+
+
+def test_fewer_permits_are_given_only_once_enough_have_come_back() -> None:
+    async def main() -> list[float]:
+        permits, loop = Permits(5), asyncio.get_running_loop()
+        for _ in range(5):
+            permits.take_nowait()
+        permits.resize(2)
+        assert (permits.total, permits.used, permits.take_nowait()) == (2, 5, False)
+        waiting = [asyncio.create_task(_hold(permits, 10)) for _ in range(2)]
+        for _ in range(5):
+            await asyncio.sleep(1)
+            permits.give_back()
+        await asyncio.gather(*waiting)
+        return [task.result() for task in waiting] + [loop.time()]
+
+    assert run(main()) == [4, 5, 15]
+
+
+def test_more_permits_are_given_at_once_to_those_that_wait() -> None:
+    async def main() -> list[float]:
+        shortages = list[float]()
+        permits = Permits(1, lambda: shortages.append(asyncio.get_running_loop().time()))
+        waiting = [asyncio.create_task(_hold(permits, 10)) for _ in range(3)]
+        await asyncio.sleep(2)
+        permits.resize(2)
+        await asyncio.gather(*waiting)
+        assert shortages == [0, 0]  # it is told of each call that has to wait, and of no other
+        return [task.result() for task in waiting]
+
+    assert run(main()) == [0, 2, 10]
+
+
+async def _hold(permits: Permits, seconds: float) -> float:
+    """Holds a permit for so long; when it got it."""
+    async with permits.hold(0):
+        began_s = asyncio.get_running_loop().time()
+        await asyncio.sleep(seconds)
+        return began_s
 
 
 @pytest.mark.parametrize(("per_minute", "taken"), [(60, [False, False, False]), (120, [True, False, True])])

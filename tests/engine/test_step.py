@@ -2,10 +2,13 @@
 
 import pytest
 
+from stairstream.core.errors import StreamCut
 from stairstream.core.events import LayoutChosen, StepEnded, StepStarted
+from stairstream.core.graph import Agent, Graph
 from stairstream.core.policy import Policy
-from stairstream.core.session import Began, Ended, EndReason, Usage
+from stairstream.core.session import Began, Delta, Ended, EndReason, Usage
 from stairstream.engine.step import Step
+from tests.backends.moody import Told, began
 from tests.engine.staircase import mixture, play, scripted
 
 BEGAN = Began(layout="grouped", why="", prompt_tokens=40, is_estimate=False)
@@ -48,6 +51,13 @@ def test_no_more_tokens_are_believed_than_the_step_has_characters() -> None:
     one = step(size_before=1000, tokens=2)
     assert one.uncounted_tokens(Ended(reason="stop", num_tokens=50), 1100) == 48
     assert one.uncounted_tokens(Ended(reason="stop", num_tokens=50), 1010) < 48
+
+
+def test_step_that_is_cut_counts_what_its_deltas_say() -> None:
+    told = Told([(1, began(5)), (0, Delta("It ")), (0, Delta("is", 2)), (0, StreamCut("lost"))])
+    _, events = play(Graph(agents=(Agent(name="a", model="a"),), answer="a"), {"a": told})
+    (ended,) = [event for event in events if isinstance(event, StepEnded)]
+    assert (ended.reason, ended.uncounted_tokens, ended.usage.completion_tokens) == ("failed", 0, 3)
 
 
 def test_steps_are_numbered_from_0() -> None:

@@ -260,6 +260,31 @@ def test_what_is_lost_is_said(failure: Exception, num_past: int, said: str, capl
     assert [record.getMessage() for record in caplog.records] == [f"the usage of 0 runs and {said}"]
 
 
+@pytest.mark.parametrize("num_later", [3, MOST_PAST - 2, MOST_PAST + 3])
+def test_what_came_during_the_write_is_kept_first_and_counted(num_later: int, caplog: pytest.LogCaptureFixture) -> None:
+    makers: list[Callable[[], PastRun]] = [partial(past_run) for _ in range(3 + num_later)]
+
+    async def main(ledger: Ledger, storage: Noting) -> None:
+        storage.takes_s, storage.failure = 1.0, FULL
+        for maker in makers[:3]:
+            await use(ledger, RICH)
+            ledger.keep(maker)
+        await asyncio.sleep(FLUSH_S + 0.5)
+        await use(ledger, RICH)
+        for maker in makers[3:]:
+            ledger.keep(maker)
+        await asyncio.sleep(0.6)
+        storage.failure = None
+        await asyncio.sleep(RETRY_S + 3)
+        written = [maker for _, batch in storage.batches[-2:] for maker in batch.past]
+        assert written == makers[-MOST_PAST:]
+
+    on_a_ledger(main)()
+    kept = min(MOST_PAST, len(makers))
+    said = caplog.records[0].getMessage()
+    assert said.startswith(f"the usage of 4 runs and {kept} past runs wait to be written, ")
+
+
 @on_a_ledger
 async def test_usage_waits_even_for_a_database_that_will_not_mend_itself(ledger: Ledger, storage: Noting) -> None:
     storage.failure = BROKEN

@@ -255,7 +255,7 @@ class AgentLoop:
         """Beside a step in flight: ask it to stop if an update is due, else see when to look again."""
         step = self._step
         step.look_at_tokens = math.inf
-        if step.is_stopping or (self._prefetch is not None and self._prefetch.is_under_way):
+        if self._prefetch is not None and self._prefetch.has_begun:
             return
         match self._progress.decide(step.tokens):
             case Write():
@@ -274,8 +274,7 @@ class AgentLoop:
 
     def _stop_step(self) -> None:
         """Ask the step in flight to end, if there is one."""
-        if self._session is not None and self._is_writing and not self._step.is_stopping:
-            self._step.is_stopping = True
+        if self._session is not None and self._is_writing:
             self._session.stop()
 
     def _note(self, kind: NoteKind, text: str) -> None:

@@ -23,9 +23,9 @@ class Prefetch:
         """Whether the step in flight was prefetched, so that its first word comes soon."""
 
     @property
-    def is_under_way(self) -> bool:
-        """Whether one has begun and is not over."""
-        return self._task is not None and not self._task.done()
+    def has_begun(self) -> bool:
+        """Whether one has begun for this step: when it is over, the step is asked to end."""
+        return self._task is not None
 
     def begin(self, chunks: Sequence[Chunk], on_end: Callable[[], None]) -> None:
         """Have these prefetched; `on_end` is called when that is over, whether it worked or not."""

@@ -14,8 +14,8 @@ class Step:
     """The tokens of one step so far, by kind, as its deltas say.
 
     `size_before` is the length of the answer, in characters, when it began; `look_at_tokens` the number of tokens at
-    which its agent decides again; `spent` what calls used that came to nothing; `is_stopping` says that its session was
-    asked to end it. Before the first step, and after a takeover, only `index` and `tokens` are known.
+    which its agent decides again; `spent` what calls used that came to nothing. Before the first step, and after a
+    takeover, only `index` and `tokens` are known.
     """
 
     index: int
@@ -28,7 +28,6 @@ class Step:
     began: Began | None = None
     spent: Usage = _NOTHING
     look_at_tokens: float = math.inf
-    is_stopping: bool = False
 
     def usage(self, ended: Ended | None) -> Usage:
         """The backend's usage; for a call that was cut, an estimate of what was sent and came back."""
