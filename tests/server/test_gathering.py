@@ -2,7 +2,7 @@
 
 import asyncio
 
-from stairstream.server.http.gathering import BUSY_PER_S, MOST_S, TOKENS, Gathering
+from stairstream.server.http.gathering import BUSY_PER_S, MOST_S, STREAMS, TOKENS, Gathering
 from stairstream.sim.clock import run
 
 
@@ -24,12 +24,13 @@ async def send(gathering: Gathering, per_s: float, for_s: float, at_once: int = 
         await asyncio.sleep(at_once / per_s)
 
 
-def rests_at(*rates: tuple[float, float, int]) -> list[list[float]]:
+def rests_at(*rates: tuple[float, float, int], streams: int = STREAMS) -> list[list[float]]:
     """What it rests at these rates, one after the other: tokens in a second, seconds, and tokens in each turn."""
 
     async def main() -> list[list[float]]:
         rests, found = Rests(), []
         gathering = Gathering(rests.take)
+        gathering.requests = range(streams)
         for per_s, for_s, at_once in rates:
             await send(gathering, per_s, for_s, at_once)
             found.append(rests.taken)
@@ -61,6 +62,10 @@ def test_a_burst_is_no_load() -> None:
     """One answer that comes at once, from an endpoint that is quicker than any reader."""
     (quiet, burst) = rests_at((20, 10.0, 1), (1_000_000, 0.0005, 1))
     assert quiet == burst == []
+
+
+def test_a_few_clients_never_wait_however_fast_their_answers_are() -> None:
+    assert rests_at((20_000, 1.0, 1), streams=STREAMS - 1) == [[]]
 
 
 def test_it_ends_with_the_load() -> None:

@@ -89,6 +89,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(**given)
         self._limits = limits
         self._gathering = gathering
+        gathering.requests = self.tasks  # of all connections
         self._receiving: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
         self._header_bytes: int | None = None

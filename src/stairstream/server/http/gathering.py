@@ -6,10 +6,11 @@ the processor's caches. Network cards do the same with their interrupts.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 
-BUSY_PER_S = 2000
-"""Tokens in a second from which on it rests; from half of these on it does no more."""
+BUSY_PER_S, STREAMS = 2000, 50
+"""Tokens in a second, and requests in flight, from which on it rests; below half of the first it does no more. A few
+clients that ask again at once would only get fewer answers."""
 
 TOKENS, MOST_S = 8, 0.002
 """It rests as long as it takes so many tokens to come, at most so long."""
@@ -23,11 +24,13 @@ _MANY = 1 << 60
 class Gathering:
     """Told of each token that is sent; lets the next ones gather once there are many."""
 
-    __slots__ = ("_gather_s", "_left", "_loop", "_seen", "_since_s", "_sleep", "_turn_s", "rests")
+    __slots__ = ("_gather_s", "_left", "_loop", "_seen", "_since_s", "_sleep", "_turn_s", "requests", "rests")
 
     def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
         """`sleep` blocks: nothing else would keep the loop from the next token."""
         self._sleep = sleep
+        self.requests: Sized = ()
+        """Those in flight."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._left, self._seen = COUNT, 0
         self._since_s = self._turn_s = self._gather_s = 0.0
@@ -68,6 +71,6 @@ class Gathering:
             return
         per_s = self._seen / over_s
         self._seen, self._since_s = 0, now_s
-        self.rests = per_s >= busy_per_s
+        self.rests = per_s >= busy_per_s and len(self.requests) >= STREAMS
         self._left = 1 if self.rests else COUNT
         self._gather_s = min(MOST_S, TOKENS / per_s)
