@@ -118,7 +118,9 @@ def our_server(
     config = {**given, "server": {**(keys if isinstance(keys, Mapping) else {}), "port": 0, "limits": LIMITS}}
     with written(config) as file, (file.parent / "log").open("w") as log:
         command = [sys.executable, "-m", *program, str(file)]
-        environment = os.environ if sources is None else {**os.environ, "PYTHONPATH": sources}
+        environment = {**os.environ, "XDG_DATA_HOME": str(file.parent)}  # a database that no other server has written
+        if sources is not None:
+            environment["PYTHONPATH"] = sources
         with subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process:
             try:
                 yield Process(base_url=f"{_wait_listening(file.parent / 'log', process)}/v1", pid=process.pid)

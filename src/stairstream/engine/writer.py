@@ -9,9 +9,10 @@ from typing import assert_never
 
 from stairstream.backends.base import Session, Take
 from stairstream.core.errors import MalformedAnswer, StairstreamError, TooSlow, as_failure
-from stairstream.core.events import Called, LayoutChosen, Noted
+from stairstream.core.events import Called, Event, LayoutChosen, Noted
 from stairstream.core.graph import Agent
 from stairstream.core.session import Began, Delta, Ended, Layout, Note, ToolDelta, WriteItem
+from stairstream.engine.demand import Demand
 from stairstream.engine.output import Output
 from stairstream.engine.step import Step
 from stairstream.engine.surroundings import Surroundings
@@ -103,21 +104,9 @@ class Writer:
 
     def _taker(self, step: Step, silence: "_Silence") -> Take | None:
         """Takes words that need only be shown, and wake nobody; None where any may end the answer."""
-        gap_s, output, clock, emit = self._agent.gap_s, self._output, self._clock, self._emit
-        demand = self._demand
-
-        def take(delta: Delta) -> bool:
-            is_looked_at = step.tokens + delta.num_tokens >= step.look_at_tokens
-            if delta.is_thinking or is_looked_at or demand.is_held:
-                return False
-            for event in output.append(delta, clock()):
-                emit(event)
-            step.tokens += delta.num_tokens
-            if silence.allowed_s is not None or gap_s is not None:
-                silence.allow(gap_s)
-            return True
-
-        return None if self._agent.sampling.stop else take
+        if self._agent.sampling.stop:
+            return None
+        return _Taker(self._agent.gap_s, self._output, self._clock, self._emit, self._demand, step, silence).take
 
     async def _wait_for_readers(self, silence: "_Silence") -> None:
         """Take nothing of the call meanwhile: its endpoint's silence is then ours, and counts from the end of it."""
@@ -168,11 +157,45 @@ class Writer:
             self._emit(LayoutChosen(at_s=self._clock(), agent=self._agent.name, layout=began.layout, why=began.why))
 
 
+class _Taker:
+    """One object with all that a token needs: the cells of a closure would be as many, far apart in memory."""
+
+    __slots__ = ("_clock", "_demand", "_emit", "_gap_s", "_output", "_silence", "_step")
+
+    def __init__(
+        self,
+        gap_s: float | None,
+        output: Output,
+        clock: Callable[[], float],
+        emit: Callable[[Event], None],
+        demand: Demand,
+        step: Step,
+        silence: "_Silence",
+    ) -> None:
+        self._gap_s, self._output, self._clock, self._emit = gap_s, output, clock, emit
+        self._demand, self._step, self._silence = demand, step, silence
+
+    def take(self, delta: Delta) -> bool:
+        """A Take."""
+        step, silence = self._step, self._silence
+        is_looked_at = step.tokens + delta.num_tokens >= step.look_at_tokens
+        if delta.is_thinking or is_looked_at or self._demand.is_held:
+            return False
+        for event in self._output.append(delta, self._clock()):
+            self._emit(event)
+        step.tokens += delta.num_tokens
+        if silence.allowed_s is not None or self._gap_s is not None:
+            silence.allow(self._gap_s)
+        return True
+
+
 class _Silence:
     """Seconds that a call may be silent from now on, and the timer that ends it.
 
     A timer that is early looks again later: no token needs one of its own.
     """
+
+    __slots__ = ("_loop", "_timer", "_until", "allowed_s", "timeout")
 
     def __init__(self) -> None:
         self.timeout = asyncio.timeout(None)
