@@ -23,9 +23,11 @@ LENGTH = 24
 CONFIG = """
 models:
   m: {{backend: scripted, length: 24, first_token_s: 0.05, token_s: 0.02}}
+  broken: {{backend: scripted, length: 4, attempts: 1, fault: {{kind: cut, after_tokens: 2}}}}
 pipelines:
   single: {{topology: single, model: m, durable: true}}
   mix: {{topology: mixture, proposers: [m, m], aggregator: m, durable: true, pace: {pace}}}
+  broken: {{topology: single, model: broken, durable: true}}
   plain: {{topology: single, model: m}}
 server: {{database: {file}}}
 """
