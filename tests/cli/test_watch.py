@@ -13,8 +13,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from stairstream.cli.attaching import read_address
-from stairstream.cli.live import Told, View, show_events
+from stairstream.cli.live import View, show_events
 from stairstream.cli.main import main
+from stairstream.cli.telling import Told
 from stairstream.core.errors import RequestError
 from stairstream.core.events import Thought, Wrote
 from stairstream.core.lanes import make_lanes
