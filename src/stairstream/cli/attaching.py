@@ -72,7 +72,7 @@ class Outage:
             return False
         if lasted_s >= NOTED_S and not self._is_noted:
             self._is_noted = True
-            note(f"{problem}; trying to come back for up to {_minutes(SOUGHT_S)}")
+            note(f"the connection is lost ({problem}); trying to come back for up to {_minutes(SOUGHT_S)}")
         await asyncio.sleep(min(self._pause_s, SOUGHT_S - lasted_s))
         self._pause_s = min(2 * self._pause_s, MOST_PAUSE_S)
         return True
@@ -123,7 +123,7 @@ class Attached:
                 outage = Outage()
             elif not self._is_known:  # a server that was never there is not waited for
                 raise ConnectionFailed(f"{self._remote.host}: {problem}")
-            if not await outage.wait(f"{self._remote.host}: {problem}", self._note):
+            if not await outage.wait(problem, self._tell):
                 raise self._given_up(problem)
 
     @property
@@ -199,4 +199,7 @@ class Attached:
     def _given_up(self, problem: str) -> BackendError:
         again = f"`stairstream watch {self.run_id} --server {self._remote.server}` looks for it again"
         host = self._remote.host
-        return ConnectionFailed(f"{host}: {problem}; the run was looked for for {_minutes(SOUGHT_S)}: {again}")
+        return ConnectionFailed(f"{host}: the run was looked for in vain for {_minutes(SOUGHT_S)} ({problem}); {again}")
+
+    def _tell(self, text: str) -> None:
+        self._note(f"{self._remote.host}: {text}")
