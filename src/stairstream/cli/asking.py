@@ -46,7 +46,7 @@ def ask_server(
 ) -> None:
     """As `ask`, by the pipelines of a server. JSON is the run as its server describes it.
 
-    A run that its connection was lost to is taken up again behind the last word printed, also on another process that
+    A run that its connection was lost to is taken up again after the last word printed, also on another process that
     continues it. Raises RunFailed when the answer broke off, BackendErrors when the run can't be found again.
     """
     telling: Telling = "nothing" if as_json else "words" if is_quiet else "all"

@@ -121,7 +121,7 @@ class Remote:
                 pass
 
     async def read_message(self, response: aiohttp.ClientResponse) -> str:
-        """What the server says of an error, in one line, without the key."""
+        """The message of an error in one line, without the key."""
         return tidy(await read_message(response), [self._key or ""])
 
     async def check(self, response: aiohttp.ClientResponse) -> None:

@@ -228,7 +228,7 @@ def _describe(one: LiveRun) -> RunOut:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """What of a run in flight is in its journal."""
+    """The part of a run in flight that is in its journal."""
 
     id: str
     graph: Graph
