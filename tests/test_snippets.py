@@ -21,7 +21,7 @@ PYTHON = [
     for page in PAGES
     if page != DOCS / "topologies.md" and any(SERVED not in block.text for block in blocks_of(page, "python"))
 ]
-"""Pages with Python that needs no server; test_topologies_page.py runs those of the one that is left out, on its own."""
+"""Pages with Python that needs no server; test_topologies_page.py runs those of the one left out, on its own."""
 SHELL = list(all_blocks("", "sh", "bash"))
 
 

@@ -1,5 +1,8 @@
 """Responses in the background as the `openai` package sees them, from processes that are killed."""
 
+import asyncio
+import contextlib
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -17,8 +20,10 @@ CONFIG = """
 models:
   p: {{backend: scripted, length: 12, first_token_s: 0.05, token_s: 0.03}}
   a: {{backend: scripted, length: 40, first_token_s: 0.1, token_s: 0.05}}
+  b: {{backend: scripted, length: 240, first_token_s: 0.1, token_s: 0.05}}
 pipelines:
   mix: {{topology: mixture, proposers: [p, p], aggregator: a, durable: true, policy: {{lead: inf}}}}
+  long: {{topology: mixture, proposers: [p, p], aggregator: b, durable: true, policy: {{lead: inf}}}}
   plain: {{topology: single, model: a}}
 server: {{database: '{file}', drain_s: 0}}
 """
@@ -132,3 +137,60 @@ def test_refused_where_nothing_is_durable(servers: list[Killable]) -> None:
     with client_for(servers[0]) as client, pytest.raises(openai.BadRequestError, match="durable: true") as caught:
         client.responses.create(model="plain", input=ASK, background=True)
     assert caught.value.param == "background"
+
+
+class Answer:
+    """One client, which comes back to any process until it has the last event."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.num_returns = 0
+
+    @property
+    def is_over(self) -> bool:
+        return bool(self.events) and self.events[-1].type in ("response.completed", "response.failed")
+
+    async def ask(self, servers: list[Killable], chance: random.Random) -> None:
+        while not self.is_over:
+            server = chance.choice(servers)
+            async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+                with contextlib.suppress(openai.APIError):
+                    async for event in await self._listen(client):
+                        self.events.append(event)
+            await asyncio.sleep(0.05)
+
+    async def _listen(self, client: Any) -> Any:
+        if not self.events:
+            return await client.responses.create(model="long", input=ASK, background=True, stream=True)
+        self.num_returns += 1
+        after = self.events[-1].sequence_number
+        return await client.responses.retrieve(self.events[0].response.id, stream=True, starting_after=after)
+
+
+def test_every_answer_is_whole_once_while_processes_are_killed(servers: list[Killable]) -> None:
+    with client_for(servers[0]) as client:
+        whole = client.responses.create(model="long", input=ASK).output_text
+    answers, chance = [Answer() for _ in range(40)], random.Random(21)
+
+    async def kill() -> None:
+        while True:
+            await asyncio.sleep(chance.uniform(1, 3))
+            server = chance.choice(servers)
+            server.kill()
+            await asyncio.to_thread(server.start)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            killing = tasks.create_task(kill())
+            asking = [tasks.create_task(one.ask(servers, chance)) for one in answers]
+            await asyncio.gather(*asking)
+            killing.cancel()
+
+    asyncio.run(main())
+    for answer in answers:
+        assert [event.sequence_number for event in answer.events] == list(range(len(answer.events)))
+        assert text_of(answer.events) == answer.events[-1].response.output_text == whole
+    assert sum(answer.num_returns for answer in answers) >= len(answers) / 2
+    for server in servers:
+        server.kill()
+        server.start()
