@@ -264,3 +264,16 @@ def test_interrupted_question_ends_its_run(server: Path, tmp_path: Path) -> None
         assert asking.end()[0] == 130
         with urlopen(f"{one.url}/v1/runs/{newest(server)}") as answer:
             assert json.load(answer)["stairstream"]["ended"] == "cancelled"
+
+
+@pytest.mark.slow
+def test_question_whose_output_is_closed_ends_its_run(server: Path) -> None:
+    with killable(server, 1) as (one,):
+        command = [sys.executable, "-m", "stairstream", "ask", "--server", one.url, "-q", "why?"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asking:
+            assert asking.stdout is not None
+            asking.stdout.read(1)
+            asking.stdout.close()
+            assert asking.wait(timeout=60) == 1
+        with urlopen(f"{one.url}/v1/runs/{newest(server)}") as answer:
+            assert json.load(answer)["stairstream"]["ended"] == "cancelled"

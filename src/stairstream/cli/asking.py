@@ -16,7 +16,7 @@ from stairstream.cli.remote import Remote, read_key, read_server
 from stairstream.cli.telling import Told
 from stairstream.cli.terminal import tell
 from stairstream.config.policies import read_settings
-from stairstream.core.errors import RunFailed, StairstreamError
+from stairstream.core.errors import BackendError, RunFailed
 from stairstream.core.events import BROKEN_OFF, RunEnded, RunStarted, Wrote
 from stairstream.core.messages import as_dicts
 from stairstream.core.metrics import summarize
@@ -85,7 +85,7 @@ async def _ask(remote: Remote, body: dict[str, Any], telling: Telling) -> tuple[
     try:
         async with aclosing(attached.events()) as events:
             told = await _print(events, telling)
-    except StairstreamError:
+    except BackendError:  # it can't be found
         raise
     except BaseException:  # the person has left, or the output has: nobody waits for the run any more
         if attached.run_id is not None and not attached.is_over:
