@@ -249,3 +249,38 @@ async def test_input_is_listed_while_it_is_in_flight(tmp_path: Path) -> None:
         created = (await one.create(instructions="Be brief.")).json()
         page = (await other.client.get(f"/v1/responses/{created['id']}/input_items")).json()
         assert [item["content"][0]["text"] for item in page["data"]] == [ASKED["input"]]
+
+
+@asynccontextmanager
+async def moved(folder: Path) -> AsyncIterator[tuple[Got, "Caller", "Caller"]]:
+    """A run that its first process has lost to another while both live, and the beginning that its client got."""
+    async with servers(folder) as (_, one, second, other):
+        began = asyncio.create_task(one.create(stream=True, stairstream={"keep_s": 60}))
+        await poll_spoken(one)
+        (run_id,) = one.client.live._live
+        assert second.journals is not None
+        for taken in await second.journals.store.take(second.journals.holder, run_id, 0.0):
+            await second.journals._take_over(taken)
+        yield await began, one, other
+
+
+@in_real_time
+async def test_process_that_has_lost_a_run_follows_it_elsewhere(tmp_path: Path) -> None:
+    async with moved(tmp_path) as (began, one, _):
+        got = events_of(began)
+        assert got[-1]["type"] == "response.output_text.delta"
+        response_id = got[0]["response"]["id"]
+        last = got[-1]["sequence_number"]
+        plain = await one.client.attach(response_id.removeprefix("resp_"), "0")
+        assert plain.status == 200 and plain.is_complete
+        rest = events_of(await one.stream(response_id, last))
+        assert numbers(got + rest) == list(range(len(got + rest)))
+        assert rest[-1]["type"] == "response.completed"
+
+
+@in_real_time
+async def test_process_that_has_lost_a_run_still_ends_it(tmp_path: Path) -> None:
+    async with moved(tmp_path) as (began, one, other):
+        response_id = events_of(began)[0]["response"]["id"]
+        assert (await one.cancel(response_id)).json()["status"] == "cancelled"
+        assert (await other.show(response_id))["status"] == "cancelled"

@@ -190,7 +190,7 @@ def cancel_run(service: Service) -> Handler:
         one = service.runs.get(caller, run_id)
         if one is not None and not one.run.is_over:
             await service.runs.cancel(one)
-        if one is not None:
+        if one is not None and not one.run.is_lost:
             await exchange.answer_json(_describe(one))
             return
         journals, run = await _find_kept(service, caller, run_id)

@@ -113,7 +113,7 @@ async def end_kept(runs: LiveRuns, journals: Journals, caller: Caller, run_id: s
     """End a run of this caller, whichever process holds it; as it is then, None if its journal is gone by then."""
     if (one := runs.get(caller, run_id)) is not None:
         await runs.cancel(one)
-    else:
+    if one is None or one.run.is_lost:
         await journals.store.cancel(run_id)
     return await wait_over(journals, run_id)
 
