@@ -145,7 +145,7 @@ class Pipeline:
             journal=journal,
             resumed=resumed,
         )
-        return self._noting(opening, (*_one_calls(graph), *unadapted, *self._why_alone(graph)))
+        return self._noting(opening, (*self._note(graph), *unadapted))
 
     @asynccontextmanager
     async def _noting(self, opening: AbstractAsyncContextManager[Run], notes: tuple[str, ...]) -> AsyncIterator[Run]:
@@ -165,6 +165,10 @@ class Pipeline:
             return self._goals
         reading = {agent.name for agent in graph.agents if agent.reads} - ({graph.answer} if options.waits else set())
         return {name: goals for name, goals in self._goals.items() if name in reading}
+
+    def _note(self, graph: Graph) -> tuple[str, ...]:
+        """Remarks on every run of a graph."""
+        return (*_one_calls(graph), *self._why_alone(graph))
 
     def _why_alone(self, graph: Graph) -> list[str]:
         if len(graph.agents) == len(self.graph.agents):
@@ -204,7 +208,7 @@ class Pipeline:
 
     def make_answer(self, run: Answering, events: Sequence[Event]) -> Answer:
         """The answer so far of a run of this pipeline; call it while the run's block is open."""
-        notes = self._notes.get(run.id, ())
+        notes = self._notes.get(run.id, self._note(run.graph))
         return make_answer(run, events, pipeline=self.settings, models=self._models, prices=self._prices, notes=notes)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from stairstream.cli.attaching import read_address
-from stairstream.cli.live import Told, View, show_events
+from stairstream.cli.live import View, show_events
 from stairstream.cli.main import main
+from stairstream.cli.telling import Told
 from stairstream.core.errors import RequestError
 from stairstream.core.events import Thought, Wrote
 from stairstream.core.lanes import make_lanes
@@ -49,14 +51,16 @@ LINES = lines_of()
 def stream(lines: Sequence[bytes], first: int = 0, *, is_cut: bool = False) -> bytes:
     """An answer with these events; one that is cut ends in the middle of a chunk."""
     body = b"".join(b"id: %d\ndata: %s\n\n" % (number, line) for number, line in enumerate(lines, first))
+    body = body or b": still at it\n\n"
     chunk = b"%x\r\n%s\r\n" % (len(body), body)
-    return b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n" + (
-        chunk + b"ff\r\n: st" if is_cut else chunk + b"0\r\n\r\n"
+    return (
+        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        + (chunk + b"ff\r\n: st" if is_cut else chunk + b"0\r\n\r\n")
     )
 
 
 def whole(status: str, body: bytes) -> bytes:
-    return b"HTTP/1.1 %s\r\ncontent-length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
+    return b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
 
 
 def error(status: str, message: str) -> bytes:
@@ -72,7 +76,9 @@ def serving(*answers: bytes) -> Iterator[tuple[str, list[str]]]:
     port = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        body = await reader.readexactly(int((re.findall(r"(?i)content-length: (\d+)", head) or [0])[0]))
+        heads.append(head + body.decode())
         writer.write(left.pop(0))
         await writer.drain()
         writer.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.killable import killable
 from tests.page.looking import Look
 from tests.page.serving import HERE, Cuttable, served
 
@@ -132,6 +133,61 @@ def test_a_lost_connection_is_taken_up_where_it_was(look: Look, pipelines: str) 
         again.ask("mixture")
         assert sight.answer == again.answer
         assert sight.page.locator(".problems .notice").count() == 0
+
+
+def write_killable(folder: Path, *, durable: bool) -> Path:
+    settings = yaml.safe_load((HERE / "pipelines.yaml").read_text())
+    settings["pipelines"]["mixture"]["durable"] = durable
+    file = folder / "killable.yaml"
+    file.write_text(yaml.safe_dump({**settings, "server": {"database": str(folder / "s.db"), "drain_s": 0}}))
+    return file
+
+
+def test_a_durable_run_survives_its_server(look: Look, tmp_path: Path) -> None:
+    with killable(write_killable(tmp_path, durable=True), 1) as (server,):
+        sight = look(server.url, expects="net::ERR_")
+        sight.ask("mixture", waits=False)
+        sight.wait_until("document.querySelector('.answer .prose')?.textContent.length > 200")
+        server.kill()
+        server.start()
+        sight.wait_over()
+        answer = sight.answer
+        assert sight.page.locator(".problems .notice").count() == 0
+        sight.ask("mixture")
+        assert answer == sight.answer
+
+
+def test_a_run_that_is_lost_with_its_server_is_said_in_one_line(look: Look, tmp_path: Path) -> None:
+    with killable(write_killable(tmp_path, durable=False), 1) as (server,):
+        sight = look(server.url, expects=" ")
+        sight.ask("mixture", waits=False)
+        sight.wait_until("document.querySelector('.answer .prose')?.textContent.length > 200")
+        server.kill()
+        server.start()
+        sight.wait_over()
+        assert sight.page.locator(".problems .notice").count() == 1
+        assert "only runs of durable pipelines survive that" in sight.text(".problems .notice")
+        assert len(sight.answer) > 200
+
+
+def test_a_server_that_does_not_come_back_is_said_with_the_time(look: Look, pipelines: str) -> None:
+    with Cuttable(pipelines).running() as relay:
+        sight = look(relay.url, expects="net::ERR_")
+        sight.page.wait_for_selector("#send:enabled")
+        sight.page.clock.install()
+        sight.ask("mixture", waits=False)
+        has_begun = "document.querySelector('.answer .prose')?.textContent.length > 0"
+        for _ in range(200):
+            sight.page.clock.run_for(100)
+            if sight.run(has_begun):
+                break
+        relay.is_open = False
+        relay.cut()
+        for _ in range(300):
+            sight.page.clock.run_for(5_000)
+            if sight.page.locator(".problems .notice").count():
+                break
+        assert "did not come back within 10 minutes" in sight.text(".problems .notice")
 
 
 def test_a_server_that_is_gone_is_said(look: Look, pipelines: str) -> None:

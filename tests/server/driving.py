@@ -113,12 +113,13 @@ class Client:
                 got.is_complete = not message["more_body"]
 
         headers = [(b"host", b"testserver"), (b"content-type", b"application/json")]
+        path, _, query = path.partition("?")
         scope = {
             "type": "http",
             "method": method,
             "path": path,
             "headers": headers,
-            "query_string": b"",
+            "query_string": query.encode(),
             "root_path": "",
         }
         await self._app(scope, receive, send)

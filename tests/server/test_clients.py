@@ -26,6 +26,7 @@ models:
   locked: {{backend: scripted, length: 4, fault: {{kind: status_401}}}}
 pipelines:
   mix: {{topology: mixture, proposers: [p, p, p], aggregator: a}}
+  kept: {{topology: mixture, proposers: [p, p, p], aggregator: a, durable: true}}
   slow: {{topology: single, model: slow}}
   locked: {{topology: single, model: locked}}
 """

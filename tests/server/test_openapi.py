@@ -59,6 +59,7 @@ API_PATHS = [
     "/v1/completions",
     "/v1/responses",
     "/v1/responses/{response}",
+    "/v1/responses/{response}/cancel",
     "/v1/responses/{response}/input_items",
     "/v1/messages",
     "/v1/messages/count_tokens",

@@ -11,10 +11,10 @@ from stairstream.config.choosing import choose_policy
 from stairstream.config.policies import PolicyPaths
 from stairstream.config.reading import Where
 from stairstream.config.schema import Config
-from stairstream.core.events import Event, LayoutChosen, Noted, Wrote
+from stairstream.core.events import Event, LayoutChosen, Noted, Thought, Wrote
 from stairstream.core.messages import Conversation
+from stairstream.core.metrics import Summary
 from stairstream.core.options import RequestOptions
-from stairstream.engine.run import Run
 
 Pace = Literal["even", "raw"] | None
 Telling = Literal["all", "words", "nothing"]
@@ -37,24 +37,27 @@ async def answer(
     """Run, and print as the words come."""
     events: list[Event] = []
     async with pipeline.open_run(conversation, options=RequestOptions(pace=pace)) as run:
+        reads = bool(run.graph.agent(run.graph.answer).reads)
         async for event in run.events():
             events.append(event)
-            _show(run, event, telling)
+            text = run.text(event) if isinstance(event, Wrote | Thought) else ""
+            show_event(event, text, run.graph.answer, telling, reads=reads)
         whole = pipeline.make_answer(run, events)
     if telling != "nothing" and whole.text:
         print(flush=True)
     if telling == "all":
-        _show_end(whole)
+        show_end(whole.summary, whole.notes, whole.pipeline.policy_name, whole.cost)
     return whole, events
 
 
-def _show(run: Run, event: Event, telling: Telling) -> None:
+def show_event(event: Event, text: str, answering: str, telling: Telling, *, reads: bool) -> None:
+    """Print an event with its words; the agent that answers may read others."""
     if isinstance(event, Wrote):
-        if event.agent == run.graph.answer and telling != "nothing":
-            print(printable(run.text(event)), end="", flush=True)
+        if event.agent == answering and telling != "nothing":
+            print(printable(text), end="", flush=True)
     elif telling == "all":
         match event:
-            case LayoutChosen() if event.agent == run.graph.answer and run.graph.agent(event.agent).reads:
+            case LayoutChosen() if event.agent == answering and reads:
                 tell(f"layout: {event.layout} ({event.why})")
             case Noted():
                 tell(f"{event.note.kind}: {event.agent}: {event.note.text}")
@@ -62,9 +65,9 @@ def _show(run: Run, event: Event, telling: Telling) -> None:
                 pass
 
 
-def _show_end(answer: Answer) -> None:
-    summary = answer.summary
-    for line in answer.notes:
+def show_end(summary: Summary, notes: Sequence[str], policy_name: str, cost: float | None) -> None:
+    """Tell how an answer came about."""
+    for line in notes:
         tell(line)
     for line in summary.degraded:
         tell(f"degraded: {line}")
@@ -73,7 +76,7 @@ def _show_end(answer: Answer) -> None:
     if summary.first_token_s is None:
         return
     updates = f"{summary.updates} update{'' if summary.updates == 1 else 's'}"
-    tail = f", {updates}, policy {answer.pipeline.policy_name}" if len(summary.agents) > 1 else ""
-    tail += "" if answer.cost is None else f", cost {answer.cost:.3g}"
+    tail = f", {updates}, policy {policy_name}" if len(summary.agents) > 1 else ""
+    tail += "" if cost is None else f", cost {cost:.3g}"
     gap = describe_gap(summary)
     tell(f"first token {summary.first_token_s:.2f} s, total {summary.total_s:.2f} s, {gap}{tail}")

@@ -36,9 +36,7 @@ def ask(
     `is_quiet` prints the answer alone. Raises RunFailed when the answer broke off; what came of it has been printed by
     then.
     """
-    text = (_read_question() if text == "-" else text).strip()
-    if not text:
-        raise RequestError("the question is empty")
+    text = read_question(text)
     chosen = load_config(config)
     telling: Telling = "nothing" if as_json else "words" if is_quiet else "all"
     if chosen.is_built_in and telling == "all":
@@ -67,6 +65,11 @@ def make_conversation(text: str, system: str | None) -> Conversation:
     return (*((Message(role="system", content=system),) if system else ()), *question(text))
 
 
-def _read_question() -> str:
-    with reading_input():
-        return sys.stdin.read()
+def read_question(text: str) -> str:
+    """The question, of standard input if it is `-`. Raises RequestError for an empty one."""
+    if text == "-":
+        with reading_input():
+            text = sys.stdin.read()
+    if not (text := text.strip()):
+        raise RequestError("the question is empty")
+    return text

@@ -2,38 +2,33 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlsplit
+from typing import Any
 
 import aiohttp
 
-from stairstream.backends.http import NETWORK_ERRORS, tidy
-from stairstream.backends.statuses import read_message
-from stairstream.cli.live import Told
-from stairstream.cli.telling import Teller
-from stairstream.core.errors import (
-    BackendError,
-    ConnectionFailed,
-    MalformedAnswer,
-    NotAuthorized,
-    RequestError,
-    RequestRejected,
-    ServerFailed,
-)
+from stairstream.backends.http import NETWORK_ERRORS
+from stairstream.cli.remote import Lost, Remote, explain, read_server, split_server
+from stairstream.cli.telling import Teller, Told
+from stairstream.core.errors import BackendError, ConnectionFailed, RequestError, ServerFailed
 from stairstream.core.sse import SseDecoder
-from stairstream.core.urls import split_url
 
-RETRIES_S = (0.1, 0.4, 1.0, 2.0, 4.0)
-"""Pauses before a connection that was lost is tried again; a connection that brings something starts them anew."""
-SILENCE_S = 40.0
-"""The server says something every 15 seconds: so much silence is a connection that is dead."""
+FIRST_PAUSE_S = 0.1
+MOST_PAUSE_S = 15.0
+"""The first pause before a run is looked for again, and the longest: each is twice as long as the one before."""
+SOUGHT_S = 600.0
+"""Time for which a run is looked for; a connection that brings something begins it anew."""
+NOTED_S = 5.0
+"""An outage up to this long is not told."""
+KEEP_S = 60.0
+"""Time for which a run that is not durable is to survive its client's connection."""
 
-_CONNECT_S = 10.0
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _PATH = re.compile(rf"(?P<base>.*)/v1/(?:runs|history)/(?P<run>{_ID.pattern})(?:/events)?/?")
 _SHAPES = ("chatcmpl-", "resp_", "msg_")
+_REFUSED = (400, 402, 404, 413, 415, 422)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,23 +39,17 @@ class RunAddress:
     run_id: str
     key: str | None = field(default=None, repr=False)
 
-    @property
-    def host(self) -> str:
-        """The server, for people."""
-        return urlsplit(self.server).netloc.rpartition("@")[2]
-
 
 def read_address(run: str, server: str, key: str | None) -> RunAddress:
     """From a run's id (an answer's will do), or the URL of a run. Raises RequestError."""
     if "://" in run:
-        parts = _split(run)
+        parts = split_server(run)
         match = _PATH.fullmatch(parts.path)
         if match is None:
             problem = "is no run's URL; it should look like http://127.0.0.1:8080/v1/runs/ID/events"
             raise RequestError(f"{run!r} {problem}")
         return RunAddress(server=f"{parts.scheme}://{parts.netloc}{match['base']}", run_id=match["run"], key=key)
-    parts = _split(server)
-    base = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/").removesuffix("/v1")
+    base = read_server(server)
     for shape in _SHAPES:
         run = run.removeprefix(shape)
     if not _ID.fullmatch(run):
@@ -68,38 +57,57 @@ def read_address(run: str, server: str, key: str | None) -> RunAddress:
     return RunAddress(server=base, run_id=run, key=key)
 
 
-def _split(url: str) -> SplitResult:
-    parts = split_url(url)
-    if parts is None:
-        raise RequestError(f"{url!r} is not a URL; it should look like http://127.0.0.1:8080")
-    return parts
+class Outage:
+    """The time since a run brought its last event: how long to wait before it is looked for again."""
+
+    def __init__(self) -> None:
+        self._since_s = asyncio.get_running_loop().time()
+        self._pause_s = FIRST_PAUSE_S
+        self._is_noted = False
+
+    async def wait(self, problem: str, note: Callable[[str], None]) -> bool:
+        """Wait for the next try; False if there is to be none. One that lasts is noted, once."""
+        lasted_s = asyncio.get_running_loop().time() - self._since_s
+        if lasted_s >= SOUGHT_S:
+            return False
+        if lasted_s >= NOTED_S and not self._is_noted:
+            self._is_noted = True
+            note(f"the connection is lost ({problem}); trying to come back for up to {_minutes(SOUGHT_S)}")
+        await asyncio.sleep(min(self._pause_s, SOUGHT_S - lasted_s))
+        self._pause_s = min(2 * self._pause_s, MOST_PAUSE_S)
+        return True
 
 
-class _Lost(Exception):
-    """The connection ended before the run did."""
+def _minutes(time_s: float) -> str:
+    return f"{time_s / 60:g} minutes"
 
 
 class Attached:
-    """A run of a server, while its block is open."""
+    """A run of a server: one that is there, or one that `events` begins with a question."""
 
-    def __init__(self, address: RunAddress) -> None:
-        self._address = address
-        self._url = f"{address.server}/v1/runs/{address.run_id}/events"
-        self._history_url = f"{address.server}/v1/history/{address.run_id}?format=jsonl"
-        self._teller = Teller(f"{address.host}: run {address.run_id}")
-        headers = {} if address.key is None else {"authorization": f"Bearer {address.key}"}
-        timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_S, sock_read=SILENCE_S)
-        self._client = aiohttp.ClientSession(headers=headers, timeout=timeout)
+    def __init__(
+        self,
+        remote: Remote,
+        run_id: str | None,
+        note: Callable[[str], None],
+        question: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`note` gets a line when the run is away for long. `question` is the body of a request without `keep_s`."""
+        self.run_id = run_id
+        self._remote = remote
+        self._note = note
+        self._question = question
+        self._keep_s = KEEP_S
+        self._teller = Teller(remote.host if run_id is None else f"{remote.host}: run {run_id}")
 
-    async def __aenter__(self) -> "Attached":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._client.close()
+    @property
+    def is_over(self) -> bool:
+        """Whether the last event is there."""
+        return self._teller.is_over
 
     async def events(self) -> AsyncGenerator[Told, None]:
         """Every event from the first on, as it comes. Raises RequestError for no such run, and BackendErrors."""
-        failures = 0
+        outage = Outage()
         while not self._teller.is_over:
             num_before = self._teller.num_told
             try:
@@ -107,82 +115,91 @@ class Attached:
                     async for one in told:
                         yield one
                 problem = "the stream ended before the run"
-            except (_Lost, *NETWORK_ERRORS) as exc:
-                problem = str(exc) if isinstance(exc, _Lost) else _explain(exc)
+            except (Lost, *NETWORK_ERRORS) as exc:
+                problem = explain(exc)
             if self._teller.is_over:
                 return
             if self._teller.num_told > num_before:
-                failures = 0
-            elif not num_before or failures == len(RETRIES_S):  # a server that was never there is not waited for
-                raise ConnectionFailed(f"{self._address.host}: {problem}")
-            await asyncio.sleep(RETRIES_S[min(failures, len(RETRIES_S) - 1)])
-            failures += 1
+                outage = Outage()
+            elif not self._is_known:  # a server that was never there is not waited for
+                raise ConnectionFailed(f"{self._remote.host}: {problem}")
+            if not await outage.wait(problem, self._tell):
+                raise self._given_up(problem)
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether the server is known to have the run."""
+        return self._teller.num_told > 0 or (self._question is not None and self.run_id is not None)
 
     async def _attach(self) -> AsyncGenerator[Told, None]:
         """The events after the last that is known, of one connection."""
+        if self.run_id is None:
+            async with aclosing(self._begin()) as begun:
+                async for told in begun:
+                    yield told
+            return
         headers = {"last-event-id": str(self._teller.num_told - 1)} if self._teller.num_told else {}
-        async with self._client.get(self._url, headers=headers, allow_redirects=False) as response:
+        async with self._remote.get(f"/v1/runs/{self.run_id}/events", headers) as response:
             if response.status == 404:
-                message = await read_message(response)
+                message = await self._remote.read_message(response)
             elif response.status == 204:
                 raise self._gone()
             else:
-                await self._check(response)
-                decoder = SseDecoder()
-                async for piece in response.content.iter_any():
-                    for line in decoder.feed(piece):
-                        yield self._teller.tell(line)
+                await self._remote.check(response)
+                async for told in self._read(response):
+                    yield told
                 return
         for told in await self._read_history(message):
             yield told
 
+    async def _begin(self) -> AsyncGenerator[Told, None]:
+        """Ask; a server that keeps runs for a shorter time is asked without that."""
+        body = dict(self._question or {})
+        if self._keep_s:
+            body["stairstream"] = {**body.get("stairstream", {}), "keep_s": self._keep_s}
+        async with self._remote.post("/v1/runs", body) as response:
+            if response.status in _REFUSED:
+                said = await self._remote.read_message(response)
+                if not said.startswith("stairstream.keep_s") or not self._keep_s:
+                    raise RequestError(f"{self._remote.host}: {said or f'the server answered {response.status}'}")
+            else:
+                await self._remote.check(response)
+                self.run_id = response.headers.get("x-stairstream-run")
+                async for told in self._read(response):
+                    yield told
+                return
+        self._keep_s = 0.0
+        async for told in self._begin():
+            yield told
+
+    async def _read(self, response: aiohttp.ClientResponse) -> AsyncGenerator[Told, None]:
+        decoder = SseDecoder()
+        async for piece in response.content.iter_any():
+            for line in decoder.feed(piece):
+                yield self._teller.tell(line)
+
     async def _read_history(self, message: str) -> list[Told]:
         """The events left of a run that does not live any more; `message` is what its server said of that."""
-        async with self._client.get(self._history_url, allow_redirects=False) as response:
+        async with self._remote.get(f"/v1/history/{self.run_id}?format=jsonl") as response:
             if response.status == 404:
                 raise self._missing(message)
-            await self._check(response)
+            await self._remote.check(response)
             lines = (await response.read()).splitlines()
         return [self._teller.tell(line) for line in lines[self._teller.num_told :]]
 
     def _missing(self, message: str) -> Exception:
-        if self._teller.num_told:
+        if self._is_known:
             return self._gone()
-        said = tidy(message, [self._address.key or ""]) or "not found (404)"
-        return RequestError(f"{self._address.host}: {said}")
+        return RequestError(f"{self._remote.host}: {message or 'not found (404)'}")
 
     def _gone(self) -> BackendError:
-        return ServerFailed(f"{self._address.host}: the run is gone, and its end is not known")
+        why = "its server has lost it, and only durable pipelines' runs survive that"
+        return ServerFailed(f"{self._remote.host}: the run is gone, and its end is not known: {why}")
 
-    async def _check(self, response: aiohttp.ClientResponse) -> None:
-        """Checks that the response is a success; raises _Lost for a failure that may pass in a moment."""
-        status = response.status
-        if status == 200:
-            return
-        said = tidy(await read_message(response), [self._address.key or ""])
-        text = f"{self._address.host}: {said or f'the server answered {status}'}"
-        if status in (401, 403):
-            raise NotAuthorized(f"{text}; give the key by STAIRSTREAM_API_KEY or --key-file")
-        if status == 429 or status >= 500:
-            raise _Lost(said or f"the server answered {status}")
-        if status == 400:
-            raise RequestRejected(text)
-        raise MalformedAnswer(f"{text}; is it a stairstream server?")
+    def _given_up(self, problem: str) -> BackendError:
+        again = f"`stairstream watch {self.run_id} --server {self._remote.server}` looks for it again"
+        host = self._remote.host
+        return ConnectionFailed(f"{host}: the run was looked for in vain for {_minutes(SOUGHT_S)} ({problem}); {again}")
 
-
-def _explain(exc: BaseException) -> str:
-    match exc:
-        case aiohttp.ClientConnectorDNSError():
-            return "the host name is unknown"
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
-            return "the secure connection failed; check https and the certificate"
-        case aiohttp.ClientConnectorError() if isinstance(exc.os_error, ConnectionRefusedError):
-            return "connection refused; is the server running?"
-        case aiohttp.ClientConnectorError():
-            return f"cannot connect ({exc.os_error.strerror or 'no reason given'})"
-        case TimeoutError():
-            return "the server is silent"
-        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | aiohttp.ClientOSError():
-            return "the connection was lost"
-        case _:
-            return f"the answer is not HTTP ({type(exc).__name__})"
+    def _tell(self, text: str) -> None:
+        self._note(f"{self._remote.host}: {text}")

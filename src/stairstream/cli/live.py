@@ -15,6 +15,7 @@ from stairstream.cli.picture import (
     inner_columns,
     seconds_per_column,
 )
+from stairstream.cli.telling import Told
 from stairstream.cli.terminal import reveal
 from stairstream.core.errors import RunFailed
 from stairstream.core.events import AgentEnded, Event, RunEnded, RunStarted, StepStarted, Thought, Wrote
@@ -22,9 +23,6 @@ from stairstream.core.lanes import Lane, make_lanes, order_lanes
 from stairstream.core.metrics import Summary, summarize
 from stairstream.engine.run import Run
 from stairstream.engine.tasks import working_beside
-
-Told = tuple[Event, str]
-"""An event, and the words that it brings."""
 
 REDRAW_S = 0.1
 _ANSWER_LINES = 8

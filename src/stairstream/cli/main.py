@@ -18,6 +18,7 @@ from stairstream.cli.eval import eval_app
 from stairstream.cli.keys import keys_app
 from stairstream.cli.options import (
     ConfigOption,
+    KeyFileOption,
     PaceOption,
     PipelineOption,
     PolicyOption,
@@ -107,6 +108,7 @@ def options(
 
 @app.command("ask")
 def ask_command(
+    ctx: typer.Context,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask; - reads it from standard input.")],
     config: ConfigOption = None,
     pipeline: PipelineOption = None,
@@ -119,8 +121,22 @@ def ask_command(
     is_quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and nothing else.")] = False,
     system: SystemOption = None,
     pace: PaceOption = None,
+    server: Annotated[
+        str | None, option("URL", "Ask a running server, and come back to the run when the connection is lost.")
+    ] = None,
+    key_file: KeyFileOption = None,
 ) -> None:
     """Ask a pipeline; the answer is printed as it comes."""
+    if server is not None:
+        _check_no_config(ctx)
+        from stairstream.cli.asking import Question, ask_server
+
+        asked = Question(
+            text=question, pipeline=pipeline, policy=policy, settings=settings or [], system=system, pace=pace
+        )
+        key = _environment_key()
+        ask_server(asked, server, key, key_file, as_json=as_json, draws=draws, is_quiet=is_quiet)
+        return
     from stairstream.cli.ask import ask
 
     ask(
@@ -135,6 +151,17 @@ def ask_command(
         system=system,
         pace=pace,
     )
+
+
+def _check_no_config(ctx: typer.Context) -> None:
+    """Checks that no configuration is named beside a server, which has its own."""
+    source = ctx.get_parameter_source("config")
+    if source is not None and source.name == "COMMANDLINE":
+        raise ConfigError("--config: the server of --server has its own; leave one of them out")
+
+
+def _environment_key() -> str | None:
+    return os.environ.get("STAIRSTREAM_API_KEY") or None
 
 
 @app.command("chat")
@@ -182,14 +209,12 @@ def watch_command(
     server: Annotated[
         str, typer.Option(metavar="URL", help="Where the run is, if RUN is an id.")
     ] = "http://127.0.0.1:8080",
-    key_file: Annotated[
-        Path | None, option("FILE", "A file with the API key; without it, the environment's STAIRSTREAM_API_KEY.")
-    ] = None,
+    key_file: KeyFileOption = None,
 ) -> None:
     """Draw a run of a server while it runs, or one that is over."""
     from stairstream.cli.watch import watch
 
-    watch(run, server=server, key=os.environ.get("STAIRSTREAM_API_KEY") or None, key_file=key_file)
+    watch(run, server=server, key=_environment_key(), key_file=key_file)
 
 
 @app.command("train")

@@ -48,6 +48,10 @@ PolicyOption = Annotated[
     str | None,
     typer.Option("--policy", metavar="NAME", help="Another policy: paper, balanced, cheap, careful, wait or adaptive."),
 ]
+KeyFileOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A file with the API key; without it, the environment's STAIRSTREAM_API_KEY."),
+]
 SystemOption = Annotated[str | None, typer.Option(metavar="TEXT", help="A system message before the question.")]
 PaceOption = Annotated[
     Literal["even", "raw"] | None,

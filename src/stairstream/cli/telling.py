@@ -2,10 +2,12 @@
 
 import msgspec
 
-from stairstream.cli.live import Told
 from stairstream.core.errors import RequestError
-from stairstream.core.events import RunEnded, RunStarted
+from stairstream.core.events import Event, RunEnded, RunStarted
 from stairstream.server.wire.events import decode_event_json
+
+Told = tuple[Event, str]
+"""An event, and the words that it brings."""
 
 
 class Teller:

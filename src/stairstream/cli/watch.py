@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.text import Text
 
 from stairstream.cli.attaching import Attached, RunAddress, read_address
-from stairstream.cli.live import Told, View, print_whole, show_events
+from stairstream.cli.live import View, print_whole, show_events
 from stairstream.cli.picture import LEGEND
+from stairstream.cli.remote import Remote, read_key
 from stairstream.cli.standard import reading_input
-from stairstream.cli.telling import Teller
-from stairstream.cli.terminal import ENDS, describe_gap, reveal
-from stairstream.core.errors import ConfigError, RequestError
+from stairstream.cli.telling import Teller, Told
+from stairstream.cli.terminal import ENDS, describe_gap, reveal, tell
+from stairstream.core.errors import RequestError
 from stairstream.core.events import RunEnded, RunStarted
 from stairstream.core.lanes import Lane
 from stairstream.core.metrics import summarize
@@ -28,23 +29,9 @@ def watch(run: str, *, server: str, key: str | None, key_file: Path | None) -> N
         view = _view_lines(console, _read_lines(run), run)
         print_whole(console, view)
     else:
-        address = read_address(run, server, _read_key(key, key_file))
+        address = read_address(run, server, read_key(key, key_file))
         view = asyncio.run(_watch_server(console, address))
     _print_end(console, view)
-
-
-def _read_key(key: str | None, file: Path | None) -> str | None:
-    where = "STAIRSTREAM_API_KEY"
-    if file is not None:
-        where = f"--key-file: {file}"
-        try:
-            key = file.read_text().strip()
-        except (OSError, UnicodeDecodeError) as exc:
-            reason = exc.strerror or str(exc) if isinstance(exc, OSError) else "it is not text"
-            raise ConfigError(f"--key-file: can't read {file}: {reason.lower()}") from None
-    if key is not None and not (key and key.isascii() and key.isprintable()):
-        raise ConfigError(f"{where} holds no key")
-    return key
 
 
 def _read_lines(run: str) -> list[bytes]:
@@ -62,19 +49,25 @@ def _view_lines(console: Console, lines: Iterable[bytes], where: str) -> View:
     told = [teller.tell(line) for line in lines if line.strip()]
     if not told:
         raise RequestError(f"{reveal(where)} has no events in it")
-    view = _open_view(console, told[0])
+    view = open_view(console, told[0])
     for event, text in told:
         view.add(event, text)
     return view
 
 
 async def _watch_server(console: Console, address: RunAddress) -> View:
-    async with Attached(address) as attached, aclosing(attached.events()) as told:
-        first = await anext(told)
-        view = _open_view(console, first)
-        if console.is_terminal:
-            console.print(Text(LEGEND, style="dim"))
-        await show_events(console, view, _chain(first, told))
+    async with Remote(address.server, address.key) as remote:
+        attached = Attached(remote, address.run_id, tell)
+        async with aclosing(attached.events()) as told:
+            return await _draw(console, told)
+
+
+async def _draw(console: Console, told: AsyncGenerator[Told, None]) -> View:
+    first = await anext(told)
+    view = open_view(console, first)
+    if console.is_terminal:
+        console.print(Text(LEGEND, style="dim"))
+    await show_events(console, view, _chain(first, told))
     return view
 
 
@@ -84,7 +77,7 @@ async def _chain(first: Told, rest: AsyncIterator[Told]) -> AsyncIterator[Told]:
         yield told
 
 
-def _open_view(console: Console, first: Told) -> View:
+def open_view(console: Console, first: Told) -> View:
     """The view of a run that begins with this event."""
     started, _ = first
     assert isinstance(started, RunStarted)

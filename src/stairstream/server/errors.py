@@ -19,7 +19,7 @@ from stairstream.core.errors import (
     WrongMessage,
 )
 from stairstream.core.events import AgentEnded, RunEnded
-from stairstream.engine.run import Run
+from stairstream.server.view import RunView
 
 
 class StorageFailed(StairstreamError):
@@ -105,9 +105,9 @@ def error_of(exc: ApiError | StairstreamError) -> ApiError:
             return ApiError(status=500, message=str(exc), kind="server_error")
 
 
-def error_of_run(run: Run, ended: RunEnded) -> ApiError:
+def error_of_run(run: RunView, ended: RunEnded) -> ApiError:
     """The error of a run that has no answer, or only the beginning of one."""
-    error = error_of(run.failure) if run.failure is not None else _unfailed(run, ended)
+    error = error_of(run.failure) if run.failure is not None else error_by_events(run, ended)
     error.headers = {**error.headers, **request_ids(run.id), "x-stairstream-run": run.id}
     return error
 
@@ -117,8 +117,8 @@ def request_ids(request_id: str) -> dict[str, str]:
     return {"x-request-id": request_id, "request-id": request_id}
 
 
-def _unfailed(run: Run, ended: RunEnded) -> ApiError:
-    """The error of a run that ended without an answer although no model failed."""
+def error_by_events(run: RunView, ended: RunEnded) -> ApiError:
+    """The same as far as events say it: why no model answered, of which kind a model's failure was they do not."""
     if ended.reason == "cancelled":
         message, code = "the run was cancelled", "run_cancelled"
         return ApiError(status=503, message=message, kind="server_error", code=code, is_permanent=True)

@@ -60,7 +60,11 @@ def parallelize(network: Any, processes: Processes, precision: Precision, *, com
 
 
 def _plan_layer(layer: Any) -> dict[str, ParallelStyle]:
-    norms = {name: SequenceParallel(sequence_dim=_HEAD_DIM, use_local_output=True) for name in _HEAD_NORMS if _has(layer, name)}
+    norms = {
+        name: SequenceParallel(sequence_dim=_HEAD_DIM, use_local_output=True)
+        for name in _HEAD_NORMS
+        if _has(layer, name)
+    }
     return {name: style() for name, style in _PLAN.items()} | norms
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from stairstream.config.schema import parse_config
 from stairstream.core.events import Noted, RunEnded, Wrote
 from stairstream.server.access.limits import RunPermits
-from stairstream.server.events.following import wait_over
 from stairstream.server.opening import open_journals, open_pipelines
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.following import wait_over
 from stairstream.server.runs.live import LiveRuns
 from stairstream.server.serve import serving_runs
 from tests.server.driving import Got
@@ -23,9 +23,11 @@ LENGTH = 24
 CONFIG = """
 models:
   m: {{backend: scripted, length: 24, first_token_s: 0.05, token_s: 0.02}}
+  broken: {{backend: scripted, length: 4, attempts: 1, fault: {{kind: cut, after_tokens: 2}}}}
 pipelines:
   single: {{topology: single, model: m, durable: true}}
   mix: {{topology: mixture, proposers: [m, m], aggregator: m, durable: true, pace: {pace}}}
+  broken: {{topology: single, model: broken, durable: true}}
   plain: {{topology: single, model: m}}
 server: {{database: {file}}}
 """

@@ -49,7 +49,7 @@ class NamesGate:
 
 
 class HistoryClient(Client):
-    """A client with a name that may be changed, and queries in its paths. Its server's clock is `now_s`."""
+    """A client with a name that may be changed. Its server's clock is `now_s`."""
 
     def __init__(self) -> None:
         self.name: str | None = None
@@ -63,8 +63,6 @@ class HistoryClient(Client):
         async def with_name(scope: Scope, receive: Receive, send: Send) -> None:
             if self.name is not None:
                 scope["headers"].append((b"x-name", self.name.encode()))
-            scope["path"], _, query = scope["path"].partition("?")
-            scope["query_string"] = query.encode()
             await app(scope, receive, send)
 
         self._app = with_name

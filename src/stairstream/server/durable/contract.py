@@ -26,6 +26,7 @@ class JournalledRun:
     token: int = 1
     tries: int = 0
     age_s: float = 0.0
+    began_at_s: float = 0.0
     is_over: bool = False
     silent_s: float = 0.0
 

@@ -70,13 +70,13 @@ class Journals:
         """The entries of a journal from that number on."""
         return [decode_entry(line) for line in await self.store.lines(run, first)]
 
-    async def take(self, run: str) -> None:
-        """Take over a run for which a client waits, if its holder seems lost."""
+    async def take(self, run: str) -> bool:
+        """Take over a run for which a client waits, if its holder seems lost; False if its journal is gone."""
         found = await self.store.find(run)
-        if found is None or found.silent_s < LOST_FOR_CLIENT_S:
-            return
-        for taken in await self.store.take(self.holder, run, LOST_FOR_CLIENT_S):
-            await self._take_over(taken)
+        if found is not None and not found.is_over and found.silent_s >= LOST_FOR_CLIENT_S:
+            for taken in await self.store.take(self.holder, run, LOST_FOR_CLIENT_S):
+                await self._take_over(taken)
+        return found is not None
 
     @asynccontextmanager
     async def serve(self, resume: Resume, cancel: Cancel) -> AsyncIterator[None]:

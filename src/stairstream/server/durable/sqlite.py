@@ -231,6 +231,7 @@ def _run(
     token: int,
     tries: int,
     age_s: float,
+    began_at_s: float,
     over_at_s: float | None,
     silent_s: float | None,
 ) -> JournalledRun:
@@ -242,6 +243,7 @@ def _run(
         token=token,
         tries=tries,
         age_s=age_s,
+        began_at_s=began_at_s,
         is_over=over_at_s is not None,
         silent_s=math.inf if silent_s is None else silent_s,
     )

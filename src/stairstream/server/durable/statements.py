@@ -59,7 +59,7 @@ BEAT = """
 CANCELLED = "SELECT id FROM journal_runs WHERE holder = ? AND over_at_s IS NULL AND is_cancelled = 1"
 
 _RUN = """
-    id, key_id, protocol, body, token, tries, {now} - began_at_s, over_at_s,
+    id, key_id, protocol, body, token, tries, {now} - began_at_s, began_at_s, over_at_s,
     {now} - (SELECT seen_at_s FROM journal_holders WHERE journal_holders.id = holder)
 """
 

@@ -5,20 +5,19 @@ This also works for the run of a chat completion: its id is in the header `x-sta
 """
 
 from collections.abc import Sequence
-from contextlib import aclosing
+from dataclasses import dataclass
 
 from starlette.routing import Route
 
 from stairstream.answer import Answering
 from stairstream.core.events import Event, RunEnded, Wrote
-from stairstream.engine.run import Run
+from stairstream.core.graph import Graph
 from stairstream.server.access.gate import Caller
 from stairstream.server.chat.request import read_chat
 from stairstream.server.chat.wire import ChatRequest
 from stairstream.server.durable.contract import JournalledRun
 from stairstream.server.durable.keeping import Journals
 from stairstream.server.errors import ApiError
-from stairstream.server.events.following import JournalReader, KeptRun, find_journal, follow, read_kept, wait_over
 from stairstream.server.http.exchange import Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
 from stairstream.server.http.operations import Operation, in_header, in_path
@@ -26,11 +25,12 @@ from stairstream.server.http.routes import route
 from stairstream.server.http.sse_out import SseOut
 from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run, send_run
 from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.following import KeptEvents, end_kept, find_kept, read_kept, send_kept
 from stairstream.server.runs.headers import make_headers
-from stairstream.server.runs.live import LiveRun
+from stairstream.server.runs.live import LiveRun, no_run
 from stairstream.server.runs.outcome import make_result, make_usage
 from stairstream.server.runs.request import RunRequest
-from stairstream.server.wire.events import encode_event_json
+from stairstream.server.wire.events import TextOf, encode_event_json
 from stairstream.server.wire.listings import RunEvent, RunOut
 
 LAST_ID = "last-event-id"
@@ -87,7 +87,7 @@ def make_event_routes(service: Service) -> list[Route]:
 
 async def read_reply(body: bytes, catalog: Catalog, caller: Caller) -> Reply:
     """Read the body of a chat completion; the answer is always a stream of events."""
-    return Reply(request=read_chat(body, catalog), stream=lambda run, created: EventStream(run))
+    return Reply(request=read_chat(body, catalog), stream=lambda run, created: EventStream(run.text))
 
 
 class EventStream:
@@ -96,8 +96,8 @@ class EventStream:
     error: ApiError | None = None
     """Always None: the failure of a run is an event too."""
 
-    def __init__(self, run: Run, position: int = 0) -> None:
-        self._run = run
+    def __init__(self, text: TextOf, position: int = 0) -> None:
+        self._text = text
         self._position = position
         self.is_over = False
 
@@ -106,7 +106,7 @@ class EventStream:
         numbered = enumerate(batch, self._position)
         self._position += len(batch)
         self.is_over = isinstance(batch[-1], RunEnded)
-        text = self._run.text
+        text = self._text
         return b"".join(
             b"id: %d\ndata: %s\n\n" % (number, encode_event_json(event, text)) for number, event in numbered
         )
@@ -132,31 +132,35 @@ def attach_to_run(service: Service) -> Handler:
             async with leave_with_client(exchange.receive) as start_beside:
                 out = SseOut(exchange, make_headers(one.request, one.run))
                 start_beside(out.tend())
-                await send_run(out, one.run, EventStream(one.run, start), start)
+                await send_run(out, one.run, EventStream(one.run.text, start), start)
 
     return attach
 
 
 async def _follow(service: Service, exchange: Exchange, caller: Caller, run_id: str) -> None:
     """Stream a run from its journal; once this process has taken it over, from the run itself."""
-    journals, _ = await find_journal(service.runs.journals, caller, run_id)
-    reader = JournalReader()
-    before = [*reader.read(await journals.entries(run_id), 0)]
+    journals, _ = await _find_kept(service, caller, run_id)
+    kept = KeptEvents(run_id)
+    before = kept.add(await journals.entries(run_id))
     start = _read_last_id(exchange, len(before))
-    if reader.is_over and start == len(before):
+    if kept.is_over and start == len(before):
         await _answer_nothing(exchange)
         return
     async with leave_with_client(exchange.receive) as start_beside:
         out = SseOut(exchange, [(b"x-stairstream-run", run_id.encode())])
         start_beside(out.tend())
-        await out.write(b"".join(before[start:]), is_last=reader.is_over)
-        following = follow(journals, run_id, start, reader, lambda: service.runs.get(caller, run_id) is not None)
-        async with aclosing(following) as parts:
-            async for data in parts:
-                await out.write(data, is_last=reader.is_over)
-        if not reader.is_over:
-            with service.runs.attach(caller, run_id) as one:
-                await send_run(out, one.run, EventStream(one.run, reader.num_shown), reader.num_shown)
+        await out.begin()
+        stream = EventStream(kept.text, start)
+        if missed := before[start:]:
+            await out.write(stream.encode(missed), is_last=stream.is_over)
+        await send_kept(
+            out,
+            service.runs,
+            caller,
+            kept,
+            stream,
+            lambda run: (EventStream(run.text, len(kept.past)), len(kept.past)),
+        )
 
 
 async def _answer_nothing(exchange: Exchange) -> None:
@@ -172,7 +176,7 @@ def show_run(service: Service) -> Handler:
         if (one := service.runs.get(caller, run_id)) is not None:
             await exchange.answer_json(_describe(one))
             return
-        journals, run = await find_journal(service.runs.journals, caller, run_id)
+        journals, run = await _find_kept(service, caller, run_id)
         await exchange.answer_json(await _describe_kept(service, journals, caller, run))
 
     return show
@@ -186,16 +190,16 @@ def cancel_run(service: Service) -> Handler:
         one = service.runs.get(caller, run_id)
         if one is not None and not one.run.is_over:
             await service.runs.cancel(one)
-        if one is not None:
+        if one is not None and not one.run.is_lost:
             await exchange.answer_json(_describe(one))
             return
-        journals, run = await find_journal(service.runs.journals, caller, run_id)
+        journals, run = await _find_kept(service, caller, run_id)
         if run.is_over:
             answer = await _describe_kept(service, journals, caller, run)
             await journals.store.forget(caller.key_id, run_id)
         else:
-            await journals.store.cancel(run_id)
-            answer = await _describe_kept(service, journals, caller, await wait_over(journals, run_id) or run)
+            run = await end_kept(service.runs, journals, caller, run_id) or run
+            answer = await _describe_kept(service, journals, caller, run)
         await exchange.answer_json(answer)
 
     return cancel
@@ -218,13 +222,30 @@ def _describe(one: LiveRun) -> RunOut:
         return _make_out(one.request, run, run.past, is_over=run.is_over)
     events = run.past[: run.num_shown]
     said = [event.end for event in events if isinstance(event, Wrote) and event.agent == run.graph.answer]
-    kept = KeptRun(run.id, run.graph, run.answer[: said[-1] if said else 0])
-    return _make_out(one.request, kept, events, is_over=run.is_over)
+    shown = _Shown(run.id, run.graph, run.answer[: said[-1] if said else 0])
+    return _make_out(one.request, shown, events, is_over=run.is_over)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The part of a run in flight that is in its journal."""
+
+    id: str
+    graph: Graph
+    answer: str
+
+
+async def _find_kept(service: Service, caller: Caller, run_id: str) -> tuple[Journals, JournalledRun]:
+    found = await find_kept(service.runs.journals, caller, run_id)
+    if found is None:
+        raise no_run(run_id)
+    return found
 
 
 async def _describe_kept(service: Service, journals: Journals, caller: Caller, run: JournalledRun) -> RunOut:
-    request, kept, events = await read_kept(service, journals, caller, run)
-    return _make_out(request, kept, events, is_over=run.is_over)
+    request = (await service.protocols[run.protocol](run.body, service.catalog, caller)).run_request
+    kept = await read_kept(journals, request, run.id)
+    return _make_out(request, kept, kept.past, is_over=run.is_over)
 
 
 def _make_out(request: RunRequest, run: Answering, events: Sequence[Event], *, is_over: bool) -> RunOut:

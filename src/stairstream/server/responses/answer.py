@@ -3,8 +3,8 @@
 from msgspec.structs import asdict
 
 from stairstream.answer import Answer
-from stairstream.engine.run import Run
-from stairstream.server.errors import ApiError
+from stairstream.core.events import BROKEN_OFF, RunEnded, RunStarted
+from stairstream.server.errors import ApiError, error_by_events
 from stairstream.server.responses import wire
 from stairstream.server.responses.output import (
     make_details,
@@ -16,12 +16,15 @@ from stairstream.server.responses.output import (
 from stairstream.server.responses.request import ResponseRequest
 from stairstream.server.runs.outcome import make_result
 from stairstream.server.runs.showing import FirstProposal
+from stairstream.server.view import RunView
 
 
-def make_response(request: ResponseRequest, run: Run, created: int, error: ApiError | None = None) -> wire.ResponseOut:
-    """The response of a run that has ended, well or not."""
+def make_response(
+    request: ResponseRequest, run: RunView, created: int, error: ApiError | None = None
+) -> wire.ResponseOut:
+    """The response of a run that has ended; with the error, if it has failed."""
     answer = request.run.answer_of(run)
-    status = "failed" if error else make_status(answer.summary.reason)
+    status = make_status(answer.summary.reason, is_background=request.is_background)
     return _fill(
         request,
         run,
@@ -29,18 +32,33 @@ def make_response(request: ResponseRequest, run: Run, created: int, error: ApiEr
         status=status,
         output=_make_output(request, run, "completed" if status == "completed" else "incomplete"),
         answer=answer,
-        error=_make_error(error) if error else None,
+        error=_make_error(error) if error and status == "failed" else None,
     )
 
 
-def begin_response(request: ResponseRequest, run: Run, created: int) -> wire.ResponseOut:
+def begin_response(
+    request: ResponseRequest, run: RunView, created: int, status: wire.ResponseStatus = "in_progress"
+) -> wire.ResponseOut:
     """The response before its first item."""
-    return _fill(request, run, created, status="in_progress", output=[])
+    return _fill(request, run, created, status=status, output=[])
+
+
+def show_response(request: ResponseRequest, run: RunView, created: int) -> wire.ResponseOut:
+    """The response of a run that may be in flight: as far as its events go."""
+    match run.past[-1] if run.past else None:
+        case RunEnded() as ended:
+            error = error_by_events(run, ended) if ended.reason in BROKEN_OFF else None
+            return make_response(request, run, created, error)
+        case None | RunStarted():
+            return begin_response(request, run, created, "queued")
+        case _:
+            output = _make_output(request, run, "in_progress")
+            return _fill(request, run, created, status="in_progress", output=output)
 
 
 def _fill(
     request: ResponseRequest,
-    run: Run,
+    run: RunView,
     created: int,
     *,
     status: wire.ResponseStatus,
@@ -63,7 +81,7 @@ def _fill(
     )
 
 
-def _make_output(request: ResponseRequest, run: Run, status: wire.ItemStatus) -> list[wire.OutputItem]:
+def _make_output(request: ResponseRequest, run: RunView, status: wire.ItemStatus) -> list[wire.OutputItem]:
     """Items in the order of a stream."""
     output: list[wire.OutputItem] = []
     if request.run.show == "thinking" and (thoughts := FirstProposal(run).text_of_all(run.past)):

@@ -9,7 +9,8 @@ from stairstream.server.history.archive import Archive
 from stairstream.server.http.operations import Operation
 from stairstream.server.http.routes import route
 from stairstream.server.responses import wire
-from stairstream.server.responses.answer import make_response
+from stairstream.server.responses.answer import begin_response, make_response
+from stairstream.server.responses.kept import PROTOCOL
 from stairstream.server.responses.past_handlers import make_past_response_routes
 from stairstream.server.responses.request import read_response
 from stairstream.server.responses.stream import ResponseStream
@@ -18,7 +19,7 @@ from stairstream.server.runs.catalog import Catalog
 
 _CREATE_RESPONSE = Operation(
     id="createResponse",
-    summary="An answer in the shape of OpenAI's Responses, streamed or whole.",
+    summary="An answer in the shape of OpenAI's Responses: streamed, whole, or in the background.",
     takes=wire.ResponsesRequest,
     gives=wire.ResponseOut,
     streams=(wire.ResponseEvent,),
@@ -36,10 +37,11 @@ def make_response_routes(service: Service, archive: Archive | None) -> list[Rout
             request=request.run,
             stream=partial(ResponseStream, request),
             whole=partial(make_response, request),
+            begun=partial(begin_response, request, status="queued") if request.is_background else None,
             names={"images": "input", "response_format": "text.format"},
         )
 
     return [
-        route("POST", "/v1/responses", answer_by_run(service, read_reply, "responses"), _CREATE_RESPONSE),
-        *make_past_response_routes(service.gate, archive),
+        route("POST", "/v1/responses", answer_by_run(service, read_reply, PROTOCOL), _CREATE_RESPONSE),
+        *make_past_response_routes(service, archive),
     ]

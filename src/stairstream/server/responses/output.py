@@ -3,15 +3,19 @@
 from collections.abc import Sequence
 
 from stairstream.config.pipelines import UsageScope
-from stairstream.core.events import Called, Event, RunEnd, Wrote, calls_of
+from stairstream.core.events import BROKEN_OFF, Called, Event, RunEnd, Wrote, calls_of
 from stairstream.core.messages import ToolCall
 from stairstream.core.metrics import Summary
 from stairstream.server.responses import wire
 from stairstream.server.runs.outcome import add_up_usage
 
 
-def make_status(reason: RunEnd | None) -> wire.ResponseStatus:
-    """The status of an answer that did not fail."""
+def make_status(reason: RunEnd | None, *, is_background: bool) -> wire.ResponseStatus:
+    """The status of an answer that is over; only one in the background is `cancelled`, as its client asked for that."""
+    if reason == "cancelled" and is_background:
+        return "cancelled"
+    if reason in BROKEN_OFF:
+        return "failed"
     return "completed" if reason in ("stop", "tool_calls") else "incomplete"
 
 

@@ -10,7 +10,7 @@ from msgspec import structs
 from stairstream.config.pipelines import UsageScope
 from stairstream.conversations.shapes import ChatMessage
 from stairstream.conversations.turns import read_turns
-from stairstream.core.events import BROKEN_OFF, Event, RunEnded, RunStarted
+from stairstream.core.events import Event, RunEnded, RunStarted
 from stairstream.core.messages import Conversation, ImagePart, Message
 from stairstream.core.metrics import summarize
 from stairstream.server.responses import wire
@@ -41,7 +41,8 @@ def make_past_response(past: PastRun) -> dict[str, Any]:
     events = _read_events(past)
     summary, ended = summarize(events), events[-1]
     assert isinstance(ended, RunEnded)
-    status = _status_of(ended)
+    repeated = _decode_repeated(past.repeated)
+    status = make_status(ended.reason, is_background=repeated.background)
     response = wire.ResponseOut(
         id=f"resp_{past.id}",
         created_at=math.floor(past.started_at_s),
@@ -53,17 +54,14 @@ def make_past_response(past: PastRun) -> dict[str, Any]:
         incomplete_details=make_details(ended.reason) if status == "incomplete" else None,
         completed_at=math.floor(past.started_at_s + past.total_s) if status == "completed" else None,
         stairstream=None,
-        **structs.asdict(_decode_repeated(past.repeated)),
+        **structs.asdict(repeated),
     )
     return {**structs.asdict(response), "stairstream": msgspec.Raw(past.result.encode())}
 
 
-def list_input(past: PastRun) -> list[wire.ListedItem]:
+def list_input(run_id: str, conversation: Conversation) -> list[wire.ListedItem]:
     """The items of the input, oldest first."""
-    return [
-        structs.replace(item, id=f"in_{past.id}_{number}")
-        for number, item in enumerate(_list_items(read_conversation(past)))
-    ]
+    return [structs.replace(item, id=f"in_{run_id}_{number}") for number, item in enumerate(_list_items(conversation))]
 
 
 def _list_items(conversation: Iterable[Message]) -> Iterator[wire.ListedItem]:
@@ -103,14 +101,10 @@ def _usage_scope(past: PastRun) -> UsageScope:
     return "answer" if "usage" in _decode_result(past.result) else "all"
 
 
-def _status_of(ended: RunEnded) -> wire.ResponseStatus:
-    return "failed" if ended.reason in BROKEN_OFF else make_status(ended.reason)
-
-
 def _make_output(past: PastRun, events: Sequence[Event]) -> list[wire.OutputItem]:
     ended = events[-1]
     assert isinstance(ended, RunEnded)
-    status: wire.ItemStatus = "completed" if _status_of(ended) == "completed" else "incomplete"
+    status: wire.ItemStatus = "completed" if ended.reason in ("stop", "tool_calls") else "incomplete"
     return make_spoken(past.id, events, _answering(events), past.answer, status)
 
 

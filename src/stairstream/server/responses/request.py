@@ -43,6 +43,11 @@ class ResponseRequest:
     run: RunRequest
     repeated: wire.RepeatedFields
 
+    @property
+    def is_background(self) -> bool:
+        """Whether it continues without its client, who can come back to it on any process."""
+        return self.repeated.background
+
 
 async def read_response(body: bytes, catalog: Catalog, caller: Caller, archive: Archive | None) -> ResponseRequest:
     """Read the body. Raises ApiError, which names the parameter."""
@@ -64,6 +69,8 @@ async def read_response(body: bytes, catalog: Catalog, caller: Caller, archive: 
         ignored=ignored,
         setting_names=_SETTING_NAMES,
     )
+    if request.background:
+        _check_background(request, run)
     repeated = _repeat(request, fields, run)
     num_passing = 1 if request.instructions else 0
     return ResponseRequest(
@@ -85,16 +92,25 @@ def _repeat(request: wire.ResponsesRequest, fields: Fields, run: RunRequest) -> 
         top_p=sampling.top_p if request.top_p is None else request.top_p,
         user=request.user,
         previous_response_id=request.previous_response_id,
+        background=bool(request.background),
         **raw,
     )
 
 
 def _refuse(request: wire.ResponsesRequest) -> None:
     """Raise ApiError for a parameter that is not supported and must not be ignored: it would change the answer."""
-    if request.background:
-        raise bad("background", "an answer is given while the client waits; see stairstream.keep_s")
     if request.top_logprobs:
         raise bad("top_logprobs", "an answer of several models has no log probabilities", "unsupported_parameter")
+
+
+def _check_background(request: wire.ResponsesRequest, run: RunRequest) -> None:
+    """Checks that a response can continue without its client, and be found again."""
+    if not run.pipeline.settings.limits.durable:
+        name = run.pipeline.settings.name
+        problem = f"the pipeline {name!r} is not durable, so its answers need a client that waits; set durable: true"
+        raise bad("background", problem, "unsupported_parameter")
+    if request.store is False:
+        raise bad("store", "a response in the background is kept until its client comes back: leave out store: false")
 
 
 def _read_conversation(request: wire.ResponsesRequest, catalog: Catalog, earlier: Conversation) -> Conversation:

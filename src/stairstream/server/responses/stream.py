@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stairstream.core.events import BROKEN_OFF, Called, Event, RunEnded, Wrote
-from stairstream.engine.run import Run
-from stairstream.server.errors import ApiError, error_of_run
+from stairstream.core.events import BROKEN_OFF, Called, Event, RunEnded, RunStarted, StepStarted, Wrote
+from stairstream.server.errors import ApiError, error_by_events, error_of_run
 from stairstream.server.responses import wire
 from stairstream.server.responses.answer import begin_response, make_response
 from stairstream.server.responses.output import call_item_id, message_id, reasoning_id
 from stairstream.server.responses.request import ResponseRequest
 from stairstream.server.runs.showing import FirstProposal
+from stairstream.server.view import RunView
 
 _encode = msgspec.json.Encoder().encode
 _DELTA = (
@@ -24,10 +24,14 @@ _DELTA = (
 class ResponseStream:
     """Encodes batches of events as bytes. `error` is set once the run has failed.
 
-    Items stay open until the run ends, since pieces of calls may alternate with text; only reasoning ends earlier.
+    Items stay open until the run ends, since pieces of calls may alternate with text; only reasoning ends earlier. A
+    response in the background begins with its run, and what is told follows from the run's events alone: every process
+    gives each event the same number.
     """
 
-    def __init__(self, request: ResponseRequest, run: Run, created: int) -> None:
+    def __init__(self, request: ResponseRequest, run: RunView, created: int, start: int = 0) -> None:
+        """Events before number `start` are counted, and not told."""
+        self._start = start
         self._request = request
         self._run = run
         self._created = created
@@ -36,6 +40,7 @@ class ResponseStream:
         self._parts: list[bytes] = []
         self._num_items = 0
         self._output_indices: dict[int | None, int] = {}
+        self._is_created = False
         self._has_begun = False
         self._thoughts: list[str] = []
         self._proposal = FirstProposal(run) if request.run.show == "thinking" else None
@@ -43,8 +48,16 @@ class ResponseStream:
         self.is_over = False
         self.error: ApiError | None = None
 
+    @property
+    def num_events(self) -> int:
+        """Events so far, told or not."""
+        return self._number
+
     def encode(self, batch: Sequence[Event]) -> bytes:
-        """Encode these events; nothing before any agent's first token, so that a failure can be a status."""
+        """Encode these events; nothing before any agent's first token, so that a failure can be a status.
+
+        A response in the background has no status but this one: it is told from the first event on.
+        """
         for event in batch:
             if isinstance(event, Wrote):
                 if event.agent == self._answer:
@@ -55,6 +68,8 @@ class ResponseStream:
                 self._end(event)
             elif isinstance(event, Called) and event.agent == self._answer:
                 self._call(event)
+            elif isinstance(event, RunStarted | StepStarted):
+                self._say_begun(event)
             else:
                 self._think(event)
         told = b"".join(self._parts)
@@ -67,7 +82,8 @@ class ResponseStream:
         output_index = self._output_indices.get(None)
         if output_index is None:
             output_index = self._begin_message()
-        self._parts.append(_DELTA % (self._number, self._message_id, output_index, _encode(text)))
+        if self._number >= self._start:
+            self._parts.append(_DELTA % (self._number, self._message_id, output_index, _encode(text)))
         self._number += 1
 
     def _think(self, event: Event) -> None:
@@ -98,25 +114,44 @@ class ResponseStream:
 
     def _end(self, event: RunEnded) -> None:
         self._end_thinking()
-        failed = event.reason in BROKEN_OFF
-        self.error = error_of_run(self._run, event) if failed else None
-        response = make_response(self._request, self._run, self._created, self.error)
+        response = make_response(self._request, self._run, self._created, self._error_of(event))
         self._begin()
         for output_index, item in enumerate(response.output):
             if output_index == self._num_items:  # an empty answer
                 self._begin_message()
             if not isinstance(item, wire.OutputReasoning):
                 self._end_item(output_index, item)
-        self._add(f"response.{response.status}", response=response)
+        kind = "incomplete" if response.status == "cancelled" else response.status  # the protocol has no such event
+        self._add(f"response.{kind}", response=response)
         self.is_over = True
 
+    def _error_of(self, ended: RunEnded) -> ApiError | None:
+        if ended.reason not in BROKEN_OFF:
+            return None
+        if self._request.is_background:
+            return error_by_events(self._run, ended)
+        self.error = error_of_run(self._run, ended)
+        return self.error
+
     # Events of the stream
+
+    def _say_begun(self, event: RunStarted | StepStarted) -> None:
+        if not self._request.is_background:
+            return
+        if isinstance(event, StepStarted):
+            self._begin()
+        else:
+            self._is_created = True
+            response = begin_response(self._request, self._run, self._created, "queued")
+            self._add("response.created", response=response)
+            self._add("response.queued", response=response)
 
     def _begin(self) -> None:
         if not self._has_begun:
             self._has_begun = True
             response = begin_response(self._request, self._run, self._created)
-            self._add("response.created", response=response)
+            if not self._is_created:
+                self._add("response.created", response=response)
             self._add("response.in_progress", response=response)
 
     def _begin_item(self, item: wire.OutputItem) -> int:
@@ -158,8 +193,9 @@ class ResponseStream:
         self._add("response.output_item.done", output_index=output_index, item=item)
 
     def _add(self, kind: str, **fields: object) -> None:
-        told = {"type": kind, "sequence_number": self._number, **fields}
-        self._parts.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), _encode(told)))
+        if self._number >= self._start:
+            told = {"type": kind, "sequence_number": self._number, **fields}
+            self._parts.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), _encode(told)))
         self._number += 1
 
 

@@ -10,7 +10,7 @@ from stairstream.server.wire.options import StairstreamOptions
 from stairstream.server.wire.outcome import StairstreamOut
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
-ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
+ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 _NO_TOOLS = Raw(b"[]")
 _ANY_CHOICE = Raw(b'"auto"')
@@ -146,11 +146,16 @@ class ResponsesRequest(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] | None = None
     user: str | None = None
     safety_identifier: Annotated[str | None, Meta(description="In place of `user`.")] = None
-    store: Annotated[bool | None, Meta(description="Without effect: the configuration decides what is kept.")] = None
+    store: Annotated[
+        bool | None,
+        Meta(description="Without effect: the configuration decides what is kept. Not false with `background`."),
+    ] = None
     previous_response_id: Annotated[
         str | None, Meta(description="Continues from an earlier response, if history is kept.")
     ] = None
-    background: Annotated[bool | None, Meta(description="Only false.")] = None
+    background: Annotated[
+        bool | None, Meta(description="Answers at once, and continues without its client; of a durable pipeline only.")
+    ] = None
     top_logprobs: Annotated[int | None, Meta(description="Only 0.")] = None
     stairstream: StairstreamOptions | None = None
 
@@ -255,6 +260,7 @@ class RepeatedFields(Struct, frozen=True, kw_only=True):
     tools: Annotated[Raw, Meta(description="As in the request.")] = field(default_factory=lambda: _NO_TOOLS)
     user: str | None = None
     previous_response_id: str | None = None
+    background: bool = False
 
 
 class ResponseOut(RepeatedFields, frozen=True, kw_only=True):
@@ -271,7 +277,6 @@ class ResponseOut(RepeatedFields, frozen=True, kw_only=True):
     completed_at: int | None
     stairstream: StairstreamOut | None
     object: Literal["response"] = "response"
-    background: Literal[False] = False
     reasoning: None = None
     truncation: Literal["disabled"] = "disabled"
 

@@ -16,7 +16,7 @@ from stairstream.core.events import BROKEN_OFF, Event, RunEnded, Thought, Wrote
 from stairstream.engine.run import Run
 from stairstream.server.access.gate import Caller, Gate
 from stairstream.server.durable.keeping import Origin
-from stairstream.server.errors import ApiError, error_of_run
+from stairstream.server.errors import ApiError, busy, error_of_run
 from stairstream.server.http.bodies import read_body
 from stairstream.server.http.exchange import JSON, Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
@@ -54,13 +54,15 @@ class Reply:
     """A request that has been read, and how its protocol answers it.
 
     `stream` encodes the run as it happens; `whole` makes the JSON answer of a run that did not fail, None if every
-    answer is a stream. Both take the date of the answer, in seconds. `keep_alive` is sent after a silence: a comment,
-    or an event without content. `names` maps names of chat fields to the protocol's own.
+    answer is a stream; `begun` the JSON answer at once of a durable run in the background, None of any other. All take
+    the date of the answer, in seconds. `keep_alive` is sent after a silence: a comment, or an event without content.
+    `names` maps names of chat fields to the protocol's own.
     """
 
     request: RunRequest
     stream: Callable[[Run, int], RunStream]
     whole: Callable[[Run, int], object] | None = None
+    begun: Callable[[Run, int], object] | None = None
     keep_alive: bytes = COMMENT
     names: Mapping[str, str] = field(default_factory=dict)
 
@@ -106,11 +108,14 @@ def answer_by_run(service: Service, read: ReadReply, protocol: str) -> Handler:
                 leave_with_client(exchange.receive) as start_beside,
                 service.runs.open(request, caller, admission, Origin(protocol, body, caller.key_id)) as run,
             ):
-                created = int(service.wall_clock())
+                created = int(service.wall_clock()) if reply.begun is None else await _date_kept(service, run)
                 if reply.whole is None or reply.is_stream:
                     out = SseOut(exchange, make_headers(request, run), keep_alive=reply.keep_alive)
                     start_beside(out.tend())
                     await send_run(out, run, reply.stream(run, created))
+                elif reply.begun is not None:
+                    body = _encode(reply.begun(run, created))
+                    await exchange.answer(200, body, [JSON, *make_headers(request, run)])
                 else:
                     await run.wait_ended()
                     _check_ended_well(run)
@@ -120,6 +125,17 @@ def answer_by_run(service: Service, read: ReadReply, protocol: str) -> Handler:
             raise refuse(exc, request.pipeline, request.conversation, reply.names) from None
 
     return answer
+
+
+async def _date_kept(service: Service, run: Run) -> int:
+    """The date of a durable run, once its journal has begun: the same for every process."""
+    async for _ in run.batches():
+        break
+    journals = service.runs.journals
+    assert journals is not None, "a run in the background is durable"
+    if (kept := await journals.store.find(run.id)) is None:
+        raise busy("the server's database can't keep this run now; try again")
+    return int(kept.began_at_s)
 
 
 async def send_run(out: SseOut, run: Run, stream: RunStream, position: int = 0) -> None:

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from stairstream.engine.run import Run
 from stairstream.server.runs.request import RunRequest
+from stairstream.server.view import RunView
 
 MOST_LISTED = 32
 _LONGEST = 64
 
 
-def make_headers(request: RunRequest, run: Run) -> list[tuple[bytes, bytes]]:
+def make_headers(request: RunRequest, run: RunView) -> list[tuple[bytes, bytes]]:
     """The headers of an answer."""
     run_id = run.id.encode()
     headers = [

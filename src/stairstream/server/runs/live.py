@@ -151,9 +151,13 @@ class LiveRuns:
         return live
 
     def get(self, caller: Caller, run_id: str) -> LiveRun | None:
-        """A run of this caller that this process has; None if there is none, or it belongs to another key."""
+        """A run of this caller that this process has; None if there is none, or it belongs to another key.
+
+        A durable run that another process has taken over is there, and in its journal.
+        """
         live = self._live.get(run_id)
-        return live if live is not None and live.caller.key_id == caller.key_id else None
+        is_here = live is not None and live.caller.key_id == caller.key_id and not live.run.is_lost
+        return live if is_here else None
 
     def end(self, run_id: str) -> None:
         """End a run because another process was asked to."""
@@ -251,7 +255,7 @@ class LiveRuns:
         if live.is_durable and not live.run.is_over:
             return
         _stop_timer(live)
-        if live.request.keep_s > 0 and self._tasks is not None:
+        if live.request.keep_s > 0 and self._tasks is not None and not live.run.is_lost:
             loop = asyncio.get_running_loop()
             live.forgetting = loop.call_later(live.request.keep_s, self._forget, live)
         else:

@@ -9,7 +9,6 @@ from stairstream.api import Pipeline
 from stairstream.config.pipelines import UsageScope
 from stairstream.core.messages import Conversation, split_begun
 from stairstream.core.options import NO_OPTIONS, RequestOptions
-from stairstream.engine.run import Run
 from stairstream.server.access.gate import Reservation
 from stairstream.server.errors import bad
 from stairstream.server.http.bodies import Fields
@@ -19,6 +18,7 @@ from stairstream.server.runs.fusion import FUSION
 from stairstream.server.runs.reservation import make_reservation
 from stairstream.server.runs.settings import hand_over
 from stairstream.server.runs.takes import check_tools, note_images
+from stairstream.server.view import RunView
 from stairstream.server.wire.options import Plugin, Show, StairstreamOptions
 
 
@@ -62,7 +62,7 @@ class RunRequest:
         """The same request, for an answer that its client sees as a whole; the two share the answer that is made."""
         return replace(self, options=replace(self.options, pace="raw"))
 
-    def answer_of(self, run: Run) -> Answer:
+    def answer_of(self, run: RunView) -> Answer:
         """The answer of the run, which is over: made once, for the client and the observers."""
         if run.id not in self._answers:
             self._answers[run.id] = self.pipeline.make_answer(run, run.past)

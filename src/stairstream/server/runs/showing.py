@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from stairstream.core.events import Called, Event, Thought, Wrote
-from stairstream.engine.run import Run
+from stairstream.server.view import RunView
 
 
 class FirstProposal:
@@ -12,7 +12,7 @@ class FirstProposal:
     Without proposers it is the thoughts of the one model.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunView) -> None:
         self._run = run
         self._answer = run.graph.answer
         self._kind = Wrote if run.graph.agent(self._answer).reads else Thought
