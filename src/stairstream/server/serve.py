@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import uvicorn
 from stairstream.backends.json_files import can_store
 from stairstream.backends.models import models_folder
 from stairstream.backends.open_files import check_open_files
+from stairstream.backends.remote.channel import Dialler
 from stairstream.config.build import Loading
 from stairstream.config.schema import Config
 from stairstream.config.server import LimitKeys, ServerConfig
@@ -80,9 +81,16 @@ def bind_all(settings: ServerConfig, stack: ExitStack | AsyncExitStack) -> Liste
 
 
 async def serve(
-    config: Config, tell: Tell, loading: Loading = nullcontext, *, at: Listening | None = None
+    config: Config,
+    tell: Tell,
+    loading: Loading = nullcontext,
+    *,
+    at: Listening | None = None,
+    remote: Mapping[str, Dialler] | None = None,
 ) -> signal.Signals | None:
     """Serve every pipeline of a configuration until SIGTERM or SIGINT, then drain; `at` None: bind sockets.
+
+    Models in `remote` are loaded in other processes, which its diallers reach.
 
     Returns the second signal if one came before draining was done. Raises ConfigError for wrong settings, and what
     opening the backends raises.
@@ -96,7 +104,7 @@ async def serve(
         access = await stack.enter_async_context(open_access(settings, permits))
         check_access(settings, at.api, access)
         tracer = stack.enter_context(open_tracer(settings.traces)) if settings.traces.endpoint else None
-        pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading, access.leases))
+        pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading, access.leases, remote))
         metrics = Metrics()
         permits.on_change = metrics.count_in_flight
         journals = await stack.enter_async_context(open_journals(config))
