@@ -56,7 +56,7 @@ class Line:
         return self._last_call
 
     def forget(self, call: int) -> None:
-        """What is still heard of a call is dropped."""
+        """Drop what is still heard of a call."""
         self._heard.pop(call, None)
 
     def send(self, frame: ToHost) -> None:

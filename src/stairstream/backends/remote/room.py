@@ -58,7 +58,7 @@ class Reservations:
 
 
 reserved_now: ContextVar[Reservations | None] = ContextVar("reserved_now", default=None)
-"""What the run has reserved in whose block the code runs."""
+"""The reservations of the run in whose block the code runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ class Opener:
     reserved: Reservations | None
 
     async def open(self, written: str, chunks: Sequence[Chunk], on: Line | None = None) -> tuple[Line, Opened]:
-        """A session that has read the chunks, in the place of the one that was open on that line."""
+        """A session that has read the chunks, instead of the one that was open on that line."""
         if on is not None and on.lost is None:
             return on, await self._open_on(on, written, chunks)
         if self.reserved is not None:

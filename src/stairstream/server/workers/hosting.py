@@ -79,7 +79,7 @@ class EngineHost:
 
     @property
     def station(self) -> Engines:
-        """What a worker is told of it."""
+        """The part that a worker is told."""
         return Engines(models=self._models, path=self._path, in_use=self._in_use)
 
     async def start(self) -> bool:
