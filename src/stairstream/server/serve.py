@@ -24,7 +24,7 @@ from stairstream.server.access.limits import RunPermits
 from stairstream.server.app import make_app
 from stairstream.server.garbage import collect_at_rest, collecting_young
 from stairstream.server.history.keeping import keep_history
-from stairstream.server.http.connection import make_connection
+from stairstream.server.http.connection import OpenConnections, make_connection
 from stairstream.server.http.exchange import AsgiApp
 from stairstream.server.http.guards import guard, is_loopback
 from stairstream.server.http.routes import Api
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
 
 LAST_WORDS_S = 1
 """Time for answers to reach their clients once every run has ended."""
-
-LEAVING_S = 0.05
-"""Time between two looks for connections that have become idle, while a process leaves."""
 
 UNSENT_BYTES = 65_536
 """Bytes of an answer that the system holds for each connection; Linux doubles it."""
@@ -231,6 +228,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.has_started = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._open_connections = self.server_state.connections = OpenConnections()
 
     def stop(self) -> None:
         """Stop listening, and close connections once running answers have been sent, or after LAST_WORDS_S."""
@@ -244,10 +242,7 @@ class Server(uvicorn.Server):
         """
         for server in self.servers:
             server.close()
-        while self.server_state.connections:
-            for connection in list(self.server_state.connections):
-                connection.shutdown()
-            await asyncio.sleep(LEAVING_S)
+        await self._open_connections.leave()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
