@@ -21,6 +21,7 @@ from stairstream.core.errors import ConfigError
 from stairstream.engine.tasks import TaskBlock, working_beside
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import RunPermits
+from stairstream.server.access.tally import Tally
 from stairstream.server.app import make_app
 from stairstream.server.garbage import collect_at_rest, collecting_young
 from stairstream.server.history.keeping import keep_history
@@ -59,12 +60,13 @@ class Listening:
     """Bound sockets: `api`, and perhaps one for metrics. `on_ready` is called when the server answers.
 
     `worker` is the number of this process if others accept connections on them too; then one which stops accepts none
-    from then on.
+    from then on. `tally` has the runs of all of them.
     """
 
     api: socket.socket
     metrics: socket.socket | None
     worker: int | None = None
+    tally: Tally | None = None
     on_ready: Callable[[], None] = lambda: None
 
 
@@ -93,7 +95,7 @@ async def serve(
     opening the backends raises.
     """
     settings = config.server
-    permits = RunPermits(settings.limits.runs)
+    permits = RunPermits(settings.limits.runs, None if at is None else at.tally)
     async with AsyncExitStack() as stack:
         stack.enter_context(logging_to(worker=None if at is None else at.worker))
         _warn(settings, tell)
