@@ -312,24 +312,28 @@ async def _until_stopped(supervisor: Supervisor) -> signal.Signals | None:
 
 
 async def _opened(supervisor: Supervisor, stack: AsyncExitStack, signals: "asyncio.Queue[signal.Signals]") -> bool:
-    """Whether it comes to serve, for as long as the stack is open; False if a signal to stop was first."""
-    main, given_up = asyncio.current_task(), list[signal.Signals]()
+    """Whether it comes to serve, for as long as the stack is open; False if a signal to stop was first.
+
+    A SIGHUP that comes meanwhile counts afterwards.
+    """
+    main, heard = asyncio.current_task(), list[signal.Signals]()
     assert main is not None
 
     async def give_up() -> None:
-        while (one := await signals.get()) is signal.SIGHUP:
-            pass
-        given_up.append(one)
+        while not heard or heard[-1] is signal.SIGHUP:
+            heard.append(await signals.get())
         main.cancel()
 
     try:
         async with working_beside(give_up()):
             await stack.enter_async_context(supervisor.open())
     except asyncio.CancelledError:
-        if not given_up:
+        if not heard or heard[-1] is signal.SIGHUP:
             raise
         main.uncancel()
         return False
+    for one in heard:
+        signals.put_nowait(one)
     return True
 
 
