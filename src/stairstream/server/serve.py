@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import uvicorn
 from stairstream.backends.json_files import can_store
 from stairstream.backends.models import models_folder
 from stairstream.backends.open_files import check_open_files
+from stairstream.backends.remote.channel import Dialler
 from stairstream.config.build import Loading
 from stairstream.config.schema import Config
 from stairstream.config.server import LimitKeys, ServerConfig
@@ -20,10 +21,11 @@ from stairstream.core.errors import ConfigError
 from stairstream.engine.tasks import TaskBlock, working_beside
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import RunPermits
+from stairstream.server.access.tally import Tally
 from stairstream.server.app import make_app
 from stairstream.server.garbage import collect_at_rest, collecting_young
 from stairstream.server.history.keeping import keep_history
-from stairstream.server.http.connection import make_connection
+from stairstream.server.http.connection import OpenConnections, make_connection
 from stairstream.server.http.exchange import AsgiApp
 from stairstream.server.http.guards import guard, is_loopback
 from stairstream.server.http.routes import Api
@@ -46,9 +48,6 @@ if TYPE_CHECKING:
 LAST_WORDS_S = 1
 """Time for answers to reach their clients once every run has ended."""
 
-LEAVING_S = 0.05
-"""Time between two looks for connections that have become idle, while a process leaves."""
-
 UNSENT_BYTES = 65_536
 """Bytes of an answer that the system holds for each connection; Linux doubles it."""
 
@@ -61,12 +60,13 @@ class Listening:
     """Bound sockets: `api`, and perhaps one for metrics. `on_ready` is called when the server answers.
 
     `worker` is the number of this process if others accept connections on them too; then one which stops accepts none
-    from then on.
+    from then on. `tally` has the runs of all of them.
     """
 
     api: socket.socket
     metrics: socket.socket | None
     worker: int | None = None
+    tally: Tally | None = None
     on_ready: Callable[[], None] = lambda: None
 
 
@@ -80,15 +80,22 @@ def bind_all(settings: ServerConfig, stack: ExitStack | AsyncExitStack) -> Liste
 
 
 async def serve(
-    config: Config, tell: Tell, loading: Loading = nullcontext, *, at: Listening | None = None
+    config: Config,
+    tell: Tell,
+    loading: Loading = nullcontext,
+    *,
+    at: Listening | None = None,
+    remote: Mapping[str, Dialler] | None = None,
 ) -> signal.Signals | None:
     """Serve every pipeline of a configuration until SIGTERM or SIGINT, then drain; `at` None: bind sockets.
+
+    Models in `remote` are loaded in other processes, which its diallers reach.
 
     Returns the second signal if one came before draining was done. Raises ConfigError for wrong settings, and what
     opening the backends raises.
     """
     settings = config.server
-    permits = RunPermits(settings.limits.runs)
+    permits = RunPermits(settings.limits.runs, None if at is None else at.tally)
     async with AsyncExitStack() as stack:
         stack.enter_context(logging_to(worker=None if at is None else at.worker))
         _warn(settings, tell)
@@ -96,7 +103,7 @@ async def serve(
         access = await stack.enter_async_context(open_access(settings, permits))
         check_access(settings, at.api, access)
         tracer = stack.enter_context(open_tracer(settings.traces)) if settings.traces.endpoint else None
-        pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading, access.leases))
+        pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading, access.leases, remote))
         metrics = Metrics()
         permits.on_change = metrics.count_in_flight
         journals = await stack.enter_async_context(open_journals(config))
@@ -223,6 +230,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.has_started = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._open_connections = self.server_state.connections = OpenConnections()
 
     def stop(self) -> None:
         """Stop listening, and close connections once running answers have been sent, or after LAST_WORDS_S."""
@@ -236,10 +244,7 @@ class Server(uvicorn.Server):
         """
         for server in self.servers:
             server.close()
-        while self.server_state.connections:
-            for connection in list(self.server_state.connections):
-                connection.shutdown()
-            await asyncio.sleep(LEAVING_S)
+        await self._open_connections.leave()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
