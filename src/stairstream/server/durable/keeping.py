@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -56,6 +57,8 @@ class Journals:
         self._kept_s = kept_s
         self._writer = GroupWriter(store, self.holder)
         self._resume: Resume | None = None
+        self._left: list[tuple[str, int]] = []
+        self._beats_since_s = -math.inf
 
     def record(self, origin: Origin) -> Recording:
         """The journal of a run that begins here."""
@@ -73,7 +76,7 @@ class Journals:
     async def take(self, run: str) -> None:
         """Take over a run for which a client waits, if its holder seems lost."""
         found = await self.store.find(run)
-        if found is None or found.silent_s < LOST_FOR_CLIENT_S:
+        if found is None or found.silent_s < LOST_FOR_CLIENT_S or not self._has_beaten_for(LOST_FOR_CLIENT_S):
             return
         for taken in await self.store.take(self.holder, run, LOST_FOR_CLIENT_S):
             await self._take_over(taken)
@@ -96,24 +99,48 @@ class Journals:
             await _trying("other processes wait for its runs", self.store.let_go(self.holder))
 
     async def _beat(self, cancel: Cancel) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
-            for run in await _trying("its heart does not beat", self.store.beat(self.holder)) or ():
-                cancel(run)
+            cancelled = await _trying("its heart does not beat", self.store.beat(self.holder))
+            if cancelled is None:
+                self._beats_since_s = math.inf
+            else:
+                self._beats_since_s = min(self._beats_since_s, clock())
+                for run in cancelled:
+                    cancel(run)
+                await self._leave()
             await asyncio.sleep(BEAT_S)
+
+    def _has_beaten_for(self, time_s: float) -> bool:
+        """Whether the database could be reached for so long: else others may be silent because of it, and not lost."""
+        return asyncio.get_running_loop().time() - self._beats_since_s >= time_s
+
+    async def _leave(self) -> None:
+        """Let others have the runs that could not be written, or not be continued, while the database was away."""
+        left, self._left = [*self._left, *self._writer.take_left()], []
+        for run, token in left:
+            if await _trying("a run is not left to others", self._release(run, token)) is None:
+                self._left.append((run, token))
+
+    async def _release(self, run: str, token: int) -> bool:
+        await self.store.release(run, token)
+        return True
 
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            taken = await _trying("no run is taken over", self.store.take(self.holder, None, LOST_AFTER_S))
-            for run in taken or ():
-                await self._take_over(run)
+            if self._has_beaten_for(LOST_AFTER_S):
+                taken = await _trying("no run is taken over", self.store.take(self.holder, None, LOST_AFTER_S))
+                for run in taken or ():
+                    await self._take_over(run)
 
     async def _take_over(self, run: JournalledRun) -> None:
         assert self._resume is not None, "runs are taken over while `serve` is open"
         _log.info("run %s is taken over: its holder was lost", run.id)
         entries = await _trying("a run is not taken over", self.entries(run.id))
         if entries is None or not await self._resume(run, entries):
-            await _trying("a run is not left to others", self.store.release(run.id, run.token))
+            self._left.append((run.id, run.token))
+            await self._leave()
 
     async def _prune(self) -> None:
         while True:

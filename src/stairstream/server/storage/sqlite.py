@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from stairstream.core.errors import ConfigError
 from stairstream.server.errors import StorageFailed
 from stairstream.server.storage.contract import LOST_AFTER_S, LOST_DAYS
+from stairstream.server.storage.journal_tables import SQLITE_JOURNALS
 from stairstream.server.storage.past import (
     PAST_TABLES,
     REPEATED_FIELDS,
@@ -85,6 +86,7 @@ MIGRATIONS: tuple[str, ...] = (
     REPEATED_FIELDS,
     "ALTER TABLE holders ADD COLUMN last_batch TEXT",
     LEASE_TABLES,
+    SQLITE_JOURNALS,
 )
 """Each upgrades a database by one version; `user_version` counts them. Never change one: add another."""
 
@@ -148,7 +150,8 @@ def inspect_sqlite(file: Path) -> Contents:
             _check_ours(database, file)
             (version,) = database.execute("PRAGMA user_version").fetchone()
             _check_version(version, file)
-            tables = [table for table in COUNTED if version]
+            there = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            tables = [table for table in COUNTED if table in there]
             counts = [database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
     except sqlite3.Error as exc:
         raise ConfigError(f"can't use the database {file}: {exc}") from None
