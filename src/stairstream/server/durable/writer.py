@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from stairstream.server.durable.contract import JournalledRun, JournalStore, Part
 from stairstream.server.errors import StorageFailed
 
-EVERY_S = 0.02
+EVERY_S = 0.015
 """Least time between the beginnings of two commits."""
 RETRY_S = 0.25
 MOST_WAIT_S = 30.0
