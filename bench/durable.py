@@ -58,7 +58,10 @@ def report(turns: Mapping[str, list[Turn]], firsts: Mapping[str, list[float]]) -
         print(f"| {name} | " + " | ".join(f"{value:.1f}" for value in rows[name]) + " |")
     plain = rows.pop("plain")
     for name, kept in rows.items():
-        print(f"\n{name} adds: first token {kept[0] - plain[0]:.1f} ms, p99 of a token {kept[4] - plain[4]:.1f} ms", end="")
+        print(
+            f"\n{name} adds: first token {kept[0] - plain[0]:.1f} ms, p99 of a token {kept[4] - plain[4]:.1f} ms",
+            end="",
+        )
         print(f"; processor time {kept[2] / plain[2]:.2f} times", end="")
     print()
 

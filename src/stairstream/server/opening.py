@@ -70,7 +70,9 @@ class Access:
 
 
 @asynccontextmanager
-async def open_access(settings: ServerConfig, permits: RunPermits) -> AsyncIterator[Access]:
+async def open_access(
+    settings: ServerConfig, permits: RunPermits, journals: Journals | None = None
+) -> AsyncIterator[Access]:
     """Open the keyed gate if any key was ever made, even one that is revoked now; else the open gate.
 
     If there are no keys, no history is configured, and one process serves, no file is created.
@@ -90,7 +92,7 @@ async def open_access(settings: ServerConfig, permits: RunPermits) -> AsyncItera
         await stack.enter_async_context(leases.open())
         archive = None
         if settings.history:
-            archive = Archive(storage, ledger, settings)
+            archive = Archive(storage, ledger, settings, journals=journals.store if journals else None)
             await stack.enter_async_context(working_beside(archive.tend()))
         if not keys:
             yield Access(gate=OpenGate(permits), needs_key=False, archive=archive, leases=leases)

@@ -9,11 +9,13 @@ from typing import Any
 from stairstream.config.databases import Database, PostgresAddress
 from stairstream.config.schema import parse_config
 from stairstream.core.events import Noted, RunEnded, Wrote
+from stairstream.server.access.gate import Gate
 from stairstream.server.access.limits import RunPermits
 from stairstream.server.events.following import wait_over
 from stairstream.server.opening import open_journals, open_pipelines
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.finished import Finished
 from stairstream.server.runs.live import LiveRuns
 from stairstream.server.serve import serving_runs
 from tests.server.driving import Got
@@ -22,7 +24,7 @@ from tests.server.test_runs import NamesGate, RunsClient, numbered, run_of
 LENGTH = 24
 CONFIG = """
 models:
-  m: {{backend: scripted, length: 24, first_token_s: 0.05, token_s: 0.02}}
+  m: {{backend: scripted, length: 24, first_token_s: 0.05, token_s: 0.02, price: {{prompt: 0, completion: 10000}}}}
 pipelines:
   single: {{topology: single, model: m, durable: true}}
   mix: {{topology: mixture, proposers: [m, m], aggregator: m, durable: true, pace: {pace}}}
@@ -51,18 +53,22 @@ class Server:
     def __init__(self, database: Database, pace: str = "raw") -> None:
         self._config = parse_config(CONFIG.format(file=location_of(database), pace=pace), "test.yaml", {})
         self._stack = AsyncExitStack()
+        self.finished: list[Finished] = []
 
     async def start(self) -> RunsClient:
         enter = self._stack.enter_async_context
         pipelines, backends = await enter(open_pipelines(self._config))
         journals = await enter(open_journals(self._config))
         self.journals = journals
-        live, permits = LiveRuns(journals=journals), RunPermits(100)
+        live, permits = LiveRuns([self.finished.append], journals=journals), RunPermits(100)
         catalog = Catalog(config=self._config, pipelines=pipelines, backends=backends)
-        service = Service(catalog=catalog, gate=NamesGate(permits), runs=live)
+        service = Service(catalog=catalog, gate=await self.open_gate(permits), runs=live)
         client = RunsClient(service, live, permits)
         await enter(serving_runs(service))
         return client
+
+    async def open_gate(self, permits: RunPermits) -> Gate:
+        return NamesGate(permits)
 
     async def stop(self) -> None:
         await self._stack.aclose()

@@ -82,8 +82,3 @@ class JournalStore(Protocol):
 
     async def prune(self, kept_s: float) -> int:
         """Delete journals of runs that have been over for so long; returns how many."""
-
-
-GONE_AFTER_S = 60.0
-"""Silence after which the last commits of a holder are sorted by any process: before its journals are deleted, they
-must not be anywhere else."""

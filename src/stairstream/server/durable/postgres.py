@@ -14,7 +14,7 @@ from psycopg_pool import PoolTimeout
 
 from stairstream.config.databases import PostgresAddress
 from stairstream.server.durable import statements
-from stairstream.server.durable.contract import GONE_AFTER_S, JournalledRun, Part
+from stairstream.server.durable.contract import JournalledRun, Part
 from stairstream.server.durable.held import Held, others
 from stairstream.server.durable.statements import run_of
 from stairstream.server.storage.postgres.connecting import (
@@ -150,7 +150,7 @@ class PostgresJournals:
 
         async def take(connection: Connection) -> list[JournalledRun]:
             if run is None:
-                await _sort_lost(connection, lost_after_s)
+                await _sort_all(connection, statements.LOST_WRITERS, lost_after_s)
             losers = await _execute(connection, statements.LOSERS, *chosen)
             if not losers:
                 return []
@@ -208,7 +208,7 @@ class PostgresJournals:
         """As in JournalStore."""
 
         async def forget(connection: Connection) -> int:
-            await _sort_lost(connection, GONE_AFTER_S)
+            await _sort_all(connection, statements.WRITERS)
             return len(await _execute(connection, FORGET, key_id, run, run))
 
         return await self._call(forget)
@@ -217,7 +217,7 @@ class PostgresJournals:
         """As in JournalStore."""
 
         async def prune(connection: Connection) -> int:
-            await _sort_lost(connection, GONE_AFTER_S)
+            await _sort_all(connection, statements.WRITERS)
             await _execute(connection, statements.PRUNE_HOLDERS)
             return len(await _execute(connection, PRUNE, kept_s))
 
@@ -292,9 +292,9 @@ async def _kept(connection: Connection, holder: str, held: Held, parts: Sequence
     ]
 
 
-async def _sort_lost(connection: Connection, lost_after_s: float) -> None:
-    """Sort the commits of processes that were lost."""
-    for (holder,) in await _execute(connection, statements.LOST_COMMITS, lost_after_s):
+async def _sort_all(connection: Connection, which: str, *values: float) -> None:
+    """Sort the commits of the holders that a statement gives."""
+    for (holder,) in await _execute(connection, which, *values):
         await connection.execute(SORT, (holder,))
 
 

@@ -11,22 +11,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from stairstream.core.errors import ConfigError
 from stairstream.server.durable import statements
-from stairstream.server.durable.contract import GONE_AFTER_S, JournalledRun, Part
+from stairstream.server.durable.contract import JournalledRun, Part
 from stairstream.server.durable.held import Held, others
 from stairstream.server.durable.statements import run_of
 from stairstream.server.errors import StorageFailed
+from stairstream.server.storage.journal_tables import pack_rows, unpack_rows
 
 T = TypeVar("T")
-
-Row = tuple[str, int, bytes]
-"""A run, the number of its first entry here, and lines."""
-
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(list[Row]).decode
 
 BUSY_S = 5.0
 """Time that a write waits for a write of another process."""
@@ -144,7 +137,7 @@ class SqliteJournals:
             if part.is_last:
                 self._execute(END_RUN, part.run)
         if rows:
-            self._execute(APPEND, holder, _pack(rows))
+            self._execute(APPEND, holder, pack_rows(rows))
 
     async def beat(self, holder: str) -> Set[str]:
         """As in JournalStore."""
@@ -161,7 +154,7 @@ class SqliteJournals:
 
         def take() -> list[JournalledRun]:
             if run is None:
-                self._sort_lost(lost_after_s)
+                self._sort_all(statements.LOST_WRITERS, lost_after_s)
             chosen = (lost_after_s, run, run, holder)
             taken = []
             for (loser,) in self._execute(statements.LOSERS, *chosen).fetchall():
@@ -195,16 +188,16 @@ class SqliteJournals:
         """Move the commits of a holder to the entries of their runs."""
         joined: dict[str, tuple[int, list[bytes]]] = {}
         for (packed,) in self._execute(COMMITS_OF, holder):
-            for run, first, lines in _unpack(packed):
+            for run, first, lines in unpack_rows(packed):
                 joined.setdefault(run, (first, []))[1].append(lines)
         if joined:
             values = [(run, first, b"".join(parts), run) for run, (first, parts) in joined.items()]
             self._database.executemany(SORT, values)
             self._execute(FORGET_COMMITS, holder)
 
-    def _sort_lost(self, lost_after_s: float) -> None:
-        """The same for processes that were lost."""
-        for (holder,) in self._execute(statements.LOST_COMMITS, lost_after_s).fetchall():
+    def _sort_all(self, which: str, *values: float) -> None:
+        """The same for the holders that a statement gives."""
+        for (holder,) in self._execute(which, *values).fetchall():
             self._sort(holder)
 
     async def find(self, run: str) -> JournalledRun | None:
@@ -222,7 +215,7 @@ class SqliteJournals:
 
     def _read(self, run: str, first: int) -> list[tuple[int, bytes]]:
         """Parts of a journal, some of them twice: what is sorted meanwhile is in both."""
-        commits = [row for (packed,) in self._execute(COMMITS) for row in _unpack(packed)]
+        commits = [row for (packed,) in self._execute(COMMITS) for row in unpack_rows(packed)]
         entries = self._execute(LINES, run, run, first).fetchall()
         return [*entries, *((start, lines) for name, start, lines in commits if name == run)]
 
@@ -234,7 +227,7 @@ class SqliteJournals:
         """As in JournalStore."""
 
         def forget() -> int:
-            self._sort_lost(GONE_AFTER_S)
+            self._sort_all(statements.WRITERS)
             return self._execute(FORGET, key_id, run, run).rowcount
 
         return await self._write(forget)
@@ -243,7 +236,7 @@ class SqliteJournals:
         """As in JournalStore."""
 
         def prune() -> int:
-            self._sort_lost(GONE_AFTER_S)
+            self._sort_all(statements.WRITERS)
             self._execute(statements.PRUNE_HOLDERS)
             return self._execute(PRUNE, kept_s).rowcount
 

@@ -44,7 +44,10 @@ TAKE = f"""
 """
 """Of one loser, whose fence was raised: another one may have been silent for just as long meanwhile."""
 
-LOST_COMMITS = f"SELECT DISTINCT holder FROM journal_commits WHERE holder NOT IN ({_LIVING})"
+WRITERS = "SELECT DISTINCT holder FROM journal_commits"
+"""Any process may sort what another one wrote: before a journal is deleted, it must not be anywhere else."""
+
+LOST_WRITERS = f"{WRITERS} WHERE holder NOT IN ({_LIVING})"
 
 HOLDER_OF = "SELECT holder FROM journal_runs WHERE id = ? AND token = ? AND over_at_s IS NULL AND holder IS NOT NULL"
 

@@ -5,6 +5,15 @@ much. The holder sorts its commits into `journal_entries` with its heartbeat. `f
 of a holder, and `last_append` is the number of the last append that it wrote.
 """
 
+import msgspec
+
+Row = tuple[str, int, bytes]
+"""A run, the number of its first entry here, and lines."""
+
+pack_rows = msgspec.msgpack.Encoder().encode
+unpack_rows = msgspec.msgpack.Decoder(list[Row]).decode
+"""A commit as SQLite has it, as its rows."""
+
 SQLITE_JOURNALS = """
     CREATE TABLE journal_holders (
         id TEXT PRIMARY KEY, seen_at_s REAL NOT NULL, fence INTEGER NOT NULL, last_append INTEGER NOT NULL

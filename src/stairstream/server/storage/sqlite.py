@@ -278,7 +278,7 @@ class SqliteStorage:
                 return [None] * len(batch.reserve)
             self._see_holders(batch)
             for spent in batch.spent:
-                self._add_spent(spent)
+                self._add_spent(spent, batch.holder)
             for past in made:
                 add_past(self._database, past)
             return [self._reserve(one, batch.holder) for one in batch.reserve]
@@ -307,9 +307,9 @@ class SqliteStorage:
         execute("DELETE FROM reservations WHERE lost_day < ?", (oldest.isoformat(),))
         execute("DELETE FROM holders WHERE seen_at_s < ?", (batch.at_s - LOST_DAYS * 86_400,))
 
-    def _add_spent(self, spent: Spent) -> None:
-        if spent.reservation is not None:
-            self._release(spent.reservation)
+    def _add_spent(self, spent: Spent, holder: str) -> None:
+        if spent.reservation is not None and self._find_again(spent.reservation, holder):
+            self._database.execute("DELETE FROM reservations WHERE id = ?", (spent.reservation,))
         if spent.used is None:
             return
         used = spent.used
@@ -321,16 +321,15 @@ class SqliteStorage:
             cost_nano=cost_nano(used),
         )
 
-    def _release(self, reservation: str) -> None:
-        """Delete a reservation; if it was taken for lost, its usage too."""
-        execute = self._database.execute
-        row = execute("SELECT * FROM reservations WHERE id = ?", (reservation,)).fetchone()
-        if row is None:
-            return
-        _, key_id, _, cost_nano, pipeline, lost_day = row
-        if lost_day is not None:
-            self._add_usage(key_id, lost_day, pipeline, runs=-1, cost_nano=-cost_nano)
-        execute("DELETE FROM reservations WHERE id = ?", (reservation,))
+    def _find_again(self, reservation: str, holder: str | None = None) -> bool:
+        """Whether a reservation, of that holder, is there; if it was taken for lost, its usage is taken back."""
+        rows = self._database.execute("SELECT * FROM reservations WHERE id = ?", (reservation,)).fetchall()
+        for _, key_id, its_holder, cost, pipeline, lost_day in rows:
+            if holder not in (None, its_holder):
+                return False
+            if lost_day is not None:
+                self._add_usage(key_id, lost_day, pipeline, runs=-1, cost_nano=-cost)
+        return bool(rows)
 
     def _add_usage(
         self,
@@ -355,7 +354,12 @@ class SqliteStorage:
         )
 
     def _reserve(self, hold: BudgetHold, holder: str) -> float | None:
-        """Make a reservation; None if it was made, else the money that is left."""
+        """Make a reservation, or take it over; None if it was made, else the money that is left."""
+        if self._find_again(hold.id):
+            self._database.execute(
+                "UPDATE reservations SET holder = ?, lost_day = NULL WHERE id = ?", (holder, hold.id)
+            )
+            return None
         (spent,) = self._database.execute(
             "SELECT coalesce(sum(cost_nano), 0) FROM usage WHERE key_id = ? AND day >= ?", (hold.key_id, hold.since)
         ).fetchone()
