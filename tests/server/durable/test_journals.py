@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import wraps
-from typing import Any
+from functools import partial, wraps
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -13,10 +14,12 @@ from stairstream.config.databases import Database
 from stairstream.core.events import RunEnded, RunStarted, Wrote
 from stairstream.core.journal import Entry
 from stairstream.engine.tasks import working_beside
+from stairstream.server.durable import writer
 from stairstream.server.durable.contract import JournalledRun, JournalStore, Part
 from stairstream.server.durable.opening import open_journal_store
 from stairstream.server.durable.recording import Recording, decode_entry, encode_entry
 from stairstream.server.durable.writer import EVERY_S, GroupWriter
+from stairstream.server.errors import StorageFailed
 from stairstream.server.storage.opening import open_storage
 from tests.server.storage.records import key
 
@@ -281,10 +284,10 @@ async def test_words_of_many_runs_share_a_commit_and_first_words_wait_for_none(d
             return await append(holder, number, parts)
 
         setattr(opened, "append", count)  # noqa: B010
-        writer = GroupWriter(opened, "h1")
+        group = GroupWriter(opened, "h1")
         shown: list[int] = []
-        recordings = [record(writer, f"r{i}", shown.append) for i in range(3)]
-        async with working_beside(writer.tend()):
+        recordings = [record(group, f"r{i}", shown.append) for i in range(3)]
+        async with working_beside(group.tend()):
             for one in recordings:
                 one.write(Entry(wrote(0, 1), "a"))
             await until(lambda: sum(shown) == 6)
@@ -296,6 +299,49 @@ async def test_words_of_many_runs_share_a_commit_and_first_words_wait_for_none(d
     assert commits[-1][0] - began_s < 2 * EVERY_S
 
 
+def test_what_comes_while_words_wait_in_vain_is_not_written_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "MOST_WAIT_S", 0.0)
+    failing, written, lost = True, list[Part](), list[str]()
+
+    async def append(holder: str, number: int, parts: Sequence[Part]) -> Set[str]:
+        await asyncio.sleep(0.05)
+        if failing:
+            raise StorageFailed("away")
+        written.extend(parts)
+        return set()
+
+    async def main() -> None:
+        nonlocal failing
+        group = GroupWriter(cast(JournalStore, SimpleNamespace(append=append)), "h1")
+        one = Recording(group, RUN)
+        one.begin(lambda number: None, lambda: lost.append("r1"))
+        async with working_beside(group.tend()):
+            one.write(Entry(STARTED))
+            await asyncio.sleep(0.03)
+            one.write(Entry(wrote(0, 1), "a"))
+            await until(lambda: bool(lost))
+            failing = False
+            record(group, "r2", lambda number: None)
+            await until(lambda: bool(written))
+            await asyncio.sleep(0.1)
+        assert [part.run for part in written] == ["r2"]
+        assert group.take_left() == [("r1", 1)] and group.take_left() == []
+
+    asyncio.run(main())
+
+
+def test_a_run_that_a_process_takes_again_is_lost_to_what_it_was_there_before() -> None:
+    async def main() -> None:
+        group, lost = GroupWriter(cast(JournalStore, SimpleNamespace()), "h1"), list[int]()
+        for token in (1, 2):
+            one = Recording(group, replace(RUN, token=token), num_kept=1)
+            one.begin(lambda number: None, partial(lost.append, token))
+            one.write(Entry(wrote(0, 1), "a"))
+        assert lost == [1]
+
+    asyncio.run(main())
+
+
 async def until(holds: Callable[[], bool]) -> None:
     for _ in range(2000):
         if holds():
@@ -304,8 +350,8 @@ async def until(holds: Callable[[], bool]) -> None:
     raise AssertionError("it did not come to that in 4 s")
 
 
-def record(writer: GroupWriter, name: str, show: Callable[[int], None]) -> Recording:
-    one = Recording(writer, RUN)
+def record(group: GroupWriter, name: str, show: Callable[[int], None]) -> Recording:
+    one = Recording(group, RUN)
     one.begin(show, lambda: None)
     one.write(Entry(RunStarted(at_s=0.0, run_id=name, agents=("a",), answer="a")))
     return one

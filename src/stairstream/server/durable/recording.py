@@ -45,6 +45,7 @@ class Recording:
         event = entry.event
         if self._writing is None:
             self._writing = self._open(event)
+            self._writer.open(self._writing)
         self._writing.is_last = isinstance(event, RunEnded)
         self._writer.add(self._writing, encode_entry(entry), is_urgent=self._is_urgent(event))
 

@@ -39,11 +39,18 @@ class GroupWriter:
         self._store = store
         self._holder = holder
         self._number = 0
+        self._open: dict[str, Writing] = {}
         self._waiting: dict[str, Writing] = {}
         self._failing_s: float | None = None
         self._left: list[tuple[str, int]] = []
         self._has_work = asyncio.Event()
         self._is_urgent = asyncio.Event()
+
+    def open(self, writing: Writing) -> None:
+        """Begin a journal, or continue one; if this process has it open still, others had it meanwhile."""
+        if (before := self._open.get(writing.run)) is not None:
+            self._lose(before)
+        self._open[writing.run] = writing
 
     def add(self, writing: Writing, line: bytes, *, is_urgent: bool) -> None:
         """Have a line written, with the next commit; if urgent, at once."""
@@ -82,21 +89,31 @@ class GroupWriter:
             self._left += [(one.run, one.token) for one in writings.values()]
         for one, part in zip(writings.values(), parts, strict=True):
             if one.run in fenced:
-                one.lose()
+                self._lose(one)
             else:
                 one.num_kept += part.num_entries
+                if part.is_last:
+                    self._open.pop(one.run, None)
                 one.show(part.num_entries)
+
+    def _lose(self, one: Writing) -> None:
+        """Write nothing more of it, and not what came meanwhile: something before it was not written."""
+        for known in (self._open, self._waiting):
+            if known.get(one.run) is one:
+                del known[one.run]
+        one.lose()
 
     async def _append(self, parts: list[Part]) -> "set[str] | None":
         """The runs that this process has lost; None if nothing could be written."""
         loop = asyncio.get_running_loop()
         self._number += 1
+        began_s = loop.time()
         while True:
             try:
                 fenced = {*await self._store.append(self._holder, self._number, parts)}
             except StorageFailed as exc:
                 if self._failing_s is None:
-                    self._failing_s = loop.time()
+                    self._failing_s = began_s
                     _log.warning("words of durable runs wait: %s", exc)
                 if not exc.may_pass or loop.time() >= self._failing_s + MOST_WAIT_S:
                     _log.error("%d durable runs are left to others: %s", len(parts), exc)
