@@ -13,7 +13,8 @@ from typing import Protocol
 
 from tests.server.postgres import Postgres
 
-START_S = 60.0
+START_S = 240.0
+"""On a busy machine, with a database that is away now and then."""
 
 
 class Victim(Protocol):
@@ -33,6 +34,7 @@ class Process:
         self.name = name
         self.url = ""
         self.num_ends = 0
+        self._process: asyncio.subprocess.Process | None = None
         self._command = (sys.executable, "-m", "stairstream", *arguments)
         self._log = log
         self._is_there: re.Pattern[bytes] = re.compile(rb"(http://[\w.]+:\d+)")
@@ -42,8 +44,9 @@ class Process:
         async with asyncio.timeout(START_S):
             while not self.url:
                 with self._log.open("wb") as log:
-                    self._process = await asyncio.create_subprocess_exec(*self._command, stdout=log, stderr=log)
-                while self._process.returncode is None:
+                    process = await asyncio.create_subprocess_exec(*self._command, stdout=log, stderr=log)
+                self._process = process
+                while process.returncode is None:
                     if found := self._is_there.search(self._log.read_bytes()):
                         self.url = found[1].decode()
                         return
@@ -51,9 +54,10 @@ class Process:
 
     async def end(self, how: signal.Signals) -> None:
         self.url = ""
-        if self._process.returncode is None:
-            self._process.send_signal(how)
-        await self._process.wait()
+        if self._process is not None:
+            if self._process.returncode is None:
+                self._process.send_signal(how)
+            await self._process.wait()
 
     async def break_off(self, chance: random.Random) -> None:
         """Most are killed, some are told to stop."""

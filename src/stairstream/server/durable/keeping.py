@@ -101,8 +101,11 @@ class Journals:
     async def _beat(self, cancel: Cancel) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            cancelled = await _trying("its heart does not beat", self.store.beat(self.holder))
-            if cancelled is None:
+            try:
+                cancelled = await self.store.beat(self.holder)
+            except StorageFailed as exc:
+                if self._beats_since_s < math.inf:  # said once
+                    _log.error("its heart does not beat: %s", exc)
                 self._beats_since_s = math.inf
             else:
                 self._beats_since_s = min(self._beats_since_s, clock())

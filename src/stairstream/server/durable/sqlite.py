@@ -46,7 +46,8 @@ FORGET_COMMITS = "DELETE FROM journal_commits WHERE holder = ?"
 
 FORGET = f"DELETE FROM journal_runs WHERE {statements.FORGOTTEN}"
 
-PRUNE = f"DELETE FROM journal_runs WHERE {statements.OLD}"
+PRUNE = f"DELETE FROM journal_runs WHERE id IN (SELECT id FROM journal_runs WHERE {statements.OLD} LIMIT 20)"
+"""A part at a time: words wait for it."""
 
 LINES = """
     SELECT first, lines FROM journal_entries WHERE run = ? AND first >=
@@ -240,7 +241,10 @@ class SqliteJournals:
             self._execute(statements.PRUNE_HOLDERS)
             return self._execute(PRUNE, kept_s).rowcount
 
-        return await self._write(prune)
+        num_deleted = 0
+        while num_now := await self._write(prune):
+            num_deleted += num_now
+        return num_deleted
 
     def _execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
         return self._database.execute(_spelled(statement), values)
