@@ -21,6 +21,7 @@ from stairstream.server.durable.recording import Recording, decode_entry, encode
 from stairstream.server.durable.writer import EVERY_S, GroupWriter
 from stairstream.server.errors import StorageFailed
 from stairstream.server.storage.opening import open_storage
+from stairstream.sim.clock import run
 from tests.server.storage.records import key
 
 RUN = JournalledRun(id="r1", key_id="k", protocol="chat", body=b"{}")
@@ -271,32 +272,31 @@ def test_entries_are_read_as_they_were_written(entry: Entry) -> None:
     assert decode_entry(line) == entry
 
 
-@in_real_time
-async def test_words_of_many_runs_share_a_commit_and_first_words_wait_for_none(database: Database) -> None:
+def test_words_of_many_runs_share_a_commit_and_first_words_wait_for_none() -> None:
     commits: list[tuple[float, int]] = []
-    loop = asyncio.get_running_loop()
 
-    async with open_journal_store(database) as opened:
-        append = opened.append
+    async def append(holder: str, number: int, parts: Sequence[Part]) -> Set[str]:
+        commits.append((asyncio.get_running_loop().time(), sum(one.num_entries for one in parts)))
+        return set()
 
-        async def count(holder: str, number: int, parts: Sequence[Part]) -> Set[str]:
-            commits.append((loop.time(), sum(one.num_entries for one in parts)))
-            return await append(holder, number, parts)
-
-        setattr(opened, "append", count)  # noqa: B010
-        group = GroupWriter(opened, "h1")
+    async def main() -> None:
+        group = GroupWriter(cast(JournalStore, SimpleNamespace(append=append)), "h1")
         shown: list[int] = []
-        recordings = [record(group, f"r{i}", shown.append) for i in range(3)]
         async with working_beside(group.tend()):
-            for one in recordings:
+            recordings = [record(group, f"r{number}", shown.append) for number in range(3)]
+            await asyncio.sleep(0)
+            for one in recordings:  # their first words
                 one.write(Entry(wrote(0, 1), "a"))
-            await until(lambda: sum(shown) == 6)
-            began_s = loop.time()
-            for one in recordings:
-                one.write(Entry(wrote(1, 2), "b"))
-            await until(lambda: sum(shown) == 9)
-    assert commits[0][1] == 6 and commits[-1][1] == 3
-    assert commits[-1][0] - began_s < 2 * EVERY_S
+            await asyncio.sleep(0.25 * EVERY_S)
+            for text in "bc":
+                for one in recordings:
+                    one.write(Entry(wrote(1, 2), text))
+                await asyncio.sleep(0.25 * EVERY_S)
+            await asyncio.sleep(2 * EVERY_S)
+            assert sum(shown) == 12
+
+    run(main())
+    assert commits == [(0.0, 3), (0.0, 3), (EVERY_S, 6)]
 
 
 def test_what_comes_while_words_wait_in_vain_is_not_written_without_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,11 @@ import pytest
 
 from stairstream.config.databases import Database, read_database
 from stairstream.core.events import RunEnded
-from stairstream.server.durable import keeping, writer
+from stairstream.server.durable import writer
 from stairstream.server.events.following import wait_over
-from tests.server.durable.test_durable_runs import Server, ids, numbered, run_ids, text_of, until
+from tests.server.durable.test_durable_runs import Server, ids, run_ids, text_of, until
 from tests.server.postgres import Postgres
-from tests.server.test_runs import RunsClient
+from tests.server.test_runs import RunsClient, numbered
 
 
 async def break_off(postgres: Postgres, away_s: float, *, is_crash: bool) -> None:
@@ -82,4 +82,3 @@ def test_run_that_has_waited_too_long_continues_when_the_database_is_back(
             await one.stop()
 
     asyncio.run(main())
-    assert keeping.LOST_AFTER_S == 2.0
