@@ -156,10 +156,11 @@ class Answer:
 
 
 async def kill(victims: list[Victim], chance: random.Random, most_s: float) -> None:
-    """One after the other, so that at most one of them is away."""
+    """One after the other, so that at most one of them is away; each in turn."""
     while True:
-        await asyncio.sleep(chance.uniform(0.2, most_s))
-        await chance.choice(victims).break_off(chance)
+        for victim in chance.sample(victims, len(victims)):
+            await asyncio.sleep(chance.uniform(0.2, most_s))
+            await victim.break_off(chance)
 
 
 async def endure(folder: Path, location: str, database: Victim) -> None:
@@ -197,7 +198,7 @@ def report(world: World, answers: list[Answer]) -> None:
     ends = ", ".join(f"{each.name}: {each.num_ends}" for each in victims)
     returns, slowest_s = sum(one.num_returns for one in answers), max(one.took_s for one in answers)
     print(f"{ANSWERS} answers; ended, {ends}; clients came back {returns} times; slowest answer {slowest_s:.1f} s")
-    assert all(each.num_ends for each in victims) or ANSWERS < 300
+    assert all(each.num_ends for each in victims) or ANSWERS < 1000
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What a process knows of the runs that it holds, so that an append need not ask for each of them."""
+"""The runs that a process holds, as far as it knows, so that an append need not ask for each of them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ class Held:
     tokens: dict[str, int] = field(default_factory=dict)
 
     def replace(self, fence: int, rows: Iterable[tuple[str, int]]) -> None:
-        """What the database has now."""
+        """Take over the state of the database."""
         self.fence, self.tokens = fence, dict(rows)
 
     def mine(self, parts: Sequence[Part]) -> list[Part]:

@@ -52,7 +52,7 @@ _APPEND = """
     )
     SELECT 1 FROM mine
 """
-"""One statement is one round trip. Whoever takes a run raises the fence of its holder before: one of the two waits for
+"""One statement is one round trip. A process that takes a run raises the fence of its holder before: one of the two waits for
 the other's commit, and if it is this statement, it finds another fence, and writes nothing."""
 
 LOOK = """
@@ -346,7 +346,7 @@ def _array(element: int, items: Sequence[bytes]) -> bytes:
 
 
 def _adapters() -> AdaptersMap:
-    """What a connection must know to pass arrays as they are."""
+    """The types of a connection, and those arrays, which it passes on as they are."""
     known = AdaptersMap(adapters)
     for kind in _ARRAYS:
         fields = {"oid": kind.array, "format": Format.BINARY, "dump": _pass_on}
