@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -58,7 +59,8 @@ class Journals:
         self._writer = GroupWriter(store, self.holder)
         self._resume: Resume | None = None
         self._left: list[tuple[str, int]] = []
-        self._beats_since_s = -math.inf
+        self._beaten_s = -math.inf
+        self._gaps_s = deque[float](maxlen=round(LOST_AFTER_S / BEAT_S))
 
     def record(self, origin: Origin) -> Recording:
         """The journal of a run that begins here."""
@@ -76,9 +78,10 @@ class Journals:
     async def take(self, run: str) -> None:
         """Take over a run for which a client waits, if its holder seems lost."""
         found = await self.store.find(run)
-        if found is None or found.silent_s < LOST_FOR_CLIENT_S or not self._has_beaten_for(LOST_FOR_CLIENT_S):
+        lost_after_s = self._lost_after_s(LOST_FOR_CLIENT_S)
+        if found is None or found.silent_s < lost_after_s:
             return
-        for taken in await self.store.take(self.holder, run, LOST_FOR_CLIENT_S):
+        for taken in await self.store.take(self.holder, run, lost_after_s):
             await self._take_over(taken)
 
     @asynccontextmanager
@@ -87,6 +90,7 @@ class Journals:
         self._resume = resume
         try:
             await self.store.beat(self.holder)
+            self._beaten_s = asyncio.get_running_loop().time()
             async with TaskBlock() as tasks:
                 works = (self._writer.tend(), self._beat(cancel), self._look(), self._prune())
                 beside = [tasks.create_task(work) for work in works]
@@ -99,24 +103,28 @@ class Journals:
             await _trying("other processes wait for its runs", self.store.let_go(self.holder))
 
     async def _beat(self, cancel: Cancel) -> None:
-        clock = asyncio.get_running_loop().time
+        clock, has_failed = asyncio.get_running_loop().time, False
         while True:
             try:
                 cancelled = await self.store.beat(self.holder)
             except StorageFailed as exc:
-                if self._beats_since_s < math.inf:  # said once
+                if not has_failed:  # said once
                     _log.error("its heart does not beat: %s", exc)
-                self._beats_since_s = math.inf
+                has_failed = True
             else:
-                self._beats_since_s = min(self._beats_since_s, clock())
+                has_failed = False
+                self._gaps_s.append(clock() - self._beaten_s)
+                self._beaten_s = clock()
                 for run in cancelled:
                     cancel(run)
                 await self._leave()
             await asyncio.sleep(BEAT_S)
 
-    def _has_beaten_for(self, time_s: float) -> bool:
-        """Whether the database could be reached for so long: else others may be silent because of it, and not lost."""
-        return asyncio.get_running_loop().time() - self._beats_since_s >= time_s
+    def _lost_after_s(self, time_s: float) -> float:
+        """The silence after which another holder is lost: `time_s`, and the most by which this process's own heartbeat
+        was late in the last moments. A database or a machine that is held up holds up the others too."""
+        now_s = asyncio.get_running_loop().time()
+        return time_s + max(*self._gaps_s, now_s - self._beaten_s, BEAT_S) - BEAT_S
 
     async def _leave(self) -> None:
         """Let others have the runs that could not be written, or not be continued, while the database was away."""
@@ -132,10 +140,10 @@ class Journals:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            if self._has_beaten_for(LOST_AFTER_S):
-                taken = await _trying("no run is taken over", self.store.take(self.holder, None, LOST_AFTER_S))
-                for run in taken or ():
-                    await self._take_over(run)
+            lost_after_s = self._lost_after_s(LOST_AFTER_S)
+            taken = await _trying("no run is taken over", self.store.take(self.holder, None, lost_after_s))
+            for run in taken or ():
+                await self._take_over(run)
 
     async def _take_over(self, run: JournalledRun) -> None:
         assert self._resume is not None, "runs are taken over while `serve` is open"

@@ -52,8 +52,8 @@ _APPEND = """
     )
     SELECT 1 FROM mine
 """
-"""One statement is one round trip. A process that takes a run raises the fence of its holder before: one of the two waits for
-the other's commit, and if it is this statement, it finds another fence, and writes nothing."""
+"""One statement is one round trip. A process that takes a run raises the fence of its holder before: one of the two
+waits for the other's commit, and if it is this statement, it finds another fence, and writes nothing."""
 
 LOOK = """
     SELECT fence, last_append, array_agg(journal_runs.id) FILTER (WHERE token IS NOT NULL),
