@@ -119,7 +119,8 @@ class Answer:
         assert ended.reason == "stop", ended
         assert self.text(started.answer) == words(ANSWER)
         for agent in {*started.agents} - {started.answer}:
-            assert words(PROPOSAL).startswith(self.text(agent)), self.text(agent)
+            said = "\n".join(f"{event}" for _, event, _ in self.events if getattr(event, "agent", None) == agent)
+            assert words(PROPOSAL).startswith(self.text(agent)), f"{self.text(agent)}\n{said}"
 
     async def ask(self, http: aiohttp.ClientSession, all_servers: list[Server], chance: random.Random) -> None:
         began_s = asyncio.get_running_loop().time()
