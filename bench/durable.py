@@ -1,10 +1,11 @@
 """Measures what a durable run costs: its first token, the delay of each, and processor time, beside a run that is not.
 
-python -m bench.durable                    300 streams of 20 tokens a second, both servers in three turns
+python -m bench.durable                    300 streams of 20 tokens a second, each server in three turns
+python -m bench.durable --database postgresql://USER@HOST/DB      on that PostgreSQL too; its tables are made
 python -m bench.durable --clients 100
 
-Both servers run at once, on SQLite, and are asked in turns by the same clients for the same answers. A token's delay is
-from the endpoint's write to the client's read; first tokens are also measured one answer at a time.
+All servers run at once, and are asked in turns by the same clients for the same answers. A token's delay is from the
+endpoint's write to the client's read; first tokens are also measured one answer at a time.
 """
 
 import argparse
@@ -23,7 +24,7 @@ FIRST_TOKENS = 100
 """Answers whose first token is measured, one at a time."""
 
 
-def durable(endpoint: Process, database: Path) -> Mapping[str, object]:
+def durable(endpoint: Process, database: str) -> Mapping[str, object]:
     """The pipelines, each durable."""
     config = pipelines(endpoint)
     given = config["pipelines"]
@@ -31,7 +32,7 @@ def durable(endpoint: Process, database: Path) -> Mapping[str, object]:
     return {
         **config,
         "pipelines": {name: {**keys, "durable": True} for name, keys in given.items()},
-        "server": {"database": str(database)},
+        "server": {"database": database},
     }
 
 
@@ -55,15 +56,21 @@ def report(turns: Mapping[str, list[Turn]], firsts: Mapping[str, list[float]]) -
         fields = (statistics.median(getattr(turn, key) for turn in own) for key in ("us_per_token", "p50_ms", "p99_ms"))
         rows[name] = (quantile(firsts[name], 0.5), quantile(firsts[name], 0.99), *fields)
         print(f"| {name} | " + " | ".join(f"{value:.1f}" for value in rows[name]) + " |")
-    plain, kept = rows["plain"], rows["durable"]
-    print(f"\nadded: first token {kept[0] - plain[0]:.1f} ms, p99 of a token {kept[4] - plain[4]:.1f} ms", end="")
-    print(f"; processor time {kept[2] / plain[2]:.2f} times")
+    plain = rows.pop("plain")
+    for name, kept in rows.items():
+        print(
+            f"\n{name} adds: first token {kept[0] - plain[0]:.1f} ms, p99 of a token {kept[4] - plain[4]:.1f} ms",
+            end="",
+        )
+        print(f"; processor time {kept[2] / plain[2]:.2f} times", end="")
+    print()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=300)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--database", help="the postgresql:// URL of one more server's database")
     args = parser.parse_args()
     use_two_cores()
     with ExitStack() as stack:
@@ -71,8 +78,10 @@ def main() -> None:
         endpoint = stack.enter_context(upstream(tokens=TOKENS, first_s=FIRST_S, token_s=TOKEN_S))
         servers = {
             "plain": stack.enter_context(our_server(endpoint)),
-            "durable": stack.enter_context(our_server(durable(endpoint, folder / "server.db"))),
+            "SQLite": stack.enter_context(our_server(durable(endpoint, str(folder / "server.db")))),
         }
+        if args.database:
+            servers["PostgreSQL"] = stack.enter_context(our_server(durable(endpoint, args.database)))
         firsts = {name: asyncio.run(ask_first(server)) for name, server in servers.items()}
         turns: dict[str, list[Turn]] = {name: [] for name in servers}
         for _ in range(args.turns):

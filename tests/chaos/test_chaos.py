@@ -1,80 +1,97 @@
-"""Durable answers while the processes that compute them are killed at random: each arrives whole, exactly once.
+"""Durable answers while servers, database and engines are killed at random: each arrives whole, exactly once.
 
-`make test-chaos` asks for a thousand; CHAOS_ANSWERS and CHAOS_SEED choose another number, and other moments.
+`make test-chaos` asks for a thousand on each kind of database; CHAOS_ANSWERS and CHAOS_SEED choose another number, and
+other moments.
 """
 
 import asyncio
 import os
 import random
-import re
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from stairstream.config.databases import read_database
 from stairstream.core.events import Event, RunEnded, RunStarted, Wrote
+from stairstream.server.durable.opening import open_journal_store
 from stairstream.server.wire.events import decode_event_json
+from tests.chaos.processes import Engine, KilledPostgres, LockedFile, Server, Victim
+from tests.server.postgres import Postgres
 
 ANSWERS = int(os.environ.get("CHAOS_ANSWERS", "40"))
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
-AT_ONCE = 40
-WITHIN_S = 60.0
-"""Time in which each answer is whole, however often its process is killed."""
+AT_ONCE = 20
+WITHIN_S = 180.0
+"""Time in which each answer is whole, however often what it needs is killed."""
+QUIET_S = 60.0
+"""Time after which a client gives up a connection."""
+PROPOSAL, ANSWER = 40, 60
+"""Words of a proposer, and of the answer."""
 
+ENGINE = f"""
+models:
+  p: {{length: {PROPOSAL}, first_token_s: 0.1, token_s: 0.02}}
+  a: {{length: {ANSWER}, first_token_s: 0.1, token_s: 0.03}}
+"""
 CONFIG = """
 models:
-  p: {{backend: scripted, length: 40, first_token_s: 0.1, token_s: 0.02}}
-  a: {{backend: scripted, length: 60, first_token_s: 0.1, token_s: 0.03}}
+  p1: {{backend: openai, base_url: "{one}", model: p, continues: flag, api_key: none, fallbacks: [p2]}}
+  p2: {{backend: openai, base_url: "{other}", model: p, continues: flag, api_key: none, fallbacks: [p1]}}
+{answering}
 pipelines:
-  mix: {{topology: mixture, proposers: [p, p, p], aggregator: a, durable: true, policy: {{lead: inf}}}}
-server: {{port: 0, database: {file}, drain_s: 0}}
+  mix: {{topology: mixture, proposers: [p1, p2, p1], aggregator: a0, durable: true, policy: {{lead: inf}}}}
+server: {{port: 0, database: "{database}", drain_s: 0}}
 """
+FALLBACKS = 12
+"""An answer may lose its engine so many times; one of the two is always there."""
 BODY = {"model": "mix", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}
-_LISTENING = re.compile(rb"listening on (http://[\w.]+:\d+)")
 
 
-class Server:
-    """One of the processes: killed and started again."""
+def words(count: int) -> str:
+    """All that a scripted model of that length says."""
+    return " ".join(f"w{number}" for number in range(1, count + 1))
 
-    def __init__(self, config: Path) -> None:
-        self._config = config
-        self.url = ""
-        self.num_kills = 0
 
-    async def start(self) -> None:
-        command = (sys.executable, "-m", "stairstream", "serve", "-c", str(self._config))
-        self._log = self._config.with_name(f"log-{id(self)}")
-        with self._log.open("wb") as log:
-            self._process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
-        for _ in range(600):
-            if found := _LISTENING.search(self._log.read_bytes()):
-                self.url = found[1].decode()
-                return
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"a server did not start: {self._log.read_text()}")
+def answering(one: str, other: str) -> str:
+    """The answer's model, at one engine, and its fallbacks, at one and the other in turns."""
+    fallbacks = ", ".join(f"a{number}" for number in range(1, FALLBACKS))
+    lines = []
+    for number in range(FALLBACKS):
+        keys = f'backend: openai, base_url: "{(one, other)[number % 2]}", model: a, continues: flag, api_key: none'
+        more = f", fallbacks: [{fallbacks}]" if number == 0 else ""
+        lines.append(f"  a{number}: {{{keys}, attempts: 2{more}}}")
+    return "\n".join(lines)
 
-    async def end(self, how: signal.Signals) -> None:
-        self.url = ""
-        self._process.send_signal(how)
-        await self._process.wait()
-        self.num_kills += 1
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """All processes of a test."""
+
+    servers: list[Server]
+    engines: list[Engine]
+    database: Victim
 
 
 @asynccontextmanager
-async def servers(folder: Path, count: int = 3) -> AsyncIterator[list[Server]]:
-    config = folder / "chaos.yaml"
-    config.write_text(CONFIG.format(file=folder / "server.db"))
-    found = [Server(config) for _ in range(count)]
-    await found[0].start()  # it makes the database
-    await asyncio.gather(*(one.start() for one in found[1:]))
+async def world_of(folder: Path, location: str, database: Victim) -> AsyncIterator[World]:
+    engine, config = folder / "engine.yaml", folder / "chaos.yaml"
+    engine.write_text(ENGINE)
+    engines = [Engine(number, engine) for number in (1, 2)]
+    one, other = (f"http://127.0.0.1:{each.port}/v1" for each in engines)
+    config.write_text(CONFIG.format(one=one, other=other, answering=answering(one, other), database=location))
+    servers = [Server(number, config) for number in (1, 2, 3)]
     try:
-        yield found
+        await asyncio.gather(*(each.start() for each in engines))
+        await servers[0].start()  # it makes the database
+        await asyncio.gather(*(each.start() for each in servers[1:]))
+        yield World(servers=servers, engines=engines, database=database)
     finally:
-        await asyncio.gather(*(one.end(signal.SIGKILL) for one in found if one.url))
+        await asyncio.gather(*(each.end(signal.SIGKILL) for each in (*servers, *engines)))
 
 
 class Answer:
@@ -84,24 +101,38 @@ class Answer:
         self.events: list[tuple[int, Event, str]] = []
         self.run = ""
         self.num_returns = 0
+        self.refusal = ""
+        self.took_s = 0.0
 
     @property
     def is_over(self) -> bool:
         return bool(self.events) and isinstance(self.events[-1][1], RunEnded)
 
-    @property
-    def text(self) -> str:
-        started = self.events[0][1]
-        assert isinstance(started, RunStarted)
-        said = (text for _, event, text in self.events if isinstance(event, Wrote) and event.agent == started.answer)
-        return "".join(said)
+    def text(self, agent: str) -> str:
+        return "".join(text for _, event, text in self.events if isinstance(event, Wrote) and event.agent == agent)
+
+    def check(self) -> None:
+        """Every event came once, in order; and every word that its model has, in each agent's text so far as it got."""
+        assert [number for number, _, _ in self.events] == list(range(len(self.events)))
+        started, ended = self.events[0][1], self.events[-1][1]
+        assert isinstance(started, RunStarted) and isinstance(ended, RunEnded)
+        assert ended.reason == "stop", ended
+        assert self.text(started.answer) == words(ANSWER)
+        for agent in {*started.agents} - {started.answer}:
+            said = "\n".join(f"{event}" for _, event, _ in self.events if getattr(event, "agent", None) == agent)
+            assert words(PROPOSAL).startswith(self.text(agent)), f"{self.text(agent)}\n{said}"
 
     async def ask(self, http: aiohttp.ClientSession, all_servers: list[Server], chance: random.Random) -> None:
+        began_s = asyncio.get_running_loop().time()
         while not self.is_over:
+            self.took_s = asyncio.get_running_loop().time() - began_s
+            last = self.events[-1] if self.events else None
+            said = f"the run {self.run!r} is at {last}; {self.num_returns} returns, {self.refusal}"
+            assert self.took_s < WITHIN_S, said
             url = chance.choice([one.url for one in all_servers])
             try:
                 await self._listen(http, url) if url else await asyncio.sleep(0.05)
-            except (aiohttp.ClientError, ConnectionError):
+            except (aiohttp.ClientError, ConnectionError, TimeoutError):
                 await asyncio.sleep(0.05)
 
     async def _listen(self, http: aiohttp.ClientSession, url: str) -> None:
@@ -111,8 +142,9 @@ class Answer:
             self.num_returns += 1
             last = {"last-event-id": str(self.events[-1][0])}
             asking = http.get(f"{url}/v1/runs/{self.run}/events", headers=last)
-        async with asking as response:
+        async with asyncio.timeout(QUIET_S), asking as response:
             if response.status != 200:
+                self.refusal = f"{response.status} {await response.text()}"
                 await asyncio.sleep(0.1)
                 return
             self.run = response.headers["x-stairstream-run"]
@@ -124,41 +156,58 @@ class Answer:
                     self.events.append((number, *decode_event_json(line[6:])))
 
 
-async def kill(all_servers: list[Server], chance: random.Random) -> None:
-    """One after the other: most are killed, some are told to stop."""
+async def kill(victims: list[Victim], chance: random.Random, most_s: float) -> None:
+    """One after the other, so that at most one of them is away; each in turn."""
     while True:
-        await asyncio.sleep(chance.uniform(0.2, 1.5))
-        one = chance.choice(all_servers)
-        await one.end(signal.SIGKILL if chance.random() < 0.8 else signal.SIGTERM)
-        await one.start()
+        for victim in chance.sample(victims, len(victims)):
+            await asyncio.sleep(chance.uniform(0.2, most_s))
+            await victim.break_off(chance)
 
 
-async def endure(folder: Path) -> None:
-    chance = random.Random(SEED)
-    async with servers(folder) as all_servers, aiohttp.ClientSession() as http:
-        expected = Answer()
-        await expected.ask(http, all_servers, chance)
-        assert expected.text.count(" ") == 59
-        at_once, answers = asyncio.Semaphore(AT_ONCE), [Answer() for _ in range(ANSWERS)]
+async def endure(folder: Path, location: str, database: Victim) -> None:
+    chance, answers = random.Random(SEED), [Answer() for _ in range(ANSWERS)]
+    async with world_of(folder, location, database) as world, aiohttp.ClientSession() as http:
+        at_once = asyncio.Semaphore(AT_ONCE)
 
         async def ask(answer: Answer) -> None:
-            async with at_once, asyncio.timeout(WITHIN_S):
-                await answer.ask(http, all_servers, chance)
+            async with at_once:
+                await answer.ask(http, world.servers, chance)
 
         async with asyncio.TaskGroup() as tasks:
-            killing = tasks.create_task(kill(all_servers, chance))
+            killing = [
+                tasks.create_task(kill([*world.servers], random.Random(SEED + 1), 1.5)),
+                tasks.create_task(kill([*world.engines], random.Random(SEED + 2), 4.0)),
+                tasks.create_task(kill([database], random.Random(SEED + 3), 8.0)),
+            ]
             async with asyncio.TaskGroup() as asking:
                 for answer in answers:
                     asking.create_task(ask(answer))
-            killing.cancel()
+            for task in killing:
+                task.cancel()
+        report(world, answers)
     for answer in answers:
-        assert [number for number, _, _ in answer.events] == list(range(len(answer.events)))
-        assert answer.text == expected.text
-    kills, returns = sum(one.num_kills for one in all_servers), sum(answer.num_returns for answer in answers)
-    print(f"{ANSWERS} answers, {kills} processes ended, clients came back {returns} times")
-    assert kills and returns
+        answer.check()
+    async with open_journal_store(read_database(location)) as journals:
+        for answer in answers:
+            found = await journals.find(answer.run)
+            assert found is not None and found.is_over
+            assert len(await journals.lines(answer.run, 0)) == len(answer.events)
+
+
+def report(world: World, answers: list[Answer]) -> None:
+    victims = [*world.servers, *world.engines, world.database]
+    ends = ", ".join(f"{each.name}: {each.num_ends}" for each in victims)
+    returns, slowest_s = sum(one.num_returns for one in answers), max(one.took_s for one in answers)
+    print(f"{ANSWERS} answers; ended, {ends}; clients came back {returns} times; slowest answer {slowest_s:.1f} s")
+    assert all(each.num_ends for each in victims) or ANSWERS < 1000
 
 
 @pytest.mark.slow
-def test_every_answer_arrives_whole_and_once(tmp_path: Path) -> None:
-    asyncio.run(endure(tmp_path))
+def test_every_answer_arrives_whole_and_once_by_sqlite(tmp_path: Path) -> None:
+    file = tmp_path / "server.db"
+    asyncio.run(endure(tmp_path, str(file), LockedFile(file)))
+
+
+@pytest.mark.slow
+def test_every_answer_arrives_whole_and_once_by_postgres(tmp_path: Path, postgres: Postgres) -> None:
+    asyncio.run(endure(tmp_path, postgres.new_database(), KilledPostgres(postgres)))

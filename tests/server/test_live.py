@@ -35,6 +35,7 @@ class Admission:
     """An admission that keeps when it was held, and what was settled."""
 
     error: Exception | None = None
+    hold: str | None = None
     since_s: float | None = None
     until_s: float | None = None
     used: list[RunUsage] = field(default_factory=list)
@@ -50,6 +51,9 @@ class Admission:
 
     def settle(self, used: RunUsage) -> None:
         self.used.append(used)
+
+    def leave(self) -> None:
+        raise AssertionError("only a durable run is left to others")
 
 
 @dataclass(frozen=True)

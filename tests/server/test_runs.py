@@ -50,6 +50,12 @@ class NamesGate:
     def admit(self, caller: Caller, reserve: Reserve) -> AbstractAsyncContextManager[Grant]:
         return self._open.admit(caller, reserve)
 
+    def recall(self, key_id: str | None) -> Caller:
+        return Caller(key_id=key_id)
+
+    def readmit(self, caller: Caller, reserve: Reserve, hold: str | None) -> AbstractAsyncContextManager[Grant]:
+        return self._open.readmit(caller, reserve, hold)
+
 
 class RunsClient(Client):
     """A client that can send more headers."""

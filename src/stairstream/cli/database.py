@@ -8,7 +8,7 @@ from stairstream.cli.keys import DatabaseOption, ServerOption
 
 database_app = typer.Typer(
     name="database",
-    help="The database of a server: check it, upgrade it, or copy a SQLite file into PostgreSQL.",
+    help="The database of a server: check it, upgrade it, prune it, or copy a SQLite file into PostgreSQL.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -17,7 +17,7 @@ database_app = typer.Typer(
 
 @database_app.callback(invoke_without_command=True)
 def options(context: typer.Context) -> None:
-    """The database of a server: check it, upgrade it, or copy a SQLite file into PostgreSQL."""
+    """The database of a server: check it, upgrade it, prune it, or copy a SQLite file into PostgreSQL."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -36,6 +36,14 @@ def migrate_command(config: ServerOption = None, database: DatabaseOption = None
     from stairstream.cli.server_database import migrate_database
 
     migrate_database(config, database)
+
+
+@database_app.command("prune")
+def prune_command(config: ServerOption = None, database: DatabaseOption = None) -> None:
+    """Delete journals and past runs that are older than --config keeps them; a server does so from time to time."""
+    from stairstream.cli.server_database import prune_database
+
+    prune_database(config, database)
 
 
 @database_app.command("copy")

@@ -20,6 +20,7 @@ from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Graph
 from stairstream.server.access.budgets import first_day
 from stairstream.server.access.keys import make_key
+from stairstream.server.durable.opening import open_journal_store
 from stairstream.server.runs.reservation import find_unpriced
 from stairstream.server.storage.opening import may_exist, open_storage
 from stairstream.server.storage.values import Key, KeyLimits, KeyUsage
@@ -104,13 +105,15 @@ def list_keys(config: Path | None, database: str | None, *, as_json: bool) -> No
 
 
 def revoke_key(key_id: str, config: Path | None, database: str | None) -> None:
-    """Take a key out of use; servers that run know within a second."""
+    """Take a key out of use; servers that run know within a second. The journals of its runs are deleted."""
 
     async def main() -> None:
         found, known = find_database(config, database), "none"
         if may_exist(found):
             async with open_storage(found) as storage:
                 if await storage.revoke_key(key_id, time.time()):
+                    async with open_journal_store(found) as journals:
+                        await journals.forget(key_id, None)  # those of runs in flight once they are over
                     return
                 known = ", ".join(key.id for key in await storage.keys() if key.revoked_at_s is None) or "none"
         raise ConfigError(f"there is no key {key_id!r} in use in {found}; there is {known}")

@@ -17,7 +17,6 @@ from stairstream.config.graphs import build_graph
 from stairstream.config.rates import Rates
 from stairstream.config.schema import Config
 from stairstream.config.server import ServerConfig
-from stairstream.core.errors import ConfigError
 from stairstream.core.topologies import single
 from stairstream.engine.tasks import working_beside
 from stairstream.server.access.budgets import Ledger
@@ -27,7 +26,7 @@ from stairstream.server.access.keys import KeyRing
 from stairstream.server.access.leases import Leases
 from stairstream.server.access.limits import RunPermits
 from stairstream.server.durable.keeping import Journals
-from stairstream.server.durable.sqlite import open_sqlite_journals
+from stairstream.server.durable.opening import open_journal_store
 from stairstream.server.errors import StorageFailed
 from stairstream.server.history.archive import Archive
 from stairstream.server.storage.contract import Storage
@@ -76,7 +75,9 @@ class Access:
 
 
 @asynccontextmanager
-async def open_access(settings: ServerConfig, permits: RunPermits) -> AsyncIterator[Access]:
+async def open_access(
+    settings: ServerConfig, permits: RunPermits, journals: Journals | None = None
+) -> AsyncIterator[Access]:
     """Open the keyed gate if any key was ever made, even one that is revoked now; else the open gate.
 
     If there are no keys, no history is configured, and one process serves, no file is created.
@@ -96,7 +97,7 @@ async def open_access(settings: ServerConfig, permits: RunPermits) -> AsyncItera
         await stack.enter_async_context(leases.open())
         archive = None
         if settings.history:
-            archive = Archive(storage, ledger, settings)
+            archive = Archive(storage, ledger, settings, journals=journals.store if journals else None)
             await stack.enter_async_context(working_beside(archive.tend()))
         if not keys:
             yield Access(gate=OpenGate(permits), needs_key=False, archive=archive, leases=leases)
@@ -113,12 +114,7 @@ async def open_journals(config: Config) -> AsyncIterator[Journals | None]:
     if not any(pipeline.limits.durable for pipeline in config.pipelines.values()):
         yield None
         return
-    database = config.server.location
-    if isinstance(database, PostgresAddress):
-        raise ConfigError(f"durable pipelines need a SQLite file so far: the database is {database}")
-    async with open_storage(database):  # one database has all: its other tables are made first
-        pass
-    async with open_sqlite_journals(database) as store:
+    async with open_journal_store(config.server.location) as store:
         yield Journals(store, config.server.journal_hours * 3600)
 
 

@@ -100,13 +100,13 @@ async def serve(
         stack.enter_context(logging_to(worker=None if at is None else at.worker))
         _warn(settings, tell)
         at = at or bind_all(settings, stack)
-        access = await stack.enter_async_context(open_access(settings, permits))
+        journals = await stack.enter_async_context(open_journals(config))
+        access = await stack.enter_async_context(open_access(settings, permits, journals))
         check_access(settings, at.api, access)
         tracer = stack.enter_context(open_tracer(settings.traces)) if settings.traces.endpoint else None
         pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading, access.leases, remote))
         metrics = Metrics()
         permits.on_change = metrics.count_in_flight
-        journals = await stack.enter_async_context(open_journals(config))
         live = LiveRuns(_observers(settings, access, metrics, tracer), journals=journals)
         limits = ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s)
         catalog = Catalog(config=config, pipelines=pipelines, backends=backends, limits=limits)

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("starlette")
 
+from stairstream.config.databases import Database
 from tests.server.driving import Got
 from tests.server.durable.test_durable_runs import Server, in_real_time
 from tests.server.durable.test_durable_runs import servers as run_servers
@@ -33,8 +33,8 @@ def text_of(events: list[Any]) -> str:
 
 
 @asynccontextmanager
-async def servers(folder: Path, pace: str = "raw") -> AsyncIterator[tuple[Server, "Caller", Server, "Caller"]]:
-    async with run_servers(folder, pace) as (one, client, other, second):
+async def servers(database: Database, pace: str = "raw") -> AsyncIterator[tuple[Server, "Caller", Server, "Caller"]]:
+    async with run_servers(database, pace) as (one, client, other, second):
         yield one, Caller(client), other, Caller(second)
 
 
@@ -76,8 +76,8 @@ def is_over(response: Any) -> bool:
 
 
 @in_real_time
-async def test_is_answered_at_once_and_polled_from_any_process(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (_, one, _, other):
+async def test_is_answered_at_once_and_polled_from_any_process(database: Database) -> None:
+    async with servers(database) as (_, one, _, other):
         created = (await one.create(metadata={"chat": "7"})).json()
         assert (created["status"], created["background"], created["output"]) == ("queued", True, [])
         partly = await poll(other, created["id"], lambda response: bool(response["output"]))
@@ -94,9 +94,9 @@ async def test_is_answered_at_once_and_polled_from_any_process(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("pace", ["raw", "{tokens_per_s: 200}"])
-def test_each_event_has_one_number_in_every_process(tmp_path: Path, pace: str) -> None:
+def test_each_event_has_one_number_in_every_process(database: Database, pace: str) -> None:
     async def main() -> None:
-        async with servers(tmp_path, pace) as (_, one, _, other):
+        async with servers(database, pace) as (_, one, _, other):
             began = asyncio.create_task(one.create(stream=True, stairstream={"show": "thinking"}))
             await asyncio.sleep(0.3)
             (run_id,) = one.client.live._live
@@ -123,9 +123,9 @@ def test_each_event_has_one_number_in_every_process(tmp_path: Path, pace: str) -
 
 
 @pytest.mark.parametrize("end", ["die", "stop"])
-def test_stream_continues_in_another_process_behind_the_last_event(tmp_path: Path, end: str) -> None:
+def test_stream_continues_in_another_process_behind_the_last_event(database: Database, end: str) -> None:
     async def main() -> None:
-        async with servers(tmp_path) as (first, one, _, other):
+        async with servers(database) as (first, one, _, other):
             whole = text_of(events_of(await other.create(stream=True)))
             began = asyncio.create_task(one.create(stream=True))
             await poll_spoken(one)
@@ -150,8 +150,8 @@ async def poll_spoken(caller: Caller) -> None:
 
 
 @in_real_time
-async def test_is_cancelled_from_any_process(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (_, one, _, other):
+async def test_is_cancelled_from_any_process(database: Database) -> None:
+    async with servers(database) as (_, one, _, other):
         began = asyncio.create_task(one.create(stream=True))
         await poll_spoken(one)
         (run_id,) = one.client.live._live
@@ -167,16 +167,16 @@ async def test_is_cancelled_from_any_process(tmp_path: Path) -> None:
 
 
 @in_real_time
-async def test_is_cancelled_after_its_process_died(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (first, one, _, other):
+async def test_is_cancelled_after_its_process_died(database: Database) -> None:
+    async with servers(database) as (first, one, _, other):
         created = (await one.create()).json()
         await first.die()
         assert (await other.cancel(created["id"])).json()["status"] == "cancelled"
 
 
 @in_real_time
-async def test_is_deleted_with_its_journal_also_in_flight(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (_, one, _, other):
+async def test_is_deleted_with_its_journal_also_in_flight(database: Database) -> None:
+    async with servers(database) as (_, one, _, other):
         done = (await one.create()).json()
         await poll(other, done["id"], is_over)
         going = (await one.create()).json()
@@ -192,8 +192,8 @@ async def test_is_deleted_with_its_journal_also_in_flight(tmp_path: Path) -> Non
 
 
 @in_real_time
-async def test_is_hidden_from_other_keys(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (_, one, _, other):
+async def test_is_hidden_from_other_keys(database: Database) -> None:
+    async with servers(database) as (_, one, _, other):
         created = (await one.create()).json()
         for caller in (one, other):
             caller.client.headers = {"x-name": "bob"}
@@ -212,8 +212,8 @@ async def test_is_hidden_from_other_keys(tmp_path: Path) -> None:
 
 
 @in_real_time
-async def test_failure_is_an_event_and_a_status(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (_, one, _, other):
+async def test_failure_is_an_event_and_a_status(database: Database) -> None:
+    async with servers(database) as (_, one, _, other):
         got = await one.create(model="broken", stream=True)
         events = events_of(got)
         assert got.status == 200 and events[-1]["type"] == "response.failed"
@@ -226,8 +226,8 @@ async def test_failure_is_an_event_and_a_status(tmp_path: Path) -> None:
 
 
 @in_real_time
-async def test_needs_a_durable_pipeline_and_to_be_stored(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (_, one, _, other):
+async def test_needs_a_durable_pipeline_and_to_be_stored(database: Database) -> None:
+    async with servers(database) as (_, one, _, other):
         got = await one.create(model="plain")
         error = got.json()["error"]
         assert (got.status, error["param"]) == (400, "background") and "durable: true" in error["message"]
@@ -244,17 +244,17 @@ async def test_needs_a_durable_pipeline_and_to_be_stored(tmp_path: Path) -> None
 
 
 @in_real_time
-async def test_input_is_listed_while_it_is_in_flight(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (_, one, _, other):
+async def test_input_is_listed_while_it_is_in_flight(database: Database) -> None:
+    async with servers(database) as (_, one, _, other):
         created = (await one.create(instructions="Be brief.")).json()
         page = (await other.client.get(f"/v1/responses/{created['id']}/input_items")).json()
         assert [item["content"][0]["text"] for item in page["data"]] == [ASKED["input"]]
 
 
 @asynccontextmanager
-async def moved(folder: Path) -> AsyncIterator[tuple[Got, "Caller", "Caller"]]:
+async def moved(database: Database) -> AsyncIterator[tuple[Got, "Caller", "Caller"]]:
     """A run that its first process has lost to another while both live, and the beginning that its client got."""
-    async with servers(folder) as (_, one, second, other):
+    async with servers(database) as (_, one, second, other):
         began = asyncio.create_task(one.create(stream=True, stairstream={"keep_s": 60}))
         await poll_spoken(one)
         (run_id,) = one.client.live._live
@@ -265,8 +265,8 @@ async def moved(folder: Path) -> AsyncIterator[tuple[Got, "Caller", "Caller"]]:
 
 
 @in_real_time
-async def test_process_that_has_lost_a_run_follows_it_elsewhere(tmp_path: Path) -> None:
-    async with moved(tmp_path) as (began, one, _):
+async def test_process_that_has_lost_a_run_follows_it_elsewhere(database: Database) -> None:
+    async with moved(database) as (began, one, _):
         got = events_of(began)
         assert got[-1]["type"] == "response.output_text.delta"
         response_id = got[0]["response"]["id"]
@@ -279,8 +279,8 @@ async def test_process_that_has_lost_a_run_follows_it_elsewhere(tmp_path: Path) 
 
 
 @in_real_time
-async def test_process_that_has_lost_a_run_still_ends_it(tmp_path: Path) -> None:
-    async with moved(tmp_path) as (began, one, other):
+async def test_process_that_has_lost_a_run_still_ends_it(database: Database) -> None:
+    async with moved(database) as (began, one, other):
         response_id = events_of(began)[0]["response"]["id"]
         assert (await one.cancel(response_id)).json()["status"] == "cancelled"
         assert (await other.show(response_id))["status"] == "cancelled"

@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
+from stairstream.config.databases import Database, PostgresAddress
 from stairstream.config.schema import parse_config
 from stairstream.core.events import Noted, RunEnded, Wrote
+from stairstream.server.access.gate import Gate
 from stairstream.server.access.limits import RunPermits
 from stairstream.server.opening import open_journals, open_pipelines
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.catalog import Catalog
+from stairstream.server.runs.finished import Finished
 from stairstream.server.runs.following import wait_over
 from stairstream.server.runs.live import LiveRuns
 from stairstream.server.serve import serving_runs
@@ -22,7 +24,7 @@ from tests.server.test_runs import NamesGate, RunsClient, numbered, run_of
 LENGTH = 24
 CONFIG = """
 models:
-  m: {{backend: scripted, length: 24, first_token_s: 0.05, token_s: 0.02}}
+  m: {{backend: scripted, length: 24, first_token_s: 0.05, token_s: 0.02, price: {{prompt: 0, completion: 10000}}}}
   broken: {{backend: scripted, length: 4, attempts: 1, fault: {{kind: cut, after_tokens: 2}}}}
 pipelines:
   single: {{topology: single, model: m, durable: true}}
@@ -33,34 +35,42 @@ server: {{database: {file}}}
 """
 
 
-def in_real_time(test: Callable[[Path], Coroutine[Any, Any, None]]) -> Callable[[Path], None]:
+def in_real_time(test: Callable[[Database], Coroutine[Any, Any, None]]) -> Callable[[Database], None]:
     """A test on a loop of its own: a database's clock does not jump."""
 
     @wraps(test)
-    def run(tmp_path: Path) -> None:
-        asyncio.run(test(tmp_path))
+    def run(database: Database) -> None:
+        asyncio.run(test(database))
 
     return run
+
+
+def location_of(database: Database) -> str:
+    return database.url if isinstance(database, PostgresAddress) else str(database)
 
 
 class Server:
     """One process's part, that can stop or die."""
 
-    def __init__(self, folder: Path, pace: str = "raw") -> None:
-        self._config = parse_config(CONFIG.format(file=folder / "server.db", pace=pace), "test.yaml", {})
+    def __init__(self, database: Database, pace: str = "raw") -> None:
+        self._config = parse_config(CONFIG.format(file=location_of(database), pace=pace), "test.yaml", {})
         self._stack = AsyncExitStack()
+        self.finished: list[Finished] = []
 
     async def start(self) -> RunsClient:
         enter = self._stack.enter_async_context
         pipelines, backends = await enter(open_pipelines(self._config))
         journals = await enter(open_journals(self._config))
         self.journals = journals
-        live, permits = LiveRuns(journals=journals), RunPermits(100)
+        live, permits = LiveRuns([self.finished.append], journals=journals), RunPermits(100)
         catalog = Catalog(config=self._config, pipelines=pipelines, backends=backends)
-        service = Service(catalog=catalog, gate=NamesGate(permits), runs=live)
+        service = Service(catalog=catalog, gate=await self.open_gate(permits), runs=live)
         client = RunsClient(service, live, permits)
         await enter(serving_runs(service))
         return client
+
+    async def open_gate(self, permits: RunPermits) -> Gate:
+        return NamesGate(permits)
 
     async def stop(self) -> None:
         await self._stack.aclose()
@@ -83,8 +93,10 @@ class Server:
 
 
 @asynccontextmanager
-async def servers(folder: Path, pace: str = "raw") -> AsyncIterator[tuple[Server, RunsClient, Server, RunsClient]]:
-    one, other = Server(folder, pace), Server(folder, pace)
+async def servers(
+    database: Database, pace: str = "raw"
+) -> AsyncIterator[tuple[Server, RunsClient, Server, RunsClient]]:
+    one, other = Server(database, pace), Server(database, pace)
     try:
         yield one, await one.start(), other, await other.start()
     finally:
@@ -118,8 +130,8 @@ async def run_ids(client: RunsClient) -> str:
 
 
 @in_real_time
-async def test_an_answer_is_the_same_with_a_journal(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (_, client, _, other):
+async def test_an_answer_is_the_same_with_a_journal(database: Database) -> None:
+    async with servers(database) as (_, client, _, other):
         got = await client.begin("mix")
         assert ids(got) == list(range(len(ids(got))))
         again = await other.attach(run_of(got))
@@ -132,8 +144,8 @@ async def test_an_answer_is_the_same_with_a_journal(tmp_path: Path) -> None:
 
 
 @in_real_time
-async def test_a_client_that_leaves_does_not_end_it(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (_, client, _, other):
+async def test_a_client_that_leaves_does_not_end_it(database: Database) -> None:
+    async with servers(database) as (_, client, _, other):
         got = await client.begin("single", leaves_s=0.2)
         assert not got.is_complete
         rest = await other.attach(run_of(got), str(ids(got)[-1]))
@@ -143,15 +155,15 @@ async def test_a_client_that_leaves_does_not_end_it(tmp_path: Path) -> None:
 
 
 @in_real_time
-async def test_without_durable_a_client_that_leaves_ends_it(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (_, client, _, other):
+async def test_without_durable_a_client_that_leaves_ends_it(database: Database) -> None:
+    async with servers(database) as (_, client, _, other):
         got = await client.begin("plain", leaves_s=0.2)
         assert (await other.attach(run_of(got))).status == 404
 
 
-async def check_taken(tmp_path: Path, pace: str, end: str) -> float:
+async def check_taken(database: Database, pace: str, end: str) -> float:
     """The process that holds a run ends while its client reads; the client comes back to another one."""
-    async with servers(tmp_path, pace) as (one, client, _, other):
+    async with servers(database, pace) as (one, client, _, other):
         whole = await other.begin("mix")
         began = asyncio.create_task(client.begin("mix"))
         run_id = await run_ids(client)
@@ -172,23 +184,23 @@ async def check_taken(tmp_path: Path, pace: str, end: str) -> float:
 
 
 @in_real_time
-async def test_a_run_whose_process_died_continues_elsewhere(tmp_path: Path) -> None:
-    assert await check_taken(tmp_path, "raw", "die") < 3
+async def test_a_run_whose_process_died_continues_elsewhere(database: Database) -> None:
+    assert await check_taken(database, "raw", "die") < 3
 
 
 @in_real_time
-async def test_a_paced_answer_continues_too(tmp_path: Path) -> None:
-    await check_taken(tmp_path, "{tokens_per_s: 40}", "die")
+async def test_a_paced_answer_continues_too(database: Database) -> None:
+    await check_taken(database, "{tokens_per_s: 40}", "die")
 
 
 @in_real_time
-async def test_a_run_whose_process_is_stopped_continues_at_once(tmp_path: Path) -> None:
-    assert await check_taken(tmp_path, "raw", "stop") < 1.5
+async def test_a_run_whose_process_is_stopped_continues_at_once(database: Database) -> None:
+    assert await check_taken(database, "raw", "stop") < 1.5
 
 
 @in_real_time
-async def test_a_run_is_taken_over_without_its_client(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (one, client, _, other):
+async def test_a_run_is_taken_over_without_its_client(database: Database) -> None:
+    async with servers(database) as (one, client, _, other):
         got = await client.begin("single", leaves_s=0.15)
         await one.die()
         assert other.live.journals is not None
@@ -199,8 +211,8 @@ async def test_a_run_is_taken_over_without_its_client(tmp_path: Path) -> None:
 
 
 @in_real_time
-async def test_any_process_shows_a_run_and_ends_it(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (_, client, _, other):
+async def test_any_process_shows_a_run_and_ends_it(database: Database) -> None:
+    async with servers(database) as (_, client, _, other):
         began = asyncio.create_task(client.begin("mix"))
         run_id = await run_ids(client)
         await until(lambda: len(client.live._live[run_id].run.answer) > 20)
@@ -213,8 +225,8 @@ async def test_any_process_shows_a_run_and_ends_it(tmp_path: Path) -> None:
 
 
 @in_real_time
-async def test_a_journal_is_deleted_by_its_key_only(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (_, client, _, other):
+async def test_a_journal_is_deleted_by_its_key_only(database: Database) -> None:
+    async with servers(database) as (_, client, _, other):
         run_id = run_of(await client.begin("single"))
         other.headers = {"x-name": "bob"}
         assert (await other.send("DELETE", f"/v1/runs/{run_id}", b"", 9)).status == 404
@@ -224,8 +236,8 @@ async def test_a_journal_is_deleted_by_its_key_only(tmp_path: Path) -> None:
 
 
 @in_real_time
-async def test_a_run_that_ends_its_holders_is_given_up(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (one, client, _, other):
+async def test_a_run_that_ends_its_holders_is_given_up(database: Database) -> None:
+    async with servers(database) as (one, client, _, other):
         assert client.live.journals is not None and other.live.journals is not None
         got = await client.begin("single", leaves_s=0.15)
         run_id = run_of(got)
@@ -237,8 +249,8 @@ async def test_a_run_that_ends_its_holders_is_given_up(tmp_path: Path) -> None:
 
 
 @in_real_time
-async def test_a_run_that_can_not_be_continued_says_why(tmp_path: Path) -> None:
-    async with servers(tmp_path) as (one, client, _, other):
+async def test_a_run_that_can_not_be_continued_says_why(database: Database) -> None:
+    async with servers(database) as (one, client, _, other):
         got = await client.begin("single", leaves_s=0.15)
         other.service.protocols.pop("runs")
         await one.die()

@@ -1,32 +1,39 @@
 """Journals and leases in a database: what is kept, who may write, and who takes over."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence, Set
 from contextlib import asynccontextmanager
-from functools import wraps
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from functools import partial, wraps
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from stairstream.config.databases import Database
 from stairstream.core.events import RunEnded, RunStarted, Wrote
 from stairstream.core.journal import Entry
 from stairstream.engine.tasks import working_beside
-from stairstream.server.durable.contract import JournalledRun, Part
+from stairstream.server.durable import writer
+from stairstream.server.durable.contract import JournalledRun, JournalStore, Part
+from stairstream.server.durable.opening import open_journal_store
 from stairstream.server.durable.recording import Recording, decode_entry, encode_entry
-from stairstream.server.durable.sqlite import SqliteJournals, open_sqlite_journals
 from stairstream.server.durable.writer import EVERY_S, GroupWriter
+from stairstream.server.errors import StorageFailed
+from stairstream.server.storage.opening import open_storage
+from stairstream.sim.clock import run
+from tests.server.storage.records import key
 
 RUN = JournalledRun(id="r1", key_id="k", protocol="chat", body=b"{}")
 STARTED = RunStarted(at_s=0.0, run_id="r1", agents=("a",), answer="a")
 
 
-def in_real_time(test: Callable[[Path], Coroutine[Any, Any, None]]) -> Callable[[Path], None]:
+def in_real_time(test: Callable[[Database], Coroutine[Any, Any, None]]) -> Callable[[Database], None]:
     """A test on a loop of its own: a database's clock does not jump."""
 
     @wraps(test)
-    def run(tmp_path: Path) -> None:
-        asyncio.run(test(tmp_path))
+    def run(database: Database) -> None:
+        asyncio.run(test(database))
 
     return run
 
@@ -40,83 +47,213 @@ def wrote(start: int, end: int) -> Wrote:
     return Wrote(at_s=0.5, agent="a", start=start, end=end, num_tokens=1, is_estimate=False)
 
 
+class Process:
+    """A process that numbers its appends."""
+
+    def __init__(self, holder: str, store: JournalStore) -> None:
+        self.holder = holder
+        self.store = store
+        self._number = 0
+
+    async def append(self, *parts: Part) -> Set[str]:
+        self._number += 1
+        return await self.again(*parts)
+
+    async def again(self, *parts: Part) -> Set[str]:
+        """The same append, as it is tried again."""
+        return await self.store.append(self.holder, self._number, parts)
+
+    async def beat(self) -> Set[str]:
+        return await self.store.beat(self.holder)
+
+    async def take(self, run: str | None, lost_after_s: float) -> list[JournalledRun]:
+        return await self.store.take(self.holder, run, lost_after_s)
+
+
 @asynccontextmanager
-async def two_processes(folder: Path) -> AsyncIterator[tuple[SqliteJournals, SqliteJournals]]:
-    file = folder / "server.db"
-    async with open_sqlite_journals(file) as one, open_sqlite_journals(file) as other:
-        yield one, other
+async def two_processes(database: Database) -> AsyncIterator[tuple[Process, Process]]:
+    async with open_journal_store(database) as one, open_journal_store(database) as other:
+        yield Process("h1", one), Process("h2", other)
 
 
 @in_real_time
-async def test_a_journal_is_read_by_another_process(tmp_path: Path) -> None:
-    async with two_processes(tmp_path) as (one, other):
-        assert await one.append("h1", [part(0, b"a\n")]) == set()
-        assert await one.append("h1", [part(1, b"b\n"), part(2, b"c\n", is_last=True)]) == set()
-        assert await other.lines("r1", 1) == [b"b", b"c"]
-        found = await other.find("r1")
+async def test_a_journal_is_read_by_another_process(database: Database) -> None:
+    async with two_processes(database) as (one, other):
+        assert await one.append(part(0, b"a\n")) == set()
+        assert await one.append(part(1, b"b\n"), part(2, b"c\n", is_last=True)) == set()
+        assert await other.store.lines("r1", 1) == [b"b", b"c"]
+        found = await other.store.find("r1")
         assert found is not None and (found.body, found.is_over, found.token) == (b"{}", True, 1)
-        assert await other.find("r2") is None
+        assert await other.store.find("r2") is None
 
 
 @in_real_time
-async def test_a_run_is_taken_only_from_a_holder_that_is_lost(tmp_path: Path) -> None:
-    async with two_processes(tmp_path) as (one, other):
-        await one.beat("h1")
-        await one.append("h1", [part(0, b"a\n")])
-        assert await other.take("h2", None, 60.0) == []
+async def test_a_run_is_taken_only_from_a_holder_that_is_lost(database: Database) -> None:
+    async with two_processes(database) as (one, other):
+        await one.beat()
+        await one.append(part(0, b"a\n"))
+        assert await other.take(None, 60.0) == []
         await asyncio.sleep(0.02)
-        (taken,) = await other.take("h2", None, 0.01)
+        (taken,) = await other.take(None, 0.01)
         assert (taken.id, taken.token, taken.tries, taken.is_over) == ("r1", 2, 1, False)
-        await other.beat("h2")
-        assert await one.take("h1", None, 60.0) == []
+        await other.beat()
+        assert await one.take(None, 60.0) == []
 
 
 @in_real_time
-async def test_two_holders_can_never_both_write(tmp_path: Path) -> None:
-    async with two_processes(tmp_path) as (one, other):
-        await one.append("h1", [part(0, b"a\n")])
-        (taken,) = await other.take("h2", "r1", 0.0)
+async def test_two_holders_can_never_both_write(database: Database) -> None:
+    async with two_processes(database) as (one, other):
+        await one.append(part(0, b"a\n"))
+        (taken,) = await other.take("r1", 0.0)
         mine = JournalledRun(id="r9", key_id=None, protocol="chat", body=b"")
-        assert await one.append("h1", [part(1, b"lost\n"), part(0, b"x\n", run=mine)]) == {"r1"}
-        assert await other.append("h2", [part(1, b"b\n", taken.token)]) == set()
-        assert await one.lines("r1", 0) == [b"a", b"b"]
-        assert await one.lines("r9", 0) == [b"x"]
+        assert await one.append(part(1, b"lost\n"), part(0, b"x\n", run=mine)) == {"r1"}
+        assert await other.append(part(1, b"b\n", taken.token)) == set()
+        assert await one.store.lines("r1", 0) == [b"a", b"b"]
+        assert await one.store.lines("r9", 0) == [b"x"]
 
 
 @in_real_time
-async def test_what_was_let_go_is_taken_at_once(tmp_path: Path) -> None:
-    async with two_processes(tmp_path) as (one, other):
-        await one.beat("h1")
-        await one.append("h1", [part(0, b"a\n")])
-        await one.let_go("h1")
-        assert [(run.id, run.tries) for run in await other.take("h2", None, 60.0)] == [("r1", 0)]
-        assert await one.append("h1", [part(1, b"b\n")]) == {"r1"}
+async def test_a_run_that_comes_back_to_a_process_is_not_written_by_what_it_was_there_before(
+    database: Database,
+) -> None:
+    async with two_processes(database) as (one, other):
+        mine = JournalledRun(id="r9", key_id=None, protocol="chat", body=b"")
+        await one.append(part(0, b"a\n"), part(0, b"x\n", run=mine))
+        assert await other.take("r1", 0.0)
+        assert await one.append(part(1, b"y\n", run=mine)) == set()  # what it holds is known anew
+        (taken,) = await one.take("r1", 0.0)
+        assert await one.append(part(1, b"lost\n")) == {"r1"}
+        assert await one.append(part(1, b"b\n", taken.token)) == set()
+        assert await one.store.lines("r1", 0) == [b"a", b"b"]
+        assert await one.store.lines("r9", 0) == [b"x", b"y"]
 
 
 @in_real_time
-async def test_a_cancel_reaches_the_holder(tmp_path: Path) -> None:
-    async with two_processes(tmp_path) as (one, other):
-        await one.append("h1", [part(0, b"a\n")])
-        assert await one.beat("h1") == set()
-        await other.cancel("r1")
-        assert await one.beat("h1") == {"r1"}
+async def test_an_append_whose_answer_was_lost_is_written_once(database: Database) -> None:
+    async with two_processes(database) as (one, other):
+        short = JournalledRun(id="r2", key_id=None, protocol="chat", body=b"")
+        first = (part(0, b"a\n"), part(0, b"x\n", run=short, is_last=True))
+        assert await one.append(*first) == await one.again(*first) == set()
+        assert await one.append(part(1, b"b\n")) == await one.again(part(1, b"b\n")) == set()
+        await one.beat()
+        assert await one.again(part(1, b"b\n")) == set()
+        assert (
+            await one.append(part(2, b"c\n", is_last=True)) == await one.again(part(2, b"c\n", is_last=True)) == set()
+        )
+        for reader in (one, other):
+            assert await reader.store.lines("r1", 0) == [b"a", b"b", b"c"]
+            assert await reader.store.lines("r2", 0) == [b"x"]
+        await one.beat()
+        assert await other.store.lines("r1", 1) == [b"b", b"c"]
+        found = await other.store.find("r2")
+        assert found is not None and found.is_over
 
 
 @in_real_time
-async def test_journals_that_are_over_are_deleted_by_key_and_by_age(tmp_path: Path) -> None:
-    async with two_processes(tmp_path) as (one, _):
+async def test_an_append_whose_answer_was_lost_says_what_was_taken_meanwhile(database: Database) -> None:
+    async with two_processes(database) as (one, other):
+        await one.append(part(0, b"a\n"))
+        (taken,) = await other.take("r1", 0.0)
+        assert await one.again(part(0, b"a\n")) == {"r1"}
+        assert await other.append(part(1, b"b\n", taken.token)) == set()
+        assert await one.store.lines("r1", 0) == [b"a", b"b"]
+
+
+@in_real_time
+async def test_what_is_released_is_written_no_more_and_taken_by_any(database: Database) -> None:
+    async with two_processes(database) as (one, other):
+        await one.beat()
+        await one.append(part(0, b"a\n"))
+        await one.store.release("r1", 1)
+        assert await one.append(part(1, b"lost\n")) == {"r1"}
+        (taken,) = await one.take(None, 60.0)
+        assert (taken.token, taken.tries) == (2, 0)
+        await one.store.release("r1", 1)  # by its old token
+        assert await one.append(part(1, b"b\n", 2)) == set()
+        assert await other.take(None, 60.0) == []
+
+
+@in_real_time
+async def test_two_who_take_at_once_never_both_have_a_run(database: Database) -> None:
+    async with two_processes(database) as (one, other):
+        async with open_journal_store(database) as third:
+            last = Process("h3", third)
+            for turn in range(10):
+                run = JournalledRun(id=f"t{turn}", key_id=None, protocol="chat", body=b"")
+                await last.append(part(0, b"a\n", run=run))
+                first, second, lost = await asyncio.gather(
+                    one.take(run.id, 0.0), other.take(run.id, 0.0), last.append(part(1, b"b\n", run=run))
+                )
+                found = await one.store.find(run.id)
+                assert found is not None
+                tokens = sorted(taken.token for taken in (*first, *second))
+                assert tokens == [*range(2, found.token + 1)] != []
+                assert len(await one.store.lines(run.id, 0)) == (1 if lost else 2)
+
+
+@in_real_time
+async def test_any_bytes_come_back(database: Database) -> None:
+    body = bytes(range(256)) * 300
+    async with two_processes(database) as (one, other):
+        run = JournalledRun(id="r1", key_id="k", protocol="chat", body=body, hold="h")
+        lines = [b"%d \xc3\xa9\xff\x00" % number for number in range(2000)]
+        for start in range(0, 2000, 500):
+            text = b"".join(line + b"\n" for line in lines[start : start + 500])
+            await one.append(replace(part(start, text, run=run), num_entries=500))
+            if start == 1000:
+                await one.beat()
+        assert await other.store.lines("r1", 0) == lines
+        assert await other.store.lines("r1", 777) == lines[777:]
+        await one.store.let_go("h1")
+        assert await other.store.lines("r1", 1999) == lines[1999:]
+        found = await other.store.find("r1")
+        assert found is not None and (found.body, found.hold) == (body, "h")
+
+
+@in_real_time
+async def test_journals_of_a_revoked_key_are_deleted(database: Database) -> None:
+    async with two_processes(database) as (one, _), open_storage(database) as storage:
+        await storage.add_key(known := key("ann"))
+        await one.append(part(0, b"a\n", run=replace(RUN, key_id=known.id), is_last=True))
+        assert await one.store.prune(60.0) == 0
+        await storage.revoke_key(known.id, 1.0)
+        assert await one.store.prune(60.0) == 1
+
+
+@in_real_time
+async def test_what_was_let_go_is_taken_at_once(database: Database) -> None:
+    async with two_processes(database) as (one, other):
+        await one.beat()
+        await one.append(part(0, b"a\n"))
+        await one.store.let_go("h1")
+        assert [(run.id, run.tries) for run in await other.take(None, 60.0)] == [("r1", 0)]
+        assert await one.append(part(1, b"b\n")) == {"r1"}
+
+
+@in_real_time
+async def test_a_cancel_reaches_the_holder(database: Database) -> None:
+    async with two_processes(database) as (one, other):
+        await one.append(part(0, b"a\n"))
+        assert await one.beat() == set()
+        await other.store.cancel("r1")
+        assert await one.beat() == {"r1"}
+
+
+@in_real_time
+async def test_journals_that_are_over_are_deleted_by_key_and_by_age(database: Database) -> None:
+    async with two_processes(database) as (one, _):
         for name, key, is_over in (("r1", "k", True), ("r2", "k", False), ("r3", "other", True), ("r4", "k", True)):
             run = JournalledRun(id=name, key_id=key, protocol="chat", body=b"")
-            await one.append("h1", [part(0, b"a\n", run=run, is_last=is_over)])
-        assert await one.forget("k", "r1") == 1
-        assert await one.forget("k", None) == 1
-        await one.beat("h1")  # which sorts what was written
-        assert await one.lines("r4", 0) == []
-        assert await one.lines("r3", 0) == [b"a"]
-        assert await one.prune(60.0) == 0
+            await one.append(part(0, b"a\n", run=run, is_last=is_over))
+        assert await one.store.forget("k", "r1") == 1
+        assert await one.store.forget("k", None) == 1
+        await one.beat()  # which sorts what was written
+        assert await one.store.lines("r4", 0) == []
+        assert await one.store.lines("r3", 0) == [b"a"]
+        assert await one.store.prune(60.0) == 0
         await asyncio.sleep(0.01)
-        assert await one.prune(0.005) == 1
-        assert (await one.find("r2")) is not None and (await one.find("r3")) is None
+        assert await one.store.prune(0.005) == 1
+        assert (await one.store.find("r2")) is not None and (await one.store.find("r3")) is None
 
 
 @pytest.mark.parametrize(
@@ -135,35 +272,86 @@ def test_entries_are_read_as_they_were_written(entry: Entry) -> None:
     assert decode_entry(line) == entry
 
 
-@in_real_time
-async def test_words_of_many_runs_share_a_commit_and_first_words_wait_for_none(tmp_path: Path) -> None:
+def test_words_of_many_runs_share_a_commit_and_first_words_wait_for_none() -> None:
     commits: list[tuple[float, int]] = []
-    loop = asyncio.get_running_loop()
 
-    class Counting(SqliteJournals):
-        async def append(self, holder, parts):  # type: ignore[no-untyped-def]
-            commits.append((loop.time(), sum(one.num_entries for one in parts)))
-            return await super().append(holder, parts)
+    async def append(holder: str, number: int, parts: Sequence[Part]) -> Set[str]:
+        commits.append((asyncio.get_running_loop().time(), sum(one.num_entries for one in parts)))
+        return set()
 
-    async with open_sqlite_journals(tmp_path / "server.db") as opened:
-        writer = GroupWriter(Counting(opened._file, opened._database, opened._thread), "h1")
+    async def main() -> None:
+        group = GroupWriter(cast(JournalStore, SimpleNamespace(append=append)), "h1")
         shown: list[int] = []
-        recordings = [record(writer, f"r{i}", shown.append) for i in range(3)]
-        async with working_beside(writer.tend()):
-            for one in recordings:
+        async with working_beside(group.tend()):
+            recordings = [record(group, f"r{number}", shown.append) for number in range(3)]
+            await asyncio.sleep(0)
+            for one in recordings:  # their first words
                 one.write(Entry(wrote(0, 1), "a"))
-            await asyncio.sleep(3 * EVERY_S)
-            began_s = loop.time()
-            for one in recordings:
-                one.write(Entry(wrote(1, 2), "b"))
-            await asyncio.sleep(3 * EVERY_S)
-    assert sum(shown) == 9
-    assert commits[0][1] == 6 and commits[-1][1] == 3
-    assert commits[-1][0] - began_s < 2 * EVERY_S
+            await asyncio.sleep(0.25 * EVERY_S)
+            for text in "bc":
+                for one in recordings:
+                    one.write(Entry(wrote(1, 2), text))
+                await asyncio.sleep(0.25 * EVERY_S)
+            await asyncio.sleep(2 * EVERY_S)
+            assert sum(shown) == 12
+
+    run(main())
+    assert commits == [(0.0, 3), (0.0, 3), (EVERY_S, 6)]
 
 
-def record(writer: GroupWriter, name: str, show: Callable[[int], None]) -> Recording:
-    one = Recording(writer, RUN)
+def test_what_comes_while_words_wait_in_vain_is_not_written_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "MOST_WAIT_S", 0.0)
+    failing, written, lost = True, list[Part](), list[str]()
+
+    async def append(holder: str, number: int, parts: Sequence[Part]) -> Set[str]:
+        await asyncio.sleep(0.05)
+        if failing:
+            raise StorageFailed("away")
+        written.extend(parts)
+        return set()
+
+    async def main() -> None:
+        nonlocal failing
+        group = GroupWriter(cast(JournalStore, SimpleNamespace(append=append)), "h1")
+        one = Recording(group, RUN)
+        one.begin(lambda number: None, lambda: lost.append("r1"))
+        async with working_beside(group.tend()):
+            one.write(Entry(STARTED))
+            await asyncio.sleep(0.03)
+            one.write(Entry(wrote(0, 1), "a"))
+            await until(lambda: bool(lost))
+            failing = False
+            record(group, "r2", lambda number: None)
+            await until(lambda: bool(written))
+            await asyncio.sleep(0.1)
+        assert [part.run for part in written] == ["r2"]
+        assert group.take_left() == [("r1", 1)] and group.take_left() == []
+
+    asyncio.run(main())
+
+
+def test_a_run_that_a_process_takes_again_is_lost_to_what_it_was_there_before() -> None:
+    async def main() -> None:
+        group, lost = GroupWriter(cast(JournalStore, SimpleNamespace()), "h1"), list[int]()
+        for token in (1, 2):
+            one = Recording(group, replace(RUN, token=token), num_kept=1)
+            one.begin(lambda number: None, partial(lost.append, token))
+            one.write(Entry(wrote(0, 1), "a"))
+        assert lost == [1]
+
+    asyncio.run(main())
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if holds():
+            return
+        await asyncio.sleep(0.002)
+    raise AssertionError("it did not come to that in 4 s")
+
+
+def record(group: GroupWriter, name: str, show: Callable[[int], None]) -> Recording:
+    one = Recording(group, RUN)
     one.begin(show, lambda: None)
     one.write(Entry(RunStarted(at_s=0.0, run_id=name, agents=("a",), answer="a")))
     return one

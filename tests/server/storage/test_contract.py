@@ -102,6 +102,42 @@ def test_process_that_was_taken_for_dead_and_settles_is_charged_once(database: D
     asyncio.run(main())
 
 
+def test_reservation_that_another_process_takes_over_is_held_once(database: Database) -> None:
+    async def main() -> None:
+        async with open_storage(database) as storage:
+            assert await storage.commit(batch([reserve("k", 1.0)], holder="dead", at_s=0.0)) == [None]
+            assert await storage.commit(batch([reserve("k", 1.0)], holder="living", at_s=1.0)) == [None]
+            assert await storage.commit(batch([reserve("k", 0.01, 1)], holder="other", at_s=1.0)) == [0.0]
+            assert await storage.commit(batch(holder="living", at_s=59.0)) == []
+            await storage.commit(batch(holder="other", at_s=61.0))
+            assert await storage.usage() == []
+            # the process that was only stuck gives nothing back that is no longer its own
+            await storage.commit(batch(spent=[spent("k", None, reservation="r0")], holder="dead", at_s=62.0))
+            assert await storage.commit(batch([reserve("k", 0.01, 1)], holder="other", at_s=62.0)) == [0.0]
+            await storage.commit(batch(spent=[spent("k", reservation="r0")], holder="living", at_s=63.0))
+            (used,) = await storage.usage()
+            assert (used.runs, used.cost) == (1, 0.1)
+            assert await storage.commit(batch([reserve("k", 0.9, 1)], holder="other", at_s=64.0)) == [None]
+
+    asyncio.run(main())
+
+
+def test_reservation_that_was_lost_is_usage_no_more_once_it_is_taken_over(database: Database) -> None:
+    async def main() -> None:
+        async with open_storage(database) as storage:
+            assert await storage.commit(batch([reserve("k", 1.0)], holder="dead", at_s=0.0)) == [None]
+            await storage.commit(batch(holder="living", at_s=61.0))
+            assert [(one.runs, one.cost) for one in await storage.usage()] == [(1, 1.0)]
+            wishes = [reserve("k", 0.5, 1), reserve("k", 1.0)]
+            assert await storage.commit(batch(wishes, holder="living", at_s=62.0)) == [0.0, None]
+            assert [(one.runs, one.cost) for one in await storage.usage()] == [(0, 0.0)]
+            await storage.commit(batch(spent=[spent("k", reservation="r0")], holder="living", at_s=63.0))
+            assert sum(one.cost for one in await storage.usage()) == 0.1
+            assert sum(one.runs for one in await storage.usage()) == 1
+
+    asyncio.run(main())
+
+
 def test_batch_that_is_tried_again_is_written_once(database: Database) -> None:
     async def main() -> None:
         async with open_storage(database) as storage:

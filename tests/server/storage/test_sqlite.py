@@ -4,6 +4,8 @@ import asyncio
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from stairstream.core.errors import ConfigError
 from stairstream.server.errors import StorageFailed
 from stairstream.server.storage.sqlite import MIGRATIONS, open_sqlite
+from tests.server.storage.records import key
 
 
 def test_file_is_for_its_owner_only(tmp_path: Path) -> None:
@@ -37,6 +40,29 @@ def test_what_is_no_database_is_one_line(tmp_path: Path) -> None:
     newer.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     newer.close()
     assert "was made by a newer stairstream" in asyncio.run(main(tmp_path / "new.db"))
+
+
+OPENS_AND_CLOSES = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+print(database.execute("SELECT count(*) FROM keys").fetchone()[0])
+database.close()
+"""
+
+
+def count_keys(file: Path) -> int:
+    """As another process has them."""
+    return int(subprocess.check_output([sys.executable, "-c", OPENS_AND_CLOSES, str(file)]))
+
+
+def test_what_a_process_writes_with_several_connections_is_kept_when_another_one_closes(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_sqlite(tmp_path / "s.db") as one, open_sqlite(tmp_path / "s.db") as other:
+            for number, storage in enumerate((one, other, one), 1):
+                await storage.add_key(key(f"{number}"))
+                assert await asyncio.to_thread(count_keys, tmp_path / "s.db") == number
+
+    asyncio.run(main())
 
 
 def test_database_that_fails_says_so(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar, assert_never
 
@@ -63,19 +63,23 @@ class Ledger:
             self._stop_timer()
 
     @asynccontextmanager
-    async def reserve(self, key: Key, reservation: Reservation) -> AsyncIterator["Account"]:
+    async def reserve(self, key: Key, reservation: Reservation, before: str | None = None) -> AsyncIterator["Account"]:
         """Reserve what a run may cost, and settle what it did cost; ApiError 402 if the key's budget has less left.
 
-        Only keys with a budget reserve anything, and only for these does it take a moment.
+        Only keys with a budget reserve anything, and only for these does it take a moment. `before` is the id of what
+        a process that is lost has reserved for the run: it is taken over.
         """
-        hold = self._new_hold(key, reservation)
+        hold = self._new_hold(key, reservation, before)
         if hold is not None:
             await self._make(hold, reservation)
-        account = Account()
+        account = Account(hold=None if hold is None else hold.id)
         try:
             yield account
         finally:
-            self._settle(key.id, reservation.pipeline, account.used, hold)
+            if not account.is_left:
+                self._settle(key.id, reservation.pipeline, account.used, hold)
+            elif hold is not None:
+                self._held.discard(hold.id)
 
     def keep(self, make: Callable[[], PastRun]) -> None:
         """Write a past run to the history; `make` is called in the storage's thread."""
@@ -91,7 +95,7 @@ class Ledger:
 
     # Reserving
 
-    def _new_hold(self, key: Key, reservation: Reservation) -> BudgetHold | None:
+    def _new_hold(self, key: Key, reservation: Reservation, before: str | None) -> BudgetHold | None:
         """The reservation of a key with a budget; None for a key without."""
         if key.limits.budget is None:
             return None
@@ -102,7 +106,7 @@ class Ledger:
         since = first_day(key.limits.period, self._clock())
         most = key.limits.budget
         return BudgetHold(
-            id=uuid.uuid4().hex,
+            id=before or uuid.uuid4().hex,
             key_id=key.id,
             pipeline=reservation.pipeline,
             cost=reservation.cost,
@@ -242,10 +246,14 @@ def _newest(later: list[T], before: Sequence[T], most: int) -> tuple[list[T], Se
     return later, before[max(0, len(before) + len(later) - most) :]
 
 
+@dataclass(slots=True, kw_only=True)
 class Account:
-    """The usage of one run, once it is known."""
+    """The usage of one run, once it is known; `hold` is the id of its reservation. If it is left, another process
+    continues the run, and settles it."""
 
+    hold: str | None
     used: RunUsage | None = None
+    is_left: bool = False
 
 
 def first_day(period: Period, now_s: float) -> str:

@@ -30,10 +30,17 @@ Reserve = Callable[[], Reservation]
 
 
 class Grant(Protocol):
-    """A permit for one run, held while its block is open."""
+    """A permit for one run, held while its block is open. `hold` is the id of what is reserved of a budget."""
+
+    @property
+    def hold(self) -> str | None:
+        """None if nothing is reserved."""
 
     def settle(self, used: RunUsage) -> None:
         """Report the run's usage, once, before the block is left; the rest of the reservation is given back."""
+
+    def leave(self) -> None:
+        """Another process continues the run: what it has taken of its key's limits and budget stays taken."""
 
 
 class Gate(Protocol):
@@ -47,6 +54,13 @@ class Gate(Protocol):
 
         `reserve` computes the most that the run may use; only a gate that limits usage calls it.
         """
+
+    def recall(self, key_id: str | None) -> Caller:
+        """The caller whose run another process has begun; ApiError 401 if its key is used no longer."""
+
+    def readmit(self, caller: Caller, reserve: Reserve, hold: str | None) -> AbstractAsyncContextManager[Grant]:
+        """A permit for a run that another process was lost with, and was admitted there: it takes nothing of its key's
+        limits and budget again, and takes over what was reserved. ApiError 503 if the server is full."""
 
 
 class OpenGate:
@@ -68,9 +82,22 @@ class OpenGate:
         finally:
             self._permits.give_back()
 
+    def recall(self, key_id: str | None) -> Caller:
+        """As in Gate."""
+        return Caller(key_id=key_id)
+
+    def readmit(self, caller: Caller, reserve: Reserve, hold: str | None) -> AbstractAsyncContextManager[Grant]:
+        """As in Gate."""
+        return self.admit(caller, reserve)
+
 
 class FreeGrant:
     """A permit whose usage is not counted."""
 
+    hold: str | None = None
+
     def settle(self, used: RunUsage) -> None:
+        """As in Grant."""
+
+    def leave(self) -> None:
         """As in Grant."""

@@ -60,24 +60,53 @@ class KeyedGate:
     @asynccontextmanager
     async def admit(self, caller: Caller, reserve: Reserve) -> AsyncIterator[Grant]:
         """As in Gate. A run counts as a request even if its budget then refuses it."""
-        key = self._ring.get(caller.key_id or "")
+        key = self._find(caller.key_id)
+        reservation = reserve()
+        async with self._limits_of(key).take(reservation) as taken, self._reserve(key, reservation, taken) as grant:
+            yield grant
+
+    def recall(self, key_id: str | None) -> Caller:
+        """As in Gate."""
+        key = self._find(key_id)
+        return Caller(key_id=key.id, name=key.name)
+
+    @asynccontextmanager
+    async def readmit(self, caller: Caller, reserve: Reserve, hold: str | None) -> AsyncIterator[Grant]:
+        """As in Gate."""
+        key = self._find(caller.key_id)
+        reservation = reserve()
+        async with (
+            self._limits_of(key).take_over(reservation) as taken,
+            self._reserve(key, reservation, taken, hold) as grant,
+        ):
+            yield grant
+
+    def _find(self, key_id: str | None) -> Key:
+        key = self._ring.get(key_id or "")
         if key is None:
             raise _unauthorized(WRONG_KEY)
+        return key
+
+    def _limits_of(self, key: Key) -> "_Limits":
         limits = self._limits.get(key.id)
         if limits is None:
             limits = self._limits[key.id] = _Limits(key, self._meters)
-        reservation = reserve()
-        async with limits.take(reservation) as taken:
-            self._permits.take()
-            try:
-                taken.is_begun = True
-                async with self._ledger.reserve(key, reservation) as account:
-                    try:
-                        yield KeyGrant(account)
-                    finally:
-                        taken.used = account.used
-            finally:
-                self._permits.give_back()
+        return limits
+
+    @asynccontextmanager
+    async def _reserve(
+        self, key: Key, reservation: Reservation, taken: "_Taken", hold: str | None = None
+    ) -> AsyncIterator[Grant]:
+        self._permits.take()
+        try:
+            taken.is_begun = True
+            async with self._ledger.reserve(key, reservation, hold) as account:
+                try:
+                    yield KeyGrant(account)
+                finally:
+                    taken.used, taken.is_left = account.used, account.is_left
+        finally:
+            self._permits.give_back()
 
 
 class KeyGrant:
@@ -86,16 +115,27 @@ class KeyGrant:
     def __init__(self, account: Account) -> None:
         self._account = account
 
+    @property
+    def hold(self) -> str | None:
+        """As in Grant."""
+        return self._account.hold
+
     def settle(self, used: RunUsage) -> None:
         """As in Grant."""
         self._account.used = used
 
+    def leave(self) -> None:
+        """As in Grant."""
+        self._account.is_left = True
+
 
 @dataclass(slots=True)
 class _Taken:
-    """The part of a key's limits that a run has taken. Unless it has begun, it counts as nothing."""
+    """The part of a key's limits that a run has taken. Unless it has begun, it counts as nothing; if it is left to
+    another process, that one gives back what was not used."""
 
     is_begun: bool = False
+    is_left: bool = False
     used: RunUsage | None = None
 
 
@@ -133,12 +173,26 @@ class _Limits:
                 stack.callback(self._return_tokens, self._tokens, reservation, taken)
             yield taken
 
+    @asynccontextmanager
+    async def take_over(self, reservation: Reservation) -> AsyncIterator[_Taken]:
+        """The same for a run that has taken it before, in a process that was lost: of what is at once, that has its
+        part for some seconds still, and so a run is not refused here."""
+        taken = _Taken()
+        async with AsyncExitStack() as stack:
+            if self._runs and await self._runs.take():
+                stack.callback(self._runs.give_back)
+            if self._tokens:
+                stack.callback(self._return_tokens, self._tokens, reservation, taken)
+            yield taken
+
     def _return_request(self, requests: Rate, taken: _Taken) -> None:
         if not taken.is_begun:
             requests.give_back(1)
 
     def _return_tokens(self, tokens: Rate, reservation: Reservation, taken: _Taken) -> None:
         """Give back tokens that were not used; a run that used more than it reserved takes the difference."""
+        if taken.is_left:
+            return
         used = taken.used
         tokens.give_back(reservation.tokens - (used.prompt_tokens + used.completion_tokens if used else 0))
 

@@ -15,14 +15,16 @@ from stairstream.core.light import light
 class JournalledRun:
     """A run as it was begun: what another process needs to begin it again. Times are in seconds since 1970.
 
-    `protocol` is the wire that its request came by, and `body` that request; `key_id` None: of no key. `age_s` is how
-    long ago it began. `tries` counts the holders that were lost with it; its holder was heard of `silent_s` ago.
+    `protocol` is the wire that its request came by, and `body` that request; `key_id` None: of no key. `hold` is the
+    reservation of its key's budget, if it has one. `age_s` is how long ago it began. `tries` counts the holders that
+    were lost with it; its holder was heard of `silent_s` ago.
     """
 
     id: str
     key_id: str | None
     protocol: str
     body: bytes = field(repr=False)
+    hold: str | None = None
     token: int = 1
     tries: int = 0
     age_s: float = 0.0
@@ -48,8 +50,12 @@ class Part:
 class JournalStore(Protocol):
     """Journals in a database that several processes share. Every method raises StorageFailed."""
 
-    async def append(self, holder: str, parts: Sequence[Part]) -> Set[str]:
-        """Write all parts in one commit, but those of runs that this holder has no more: returns these."""
+    async def append(self, holder: str, number: int, parts: Sequence[Part]) -> Set[str]:
+        """Write all parts in one commit, but those of runs that this holder has no more: returns these.
+
+        A holder numbers its appends from 1 on, and makes one after the other. One that was its last to be written is
+        not written again: it may be tried until it succeeds.
+        """
 
     async def beat(self, holder: str) -> Set[str]:
         """Say that this process lives; returns the runs of it that are to be cancelled."""

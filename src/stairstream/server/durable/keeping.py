@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import math
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -56,6 +58,9 @@ class Journals:
         self._kept_s = kept_s
         self._writer = GroupWriter(store, self.holder)
         self._resume: Resume | None = None
+        self._left: list[tuple[str, int]] = []
+        self._beaten_s = -math.inf
+        self._gaps_s = deque[float](maxlen=round(LOST_AFTER_S / BEAT_S))
 
     def record(self, origin: Origin) -> Recording:
         """The journal of a run that begins here."""
@@ -73,8 +78,9 @@ class Journals:
     async def take(self, run: str) -> bool:
         """Take over a run for which a client waits, if its holder seems lost; False if its journal is gone."""
         found = await self.store.find(run)
-        if found is not None and not found.is_over and found.silent_s >= LOST_FOR_CLIENT_S:
-            for taken in await self.store.take(self.holder, run, LOST_FOR_CLIENT_S):
+        lost_after_s = self._lost_after_s(LOST_FOR_CLIENT_S)
+        if found is not None and not found.is_over and found.silent_s >= lost_after_s:
+            for taken in await self.store.take(self.holder, run, lost_after_s):
                 await self._take_over(taken)
         return found is not None
 
@@ -84,6 +90,7 @@ class Journals:
         self._resume = resume
         try:
             await self.store.beat(self.holder)
+            self._beaten_s = asyncio.get_running_loop().time()
             async with TaskBlock() as tasks:
                 works = (self._writer.tend(), self._beat(cancel), self._look(), self._prune())
                 beside = [tasks.create_task(work) for work in works]
@@ -96,15 +103,45 @@ class Journals:
             await _trying("other processes wait for its runs", self.store.let_go(self.holder))
 
     async def _beat(self, cancel: Cancel) -> None:
+        clock, has_failed = asyncio.get_running_loop().time, False
         while True:
-            for run in await _trying("its heart does not beat", self.store.beat(self.holder)) or ():
-                cancel(run)
+            try:
+                cancelled = await self.store.beat(self.holder)
+            except StorageFailed as exc:
+                if not has_failed:  # said once
+                    _log.error("its heart does not beat: %s", exc)
+                has_failed = True
+            else:
+                has_failed = False
+                self._gaps_s.append(clock() - self._beaten_s)
+                self._beaten_s = clock()
+                for run in cancelled:
+                    cancel(run)
+                await self._leave()
             await asyncio.sleep(BEAT_S)
+
+    def _lost_after_s(self, time_s: float) -> float:
+        """The silence after which another holder is lost: `time_s`, and the most by which this process's own heartbeat
+        was late in the last moments. A database or a machine that is held up holds up the others too."""
+        now_s = asyncio.get_running_loop().time()
+        return time_s + max(*self._gaps_s, now_s - self._beaten_s, BEAT_S) - BEAT_S
+
+    async def _leave(self) -> None:
+        """Let others have the runs that could not be written, or not be continued, while the database was away."""
+        left, self._left = [*self._left, *self._writer.take_left()], []
+        for run, token in left:
+            if await _trying("a run is not left to others", self._release(run, token)) is None:
+                self._left.append((run, token))
+
+    async def _release(self, run: str, token: int) -> bool:
+        await self.store.release(run, token)
+        return True
 
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            taken = await _trying("no run is taken over", self.store.take(self.holder, None, LOST_AFTER_S))
+            lost_after_s = self._lost_after_s(LOST_AFTER_S)
+            taken = await _trying("no run is taken over", self.store.take(self.holder, None, lost_after_s))
             for run in taken or ():
                 await self._take_over(run)
 
@@ -113,7 +150,8 @@ class Journals:
         _log.info("run %s is taken over: its holder was lost", run.id)
         entries = await _trying("a run is not taken over", self.entries(run.id))
         if entries is None or not await self._resume(run, entries):
-            await _trying("a run is not left to others", self.store.release(run.id, run.token))
+            self._left.append((run.id, run.token))
+            await self._leave()
 
     async def _prune(self) -> None:
         while True:

@@ -27,6 +27,15 @@ class Recording:
         self._show: Callable[[int], None] = _ignore
         self._lose: Callable[[], None] = lambda: None
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the run is in the database, so that another process may continue it."""
+        return self._num_kept > 0 or (self._writing is not None and self._writing.num_kept > 0)
+
+    def reserve(self, hold: str | None) -> None:
+        """Note the reservation of its key's budget, before its first event."""
+        self._begun = replace(self._begun, hold=hold)
+
     def begin(self, show: Callable[[int], None], lose: Callable[[], None]) -> None:
         """As in Journal."""
         self._show, self._lose = show, lose
@@ -36,6 +45,7 @@ class Recording:
         event = entry.event
         if self._writing is None:
             self._writing = self._open(event)
+            self._writer.open(self._writing)
         self._writing.is_last = isinstance(event, RunEnded)
         self._writer.add(self._writing, encode_entry(entry), is_urgent=self._is_urgent(event))
 

@@ -1,38 +1,63 @@
 """Journals in a SQLite file, on a connection and a thread of their own. Several processes may share the file."""
 
 import asyncio
-import math
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence, Set
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence, Set
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from stairstream.core.errors import ConfigError
 from stairstream.server.durable import statements
 from stairstream.server.durable.contract import JournalledRun, Part
+from stairstream.server.durable.held import Held, others
+from stairstream.server.durable.statements import run_of
 from stairstream.server.errors import StorageFailed
+from stairstream.server.storage.journal_tables import pack_rows, unpack_rows
 
 T = TypeVar("T")
-
-Row = tuple[str, int, bytes]
-"""A run, the number of its first entry here, and lines."""
-
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(list[Row]).decode
 
 BUSY_S = 5.0
 """Time that a write waits for a write of another process."""
 
+BEGIN_RUN = f"INSERT INTO journal_runs ({statements.RUN_FIELDS}) VALUES (?, ?, ?, ?, ?, {{now}}, NULL, ?, ?, 0, 0)"
+
+NUMBER = """
+    UPDATE journal_holders SET seen_at_s = {now}, last_append = ? WHERE id = ? AND fence = ? AND last_append <> ?
+"""
+
+APPEND = "INSERT INTO journal_commits (holder, parts) VALUES (?, ?)"
+
+END_RUN = "UPDATE journal_runs SET over_at_s = {now} WHERE id = ?"
+
+SORT = """
+    INSERT INTO journal_entries SELECT ?, ?, ? WHERE EXISTS (SELECT 1 FROM journal_runs WHERE id = ?)
+"""
+
+COMMITS = "SELECT parts FROM journal_commits ORDER BY number"
+
+COMMITS_OF = "SELECT parts FROM journal_commits WHERE holder = ? ORDER BY number"
+
+FORGET_COMMITS = "DELETE FROM journal_commits WHERE holder = ?"
+
+FORGET = f"DELETE FROM journal_runs WHERE {statements.FORGOTTEN}"
+
+PRUNE = f"DELETE FROM journal_runs WHERE id IN (SELECT id FROM journal_runs WHERE {statements.OLD} LIMIT 20)"
+"""A part at a time: words wait for it."""
+
+LINES = """
+    SELECT first, lines FROM journal_entries WHERE run = ? AND first >=
+    (SELECT COALESCE(MAX(first), 0) FROM journal_entries WHERE run = ? AND first <= ?) ORDER BY first
+"""
+
 
 @asynccontextmanager
 async def open_sqlite_journals(file: Path) -> AsyncIterator["SqliteJournals"]:
-    """Open the journals in a database that is there already. Raises ConfigError if they can't be used."""
+    """Open the journals in a database that has its tables. Raises ConfigError if they can't be used."""
     loop = asyncio.get_running_loop()
     thread = ThreadPoolExecutor(1, "stairstream-journal")
     try:
@@ -53,8 +78,6 @@ def _open(file: Path) -> sqlite3.Connection:
         database.execute("PRAGMA foreign_keys = ON")
         database.execute("PRAGMA secure_delete = ON")  # deleted data is overwritten
         database.execute("PRAGMA synchronous = NORMAL")  # what is committed survives the process, not a power cut
-        for table in statements.TABLES:
-            database.execute(table)
     except sqlite3.Error as exc:
         raise ConfigError(f"can't keep journals in the database {file}: {exc}") from None
     return database
@@ -67,94 +90,121 @@ class SqliteJournals:
         self._file = file
         self._database = database
         self._thread = thread
-        self._unsorted: list[Row] = []
+        self._held = defaultdict[str, Held](Held)
 
-    async def append(self, holder: str, parts: Sequence[Part]) -> Set[str]:
+    async def append(self, holder: str, number: int, parts: Sequence[Part]) -> Set[str]:
         """As in JournalStore."""
 
-        def append() -> Set[str]:
-            with _transaction(self._database):
-                fenced, rows = self._append(holder, parts)
-            self._unsorted += rows
-            return fenced
+        def append() -> Set[str]:  # its transaction has the write lock: what is read in it is true until its end
+            held = self._held[holder]
+            mine = held.mine(parts)
+            if len(mine) < len(parts) or not self._number(holder, number, held):
+                if self._look(holder, held) == number:
+                    return others(parts, self._kept(holder, parts))
+                mine = held.mine(parts)
+                self._number(holder, number, held)
+            self._append(holder, mine)
+            held.note(mine)
+            return others(parts, mine)
 
-        return await self._call(append)
+        return await self._write(append)
 
-    def _append(self, holder: str, parts: Sequence[Part]) -> tuple[Set[str], list[Row]]:
-        """The runs that this holder has no more, and what was written of the others."""
-        for one in [part.begins for part in parts if part.begins is not None]:
-            self._execute(statements.BEGIN_RUN, one.id, one.key_id, one.protocol, one.body, holder, one.token)
-        ((joined,),) = self._execute(statements.HELD, holder)  # true to the end, as the transaction has the write lock
-        held = {*(joined or "").split(",")}
-        mine = [part for part in parts if f"{part.run} {part.token}" in held]
-        rows = [(part.run, part.first, part.lines) for part in mine]
-        self._execute(statements.APPEND, holder, _pack(rows))
-        for part in mine:
+    def _number(self, holder: str, number: int, held: Held) -> bool:
+        """Note an append; False, and nothing is noted, if runs of this holder were taken, or it was noted already."""
+        return self._execute(NUMBER, number, holder, held.fence, number).rowcount > 0
+
+    def _look(self, holder: str, held: Held) -> int:
+        """Read what this holder holds; returns the number of its last append."""
+        if self._execute(statements.FENCED, holder).fetchone() is None:
+            self._execute(statements.BEAT, holder)
+        fence, last = self._execute(statements.FENCED, holder).fetchone()
+        held.replace(fence, self._execute(statements.HELD, holder).fetchall())
+        return int(last)
+
+    def _kept(self, holder: str, parts: Sequence[Part]) -> list[Part]:
+        """Those of parts that were written before which are still of this holder."""
+        tokens = self._held[holder].tokens
+        return [one for one in parts if tokens.get(one.run) == one.token or self._has_ended(holder, one)]
+
+    def _has_ended(self, holder: str, part: Part) -> bool:
+        return bool(self._execute(statements.HAS_ENDED, part.run, part.token, holder).fetchall())
+
+    def _append(self, holder: str, parts: Sequence[Part]) -> None:
+        rows = [(part.run, part.first, part.lines) for part in parts]
+        for part in parts:
+            if (one := part.begins) is not None:
+                values = (one.id, one.key_id, one.hold, one.protocol, one.body, holder, one.token)
+                self._execute(BEGIN_RUN, *values)
             if part.is_last:
-                self._execute(statements.END_RUN, part.run, part.token, holder)
-        return {part.run for part in parts}.difference(part.run for part in mine), rows
+                self._execute(END_RUN, part.run)
+        if rows:
+            self._execute(APPEND, holder, pack_rows(rows))
 
     async def beat(self, holder: str) -> Set[str]:
         """As in JournalStore."""
 
         def beat() -> Set[str]:
-            with _transaction(self._database):
-                self._execute(statements.BEAT, holder)
-                self._sort(holder)
-                cancelled = {run for (run,) in self._execute(statements.CANCELLED, holder)}
-            self._unsorted.clear()
-            return cancelled
+            self._execute(statements.BEAT, holder)
+            self._sort(holder)
+            return {run for (run,) in self._execute(statements.CANCELLED, holder)}
 
-        return await self._call(beat)
+        return await self._write(beat)
 
     async def take(self, holder: str, run: str | None, lost_after_s: float) -> list[JournalledRun]:
         """As in JournalStore."""
 
         def take() -> list[JournalledRun]:
-            if run is None:  # all runs of those that are lost: they have no more to sort
-                self._sort_lost(lost_after_s)
-            return [_run(*row) for row in self._execute(statements.TAKE, holder, lost_after_s, run, run, holder)]
+            if run is None:
+                self._sort_all(statements.LOST_WRITERS, lost_after_s)
+            chosen = (lost_after_s, run, run, holder)
+            taken = []
+            for (loser,) in self._execute(statements.LOSERS, *chosen).fetchall():
+                self._execute(statements.FENCE, loser)
+                taken += [run_of(*row) for row in self._execute(statements.TAKE, holder, *chosen, loser)]
+            return taken
 
         return await self._write(take)
 
     async def release(self, run: str, token: int) -> None:
         """As in JournalStore."""
-        await self._write(lambda: self._execute(statements.RELEASE, run, token))
+
+        def release() -> None:
+            for (holder,) in self._execute(statements.HOLDER_OF, run, token).fetchall():
+                self._execute(statements.FENCE, holder)
+            self._execute(statements.RELEASE, run, token)
+
+        await self._write(release)
 
     async def let_go(self, holder: str) -> None:
         """As in JournalStore."""
 
         def let_go() -> None:
-            with _transaction(self._database):
-                self._sort(holder)
-                self._execute(statements.LET_GO, holder)
-            self._unsorted.clear()
+            self._sort(holder)
+            self._execute(statements.FENCE, holder)
+            self._execute(statements.LET_GO, holder)
 
-        await self._call(let_go)
+        await self._write(let_go)
 
     def _sort(self, holder: str) -> None:
-        """Move this holder's commits to the entries of their runs."""
-        if self._unsorted:
-            self._insert(self._unsorted)
-            self._execute(statements.FORGET_COMMITS, holder)
-
-    def _insert(self, rows: Iterable[Row]) -> None:
+        """Move the commits of a holder to the entries of their runs."""
         joined: dict[str, tuple[int, list[bytes]]] = {}
-        for run, first, lines in rows:
-            joined.setdefault(run, (first, []))[1].append(lines)
-        values = [(run, first, b"".join(parts), run) for run, (first, parts) in joined.items()]
-        self._database.executemany(statements.SORT, values)
+        for (packed,) in self._execute(COMMITS_OF, holder):
+            for run, first, lines in unpack_rows(packed):
+                joined.setdefault(run, (first, []))[1].append(lines)
+        if joined:
+            values = [(run, first, b"".join(parts), run) for run, (first, parts) in joined.items()]
+            self._database.executemany(SORT, values)
+            self._execute(FORGET_COMMITS, holder)
 
-    def _sort_lost(self, lost_after_s: float) -> None:
-        """The same for processes that were lost."""
-        for holder, packed in self._execute(statements.LOST_COMMITS, lost_after_s).fetchall():
-            self._insert(_unpack(packed))
-            self._execute(statements.FORGET_COMMITS, holder)
+    def _sort_all(self, which: str, *values: float) -> None:
+        """The same for the holders that a statement gives."""
+        for (holder,) in self._execute(which, *values).fetchall():
+            self._sort(holder)
 
     async def find(self, run: str) -> JournalledRun | None:
         """As in JournalStore."""
         rows = await self._call(lambda: self._execute(statements.FIND, run).fetchall())
-        return _run(*rows[0]) if rows else None
+        return run_of(*rows[0]) if rows else None
 
     async def lines(self, run: str, first: int) -> list[bytes]:
         """As in JournalStore."""
@@ -166,8 +216,8 @@ class SqliteJournals:
 
     def _read(self, run: str, first: int) -> list[tuple[int, bytes]]:
         """Parts of a journal, some of them twice: what is sorted meanwhile is in both."""
-        commits = [row for (packed,) in self._execute(statements.COMMITS) for row in _unpack(packed)]
-        entries = self._execute(statements.LINES, run, run, first).fetchall()
+        commits = [row for (packed,) in self._execute(COMMITS) for row in unpack_rows(packed)]
+        entries = self._execute(LINES, run, run, first).fetchall()
         return [*entries, *((start, lines) for name, start, lines in commits if name == run)]
 
     async def cancel(self, run: str) -> None:
@@ -176,16 +226,25 @@ class SqliteJournals:
 
     async def forget(self, key_id: str | None, run: str | None) -> int:
         """As in JournalStore."""
-        return await self._write(lambda: self._execute(statements.FORGET, key_id, run, run).rowcount)
+
+        def forget() -> int:
+            self._sort_all(statements.WRITERS)
+            return self._execute(FORGET, key_id, run, run).rowcount
+
+        return await self._write(forget)
 
     async def prune(self, kept_s: float) -> int:
         """As in JournalStore."""
 
         def prune() -> int:
+            self._sort_all(statements.WRITERS)
             self._execute(statements.PRUNE_HOLDERS)
-            return self._execute(statements.PRUNE, kept_s).rowcount
+            return self._execute(PRUNE, kept_s).rowcount
 
-        return await self._write(prune)
+        num_deleted = 0
+        while num_now := await self._write(prune):
+            num_deleted += num_now
+        return num_deleted
 
     def _execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
         return self._database.execute(_spelled(statement), values)
@@ -208,7 +267,7 @@ class SqliteJournals:
 @cache
 def _spelled(statement: str) -> str:
     """A statement in SQLite's own words."""
-    return statement.replace("{now}", "now_s()").replace("{join}", "group_concat")
+    return statement.replace("{now}", "now_s()")
 
 
 @contextmanager
@@ -221,29 +280,3 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
-
-
-def _run(
-    run: str,
-    key_id: str | None,
-    protocol: str,
-    body: bytes,
-    token: int,
-    tries: int,
-    age_s: float,
-    began_at_s: float,
-    over_at_s: float | None,
-    silent_s: float | None,
-) -> JournalledRun:
-    return JournalledRun(
-        id=run,
-        key_id=key_id,
-        protocol=protocol,
-        body=body,
-        token=token,
-        tries=tries,
-        age_s=age_s,
-        began_at_s=began_at_s,
-        is_over=over_at_s is not None,
-        silent_s=math.inf if silent_s is None else silent_s,
-    )

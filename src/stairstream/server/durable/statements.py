@@ -1,77 +1,55 @@
-"""The statements of journals, in the SQL that SQLite and PostgreSQL share. `{now}` is the database's clock."""
+"""The statements of journals that SQLite and PostgreSQL share, and the rows that they give.
 
-TABLES = (
-    """
-    CREATE TABLE IF NOT EXISTS journal_holders (id TEXT PRIMARY KEY, seen_at_s DOUBLE PRECISION NOT NULL)
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS journal_runs (
-        id TEXT PRIMARY KEY, key_id TEXT, protocol TEXT NOT NULL, body BLOB NOT NULL,
-        began_at_s DOUBLE PRECISION NOT NULL, over_at_s DOUBLE PRECISION, holder TEXT, token INTEGER NOT NULL,
-        tries INTEGER NOT NULL, is_cancelled INTEGER NOT NULL
-    )
-    """,
-    """
-    CREATE INDEX IF NOT EXISTS journal_runs_by_holder ON journal_runs (holder) WHERE over_at_s IS NULL
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS journal_commits (number INTEGER PRIMARY KEY, holder TEXT NOT NULL, parts BLOB NOT NULL)
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS journal_entries (
-        run TEXT NOT NULL REFERENCES journal_runs (id) ON DELETE CASCADE, first INTEGER NOT NULL,
-        lines BLOB NOT NULL, PRIMARY KEY (run, first)
-    )
-    """,
-)
-"""A commit is one row for all runs of a holder: a row for each run, in as many pages of an index, cost four times as
-much. The holder sorts its commits into `journal_entries` with its heartbeat."""
-
-BEGIN_RUN = "INSERT INTO journal_runs VALUES (?, ?, ?, ?, {now}, NULL, ?, ?, 0, 0)"
-
-HELD = "SELECT {join}(id || ' ' || token, ',') FROM journal_runs WHERE holder = ? AND over_at_s IS NULL"
-"""As one row: SQLite gives up the interpreter's lock for each row, and a busy loop is slow to return it.
-
-It belongs into the transaction that appends, which must keep others from changing these rows until it ends."""
-
-APPEND = "INSERT INTO journal_commits (holder, parts) VALUES (?, ?)"
-
-SORT = """
-    INSERT INTO journal_entries SELECT ?, ?, ? WHERE EXISTS (SELECT 1 FROM journal_runs WHERE id = ?)
-    ON CONFLICT (run, first) DO NOTHING
+`{now}` is the database's clock. Whatever takes a run from its holder raises the fence of that holder first.
 """
 
-FORGET_COMMITS = "DELETE FROM journal_commits WHERE holder = ?"
+import math
 
-COMMITS = "SELECT parts FROM journal_commits ORDER BY number"
+from stairstream.server.durable.contract import JournalledRun
 
-LOST_COMMITS = """
-    SELECT holder, parts FROM journal_commits
-    WHERE holder NOT IN (SELECT id FROM journal_holders WHERE seen_at_s >= {now} - ?) ORDER BY number
-"""
+RUN_FIELDS = "id, key_id, hold, protocol, body, began_at_s, over_at_s, holder, token, tries, is_cancelled"
 
-END_RUN = "UPDATE journal_runs SET over_at_s = {now} WHERE id = ? AND token = ? AND holder = ?"
+FENCED = "SELECT fence, last_append FROM journal_holders WHERE id = ?"
+
+HELD = "SELECT id, token FROM journal_runs WHERE holder = ? AND over_at_s IS NULL"
+
+HAS_ENDED = "SELECT 1 FROM journal_runs WHERE id = ? AND token = ? AND holder = ? AND over_at_s IS NOT NULL"
 
 BEAT = """
-    INSERT INTO journal_holders VALUES (?, {now}) ON CONFLICT (id) DO UPDATE SET seen_at_s = excluded.seen_at_s
+    INSERT INTO journal_holders VALUES (?, {now}, 0, 0) ON CONFLICT (id) DO UPDATE SET seen_at_s = excluded.seen_at_s
 """
 
 CANCELLED = "SELECT id FROM journal_runs WHERE holder = ? AND over_at_s IS NULL AND is_cancelled = 1"
 
 _RUN = """
-    id, key_id, protocol, body, token, tries, {now} - began_at_s, began_at_s, over_at_s,
+    id, key_id, hold, protocol, body, token, tries, {now} - began_at_s, began_at_s, over_at_s,
     {now} - (SELECT seen_at_s FROM journal_holders WHERE journal_holders.id = holder)
 """
 
-_IS_LOST = """
-    over_at_s IS NULL AND (holder IS NULL OR holder NOT IN
-    (SELECT id FROM journal_holders WHERE seen_at_s >= {now} - ?))
+_LIVING = "SELECT id FROM journal_holders WHERE seen_at_s >= {now} - ?"
+
+_MAY_TAKE = f"""
+    over_at_s IS NULL AND (holder IS NULL OR holder NOT IN ({_LIVING}))
+    AND (CAST(? AS TEXT) IS NULL OR id = ?) AND (holder IS NULL OR holder <> ?)
 """
+
+LOSERS = f"SELECT DISTINCT COALESCE(holder, '') FROM journal_runs WHERE {_MAY_TAKE} ORDER BY 1"
+"""The holders from whom runs may be taken, "" for runs that were let go."""
+
+FENCE = "UPDATE journal_holders SET fence = fence + 1 WHERE id = ?"
 
 TAKE = f"""
     UPDATE journal_runs SET token = token + 1, tries = tries + CASE WHEN holder IS NULL THEN 0 ELSE 1 END, holder = ?
-    WHERE {_IS_LOST} AND (id = ? OR ? IS NULL) AND (holder IS NULL OR holder <> ?) RETURNING {_RUN}
+    WHERE {_MAY_TAKE} AND COALESCE(holder, '') = ? RETURNING {_RUN}
 """
+"""Of one loser, whose fence was raised: another one may have been silent for just as long meanwhile."""
+
+WRITERS = "SELECT DISTINCT holder FROM journal_commits"
+"""Any process may sort what another one wrote: before a journal is deleted, it must not be anywhere else."""
+
+LOST_WRITERS = f"{WRITERS} WHERE holder NOT IN ({_LIVING})"
+
+HOLDER_OF = "SELECT holder FROM journal_runs WHERE id = ? AND token = ? AND over_at_s IS NULL AND holder IS NOT NULL"
 
 RELEASE = "UPDATE journal_runs SET holder = NULL WHERE id = ? AND token = ? AND over_at_s IS NULL"
 
@@ -79,17 +57,48 @@ LET_GO = "UPDATE journal_runs SET holder = NULL WHERE holder = ? AND over_at_s I
 
 FIND = f"SELECT {_RUN} FROM journal_runs WHERE id = ?"
 
-LINES = """
-    SELECT first, lines FROM journal_entries WHERE run = ? AND first >=
-    (SELECT COALESCE(MAX(first), 0) FROM journal_entries WHERE run = ? AND first <= ?) ORDER BY first
-"""
-
 CANCEL = "UPDATE journal_runs SET is_cancelled = 1 WHERE id = ? AND over_at_s IS NULL"
 
-FORGET = (
-    "DELETE FROM journal_runs WHERE over_at_s IS NOT NULL AND key_id IS NOT DISTINCT FROM ? AND (id = ? OR ? IS NULL)"
-)
+FORGOTTEN = "over_at_s IS NOT NULL AND key_id IS NOT DISTINCT FROM ? AND (CAST(? AS TEXT) IS NULL OR id = ?)"
+"""Which runs of a key are deleted."""
 
-PRUNE = "DELETE FROM journal_runs WHERE over_at_s < {now} - ?"
+OLD = """
+    over_at_s < {now} - ?
+    OR (over_at_s IS NOT NULL AND key_id IN (SELECT id FROM keys WHERE revoked_at_s IS NOT NULL))
+"""
+"""Which runs are deleted with time; nobody can read those of a key that was revoked."""
 
-PRUNE_HOLDERS = "DELETE FROM journal_holders WHERE seen_at_s < {now} - 86400"
+PRUNE_HOLDERS = """
+    DELETE FROM journal_holders WHERE seen_at_s < {now} - 86400 AND NOT EXISTS
+    (SELECT 1 FROM journal_runs WHERE holder = journal_holders.id AND over_at_s IS NULL)
+"""
+"""One that still holds runs is kept with its fence: it may only be stuck."""
+
+
+def run_of(
+    run: str,
+    key_id: str | None,
+    hold: str | None,
+    protocol: str,
+    body: bytes,
+    token: int,
+    tries: int,
+    age_s: float,
+    began_at_s: float,
+    over_at_s: float | None,
+    silent_s: float | None,
+) -> JournalledRun:
+    """The run of a row of FIND or TAKE."""
+    return JournalledRun(
+        id=run,
+        key_id=key_id,
+        hold=hold,
+        protocol=protocol,
+        body=body,
+        token=token,
+        tries=tries,
+        age_s=age_s,
+        began_at_s=began_at_s,
+        is_over=over_at_s is not None,
+        silent_s=math.inf if silent_s is None else silent_s,
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from stairstream.server.durable.contract import JournalledRun, JournalStore, Part
 from stairstream.server.errors import StorageFailed
 
-EVERY_S = 0.02
+EVERY_S = 0.015
 """Least time between the beginnings of two commits."""
 RETRY_S = 0.25
 MOST_WAIT_S = 30.0
@@ -38,9 +38,19 @@ class GroupWriter:
         """`holder` is this process, by a name of its own."""
         self._store = store
         self._holder = holder
+        self._number = 0
+        self._open: dict[str, Writing] = {}
         self._waiting: dict[str, Writing] = {}
+        self._failing_s: float | None = None
+        self._left: list[tuple[str, int]] = []
         self._has_work = asyncio.Event()
         self._is_urgent = asyncio.Event()
+
+    def open(self, writing: Writing) -> None:
+        """Begin a journal, or continue one; if this process has it open still, others had it meanwhile."""
+        if (before := self._open.get(writing.run)) is not None:
+            self._lose(before)
+        self._open[writing.run] = writing
 
     def add(self, writing: Writing, line: bytes, *, is_urgent: bool) -> None:
         """Have a line written, with the next commit; if urgent, at once."""
@@ -49,6 +59,11 @@ class GroupWriter:
         self._has_work.set()
         if is_urgent:
             self._is_urgent.set()
+
+    def take_left(self) -> list[tuple[str, int]]:
+        """The runs, with their tokens, that could not be written any more: others are to have them."""
+        left, self._left = self._left, []
+        return left
 
     async def tend(self) -> None:
         """Write, until cancelled; the last lines are not lost, but not shown either."""
@@ -71,28 +86,44 @@ class GroupWriter:
         parts = [_part(one) for one in writings.values()]
         if (fenced := await self._append(parts)) is None:
             fenced = set(writings)
+            self._left += [(one.run, one.token) for one in writings.values()]
         for one, part in zip(writings.values(), parts, strict=True):
             if one.run in fenced:
-                one.lose()
+                self._lose(one)
             else:
                 one.num_kept += part.num_entries
+                if part.is_last:
+                    self._open.pop(one.run, None)
                 one.show(part.num_entries)
+
+    def _lose(self, one: Writing) -> None:
+        """Write nothing more of it, and not what came meanwhile: something before it was not written."""
+        for known in (self._open, self._waiting):
+            if known.get(one.run) is one:
+                del known[one.run]
+        one.lose()
 
     async def _append(self, parts: list[Part]) -> "set[str] | None":
         """The runs that this process has lost; None if nothing could be written."""
         loop = asyncio.get_running_loop()
-        until_s, has_told = loop.time() + MOST_WAIT_S, False
+        self._number += 1
+        began_s = loop.time()
         while True:
             try:
-                return {*await self._store.append(self._holder, parts)}
+                fenced = {*await self._store.append(self._holder, self._number, parts)}
             except StorageFailed as exc:
-                if not exc.may_pass or loop.time() >= until_s:
+                if self._failing_s is None:
+                    self._failing_s = began_s
+                    _log.warning("words of durable runs wait: %s", exc)
+                if not exc.may_pass or loop.time() >= self._failing_s + MOST_WAIT_S:
                     _log.error("%d durable runs are left to others: %s", len(parts), exc)
                     return None
-                if not has_told:
-                    has_told = True
-                    _log.warning("words of durable runs wait: %s", exc)
                 await asyncio.sleep(RETRY_S)
+            else:
+                if self._failing_s is not None:
+                    waited_s, self._failing_s = loop.time() - self._failing_s, None
+                    _log.warning("durable runs continue: their words have waited for %.1f s", waited_s)
+                return fenced
 
 
 def _part(one: Writing) -> Part:

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from stairstream.config.server import ServerConfig
 from stairstream.server.access.budgets import Ledger
+from stairstream.server.durable.contract import JournalStore
 from stairstream.server.errors import ApiError, StorageFailed, busy
 from stairstream.server.storage.contract import Storage
 from stairstream.server.storage.values import PastCursor, PastLine, PastRun
@@ -25,10 +26,16 @@ class Archive:
     """The history of a server. A run is visible only to the key that made it; without keys, to every caller."""
 
     def __init__(
-        self, storage: Storage, ledger: Ledger, settings: ServerConfig, clock: Callable[[], float] = time.time
+        self,
+        storage: Storage,
+        ledger: Ledger,
+        settings: ServerConfig,
+        clock: Callable[[], float] = time.time,
+        journals: JournalStore | None = None,
     ) -> None:
-        """`clock` gives the time since 1970."""
+        """`clock` gives the time since 1970; `journals` have the same runs, if they are durable."""
         self._storage = storage
+        self._journals = journals
         self._ledger = ledger
         self._days = settings.history_days
         self._most_bytes = round(settings.history_mb * 1e6)
@@ -62,9 +69,12 @@ class Archive:
         return found
 
     async def forget(self, key_id: str | None, run_id: str | None = None) -> int:
-        """Delete one run of a key, or all; returns how many. ApiError while some wait to be written."""
+        """Delete one run of a key, or all, with their journals; returns how many. ApiError while some wait to be
+        written."""
         if not await self._ledger.flush():
             raise _not_written()
+        if self._journals is not None:
+            await self._journals.forget(key_id, run_id)
         return await self._storage.forget_runs(key_id, run_id)
 
     async def tend(self) -> None:

@@ -127,7 +127,7 @@ class LiveRuns:
             request.conversation, options=request.options, journal=journal, resumed=resumed
         )
         opened: asyncio.Future[LiveRun] = asyncio.get_running_loop().create_future()
-        hosting = self._host(opening, request, caller, admission, opened, is_durable=journal is not None)
+        hosting = self._host(opening, request, caller, admission, opened, journal)
         host = self._tasks.create_task(hosting)
         self._hosts.add(host)
         host.add_done_callback(self._hosts.discard)
@@ -178,8 +178,7 @@ class LiveRuns:
         caller: Caller,
         admission: AbstractAsyncContextManager[Grant],
         opened: asyncio.Future[LiveRun],
-        *,
-        is_durable: bool,
+        journal: Recording | None,
     ) -> None:
         """Hold the run open until it is over."""
         live: LiveRun | None = None
@@ -187,8 +186,11 @@ class LiveRuns:
         assert host is not None
         try:
             async with admission as grant:  # a request that its models do not take has been refused before
+                if journal is not None:
+                    journal.reserve(grant.hold)
                 try:
                     async with opening as run:
+                        is_durable = journal is not None
                         live = LiveRun(run=run, request=request, caller=caller, host=host, is_durable=is_durable)
                         self._live[run.id] = live
                         if not opened.done():  # the client may have left at the same moment
@@ -198,6 +200,8 @@ class LiveRuns:
                 finally:
                     if live is not None and not live.run.is_lost:
                         self._settle(live, grant)
+                    elif journal is not None and journal.is_kept:
+                        grant.leave()
         except asyncio.CancelledError:  # not raised again: the finished task would keep this frame alive
             if not opened.done():
                 opened.set_exception(_stopping())

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from stairstream.core.events import AgentEnded, Event, RunEnded, RunStarted, Wrote
 from stairstream.core.journal import Entry
 from stairstream.engine.resuming import Resumed
-from stairstream.server.access.gate import Caller
 from stairstream.server.durable.contract import JournalledRun
 from stairstream.server.durable.keeping import MOST_TRIES, Journals, Resume
 from stairstream.server.errors import ApiError, StorageFailed
@@ -43,10 +42,10 @@ async def _resume(service: Service, journals: Journals, run: JournalledRun, entr
     read = service.protocols.get(run.protocol)
     if read is None:
         raise ApiError(status=501, message=f"this server does not know the protocol {run.protocol!r}")
-    caller = Caller(key_id=run.key_id)
+    caller = service.gate.recall(run.key_id)
     request = (await read(run.body, service.catalog, caller)).run_request
     resumed = Resumed(entries=entries, at_s=run.age_s)
-    admission = service.gate.admit(caller, request.reserve)
+    admission = service.gate.readmit(caller, request.reserve, run.hold)
     await service.runs.resume(request, caller, admission, journals.record_on(run, len(entries)), resumed)
 
 

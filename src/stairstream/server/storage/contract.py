@@ -28,7 +28,8 @@ class Storage(Protocol):
         """Write the whole batch or nothing. For each reservation: None if it was made, else the money that is left.
 
         Reservations of a holder that has written nothing for LOST_AFTER_S become usage: its process has died, and its
-        models were asked. Should it be alive and settle one, that is taken back.
+        models were asked. Should it be alive and settle one, that is taken back; so it is if another holder takes
+        over a reservation by making it again: it is not checked again, and only its new holder settles it.
 
         A batch that was the holder's last to be written is not written again: it may be tried until it succeeds.
         """

@@ -19,7 +19,7 @@ async def open_storage(database: Database, executor: Executor | None = None) -> 
         async with open_sqlite(database, executor) as storage:
             yield storage
         return
-    with _installed(database):
+    with installed(database):
         from stairstream.server.storage.postgres.storage import open_postgres
     async with open_postgres(database) as postgres:
         yield postgres
@@ -29,7 +29,7 @@ async def inspect_storage(database: Database) -> Contents:
     """The contents of a database, which is only read; ConfigError if it can't be used."""
     if not isinstance(database, PostgresAddress):
         return inspect_sqlite(database)
-    with _installed(database):
+    with installed(database):
         from stairstream.server.storage.postgres.tending import inspect_postgres
     return await inspect_postgres(database)
 
@@ -37,13 +37,13 @@ async def inspect_storage(database: Database) -> Contents:
 async def copy_storage(source: Path, target: PostgresAddress) -> dict[str, int]:
     """Copy a SQLite file into a PostgreSQL that holds nothing, all or nothing; returns the number of rows by what they
     are. ConfigError if it can't be."""
-    with _installed(target):
+    with installed(target):
         from stairstream.server.storage.postgres.copying import copy_sqlite
     return await copy_sqlite(source, target)
 
 
 @contextmanager
-def _installed(address: PostgresAddress) -> Iterator[None]:
+def installed(address: PostgresAddress) -> Iterator[None]:
     """ConfigError if the driver of PostgreSQL can't be imported."""
     try:
         yield

@@ -17,7 +17,13 @@ LINE_FIELDS = (
     "id, key_id, pipeline, model, question, started_at_s, first_token_s, total_s, reason,"
     " prompt_tokens, completion_tokens, cost"
 )
-COUNTED = {"keys": "keys", "usage": "sums of usage", "reservations": "reservations", "past_runs": "past runs"}
+COUNTED = {
+    "keys": "keys",
+    "usage": "sums of usage",
+    "reservations": "reservations",
+    "past_runs": "past runs",
+    "journal_runs": "journals",
+}
 """The tables that are counted for people, and the name of their rows."""
 
 

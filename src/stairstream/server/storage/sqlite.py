@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from errno import EACCES, EISDIR
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stairstream.core.errors import ConfigError
 from stairstream.server.errors import StorageFailed
 from stairstream.server.storage.contract import LOST_AFTER_S, LOST_DAYS
+from stairstream.server.storage.journal_tables import SQLITE_JOURNALS
 from stairstream.server.storage.past import (
     PAST_TABLES,
     REPEATED_FIELDS,
@@ -85,6 +87,7 @@ MIGRATIONS: tuple[str, ...] = (
     REPEATED_FIELDS,
     "ALTER TABLE holders ADD COLUMN last_batch TEXT",
     LEASE_TABLES,
+    SQLITE_JOURNALS,
 )
 """Each upgrades a database by one version; `user_version` counts them. Never change one: add another."""
 
@@ -112,7 +115,7 @@ async def open_sqlite(file: Path, executor: Executor | None = None) -> AsyncIter
 def _open(file: Path) -> sqlite3.Connection:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite's own mode would let every user read it
+        _create(file)
     except OSError as exc:
         problem = (exc.strerror or str(exc)).lower()
         raise ConfigError(f"can't open the database {file}: {problem}; {_ELSEWHERE}") from None
@@ -134,6 +137,21 @@ def _open(file: Path) -> sqlite3.Connection:
     return database
 
 
+def _create(file: Path) -> None:
+    """Create a file that only its owner may read: by SQLite's own mode every user might.
+
+    One that is there is not opened: to close it would drop all locks that connections of this process have on it
+    (POSIX), and another process that closes the database would then delete the write-ahead log under them.
+    """
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        if file.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR)) from None
+        if not os.access(file, os.R_OK | os.W_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES)) from None
+
+
 def _check_ours(database: sqlite3.Connection, file: Path) -> None:
     """A name may be mistyped: the database of another program is left as it is."""
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -148,7 +166,8 @@ def inspect_sqlite(file: Path) -> Contents:
             _check_ours(database, file)
             (version,) = database.execute("PRAGMA user_version").fetchone()
             _check_version(version, file)
-            tables = [table for table in COUNTED if version]
+            there = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            tables = [table for table in COUNTED if table in there]
             counts = [database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
     except sqlite3.Error as exc:
         raise ConfigError(f"can't use the database {file}: {exc}") from None
@@ -275,7 +294,7 @@ class SqliteStorage:
                 return [None] * len(batch.reserve)
             self._see_holders(batch)
             for spent in batch.spent:
-                self._add_spent(spent)
+                self._add_spent(spent, batch.holder)
             for past in made:
                 add_past(self._database, past)
             return [self._reserve(one, batch.holder) for one in batch.reserve]
@@ -304,9 +323,9 @@ class SqliteStorage:
         execute("DELETE FROM reservations WHERE lost_day < ?", (oldest.isoformat(),))
         execute("DELETE FROM holders WHERE seen_at_s < ?", (batch.at_s - LOST_DAYS * 86_400,))
 
-    def _add_spent(self, spent: Spent) -> None:
-        if spent.reservation is not None:
-            self._release(spent.reservation)
+    def _add_spent(self, spent: Spent, holder: str) -> None:
+        if spent.reservation is not None and self._find_again(spent.reservation, holder):
+            self._database.execute("DELETE FROM reservations WHERE id = ?", (spent.reservation,))
         if spent.used is None:
             return
         used = spent.used
@@ -318,16 +337,15 @@ class SqliteStorage:
             cost_nano=cost_nano(used),
         )
 
-    def _release(self, reservation: str) -> None:
-        """Delete a reservation; if it was taken for lost, its usage too."""
-        execute = self._database.execute
-        row = execute("SELECT * FROM reservations WHERE id = ?", (reservation,)).fetchone()
-        if row is None:
-            return
-        _, key_id, _, cost_nano, pipeline, lost_day = row
-        if lost_day is not None:
-            self._add_usage(key_id, lost_day, pipeline, runs=-1, cost_nano=-cost_nano)
-        execute("DELETE FROM reservations WHERE id = ?", (reservation,))
+    def _find_again(self, reservation: str, holder: str | None = None) -> bool:
+        """Whether a reservation, of that holder, is there; if it was taken for lost, its usage is taken back."""
+        rows = self._database.execute("SELECT * FROM reservations WHERE id = ?", (reservation,)).fetchall()
+        for _, key_id, its_holder, cost, pipeline, lost_day in rows:
+            if holder not in (None, its_holder):
+                return False
+            if lost_day is not None:
+                self._add_usage(key_id, lost_day, pipeline, runs=-1, cost_nano=-cost)
+        return bool(rows)
 
     def _add_usage(
         self,
@@ -352,7 +370,12 @@ class SqliteStorage:
         )
 
     def _reserve(self, hold: BudgetHold, holder: str) -> float | None:
-        """Make a reservation; None if it was made, else the money that is left."""
+        """Make a reservation, or take it over; None if it was made, else the money that is left."""
+        if self._find_again(hold.id):
+            self._database.execute(
+                "UPDATE reservations SET holder = ?, lost_day = NULL WHERE id = ?", (holder, hold.id)
+            )
+            return None
         (spent,) = self._database.execute(
             "SELECT coalesce(sum(cost_nano), 0) FROM usage WHERE key_id = ? AND day >= ?", (hold.key_id, hold.since)
         ).fetchone()

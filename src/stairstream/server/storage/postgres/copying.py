@@ -10,6 +10,7 @@ from typing import Any
 
 from stairstream.config.databases import PostgresAddress
 from stairstream.core.errors import ConfigError
+from stairstream.server.storage.journal_tables import unpack_rows
 from stairstream.server.storage.postgres.connecting import Connection, connected_once
 from stairstream.server.storage.postgres.migrations import LOCK, migrate
 from stairstream.server.storage.postgres.tending import count_rows
@@ -49,6 +50,12 @@ TABLES = (
         fields="id, conversation, num_passing, answer, tool_calls, result, events, repeated",
         as_there=_with_packed_answer,
     ),
+    _Table(name="journal_holders", fields="id, seen_at_s, fence, last_append"),
+    _Table(
+        name="journal_runs",
+        fields="id, key_id, hold, protocol, body, began_at_s, over_at_s, holder, token, tries, is_cancelled",
+    ),
+    _Table(name="journal_entries", fields="run, first, lines"),
 )
 """All that a copy takes along: leases are asked for again."""
 
@@ -64,11 +71,13 @@ async def copy_sqlite(source: Path, target: PostgresAddress) -> dict[str, int]:
         if any((await count_rows(connection)).values()):
             raise ConfigError(f"the database {target} holds something already; name one that is empty")
         await connection.execute("DELETE FROM stairstream.holders")
+        await connection.execute("DELETE FROM stairstream.journal_holders")
         try:
             with closing(open_read_only(source)) as database:
                 database.execute("BEGIN")  # one state of the file, should a server write to it after all
                 for table in TABLES:
                     await _copy_table(database, connection, table)
+                await _copy_commits(database, connection)
         except sqlite3.Error as exc:
             raise ConfigError(f"can't read the database {source}: {exc}") from None
         await connection.execute("UPDATE stairstream.key_changes SET number = number + 1")
@@ -81,3 +90,11 @@ async def _copy_table(database: sqlite3.Connection, connection: Connection, tabl
         async with cursor.copy(f"COPY stairstream.{table.name} ({table.fields}) FROM STDIN".encode()) as copying:
             for row in rows:
                 await copying.write_row(table.as_there(row))
+
+
+async def _copy_commits(database: sqlite3.Connection, connection: Connection) -> None:
+    """Parts of journals that their holder has not sorted yet."""
+    statement = b"INSERT INTO stairstream.journal_commits (holder, runs, firsts, lines) VALUES (%s, %s, %s, %s)"
+    for holder, packed in database.execute("SELECT holder, parts FROM journal_commits ORDER BY number"):
+        runs, firsts, lines = zip(*unpack_rows(packed), strict=True)
+        await connection.execute(statement, (holder, [*runs], [*firsts], [*lines]))

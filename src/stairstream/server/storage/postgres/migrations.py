@@ -2,6 +2,7 @@
 
 from stairstream.config.databases import PostgresAddress
 from stairstream.core.errors import ConfigError
+from stairstream.server.storage.journal_tables import POSTGRES_JOURNALS
 from stairstream.server.storage.postgres.connecting import Connection, connected_once
 from stairstream.server.storage.postgres.leases import LEASE_TABLES
 
@@ -45,6 +46,7 @@ MIGRATIONS: tuple[str, ...] = (
     );
     """,
     LEASE_TABLES,
+    POSTGRES_JOURNALS,
 )
 """Each upgrades a database by one version, which `schema_version` holds. Never change one: add another.
 

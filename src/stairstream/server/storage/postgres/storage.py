@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence, Set
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -180,12 +180,13 @@ async def _commit(connection: Connection, batch: Batch, packed: Sequence[Rows]) 
         return [None] * len(batch.reserve)
     used = _Usage()
     await _see_holders(connection, batch, used)
-    await _release(connection, [one.reservation for one in batch.spent if one.reservation is not None], used)
+    await _release(connection, batch, used)
+    taken = await _take_over(connection, batch, used) if batch.reserve else {*()}
     for spent in batch.spent:
         used.add_spent(spent)
     await used.write(connection)
     await add_past(connection, packed)
-    return await _reserve(connection, batch) if batch.reserve else []
+    return await _reserve(connection, batch, taken) if batch.reserve else []
 
 
 async def _is_written(connection: Connection, batch: Batch) -> bool:
@@ -249,24 +250,46 @@ async def _see_holders(connection: Connection, batch: Batch, used: _Usage) -> No
     await connection.execute("DELETE FROM stairstream.holders WHERE seen_at_s < %s", (batch.at_s - LOST_DAYS * 86_400,))
 
 
-async def _release(connection: Connection, reservations: list[str], used: _Usage) -> None:
-    """Delete reservations; the usage of those that were taken for lost is taken back."""
-    if not reservations:
-        return
-    gone = await connection.execute(
-        "DELETE FROM stairstream.reservations WHERE id = ANY(%s) RETURNING key_id, lost_day, pipeline, cost_nano",
-        (reservations,),
+async def _release(connection: Connection, batch: Batch, used: _Usage) -> None:
+    """Delete reservations of this holder; the usage of those that were taken for lost is taken back."""
+    over = [one.reservation for one in batch.spent if one.reservation is not None]
+    if over:
+        gone = await connection.execute(
+            "DELETE FROM stairstream.reservations WHERE id = ANY(%s) AND holder = %s"
+            " RETURNING key_id, lost_day, pipeline, cost_nano",
+            (over, batch.holder),
+        )
+        _take_back(await gone.fetchall(), used)
+
+
+async def _take_over(connection: Connection, batch: Batch, used: _Usage) -> set[str]:
+    """The reservations that are there already are this holder's from now on; the same of their usage."""
+    found = await connection.execute(
+        "UPDATE stairstream.reservations AS new SET holder = %s, lost_day = NULL FROM stairstream.reservations AS old"
+        " WHERE new.id = old.id AND new.id = ANY(%s)"
+        " RETURNING new.key_id, old.lost_day, new.pipeline, new.cost_nano, new.id",
+        (batch.holder, [hold.id for hold in batch.reserve]),
     )
-    for key_id, day, pipeline, cost in await gone.fetchall():
+    rows = await found.fetchall()
+    _take_back([row[:4] for row in rows], used)
+    return {row[4] for row in rows}
+
+
+def _take_back(rows: Iterable[tuple[Any, ...]], used: _Usage) -> None:
+    for key_id, day, pipeline, cost in rows:
         if day is not None:
             used.add((key_id, day, pipeline), runs=-1, cost=-cost)
 
 
-async def _reserve(connection: Connection, batch: Batch) -> list[float | None]:
+async def _reserve(connection: Connection, batch: Batch, taken_over: Set[str]) -> list[float | None]:
     """Make reservations in their order; for each None if it was made, else the money that is left."""
     taken = await _read_taken(connection, batch.reserve)
-    answers, made, mine = [], [], Counter[str]()
+    answers: list[float | None] = []
+    made, mine = [], Counter[str]()
     for hold in batch.reserve:
+        if hold.id in taken_over:
+            answers.append(None)
+            continue
         cost, left = charge(hold, taken[hold.key_id, hold.since] + mine[hold.key_id])
         answers.append(left)
         if left is None:

@@ -16,9 +16,15 @@ async def inspect_postgres(address: PostgresAddress) -> Contents:
 
 
 async def count_rows(connection: Connection) -> dict[str, int]:
-    """The number of rows, by what they are."""
+    """The number of rows, by what they are; tables that an older version has not are left out."""
+    looked = await connection.execute(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'stairstream' AND tablename = ANY(%s)", ([*COUNTED],)
+    )
+    there = {table for (table,) in await looked.fetchall()}
     counts = {}
     for table, name in COUNTED.items():
+        if table not in there:
+            continue
         counted = await connection.execute(f"SELECT count(*) FROM stairstream.{table}".encode())
         ((counts[name],),) = await counted.fetchall()
     return counts
