@@ -5,7 +5,7 @@ import pytest
 from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
 from stairstream.backends.scripted.faults import Fault
 from stairstream.core.errors import BackendError
-from stairstream.plan.calibrating import NUM_CALLS, Call, calibrate, tokens_per_word
+from stairstream.plan.calibrating import MOST_AT_ONCE, Call, amount_of, calibrate, tokens_per_word
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.sim.clock import run as run_in_virtual_time
 
@@ -24,7 +24,7 @@ def measure(script: Script) -> tuple[EndpointCosts, int]:
 
 def test_it_finds_the_numbers_of_the_script() -> None:
     costs, made = measure(Script(words=WORDS, first_token_s=0.4, token_s=0.025, prefill_tokens_per_s=2000))
-    assert made == NUM_CALLS
+    assert made == amount_of(MOST_AT_ONCE).calls
     assert costs.call_s == pytest.approx(0.4)
     assert costs.prefill_token_s == pytest.approx(1 / 2000)
     assert costs.tokens_per_s == {1: pytest.approx(40), 4: pytest.approx(40)}
@@ -42,6 +42,6 @@ def test_an_endpoint_that_always_fails_or_never_speaks_is_an_error() -> None:
 
 
 def test_a_long_prompt_is_as_long_as_the_endpoint_counts() -> None:
-    short = Call(first_s=0.1, at_s=[0.1], num_tokens=[1], prompt_tokens=70, cached_tokens=0)
+    short = Call(start_s=0.0, at_s=[0.1], num_tokens=[1], prompt_tokens=70, cached_tokens=0)
     assert tokens_per_word([None, short]) == 7
     assert tokens_per_word([None]) == 2
