@@ -20,7 +20,9 @@ from stairstream.plan.endpoints import EndpointCosts
 MOST_AT_ONCE = 4
 """Calls at once whose speed is measured, where the endpoint takes that many."""
 REPEATS = 3
-SHORT_WORDS, LONG_TOKENS, ANSWER_TOKENS = 10, 1500, 48
+SHORT_WORDS, ANSWER_TOKENS = 10, 48
+LONG_TOKENS, LEAST_LONG_TOKENS, LONG_S = 1500, 300, 2.0
+"""Long prompts are shorter where the first one, the shortest, shows that this one would take longer than LONG_S."""
 USUAL_TOKENS_PER_WORD = 2.0
 _SHORT_TOKENS = 20
 PATIENCE_S = 30.0
@@ -44,8 +46,9 @@ def amount_of(at_once: int) -> Amount:
     several = at_once if at_once > 1 else 0
     beside = 2 if several else 0
     return Amount(
-        calls=3 * REPEATS + several + beside,
-        prompt_tokens=REPEATS * (_SHORT_TOKENS + 2 * LONG_TOKENS)
+        calls=1 + 3 * REPEATS + several + beside,
+        prompt_tokens=LEAST_LONG_TOKENS
+        + REPEATS * (_SHORT_TOKENS + 2 * LONG_TOKENS)
         + several * _SHORT_TOKENS
         + (_SHORT_TOKENS + LONG_TOKENS if beside else 0),
     )
@@ -67,6 +70,17 @@ class Call:
         return self.at_s[0] - self.start_s
 
 
+async def _choose_long_words(caller: "_Caller", short: Sequence[Call | None]) -> int:
+    """Words of a long prompt that is computed within LONG_S, if that is long enough."""
+    per_word = tokens_per_word(short)
+    first = await caller.call(_text("f", round(LEAST_LONG_TOKENS / per_word)))
+    more_s = 0.0
+    if first is not None and first.at_s and (known := _known(short)):
+        more_s = first.first_s - known[0].first_s
+    fitting = LEAST_LONG_TOKENS * LONG_S / more_s if more_s > 0 else LONG_TOKENS
+    return round(min(LONG_TOKENS, max(LEAST_LONG_TOKENS, fitting)) / per_word)
+
+
 async def _at_once() -> None:
     return
 
@@ -85,10 +99,11 @@ async def calibrate(
     whether the two share a processor. Raises BackendError if no call succeeds.
     """
     caller = _Caller(backend, advance, turn)
-    short, fresh, again = [], [], []
+    short, fresh, again = list[Call | None](), list[Call | None](), list[Call | None]()
+    long_words = 0
     for number in range(REPEATS):
         short.append(await caller.call(_text(f"s{number}w", SHORT_WORDS)))
-        long_words = round(LONG_TOKENS / tokens_per_word(short))
+        long_words = long_words or await _choose_long_words(caller, short)
         long = _text(f"l{number}w", long_words)  # shares no prefix with another call
         fresh.append(await caller.call(long))
         again.append(await caller.call(long))
