@@ -5,7 +5,7 @@ import pytest
 from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
 from stairstream.backends.scripted.faults import Fault
 from stairstream.core.errors import BackendError
-from stairstream.plan.calibrating import MOST_AT_ONCE, Call, amount_of, calibrate, tokens_per_word
+from stairstream.plan.calibrating import LEAST_LONG_TOKENS, MOST_AT_ONCE, Call, amount_of, calibrate, tokens_per_word
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.sim.clock import run as run_in_virtual_time
 
@@ -45,3 +45,25 @@ def test_a_long_prompt_is_as_long_as_the_endpoint_counts() -> None:
     short = Call(start_s=0.0, at_s=[0.1], num_tokens=[1], prompt_tokens=70, cached_tokens=0)
     assert tokens_per_word([None, short]) == 7
     assert tokens_per_word([None]) == 2
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_no_more_calls_at_once_than_the_endpoint_takes(at_once: int) -> None:
+    backend = ScriptedBackend(Script(words=WORDS, first_token_s=0.4, token_s=0.025))
+    most, turns = 0, 0
+
+    async def turn() -> None:
+        nonlocal most, turns
+        turns += 1
+        most = max(most, backend.num_sessions + 1)
+
+    costs = run_in_virtual_time(calibrate(backend, at_once=at_once, turn=turn))
+    assert turns == amount_of(at_once).calls and most <= at_once
+    assert set(costs.tokens_per_s) == {1, at_once}
+
+
+def test_long_prompts_are_shorter_where_computing_them_takes_long() -> None:
+    backend = ScriptedBackend(Script(words=WORDS, token_s=0.025, prefill_tokens_per_s=50))
+    costs = run_in_virtual_time(calibrate(backend))
+    assert max(call.prompt_tokens for call in backend.calls) < LEAST_LONG_TOKENS * 1.1
+    assert costs.prefill_token_s == pytest.approx(1 / 50)

@@ -40,12 +40,15 @@ def calibrate_all(options: CalibrateOptions) -> None:
 
 
 def _check_out(file: Path | None) -> None:
-    """Before any call is paid. Raises ConfigError if the file can't be written."""
+    """Before any call is paid. Raises ConfigError if the file can't be written. Leaves nothing behind."""
     if file is None:
         return
+    was_there = file.exists()
     try:
         with file.open("a", encoding="utf-8"):
             pass
+        if not was_there:
+            file.unlink()
     except OSError as exc:
         raise ConfigError(f"--out: {file} can't be written: {exc.strerror or exc}") from exc
 

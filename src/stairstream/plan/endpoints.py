@@ -91,10 +91,10 @@ def write_costs(costs: Mapping[str, EndpointCosts], head: str) -> str:
 
 
 def _rounded(value: object) -> object:
-    """Four digits of every number: more was not measured."""
+    """Four digits of every number: more was not measured. What is not known is left out."""
     match value:
         case dict():
-            return {key: _rounded(one) for key, one in value.items()}
+            return {key: _rounded(one) for key, one in value.items() if one is not None}
         case float():
             return float(f"{value:.4g}")
         case _:
