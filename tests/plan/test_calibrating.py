@@ -2,7 +2,7 @@
 
 import pytest
 
-from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
+from stairstream.backends.scripted import Script, ScriptedBackend, ScriptedSession, numbered_words
 from stairstream.backends.scripted.faults import Fault
 from stairstream.core.errors import BackendError
 from stairstream.plan.calibrating import LEAST_LONG_TOKENS, MOST_AT_ONCE, Call, amount_of, calibrate, tokens_per_word
@@ -67,3 +67,13 @@ def test_long_prompts_are_shorter_where_computing_them_takes_long() -> None:
     costs = run_in_virtual_time(calibrate(backend))
     assert max(call.prompt_tokens for call in backend.calls) < LEAST_LONG_TOKENS * 1.1
     assert costs.prefill_token_s == pytest.approx(1 / 50)
+
+
+def test_no_prompt_is_computed_before_its_time_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine's session that is told to warm computes its whole prompt."""
+
+    async def warm(session: ScriptedSession) -> None:
+        raise AssertionError("the time of the prompt would be lost")
+
+    monkeypatch.setattr(ScriptedSession, "warm", warm)
+    assert measure(Script(words=WORDS, token_s=0.025, prefill_tokens_per_s=2000))[0].prefill_token_s > 0

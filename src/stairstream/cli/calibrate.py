@@ -40,7 +40,7 @@ def calibrate_all(options: CalibrateOptions) -> None:
 
 
 def _check_out(file: Path | None) -> None:
-    """Before any call is paid. Raises ConfigError if the file can't be written. Leaves nothing behind."""
+    """Before any call is paid. Raises ConfigError if the file can't be written. It leaves no file."""
     if file is None:
         return
     was_there = file.exists()

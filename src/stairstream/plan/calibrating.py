@@ -25,7 +25,7 @@ LONG_TOKENS, LEAST_LONG_TOKENS, LONG_S = 1500, 300, 2.0
 """Long prompts are shorter where the first one, the shortest, shows that this one would take longer than LONG_S."""
 USUAL_TOKENS_PER_WORD = 2.0
 _SHORT_TOKENS = 20
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 SLOWED = 1.5
 """An answer that takes so many times as long beside a prompt, or more, shares a processor with it."""
 
@@ -46,8 +46,9 @@ def amount_of(at_once: int) -> Amount:
     several = at_once if at_once > 1 else 0
     beside = 2 if several else 0
     return Amount(
-        calls=1 + 3 * REPEATS + several + beside,
-        prompt_tokens=LEAST_LONG_TOKENS
+        calls=2 + 3 * REPEATS + several + beside,
+        prompt_tokens=_SHORT_TOKENS
+        + LEAST_LONG_TOKENS
         + REPEATS * (_SHORT_TOKENS + 2 * LONG_TOKENS)
         + several * _SHORT_TOKENS
         + (_SHORT_TOKENS + LONG_TOKENS if beside else 0),
@@ -99,6 +100,8 @@ async def calibrate(
     whether the two share a processor. Raises BackendError if no call succeeds.
     """
     caller = _Caller(backend, advance, turn)
+    # connects, and loads an engine; a session's own warming would compute the prompt whose time is measured
+    await caller.call(_text("w", SHORT_WORDS))
     short, fresh, again = list[Call | None](), list[Call | None](), list[Call | None]()
     long_words = 0
     for number in range(REPEATS):
@@ -193,7 +196,6 @@ async def _call(backend: Backend, prompt: str, began: asyncio.Event | None) -> C
     session = await backend.open(agent, question(prompt))
     at_s, num_tokens, prompt_tokens, cached = list[float](), list[int](), 0, 0
     try:
-        await session.warm()
         start_s = loop.time()
         async with aclosing(session.write(ANSWER_TOKENS)) as items:
             async for item in items:
