@@ -77,3 +77,17 @@ def test_no_prompt_is_computed_before_its_time_is_measured(monkeypatch: pytest.M
 
     monkeypatch.setattr(ScriptedSession, "warm", warm)
     assert measure(Script(words=WORDS, token_s=0.025, prefill_tokens_per_s=2000))[0].prefill_token_s > 0
+
+
+class _Slots:
+    serial, count = 0, 4
+
+
+def test_an_engines_cached_tokens_are_measured_in_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its slot keeps the context of one session, so that another one finds nothing there."""
+    script = Script(words=WORDS, token_s=0.025, prefill_tokens_per_s=1000, caches_prefix=True)
+    assert measure(script)[0].cached_token_s == pytest.approx(1 / 1000)
+    monkeypatch.setattr(ScriptedBackend, "room", _Slots())
+    costs, made = measure(script)
+    assert costs.caches and costs.cached_token_s == pytest.approx(0, abs=1e-4)
+    assert made == amount_of(MOST_AT_ONCE).calls

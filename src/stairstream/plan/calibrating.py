@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from msgspec.structs import replace
 
-from stairstream.backends.base import Backend
+from stairstream.backends.base import Backend, Session
 from stairstream.backends.scripted import numbered_words
 from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent, Sampling
@@ -108,8 +108,9 @@ async def calibrate(
         short.append(await caller.call(_text(f"s{number}w", SHORT_WORDS)))
         long_words = long_words or await _choose_long_words(caller, short)
         long = _text(f"l{number}w", long_words)  # shares no prefix with another call
-        fresh.append(await caller.call(long))
-        again.append(await caller.call(long))
+        first, second = await caller.call_twice(long)
+        fresh.append(first)
+        again.append(second)
     speeds = {1: _speed(_known(short) + _known(fresh))}
     beside = None
     if at_once > 1:
@@ -136,21 +137,38 @@ class _Caller:
 
     async def call(self, prompt: str, began: asyncio.Event | None = None) -> Call | None:
         """One call, None if it failed; `began` is set with its first token, or its end."""
-        self._num_calls += 1
+        (found,) = await self._try(lambda: _calls(self._backend, prompt, (ANSWER_TOKENS,), began), 1, began)
+        return found
+
+    async def call_twice(self, prompt: str) -> tuple[Call | None, Call | None]:
+        """A call, and another one that begins with the same text.
+
+        A slot of an engine keeps the context of one session: there the second call continues the first one.
+        """
+        if self._backend.room is None:
+            return await self.call(prompt), await self.call(prompt)
+        limits = (ANSWER_TOKENS // 2, ANSWER_TOKENS // 2)
+        first, second = await self._try(lambda: _calls(self._backend, prompt, limits, None), 2)
+        return first, second
+
+    async def _try(
+        self, make: Callable[[], Awaitable[list[Call]]], num: int, began: asyncio.Event | None = None
+    ) -> Sequence[Call | None]:
+        self._num_calls += num
         try:
             await self._turn()
-            async with asyncio.timeout(PATIENCE_S):
-                return await _call(self._backend, prompt, began)
+            async with asyncio.timeout(PATIENCE_S * num):
+                return await make()
         except (BackendError, TimeoutError) as exc:
             self._num_failed += 1
             if self._num_failed > REPEATS:
                 why = exc or "no answer in time"
                 raise BackendError(f"{self._num_failed} of its calls failed; the last one: {why}") from exc
-            return None
+            return [None] * num
         finally:
             if began is not None:
                 began.set()
-            self._advance(1)
+            self._advance(num)
 
 
 async def _slowed_token_s(caller: _Caller, long: str) -> float | None:
@@ -190,29 +208,34 @@ def _known(calls: Sequence[Call | None]) -> list[Call]:
     return [one for one in calls if one is not None and one.at_s]
 
 
-async def _call(backend: Backend, prompt: str, began: asyncio.Event | None) -> Call:
-    loop = asyncio.get_running_loop()
-    agent = Agent(name="calibrate", model=backend.model, sampling=Sampling(max_tokens=ANSWER_TOKENS))
+async def _calls(backend: Backend, prompt: str, limits: Sequence[int], began: asyncio.Event | None) -> list[Call]:
+    """One session, with a call for each limit of tokens: each continues the one before."""
+    agent = Agent(name="calibrate", model=backend.model, sampling=Sampling(max_tokens=sum(limits)))
     session = await backend.open(agent, question(prompt))
-    at_s, num_tokens, prompt_tokens, cached = list[float](), list[int](), 0, 0
     try:
-        start_s = loop.time()
-        async with aclosing(session.write(ANSWER_TOKENS)) as items:
-            async for item in items:
-                match item:
-                    case Began():
-                        prompt_tokens = item.prompt_tokens
-                    case Delta(num_tokens=count) if count:
-                        at_s.append(loop.time())
-                        if began is not None:
-                            began.set()
-                        num_tokens.append(count)
-                    case Ended(usage=usage) if usage is not None:
-                        prompt_tokens, cached = usage.prompt_tokens, usage.cached_tokens or 0
-                    case _:
-                        pass
+        return [await _write(session, limit, began) for limit in limits]
     finally:
         await session.aclose()
+
+
+async def _write(session: Session, limit: int, began: asyncio.Event | None) -> Call:
+    loop = asyncio.get_running_loop()
+    at_s, num_tokens, prompt_tokens, cached = list[float](), list[int](), 0, 0
+    start_s = loop.time()
+    async with aclosing(session.write(limit)) as items:
+        async for item in items:
+            match item:
+                case Began():
+                    prompt_tokens = item.prompt_tokens
+                case Delta(num_tokens=count) if count:
+                    at_s.append(loop.time())
+                    num_tokens.append(count)
+                    if began is not None:
+                        began.set()
+                case Ended(usage=usage) if usage is not None:
+                    prompt_tokens, cached = usage.prompt_tokens, usage.cached_tokens or 0
+                case _:
+                    pass
     return Call(start_s=start_s, at_s=at_s, num_tokens=num_tokens, prompt_tokens=prompt_tokens, cached_tokens=cached)
 
 
