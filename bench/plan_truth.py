@@ -3,17 +3,22 @@
 python -m bench.plan_truth                      a fake endpoint: 200 ms a call, 20 ms a token, 100 tokens an agent
 python -m bench.plan_truth --prefill 2000       the same with a prefill of 2,000 tokens/s, which nothing caches
 python -m bench.plan_truth --embedded           the embedded model of the built-in configuration
+python -m bench.plan_truth --embedded --every 1 calibrated before every run, for a machine whose speed changes
 
-The endpoint is calibrated first, as by `stairstream calibrate`; nothing else of it is known to the prediction.
+The endpoint is calibrated first and after every few runs, as by `stairstream calibrate`. A run is predicted by the
+calibration before it and by the lengths of its own texts; nothing else of it is known to the prediction.
 """
 
 import argparse
 import asyncio
+import os
 import random
 import statistics
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from bench.endpoint import arguments, backends_at, fake_endpoint
 from bench.topologies import TOPOLOGIES
@@ -22,19 +27,16 @@ from stairstream.config.build import open_backends
 from stairstream.config.schema import load_config
 from stairstream.core.graph import Graph, Sampling
 from stairstream.core.messages import question
-from stairstream.core.metrics import Summary
+from stairstream.core.metrics import Summary, summarize
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.topologies import single
 from stairstream.engine.pace import default_pace
-from stairstream.engine.run import Run, open_run
-from stairstream.measure.running import Plan, System, measure
-from stairstream.measure.samples import Sample
-from stairstream.measure.workload import BUILT_IN, Ask
-from stairstream.plan.arrivals import Closed
-from stairstream.plan.calibrating import calibrate
+from stairstream.engine.run import open_run
+from stairstream.plan.calibrating import MOST_AT_ONCE, calibrate
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.plan.simulating import simulate
 
+QUESTION = "Why is the sky blue?"
 MODEL = "m"
 POLICIES: Mapping[str, Policy] = {
     "wait": PRESETS["wait"],
@@ -57,11 +59,12 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Collected:
-    """The calibrated endpoint, and the measured runs."""
+class Measured:
+    """One run, and the calibration before it."""
 
+    system: str
     costs: EndpointCosts
-    samples: Sequence[Sample]
+    summary: Summary
 
 
 def graphs(model: str, tokens: int, names: Sequence[str]) -> dict[str, Graph]:
@@ -75,77 +78,94 @@ def graphs(model: str, tokens: int, names: Sequence[str]) -> dict[str, Graph]:
     return found
 
 
-def systems(known: Mapping[str, Graph], backend: Backend) -> list[System]:
-    """The graphs as systems to measure."""
-
-    def system(name: str, graph: Graph) -> System:
-        def start(ask: Ask) -> AbstractAsyncContextManager[Run]:
-            backends = {agent.model: backend for agent in graph.agents}
-            return open_run(graph, question(ask.text), backends, pace=default_pace(graph))
-
-        return System(name=name, open=start, prices={})
-
-    return [system(name, graph) for name, graph in known.items()]
+async def measure(graph: Graph, backend: Backend) -> Summary:
+    """The numbers of one run."""
+    backends = {agent.model: backend for agent in graph.agents}
+    async with open_run(graph, question(QUESTION), backends, pace=default_pace(graph)) as run:
+        return summarize([event async for event in run.events()])
 
 
-def predict(graph: Graph, costs: EndpointCosts, samples: Sequence[Sample], tokens: int) -> Summary:
-    """The prediction, by the mean length of the measured answers where those ended sooner than allowed."""
-    measured = statistics.fmean(one.completion_tokens / len(graph.agents) for one in samples)
-    length = max(1, min(tokens, round(measured)))
-    lengths = {agent.name: length for agent in graph.agents}
-    return simulate(graph, {agent.model: costs for agent in graph.agents}, lengths, None, default_pace(graph))
-
-
-def compare(summary: Summary, samples: Sequence[Sample]) -> tuple[Compared, Compared, Compared]:
-    """First token, longest pause and total."""
-    assert summary.first_token_s is not None
-
-    def against(predicted_s: float, measured: Sequence[float]) -> Compared:
-        return Compared(predicted_s=predicted_s, measured_s=statistics.median(measured))
-
+def compare(graph: Graph, costs: EndpointCosts, found: Summary) -> tuple[Compared, Compared, Compared]:
+    """A run beside its prediction: first token, longest pause and total."""
+    lengths = {agent.name: max(1, agent.num_written) for agent in found.agents}
+    models = {agent.model: costs for agent in graph.agents}
+    said = simulate(graph, models, lengths, None, default_pace(graph))
+    assert said.first_token_s is not None and found.first_token_s is not None
     return (
-        against(summary.first_token_s, [one.first_token_s or 0.0 for one in samples]),
-        against(summary.longest_gap_s, [one.longest_gap_s for one in samples]),
-        against(summary.total_s, [one.total_s for one in samples]),
+        Compared(predicted_s=said.first_token_s, measured_s=found.first_token_s),
+        Compared(predicted_s=said.longest_gap_s, measured_s=found.longest_gap_s),
+        Compared(predicted_s=said.total_s, measured_s=found.total_s),
     )
 
 
-async def collect(known: Mapping[str, Graph], rounds: int, args: argparse.Namespace) -> Collected:
-    """Calibrates, then measures."""
-    async with open_backend(args) as backend:
-        costs = await calibrate(backend)
-        order = systems(known, backend)
-        random.Random(0).shuffle(order)
-        plan = Plan(systems=order, asks=BUILT_IN[:1], arrivals=Closed(users=1), repetitions=rounds, warm_ups=0)
-        return Collected(costs=costs, samples=await measure(plan))
+async def collect(known: Mapping[str, Graph], backend: Backend, args: argparse.Namespace) -> list[Measured]:
+    """Calibrates and measures in turns, all systems in another order each round."""
+    at_once = MOST_AT_ONCE if backend.room is None else min(MOST_AT_ONCE, backend.room.count)
+    found: list[Measured] = []
+    costs = await calibrate(backend, at_once=at_once)
+    for number, name in enumerate(in_turns(list(known), args.rounds)):
+        if number and args.every and number % args.every == 0:
+            costs = await calibrate(backend, at_once=at_once)
+        one = await measure(known[name], backend)
+        found.append(Measured(system=name, costs=costs, summary=one))
+        said = f"{one.first_token_s or 0:.2f} s, {one.total_s:.2f} s (load {os.getloadavg()[0]:.1f})"
+        print(f"{name}: {said}", file=sys.stderr, flush=True)
+    return found
 
 
-def show(known: Mapping[str, Graph], found: Collected, tokens: int) -> None:
-    """Predicts, and prints the table."""
-    print(found.costs, "\n")
-    rows = {}
-    for name, graph in known.items():
-        own = [one for one in found.samples if one.system == name and one.is_whole]
-        rows[name] = compare(predict(graph, found.costs, own, tokens), own)
+def in_turns(names: Sequence[str], rounds: int) -> Iterator[str]:
+    """All names as often as there are rounds, each round in an order of its own."""
+    rng = random.Random(0)
+    for _ in range(rounds):
+        yield from rng.sample(names, len(names))
+
+
+def show(known: Mapping[str, Graph], found: Sequence[Measured]) -> None:
+    """Prints the table: medians of the runs of each system, and the errors over systems."""
+    print(found[-1].costs, "\n")
     print("| topology | policy | first token s: predicted, measured | longest pause s | total s |")
     print("|---|---|---|---|---|")
-    for name, numbers in rows.items():
-        cells = (f"{one.predicted_s:.2f}, {one.measured_s:.2f} ({one.error:+.1%})" for one in numbers)
+    errors: list[list[float]] = [[], [], []]
+    for name in known:
+        cells = []
+        compared = [compare(known[name], one.costs, one.summary) for one in found if one.system == name]
+        for index, own in enumerate(zip(*compared, strict=True)):
+            error = statistics.median(one.error for one in own if one.measured_s)
+            errors[index].append(abs(error))
+            predicted_s, measured_s = (
+                statistics.median(getattr(one, key) for one in own) for key in ("predicted_s", "measured_s")
+            )
+            cells.append(f"{predicted_s:.2f}, {measured_s:.2f} ({error:+.1%})")
         print(f"| {name} | {' | '.join(cells)} |")
-    for title, index in (("first token", 0), ("longest pause", 1), ("total", 2)):
-        errors = [abs(row[index].error) for row in rows.values() if row[index].measured_s]
-        print(f"\n{title}: median error {statistics.median(errors):.1%}, worst {max(errors):.1%}", end="")
-    print()
+    for title, values in zip(("first token", "longest pause", "total"), errors, strict=True):
+        print(f"\n{title}: median error {statistics.median(values):.1%}, worst {max(values):.1%}", end="")
+    print(f"\n\n{drift(found)}")
+
+
+def drift(found: Sequence[Measured]) -> str:
+    """By how much one calibration differs from the next: what no prediction can be better than."""
+    all_costs = list(dict.fromkeys(id(one.costs) for one in found))
+    by_id = {id(one.costs): one.costs for one in found}
+    speeds = [max(by_id[one].tokens_per_s.items())[1] for one in all_costs]
+    if len(speeds) < 2:
+        return "one calibration"
+    changes = [abs(later / earlier - 1) for earlier, later in pairwise(speeds)]
+    return (
+        f"{len(speeds)} calibrations: {min(speeds):.1f} to {max(speeds):.1f} tokens/s under load, from one to the "
+        f"next {statistics.median(changes):.1%} (median), at most {max(changes):.1%}"
+    )
 
 
 @asynccontextmanager
-async def open_backend(args: argparse.Namespace) -> AsyncIterator[Backend]:
-    """The model to measure."""
+async def open_backend(known: Mapping[str, Graph], args: argparse.Namespace) -> AsyncIterator[Backend]:
+    """The model to measure; an engine has the slots that the widest graph needs."""
     if args.embedded:
         config = load_config(None)
-        graph = single(next(iter(config.models)))
-        async with open_backends(config, [graph]) as backends:
-            yield next(iter(backends.values()))
+        name = next(iter(config.models))
+        widest = max(known.values(), key=lambda graph: len(graph.agents))
+        agents = tuple(replace(agent, model=name) for agent in widest.agents)
+        async with open_backends(config, [replace(widest, agents=agents)]) as backends:
+            yield backends[name]
         return
     keys: dict[str, object] = {"first_token_s": 0.2, "token_s": 0.02, "length": args.tokens}
     if args.prefill:
@@ -162,12 +182,19 @@ def main() -> None:
     parser.add_argument("--embedded", action="store_true")
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--every", type=int, default=0, help="runs between two calibrations; 0: one for all")
     parser.add_argument("--topologies", nargs="+", choices=sorted(TOPOLOGIES))
     args = parser.parse_args()
     names = args.topologies or [name for name in TOPOLOGIES if name != "single"]
     known = {"single | -": single(MODEL, sampling=Sampling(max_tokens=args.tokens))}
     known |= graphs(MODEL, args.tokens, names)
-    show(known, asyncio.run(collect(known, args.rounds, args)), args.tokens)
+    show(known, asyncio.run(run(known, args)))
+
+
+async def run(known: Mapping[str, Graph], args: argparse.Namespace) -> list[Measured]:
+    """All of it."""
+    async with open_backend(known, args) as backend:
+        return await collect(known, backend, args)
 
 
 if __name__ == "__main__":

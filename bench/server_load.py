@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import yaml
@@ -147,10 +148,18 @@ def _complain(log: Path) -> None:
 
 
 @contextmanager
-def litellm_proxy(endpoint: Process, command: str, port: int) -> Iterator[Process]:
-    """Runs LiteLLM's proxy with one worker in front of the same endpoint, as the model `single`."""
-    params = {"model": "openai/m", "api_base": endpoint.base_url, "api_key": "none"}
-    config = {"model_list": [{"model_name": "single", "litellm_params": params}]}
+def litellm_proxy(
+    base_url: str, command: str, port: int, models: Mapping[str, str] = MappingProxyType({"single": "m"})
+) -> Iterator[Process]:
+    """Runs LiteLLM's proxy with one worker in front of an endpoint; its models by the proxy's names for them."""
+    listed = [
+        {
+            "model_name": name,
+            "litellm_params": {"model": f"openai/{model}", "api_base": base_url, "api_key": "none"},
+        }
+        for name, model in models.items()
+    ]
+    config = {"model_list": listed}
     quiet = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
     quiet["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"  # ours has no keys either
     with written(config) as file, (file.parent / "log").open("w") as log:
@@ -159,7 +168,7 @@ def litellm_proxy(endpoint: Process, command: str, port: int) -> Iterator[Proces
             [command, *arguments], stdout=log, stderr=log, env={**os.environ, **quiet}, cwd=file.parent
         ) as process:
             try:
-                _wait_until_alive(f"http://127.0.0.1:{port}/health/liveliness", process)
+                wait_until_alive(f"http://127.0.0.1:{port}/health/liveliness", process)
                 yield Process(base_url=f"http://127.0.0.1:{port}/v1", pid=process.pid)
             except TimeoutError:
                 raise SystemExit(f"LiteLLM did not start:\n{(file.parent / 'log').read_text()[-2000:]}") from None
@@ -167,7 +176,8 @@ def litellm_proxy(endpoint: Process, command: str, port: int) -> Iterator[Proces
                 process.terminate()
 
 
-def _wait_until_alive(url: str, process: subprocess.Popen[bytes], within_s: float = 120) -> None:
+def wait_until_alive(url: str, process: subprocess.Popen[bytes], within_s: float = 120) -> None:
+    """Until an address answers. Raises TimeoutError if it never does, or the process has ended."""
     until_s = time.monotonic() + within_s
     while time.monotonic() < until_s and process.poll() is None:
         try:

@@ -149,7 +149,7 @@ def main() -> None:
         servers = {"endpoint": endpoint, "stairstream": stack.enter_context(our_server(endpoint))}
         models = {"endpoint": "m", "stairstream": "single", "litellm": "single"}
         if args.litellm:
-            servers["litellm"] = stack.enter_context(litellm_proxy(endpoint, args.litellm, args.port))
+            servers["litellm"] = stack.enter_context(litellm_proxy(endpoint.base_url, args.litellm, args.port))
         asyncio.run(measure(servers, models, args))
 
 

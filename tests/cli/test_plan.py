@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from stairstream.cli.main import main
+from stairstream.plan.endpoints import read_costs
 
 CONFIG = """
 models:
@@ -55,5 +56,60 @@ def test_a_fleet_is_simulated_beside_wait_and_single(files: list[str], capsys: p
     report = json.loads(capsys.readouterr().out)
     assert [one["name"] for one in report["systems"]] == ["single", "wait", "balanced"]
     assert report["systems"][-1]["first_token_p99_s"] <= 2
-    assert main(["simulate", *files, "--replicas", "b=2"]) == 2
+    assert main([*options, "--replicas", "b=2"]) == 2
     assert "--replicas: 'b=2' is not a number above 0, or MODEL=NUMBER of a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["plan", "--texts", "none.jsonl"], "there is no file none.jsonl"),
+        (["plan", "--texts", "empty.jsonl"], "empty.jsonl is empty; expected a JSON object per line with outputs"),
+        (["plan", "--texts", "nothing.jsonl"], "nothing.jsonl, prompt 1: its `outputs` are empty"),
+        (["plan", "--retention", "none.json"], "none.json: No such file"),
+        (["simulate"], "how many ask? give one of --per-day, --users, --rate and --trace"),
+        (["simulate", "--users", "1", "--think-s", "900", "--duration-s", "4"], "no run of single arrived in its"),
+        (["bench", "--workload", "empty.jsonl"], "empty.jsonl is empty; expected a JSON object per line\n"),
+        (["bench", "compare", "empty.jsonl", "empty.jsonl"], "with system, question, repetition, at_s, 15 more"),
+    ],
+)
+def test_bad_input_is_one_line_before_any_work(
+    arguments: list[str],
+    says: str,
+    files: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.jsonl").touch()
+    Path("nothing.jsonl").write_text('{"outputs": {}}\n')
+    command, *options = arguments
+    given = [] if options[:1] == ["compare"] else files
+    assert main([command, *given, *options]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert [line for line in error.splitlines() if not line.startswith(command)] == error.splitlines()[-1:]
+
+
+def test_calibrate_leaves_no_file_of_a_model_that_never_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, out = tmp_path / "mix.yaml", tmp_path / "costs.yaml"
+    config.write_text(CONFIG)
+    assert main(["calibrate", "-c", str(config), "--out", str(out)]) == 1
+    assert "model 'a': 4 of its calls failed" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_calibrate_keeps_to_the_limits_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, out = tmp_path / "mix.yaml", tmp_path / "costs.yaml"
+    words = " ".join(map(str, range(60)))
+    config.write_text(
+        f"models: {{a: {{backend: scripted, text: {words!r}, token_s: 0.001, max_concurrency: 1}}}}\n"
+        "pipelines: {mix: {topology: self_mixture, model: a}}\n"
+    )
+    assert main(["calibrate", "-c", str(config), "--out", str(out)]) == 0
+    assert "1 model(s): 11 calls" in capsys.readouterr().err
+    kept = read_costs(out)["a"]
+    assert list(kept.tokens_per_s) == [1] and "null" not in out.read_text()

@@ -49,6 +49,8 @@ def _printed(num_runs: int, hash_seed: int) -> str:
 class _Engine:
     """A room that says when it was reserved."""
 
+    count = 4
+
     def __init__(self, serial: int, reserved: list[int]) -> None:
         self.serial = serial
         self._reserved = reserved

@@ -89,3 +89,8 @@ def test_the_yaml_is_read_as_the_same_policy() -> None:
     for policy in candidates().values():
         raw = yaml.safe_load(as_yaml(policy))["policy"]
         assert PolicyChoice.from_raw(raw, Where(file="f")).policy == policy
+
+
+def test_of_outcomes_that_are_the_same_one_is_shown_and_wait_before_others() -> None:
+    same = [outcome(name, first=8.0, seen=1.0) for name in ("a", "b")]
+    assert [one.name for one in frontier([SINGLE, *same, WAIT])] == ["wait"]

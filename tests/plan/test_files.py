@@ -43,16 +43,19 @@ def test_bad_costs_are_one_line(text: str, tmp_path: Path) -> None:
         read_costs(tmp_path / "none.yaml")
 
 
-def test_speed_under_load_is_that_of_the_nearest_lower_load() -> None:
-    costs = EndpointCosts(call_s=0, tokens_per_s={2: 50.0, 8: 20.0})
-    assert [costs.token_s(load) for load in (1, 2, 7, 8, 100)] == [0.02, 0.02, 0.02, 0.05, 0.05]
+def test_speed_between_measured_loads_is_on_a_line_and_above_them_as_the_endpoint_is() -> None:
+    costs = EndpointCosts(call_s=0, tokens_per_s={1: 100, 4: 50})
+    assert [costs.token_s(load, saturates=True) for load in (1, 4, 8)] == [0.01, 0.02, 0.04]
+    assert costs.token_s(2, saturates=True) == pytest.approx(0.01 + 0.01 / 3)
+    assert [costs.token_s(load, saturates=False) for load in (1, 4, 8)] == [0.01, 0.02, 0.02]
+    assert EndpointCosts(call_s=0, tokens_per_s={2: 50.0}).token_s(1, saturates=False) == 0.02
 
 
 def test_the_speed_of_earlier_runs_is_a_cost_model() -> None:
     rate = Rate(first_token_s=0.5, tokens_per_s=40, answer_tokens=300, read_tokens=1000, read_token_s=0.0002)
     costs = of_rate(rate)
     assert costs.call_s == pytest.approx(0.3)
-    assert (costs.token_s(3), costs.prefill_token_s) == (1 / 40, 0.0002)
+    assert (costs.token_s(3, saturates=False), costs.prefill_token_s) == (1 / 40, 0.0002)
 
 
 def test_lengths_are_those_of_the_output_of_the_same_name(tmp_path: Path) -> None:

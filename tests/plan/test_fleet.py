@@ -14,7 +14,7 @@ from stairstream.plan.arrivals import Closed, Poisson, Trace
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.plan.fleet.outlook import Load, Outlook, least_replicas, look, size_fleet, stresses
 from stairstream.plan.fleet.replaying import Fleet, Replay, RunTimes
-from stairstream.plan.fleet.replicas import Size, token_s_at
+from stairstream.plan.fleet.replicas import Size
 from stairstream.plan.fleet.schedules import Schedule, schedule_of
 from stairstream.plan.simulating import simulate
 
@@ -82,14 +82,6 @@ def test_prompts_slow_down_who_decodes_and_half_the_time_is_theirs() -> None:
     runs = replay(schedule, costs, Fleet(replicas={"m": 1}, size=ROOMY), 0.0, 1.0)
     assert [one.first_token_s for one in runs] == pytest.approx([1.0, 2.0])
     assert [one.total_s for one in runs] == pytest.approx([3.0, 3.0])
-
-
-def test_speed_between_and_above_measured_loads() -> None:
-    costs = EndpointCosts(call_s=0, tokens_per_s={1: 100, 4: 50})
-    assert token_s_at(costs, 1) == 0.01
-    assert token_s_at(costs, 2) == pytest.approx(0.01 + 0.01 / 3)
-    assert token_s_at(costs, 4) == 0.02
-    assert token_s_at(costs, 8) == 0.04
 
 
 def outlook_of(fleet: Fleet, load: Load, prices: dict[str, Price] | None = None) -> Outlook:

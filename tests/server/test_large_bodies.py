@@ -15,7 +15,15 @@ pytest.importorskip("uvicorn")
 
 from stairstream.server.chat.request import _CHAT
 from stairstream.server.errors import ApiError
-from stairstream.server.http.bodies import MOST_KEYS, MOST_SEARCHED, MOST_VALUES, TooManyKeys, check_values, read_keys
+from stairstream.server.http.bodies import (
+    MOST_DEPTH,
+    MOST_KEYS,
+    MOST_SEARCHED,
+    MOST_VALUES,
+    TooManyKeys,
+    check_values,
+    read_keys,
+)
 
 BASE = b'{"model":"m","messages":[{"role":"user","content":"hi"}],'
 MILLION = 1_000_000
@@ -86,6 +94,18 @@ def test_body_of_a_million_values_costs_less_than_reading_one_text(body: bytes) 
 )
 def test_deep_nesting_is_refused_at_once(value: bytes) -> None:
     assert refuse(BASE + b'"x":' + value + b"}").status in (400, 413)
+
+
+@pytest.mark.parametrize("brackets", [(b"[", b"]"), (b'{"a":', b"}")])
+def test_nesting_has_a_limit_that_is_the_same_under_every_python(brackets: tuple[bytes, bytes]) -> None:
+    def nested(depth: int) -> bytes:
+        return BASE + b'"x":' + brackets[0] * depth + b"1" + brackets[1] * depth + b"}"
+
+    assert read(nested(MOST_DEPTH - 1)) == ("x",)
+    error = refuse(nested(MOST_DEPTH))
+    assert (error.status, error.message) == (400, "the body is nested too deeply")
+    assert read(BASE + b'"x":"' + b"[" * 2 * MOST_DEPTH + b'"}') == ("x",)
+    assert read(BASE + b'"x":[' + b",".join([b"[]"] * 2 * MOST_DEPTH) + b"]}") == ("x",)
 
 
 def test_number_of_a_million_digits_is_refused() -> None:

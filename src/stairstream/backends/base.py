@@ -94,6 +94,10 @@ class Room(Protocol):
     def serial(self) -> int:
         """Its own number: who needs several rooms reserves the one with the lowest first, so that no two block."""
 
+    @property
+    def count(self) -> int:
+        """The slots that there are in all."""
+
     def reserve(self, num_sessions: int) -> AbstractAsyncContextManager[None]:
         """Hold that many slots while in the block, so that a run can't starve half-way; waits its turn.
 

@@ -25,6 +25,7 @@ def translated(where: str) -> Iterator[None]:
     try:
         yield
     except HTTPError as exc:
+        exc.close()  # it is an open answer too
         raise ConnectionFailed(f"{where} answered {exc.code}") from exc
     except URLError as exc:
         raise ConnectionFailed(f"{where} cannot be reached: {exc.reason}") from exc
@@ -42,6 +43,7 @@ def download(url: str, part: Path, progress: Progress) -> None:
         except HTTPError as exc:
             if exc.code != 416:  # 416: there is nothing after what we have
                 raise
+            exc.close()
             return
         with answer:
             if answer.status != 206:

@@ -1,16 +1,20 @@
 """`stairstream calibrate`: measures the cost model of every model of a configuration, one after the other."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
+from stairstream.backends.limits import OwnTurns
 from stairstream.cli.eval_output import open_bar
 from stairstream.cli.prediction import CalibrateOptions
 from stairstream.cli.terminal import show_loading, tell
-from stairstream.config.build import open_engines
+from stairstream.config.build import Engines, open_engines
+from stairstream.config.graphs import build_graph
+from stairstream.config.models import ModelConfig
 from stairstream.config.schema import Config, load_config
 from stairstream.core.errors import BackendError, ConfigError
-from stairstream.plan.calibrating import NUM_CALLS, NUM_PROMPT_TOKENS, calibrate
+from stairstream.plan.calibrating import MOST_AT_ONCE, amount_of, calibrate
 from stairstream.plan.endpoints import EndpointCosts, write_costs
 
 
@@ -21,7 +25,9 @@ def calibrate_all(options: CalibrateOptions) -> None:
     if unknown := sorted(set(names) - set(config.models)):
         raise ConfigError(f"--model: {config.file} has no model {unknown[0]!r}; there is {', '.join(config.models)}")
     _check_out(options.out)
-    tell(f"{len(names)} model(s): {NUM_CALLS} calls each, about {NUM_PROMPT_TOKENS:,} prompt tokens")
+    most = [amount_of(_most_at_once(config.models[name])) for name in names]
+    calls, prompts = sum(one.calls for one in most), sum(one.prompt_tokens for one in most)
+    tell(f"{len(names)} model(s): {calls} calls, about {prompts:,} prompt tokens")
     costs, failed = asyncio.run(_measure(config, names))
     text = write_costs(costs, f"Costs in seconds, measured by `stairstream calibrate` on {date.today().isoformat()}.")
     if options.out is None:
@@ -34,23 +40,43 @@ def calibrate_all(options: CalibrateOptions) -> None:
 
 
 def _check_out(file: Path | None) -> None:
-    """Before any call is paid. Raises ConfigError if the file can't be written."""
+    """Before any call is paid. Raises ConfigError if the file can't be written. It leaves no file."""
     if file is None:
         return
+    was_there = file.exists()
     try:
         with file.open("a", encoding="utf-8"):
             pass
+        if not was_there:
+            file.unlink()
     except OSError as exc:
         raise ConfigError(f"--out: {file} can't be written: {exc.strerror or exc}") from exc
 
 
+def _most_at_once(model: ModelConfig) -> int:
+    """As many calls at once as its `max_concurrency` lets through."""
+    return min(MOST_AT_ONCE, model.common.max_concurrency or MOST_AT_ONCE)
+
+
 async def _measure(config: Config, names: list[str]) -> tuple[dict[str, EndpointCosts], dict[str, BackendError]]:
     costs, failed = dict[str, EndpointCosts](), dict[str, BackendError]()
-    with open_bar("calibrate", NUM_CALLS * len(names)) as advance:
+    # an engine has the slots that runs will find it with
+    graphs = [build_graph(config.models, pipeline) for pipeline in config.pipelines.values()]
+    with open_bar("calibrate", sum(amount_of(_most_at_once(config.models[name])).calls for name in names)) as advance:
         for name in names:  # one at a time, so that no model slows another down
-            async with open_engines(config, (), show_loading) as engines:
+            async with open_engines(config, graphs, show_loading) as engines:
                 try:
-                    costs[name] = await calibrate(await engines.make_backend(config.models[name]), advance)
+                    costs[name] = await _calibrate(config.models[name], engines, advance)
                 except BackendError as exc:
                     failed[name] = exc
     return costs, failed
+
+
+async def _calibrate(model: ModelConfig, engines: Engines, advance: Callable[[int], None]) -> EndpointCosts:
+    """Within the limits of the model: its slots, its calls at once, and its calls per minute."""
+    backend = await engines.make_backend(model)
+    at_once = _most_at_once(model) if backend.room is None else min(_most_at_once(model), backend.room.count)
+    per_minute = model.common.requests_per_minute
+    if per_minute is None:
+        return await calibrate(backend, advance, at_once=at_once)
+    return await calibrate(backend, advance, at_once=at_once, turn=OwnTurns(per_minute).wait)

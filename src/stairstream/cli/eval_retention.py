@@ -57,10 +57,10 @@ class Report:
 
 def eval_retention(options: RetentionOptions) -> None:
     """Evaluate and print. Raises ConfigError for what can't be, before a model is loaded."""
-    require("eval retention", ENGINE_PACKAGES["torch"], "torch")
     setups = read_setups(options.policy or [], options.layout or [])
     data = options.data or find_data(ALPACA_EVAL)
     prompts = pick(read_prompts(data, (*PROPOSERS, REFERENCE)), options.limit)
+    require("eval retention", ENGINE_PACKAGES["torch"], "torch")
     from stairstream.eval.retention.evaluating import RetentionPlan, evaluate
 
     file = find_weights(options.model)

@@ -47,12 +47,13 @@ def plan(options: PlanOptions) -> None:
     if not graph.agent(graph.answer).reads:
         raise ConfigError(f"pipeline {settings.name!r} is a single model: there is no policy to plan")
     costs = _costs_of(config, graph, options.costs)
+    retention = None if options.retention is None else read_retention(options.retention)
     texts = _texts_of(options, graph, costs)
     prices = {name: model.common.price for name, model in config.models.items() if model.common.price}
     with open_bar("plan", num_candidates()) as advance:
         outcomes = sweep(graph, costs, texts, prices, advance)
-    if options.retention is not None:
-        outcomes = with_quality(outcomes, read_retention(options.retention))
+    if retention is not None:
+        outcomes = with_quality(outcomes, retention)
     best, advice = frontier(outcomes), advise(outcomes, options.max_prompt_tokens_factor)
     if options.as_json:
         print_json(_report(settings.name, len(texts), outcomes, best, advice))

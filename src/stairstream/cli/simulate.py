@@ -1,5 +1,6 @@
 """`stairstream simulate`: many users on a fleet of replicas, and what of it breaks first."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -68,6 +69,11 @@ def simulate(options: SimulateOptions) -> None:
         for title, (other, more) in stresses(fleet, load, found[-1].tightest.model).items():
             stressed.append(looking(title, other, more))
             advance(1)
+    if nothing := next((one.name for one in found if not one.num_runs), None):
+        raise ConfigError(
+            f"--duration-s {options.duration_s:g}: no run of {nothing} arrived in its middle half, which alone counts; "
+            "take longer, or more users"
+        )
     report = Report(pipeline=pipeline.name, replicas=fleet.replicas, systems=found, stresses=stressed)
     print_json(report) if options.as_json else _show(report)
 
@@ -77,6 +83,8 @@ def _arrivals_of(options: SimulateOptions) -> Arrivals:
         if options.users or options.rate or options.trace:
             raise ConfigError("give one of --per-day, --users, --rate and --trace")
         return Poisson(per_s=options.per_day / DAY_S)
+    if options.users is None and options.rate is None and options.trace is None:
+        raise ConfigError("how many ask? give one of --per-day, --users, --rate and --trace")
     trace = None
     if options.trace is not None:
         trace = tuple(row.at_s for row in read_rows(options.trace, _Arrival))
@@ -126,7 +134,7 @@ def _only(fleet: Fleet, schedules: Sequence[Schedule]) -> Fleet:
 def _show(report: Report) -> None:
     notes = (
         "full: of the slots or the processors of the fullest model; prefill: of its work; queue: p99 of its calls",
-        "price: of 1,000 answers, by tokens; by hour: the same, by replicas",
+        "late: not within four times --duration-s; price: of 1,000 answers, by tokens; by hour: the same, by replicas",
     )
     own = report.systems[-1]
     print_tables(
@@ -146,11 +154,16 @@ def _why(own: Outlook, stressed: Sequence[Outlook]) -> str:
     first = own.tightest
     what = "slots" if first.slots_share > first.work_share else "processors"
     work = "prompts" if first.prefill_share > 0.5 else "decoding"
-    worst = max(stressed, key=lambda one: one.first_token_p99_s)
+    worst = max(stressed, key=lambda one: (one.num_runs > 0, one.first_token_p99_s))
     return (
         f"breaks first: {first.model}, whose {what} are {first.full_share:.0%} full, mostly with {work}; "
-        f"worst of these is {worst.name!r}, with a first token after {worst.first_token_p99_s:.2f} s (p99)"
+        f"worst of these is {worst.name!r}, with a first token after {_time(worst.first_token_p99_s)} (p99)"
     )
+
+
+def _time(value_s: float) -> str:
+    """Infinite: not within the time that was simulated; none: no run arrived that counts."""
+    return "late" if value_s == math.inf else "-" if math.isnan(value_s) else seconds(value_s)
 
 
 def _table(title: str, rows: Sequence[Outlook], notes: tuple[str, ...]) -> Table:
@@ -162,7 +175,7 @@ def _table(title: str, rows: Sequence[Outlook], notes: tuple[str, ...]) -> Table
             (
                 one.name,
                 f"{one.runs_per_s:.1f}",
-                *(seconds(n) for n in (one.first_token_p50_s, one.first_token_p99_s, one.total_p50_s, one.total_p99_s)),
+                *(_time(n) for n in (one.first_token_p50_s, one.first_token_p99_s, one.total_p50_s, one.total_p99_s)),
                 percent(one.tightest.full_share),
                 percent(one.tightest.prefill_share),
                 percent(one.tightest.cached_share),

@@ -13,6 +13,8 @@ from stairstream.core.errors import ConfigError
 from stairstream.eval.data import advise
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_MOST_NAMED = 4
+"""Keys of a line that an error names."""
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 T = TypeVar("T")
@@ -91,4 +93,6 @@ def _read_lines(file: Path) -> Iterator[tuple[int, bytes]]:
 
 def _fields(row: type[msgspec.Struct]) -> str:
     names = [field.encode_name for field in msgspec.structs.fields(row) if field.required]
-    return f" with {', '.join(names)}"
+    if len(names) > _MOST_NAMED:
+        names[_MOST_NAMED:] = [f"{len(names) - _MOST_NAMED} more"]
+    return f" with {', '.join(names)}" if names else ""

@@ -36,10 +36,13 @@ def with_quality(outcomes: Sequence[Outcome], retention: Mapping[Policy, float])
 
 
 def frontier(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The outcomes that no other is at least as good as in everything, and better in something; soonest first."""
-    rows = [one for one in outcomes if one.name != SINGLE]
-    kept = [one for one in rows if not any(_beats(other, one) for other in rows)]
-    return sorted(kept, key=lambda one: (one.first_token_s, one.total_s))
+    """The outcomes that no other is at least as good as in everything, and better in something; soonest first.
+
+    Of those that are the same in everything it is the first one, and `wait` comes before the others.
+    """
+    rows = sorted((one for one in outcomes if one.name != SINGLE), key=lambda one: one.name != WAIT)
+    kept = {_numbers(one): one for one in reversed(rows) if not any(_beats(other, one) for other in rows)}
+    return sorted(kept.values(), key=lambda one: (one.first_token_s, one.total_s))
 
 
 def _beats(one: Outcome, other: Outcome) -> bool:

@@ -16,15 +16,17 @@ class EndpointCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     `call_s` passes before the first token of a call without a prompt, and `prefill_token_s` more for each prompt token
     that no cache holds, `cached_token_s` for each that one holds. `tokens_per_s` is the speed of one answer, by the
-    calls that the endpoint answers at once. `jitter` is the standard deviation of the time between two tokens over its
-    mean, `failures` the share of calls that failed, `answer_tokens` the length of an answer where the user's own
-    lengths are not known.
+    calls that the endpoint answers at once. `pass_tokens` is for engines whose calls share one processor, prompts too:
+    a pass computes so many tokens of prompts, and one of each answer. `jitter` is the standard deviation of the time
+    between two tokens over its mean, `failures` the share of calls that failed, `answer_tokens` the length of an answer
+    where the user's own lengths are not known.
     """
 
     call_s: float
     tokens_per_s: dict[int, float]
     prefill_token_s: float = 0.0
     cached_token_s: float = 0.0
+    pass_tokens: float | None = None
     jitter: float = 0.0
     failures: float = 0.0
     answer_tokens: float | None = None
@@ -33,14 +35,29 @@ class EndpointCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         times = (self.call_s, self.prefill_token_s, self.cached_token_s, self.jitter, self.failures)
         if min(times) < 0 or not self.tokens_per_s or min(self.tokens_per_s.values()) <= 0:
             raise ValueError("times are not below 0, and tokens_per_s has at least one number above 0")
+        if self.pass_tokens is not None and self.pass_tokens <= 0:
+            raise ValueError("pass_tokens is above 0, or left out")
 
-    def token_s(self, load: int) -> float:
-        """Seconds between two tokens of an answer while the endpoint answers `load` calls at once.
+    @property
+    def caches(self) -> bool:
+        """Whether it has a prefix cache that is worth one: a cached token is half as dear as another, or less."""
+        return 2 * self.cached_token_s <= self.prefill_token_s
 
-        Between measured loads as the nearest lower one says; below the least measured one as that says.
+    def token_s(self, load: int, *, saturates: bool) -> float:
+        """Seconds between two tokens of each of `load` answers at once: between measured loads on a line.
+
+        Above the highest measured one all answers together get no faster if it `saturates`, else each is as fast as
+        there.
         """
-        known = [one for one in self.tokens_per_s if one <= load]
-        return 1 / self.tokens_per_s[max(known) if known else min(self.tokens_per_s)]
+        known = sorted(self.tokens_per_s)
+        if load <= known[0]:
+            return 1 / self.tokens_per_s[known[0]]
+        if load >= known[-1]:
+            return (load / known[-1] if saturates else 1) / self.tokens_per_s[known[-1]]
+        above = next(one for one in known if one >= load)
+        below = max(one for one in known if one < load)
+        share = (load - below) / (above - below)
+        return (1 - share) / self.tokens_per_s[below] + share / self.tokens_per_s[above]
 
 
 class _File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -74,10 +91,10 @@ def write_costs(costs: Mapping[str, EndpointCosts], head: str) -> str:
 
 
 def _rounded(value: object) -> object:
-    """Four digits of every number: more was not measured."""
+    """Four digits of every number: more was not measured. What is not known is left out."""
     match value:
         case dict():
-            return {key: _rounded(one) for key, one in value.items()}
+            return {key: _rounded(one) for key, one in value.items() if one is not None}
         case float():
             return float(f"{value:.4g}")
         case _:

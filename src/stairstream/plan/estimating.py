@@ -68,7 +68,7 @@ def _price_of(model: ModelConfig) -> Price | None:
 
 def _rate_of(agent: Agent) -> Rate:
     length = min(agent.sampling.max_tokens, ANSWER_TOKENS)
-    return Rate(first_token_s=_ALIKE.call_s, tokens_per_s=1 / _ALIKE.token_s(1), answer_tokens=length)
+    return Rate(first_token_s=_ALIKE.call_s, tokens_per_s=1 / _ALIKE.token_s(1, saturates=False), answer_tokens=length)
 
 
 def first_tokens_s(graph: Graph, waiting: Graph, rates: Mapping[str, Rate]) -> tuple[float, float] | None:

@@ -1,12 +1,10 @@
-"""One run of a pipeline in virtual time: the real engine, on scripted models that are as fast as cost models say."""
+"""One run of a pipeline in virtual time: the real engine, on models that are as fast as cost models say."""
 
-import math
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
-from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
+from stairstream.backends.scripted import numbered_words
 from stairstream.core.adaptive import Rate
 from stairstream.core.graph import Agent, Graph
 from stairstream.core.messages import question
@@ -14,6 +12,8 @@ from stairstream.core.metrics import Summary, summarize
 from stairstream.engine.pace import Pace
 from stairstream.engine.run import Run, open_run
 from stairstream.plan.endpoints import EndpointCosts
+from stairstream.plan.processor import Processor
+from stairstream.plan.simulated import SimulatedBackend
 from stairstream.sim.clock import run as run_in_virtual_time
 
 QUESTION_TOKENS = 50
@@ -52,9 +52,11 @@ def open_simulated(
     pace: Pace = "raw",
 ) -> AbstractAsyncContextManager[Run]:
     """A run with the arguments of `simulate`, whose agents are models of their own names, on the loop's clock."""
-    load = Counter(agent.model for agent in graph.agents)
+    processors = _processors(graph, costs)
     backends = {
-        agent.name: ScriptedBackend(_script_of(costs[agent.model], load[agent.model], agent, lengths[agent.name]))
+        agent.name: SimulatedBackend(
+            costs[agent.model], processors[agent.model], _length_of(agent, lengths), agent.name
+        )
         for agent in graph.agents
     }
     text = " ".join(numbered_words("q", QUESTION_TOKENS))
@@ -62,18 +64,19 @@ def open_simulated(
     return open_run(graph, question(text), backends, rates=rates, pace=pace)
 
 
-def _script_of(costs: EndpointCosts, load: int, agent: Agent, length: int) -> Script:
-    return Script(
-        words=numbered_words("w", max(1, min(agent.sampling.max_tokens, length))),
-        first_token_s=costs.call_s,
-        token_s=costs.token_s(load),
-        prefill_tokens_per_s=1 / costs.prefill_token_s if costs.prefill_token_s else math.inf,
-        caches_prefix=2 * costs.cached_token_s <= costs.prefill_token_s,  # a cached token costs nothing there
-    )
+def _processors(graph: Graph, costs: Mapping[str, EndpointCosts]) -> dict[str, Processor]:
+    """By model: one for all whose calls share this machine, one for each other model."""
+    here = Processor()
+    models = dict.fromkeys(agent.model for agent in graph.agents)
+    return {name: Processor() if costs[name].pass_tokens is None else here for name in models}
+
+
+def _length_of(agent: Agent, lengths: Mapping[str, int]) -> int:
+    return max(1, min(agent.sampling.max_tokens, lengths[agent.name]))
 
 
 def _plain(agent: Agent) -> Agent:
-    """An agent on a script of its own, which never fails, thinks or agrees, and has no sentences."""
+    """An agent on a model of its own, which never fails, thinks or agrees, and has no sentences."""
     return replace(
         agent,
         model=agent.name,

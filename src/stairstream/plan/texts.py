@@ -4,12 +4,20 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
+from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Graph
 from stairstream.core.tokens import estimate_tokens
-from stairstream.eval.recorded import pick, read_prompts
+from stairstream.eval.recorded import pick, read_rows
 
 Lengths = Mapping[str, int]
 """Tokens by agent."""
+
+
+class _Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    outputs: dict[str, str]
+    id: str = ""
 
 
 def read_lengths(file: Path, graph: Graph, limit: int) -> list[Lengths]:
@@ -18,7 +26,11 @@ def read_lengths(file: Path, graph: Graph, limit: int) -> list[Lengths]:
     An agent writes as much as the output that is named like it or like its model; where there is none, as much as
     one of the prompt's outputs, chosen at random but always the same. Raises ConfigError for a file that is no such.
     """
-    return [lengths_of(prompt.id, prompt.outputs, graph) for prompt in pick(read_prompts(file), limit)]
+    rows = read_rows(file, _Recorded)
+    if empty := next((number for number, row in enumerate(rows, 1) if not row.outputs), None):
+        raise ConfigError(f"{file}, prompt {empty}: its `outputs` are empty; a text by the name of each agent is there")
+    numbered = [(row.id or str(number), row.outputs) for number, row in enumerate(rows, 1)]
+    return [lengths_of(prompt_id, outputs, graph) for prompt_id, outputs in pick(numbered, limit)]
 
 
 def lengths_of(prompt_id: str, outputs: Mapping[str, str], graph: Graph) -> Lengths:

@@ -25,6 +25,7 @@ def draw_png(samples: Sequence[Sample], rows: Sequence[Row], file: Path) -> bool
             left.ecdf(times, label=row.system)
             right.scatter(row.first_token[0].value, row.total[0].value)
             right.annotate(row.system, (row.first_token[0].value, row.total[0].value), fontsize=8)
+    right.margins(0.2)  # room for the names
     left.set(xlabel="seconds to the first token", ylabel="share of runs", xlim=(0, None))
     if any(row.first_token for row in rows):
         left.legend(fontsize=8)

@@ -11,7 +11,7 @@ from stairstream.core.session import Usage
 from stairstream.plan.arrivals import Arrivals, Closed, Poisson, Trace
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.plan.fleet.replaying import Fleet, Replay, window_of
-from stairstream.plan.fleet.replicas import Used, token_s_at
+from stairstream.plan.fleet.replicas import Used
 from stairstream.plan.fleet.schedules import Schedule
 
 DAY_S = 86400
@@ -112,7 +112,7 @@ def _at(ordered: Sequence[float], share: float) -> float:
 def _use_of(model: str, used: Sequence[Used], slots: int, costs: EndpointCosts, window_s: float) -> ModelUse:
     whole_s, prompts = len(used) * window_s, sum(one.prompt_tokens for one in used)
     prefill_s = sum(one.prefill_s for one in used)
-    work_s = prefill_s + sum(one.decoded_tokens for one in used) * token_s_at(costs, slots) / slots
+    work_s = prefill_s + sum(one.decoded_tokens for one in used) * costs.token_s(slots, saturates=True) / slots
     return ModelUse(
         model=model,
         replicas=len(used),
@@ -149,7 +149,7 @@ def least_replicas(load: Load, costs: Mapping[str, EndpointCosts], slots: int) -
     work = dict.fromkeys((call.model for one in load.schedules for call in one.calls), 0.0)
     for call in (call for one in load.schedules for call in one.calls):
         its = costs[call.model]
-        decode_s = call.tokens * token_s_at(its, slots) / slots
+        decode_s = call.tokens * its.token_s(slots, saturates=True) / slots
         fresh = call.prompt_tokens - call.shared_tokens
         work[call.model] += (decode_s + fresh * its.prefill_token_s) / len(load.schedules)
     return {model: max(1, math.ceil(per_s * seconds)) for model, seconds in work.items()}

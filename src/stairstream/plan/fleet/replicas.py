@@ -16,22 +16,6 @@ Key = tuple[int, str]
 """A run and one of its agents: the owner of a prefix."""
 
 
-def token_s_at(costs: EndpointCosts, load: int) -> float:
-    """Seconds between two tokens of each of `load` answers: between measured loads on a line.
-
-    Above the highest measured one all answers together get no faster.
-    """
-    known = sorted(costs.tokens_per_s)
-    if load <= known[0]:
-        return 1 / costs.tokens_per_s[known[0]]
-    if load >= known[-1]:
-        return load / known[-1] / costs.tokens_per_s[known[-1]]
-    above = next(one for one in known if one >= load)
-    below = max(one for one in known if one < load)
-    share = (load - below) / (above - below)
-    return (1 - share) / costs.tokens_per_s[below] + share / costs.tokens_per_s[above]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
     """The room of a replica: calls at once, and tokens of prefixes in its cache."""
@@ -73,7 +57,7 @@ class Replica:
         self.queue: deque[Job] = deque()
         self.num_active = self.load = 0  # `load`: calls that it has, the waiting ones included
         self.used = Used()
-        self._token_s = [token_s_at(costs, load) for load in range(size.slots + 1)]
+        self._token_s = [costs.token_s(load, saturates=True) for load in range(size.slots + 1)]
         self._now_s = 0.0
         self._arriving: list[tuple[float, int, Job]] = []
         self._prefill, self._decode = _Shared(), _Shared()

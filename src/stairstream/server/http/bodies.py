@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Iterator, Mapping
+from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -17,6 +18,10 @@ Request = TypeVar("Request", bound=msgspec.Struct)
 
 MOST_VALUES = 100_000
 """Limit on commas and opening brackets in a body, outside its texts: decoding takes time by their number."""
+MOST_DEPTH = 500
+"""Limit on objects and lists inside each other. How many the decoder takes depends on the Python: under 3.11 those that
+its recursion limit lets through, from 3.12 on, where that is for Python code only, thousands
+(https://docs.python.org/3/whatsnew/3.12.html#other-language-changes), too deep for code that walks through them."""
 MOST_KEYS = 256
 """Limit on the keys of an object whose keys are known; decoding stops there."""
 MOST_SEARCHED = 2_000
@@ -26,7 +31,9 @@ _PIECE_BYTES = 262_144
 """Part of a body that is counted at once: milliseconds, whatever it holds."""
 
 _NULL = msgspec.Raw(b"null")
-_SEPARATORS = b",[{"
+_SEPARATORS, _BRACKETS = b",[{", b"[]{}"
+_NO_BRACKETS = bytes(set(range(256)) - set(_BRACKETS))
+_STEPS = {ord(one): step for one, step in (("[", 1), ("{", 1), ("]", -1), ("}", -1))}
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -71,23 +78,32 @@ async def read_body(exchange: Exchange) -> bytes:
 
 
 async def check_values(body: bytes) -> None:
-    """Raise ApiError 413 for a body of so many small values that decoding it would hold up all other answers."""
-    if len(body) <= MOST_VALUES:
+    """Raise ApiError for a body that is not to be decoded.
+
+    413 for one of so many small values that decoding it would hold up all other answers, 400 for one that is nested
+    more than MOST_DEPTH deep.
+    """
+    may_be_deep = body.count(b"[") + body.count(b"{") > MOST_DEPTH
+    if len(body) <= MOST_VALUES and not may_be_deep:
         return
-    counter = _Counter()
+    counter = _Counter(counts_depth=may_be_deep)
     for start in range(0, len(body), _PIECE_BYTES):
         counter.take(body[start : start + _PIECE_BYTES])
         if counter.number > MOST_VALUES:
             message = f"the body has more commas and opening brackets outside its texts than {MOST_VALUES}, the limit"
             raise ApiError(status=413, message=message, code="request_too_large")
+        if counter.deepest > MOST_DEPTH:
+            raise _no_json("the body is nested too deeply")
         await asyncio.sleep(0)
 
 
 class _Counter:
-    """Counts commas and opening brackets outside the texts of JSON that comes in pieces."""
+    """Counts commas and opening brackets outside the texts of JSON that comes in pieces, and how deep these nest."""
 
-    def __init__(self) -> None:
-        self.number = 0
+    def __init__(self, *, counts_depth: bool) -> None:
+        self.number = self.deepest = 0
+        self._depth = 0
+        self._counts_depth = counts_depth
         self._is_text = False
         self._rest = b""
 
@@ -100,7 +116,14 @@ class _Counter:
         parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         outside = b"".join(parts[self._is_text :: 2])
         self.number += len(outside) - len(outside.translate(None, _SEPARATORS))
+        if self._counts_depth and self.number <= MOST_VALUES:
+            self._dig(outside.translate(None, _NO_BRACKETS))
         self._is_text ^= len(parts) % 2 == 0
+
+    def _dig(self, brackets: bytes) -> None:
+        depths = list(accumulate(map(_STEPS.__getitem__, brackets), initial=self._depth))
+        self._depth = depths[-1]
+        self.deepest = max(self.deepest, *depths)
 
 
 def refuse_fields(fields: Fields, problems: Mapping[str, str]) -> None:
@@ -134,8 +157,6 @@ class Shape(Generic[Request]):
             raise self._explain(str(exc), body) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise _no_json(f"the body is not JSON: {exc}") from None
-        except RecursionError:
-            raise _no_json("the body is nested too deeply") from None
 
     def _decode(self, body: bytes, fields: Fields) -> Request:
         try:

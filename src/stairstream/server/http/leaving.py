@@ -4,8 +4,8 @@ Starlette's StreamingResponse does not always notice: only `receive()` tells, an
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
+from types import TracebackType
 from typing import Any
 
 from stairstream.engine.tasks import TaskBlock
@@ -15,26 +15,39 @@ StartBeside = Callable[[Coroutine[Any, Any, None]], object]
 """Starts a coroutine that runs beside a handler, and is cancelled when the handler ends."""
 
 
-@asynccontextmanager
-async def leave_with_client(receive: Receive) -> AsyncIterator[StartBeside]:
+class leave_with_client:
     """Cancel the block as soon as the client disconnects; then it raises ClientLeft.
 
     The request's body must have been read. The block must end with the last byte of the answer: after it, the server
     reports every client as disconnected. What the block itself raises is raised unchanged.
+
+    No generator: the frames of one that an error went through hold each other, and what the handler held, until the
+    garbage collector comes (seen with Python 3.12.1 and 3.13.0, not with 3.11.7).
     """
-    beside: list[asyncio.Task[None]] = []
-    async with TaskBlock() as tasks:
-        tasks.pick = _pick_cause
 
-        def start(coroutine: Coroutine[Any, Any, None]) -> None:
-            beside.append(tasks.create_task(coroutine))
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._beside: list[asyncio.Task[None]] = []
+        self._tasks = TaskBlock()
+        self._tasks.pick = _pick_cause
 
-        start(_watch(receive))
+    async def __aenter__(self) -> StartBeside:
+        await self._tasks.__aenter__()
+        self._start(_watch(self._receive))
+        return self._start
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        while self._beside:  # a failed task holds this frame
+            self._beside.pop().cancel()
         try:
-            yield start
+            await self._tasks.__aexit__(kind, exc, traceback)
         finally:
-            while beside:  # a failed task holds this frame
-                beside.pop().cancel()
+            del kind, exc, traceback
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._beside.append(self._tasks.create_task(coroutine))
 
 
 async def _watch(receive: Receive) -> None:
