@@ -19,8 +19,9 @@ class RemoteBackend:
         self.model = described.model
         self.takes = described.takes
         self.room: RemoteRoom | None = None
-        if described.serial is not None:
-            self.room = RemoteRoom(dialler=dialler, serial=described.serial, model=name)
+        if described.serial is not None and described.slots is not None:
+            serial, count = described.serial, described.slots
+            self.room = RemoteRoom(dialler=dialler, serial=serial, count=count, model=name)
         self._dialler = dialler
         self._name = name
 

@@ -137,12 +137,13 @@ class Cancel(_Frame, frozen=True):
 
 
 class Described(_Frame, frozen=True):
-    """The model. `serial` is that of its room, which models of one host may share; None where there is no limit."""
+    """The model. `serial` and `slots` are those of its room, which models of one host may share; None: no limit."""
 
     call: int
     model: str
     takes: frozenset[Takes | Setting]
     serial: int | None
+    slots: int | None
 
 
 class Opened(_Frame, frozen=True):

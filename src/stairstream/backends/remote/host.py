@@ -162,8 +162,8 @@ class _Hosted:
         backend = self._backend_of(frame)
         match frame:
             case Describe(call=call):
-                serial = None if backend.room is None else backend.room.serial
-                self._send(Described(call, backend.model, backend.takes, serial))
+                serial, slots = (None, None) if backend.room is None else (backend.room.serial, backend.room.count)
+                self._send(Described(call, backend.model, backend.takes, serial, slots))
             case Reserve(call=call, num_sessions=num_sessions):
                 assert backend.room is not None
                 async with backend.room.reserve(num_sessions):

@@ -77,6 +77,7 @@ class RemoteRoom:
 
     dialler: Dialler
     serial: int
+    count: int
     model: str = field(compare=False)
 
     @asynccontextmanager

@@ -103,7 +103,7 @@ class RecordedRoom:
 
     def __init__(self, slots: Slots, stays: list[Stay], shared: Shared) -> None:
         self.slots = slots
-        self.serial = slots.serial
+        self.serial, self.count = slots.serial, slots.count
         self._stays = stays
         self._shared = shared
 
