@@ -1,0 +1,75 @@
+"""The seam between remote sessions and what carries them: a dialler opens channels, a channel carries frames.
+
+One channel carries one session or one reservation. A carrier knows nothing of frames but that they are bytes: it keeps
+their order, loses none while it lives, and says when it has died. It needs no flow control of its own: a host sends no
+more than WINDOW items that the other side has not taken.
+"""
+
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Protocol
+
+from stairstream.core.messages import Message
+
+MAX_FRAME_BYTES = 1 << 28
+"""A longer frame is refused by the one who would send it."""
+
+
+class Channel(Protocol):
+    """One of two ends between which frames go in both directions. All of it belongs to one event loop, and none waits.
+
+    That frames come by a callback, and not by an iterator, saves a task for each session, and a wake of it for each
+    batch of tokens.
+    """
+
+    def listen(self, on_frame: Callable[[bytes], None], on_end: Callable[[str], None]) -> None:
+        """Called once, first. Frames that came before are handed over soon, in their order.
+
+        `on_end` comes once, after the last frame: the other end was closed, or it has died, and then with why in a few
+        words (`""` for one that was closed). Neither is called once this end is closed.
+        """
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame after those before it, at once. One that can't arrive any more is dropped: `on_end` says so."""
+
+    def close(self) -> None:
+        """The other end hears it after all frames that were sent. May be called again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Affinity:
+    """What makes one host better than another for a channel.
+
+    `prefix` is the same for all turns of one conversation: a host that had one may still have its cache. `run` is the
+    same for a reservation and the sessions that it is for, which have to be on one host; "" without a reservation. A
+    reservation has no `prefix`.
+    """
+
+    prefix: str = ""
+    run: str = ""
+
+
+class Dialler(Protocol):
+    """Reaches the hosts of models."""
+
+    async def dial(self, model: str, affinity: Affinity) -> Channel:
+        """A new channel to a host of the model, which `host.serve` serves there.
+
+        Raises ConnectionError if there is none that could be reached.
+        """
+
+
+run_now: ContextVar[str] = ContextVar("run_now", default="")
+"""The reservation in whose block the code runs: what `Affinity.run` is."""
+
+
+def affinity_of(conversation: Sequence[Message]) -> Affinity:
+    """The affinity of a session: by the messages up to the first question, which stay as they are in later turns."""
+    found = sha256()
+    for message in conversation:
+        found.update(f"{message.role}\0{message.content}\0".encode(errors="surrogatepass"))
+        if message.role == "user":
+            break
+    return Affinity(prefix=found.hexdigest()[:16], run=run_now.get())
