@@ -42,7 +42,7 @@ def make_serve_config(text: str, config: Config) -> dict[str, Any]:
 
 def make_ray_service(text: str, config: Config) -> dict[str, Any]:
     """A RayService: the Serve config, and a cluster with pods for the fronts and for each engine."""
-    env = [{"name": name, "value": value} for name, value in HAPROXY.items()]
+    env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in HAPROXY.items()]
     for name in variables_of(text, config.file):
         env.append({"name": name, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": name}}})
     head_ports = {"gcs": 6379, "dashboard": 8265, "client": 10001, "serve": config.server.port}
@@ -79,9 +79,7 @@ def _group(plan: EnginePlan, env: Sequence[Mapping[str, Any]], port: int) -> dic
     }
 
 
-def _pod(
-    name: str, needs: ReplicaKeys, env: Sequence[Mapping[str, Any]], ports: Mapping[str, int]
-) -> dict[str, Any]:
+def _pod(name: str, needs: ReplicaKeys, env: Sequence[Mapping[str, Any]], ports: Mapping[str, int]) -> dict[str, Any]:
     memory = f"{needs.memory_gb or 4:g}G"
     limits: dict[str, str] = {"cpu": f"{max(1.0, needs.cpus):g}", "memory": memory}
     if needs.gpus:

@@ -19,7 +19,9 @@ LOST_S = 20.0
 class TrunkChannel:
     """One end of a channel, as `backends.remote.channel` says."""
 
-    def __init__(self, trunk: "Trunk", number: int) -> None:
+    def __init__(self, trunk: "Trunk", number: int, tag: str) -> None:
+        """`tag` is the name of the replica at the other end, where there is one."""
+        self.tag = tag
         self._trunk = trunk
         self._number = number
         self._on_frame: Callable[[bytes], None] | None = None
@@ -87,6 +89,7 @@ class Trunk:
         self._outbox: list[tuple[int, bytes | None]] = []
         self._is_filled = asyncio.Event()
         self._sent_s = -window_s
+        self.has_ended = False
         self.heard_s = self._loop.time()
 
     @property
@@ -99,9 +102,9 @@ class Trunk:
         """Whether the other end was not heard of for too long."""
         return self._loop.time() - self.heard_s > LOST_S
 
-    def open(self, number: int) -> TrunkChannel:
+    def open(self, number: int, tag: str = "") -> TrunkChannel:
         """This end of a new channel."""
-        channel = self._channels[number] = TrunkChannel(self, number)
+        channel = self._channels[number] = TrunkChannel(self, number, tag)
         return channel
 
     def put(self, number: int, frame: bytes | None) -> None:
@@ -143,5 +146,7 @@ class Trunk:
         """The other end is lost, and with it every channel."""
         channels, self._channels = self._channels, {}
         self._outbox.clear()
+        self.has_ended = True
+        self._is_filled.set()
         for channel in channels.values():
             channel.end(why)

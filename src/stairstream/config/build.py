@@ -38,11 +38,16 @@ Loading = Callable[[str], AbstractContextManager[object]]
 
 @asynccontextmanager
 async def open_backends(
-    config: Config, graphs: Sequence[Graph], loading: Loading = nullcontext, limits: CallLimits | None = None
+    config: Config,
+    graphs: Sequence[Graph],
+    loading: Loading = nullcontext,
+    limits: CallLimits | None = None,
+    elsewhere: Mapping[str, Backend] | None = None,
 ) -> AsyncIterator[Mapping[str, Backend]]:
     """A backend for each model of the graphs, by name, with embedded engines loaded; all are closed on leaving.
 
-    `limits` makes the limits of models that several processes share; without it each process has its own.
+    `limits` makes the limits of models that several processes share; without it each process has its own. `elsewhere`
+    has models whose engine is in another process, by their names: nothing is loaded for them, and they stay open.
     An engine has room for one run of the graph that needs most of it, unless its `slots` say otherwise.
     """
     rng = random.Random()
@@ -50,7 +55,8 @@ async def open_backends(
         backends: dict[str, Backend] = {}
         for name in dict.fromkeys(name for graph in graphs for name in models_of(graph)):
             model = config.models[name]
-            backends[name] = wrap(name, await engines.make_backend(model), model.common, rng, limits)
+            bare = elsewhere[name] if elsewhere and name in elsewhere else await engines.make_backend(model)
+            backends[name] = wrap(name, bare, model.common, rng, limits)
         yield backends
 
 

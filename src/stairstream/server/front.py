@@ -3,21 +3,23 @@
 It knows neither sockets nor signals: a process of ours serves it (`serve`), or another server does.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stairstream.backends.base import Backend
 from stairstream.config.build import Loading
 from stairstream.config.schema import Config
 from stairstream.config.server import ServerConfig
+from stairstream.core.errors import ConfigError
 from stairstream.engine.tasks import working_beside
 from stairstream.server.access.limits import RunPermits
 from stairstream.server.app import make_app
 from stairstream.server.garbage import collect_at_rest, collecting_young
 from stairstream.server.history.keeping import keep_history
 from stairstream.server.http.exchange import AsgiApp
-from stairstream.server.http.guards import guard
+from stairstream.server.http.guards import guard, is_loopback
 from stairstream.server.http.watching import Watched
 from stairstream.server.observing.health import make_health_routes, none_unreachable
 from stairstream.server.observing.logs import log_request, log_runs, log_waits
@@ -48,11 +50,17 @@ class Front:
 
 @asynccontextmanager
 async def open_front(
-    config: Config, check: Callable[[Access], None], loading: Loading = nullcontext, *, shows_metrics: bool = True
+    config: Config,
+    check: Callable[[Access], None],
+    loading: Loading = nullcontext,
+    *,
+    shows_metrics: bool = True,
+    elsewhere: Mapping[str, Backend] | None = None,
 ) -> AsyncIterator[Front]:
     """Open everything that answers need. `check` may refuse the access that is open, before a model is loaded.
 
-    Without `shows_metrics`, `/metrics` is no part of the app.
+    Without `shows_metrics`, `/metrics` is no part of the app. `elsewhere` has models whose engine is in another
+    process, by their names.
     """
     settings = config.server
     permits = RunPermits(settings.limits.runs)
@@ -60,7 +68,7 @@ async def open_front(
         access = await stack.enter_async_context(open_access(settings, permits))
         check(access)
         tracer = stack.enter_context(open_tracer(settings.traces)) if settings.traces.endpoint else None
-        pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading, access.leases))
+        pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading, access.leases, elsewhere))
         metrics = Metrics()
         permits.on_change = metrics.count_in_flight
         journals = await stack.enter_async_context(open_journals(config))
@@ -78,6 +86,19 @@ async def open_front(
         stack.enter_context(collecting_young())
         await stack.enter_async_context(working_beside(collect_at_rest(permits)))
         yield Front(app=app, access=access, permits=permits, service=service, metrics=metrics)
+
+
+def check_access(settings: ServerConfig, address: str, access: Access) -> None:
+    """Raise ConfigError for a server that strangers could use. `address` is where it listens."""
+    if access.needs_key:
+        return
+    if not is_loopback(address):
+        raise ConfigError(
+            f"without a key the server listens on this machine only, not on {settings.host}; "
+            "make a key first: stairstream keys create NAME"
+        )
+    if "*" in settings.cors_origins:
+        raise ConfigError("server.cors_origins: without a key * would let any web page spend money; name the pages")
 
 
 @asynccontextmanager

@@ -42,16 +42,20 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_pipelines(
-    config: Config, loading: Loading = nullcontext, limits: CallLimits | None = None
+    config: Config,
+    loading: Loading = nullcontext,
+    limits: CallLimits | None = None,
+    elsewhere: Mapping[str, Backend] | None = None,
 ) -> AsyncIterator[tuple[Mapping[str, Pipeline], Mapping[str, Backend]]]:
     """Open every pipeline of a configuration on shared backends; yields pipelines by name, backends by model.
 
-    `limits` makes the limits of models that several processes share; without it each process has its own.
+    `limits` makes the limits of models that several processes share; without it each process has its own. `elsewhere`
+    has models whose engine is in another process, by their names.
     Models that no pipeline names get a backend too if that loads nothing: a request may describe a mixture of them.
     """
     graphs = {name: build_graph(config.models, pipeline) for name, pipeline in config.pipelines.items()}
     more = [single(name) for name, model in config.models.items() if model.kind.file is None]
-    async with open_backends(config, [*graphs.values(), *more], loading, limits) as backends:
+    async with open_backends(config, [*graphs.values(), *more], loading, limits, elsewhere) as backends:
         with closing(Rates()) as rates:
             opened = {name: Pipeline(config.pipelines[name], graphs[name], backends, config, rates) for name in graphs}
             yield opened, backends

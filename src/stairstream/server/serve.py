@@ -21,10 +21,9 @@ from stairstream.core.errors import ConfigError
 from stairstream.engine.tasks import TaskBlock
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import RunPermits
-from stairstream.server.front import open_front, serving_runs
+from stairstream.server.front import check_access, open_front, serving_runs
 from stairstream.server.http.connection import make_connection
 from stairstream.server.http.exchange import AsgiApp
-from stairstream.server.http.guards import is_loopback
 from stairstream.server.http.routes import Api
 from stairstream.server.observing.logs import logging_to
 from stairstream.server.observing.metrics import Metrics, make_metrics_route
@@ -79,7 +78,7 @@ async def serve(
         stack.enter_context(logging_to(worker=None if at is None else at.worker))
         _warn(settings, tell)
         at = at or bind_all(settings, stack)
-        check = partial(check_access, settings, at.api)
+        check = partial(check_access, settings, at.api.getsockname()[0])
         has_own_port = at.metrics is not None
         front = await stack.enter_async_context(open_front(config, check, loading, shows_metrics=not has_own_port))
         if at.metrics is not None:
@@ -113,19 +112,6 @@ async def _serving_metrics(
     app = Api([make_metrics_route(metrics, OpenGate(permits))])
     async with serving(make_server(app, settings.limits), listening):
         yield
-
-
-def check_access(settings: ServerConfig, listening: socket.socket, access: Access) -> None:
-    """Raise ConfigError for a server that strangers could use."""
-    if access.needs_key:
-        return
-    if not is_loopback(listening.getsockname()[0]):
-        raise ConfigError(
-            f"without a key the server listens on this machine only, not on {settings.host}; "
-            "make a key first: stairstream keys create NAME"
-        )
-    if "*" in settings.cors_origins:
-        raise ConfigError("server.cors_origins: without a key * would let any web page spend money; name the pages")
 
 
 def _introduce(config: Config, listening: socket.socket, access: Access, tell: Tell) -> None:
