@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from stairstream.backends.base import Backend, Session, Take
 from stairstream.backends.wrapping import WrappingBackend, WrappingSession
 from stairstream.core.errors import BackendError, as_failure
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Began, Chunk, Delta, Ended, Note, ToolDelta, Usage, WriteItem
+from stairstream.core.session import Began, Chunk, Delta, Ended, Note, ToolDelta, Usage, WriteItem, join_chunks
 
 
 class Hedged(WrappingBackend):
@@ -186,21 +186,10 @@ class _HedgedSession(WrappingSession):
         try:
             second.session = await self._backend.open(self._agent, self._conversation, self._written)
             if self._chunks:
-                await second.session.read(_join(self._chunks))
+                await second.session.read(join_chunks(self._chunks))
         except Exception as exc:
             second.error = self._failure(exc)
         else:
             if not self._is_stopped:
                 second.items = second.session.write(limit)
                 await self._run_to_first_word(second)
-
-
-def _join(chunks: Sequence[Chunk]) -> list[Chunk]:
-    """One chunk per agent: everything that was read of it."""
-    joined: dict[str, Chunk] = {}
-    for chunk in chunks:
-        before = joined.get(chunk.agent)
-        ids = chunk.ids if before is None else before.ids + chunk.ids if before.ids and chunk.ids else None
-        text = (before.text if before else "") + chunk.text
-        joined[chunk.agent] = replace(chunk, text=text, ids=ids)
-    return list(joined.values())

@@ -1,6 +1,7 @@
 """The values that cross the session seam: chunks go in, deltas come out."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from stairstream.core.light import light
@@ -32,6 +33,17 @@ class Chunk:
     text: str
     is_final: bool
     ids: tuple[int, ...] | None = None
+
+
+def join_chunks(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """One chunk per agent: everything that was read of it."""
+    joined: dict[str, Chunk] = {}
+    for chunk in chunks:
+        before = joined.get(chunk.agent)
+        ids = chunk.ids if before is None else before.ids + chunk.ids if before.ids and chunk.ids else None
+        text = (before.text if before else "") + chunk.text
+        joined[chunk.agent] = replace(chunk, text=text, ids=ids)
+    return list(joined.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -316,5 +316,6 @@ _FAULTS: Mapping[str, type[StairstreamError]] = {
     kind.__name__: kind for kind in (ConfigError, MissingExtra, RequestError)
 }
 _FAILURES: Mapping[str, type[BackendError]] = {
-    kind.__name__: kind for kind in (BackendError, *BackendError.__subclasses__())
+    "BackendError": BackendError,
+    **{kind.__name__: kind for kind in BackendError.__subclasses__()},
 }
