@@ -47,5 +47,6 @@ def _engine(plan: EnginePlan, grace_s: float) -> Any:
         graceful_shutdown_timeout_s=grace_s,
         graceful_shutdown_wait_loop_s=0.5,
         request_router_config=RequestRouterConfig(request_router_class=ROUTER),
+        logging_config={"enable_access_log": False},  # a line for each batch of frames
         **scaling_options(plan.replicas),
     )

@@ -4,10 +4,11 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager
+from contextvars import Context
 from typing import Any, Protocol
 
 from stairstream.backends.remote.channel import Affinity, Channel
-from stairstream.cluster.pins import pin
+from stairstream.cluster.choosing import pin
 from stairstream.cluster.trunks import BEAT_S, Batch, Trunk, TrunkChannel
 from stairstream.engine.tasks import TaskBlock
 
@@ -16,7 +17,7 @@ DIAL_S = 30.0
 
 
 class EngineCalls(Protocol):
-    """The calls of one engine's deployment; each raises ConnectionError. `session` is where to: see `pins`."""
+    """The calls of one engine's deployment; each raises ConnectionError. `session` is where to: see `choosing`."""
 
     @property
     def engine(self) -> str:
@@ -95,7 +96,8 @@ class TrunkDialler:
         self._start(forget())
 
     def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        task = self._tasks.create_task(work)
+        # Ray takes calls in the context of a request for parts of it: they have its id, and are cancelled with it
+        task = self._tasks.create_task(work, context=Context())
         self._working.add(task)
         task.add_done_callback(self._working.discard)
         return task

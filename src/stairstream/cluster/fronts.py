@@ -28,9 +28,7 @@ class FrontReplica:
 
     def __init__(self, text: str, file: str, engines: Mapping[str, Any], models: Mapping[str, Sequence[str]]) -> None:
         config = parse_config(text, file)
-        calls = {
-            name: HandleCalls(engine, engines[engine]) for engine, names in models.items() for name in names
-        }
+        calls = {name: HandleCalls(engine, engines[engine]) for engine, names in models.items() for name in names}
         self._app = LifespanApp(_open(config, calls))
 
     def __serve_build_asgi_app__(self) -> AsgiApp:
@@ -74,7 +72,7 @@ class LifespanApp:
 
 @asynccontextmanager
 async def _open(config: Config, calls: Mapping[str, HandleCalls]) -> AsyncIterator[AsgiApp]:
-    """The whole API on engines that are reached by these calls; when it ends, runs are waited for as long as they may."""
+    """The whole API on engines that are reached by these calls. When it ends, runs are waited for."""
     settings = config.server
     copies = settings.replicas
     if copies.count > 1 or copies.most is not None:  # fronts share limits by the database, as workers do

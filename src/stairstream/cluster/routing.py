@@ -4,18 +4,14 @@ Ray makes one router in each process that calls an engine. No state is shared: e
 same replica, as long as that has room.
 """
 
-import hashlib
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
-from stairstream.cluster.pins import pinned
+from stairstream.cluster.choosing import pinned, rank
 
 MOST_LEFT = 64
 """Replicas that are remembered when Serve has taken them out: they let their sessions end."""
-MORE_THAN_MEAN, MORE = 1.25, 4.0
-"""A conversation goes to another replica if its own has more calls than this, times the mean and above it."""
 
 
 class SessionRouter(RequestRouter):  # type: ignore[misc]  # Ray is not typed
@@ -67,17 +63,3 @@ class SessionRouter(RequestRouter):  # type: ignore[misc]  # Ray is not typed
         if len(candidates) == 1 and candidates[0].replica_id in self._left:
             return candidates[0]
         return await super()._select_from_candidate_replicas(candidates, backoff_index)
-
-
-def rank(conversation: str, lengths: Mapping[str, int]) -> Sequence[str]:
-    """Replicas for a conversation, best first; `lengths` are their calls in flight.
-
-    By rendezvous hashing: all callers agree, and a replica that comes or goes moves only its share of conversations.
-    One with far more calls than the others stands last.
-    """
-    most = MORE_THAN_MEAN * sum(lengths.values()) / max(1, len(lengths)) + MORE
-
-    def key(tag: str) -> tuple[bool, bytes]:
-        return lengths[tag] > most, hashlib.blake2b(f"{conversation}\0{tag}".encode(), digest_size=8).digest()
-
-    return sorted(lengths, key=key)
