@@ -18,12 +18,16 @@ from stairstream.backends.http import HttpPool
 from stairstream.backends.llamacpp import LlamaCpp, LlamaCppBackend
 from stairstream.backends.models import DEFAULT_MODEL
 from stairstream.backends.openai import OpenAIBackend
+from stairstream.backends.remote.backend import RemoteBackend
+from stairstream.backends.remote.channel import Dialler
+from stairstream.backends.remote.unix import UnixDialler, listen_at, serving_at
 from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
 from stairstream.core.seams import EDGE_TOKENS
 from stairstream.server.fake.server import FakeContinues, FakeModel, serve_fake
 from tests.backends.anthropic.fake import serve_messages
 from tests.backends.anthropic.own import serving_own
 from tests.backends.local_model import llamacpp_model
+from tests.backends.remote.memory import memory_dialler
 from tests.manners import ODD, in_manner, models_in_manner, using
 
 if TYPE_CHECKING:
@@ -124,13 +128,47 @@ async def at_messages(good: AnthropicBackend, flaky: AnthropicBackend) -> Place:
     return Place(backend=good, flaky=flaky, text="".join(WORDS), extra_tokens=extra_tokens, is_counted=False)
 
 
+def remote_place(open_place: OpenPlace) -> OpenPlace:
+    """The backends of a place behind channels without a socket, whose frames take their time."""
+
+    @asynccontextmanager
+    async def place() -> AsyncIterator[Place]:
+        async with open_place() as one, memory_dialler(hosted_at(one), delay_s=0.0001) as dialler:
+            yield await seen_through(dialler, one)
+
+    return place
+
+
+def unix_place(open_place: OpenPlace) -> OpenPlace:
+    """The backends of a place behind a unix socket."""
+
+    @asynccontextmanager
+    async def place() -> AsyncIterator[Place]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "host.sock"
+            with listen_at(path) as listening:
+                async with open_place() as one, serving_at(listening, hosted_at(one)):
+                    yield await seen_through(UnixDialler(path), one)
+
+    return place
+
+
+def hosted_at(place: Place) -> dict[str, Backend]:
+    return {"good": place.backend, **({} if place.flaky is None else {"flaky": place.flaky})}
+
+
+async def seen_through(dialler: Dialler, place: Place) -> Place:
+    flaky = None if place.flaky is None else await RemoteBackend.reach(dialler, "flaky")
+    return replace(place, backend=await RemoteBackend.reach(dialler, "good"), flaky=flaky)
+
+
 @asynccontextmanager
 async def llamacpp_place() -> AsyncIterator[Place]:
     async with aclosing(LlamaCpp(llamacpp_model(), slots=1, context_tokens=1024)) as llama:
         yield Place(backend=LlamaCppBackend(llama, DEFAULT_MODEL))
 
 
-SLOW_PLACES = ("llamacpp",)
+SLOW_PLACES = ("llamacpp", "remote-llamacpp")
 
 
 @asynccontextmanager
@@ -203,4 +241,10 @@ PLACES: dict[str, OpenPlace] = {
     "torch": torch_place,
     "vllm": vllm_place,
     "llamacpp": llamacpp_place,
+    "remote-scripted": remote_place(scripted_place),
+    "remote-openai": remote_place(openai_place("flag")),
+    "remote-torch": remote_place(torch_place),
+    "remote-vllm": unix_place(vllm_place),
+    "remote-unix": unix_place(scripted_place),
+    "remote-llamacpp": unix_place(llamacpp_place),
 }

@@ -5,13 +5,9 @@ their order, loses none while it lives, and says when it has died. It needs no f
 more than WINDOW items that the other side has not taken.
 """
 
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Protocol
-
-from stairstream.core.messages import Message
 
 MAX_FRAME_BYTES = 1 << 28
 """A longer frame is refused by the one who would send it."""
@@ -59,17 +55,3 @@ class Dialler(Protocol):
 
         Raises ConnectionError if there is none that could be reached.
         """
-
-
-run_now: ContextVar[str] = ContextVar("run_now", default="")
-"""The reservation in whose block the code runs: what `Affinity.run` is."""
-
-
-def affinity_of(conversation: Sequence[Message]) -> Affinity:
-    """The affinity of a session: by the messages up to the first question, which stay as they are in later turns."""
-    found = sha256()
-    for message in conversation:
-        found.update(f"{message.role}\0{message.content}\0".encode(errors="surrogatepass"))
-        if message.role == "user":
-            break
-    return Affinity(prefix=found.hexdigest()[:16], run=run_now.get())

@@ -77,6 +77,7 @@ class _Hosted:
         self.session: Session | None = None
         self._failure: StairstreamError | None = None
         self._out: Outbox | None = None
+        self._stopped_call = 0
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._last: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -103,9 +104,7 @@ class _Hosted:
     def _take(self, frame: ToHost) -> None:
         match frame:
             case Describe() | Reserve() | Open():
-                if self._last is not None:
-                    raise BadFrame("a channel is for one thing")
-                self._last = self._start(frame.call, self._begin(frame))
+                self._last = self._start(frame.call, self._begin(frame), self._last)
             case Warm(call=call):
                 self._start(call, self._warm(call))
             case Foresee(chunks=chunks):
@@ -171,6 +170,8 @@ class _Hosted:
                     self._send(Done(call))
                     await asyncio.get_running_loop().create_future()  # until the channel ends
             case Open(call=call):
+                if self.session is not None:
+                    await self.session.aclose()
                 opening = backend.open(frame.agent, unpack_conversation(frame.conversation), frame.written)
                 session = self.session = await opening
                 self._send(Opened(call, session.reads_ahead, session.prefetches))
@@ -206,7 +207,7 @@ class _Hosted:
             async with aclosing(session.write(frame.limit)) as items:
                 async for item in items:
                     out.put(item)
-                    if isinstance(item, Began) and out.is_stopped:
+                    if isinstance(item, Began) and self._stopped_call == frame.call:
                         session.stop()  # what was asked before it began is lost
                     if out.is_full:
                         await out.wait_for_room()
@@ -215,10 +216,10 @@ class _Hosted:
             self._out = None
 
     def _stop(self, call: int) -> None:
+        self._stopped_call = call
         if self._out is not None and self._out.call == call:
-            assert self.session is not None
             self._out.stop()
-            self.session.stop()
+            self._opened().stop()
 
     def _opened(self) -> Session:
         if self.session is None:

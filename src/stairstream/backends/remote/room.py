@@ -1,0 +1,85 @@
+"""The slots of an engine in another process: they are reserved there, for as long as a channel is open."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from stairstream.backends.remote.channel import Affinity, Dialler
+from stairstream.backends.remote.frames import VERSION, Reserve
+from stairstream.backends.remote.line import ANSWER_S, Line
+
+
+class Reservation:
+    """Slots that a run holds."""
+
+    def __init__(self, room: "RemoteRoom", run: str, num_sessions: int) -> None:
+        self.room = room
+        self.run = run
+        self._num_sessions = num_sessions
+        self._line: Line | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the host that granted it is gone."""
+        return self._line is not None and self._line.lost is not None
+
+    async def hold(self) -> None:
+        """Have the slots; waits its turn. Raises ConfigError if there can never be that many, and ConnectionFailed."""
+        room = self.room
+        line = self._line = await Line.dial(room.dialler, room.model, Affinity(run=self.run))
+        await line.ask(lambda call: Reserve(call, VERSION, room.model, self._num_sessions))
+
+    def close(self) -> None:
+        """Leave the slots to others."""
+        if self._line is not None:
+            self._line.close()
+
+
+class Reservations:
+    """Those of one run, in the order of their rooms."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        self.held: list[Reservation] = []
+        self._renewing = asyncio.Lock()
+
+    async def renew(self) -> None:
+        """Have those again whose host is gone. Raises TimeoutError where that takes too long.
+
+        In their order, so that runs that lost the same host don't block each other; those that lost different ones may.
+        """
+        async with asyncio.timeout(ANSWER_S), self._renewing:
+            for one in self.held:
+                if one.is_lost:
+                    await one.hold()
+
+
+reserved_now: ContextVar[Reservations | None] = ContextVar("reserved_now", default=None)
+"""What the run has reserved in whose block the code runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteRoom:
+    """The room of a model, and of all that share its engine: of one dialler, rooms of one serial are one."""
+
+    dialler: Dialler
+    serial: int
+    model: str = field(compare=False)
+
+    @asynccontextmanager
+    async def reserve(self, num_sessions: int) -> AsyncIterator[None]:
+        """Hold that many slots while in the block; sessions that are opened in it know of them."""
+        before = reserved_now.get()
+        mine = before or Reservations(uuid.uuid4().hex)
+        reservation = Reservation(self, mine.run, num_sessions)
+        try:
+            await reservation.hold()
+            mine.held.append(reservation)
+            reserved_now.set(mine)
+            yield
+        finally:
+            reserved_now.set(before)  # by no token: the block may be left in another context
+            reservation.close()
