@@ -20,7 +20,9 @@ from stairstream.server.observing.logs import logging_to
 class EngineReplica:
     """One copy of an engine, for the models that share it."""
 
-    async def __init__(self, text: str, file: str, models: Sequence[str]) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, text: str, file: str, models: Sequence[str]
+    ) -> None:
         """`text` is the configuration; its environment variables are those of this process."""
         tag = serve.get_replica_context().replica_tag
         self._living = Living(_open(parse_config(text, file), models, tag))
