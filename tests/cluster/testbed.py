@@ -5,13 +5,17 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+
+from stairstream.core.events import Event, Noted, RunEnded, Wrote
+from stairstream.server.wire.events import decode_event_json
 
 PORT = 18_230
 URL = f"http://127.0.0.1:{PORT}"
@@ -169,7 +173,6 @@ class Client:
         self.text = ""
         self.finish: str | None = None
         self.error: str | None = None
-        self.notes: list[str] = []
         self._body = {"model": pipeline, "stream": True, "messages": [{"role": "user", "content": question}]}
 
     async def ask(self, http: aiohttp.ClientSession) -> None:
@@ -190,12 +193,68 @@ class Client:
             self.finish = choice.get("finish_reason") or self.finish
 
 
-@asynccontextmanager
-async def asking(clients: list[Client]) -> AsyncIterator[None]:
-    """The clients ask now; at the end of the block all have been answered, or failed."""
+class RunClient:
+    """One run by `/v1/runs`, by a client that comes back until it has the last event."""
+
+    def __init__(self, pipeline: str, question: str) -> None:
+        self.events: list[tuple[int, Event, str]] = []
+        self.num_returns = 0
+        self._run = ""
+        self._body = {"model": pipeline, "messages": [{"role": "user", "content": question}]}
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(text for _, event, text in self.events if isinstance(event, Wrote))
+
+    @property
+    def is_over(self) -> bool:
+        return bool(self.events) and isinstance(self.events[-1][1], RunEnded)
+
+    @property
+    def notes(self) -> list[str]:
+        """The kinds of notes."""
+        return [event.note.kind for _, event, _ in self.events if isinstance(event, Noted)]
+
+    async def ask(self, http: aiohttp.ClientSession) -> None:
+        while not self.is_over:
+            try:
+                await self._listen(http)
+            except (aiohttp.ClientError, ConnectionError):
+                pass
+            await asyncio.sleep(0.1)
+
+    async def _listen(self, http: aiohttp.ClientSession) -> None:
+        if not self.events:
+            listening = http.post(f"{URL}/v1/runs", json=self._body)
+        else:
+            self.num_returns += 1
+            last = {"last-event-id": str(self.events[-1][0])}
+            listening = http.get(f"{URL}/v1/runs/{self._run}/events", headers=last)
+        async with listening as response:
+            if response.status != 200:
+                return
+            self._run = response.headers["x-stairstream-run"]
+            number = -1
+            async for line in response.content:
+                if line.startswith(b"id: "):
+                    number = int(line[4:])
+                elif line.startswith(b"data: "):
+                    self.events.append((number, *decode_event_json(line[6:])))
+
+
+@contextmanager
+def asking(clients: Sequence[Client | RunClient]) -> Iterator[None]:
+    """The clients ask now, in another thread: Ray wants the main one. Until the block's end all have their answers."""
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(lambda: asyncio.run(_ask_all(clients)))
+        yield
+        asked.result(timeout=READY_S)
+
+
+async def _ask_all(clients: Sequence[Client | RunClient]) -> None:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(READY_S)) as http:
         async with asyncio.TaskGroup() as tasks:
             for client in clients:
                 tasks.create_task(client.ask(http))
-            yield
