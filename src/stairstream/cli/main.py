@@ -274,6 +274,24 @@ def serve_command(
     raise typer.Exit(serve(config, host, port, workers))
 
 
+@app.command("deploy")
+def deploy_command(
+    config: ConfigOption = None,
+    address: Annotated[
+        str | None,
+        option("URL", "Ray's REST interface; http://127.0.0.1:8265, or RAY_DASHBOARD_ADDRESS, without it."),
+    ] = None,
+    write: Annotated[
+        Path | None,
+        option("FOLDER", "Only write a config for `serve deploy`, and a RayService for Kubernetes, there."),
+    ] = None,
+) -> None:
+    """Serve every pipeline from a Ray cluster: deploys the server and the engines, and waits until they run."""
+    from stairstream.cli.deploy import deploy
+
+    deploy(config, address, write)
+
+
 @app.command("fake-server")
 def fake_server_command(
     config: Annotated[

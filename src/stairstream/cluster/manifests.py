@@ -7,7 +7,7 @@ import yaml
 
 from stairstream.cluster.planning import APPLICATION, FRONT, EnginePlan, plan_engines
 from stairstream.config.replicas import ReplicaKeys
-from stairstream.config.schema import Config, parse_config
+from stairstream.config.schema import Config
 from stairstream.config.yaml_file import variables_of
 
 BUILDER = "stairstream.cluster.application:build"
@@ -95,7 +95,10 @@ def _pod(name: str, needs: ReplicaKeys, env: Sequence[Mapping[str, Any]], ports:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as they are read best."""
+    """Writes texts of several lines as they are read best, and nothing as a reference to what it has written before."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -110,9 +113,8 @@ def to_yaml(value: object) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
 
 
-def write_manifests(text: str, name: str, environ: Mapping[str, str]) -> Mapping[str, str]:
-    """Texts of the files that deploy the configuration, by their names. Raises ConfigError."""
-    config = parse_config(text, name, environ)
+def write_manifests(text: str, config: Config) -> Mapping[str, str]:
+    """Texts of the files that deploy the configuration, by their names."""
     return {
         "serve.yaml": to_yaml(make_serve_config(text, config)),
         "rayservice.yaml": to_yaml(make_ray_service(text, config)),
