@@ -1,6 +1,6 @@
 """The calls of an engine's deployment by a Serve handle. Ray's errors become ConnectionError here."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,9 +28,9 @@ class HandleCalls:
         finally:
             answers.cancel()
 
-    async def carry(self, session: str, front: str) -> AsyncGenerator[Batch, None]:
+    async def carry(self, session: str, front: str, numbers: Sequence[int]) -> AsyncGenerator[Batch, None]:
         """Yields the frames of a replica."""
-        batches = self._handle.options(stream=True, session_id=session).carry.remote(front)
+        batches = self._handle.options(stream=True, session_id=session).carry.remote(front, numbers)
         try:
             with _translating():
                 async for batch in batches:

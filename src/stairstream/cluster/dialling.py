@@ -2,14 +2,14 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from contextvars import Context
 from typing import Any, Protocol
 
 from stairstream.backends.remote.channel import Affinity, Channel
 from stairstream.cluster.choosing import pin
-from stairstream.cluster.trunks import BEAT_S, Batch, Trunk, TrunkChannel
+from stairstream.cluster.trunks import BEAT_S, LOST_S, Batch, Trunk, TrunkChannel
 from stairstream.engine.tasks import TaskBlock
 
 DIAL_S = 30.0
@@ -26,7 +26,7 @@ class EngineCalls(Protocol):
     def attend(self, session: str, front: str, number: int) -> AsyncGenerator[str, None]:
         """As `Host.attend`."""
 
-    def carry(self, session: str, front: str) -> AsyncGenerator[Batch, None]:
+    def carry(self, session: str, front: str, numbers: Sequence[int]) -> AsyncGenerator[Batch, None]:
         """As `Host.carry`."""
 
     async def push(self, session: str, front: str, batch: Batch) -> None:
@@ -131,7 +131,7 @@ class TrunkDialler:
         why = "the replica was lost"
         try:
             while True:
-                async with aclosing(calls.carry(pin(tag), self._front)) as batches:
+                async with aclosing(calls.carry(pin(tag), self._front, trunk.numbers)) as batches:
                     async for batch in batches:
                         trunk.deliver(batch)
                 if trunk.is_idle:
@@ -150,8 +150,9 @@ class TrunkDialler:
                 self._end(tag, trunk, "the replica is not heard of any more")
                 return
             try:
-                await calls.push(pin(tag), self._front, batch)
-            except ConnectionError as exc:
+                async with asyncio.timeout(LOST_S):
+                    await calls.push(pin(tag), self._front, batch)
+            except (ConnectionError, TimeoutError) as exc:
                 self._end(tag, trunk, str(exc) or "the replica was lost")
                 return
 

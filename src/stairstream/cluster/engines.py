@@ -33,9 +33,9 @@ class EngineReplica:
         async for tag in self._host.attend(front, number):
             yield tag
 
-    async def carry(self, front: str) -> AsyncGenerator[Batch, None]:
+    async def carry(self, front: str, numbers: Sequence[int]) -> AsyncGenerator[Batch, None]:
         """As `Host.carry`."""
-        async for batch in self._host.carry(front):
+        async for batch in self._host.carry(front, numbers):
             yield batch
 
     async def push(self, front: str, batch: Batch) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from stairstream.backends.remote.channel import Channel
@@ -55,13 +55,18 @@ class Host:
         finally:
             channel.close()
 
-    async def carry(self, front: str) -> AsyncGenerator[Batch, None]:
-        """The frames for a front, in batches; ends when it has had no channel for a while, or is lost."""
+    async def carry(self, front: str, numbers: Sequence[int]) -> AsyncGenerator[Batch, None]:
+        """The frames for a front, in batches; ends when it has had no channel for a while, or is lost.
+
+        `numbers` are the channels that the front has; it hears of those that are not here.
+        """
         trunk = self._trunk(front)
         trunk.heard_s = asyncio.get_running_loop().time()
+        trunk.close_unknown(numbers)
         while True:
-            batch = await trunk.next_batch(IDLE_S if trunk.is_idle else BEAT_S)
-            if trunk.is_lost or (not batch and trunk.is_idle):
+            was_idle = trunk.is_idle
+            batch = await trunk.next_batch(IDLE_S if was_idle else BEAT_S)
+            if trunk.is_lost or (was_idle and trunk.is_idle and not batch):
                 break
             yield batch
         self._forget(front, trunk)

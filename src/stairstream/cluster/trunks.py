@@ -112,9 +112,22 @@ class Trunk:
         self._outbox.append((number, frame))
         self._is_filled.set()
 
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Those of its channels."""
+        return list(self._channels)
+
+    def close_unknown(self, numbers: Sequence[int]) -> None:
+        """Tell the other end which of its channels are not there: what this end knew of it was lost."""
+        for number in numbers:
+            if number not in self._channels:
+                self.put(number, None)
+
     def forget(self, number: int) -> None:
-        """A channel that was closed at this end."""
+        """A channel that was closed."""
         self._channels.pop(number, None)
+        if not self._channels:
+            self._is_filled.set()  # wakes who waits long, as for a trunk that is needed
 
     async def next_batch(self, wait_s: float) -> Batch:
         """What is to be sent, as soon as there is something; nothing after `wait_s`."""
