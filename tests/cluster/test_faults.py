@@ -2,12 +2,12 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.cluster.testbed import ANSWER, Client, RunClient, Testbed, asking, kill, running
+from tests.cluster.testbed import ANSWER, Client, RunClient, Testbed, asking, kill
 
 pytest.importorskip("ray")
 pytestmark = [
@@ -16,19 +16,6 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore"),  # Ray's own
 ]
-
-
-@pytest.fixture(scope="module")
-def whole_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
-    with running(tmp_path_factory.mktemp("cluster")) as bed:
-        yield bed
-
-
-@pytest.fixture
-def bed(whole_bed: Testbed) -> Testbed:
-    """The cluster, healed from the test before."""
-    whole_bed.wait_ready()
-    return whole_bed
 
 
 def clients(pipeline: str, count: int) -> list[Client]:

@@ -10,7 +10,7 @@ from stairstream.backends.remote.frames import BadFrame
 from stairstream.cluster.trunks import BEAT_S, Batch, Trunk, TrunkChannel
 from stairstream.engine.tasks import TaskBlock, working_beside
 
-WINDOW_S = 0.005
+WINDOW_S = 0.02
 """Frames of all sessions together are sent to a front at most so often; the first after a pause at once."""
 IDLE_S = 2.0
 """A trunk without channels ends after so long, so that a replica that is to leave need not wait for it."""
