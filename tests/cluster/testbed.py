@@ -18,6 +18,7 @@ from stairstream.core.events import Event, Noted, RunEnded, Wrote
 from stairstream.server.wire.events import decode_event_json
 
 PORT = 18_230
+REST_PORT = 18_265
 URL = f"http://127.0.0.1:{PORT}"
 READY_S = 120.0
 """For anything that Ray has to start, on a busy machine."""
@@ -67,7 +68,7 @@ class Testbed:
         from ray.cluster_utils import Cluster
 
         self.folder = folder
-        head = {"num_cpus": 2, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+        head = {"num_cpus": 2, "object_store_memory": 100 * 2**20, "include_dashboard": True, "dashboard_port": REST_PORT}
         self._cluster = Cluster(initialize_head=True, connect=False, head_node_args=head)
         self._nodes = [self._add_node() for _ in range(2)]
         ray.init(address=self._cluster.address, logging_level="warning", log_to_driver=False)
@@ -144,6 +145,9 @@ class Testbed:
 @contextmanager
 def running(folder: Path) -> Iterator[Testbed]:
     """A testbed with the application on it."""
+    import ray.serve  # read what is in the environment now: the rest is for the cluster's processes
+
+    assert ray.serve
     os.environ.update(ENVIRON)
     os.environ.update(STAIRSTREAM_CACHE=str(folder / "cache"), STAIRSTREAM_DATA=str(folder / "data"))
     bed = Testbed(folder)

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -200,11 +200,18 @@ def train_command(
         typer.Option("--dry-run", help="Show samples and the plan (steps, memory, time, energy); train nothing."),
     ] = False,
     samples: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many of each stage it shows.")] = 2,
+    on: Annotated[
+        Literal["ray"] | None,
+        option("NAME", "ray: the processes of `parallel` as a job on a Ray cluster, started again when one is lost."),
+    ] = None,
 ) -> None:
     """Train an aggregator to read a staircase. Continues where it was interrupted."""
-    from stairstream.cli.train import train
+    from stairstream.cli.train import train, train_on
 
-    train(config, dry_run=dry_run, num_samples=samples)
+    if on is None or dry_run:
+        train(config, dry_run=dry_run, num_samples=samples)
+    else:
+        train_on(config)
 
 
 @app.command("pull")
