@@ -43,13 +43,15 @@ BOTH = {"good": SCRIPT, "flaky": FLAKY}
 class Place:
     """`text` is all that the model would say, None if unknown; `extra_tokens` what a write may add to its limit.
 
-    `is_counted`: every delta says how many tokens it has, but for those at the limit that spell nothing.
+    `late_tokens` are those that may still come of a write that was asked to stop. `is_counted`: every delta
+    says how many tokens it has, but for those at the limit that spell nothing.
     """
 
     backend: Backend
     flaky: Backend | None = None
     text: str | None = None
     extra_tokens: int = 0
+    late_tokens: int = 4
     is_counted: bool = True
 
 
@@ -153,13 +155,18 @@ def unix_place(open_place: OpenPlace) -> OpenPlace:
     return place
 
 
+REMOTE_STOP_TOKENS = 50
+"""Those of 50 ms, in which a stop is heard at the other side; `test_remote` has it to the millisecond."""
+
+
 def hosted_at(place: Place) -> dict[str, Backend]:
     return {"good": place.backend, **({} if place.flaky is None else {"flaky": place.flaky})}
 
 
 async def seen_through(dialler: Dialler, place: Place) -> Place:
     flaky = None if place.flaky is None else await RemoteBackend.reach(dialler, "flaky")
-    return replace(place, backend=await RemoteBackend.reach(dialler, "good"), flaky=flaky)
+    backend = await RemoteBackend.reach(dialler, "good")
+    return replace(place, backend=backend, flaky=flaky, late_tokens=REMOTE_STOP_TOKENS)
 
 
 @asynccontextmanager

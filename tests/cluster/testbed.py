@@ -68,7 +68,12 @@ class Testbed:
         from ray.cluster_utils import Cluster
 
         self.folder = folder
-        head = {"num_cpus": 2, "object_store_memory": 100 * 2**20, "include_dashboard": True, "dashboard_port": REST_PORT}
+        head = {
+            "num_cpus": 2,
+            "object_store_memory": 100 * 2**20,
+            "include_dashboard": True,
+            "dashboard_port": REST_PORT,
+        }
         self._cluster = Cluster(initialize_head=True, connect=False, head_node_args=head)
         self._nodes = [self._add_node() for _ in range(2)]
         ray.init(address=self._cluster.address, logging_level="warning", log_to_driver=False)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -17,8 +18,9 @@ import aiohttp
 import pytest
 
 from stairstream.config.schema import Config, load_config
-from stairstream.core.errors import ConfigError
-from stairstream.server.workers.station import Station, check_models, read_station, share_of
+from stairstream.server.workers.hosting import engines_of, hosted_models
+from stairstream.server.workers.station import Engines, Station, read_station, share_of
+from tests.backends.local_model import llamacpp_model
 
 pytest.importorskip("uvicorn")
 
@@ -41,9 +43,10 @@ def read(text: str, tmp_path: Path) -> Config:
 def test_a_station_is_read_as_it_was_written(tmp_path: Path) -> None:
     config = read(CONFIG.format(workers=2, folder=tmp_path, address="http://h/v1", name="mix"), tmp_path)
     station = Station(number=1, workers=2, speaks=False, config=config, listening=5, metrics=None, line=7)
-    assert read_station(station.as_bytes()) == station
+    assert read_station(Station, pickle.dumps(station)) == station
     assert station.descriptors == (5, 7)
-    assert replace(station, metrics=9).descriptors == (5, 7, 9)
+    engines = Engines(models=("a",), path=tmp_path / "engines", in_use=11)
+    assert replace(station, metrics=9, engines=engines).descriptors == (5, 7, 9, 11)
 
 
 def test_each_worker_has_its_share_of_what_the_server_takes_at_once(tmp_path: Path) -> None:
@@ -53,13 +56,31 @@ def test_each_worker_has_its_share_of_what_the_server_takes_at_once(tmp_path: Pa
     assert [(one.runs, one.connections) for one in shares] == [(9, 3), (5, 2), (3, 1)]
 
 
-def test_a_model_that_each_worker_would_load_is_refused(tmp_path: Path) -> None:
-    text = (
-        "models: {a: {backend: llamacpp, model: smollm2-135m-instruct}}\npipelines: {p: {topology: single, model: a}}"
-    )
-    config = read(text, tmp_path)
-    with pytest.raises(ConfigError, match="each of several workers would load it; use workers: 1"):
-        check_models(config)
+SMOL = "backend: llamacpp, model: smollm2-135m-instruct"
+LOADED = f"""
+models:
+  a: {{{SMOL}}}
+  b: {{backend: openai, base_url: http://h/v1, model: b}}
+  c: {{backend: torch, model: x}}
+pipelines:
+  mix: {{topology: mixture, proposers: [a, b], aggregator: a}}
+"""
+
+
+def test_models_that_are_loaded_here_are_for_all_workers(tmp_path: Path) -> None:
+    assert hosted_models(read(LOADED, tmp_path)) == ("a",)
+
+
+def test_other_engines_need_another_host(tmp_path: Path) -> None:
+    """Another policy or price does not, more sessions in a run do."""
+    llamacpp_model()
+    one = engines_of(read(LOADED, tmp_path), ("a",))
+    assert engines_of(read(LOADED.replace("http://h", "http://other"), tmp_path), ("a",)) == one
+    for change in (
+        ("mixture, proposers: [a, b]", "mixture, proposers: [a, a]"),
+        (SMOL, f"{SMOL}, context_tokens: 512"),
+    ):
+        assert engines_of(read(LOADED.replace(*change), tmp_path), ("a",)) != one
 
 
 @contextmanager
@@ -211,3 +232,91 @@ def test_a_server_whose_first_worker_cannot_start_says_why_and_ends(tmp_path: Pa
     why, last = done.stderr.splitlines()
     assert str(tmp_path / "no") in why
     assert "the first worker could not start" in last
+
+
+HOSTED = f"""
+server: {{{{port: 0, workers: 2, database: {{folder}}/server.db}}}}
+models:
+  a: {{{{{SMOL}, max_tokens: 60, temperature: 0, slots: 4, context_tokens: {{context}}}}}}
+pipelines:
+  mix: {{{{topology: single, model: a}}}}
+"""
+
+
+@asynccontextmanager
+async def serving_llama(tmp_path: Path) -> AsyncIterator[tuple[subprocess.Popen[str], str, Path]]:
+    """A server of two workers with one llama.cpp for both."""
+    llamacpp_model()
+    file = tmp_path / "server.yaml"
+    file.write_text(HOSTED.format(folder=tmp_path, context=512))
+    with start("serve", "-c", str(file), ready="listening") as (server, line):
+        found = re.search(r"http://[^\s,]+", line)
+        assert found
+        wait_for(lambda: len(workers_of(server)) == 3)
+        yield server, found[0], file
+
+
+def host_of(server: subprocess.Popen[str]) -> int:
+    """The process of the engine host."""
+    (host,) = [pid for pid in workers_of(server) if "engine_host" in Path(f"/proc/{pid}/cmdline").read_text()]
+    return host
+
+
+async def say(address: str) -> str:
+    """An answer on a connection of its own, so that any worker may have it."""
+    body = {"model": "mix", "stream": True, "messages": [{"role": "user", "content": "Tell me about the sea."}]}
+    async with aiohttp.ClientSession() as client, client.post(f"{address}/v1/chat/completions", json=body) as response:
+        assert response.status == 200, await response.text()
+        lines = (await response.text()).split("\n\n")
+    assert lines[-2] == "data: [DONE]", lines
+    chunks = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"])
+
+
+@pytest.mark.slow
+def test_workers_share_one_llama_and_its_host_may_die(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving_llama(tmp_path) as (server, address, _):
+            host = host_of(server)
+            texts = await asyncio.gather(*(say(address) for _ in range(8)))
+            assert set(texts) == {texts[0]} and texts[0]
+            answers = [asyncio.create_task(say(address)) for _ in range(3)]
+            await asyncio.sleep(0.5)
+            os.kill(host, signal.SIGKILL)
+            assert len([text for text in await asyncio.gather(*answers) if text]) == 3
+            assert host_of(server) != host
+            pids = [*workers_of(server), host_of(server)]
+            server.terminate()
+            assert await asyncio.to_thread(server.wait, 30) == 0
+            assert not living(pids)
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_changed_models_are_loaded_before_workers_are_replaced(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving_llama(tmp_path) as (server, address, file):
+            host, before = host_of(server), workers_of(server)
+            streams = [asyncio.create_task(say(address)) for _ in range(3)]
+            await asyncio.sleep(0.5)
+            file.write_text(HOSTED.format(folder=tmp_path, context=256))
+            server.send_signal(signal.SIGHUP)
+            assert all(await asyncio.gather(*streams))
+            await asyncio.to_thread(wait_for, lambda: not living(before))
+            assert len(workers_of(server)) == 3 and host_of(server) != host
+            assert await say(address)
+            kept = host_of(server)
+            before = [pid for pid in workers_of(server) if pid != kept]
+            server.send_signal(signal.SIGHUP)  # nothing that the engines depend on has changed
+            await asyncio.to_thread(wait_for, lambda: not living(before))
+            assert host_of(server) == kept
+            file.write_text(HOSTED.format(folder=tmp_path, context=100_000))
+            server.send_signal(signal.SIGHUP)
+            assert server.stdout is not None
+            lines = iter(server.stdout.readline, "")
+            await asyncio.to_thread(next, (line for line in lines if "SIGHUP: nothing is changed" in line))
+            assert host_of(server) == kept
+            assert await say(address)
+
+    asyncio.run(main())

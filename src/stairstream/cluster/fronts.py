@@ -9,16 +9,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from stairstream.backends.remote.backend import RemoteBackend
-from stairstream.backends.remote.channel import Dialler
+from stairstream.backends.remote.channel import Affinity, Dialler
 from stairstream.cluster.calls import HandleCalls
 from stairstream.cluster.dialling import dialling
 from stairstream.config.schema import Config, parse_config
-from stairstream.core.errors import ConnectionFailed
 from stairstream.server.access.limits import RunPermits
 from stairstream.server.front import check_access, open_front, serving_runs
 from stairstream.server.http.exchange import AsgiApp, Receive, Scope, Send
 from stairstream.server.observing.logs import logging_to
+
+WAIT_S = 1.0
+"""Time between two tries to reach an engine that is being loaded."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,8 +82,10 @@ async def _open(config: Config, calls: Mapping[str, HandleCalls]) -> AsyncIterat
     async with AsyncExitStack() as stack:
         stack.enter_context(logging_to())
         dialler = await stack.enter_async_context(dialling(uuid.uuid4().hex, calls))
-        elsewhere = {name: await _reach(dialler, name) for name in calls}
-        front = await stack.enter_async_context(open_front(config, check, elsewhere=elsewhere))
+        for name in calls:
+            await _wait_for(dialler, name)
+        remote = dict.fromkeys(calls, dialler)
+        front = await stack.enter_async_context(open_front(config, check, remote=remote))
         await stack.enter_async_context(serving_runs(front.service))
         try:
             yield front.app
@@ -90,13 +93,15 @@ async def _open(config: Config, calls: Mapping[str, HandleCalls]) -> AsyncIterat
             await _drain(front.permits, settings.drain_s)
 
 
-async def _reach(dialler: Dialler, name: str) -> RemoteBackend:
-    """The model on an engine, as soon as one is loaded."""
+async def _wait_for(dialler: Dialler, name: str) -> None:
+    """Returns as soon as one copy of the model's engine is loaded."""
     while True:
         try:
-            return await RemoteBackend.reach(dialler, name)
-        except ConnectionFailed as exc:
+            (await dialler.dial(name, Affinity())).close()
+            return
+        except ConnectionError as exc:
             _log.warning("%s; it is waited for", exc)
+            await asyncio.sleep(WAIT_S)
 
 
 async def _drain(permits: RunPermits, drain_s: float) -> None:

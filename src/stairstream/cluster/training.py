@@ -55,7 +55,7 @@ def train_on_ray(file: Path, folder: Path, num_processes: int) -> None:
 
 
 def run_rank(config: Mapping[str, Any]) -> None:
-    """One rank: the command as its own process, whose signals and threads are its own. Raises if it has not ended well."""
+    """One rank: the command as a process, whose signals and threads are its own. Raises if it has not ended well."""
     context = train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     meeting = broadcast_from_rank_zero(_meeting_point() if rank == 0 else None)

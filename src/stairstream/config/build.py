@@ -6,7 +6,7 @@ Engines are imported on first use.
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from stairstream.backends.base import Backend
 from stairstream.backends.hedge import Hedged
@@ -16,6 +16,9 @@ from stairstream.config.graphs import models_of
 from stairstream.config.models import CommonKeys, ModelConfig
 from stairstream.config.schema import Config
 from stairstream.core.graph import Graph
+
+if TYPE_CHECKING:
+    from stairstream.backends.remote.channel import Dialler
 
 T = TypeVar("T")
 
@@ -42,22 +45,28 @@ async def open_backends(
     graphs: Sequence[Graph],
     loading: Loading = nullcontext,
     limits: CallLimits | None = None,
-    elsewhere: Mapping[str, Backend] | None = None,
+    remote: "Mapping[str, Dialler] | None" = None,
 ) -> AsyncIterator[Mapping[str, Backend]]:
     """A backend for each model of the graphs, by name, with embedded engines loaded; all are closed on leaving.
 
-    `limits` makes the limits of models that several processes share; without it each process has its own. `elsewhere`
-    has models whose engine is in another process, by their names: nothing is loaded for them, and they stay open.
+    Models in `remote` are loaded in other processes, which its diallers reach. `limits` makes the limits of models that
+    several processes share; without it each process has its own.
     An engine has room for one run of the graph that needs most of it, unless its `slots` say otherwise.
     """
     rng = random.Random()
     async with open_engines(config, graphs, loading) as engines:
         backends: dict[str, Backend] = {}
         for name in dict.fromkeys(name for graph in graphs for name in models_of(graph)):
-            model = config.models[name]
-            bare = elsewhere[name] if elsewhere and name in elsewhere else await engines.make_backend(model)
-            backends[name] = wrap(name, bare, model.common, rng, limits)
+            model, dialler = config.models[name], (remote or {}).get(name)
+            backend = await (engines.make_backend(model) if dialler is None else _reach(dialler, name))
+            backends[name] = wrap(name, backend, model.common, rng, limits)
         yield backends
+
+
+async def _reach(dialler: "Dialler", name: str) -> Backend:
+    from stairstream.backends.remote.backend import RemoteBackend
+
+    return await RemoteBackend.reach(dialler, name)
 
 
 def wrap(name: str, backend: Backend, keys: CommonKeys, rng: random.Random, limits: CallLimits | None) -> Backend:
@@ -124,9 +133,11 @@ class Engines:
 
     def count_sessions(self, keys: object) -> int:
         """The most sessions that one run has on the engine of these keys."""
-        models = {name for name, model in self._config.models.items() if model.keys == keys}
-        counts = (
-            sum(not models.isdisjoint((agent.model, *agent.fallbacks)) for agent in graph.agents)
-            for graph in self._graphs
-        )
-        return max(counts, default=0) or 1
+        return count_sessions(self._config, self._graphs, keys)
+
+
+def count_sessions(config: Config, graphs: Sequence[Graph], keys: object) -> int:
+    """The most sessions that one run of these graphs has on the engine of these keys."""
+    models = {name for name, model in config.models.items() if model.keys == keys}
+    counts = (sum(not models.isdisjoint((agent.model, *agent.fallbacks)) for agent in graph.agents) for graph in graphs)
+    return max(counts, default=0) or 1

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stairstream.backends.base import Backend
+from stairstream.backends.remote.channel import Dialler
 from stairstream.config.build import Loading
 from stairstream.config.schema import Config
 from stairstream.config.server import ServerConfig
@@ -55,12 +55,12 @@ async def open_front(
     loading: Loading = nullcontext,
     *,
     shows_metrics: bool = True,
-    elsewhere: Mapping[str, Backend] | None = None,
+    remote: Mapping[str, Dialler] | None = None,
 ) -> AsyncIterator[Front]:
     """Open everything that answers need. `check` may refuse the access that is open, before a model is loaded.
 
-    Without `shows_metrics`, `/metrics` is no part of the app. `elsewhere` has models whose engine is in another
-    process, by their names.
+    Without `shows_metrics`, `/metrics` is no part of the app. Models in `remote` are loaded in other processes, which
+    its diallers reach.
     """
     settings = config.server
     permits = RunPermits(settings.limits.runs)
@@ -68,7 +68,7 @@ async def open_front(
         access = await stack.enter_async_context(open_access(settings, permits))
         check(access)
         tracer = stack.enter_context(open_tracer(settings.traces)) if settings.traces.endpoint else None
-        pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading, access.leases, elsewhere))
+        pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading, access.leases, remote))
         metrics = Metrics()
         permits.on_change = metrics.count_in_flight
         journals = await stack.enter_async_context(open_journals(config))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from stairstream.api import Pipeline
 from stairstream.backends.base import Backend
 from stairstream.backends.limits import CallLimits
+from stairstream.backends.remote.channel import Dialler
 from stairstream.config.build import Loading, open_backends
 from stairstream.config.databases import PostgresAddress
 from stairstream.config.graphs import build_graph
@@ -45,17 +46,17 @@ async def open_pipelines(
     config: Config,
     loading: Loading = nullcontext,
     limits: CallLimits | None = None,
-    elsewhere: Mapping[str, Backend] | None = None,
+    remote: Mapping[str, Dialler] | None = None,
 ) -> AsyncIterator[tuple[Mapping[str, Pipeline], Mapping[str, Backend]]]:
     """Open every pipeline of a configuration on shared backends; yields pipelines by name, backends by model.
 
-    `limits` makes the limits of models that several processes share; without it each process has its own. `elsewhere`
-    has models whose engine is in another process, by their names.
+    `limits` makes the limits of models that several processes share; without it each process has its own. Models in
+    `remote` are loaded in other processes, which its diallers reach.
     Models that no pipeline names get a backend too if that loads nothing: a request may describe a mixture of them.
     """
     graphs = {name: build_graph(config.models, pipeline) for name, pipeline in config.pipelines.items()}
     more = [single(name) for name, model in config.models.items() if model.kind.file is None]
-    async with open_backends(config, [*graphs.values(), *more], loading, limits, elsewhere) as backends:
+    async with open_backends(config, [*graphs.values(), *more], loading, limits, remote) as backends:
         with closing(Rates()) as rates:
             opened = {name: Pipeline(config.pipelines[name], graphs[name], backends, config, rates) for name in graphs}
             yield opened, backends

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ import uvicorn
 from stairstream.backends.json_files import can_store
 from stairstream.backends.models import models_folder
 from stairstream.backends.open_files import check_open_files
+from stairstream.backends.remote.channel import Dialler
 from stairstream.config.build import Loading
 from stairstream.config.schema import Config
 from stairstream.config.server import LimitKeys, ServerConfig
@@ -66,9 +67,16 @@ def bind_all(settings: ServerConfig, stack: ExitStack | AsyncExitStack) -> Liste
 
 
 async def serve(
-    config: Config, tell: Tell, loading: Loading = nullcontext, *, at: Listening | None = None
+    config: Config,
+    tell: Tell,
+    loading: Loading = nullcontext,
+    *,
+    at: Listening | None = None,
+    remote: Mapping[str, Dialler] | None = None,
 ) -> signal.Signals | None:
     """Serve every pipeline of a configuration until SIGTERM or SIGINT, then drain; `at` None: bind sockets.
+
+    Models in `remote` are loaded in other processes, which its diallers reach.
 
     Returns the second signal if one came before draining was done. Raises ConfigError for wrong settings, and what
     opening the backends raises.
@@ -80,7 +88,8 @@ async def serve(
         at = at or bind_all(settings, stack)
         check = partial(check_access, settings, at.api.getsockname()[0])
         has_own_port = at.metrics is not None
-        front = await stack.enter_async_context(open_front(config, check, loading, shows_metrics=not has_own_port))
+        opening = open_front(config, check, loading, shows_metrics=not has_own_port, remote=remote)
+        front = await stack.enter_async_context(opening)
         if at.metrics is not None:
             await stack.enter_async_context(_serving_metrics(at.metrics, settings, front.metrics, front.permits))
         signals = stack.enter_context(receiving_signals())

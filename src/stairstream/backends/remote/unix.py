@@ -7,6 +7,7 @@ import struct
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 from stairstream.backends.base import Backend
 from stairstream.backends.remote.channel import MAX_FRAME_BYTES, Affinity
@@ -54,8 +55,7 @@ class UnixChannel(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is there."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         if self._on_made is not None:
             self._on_made(self)
 

@@ -5,16 +5,14 @@ connection that waits for a worker which leaves is taken by another one.
 """
 
 import asyncio
-import logging
 import os
 import shutil
 import signal
-import socket
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from stairstream.config.schema import Config, load_config
@@ -22,17 +20,22 @@ from stairstream.core.errors import StairstreamError
 from stairstream.engine.tasks import TaskBlock, working_beside
 from stairstream.server.observing.metrics import METRICS_FOLDER
 from stairstream.server.serve import Listening, bind_all
-from stairstream.server.workers.station import Station, check_models
+from stairstream.server.workers.hosting import (
+    FIRST_PAUSE_S,
+    LEAST_LIFE_S,
+    EngineHost,
+    Tell,
+    describe_end,
+    engines_of,
+    hosted_models,
+    next_pause_s,
+)
+from stairstream.server.workers.station import Started, Station, start_process
 
 START_S = 120.0
 """Time in which a worker has to be ready."""
-LEAST_LIFE_S = 5.0
-"""A worker that dies sooner is started again after a pause, which doubles each time."""
-FIRST_PAUSE_S, MOST_PAUSE_S = 0.5, 30.0
 
-_log = logging.getLogger(__name__)
-
-Tell = Callable[[str], None]
+_NUMBERS = count()
 
 
 class WorkerFailed(StairstreamError):
@@ -41,11 +44,10 @@ class WorkerFailed(StairstreamError):
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """A process that serves. `line` is our end of the pair by which it says that it is ready, and sees us end."""
+    """A process that serves; by its line it sees us end."""
 
     number: int
-    process: asyncio.subprocess.Process
-    line: socket.socket
+    started: Started
     began_s: float
     is_leaving: bool = False
     watching: asyncio.Task[None] | None = None
@@ -53,14 +55,20 @@ class Worker:
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Tell it to let its answers end."""
         self.is_leaving = True
-        if self.process.returncode is None:
-            self.process.send_signal(how)
+        if self.started.process.returncode is None:
+            self.started.process.send_signal(how)
+
+    def kill(self) -> None:
+        """End it now."""
+        self.is_leaving = True
+        self.started.kill()
 
 
 class Supervisor:
     """The workers of one server."""
 
-    def __init__(self, config: Config, file: Path | None, at: Listening, tell: Tell) -> None:
+    def __init__(self, config: Config, file: Path | None, at: Listening, folder: Path, tell: Tell) -> None:
+        """`folder` is a private one, for sockets."""
         self._workers = config.server.workers
         self._config = config
         self._file = file
@@ -71,13 +79,18 @@ class Supervisor:
         self._leaving: set[Worker] = set()
         self._is_stopping = False
         self._tasks: TaskBlock | None = None
-        self._folder = Path(os.environ[METRICS_FOLDER])
+        self._metrics_folder = Path(os.environ[METRICS_FOLDER])
+        self._folder = folder
+        self._host: EngineHost | None = None
+        self._hosts: list[EngineHost] = []
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """All workers serve in this block, and have ended after it. Raises WorkerFailed if the first one can't."""
         async with TaskBlock() as self._tasks:
             try:
+                if not await self._host_models(self._config):
+                    raise WorkerFailed("the engine host could not start; the line before this one says why")
                 if (first := await self._start_ready(0, speaks=True)) is None:
                     raise WorkerFailed("the first worker could not start; the line before this one says why")
                 self._serve(first)
@@ -92,11 +105,15 @@ class Supervisor:
 
     async def replace(self) -> None:
         """Start new workers with the configuration as it is now, and let the old ones leave, one after the other."""
+        before_host = self._host
         try:
             config = load_config(self._file)
-            check_models(config)
+            is_hosted = await self._host_models(config)
         except StairstreamError as exc:
             self._tell(f"SIGHUP: nothing is changed: {' '.join(str(exc).split())}")
+            return
+        if not is_hosted:
+            self._tell("SIGHUP: nothing is changed: its models could not be loaded; the line before says why")
             return
         wanted = self._workers = config.server.workers
         bound = self._config.server
@@ -107,11 +124,13 @@ class Supervisor:
             if number < wanted:
                 if (new := await self._start_ready(number)) is None:
                     self._config = before
+                    self._use(before_host)
                     self._tell(f"SIGHUP: worker {number} does not start; it and the following ones stay as they were")
                     return
                 self._serve(new)
             if old is not None:
                 self._leave(old)
+        self._leave_hosts()
         self._tell(f"SIGHUP: {wanted} worker{'' if wanted == 1 else 's'} with the configuration as it is now")
 
     def stop_now(self) -> None:
@@ -119,49 +138,61 @@ class Supervisor:
         for worker in (*self._serving.values(), *self._leaving):
             worker.stop()
 
+    async def _host_models(self, config: Config) -> bool:
+        """Have a host for the models that this configuration loads here, if it needs another one; False: it failed."""
+        models = hosted_models(config)
+        if not models:
+            self._host = None
+            return True
+        if self._host is not None and self._host.engines == engines_of(config, models):
+            return True
+        assert self._tasks is not None
+        host = EngineHost(config, models, self._folder / f"engines-{next(_NUMBERS)}", self._tasks, self._tell)
+        if await host.start():
+            self._hosts.append(host)
+            self._host = host
+            return True
+        return False
+
+    def _use(self, host: EngineHost | None) -> None:
+        self._host = host
+        self._leave_hosts()
+
+    def _leave_hosts(self) -> None:
+        """Hosts that no new worker is told of are left to those that use them."""
+        for host in self._hosts:
+            if host is not self._host:
+                host.leave()
+        self._hosts = [host for host in self._hosts if not host.is_over]
+
     async def _start(self, number: int, *, speaks: bool = False) -> Worker:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            station = Station(
+        started = await start_process(
+            "stairstream.server.workers.worker",
+            lambda line: Station(
                 number=number,
                 workers=self._workers,
                 speaks=speaks,
                 config=self._config,
                 listening=self._at.api.fileno(),
                 metrics=None if self._at.metrics is None else self._at.metrics.fileno(),
-                line=theirs.fileno(),
-            )
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "stairstream.server.workers.worker"),
-                stdin=asyncio.subprocess.PIPE,
-                pass_fds=station.descriptors,
-                start_new_session=True,  # Ctrl-C in a terminal is for the supervisor
-            )
-        assert process.stdin is not None
-        process.stdin.write(station.as_bytes())
-        process.stdin.close()
-        ours.setblocking(False)
-        return Worker(number=number, process=process, line=ours, began_s=self._loop.time())
+                line=line,
+                engines=None if self._host is None else self._host.station,
+            ),
+        )
+        return Worker(number=number, started=started, began_s=self._loop.time())
 
     async def _start_ready(self, number: int, *, speaks: bool = False) -> Worker | None:
         """A worker that is ready; None if it does not come to be, which ends it."""
         new = await self._start(number, speaks=speaks)
         is_ready = False
         try:
-            is_ready = await self._is_ready(new)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(START_S):
+                    is_ready = await new.started.wait_ready()
         finally:
             if not is_ready:
-                new.stop(signal.SIGKILL)
-                new.line.close()
+                new.kill()
         return new if is_ready else None
-
-    async def _is_ready(self, worker: Worker) -> bool:
-        """Whether it comes to serve; False once it has ended, or takes too long."""
-        try:
-            async with asyncio.timeout(START_S):
-                return bool(await self._loop.sock_recv(worker.line, 1))
-        except (TimeoutError, ConnectionError):
-            return False
 
     def _serve(self, worker: Worker) -> None:
         assert self._tasks is not None
@@ -174,18 +205,18 @@ class Supervisor:
 
     async def _watch(self, worker: Worker) -> None:
         """Until it has ended; one that was not told to is started again."""
-        code = await worker.process.wait()
-        worker.line.close()
+        code = await worker.started.process.wait()
+        worker.started.line.close()
         self._leaving.discard(worker)
-        _forget_gauges(worker.process.pid, self._folder)
+        _forget_gauges(worker.started.process.pid, self._metrics_folder)
         if worker.is_leaving or self._is_stopping:
             return
-        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        how = describe_end(code)
         pause_s = FIRST_PAUSE_S if self._loop.time() - worker.began_s < LEAST_LIFE_S else 0.0
         while True:
             self._tell(f"worker {worker.number} ended {how}; another one starts in {pause_s:g} s")
             await asyncio.sleep(pause_s)
-            how, pause_s = "before it was ready", min(MOST_PAUSE_S, max(FIRST_PAUSE_S, 2 * pause_s))
+            how, pause_s = "before it was ready", next_pause_s(pause_s)
             if worker.number >= self._workers or self._serving.get(worker.number) is not worker:
                 return  # replaced, or not wanted, meanwhile
             if (new := await self._start_ready(worker.number)) is None:
@@ -193,8 +224,7 @@ class Supervisor:
             if self._serving.get(worker.number) is worker and worker.number < self._workers:
                 self._serve(new)
             else:  # a SIGHUP was quicker
-                new.stop(signal.SIGKILL)
-                new.line.close()
+                new.kill()
             return
 
     async def _stop(self) -> None:
@@ -205,9 +235,11 @@ class Supervisor:
         for worker in everyone:
             worker.stop()
         for worker in everyone:
-            await worker.process.wait()
+            await worker.started.process.wait()
             if worker.watching is not None:
                 worker.watching.cancel()  # it may be waiting to start another one
+        for host in self._hosts:
+            await host.end()
 
 
 def _forget_gauges(pid: int, folder: Path) -> None:
@@ -234,11 +266,11 @@ async def supervise(config: Config, file: Path | None, tell: Tell) -> signal.Sig
 
     `file` is read again at a SIGHUP.
     """
-    check_models(config)
     with ExitStack() as stack:
         at = bind_all(config.server, stack)
         stack.enter_context(counting_together())
-        return await _until_stopped(Supervisor(config, file, at, tell))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stairstream-")))  # only this user's
+        return await _until_stopped(Supervisor(config, file, at, folder, tell))
 
 
 async def _until_stopped(supervisor: Supervisor) -> signal.Signals | None:

@@ -9,18 +9,19 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from stairstream.backends.remote.unix import UnixDialler
 from stairstream.config.schema import Config
-from stairstream.core.errors import ConfigError, GraphError, MissingExtra, RequestError, StairstreamError
+from stairstream.core.errors import StairstreamError
 from stairstream.server.loops import choose_loop
 from stairstream.server.serve import Listening, serve
-from stairstream.server.workers.station import Station, open_socket, read_station, share_of
+from stairstream.server.workers.station import Station, exit_code_of, open_socket, read_station, share_of
 
 _log = logging.getLogger(__name__)
 
 
 def main() -> int:
     """Serve until told to stop; returns the exit code. What goes wrong at the start is one line."""
-    station = read_station(sys.stdin.buffer.read())
+    station = read_station(Station, sys.stdin.buffer.read())
     try:
         config = share_of(station.config, station.workers)
         with ExitStack() as stack:
@@ -29,9 +30,7 @@ def main() -> int:
             with asyncio.Runner(loop_factory=choose_loop()) as runner:
                 second = runner.run(_serve(station, config, listening, metrics))
     except StairstreamError as exc:
-        print(f"stairstream: error: {' '.join(str(exc).split())}", file=sys.stderr, flush=True)
-        is_users_fault = isinstance(exc, ConfigError | GraphError | RequestError | MissingExtra)
-        return 2 if is_users_fault else 1
+        return exit_code_of(exc)
     return 128 + second if second else 0
 
 
@@ -50,7 +49,11 @@ async def _serve(
         loop.add_reader(station.line, leave)
 
     at = Listening(api=listening, metrics=metrics, worker=station.number, on_ready=on_ready)
-    return await serve(config, _teller(station), at=at)
+    remote = {}
+    if station.engines is not None:
+        dialler = UnixDialler(station.engines.path)
+        remote = {name: dialler for name in station.engines.models}
+    return await serve(config, _teller(station), at=at, remote=remote)
 
 
 def _teller(station: Station) -> Callable[[str], None]:
