@@ -21,6 +21,8 @@ from pathlib import Path
 
 import aiohttp
 
+from stairstream.cluster.manifests import RAY_ENVIRON
+
 PORT = 18_240
 CONFIG = """
 models:
@@ -92,9 +94,10 @@ def plain_server(text: str, folder: Path) -> Iterator[int]:
 @contextmanager
 def ray_running() -> Iterator[None]:
     """A Ray of this machine with Serve, and HAProxy before it."""
-    os.environ.update(RAY_SERVE_ENABLE_HA_PROXY="1", RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S="1")
     import ray
     from ray import serve
+
+    os.environ.update(RAY_ENVIRON, RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S="1")
 
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
     try:

@@ -158,6 +158,7 @@ def test_pods_take_variables_from_the_secret(config: Config) -> None:
     taken = {one["name"]: one.get("valueFrom", {}).get("secretKeyRef") for one in _container(head)["env"]}
     assert taken == {
         "RAY_SERVE_ENABLE_HA_PROXY": None,
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": None,
         "FAR_KEY": {"name": "stairstream", "key": "FAR_KEY"},
         "DATABASE_URL": {"name": "stairstream", "key": "DATABASE_URL"},
     }

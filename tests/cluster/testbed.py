@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 
+from stairstream.cluster.manifests import RAY_ENVIRON
 from stairstream.core.events import Event, Noted, RunEnded, Wrote
 from stairstream.server.wire.events import decode_event_json
 
@@ -24,8 +25,7 @@ READY_S = 120.0
 """For anything that Ray has to start, on a busy machine."""
 
 ENVIRON = {
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",
-    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    **RAY_ENVIRON,
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",

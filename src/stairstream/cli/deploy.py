@@ -33,7 +33,7 @@ def deploy(file: Path | None, address: str | None, folder: Path | None) -> None:
 
 
 def _advise(config: Config) -> None:
-    """What works on one machine and may surprise on several."""
+    """Tell what works on one machine and may surprise on several."""
     if not isinstance(config.server.location, PostgresAddress):
         tell(
             f"server.database is a file, {config.server.location}: each node has its own unless the folder is on a "

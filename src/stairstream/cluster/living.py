@@ -1,4 +1,4 @@
-"""What a replica holds open between its start and its end."""
+"""A block that a replica holds open between its start and its end."""
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
@@ -17,12 +17,12 @@ class Living(Generic[T]):
         self._task = asyncio.ensure_future(self._live())
 
     async def opened(self) -> T:
-        """What the block gives, or what entering it raises."""
+        """Returns the value of the block, or raises what entering it has raised."""
         return await asyncio.shield(self._opened)
 
     @property
     def failure(self) -> BaseException | None:
-        """What has ended the block, if it was not asked to end."""
+        """The error that has ended the block, if it was not asked to end."""
         if self._closing.is_set() or not self._task.done() or self._task.cancelled():
             return None
         return self._task.exception() or RuntimeError("it has ended")

@@ -1,4 +1,4 @@
-"""What a cluster is given, as YAML: a Serve config, and a RayService for KubeRay on Kubernetes."""
+"""Files for a cluster, as YAML: a Serve config, and a RayService for KubeRay on Kubernetes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,12 +13,12 @@ from stairstream.config.yaml_file import variables_of
 BUILDER = "stairstream.cluster.application:build"
 RAY_VERSION = "2.60.0"
 IMAGE = "stairstream-ray"
-"""The image of deploy/ray.Dockerfile, as whoever built it named it."""
+"""The image of deploy/ray.Dockerfile, by the name that its first lines give it."""
 SECRET = "stairstream"
 """The Kubernetes secret that holds the environment variables of the configuration."""
 
-HAPROXY = {"RAY_SERVE_ENABLE_HA_PROXY": "1"}
-"""Environment of every process of the cluster, so that HAProxy sends requests to the fronts, and no Python proxy."""
+RAY_ENVIRON = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+"""Environment of every process of the cluster: HAProxy before the fronts, and gRPC between replicas."""
 
 
 def make_serve_config(text: str, config: Config) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def make_serve_config(text: str, config: Config) -> dict[str, Any]:
 
 def make_ray_service(text: str, config: Config) -> dict[str, Any]:
     """A RayService: the Serve config, and a cluster with pods for the fronts and for each engine."""
-    env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in HAPROXY.items()]
+    env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in RAY_ENVIRON.items()]
     for name in variables_of(text, config.file):
         env.append({"name": name, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": name}}})
     head_ports = {"gcs": 6379, "dashboard": 8265, "client": 10001, "serve": config.server.port}

@@ -130,7 +130,7 @@ class Trunk:
             self._is_filled.set()  # wakes who waits long, as for a trunk that is needed
 
     async def next_batch(self, wait_s: float) -> Batch:
-        """What is to be sent, as soon as there is something; nothing after `wait_s`."""
+        """Returns what is to be sent, as soon as there is something; nothing after `wait_s`."""
         try:
             async with asyncio.timeout(wait_s):
                 await self._is_filled.wait()

@@ -1,4 +1,4 @@
-"""The API of a configuration as one ASGI app behind its guards, with everything open that its answers need.
+"""The API of a configuration as one ASGI app with its guards, everything open that its answers need.
 
 It knows neither sockets nor signals: a process of ours serves it (`serve`), or another server does.
 """
