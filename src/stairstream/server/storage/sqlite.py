@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from errno import EACCES, EISDIR
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -112,7 +113,7 @@ async def open_sqlite(file: Path, executor: Executor | None = None) -> AsyncIter
 def _open(file: Path) -> sqlite3.Connection:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite's own mode would let every user read it
+        _create(file)
     except OSError as exc:
         problem = (exc.strerror or str(exc)).lower()
         raise ConfigError(f"can't open the database {file}: {problem}; {_ELSEWHERE}") from None
@@ -132,6 +133,21 @@ def _open(file: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _create(file: Path) -> None:
+    """Create a file that only its owner may read: by SQLite's own mode every user might.
+
+    One that is there is not opened: to close it would drop all locks that connections of this process have on it
+    (POSIX), and another process that closes the database would then delete the write-ahead log under them.
+    """
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        if file.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR)) from None
+        if not os.access(file, os.R_OK | os.W_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES)) from None
 
 
 def _check_ours(database: sqlite3.Connection, file: Path) -> None:
