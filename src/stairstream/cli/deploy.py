@@ -36,8 +36,8 @@ def _advise(config: Config) -> None:
     """Tell what works on one machine and may surprise on several."""
     if not isinstance(config.server.location, PostgresAddress):
         tell(
-            f"server.database is a file, {config.server.location}: each node has its own unless the folder is on a "
-            "disk that all share. With postgresql://... keys, limits, history and durable runs are of all nodes"
+            f"server.database is a file, {config.server.location}, which each node has for itself; "
+            "with postgresql://... keys, limits, history and durable runs are of all nodes"
         )
     if config.server.workers > 1:
         tell("server.workers is ignored on a cluster: server.replicas says how many fronts there are")
