@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+
+from ray import serve
 
 from stairstream.backends.remote.channel import Affinity, Dialler
 from stairstream.cluster.calls import HandleCalls
@@ -25,12 +26,16 @@ _log = logging.getLogger(__name__)
 
 
 class FrontReplica:
-    """One copy of the server. `engines` are the handles of engines, `models` the names of the models of each."""
+    """One copy of the server. `models` has the names of the models of each engine."""
 
-    def __init__(self, text: str, file: str, engines: Mapping[str, Any], models: Mapping[str, Sequence[str]]) -> None:
-        config = parse_config(text, file)
-        calls = {name: HandleCalls(engine, engines[engine]) for engine, names in models.items() for name in names}
-        self._app = LifespanApp(_open(config, calls))
+    def __init__(self, text: str, file: str, engines: object, models: Mapping[str, Sequence[str]]) -> None:
+        """`engines` are handles by which Serve knows what this deployment needs.
+
+        They have the transport of the process that deployed, so others are made here.
+        """
+        config, app = parse_config(text, file), serve.get_replica_context().app_name
+        calls = {engine: HandleCalls(engine, serve.get_deployment_handle(engine, app)) for engine in models}
+        self._app = LifespanApp(_open(config, {name: calls[engine] for engine in models for name in models[engine]}))
 
     def __serve_build_asgi_app__(self) -> AsgiApp:
         """Serve calls this for the app of the deployment."""
