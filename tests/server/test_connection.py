@@ -326,3 +326,38 @@ def test_server_hangs_up_on_a_client_that_reads_nothing() -> None:
             assert not answer.endswith(b"\r\n0\r\n\r\n")
 
     asyncio.run(main())
+
+
+HELLO = b"GET /hello HTTP/1.1\r\nhost: h\r\n\r\n"
+
+
+def test_a_server_that_leaves_answers_what_it_has_and_closes_what_is_idle() -> None:
+    """It hears the last connection close: nothing looks for that again and again."""
+
+    async def main() -> None:
+        finish, has_begun = asyncio.Event(), asyncio.Event()
+
+        async def slow(exchange: Exchange) -> None:
+            has_begun.set()
+            await finish.wait()
+            await exchange.answer(200, b"slow", [])
+
+        app = Api([route("GET", "/hello", hello), route("GET", "/slow", slow)])
+        with bind("127.0.0.1", 0) as listening:
+            server = make_server(app, LimitKeys())
+            async with asyncio.timeout(HUNG_S), serving(server, listening):
+                idle, unused = await asyncio.open_connection(*listening.getsockname())
+                busy, writer = await asyncio.open_connection(*listening.getsockname())
+                writer.write(HELLO.replace(b"hello", b"slow") + HELLO)
+                await has_begun.wait()
+                leaving = asyncio.ensure_future(server.leave())
+                assert await idle.read() == b""
+                assert not leaving.done()
+                finish.set()
+                answers = await busy.read()
+                assert answers.endswith(b"hello") and answers.count(b"HTTP/1.1 200 OK") == 2
+                await leaving
+                unused.close()
+                writer.close()
+
+    asyncio.run(main())

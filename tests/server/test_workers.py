@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,8 +19,10 @@ import aiohttp
 import pytest
 
 from stairstream.config.schema import Config, load_config
+from stairstream.server.workers import hosting
 from stairstream.server.workers.hosting import engines_of, hosted_models
-from stairstream.server.workers.station import Engines, Station, read_station, share_of
+from stairstream.server.workers.station import Engines, Started, Station, read_station, share_of
+from stairstream.server.workers.supervisor import supervise
 from tests.backends.local_model import llamacpp_model
 
 pytest.importorskip("uvicorn")
@@ -54,6 +57,30 @@ def test_each_worker_has_its_share_of_what_the_server_takes_at_once(tmp_path: Pa
     config = replace(config, server=replace(config.server, limits=replace(config.server.limits, runs=9, connections=3)))
     shares = [share_of(config, workers).server.limits for workers in (1, 2, 4)]
     assert [(one.runs, one.connections) for one in shares] == [(9, 3), (5, 2), (3, 1)]
+
+
+def test_a_signal_ends_a_server_whose_models_still_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    llamacpp_model()
+    started: list[Started] = []
+
+    async def start_slowly(module: str, make_station: object) -> Started:
+        """A host that never comes to serve."""
+        ours, _ = lines
+        ours.setblocking(False)
+        started.append(Started(await asyncio.create_subprocess_exec("sleep", "100"), ours))
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
+        return started[0]
+
+    monkeypatch.setattr(hosting, "start_process", start_slowly)
+    lines = socket.socketpair()
+    with lines[1]:
+        said: list[str] = []
+        assert (
+            asyncio.run(supervise(read(f"server: {{port: 0, workers: 2}}{LOADED}", tmp_path), None, said.append))
+            is None
+        )
+    assert said == ["the engine host loads a"]
+    assert started[0].process.returncode == -signal.SIGKILL
 
 
 SMOL = "backend: llamacpp, model: smollm2-135m-instruct"

@@ -23,7 +23,7 @@ from stairstream.engine.tasks import TaskBlock
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import RunPermits
 from stairstream.server.front import check_access, open_front, serving_runs
-from stairstream.server.http.connection import make_connection
+from stairstream.server.http.connection import OpenConnections, make_connection
 from stairstream.server.http.exchange import AsgiApp
 from stairstream.server.http.routes import Api
 from stairstream.server.observing.logs import logging_to
@@ -32,9 +32,6 @@ from stairstream.server.opening import Access
 
 LAST_WORDS_S = 1
 """Time for answers to reach their clients once every run has ended."""
-
-LEAVING_S = 0.05
-"""Time between two looks for connections that have become idle, while a process leaves."""
 
 UNSENT_BYTES = 65_536
 """Bytes of an answer that the system holds for each connection; Linux doubles it."""
@@ -167,6 +164,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.has_started = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._open_connections = self.server_state.connections = OpenConnections()
 
     def stop(self) -> None:
         """Stop listening, and close connections once running answers have been sent, or after LAST_WORDS_S."""
@@ -180,10 +178,7 @@ class Server(uvicorn.Server):
         """
         for server in self.servers:
             server.close()
-        while self.server_state.connections:
-            for connection in list(self.server_state.connections):
-                connection.shutdown()
-            await asyncio.sleep(LEAVING_S)
+        await self._open_connections.leave()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -455,6 +455,28 @@ def test_what_was_reserved_is_reserved_again_at_the_new_host() -> None:
     run(main())
 
 
+def test_a_run_that_waits_for_slots_waits_at_the_next_host() -> None:
+    async def main() -> None:
+        async with hosted(Roomy(Slots(1, "test"), STEADY)) as (dialler, backend):
+            assert backend.room is not None
+            async with backend.room.reserve(1):
+                late = asyncio.ensure_future(_reserved(backend, 1))
+                await asyncio.sleep(1)
+                dialler.kill()
+                await asyncio.wait_for(late, 1)
+                later = asyncio.ensure_future(_reserved(backend, 1))
+                await later
+            async with backend.room.reserve(1):
+                late = asyncio.ensure_future(_reserved(backend, 1))
+                await asyncio.sleep(1)
+                dialler.is_down = True
+                dialler.kill()
+                with pytest.raises(ConnectionFailed, match="no engine host can be reached"):
+                    await late
+
+    run(main())
+
+
 class _Peer:
     """The far end of a channel that `serve_channel` serves, for frames that no session of ours would send."""
 

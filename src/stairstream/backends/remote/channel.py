@@ -16,8 +16,8 @@ MAX_FRAME_BYTES = 1 << 28
 class Channel(Protocol):
     """One of two ends between which frames go in both directions. All of it belongs to one event loop, and none waits.
 
-    That frames come by a callback, and not by an iterator, saves a task for each session, and a wake of it for each
-    batch of tokens.
+    Frames come by a callback: an iterator would need a task for each session, and a wake of it for each batch of
+    tokens.
     """
 
     def listen(self, on_frame: Callable[[bytes], None], on_end: Callable[[str], None]) -> None:
@@ -36,7 +36,7 @@ class Channel(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Affinity:
-    """What makes one host better than another for a channel.
+    """The reasons for which one host is better than another for a channel.
 
     `prefix` is the same for all turns of one conversation: a host that had one may still have its cache. `run` is the
     same for a reservation and the sessions that it is for, which have to be on one host; "" without a reservation. A

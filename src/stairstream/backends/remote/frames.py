@@ -1,9 +1,9 @@
-"""What a remote session and its host say to each other, as msgpack.
+"""The frames that a remote session and its host send each other, as msgpack.
 
 The first frame of a channel says what it is for: `Describe` a model, `Reserve` slots, or `Open` a session; a second
 `Open` closes that session and opens another. A frame with a `call` is answered by one with the same number: by
 `Failed`, or as it says. Frames are heard in order; `Stop`, `Took`, `Cancel`, `Foresee`, `Warm` and `Prefetch` beside
-what is under way, `Read` and `Write` after it.
+a write in flight, `Read` and `Write` after it.
 """
 
 from collections.abc import Mapping
@@ -146,7 +146,7 @@ class Described(_Frame, frozen=True):
 
 
 class Opened(_Frame, frozen=True):
-    """What the session is able to."""
+    """The abilities of the session."""
 
     call: int
     reads_ahead: bool

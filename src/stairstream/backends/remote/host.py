@@ -61,7 +61,7 @@ async def serve_channel(channel: Channel, backends: Mapping[str, Backend]) -> No
 
 
 class _Hosted:
-    """What one channel is used for."""
+    """The session or the reservation of one channel."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class _Hosted:
         except Exception as exc:
             self._send(pack_error(call, as_failure(exc, "the engine host")))
 
-    # What is asked
+    # Each kind of frame
 
     async def _begin(self, frame: Describe | Reserve | Open) -> None:
         backend = self._backend_of(frame)

@@ -59,7 +59,7 @@ class Inbox:
         self._line.send(Stop(self.call))
 
     def close(self) -> None:
-        """What still comes is dropped."""
+        """Drop what still comes."""
         self._line.forget(self.call)
 
     def _on_heard(self, heard: FromHost | BackendError) -> None:

@@ -27,6 +27,10 @@ from stairstream.core.errors import (
 ANSWER_S = 120.0
 """The time in which a host has to open a session: it may have to load its models first."""
 
+MOST_MOVES = 3
+"""How often one session, or one wait for slots, is moved to another host when its host is lost: a prompt that kills
+each host that it comes to must not kill all of them for ever."""
+
 Hear = Callable[[FromHost | BackendError], None]
 
 
@@ -56,7 +60,7 @@ class Line:
         return self._last_call
 
     def forget(self, call: int) -> None:
-        """What is still heard of a call is dropped."""
+        """Drop what is still heard of a call."""
         self._heard.pop(call, None)
 
     def send(self, frame: ToHost) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from stairstream.backends.remote.channel import Affinity, Dialler
 from stairstream.backends.remote.frames import VERSION, Reserve
-from stairstream.backends.remote.line import ANSWER_S, Line
+from stairstream.backends.remote.line import ANSWER_S, MOST_MOVES, Line
+from stairstream.core.errors import StreamCut
 
 
 class Reservation:
@@ -27,10 +28,19 @@ class Reservation:
         return self._line is not None and self._line.lost is not None
 
     async def hold(self) -> None:
-        """Have the slots; waits its turn. Raises ConfigError if there can never be that many, and ConnectionFailed."""
+        """Have the slots; waits its turn, and at another host if its host is lost meanwhile.
+
+        Raises ConfigError if there can never be that many, and a BackendError if no host is left.
+        """
         room = self.room
-        line = self._line = await Line.dial(room.dialler, room.model, Affinity(run=self.run))
-        await line.ask(lambda call: Reserve(call, VERSION, room.model, self._num_sessions))
+        for is_last in (*[False] * MOST_MOVES, True):
+            line = self._line = await Line.dial(room.dialler, room.model, Affinity(run=self.run))
+            try:
+                await line.ask(lambda call: Reserve(call, VERSION, room.model, self._num_sessions))
+                return
+            except StreamCut:
+                if is_last:
+                    raise
 
     def close(self) -> None:
         """Leave the slots to others."""
@@ -58,7 +68,7 @@ class Reservations:
 
 
 reserved_now: ContextVar[Reservations | None] = ContextVar("reserved_now", default=None)
-"""What the run has reserved in whose block the code runs."""
+"""The reservations of the run in whose block the code runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,16 +19,12 @@ from stairstream.backends.remote.frames import (
     pack_conversation,
 )
 from stairstream.backends.remote.inbox import Inbox
-from stairstream.backends.remote.line import ANSWER_S, Line
+from stairstream.backends.remote.line import ANSWER_S, MOST_MOVES, Line
 from stairstream.backends.remote.room import Reservations
 from stairstream.core.errors import BackendError, ConnectionFailed
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.core.session import Began, Chunk, Delta, Ended, Note, Usage, WriteItem, join_chunks
-
-MOST_MOVES = 3
-"""How often one session is continued after its host was lost in the middle of a write; what kills each host that it
-comes to must not kill all of them for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +39,7 @@ class Opener:
     reserved: Reservations | None
 
     async def open(self, written: str, chunks: Sequence[Chunk], on: Line | None = None) -> tuple[Line, Opened]:
-        """A session that has read the chunks, in the place of the one that was open on that line."""
+        """A session that has read the chunks, instead of the one that was open on that line."""
         if on is not None and on.lost is None:
             return on, await self._open_on(on, written, chunks)
         if self.reserved is not None:

@@ -37,7 +37,7 @@ class UnixChannel(asyncio.Protocol):
     # Channel
 
     def listen(self, on_frame: Callable[[bytes], None], on_end: Callable[[str], None]) -> None:
-        """Whoever listens hears what has come before."""
+        """Frames that have come before are heard soon."""
         asyncio.get_running_loop().call_soon(self._catch_up, on_frame, on_end)
 
     def send(self, frame: bytes) -> None:
@@ -46,7 +46,7 @@ class UnixChannel(asyncio.Protocol):
             self._transport.write(_LENGTH.pack(len(frame)) + frame)
 
     def close(self) -> None:
-        """What was sent still arrives."""
+        """Close it; all that was sent still arrives."""
         self._is_closed = True
         if self._transport is not None:
             self._transport.close()

@@ -47,6 +47,43 @@ async def _refuse_at_limit(scope: Scope, receive: Receive, send: Send) -> None:
     await Exchange(scope, receive, send).answer_error(error, ApiError.body)
 
 
+LATE_S = 0.05
+"""The time for the first request of a connection that was accepted while its server begins to leave."""
+
+
+class OpenConnections(set[Any]):
+    """The connections of a server; those of one that leaves close after their answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._emptied: asyncio.Future[None] | None = None
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether no connection is kept for another request."""
+        return self._emptied is not None
+
+    async def leave(self) -> None:
+        """Close those that are idle, and the others after their answers; returns once all are closed."""
+        self._emptied = asyncio.get_running_loop().create_future()
+        for connection in list(self):
+            connection.shutdown()
+        if self:
+            await self._emptied
+
+    def add(self, connection: Any) -> None:
+        """One that was accepted; one that came late closes unless its request is there by then."""
+        super().add(connection)
+        if self.is_leaving:
+            asyncio.get_running_loop().call_later(LATE_S, connection.shutdown)
+
+    def discard(self, connection: Any) -> None:
+        """One that is closed."""
+        super().discard(connection)
+        if not self and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+
 def make_connection(limits: LimitKeys) -> Callable[..., asyncio.Protocol]:
     """Returns the protocol factory that uvicorn calls for each connection."""
 
@@ -206,6 +243,8 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: AsgiApp) -> None:  # type: ignore[override]
         self._answering = cycle
+        if isinstance(self.connections, OpenConnections) and self.connections.is_leaving and not self.pipeline:
+            cycle.keep_alive = False
         if app is service_unavailable:
             app = _refuse_at_limit
         if cycle.scope["http_version"] == "1.0":

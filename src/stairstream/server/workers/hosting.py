@@ -10,6 +10,7 @@ from stairstream.backends.remote.unix import listen_at
 from stairstream.config.build import count_sessions
 from stairstream.config.graphs import build_graph, models_of
 from stairstream.config.schema import Config
+from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Graph
 from stairstream.engine.tasks import TaskBlock
 from stairstream.server.workers.station import Engines, HostStation, Started, start_process
@@ -66,7 +67,10 @@ class EngineHost:
         self._path = path
         self._tasks = tasks
         self._tell = tell
-        self._listening = listen_at(path)
+        try:
+            self._listening = listen_at(path)
+        except OSError as exc:
+            raise ConfigError(f"can't listen at {path}: {exc.strerror or exc}; TMPDIR names another folder") from None
         self._unused, self._in_use = os.pipe()
         self._is_leaving = False
         self._started: Started | None = None
@@ -79,7 +83,7 @@ class EngineHost:
 
     @property
     def station(self) -> Engines:
-        """What a worker is told of it."""
+        """The part that a worker is told."""
         return Engines(models=self._models, path=self._path, in_use=self._in_use)
 
     async def start(self) -> bool:
@@ -108,7 +112,7 @@ class EngineHost:
             await asyncio.wait([self._watching], timeout=END_S)
             self._watching.cancel()
         if self._started is not None:
-            self._started.kill()
+            await self._started.kill()
 
     async def _start(self) -> bool:
         is_ready = False
@@ -126,7 +130,7 @@ class EngineHost:
             is_ready = await self._started.wait_ready()
         finally:
             if not is_ready:
-                self._started.kill()
+                await self._started.kill()
         return is_ready
 
     async def _watch(self) -> None:

@@ -98,11 +98,12 @@ class Started:
         except ConnectionError:
             return False
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         """End it now."""
         self.line.close()
         if self.process.returncode is None:
             self.process.kill()
+            await self.process.wait()
 
 
 async def start_process(module: str, make_station: Callable[[int], Station | HostStation]) -> Started:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -58,10 +58,10 @@ class Worker:
         if self.started.process.returncode is None:
             self.started.process.send_signal(how)
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         """End it now."""
         self.is_leaving = True
-        self.started.kill()
+        await self.started.kill()
 
 
 class Supervisor:
@@ -191,7 +191,7 @@ class Supervisor:
                     is_ready = await new.started.wait_ready()
         finally:
             if not is_ready:
-                new.kill()
+                await new.kill()
         return new if is_ready else None
 
     def _serve(self, worker: Worker) -> None:
@@ -224,7 +224,7 @@ class Supervisor:
             if self._serving.get(worker.number) is worker and worker.number < self._workers:
                 self._serve(new)
             else:  # a SIGHUP was quicker
-                new.kill()
+                await new.kill()
             return
 
     async def _stop(self) -> None:
@@ -274,18 +274,44 @@ async def supervise(config: Config, file: Path | None, tell: Tell) -> signal.Sig
 
 
 async def _until_stopped(supervisor: Supervisor) -> signal.Signals | None:
+    """Serve until a signal; one that comes while models are loaded ends that."""
     loop, signals = asyncio.get_running_loop(), asyncio.Queue[signal.Signals]()
     for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(one, signals.put_nowait, one)
     stopping, second = asyncio.Event(), list[signal.Signals]()
     try:
-        async with working_beside(_hurry(supervisor, stopping, signals, second)), supervisor.open():
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(working_beside(_hurry(supervisor, stopping, signals, second)))
+            if not await _opened(supervisor, stack, signals):
+                return None
             await _replace_when_told(supervisor, signals)
             stopping.set()
     finally:
         for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(one)
     return second[0] if second else None
+
+
+async def _opened(supervisor: Supervisor, stack: AsyncExitStack, signals: "asyncio.Queue[signal.Signals]") -> bool:
+    """Whether it comes to serve, for as long as the stack is open; False if a signal to stop was first."""
+    main, given_up = asyncio.current_task(), list[signal.Signals]()
+    assert main is not None
+
+    async def give_up() -> None:
+        while (one := await signals.get()) is signal.SIGHUP:
+            pass
+        given_up.append(one)
+        main.cancel()
+
+    try:
+        async with working_beside(give_up()):
+            await stack.enter_async_context(supervisor.open())
+    except asyncio.CancelledError:
+        if not given_up:
+            raise
+        main.uncancel()
+        return False
+    return True
 
 
 async def _replace_when_told(supervisor: Supervisor, signals: "asyncio.Queue[signal.Signals]") -> None:
