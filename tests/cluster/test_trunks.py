@@ -10,7 +10,7 @@ import pytest
 from stairstream.backends.remote.channel import Affinity, Channel
 from stairstream.cluster.choosing import pinned, rank
 from stairstream.cluster.dialling import DIAL_S, TrunkDialler, dialling
-from stairstream.cluster.hosting import IDLE_S, LOOK_S, WINDOW_S, Host, hosting
+from stairstream.cluster.hosting import FEW_FRONTS, IDLE_S, LOOK_S, WINDOW_S, Host, hosting
 from stairstream.cluster.trunks import BEAT_S, LOST_S, Batch
 from stairstream.sim.clock import run
 
@@ -161,6 +161,24 @@ def test_frames_of_all_sessions_share_a_message() -> None:
             await asyncio.sleep(1)
             assert [len(batch) for batch in calls.batches] == [5, 15]  # the first at once
             assert [len(end.frames) for end in ends] == [4] * 5
+
+    run(scenario())
+
+
+def test_many_fronts_are_sent_frames_less_often() -> None:
+    async def scenario() -> None:
+        async with dialled("a") as (_, calls, served), AsyncExitStack() as stack:
+            for number in range(2 * FEW_FRONTS):
+                dialler = await stack.enter_async_context(dialling(f"front {number}", {"m": calls}))
+                End(await dialler.dial("m", Affinity()))
+            await asyncio.sleep(2 * BEAT_S)
+            calls.batches.clear()
+            for _ in range(8):
+                for other in served["a"].ends:
+                    other.channel.send(b"word")
+                await asyncio.sleep(WINDOW_S / 4)
+            await asyncio.sleep(1)
+            assert sorted(len(batch) for batch in calls.batches if batch) == [1] * 2 * FEW_FRONTS + [7] * 2 * FEW_FRONTS
 
     run(scenario())
 

@@ -84,7 +84,7 @@ class Trunk:
     def __init__(self, window_s: float) -> None:
         """Batches are at least `window_s` apart, so that much may a frame wait."""
         self._loop = asyncio.get_running_loop()
-        self._window_s = window_s
+        self.window_s = window_s
         self._channels: dict[int, TrunkChannel] = {}
         self._outbox: list[tuple[int, bytes | None]] = []
         self._is_filled = asyncio.Event()
@@ -134,7 +134,7 @@ class Trunk:
         try:
             async with asyncio.timeout(wait_s):
                 await self._is_filled.wait()
-                await asyncio.sleep(self._sent_s + self._window_s - self._loop.time())
+                await asyncio.sleep(self._sent_s + self.window_s - self._loop.time())
         except TimeoutError:
             pass
         batch, self._outbox = self._outbox, []
