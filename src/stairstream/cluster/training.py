@@ -19,7 +19,7 @@ os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")  # read when Ray Train is imp
 import ray
 from ray import train
 from ray.train.collective import broadcast_from_rank_zero
-from ray.train.data_parallel_trainer import DataParallelTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 RESTARTS = 10
 """How often workers are started again. One that ends by its own fault does so each time, after seconds."""
