@@ -178,7 +178,9 @@ def test_many_fronts_are_sent_frames_less_often() -> None:
                     other.channel.send(b"word")
                 await asyncio.sleep(WINDOW_S / 4)
             await asyncio.sleep(1)
-            assert sorted(len(batch) for batch in calls.batches if batch) == [1] * 2 * FEW_FRONTS + [7] * 2 * FEW_FRONTS
+            batches = [batch for batch in calls.batches if batch]
+            assert sum(len(batch) for batch in batches) == 8 * 2 * FEW_FRONTS
+            assert len(batches) <= 2 * 2 * FEW_FRONTS, "3 for each front would come within WINDOW_S of each other"
 
     run(scenario())
 
