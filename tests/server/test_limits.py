@@ -1,6 +1,7 @@
 """Permits and rates: which callers are admitted, and how long the others have to wait. The clock is a number here."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from stairstream.core.per_minute import PerMinute
 from stairstream.server.access.limits import RunPermits
+from stairstream.server.access.tally import TALLY_BYTES, Tally
 from stairstream.server.errors import ApiError
 from stairstream.sim.clock import run
 
@@ -78,3 +80,21 @@ def test_closed_permits_admit_no_run_and_say_when_the_last_has_left() -> None:
         assert loop.time() == 2.0
 
     run(main())
+
+
+def test_processes_with_one_tally_share_their_permits(tmp_path: Path) -> None:
+    with (tmp_path / "tally").open("w+b") as file:
+        file.truncate(TALLY_BYTES)
+        one, two = (RunPermits(3, Tally(file.fileno(), seat)) for seat in (0, 1))
+        one.take()
+        two.take()
+        one.take()
+        for each in (one, two):
+            with pytest.raises(ApiError, match="busy with 3 runs"):
+                each.take()
+        assert (one.taken, two.taken) == (2, 1)
+        one.give_back()
+        two.take()
+        Tally(file.fileno(), 2).clear(1)  # its process has ended
+        one.take()
+        one.take()

@@ -45,18 +45,20 @@ def read(text: str, tmp_path: Path) -> Config:
 
 def test_a_station_is_read_as_it_was_written(tmp_path: Path) -> None:
     config = read(CONFIG.format(workers=2, folder=tmp_path, address="http://h/v1", name="mix"), tmp_path)
-    station = Station(number=1, workers=2, speaks=False, config=config, listening=5, metrics=None, line=7)
+    station = Station(
+        number=1, workers=2, speaks=False, config=config, listening=5, metrics=None, line=7, tally=8, seat=1
+    )
     assert read_station(Station, pickle.dumps(station)) == station
-    assert station.descriptors == (5, 7)
+    assert station.descriptors == (5, 7, 8)
     engines = Engines(models=("a",), path=tmp_path / "engines", in_use=11)
-    assert replace(station, metrics=9, engines=engines).descriptors == (5, 7, 9, 11)
+    assert replace(station, metrics=9, engines=engines).descriptors == (5, 7, 8, 9, 11)
 
 
-def test_each_worker_has_its_share_of_what_the_server_takes_at_once(tmp_path: Path) -> None:
+def test_each_worker_has_its_share_of_connections_and_none_of_runs(tmp_path: Path) -> None:
     config = read(CONFIG.format(workers=2, folder=tmp_path, address="http://h/v1", name="mix"), tmp_path)
     config = replace(config, server=replace(config.server, limits=replace(config.server.limits, runs=9, connections=3)))
     shares = [share_of(config, workers).server.limits for workers in (1, 2, 4)]
-    assert [(one.runs, one.connections) for one in shares] == [(9, 3), (5, 2), (3, 1)]
+    assert [(one.runs, one.connections) for one in shares] == [(9, 3), (9, 2), (9, 1)]
 
 
 def test_a_signal_ends_a_server_whose_models_still_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +154,12 @@ def living(pids: list[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
+def is_replaced(server: subprocess.Popen[str], killed: int, workers: int) -> bool:
+    """Whether there are as many as before, without the one that was killed."""
+    pids = workers_of(server)
+    return killed not in pids and len(pids) == workers
+
+
 def wait_for(holds: Callable[[], bool], most_s: float = 60) -> None:
     until_s = time.monotonic() + most_s
     while not holds():
@@ -218,8 +226,8 @@ def test_a_worker_that_is_killed_is_started_again_and_the_others_continue(tmp_pa
             ended = await asyncio.gather(*streams, return_exceptions=True)
             whole = [one for one in ended if one == "[DONE]"]
             assert all(isinstance(one, aiohttp.ClientError) for one in ended if one not in whole)
-            await asyncio.to_thread(wait_for, lambda: len(workers_of(server)) == 2)
-            assert kept in workers_of(server) and killed not in workers_of(server)
+            await asyncio.to_thread(wait_for, lambda: is_replaced(server, killed, 2))
+            assert kept in workers_of(server)
             answers = [ask(client, address) for _ in range(20)]
             assert await asyncio.gather(*answers) == ["[DONE]"] * 20
 
@@ -243,6 +251,25 @@ def test_all_workers_drain_and_count_together(tmp_path: Path) -> None:
             assert await asyncio.gather(*streams) == ["[DONE]"] * 6
             assert await asyncio.to_thread(server.wait, 30) == 0
             assert not living(pids)
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_the_limit_of_runs_is_that_of_all_workers(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, workers=3) as (server, address, file), aiohttp.ClientSession() as client:
+            before = workers_of(server)
+            file.write_text(file.read_text().replace("port: 0", "port: 0, limits: {runs: 12}"))
+            server.send_signal(signal.SIGHUP)
+            await asyncio.to_thread(wait_for, lambda: not living(before))
+            killed, *_ = workers_of(server)
+            os.kill(killed, signal.SIGKILL)
+            await asyncio.to_thread(wait_for, lambda: is_replaced(server, killed, 3))
+            for _ in range(2):  # what has ended is counted no more
+                ended = await asyncio.gather(*(ask(client, address) for _ in range(40)), return_exceptions=True)
+                assert 12 <= ended.count("[DONE]") <= 14
+                assert all("takes no more at once" in str(one) for one in ended if one != "[DONE]")
 
     asyncio.run(main())
 

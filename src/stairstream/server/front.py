@@ -15,6 +15,7 @@ from stairstream.config.server import ServerConfig
 from stairstream.core.errors import ConfigError
 from stairstream.engine.tasks import working_beside
 from stairstream.server.access.limits import RunPermits
+from stairstream.server.access.tally import Tally
 from stairstream.server.app import make_app
 from stairstream.server.garbage import collect_at_rest, collecting_young
 from stairstream.server.history.keeping import keep_history
@@ -56,14 +57,15 @@ async def open_front(
     *,
     shows_metrics: bool = True,
     remote: Mapping[str, Dialler] | None = None,
+    tally: Tally | None = None,
 ) -> AsyncIterator[Front]:
     """Open everything that answers need. `check` may refuse the access that is open, before a model is loaded.
 
     Without `shows_metrics`, `/metrics` is no part of the app. Models in `remote` are loaded in other processes, which
-    its diallers reach.
+    its diallers reach. `tally` counts the runs of all processes to which `limits.runs` applies.
     """
     settings = config.server
-    permits = RunPermits(settings.limits.runs)
+    permits = RunPermits(settings.limits.runs, tally)
     async with AsyncExitStack() as stack:
         access = await stack.enter_async_context(open_access(settings, permits))
         check(access)

@@ -22,6 +22,7 @@ from stairstream.core.errors import ConfigError
 from stairstream.engine.tasks import TaskBlock
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import RunPermits
+from stairstream.server.access.tally import Tally
 from stairstream.server.front import check_access, open_front, serving_runs
 from stairstream.server.http.connection import OpenConnections, make_connection
 from stairstream.server.http.exchange import AsgiApp
@@ -45,12 +46,13 @@ class Listening:
     """Bound sockets: `api`, and perhaps one for metrics. `on_ready` is called when the server answers.
 
     `worker` is the number of this process if others accept connections on them too; then one which stops accepts none
-    from then on.
+    from then on. `tally` has the runs of all of them.
     """
 
     api: socket.socket
     metrics: socket.socket | None
     worker: int | None = None
+    tally: Tally | None = None
     on_ready: Callable[[], None] = lambda: None
 
 
@@ -85,7 +87,8 @@ async def serve(
         at = at or bind_all(settings, stack)
         check = partial(check_access, settings, at.api.getsockname()[0])
         has_own_port = at.metrics is not None
-        opening = open_front(config, check, loading, shows_metrics=not has_own_port, remote=remote)
+        tally = at.tally
+        opening = open_front(config, check, loading, shows_metrics=not has_own_port, remote=remote, tally=tally)
         front = await stack.enter_async_context(opening)
         if at.metrics is not None:
             await stack.enter_async_context(_serving_metrics(at.metrics, settings, front.metrics, front.permits))

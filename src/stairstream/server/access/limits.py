@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from stairstream.server.access.tally import Tally
 from stairstream.server.errors import ApiError
 
 BUSY_RETRY_S = 1
@@ -10,10 +11,14 @@ BUSY_RETRY_S = 1
 
 
 class RunPermits:
-    """Permits for at most `most` runs at once, until closed for good."""
+    """Permits for at most `most` runs at once, until closed for good.
 
-    def __init__(self, most: int) -> None:
+    With a `tally` these are the runs of all processes that have one.
+    """
+
+    def __init__(self, most: int, tally: Tally | None = None) -> None:
         self._most = most
+        self._tally = tally
         self._taken = 0
         self._is_closed = False
         self._empty: asyncio.Future[None] | None = None
@@ -34,18 +39,23 @@ class RunPermits:
         """Take a permit; ApiError 503 if there is none."""
         if self._is_closed:
             raise _unavailable("the server is stopping and takes no more requests; try another", "stopping")
-        if self._taken >= self._most:
-            raise _unavailable(f"the server is busy with {self._taken} runs, and takes no more at once", "busy")
-        self._taken += 1
-        self.on_change(self._taken)
+        taken = self._taken + (0 if self._tally is None else self._tally.others())
+        if taken >= self._most:
+            raise _unavailable(f"the server is busy with {taken} runs, and takes no more at once", "busy")
+        self._change(1)
 
     def give_back(self) -> None:
         """Give a permit back."""
-        self._taken -= 1
-        self.on_change(self._taken)
+        self._change(-1)
         if not self._taken and self._empty is not None:
             self._empty.set_result(None)
             self._empty = None
+
+    def _change(self, by: int) -> None:
+        self._taken += by
+        if self._tally is not None:
+            self._tally.write(self._taken)
+        self.on_change(self._taken)
 
     def close(self) -> None:
         """Admit no run from now on; those in flight may end."""

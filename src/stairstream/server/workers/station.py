@@ -23,8 +23,8 @@ class Station:
     the others serve, whatever the file says by now. One that `speaks` tells the terminal what a server tells when it
     starts.
 
-    The worker writes a byte to `line` when it serves, and drains once `line` is closed at the other end: then its
-    supervisor is gone.
+    `tally` is the file of the tally of runs, in which it has the `seat`. The worker writes a byte to `line` when it
+    serves, and drains once `line` is closed at the other end: then its supervisor is gone.
     """
 
     number: int
@@ -34,13 +34,15 @@ class Station:
     listening: int
     metrics: int | None
     line: int
+    tally: int
+    seat: int
     engines: "Engines | None" = None
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """The file descriptors that the worker inherits."""
         more = [one for one in (self.metrics, self.engines.in_use if self.engines else None) if one is not None]
-        return (self.listening, self.line, *more)
+        return (self.listening, self.line, self.tally, *more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +134,9 @@ def open_socket(descriptor: int) -> Iterator[socket.socket]:
 
 
 def share_of(config: Config, workers: int) -> Config:
-    """The configuration of one of several workers: its share of what the server takes at once."""
+    """The configuration of one of several workers: its share of the connections; runs are counted together."""
     limits = config.server.limits
-    share = replace(limits, runs=math.ceil(limits.runs / workers), connections=math.ceil(limits.connections / workers))
+    share = replace(limits, connections=math.ceil(limits.connections / workers))
     return replace(config, server=replace(config.server, limits=share))
 
 

@@ -5,6 +5,7 @@ connection that waits for a worker which leaves is taken by another one.
 """
 
 import asyncio
+import heapq
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 from stairstream.config.schema import Config, load_config
 from stairstream.core.errors import StairstreamError
 from stairstream.engine.tasks import TaskBlock, working_beside
+from stairstream.server.access.tally import MOST_SEATS, TALLY_BYTES, Tally
 from stairstream.server.observing.metrics import METRICS_FOLDER
 from stairstream.server.serve import Listening, bind_all
 from stairstream.server.workers.hosting import (
@@ -48,6 +50,7 @@ class Worker:
 
     number: int
     started: Started
+    seat: int
     began_s: float
     is_leaving: bool = False
     watching: asyncio.Task[None] | None = None
@@ -81,6 +84,10 @@ class Supervisor:
         self._tasks: TaskBlock | None = None
         self._metrics_folder = Path(os.environ[METRICS_FOLDER])
         self._folder = folder
+        self._tally_file = (folder / "tally").open("w+b")
+        self._tally_file.truncate(TALLY_BYTES)
+        self._tally = Tally(self._tally_file.fileno())
+        self._free_seats = list(range(MOST_SEATS))
         self._host: EngineHost | None = None
         self._hosts: list[EngineHost] = []
 
@@ -166,6 +173,7 @@ class Supervisor:
         self._hosts = [host for host in self._hosts if not host.is_over]
 
     async def _start(self, number: int, *, speaks: bool = False) -> Worker:
+        seat = heapq.heappop(self._free_seats)
         started = await start_process(
             "stairstream.server.workers.worker",
             lambda line: Station(
@@ -176,10 +184,12 @@ class Supervisor:
                 listening=self._at.api.fileno(),
                 metrics=None if self._at.metrics is None else self._at.metrics.fileno(),
                 line=line,
+                tally=self._tally_file.fileno(),
+                seat=seat,
                 engines=None if self._host is None else self._host.station,
             ),
         )
-        return Worker(number=number, started=started, began_s=self._loop.time())
+        return Worker(number=number, started=started, seat=seat, began_s=self._loop.time())
 
     async def _start_ready(self, number: int, *, speaks: bool = False) -> Worker | None:
         """A worker that is ready; None if it does not come to be, which ends it."""
@@ -192,7 +202,13 @@ class Supervisor:
         finally:
             if not is_ready:
                 await new.kill()
+                self._free(new)
         return new if is_ready else None
+
+    def _free(self, worker: Worker) -> None:
+        """It has ended, and with it its runs."""
+        self._tally.clear(worker.seat)
+        heapq.heappush(self._free_seats, worker.seat)
 
     def _serve(self, worker: Worker) -> None:
         assert self._tasks is not None
@@ -208,6 +224,7 @@ class Supervisor:
         code = await worker.started.process.wait()
         worker.started.line.close()
         self._leaving.discard(worker)
+        self._free(worker)
         _forget_gauges(worker.started.process.pid, self._metrics_folder)
         if worker.is_leaving or self._is_stopping:
             return
@@ -225,6 +242,7 @@ class Supervisor:
                 self._serve(new)
             else:  # a SIGHUP was quicker
                 await new.kill()
+                self._free(new)
             return
 
     async def _stop(self) -> None:
@@ -240,6 +258,7 @@ class Supervisor:
                 worker.watching.cancel()  # it may be waiting to start another one
         for host in self._hosts:
             await host.end()
+        self._tally_file.close()
 
 
 def _forget_gauges(pid: int, folder: Path) -> None:
@@ -293,24 +312,28 @@ async def _until_stopped(supervisor: Supervisor) -> signal.Signals | None:
 
 
 async def _opened(supervisor: Supervisor, stack: AsyncExitStack, signals: "asyncio.Queue[signal.Signals]") -> bool:
-    """Whether it comes to serve, for as long as the stack is open; False if a signal to stop was first."""
-    main, given_up = asyncio.current_task(), list[signal.Signals]()
+    """Whether it comes to serve, for as long as the stack is open; False if a signal to stop was first.
+
+    A SIGHUP that comes meanwhile counts afterwards.
+    """
+    main, heard = asyncio.current_task(), list[signal.Signals]()
     assert main is not None
 
     async def give_up() -> None:
-        while (one := await signals.get()) is signal.SIGHUP:
-            pass
-        given_up.append(one)
+        while not heard or heard[-1] is signal.SIGHUP:
+            heard.append(await signals.get())
         main.cancel()
 
     try:
         async with working_beside(give_up()):
             await stack.enter_async_context(supervisor.open())
     except asyncio.CancelledError:
-        if not given_up:
+        if not heard or heard[-1] is signal.SIGHUP:
             raise
         main.uncancel()
         return False
+    for one in heard:
+        signals.put_nowait(one)
     return True
 
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from stairstream.backends.remote.unix import UnixDialler
 from stairstream.config.schema import Config
 from stairstream.core.errors import StairstreamError
+from stairstream.server.access.tally import Tally
 from stairstream.server.loops import choose_loop
 from stairstream.server.serve import Listening, serve
 from stairstream.server.workers.station import Station, exit_code_of, open_socket, read_station, share_of
@@ -48,7 +49,8 @@ async def _serve(
         # nothing is ever sent on it: readable means that its other end is closed
         loop.add_reader(station.line, leave)
 
-    at = Listening(api=listening, metrics=metrics, worker=station.number, on_ready=on_ready)
+    tally = Tally(station.tally, station.seat)
+    at = Listening(api=listening, metrics=metrics, worker=station.number, tally=tally, on_ready=on_ready)
     remote = {}
     if station.engines is not None:
         dialler = UnixDialler(station.engines.path)
