@@ -8,6 +8,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from stairstream.cli.main import main
+from stairstream.cli.serve import tell_ignored
 from stairstream.cluster.manifests import make_ray_service, make_serve_config, to_yaml, write_manifests
 from stairstream.cluster.planning import plan_engines, scaling_options
 from stairstream.config.replicas import ReplicaKeys
@@ -186,3 +187,9 @@ def test_command_says_that_a_file_is_of_one_node(tmp_path: Path, capsys: pytest.
 def _container(group: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = group["template"]["spec"]["containers"][0]
     return found
+
+
+def test_a_server_without_a_cluster_says_what_it_ignores(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    tell_ignored(config)
+    told = "ignored here, as they are for a Ray cluster (stairstream deploy): models.big.replicas, server.replicas"
+    assert told in capsys.readouterr().out

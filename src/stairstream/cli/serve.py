@@ -34,7 +34,7 @@ def serve(config: Path | None, host: str | None, port: int | None, workers: int 
         workers=settings.workers if workers is None else workers,
     )
     chosen = replace(loaded, server=settings)
-    _tell_ignored(chosen)
+    tell_ignored(chosen)
     if settings.workers > 1:
         serving = supervise(chosen, config, _tell)
     else:
@@ -44,7 +44,7 @@ def serve(config: Path | None, host: str | None, port: int | None, workers: int 
     return 128 + second if second else 0
 
 
-def _tell_ignored(config: Config) -> None:
+def tell_ignored(config: Config) -> None:
     """The keys that only a cluster knows."""
     keys = [f"models.{name}.replicas" for name, model in config.models.items() if model.common.replicas is not None]
     if config.server.replicas != ReplicaKeys():
