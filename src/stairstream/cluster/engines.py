@@ -1,7 +1,7 @@
 """The deployment of an engine: a replica loads it, and serves sessions on it."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 from ray import serve
 
@@ -30,13 +30,15 @@ class EngineReplica:
 
     async def attend(self, front: str, number: int) -> AsyncGenerator[str, None]:
         """As `Host.attend`."""
-        async for tag in self._host.attend(front, number):
-            yield tag
+        async with aclosing(self._host.attend(front, number)) as tags:
+            async for tag in tags:
+                yield tag
 
     async def carry(self, front: str, numbers: Sequence[int]) -> AsyncGenerator[Batch, None]:
         """As `Host.carry`."""
-        async for batch in self._host.carry(front, numbers):
-            yield batch
+        async with aclosing(self._host.carry(front, numbers)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def push(self, front: str, batch: Batch) -> None:
         """As `Host.push`."""
