@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 comma := ,
 
-.PHONY: demo train-demo test test-oldest test-newest test-slow test-clients test-chaos mutate check docs dist format install clean
+.PHONY: demo train-demo test test-oldest test-newest test-slow test-clients test-chaos test-cluster mutate check docs dist format install clean
 
 demo: install
 	$(BIN)/stairstream pull
@@ -49,6 +49,11 @@ test-slow: install
 # a thousand durable answers while their processes are killed
 test-chaos: install
 	CHAOS_ANSWERS=1000 $(BIN)/pytest tests/chaos -m slow -s
+
+# a Ray cluster of three nodes on this machine, parts of which are killed; Ray has an environment of its own
+test-cluster:
+	$(MAKE) install VENV=$(VENV)-ray EXTRAS=dev,server,ray,ray-train,train
+	$(VENV)-ray/bin/pytest tests/cluster
 
 # which changes of a file no test notices: make mutate FILES="core/policy.py core/decisions.py"
 mutate: install
@@ -96,4 +101,4 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-newest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-newest $(VENV)-ray build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

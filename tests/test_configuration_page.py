@@ -12,6 +12,7 @@ from stairstream.config.backends import BACKENDS
 from stairstream.config.backends.openai import Reasoning
 from stairstream.config.backends.scripted import FaultKeys
 from stairstream.config.policies import PolicyChoice
+from stairstream.config.replicas import ReplicaKeys
 from stairstream.config.schema import parse_config
 from stairstream.core.control_tokens import FAMILIES, is_of_a_shape
 from stairstream.core.costs import Price
@@ -30,7 +31,13 @@ KINDS: dict[str, type] = {
     if isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module.__name__
 }
 KINDS |= {kind.keys.__name__: kind.keys for kind in BACKENDS.values()}
-KINDS |= {"FaultKeys": FaultKeys, "Price": Price, "Agreement": Agreement, "FixedPace": FixedPace}
+KINDS |= {
+    "ReplicaKeys": ReplicaKeys,
+    "FaultKeys": FaultKeys,
+    "Price": Price,
+    "Agreement": Agreement,
+    "FixedPace": FixedPace,
+}
 CHOOSERS = {"CommonKeys": "backend", "RunKeys": "topology"}
 
 

@@ -29,6 +29,7 @@ BEYOND = {
     "is not a model|is not an agent|is the model itself|is there twice|in a circle|in a chain each": "names",
     "more than an agent reads|at least two debaters|there are 2|leave one|needs .* of at least|would only slow": "sums",
     "no price|give either|give one of|is only used with|is empty": "keys that belong together",
+    "its endpoint runs it|must be at least count": "replicas and where they are",
     "must be a URL|must hold|must be as in|environment variable": "what a text says",
     "not valid YAML|must be text: put it in quotes|not nan|not -inf": "what JSON can't hold",
 }

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -225,11 +225,18 @@ def train_command(
         typer.Option("--dry-run", help="Show samples and the plan (steps, memory, time, energy); train nothing."),
     ] = False,
     samples: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many of each stage it shows.")] = 2,
+    on: Annotated[
+        Literal["ray"] | None,
+        option("NAME", "ray: the processes of `parallel` as a job on a Ray cluster, started again when one is lost."),
+    ] = None,
 ) -> None:
     """Train an aggregator to read a staircase. Continues where it was interrupted."""
-    from stairstream.cli.train import train
+    from stairstream.cli.train import train, train_on
 
-    train(config, dry_run=dry_run, num_samples=samples)
+    if on is None or dry_run:
+        train(config, dry_run=dry_run, num_samples=samples)
+    else:
+        train_on(config)
 
 
 @app.command("pull")
@@ -297,6 +304,24 @@ def serve_command(
     from stairstream.cli.serve import serve
 
     raise typer.Exit(serve(config, host, port, workers))
+
+
+@app.command("deploy")
+def deploy_command(
+    config: ConfigOption = None,
+    address: Annotated[
+        str | None,
+        option("URL", "Ray's REST interface; http://127.0.0.1:8265, or RAY_DASHBOARD_ADDRESS, without it."),
+    ] = None,
+    write: Annotated[
+        Path | None,
+        option("FOLDER", "Only write a config for `serve deploy`, and a RayService for Kubernetes, there."),
+    ] = None,
+) -> None:
+    """Serve every pipeline from a Ray cluster: deploys the server and the engines, and waits until they run."""
+    from stairstream.cli.deploy import deploy
+
+    deploy(config, address, write)
 
 
 @app.command("fake-server")

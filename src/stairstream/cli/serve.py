@@ -7,7 +7,8 @@ from pathlib import Path
 
 from stairstream.cli.standard import OutputFailed
 from stairstream.cli.terminal import show_loading, tell
-from stairstream.config.schema import load_config
+from stairstream.config.replicas import ReplicaKeys
+from stairstream.config.schema import Config, load_config
 from stairstream.core.errors import MissingExtra
 
 TELLING_S = 1
@@ -33,6 +34,7 @@ def serve(config: Path | None, host: str | None, port: int | None, workers: int 
         workers=settings.workers if workers is None else workers,
     )
     chosen = replace(loaded, server=settings)
+    tell_ignored(chosen)
     if settings.workers > 1:
         serving = supervise(chosen, config, _tell)
     else:
@@ -40,6 +42,15 @@ def serve(config: Path | None, host: str | None, port: int | None, workers: int 
     with asyncio.Runner(loop_factory=choose_loop()) as runner:
         second = runner.run(serving)
     return 128 + second if second else 0
+
+
+def tell_ignored(config: Config) -> None:
+    """The keys that only a cluster knows."""
+    keys = [f"models.{name}.replicas" for name, model in config.models.items() if model.common.replicas is not None]
+    if config.server.replicas != ReplicaKeys():
+        keys.append("server.replicas")
+    if keys:
+        _tell(f"ignored here, as they are for a Ray cluster (stairstream deploy): {', '.join(keys)}")
 
 
 def _tell(line: str) -> None:

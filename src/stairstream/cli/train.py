@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from stairstream.backends.extras import require
+from stairstream.backends.extras import require, require_all
 from stairstream.backends.models import find_weights
 from stairstream.cli.terminal import printable, show_waiting, tell
 from stairstream.core.errors import ConfigError
@@ -57,6 +57,16 @@ def train(file: Path, *, dry_run: bool, num_samples: int) -> None:
         raise typer.Exit(EXIT_AGAIN)
     if outcome.is_first:
         tell(f"the trained model is in {config.folder / 'model'}")
+
+
+def train_on(file: Path) -> None:
+    """Train as a job on a Ray cluster. Raises ConfigError for what can't be, before anything is started."""
+    config = load_train_config(file)
+    require_all("train --on ray", {"train": _NEEDED, "ray-train": ("ray", "pyarrow")})
+    from stairstream.cluster.training import train_on_ray
+
+    train_on_ray(file, config.folder, config.parallel.num_processes)
+    tell(f"the trained model is in {config.folder / 'model'}")
 
 
 @contextmanager

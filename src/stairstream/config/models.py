@@ -22,6 +22,7 @@ from stairstream.config.reading import (
     read,
     show,
 )
+from stairstream.config.replicas import ReplicaKeys
 from stairstream.core.costs import Price
 from stairstream.core.graph import Forward
 
@@ -86,6 +87,7 @@ class CommonKeys:
     `attempts`: calls in all where one fails before its first token. `fallbacks`: other models that continue, in this
     order, when it fails for good. `hedge_after_s`: a call whose first token takes longer is made a second time.
     `thinking_tokens`: a call whose thoughts take more has failed; None: as `Agent.most_thoughts`.
+    `replicas`: copies of its engine on a Ray cluster.
     """
 
     attempts: Whole = 3
@@ -97,6 +99,7 @@ class CommonKeys:
     forward: Forward = "answer"
     thinking_tokens: Whole | None = None
     price: Price | None = None
+    replicas: ReplicaKeys | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +157,8 @@ def read_model(name: str, raw: object, where: Where) -> ModelConfig:
         sampling=read(SamplingKeys, section, where, also=names),
         common=read(CommonKeys, section, where, also=names),
     )
+    if model.common.replicas is not None and model.is_remote:
+        raise (where / "replicas").error("its endpoint runs it, so there is nothing to copy here; leave it out")
     kind.check(model.keys, model.common, section, where)
     return model
 

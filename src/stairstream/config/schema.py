@@ -22,7 +22,7 @@ from stairstream.config.topologies import (
     check_topology,
     roles_of,
 )
-from stairstream.config.yaml_file import load_yaml, parse_yaml
+from stairstream.config.yaml_file import parse_yaml, read_text
 from stairstream.core.errors import ConfigError, GraphError
 from stairstream.core.graph import Graph
 
@@ -58,10 +58,13 @@ def load_config(file: str | Path | None = None, environ: Mapping[str, str] = os.
 
     None takes the file that the environment variable STAIRSTREAM_CONFIG names, else the built-in configuration.
     """
+    return parse_config(*read_source(file, environ), environ)
+
+
+def read_source(file: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """The text of the configuration that load_config would read, and its name for people."""
     file = file or environ.get("STAIRSTREAM_CONFIG")
-    if not file:
-        return parse_config(DEFAULT, BUILT_IN, environ)
-    return read_config(load_yaml(Path(file), environ), str(file))
+    return (read_text(Path(file)), str(file)) if file else (DEFAULT, BUILT_IN)
 
 
 def parse_config(text: str, file: str, environ: Mapping[str, str] = os.environ) -> Config:

@@ -11,6 +11,7 @@ import platformdirs
 from stairstream.config.databases import Database, read_database
 from stairstream.config.policies import NAMES
 from stairstream.config.reading import Bound, Positive, Seconds, Whole, nearest
+from stairstream.config.replicas import ReplicaKeys
 from stairstream.config.yaml_file import FromEnvironment
 
 _Port = Annotated[int, Bound(least=0, most=65535)]
@@ -57,7 +58,7 @@ class ServerConfig:
     `history_mb` of it; then the oldest runs are deleted. Journals of durable runs are kept for `journal_hours` after
     their end. `drain_s` is how long running answers may continue once it is told to stop.
     With `ready_reaches_models` it is ready only while the endpoints of all models that answer let it in.
-    `workers` is the number of processes that serve, on one socket and one database.
+    `workers` is the number of processes that serve, on one socket and one database; `replicas`: on a Ray cluster.
     `list_policies` are listed as models of their own, as in `mix:wait`, for clients that let people only choose.
     `metrics_port` None: /metrics is beside the API, and asks for a key where there are keys.
     """
@@ -65,6 +66,7 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: _Port = 8080
     workers: Whole = 1
+    replicas: ReplicaKeys = field(default_factory=ReplicaKeys)
     database: str | None = field(default=None, repr=False)
     history: bool = False
     history_days: Positive = 30.0

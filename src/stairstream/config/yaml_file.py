@@ -20,6 +20,11 @@ class FromEnvironment(str):
 
 def load_yaml(file: Path, environ: Mapping[str, str] = os.environ) -> object:
     """The content of a file; every way in which it can't be read is a ConfigError of one line."""
+    return parse_yaml(read_text(file), str(file), environ)
+
+
+def read_text(file: Path) -> str:
+    """The text of a file; ConfigError, of one line, if it can't be read."""
     try:
         raw = file.read_bytes()
     except FileNotFoundError:
@@ -29,17 +34,29 @@ def load_yaml(file: Path, environ: Mapping[str, str] = os.environ) -> object:
     except OSError as exc:
         raise ConfigError(f"{file}: can't be read: {exc.strerror or type(exc).__name__}") from None
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{file}: is not UTF-8 text (byte {exc.start})") from None
-    return parse_yaml(text, str(file), environ)
 
 
 def parse_yaml(text: str, file: str, environ: Mapping[str, str]) -> object:
     """As load_yaml, from a text; `file` is the name for errors."""
     try:
-        # a subclass of SafeLoader: makes plain values only
-        return _fill(yaml.load(text, Loader=_Loader), file, "", environ)
+        return _fill(_parse(text, file), file, "", environ)
+    except RecursionError:
+        raise ConfigError(f"{file}: is nested too deeply") from None
+
+
+def variables_of(text: str, file: str) -> tuple[str, ...]:
+    """The environment variables that the values of a file refer to, each once."""
+    names = _VARIABLE.findall(str(_parse(text, file)))
+    return tuple(dict.fromkeys(names))
+
+
+def _parse(text: str, file: str) -> object:
+    """Plain values as they stand in the text."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader: makes plain values only
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         where = f"{file}:{mark.line + 1}" if mark else file

@@ -6,7 +6,8 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import uvicorn
 
@@ -18,32 +19,17 @@ from stairstream.config.build import Loading
 from stairstream.config.schema import Config
 from stairstream.config.server import LimitKeys, ServerConfig
 from stairstream.core.errors import ConfigError
-from stairstream.engine.tasks import TaskBlock, working_beside
+from stairstream.engine.tasks import TaskBlock
 from stairstream.server.access.gate import OpenGate
 from stairstream.server.access.limits import RunPermits
 from stairstream.server.access.tally import Tally
-from stairstream.server.app import make_app
-from stairstream.server.garbage import collect_at_rest, collecting_young
-from stairstream.server.history.keeping import keep_history
+from stairstream.server.front import check_access, open_front, serving_runs
 from stairstream.server.http.connection import OpenConnections, make_connection
 from stairstream.server.http.exchange import AsgiApp
-from stairstream.server.http.guards import guard, is_loopback
 from stairstream.server.http.routes import Api
-from stairstream.server.http.watching import Watched
-from stairstream.server.observing.health import make_health_routes, none_unreachable
-from stairstream.server.observing.logs import log_request, log_runs, log_waits, logging_to
+from stairstream.server.observing.logs import logging_to
 from stairstream.server.observing.metrics import Metrics, make_metrics_route
-from stairstream.server.observing.reaching import find_unreachable
-from stairstream.server.observing.traces import Parented, open_tracer, trace_runs
-from stairstream.server.opening import Access, open_access, open_journals, open_pipelines
-from stairstream.server.runs.answering import Service
-from stairstream.server.runs.catalog import ApiLimits, Catalog
-from stairstream.server.runs.finished import Observer
-from stairstream.server.runs.live import LiveRuns
-from stairstream.server.runs.taking_over import take_over
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import Tracer
+from stairstream.server.opening import Access
 
 LAST_WORDS_S = 1
 """Time for answers to reach their clients once every run has ended."""
@@ -95,51 +81,25 @@ async def serve(
     opening the backends raises.
     """
     settings = config.server
-    permits = RunPermits(settings.limits.runs, None if at is None else at.tally)
     async with AsyncExitStack() as stack:
         stack.enter_context(logging_to(worker=None if at is None else at.worker))
         _warn(settings, tell)
         at = at or bind_all(settings, stack)
-        journals = await stack.enter_async_context(open_journals(config))
-        access = await stack.enter_async_context(open_access(settings, permits, journals))
-        check_access(settings, at.api, access)
-        tracer = stack.enter_context(open_tracer(settings.traces)) if settings.traces.endpoint else None
-        pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading, access.leases, remote))
-        metrics = Metrics()
-        permits.on_change = metrics.count_in_flight
-        live = LiveRuns(_observers(settings, access, metrics, tracer), journals=journals)
-        limits = ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s)
-        catalog = Catalog(config=config, pipelines=pipelines, backends=backends, limits=limits)
-        service = Service(catalog=catalog, gate=access.gate, runs=live)
-        find = (lambda: find_unreachable(pipelines.values())) if settings.ready_reaches_models else none_unreachable
-        routes = make_health_routes(lambda: permits.is_closed, find)
-        if at.metrics is None:
-            routes.append(make_metrics_route(metrics, access.gate))
-        else:
-            await stack.enter_async_context(_serving_metrics(at.metrics, settings, metrics, permits))
-        api = make_app(service, archive=access.archive, more_routes=routes)
-        app = guard(api, settings, needs_key=access.needs_key)
-        app = Watched(Parented(app) if tracer else app, [metrics.count_request, log_request])
-        stack.enter_context(collecting_young())
-        await stack.enter_async_context(working_beside(collect_at_rest(permits)))
+        check = partial(check_access, settings, at.api.getsockname()[0])
+        has_own_port = at.metrics is not None
+        tally = at.tally
+        opening = open_front(config, check, loading, shows_metrics=not has_own_port, remote=remote, tally=tally)
+        front = await stack.enter_async_context(opening)
+        if at.metrics is not None:
+            await stack.enter_async_context(_serving_metrics(at.metrics, settings, front.metrics, front.permits))
         signals = stack.enter_context(receiving_signals())
-        server = make_server(app, settings.limits)
-        async with serving(server, at.api), serving_runs(service):
-            _introduce(config, at.api, access, tell)
+        server = make_server(front.app, settings.limits)
+        async with serving(server, at.api), serving_runs(front.service):
+            _introduce(config, at.api, front.access, tell)
             at.on_ready()
             await signals.get()
-            return await drain(permits, settings.drain_s, signals, tell, None if at.worker is None else server)
-
-
-@asynccontextmanager
-async def serving_runs(service: Service) -> AsyncIterator[None]:
-    """Runs may be opened in this block, and durable ones of processes that are lost are taken over."""
-    runs, journals = service.runs, service.runs.journals
-    async with AsyncExitStack() as stack:
-        if journals is not None:
-            await stack.enter_async_context(journals.serve(take_over(service, journals), runs.end))
-        await stack.enter_async_context(runs.serve())
-        yield
+            leaving = None if at.worker is None else server
+            return await drain(front.permits, settings.drain_s, signals, tell, leaving)
 
 
 def _warn(settings: ServerConfig, tell: Tell) -> None:
@@ -153,16 +113,6 @@ def _warn(settings: ServerConfig, tell: Tell) -> None:
         tell(f"can't write the folder {cache}, so {learned}; STAIRSTREAM_CACHE names another one")
 
 
-def _observers(settings: ServerConfig, access: Access, metrics: Metrics, tracer: "Tracer | None") -> list[Observer]:
-    """The observers that are called with every finished run."""
-    observers = [metrics.count_run, log_runs(with_prompts=settings.log_prompts), log_waits()]
-    if access.archive is not None:
-        observers.append(keep_history(access.archive))
-    if tracer is not None:
-        observers.append(trace_runs(tracer))
-    return observers
-
-
 @asynccontextmanager
 async def _serving_metrics(
     listening: socket.socket, settings: ServerConfig, metrics: Metrics, permits: RunPermits
@@ -171,19 +121,6 @@ async def _serving_metrics(
     app = Api([make_metrics_route(metrics, OpenGate(permits))])
     async with serving(make_server(app, settings.limits), listening):
         yield
-
-
-def check_access(settings: ServerConfig, listening: socket.socket, access: Access) -> None:
-    """Raise ConfigError for a server that strangers could use."""
-    if access.needs_key:
-        return
-    if not is_loopback(listening.getsockname()[0]):
-        raise ConfigError(
-            f"without a key the server listens on this machine only, not on {settings.host}; "
-            "make a key first: stairstream keys create NAME"
-        )
-    if "*" in settings.cors_origins:
-        raise ConfigError("server.cors_origins: without a key * would let any web page spend money; name the pages")
 
 
 def _introduce(config: Config, listening: socket.socket, access: Access, tell: Tell) -> None:

@@ -11,13 +11,13 @@ from stairstream.config.schema import parse_config
 from stairstream.core.events import Noted, RunEnded, Wrote
 from stairstream.server.access.gate import Gate
 from stairstream.server.access.limits import RunPermits
+from stairstream.server.front import serving_runs
 from stairstream.server.opening import open_journals, open_pipelines
 from stairstream.server.runs.answering import Service
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.finished import Finished
 from stairstream.server.runs.following import wait_over
 from stairstream.server.runs.live import LiveRuns
-from stairstream.server.serve import serving_runs
 from tests.server.driving import Got
 from tests.server.test_runs import NamesGate, RunsClient, numbered, run_of
 

@@ -1,0 +1,1 @@
+"""The same configuration on a Ray cluster: Ray Serve starts, scales and heals. Ray is imported on use only."""
