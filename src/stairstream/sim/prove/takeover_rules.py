@@ -95,6 +95,7 @@ class _Reader:
     rules: Rules
     open_step: StepStarted | None = None
     step_tokens: int = 0
+    held_tokens: int = 0  # counted in an earlier step, and not shown in it: a stop string could have begun there
     last_step: int = -1
     read: dict[str, Reading] = field(default_factory=dict)
     is_again: bool = True
@@ -195,8 +196,10 @@ def _begin(one: _Reader, event: StepStarted) -> Iterator[str]:
 def _end(one: _Reader, event: StepEnded) -> Iterator[str]:
     if one.open_step is None or event.step != one.open_step.step:
         yield f"{event.agent}: an end of step {event.step} without its beginning"
-    if event.reason == "failed" and event.usage.completion_tokens < one.step_tokens:
+    counted = one.held_tokens + event.usage.completion_tokens
+    if event.reason == "failed" and counted < one.step_tokens:
         yield f"{event.agent}: step {event.step} was lost with {one.step_tokens} tokens, and {event.usage}"
+    one.held_tokens = max(0, counted - one.step_tokens)
     one.open_step = None
     one.rules.written += event.uncounted_tokens
     one.is_again = event.reason in ("failed", "cancelled") or _is_wordless(one, event)
