@@ -41,7 +41,7 @@ def test_a_job_that_loses_a_worker_ends_with_the_same_losses(tmp_path: Path) -> 
     assert [one.wait() for one in whole] == [0, 0]
     file = write_config(tmp_path, "lost", 2)
     command = [sys.executable, "-m", "stairstream", "train", str(file), "--on", "ray"]
-    environ = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": "local"}
     with (tmp_path / "said").open("w") as said:
         job = subprocess.Popen(command, env=environ, stdout=said, stderr=said)
         try:
