@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import signature
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -45,7 +46,7 @@ def keep_stage(network: Any, stage: int, count: int) -> None:
     ours = share_layers(len(base.layers), count)[stage]
     for number in range(len(base.layers)):
         if number not in ours:
-            base.layers[number] = _hand_on()
+            base.layers[number] = _hand_on(base.layers[number])
     is_last = stage == count - 1
     if not is_last:
         setattr(base, next(name for name in _NORMS if hasattr(base, name)), _hand_on())
@@ -176,18 +177,23 @@ def _check_can_be_cut(network: Any, count: int) -> None:
         raise ConfigError(
             f"parallel.pp: {type(network).__name__} can't be cut here; those that can are {', '.join(_KNOWN)}"
         )
-    if kind.startswith("gemma") and not hasattr(network.base_model.embed_tokens, "embed_scale"):
+    base = network.base_model
+    is_scaled_outside = kind.startswith("gemma") and not hasattr(base.embed_tokens, "embed_scale")
+    makes_tuples = kind == "phi" and signature(base.layers[0].forward).return_annotation is not Tensor
+    if is_scaled_outside or makes_tuples:
         raise ConfigError(f"parallel.pp: to cut {type(network).__name__} needs a newer version of transformers")
     if getattr(network.config, "final_logit_softcapping", None) is not None:
         raise ConfigError(f"parallel.pp: {type(network).__name__} with final_logit_softcapping can't be cut here")
-    if (layers := len(network.base_model.layers)) < count:
+    if (layers := len(base.layers)) < count:
         raise ConfigError(f"parallel.pp: {count} stages are more than the model's {layers} layers")
 
 
-def _hand_on() -> Any:
-    """A module without weights that gives back what it gets first."""
+def _hand_on(layer: Any = None) -> Any:
+    """A module without weights that gives back what it gets first; in place of a layer it says which mask it takes."""
     module: Any = torch.nn.Identity()
     module.forward = lambda hidden, **_: hidden
+    if hasattr(layer, "attention_type"):  # older versions of transformers ask the layer for it
+        module.attention_type = layer.attention_type
     return module
 
 
