@@ -25,7 +25,7 @@ train-demo:
 	$(BIN)/python -m bench.training --run $(RUN) --before $(RUN)/before --after $(RUN)/after
 
 test: install
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n auto --dist loadfile
 
 # the tests of training with the oldest transformers that pyproject.toml allows, laid over the newest; torch stays
 OLDEST := $(shell sed -n 's/.*"transformers>=\([0-9.]*\)".*/\1/p' pyproject.toml | head -1)

@@ -61,7 +61,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert "can't be read" in complaint(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", b"\n\n", gzip.compress(b"")], ids=["nothing", "lines", "packed"])
 def test_an_empty_file_says_so(tmp_path: Path, content: bytes) -> None:
     assert "is empty; expected a JSON object per line with id, instruction, outputs" in complaint(
         write(tmp_path, content)
