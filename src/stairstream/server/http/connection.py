@@ -21,7 +21,6 @@ from stairstream.config.server import LimitKeys
 from stairstream.server.errors import ApiError, request_ids
 from stairstream.server.http.close_delimited import close_delimited
 from stairstream.server.http.exchange import STRAIGHT, AsgiApp, Exchange, Receive, Scope, Send
-from stairstream.server.http.gathering import Gathering
 
 HEADER_BYTES = 65_536
 """Limit on the size of all headers; llhttp itself has none."""
@@ -89,10 +88,8 @@ class OpenConnections(set[Any]):
 def make_connection(limits: LimitKeys) -> Callable[..., asyncio.Protocol]:
     """Returns the protocol factory that uvicorn calls for each connection."""
 
-    gathering = Gathering()
-
     def connect(**given: Any) -> asyncio.Protocol:
-        return Connection(limits, gathering, **given)
+        return Connection(limits, **given)
 
     return connect
 
@@ -100,11 +97,10 @@ def make_connection(limits: LimitKeys) -> Callable[..., asyncio.Protocol]:
 class Straight:
     """As in `exchange`: what uvicorn's `send` does for a part of a body, without a coroutine and its checks."""
 
-    __slots__ = ("_count", "_cycle", "_flow", "_write")
+    __slots__ = ("_cycle", "_flow", "_write")
 
-    def __init__(self, cycle: RequestResponseCycle, gathering: Gathering) -> None:
+    def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
-        self._count = gathering.count
         self._flow = cycle.flow
         self._write = cycle.transport.write
 
@@ -117,17 +113,14 @@ class Straight:
 
     def write(self, body: bytes) -> None:
         self._write(b"%x\r\n%b\r\n" % (len(body), body))
-        self._count()
 
 
 class Connection(HttpToolsProtocol):
     """A connection with deadlines."""
 
-    def __init__(self, limits: LimitKeys, gathering: Gathering, **given: Any) -> None:
+    def __init__(self, limits: LimitKeys, **given: Any) -> None:
         super().__init__(**given)
         self._limits = limits
-        self._gathering = gathering
-        gathering.requests = self.tasks  # of all connections
         self._receiving: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
         self._header_bytes: int | None = None
@@ -264,7 +257,7 @@ class Connection(HttpToolsProtocol):
         if cycle.scope["http_version"] == "1.0":
             app = close_delimited(app, cycle)  # its parts are not chunks, so none goes straight to the transport
         else:
-            cycle.scope[STRAIGHT] = Straight(cycle, self._gathering)  # type: ignore[literal-required]
+            cycle.scope[STRAIGHT] = Straight(cycle)  # type: ignore[literal-required]
         super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
 
     def pause_writing(self) -> None:
