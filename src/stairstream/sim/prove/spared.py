@@ -1,5 +1,6 @@
 """Calls that gain nothing are not made where rates are known before: held against the same run under `wait`."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -34,8 +35,8 @@ def _with_wait(case: Case) -> Case:
 
 
 def _answer(played: Played) -> tuple[float, float, int]:
-    """When the answer begins and ends, and how many calls were made for it."""
+    """When the answer begins (never, where it has no word) and ends, and how many calls were made for it."""
     answer = played.case.graph.answer
     words = [event.at_s for event in played.events if isinstance(event, Wrote) and event.agent == answer]
     calls = sum(isinstance(event, StepStarted) and event.agent == answer for event in played.events)
-    return words[0], played.events[-1].at_s, calls
+    return min(words, default=math.inf), played.events[-1].at_s, calls
