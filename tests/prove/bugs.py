@@ -326,8 +326,8 @@ BUGS = (
     Bug(
         name="a first call is cut though it would soon speak",
         module="stairstream.core.worth",
-        old="if now <= speaks_s <= latest_s < math.inf else own",
-        new="if now <= speaks_s <= latest_s < -math.inf else own",
+        old="is_soon = now <= speaks_s <= latest_s < math.inf",
+        new="is_soon = now <= speaks_s <= latest_s < -math.inf",
         seed=1962,
         test="tests/core/test_weighing.py::test_a_silent_call_is_let_speak_if_it_soon_will[2.1-4.4]",
     ),

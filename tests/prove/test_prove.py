@@ -55,6 +55,13 @@ def test_a_run_that_was_judged_wrongly_holds(seed: int) -> None:
     assert judge(draw_case(seed))[1] == []
 
 
+def test_a_word_that_comes_as_late_as_was_foreseen_is_in_time() -> None:
+    case = draw_case(6125849)
+    assert judge(case)[1] == []
+    speechless = {name: replace(model, tokens=()) for name, model in case.models.items()}
+    assert not any("gain nothing" in line for line in judge(replace(case, models=speechless))[1])
+
+
 def test_the_reference_has_chunks_that_double_from_the_40th_on() -> None:
     rules = Rules(Agent(name="a", model="m", policy=PRESETS["paper"]), [])
     assert [rules.mark(k) for k in (0, 1, 39, 40, 41)] == [8, 16, 320, 336, 368]

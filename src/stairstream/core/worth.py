@@ -12,6 +12,8 @@ SHARE = 0.05
 """An early first token may make the whole answer later by this share of its time under `wait`, and an earlier one is
 worth a call if it comes sooner by at least this share of its own."""
 
+INSTANT_S = 0.001
+"""A call that is let speak has at least so much longer than until it should: a word that comes just then is in time."""
 
 LEAST_HOLD_S, HOLD_SHARE = 0.25, 0.1
 """A step over its budget is looked at again after so long, or this share of the time that the run has taken."""
@@ -90,4 +92,5 @@ def _spare(own: Own, now: float, outlook: Outlook) -> Own:
         return own
     latest_s = now + _tolerated_s(now, outlook)
     speaks_s = own.asked_s + outlook.call_most_s
-    return replace(own, spared_until=latest_s) if now <= speaks_s <= latest_s < math.inf else own
+    is_soon = now <= speaks_s <= latest_s < math.inf
+    return replace(own, spared_until=max(latest_s, speaks_s + INSTANT_S)) if is_soon else own
