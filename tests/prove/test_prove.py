@@ -18,7 +18,8 @@ from stairstream.core.graph import Agent
 from stairstream.core.policy import PRESETS
 from stairstream.core.topologies import mixture
 from stairstream.sim.prove.case import Case, ModelCase
-from stairstream.sim.prove.drawing import draw_case, draw_policy
+from stairstream.sim.prove.drawing import draw_case
+from stairstream.sim.prove.drawing_graphs import draw_policy
 from stairstream.sim.prove.invariants import violations
 from stairstream.sim.prove.proving import Proof, judge, prove, prove_seeds, shrink_failure
 from stairstream.sim.prove.rules import Rules

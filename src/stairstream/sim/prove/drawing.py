@@ -1,23 +1,21 @@
 """A seed becomes a case: everything is drawn from it alone."""
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from stairstream.backends.scripted.faults import Fault, FaultKind
-from stairstream.core.adaptive import Goals, Rate, adapt
-from stairstream.core.edges import Edges
-from stairstream.core.graph import Agent, Agreement, Extras, Forward, Graph
+from stairstream.core.adaptive import Rate
+from stairstream.core.graph import Agent, Extras, Graph
 from stairstream.core.messages import ToolCall
-from stairstream.core.policy import PRESETS, Policy, Quorum
-from stairstream.core.session import EndReason, Layout
-from stairstream.core.topologies import chain, council, debate, mixture, self_mixture, single, tree, work_in_turn
+from stairstream.core.policy import PRESETS
+from stairstream.core.session import EndReason
+from stairstream.core.topologies import mixture
 from stairstream.engine.pace import FixedPace
 from stairstream.sim.prove.case import Case, Client, Deaths, Engine, ModelCase
-from stairstream.sim.prove.texts import draw_stops, draw_tokens
+from stairstream.sim.prove.drawing_graphs import MODELS, draw_agent, draw_graph, draw_simple_graph
+from stairstream.sim.prove.texts import draw_tokens
 
-MODELS = ("m0", "m1", "m2", "m3", "m4")
-_INF = float("inf")
 _FAULTS: tuple[FaultKind, ...] = (
     "status_401",
     "status_429",
@@ -39,10 +37,10 @@ def draw_case(seed: int) -> Case:
     """The case of a seed."""
     rng = random.Random(seed)
     is_calm = rng.random() < 0.25
-    topology, graph = _draw_graph(rng)
+    topology, graph = draw_graph(rng)
     models = _draw_models(rng, {agent.model for agent in graph.agents}, is_calm)
     texts = [model.tokens for model in models.values()]
-    graph = Graph(agents=tuple(_draw_agent(rng, agent, texts, is_calm) for agent in graph.agents), answer=graph.answer)
+    graph = Graph(agents=tuple(draw_agent(rng, agent, texts, is_calm) for agent in graph.agents), answer=graph.answer)
     fallbacks = {model for agent in graph.agents for model in agent.fallbacks}
     models |= _draw_models(rng, fallbacks.difference(models), is_calm)
     if rng.random() < 0.06:
@@ -128,124 +126,7 @@ def _some(rng: random.Random, chance: float, most: int) -> int:
     return rng.randint(1, most) if rng.random() < chance else 0
 
 
-# Graphs
-
-
-def _draw_graph(rng: random.Random) -> tuple[str, Graph]:
-    """A topology's name and graph: 1 to 8 agents in up to 4 layers."""
-    name = rng.choice(tuple(_TOPOLOGIES))
-    graph = _TOPOLOGIES[name](rng)
-    return name, graph
-
-
-def _pick(rng: random.Random, most: int, least: int = 1) -> list[str]:
-    return [rng.choice(MODELS) for _ in range(rng.randint(least, most))]
-
-
-def _draw_mixture(rng: random.Random) -> Graph:
-    layers = rng.choice((1, 1, 1, 2, 3))
-    return mixture(proposers=_pick(rng, (5, 3, 2)[layers - 1]), aggregator=rng.choice(MODELS), layers=layers)
-
-
-def _draw_debate(rng: random.Random) -> Graph:
-    judge = rng.choice((None, rng.choice(MODELS)))
-    return debate(debaters=_pick(rng, 3, 2), rounds=2, judge=judge)
-
-
-def _draw_council(rng: random.Random) -> Graph:
-    return council(members=_pick(rng, 4), judge=rng.choice(MODELS), answer=rng.choice(MODELS))
-
-
-def _draw_any(rng: random.Random) -> Graph:
-    """Agents in up to 4 layers, each of which reads any of those before its layer; listed in any order."""
-    count = rng.choice((2, 3, 4, 4, 5, 6, 8))
-    layers = sorted(rng.randrange(3) for _ in range(count - 1))
-    reads: list[set[int]] = [set() for _ in range(count)]
-    for one in range(count - 1):
-        later = [other for other in range(count - 1) if layers[other] > layers[one]]
-        for reader in rng.sample([*later, count - 1], rng.randint(1, min(2, len(later) + 1))):
-            reads[reader].add(one)
-    agents = [
-        Agent(name=f"a{i}", model=rng.choice(MODELS), reads=tuple(f"a{j}" for j in sorted(reads[i])))
-        for i in range(count)
-    ]
-    answer = agents[-1].name
-    rng.shuffle(agents)
-    return work_in_turn(agents, answer)
-
-
-_TOPOLOGIES: dict[str, Callable[[random.Random], Graph]] = {
-    "single": lambda rng: single(rng.choice(MODELS)),
-    "mixture": _draw_mixture,
-    "self_mixture": lambda rng: self_mixture(rng.choice(MODELS), samples=rng.randint(1, 4)),
-    "debate": _draw_debate,
-    "council": _draw_council,
-    "chain": lambda rng: chain(_pick(rng, 4, 2)),
-    "tree": lambda rng: tree(rng.choice(MODELS), depth=rng.choice((2, 2, 3)), branches=2),
-    "graph": _draw_any,
-}
-
-
-# Agents
-
-
-def _draw_agent(rng: random.Random, agent: Agent, texts: Sequence[tuple[str, ...]], is_calm: bool) -> Agent:
-    max_tokens = rng.choice((1, 5, 20, 40, 100, 100, 300, 300))
-    stop = draw_stops(rng, rng.choice(texts)) if rng.random() < 0.15 else ()
-    forward: Forward = rng.choice(("answer",) * 8 + ("thinking", "both"))
-    edges: Edges = rng.choice(("token",) * 8 + ("word", "sentence", "section"))
-    agent = replace(
-        agent,
-        sampling=replace(agent.sampling, max_tokens=max_tokens, stop=stop),
-        forward=forward,
-        thinking_tokens=2 if rng.random() < 0.06 else None,
-    )
-    if agent.reads:
-        layout: Layout | None = rng.choice((None, "grouped", "quoted", "rounds"))
-        agent = replace(
-            agent,
-            policy=draw_policy(rng),
-            edges=edges,
-            layout=layout,
-            one_call=rng.random() < 0.04,
-            context_tokens=rng.choice((150, 300)) if rng.random() < 0.06 else None,
-            agreement=Agreement(over_tokens=rng.choice((1, 4, 8)), agree=2) if rng.random() < 0.08 else None,
-        )
-    if is_calm:
-        return agent
-    return replace(
-        agent,
-        fallbacks=tuple(rng.sample(MODELS, rng.randint(1, 2))) if rng.random() < 0.3 else (),
-        first_token_s=rng.choice((None, None, 1.0, 6.0, 6.0, 60.0)),
-        gap_s=rng.choice((None, None, 0.5, 6.0, 6.0, 30.0)),
-    )
-
-
-def draw_policy(rng: random.Random) -> Policy:
-    """A preset, an adaptive policy, or any six numbers."""
-    kind = rng.random()
-    if kind < 0.25:
-        return PRESETS[rng.choice(tuple(PRESETS))]
-    if kind < 0.32:
-        rates = [_draw_rate(rng) for _ in range(3)]
-        return adapt(rates[1:], rates[0], Goals(max_prompt_tokens_factor=rng.choice((1.5, 3.0, 8.0))))
-    quorum: Quorum = rng.choice((1, 2, 3, "all", "most"))
-    return Policy(
-        first_chunk=rng.choice((1, 2, 4, 8, 16, rng.randint(1, 40), _INF)),
-        growth=rng.choice((1, 1, 1.5, 2, 4)),
-        quorum=quorum,
-        patience_s=rng.choice((0, 0, 0.25, 0.5, 2)),
-        lead=rng.choice((0, 0, 3, 20, -6, -20, _INF, _INF)),
-        slope=rng.choice((1, 0.5, 0.4, 0.29, 0.1, 3)),
-    )
-
-
-def _draw_rate(rng: random.Random) -> Rate:
-    return Rate(
-        first_token_s=rng.choice((0.25, 1.0)),
-        tokens_per_s=rng.choice((4.0, 8.0, 50.0)),
-        answer_tokens=rng.choice((20.0, 60.0)),
-    )
+# Tools
 
 
 def _with_tools(graph: Graph) -> Graph:
@@ -382,8 +263,8 @@ def _draw_other(rng: random.Random, case: Case, is_calm: bool) -> Case:
 
 def _draw_other_graph(rng: random.Random, case: Case, is_calm: bool) -> Graph:
     names, texts = sorted(case.models), [model.tokens for model in case.models.values()]
-    graph = rng.choice((_draw_mixture, _draw_any, _TOPOLOGIES["single"]))(rng)
-    agents = [_draw_agent(rng, agent, texts, is_calm) for agent in graph.agents]
+    graph = draw_simple_graph(rng)
+    agents = [draw_agent(rng, agent, texts, is_calm) for agent in graph.agents]
     return Graph(agents=tuple(_on_models(agent, names) for agent in agents), answer=graph.answer)
 
 
