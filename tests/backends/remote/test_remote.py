@@ -1,30 +1,18 @@
-"""Remote sessions in virtual time: their batches, stops and windows, and what becomes of them when their host dies."""
+"""Remote sessions in virtual time: their batches, stops, windows, errors and slots."""
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import replace
-from random import Random
 
 import pytest
 
 from stairstream.backends.remote.backend import RemoteBackend
 from stairstream.backends.remote.frames import (
-    VERSION,
     WINDOW,
-    BadFrame,
-    Describe,
-    Open,
-    Reserve,
-    Write,
-    encode,
-    pack_conversation,
 )
-from stairstream.backends.remote.host import serve_channel
 from stairstream.backends.remote.outbox import BATCH_S
-from stairstream.backends.retry import Retrying
-from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
+from stairstream.backends.scripted import Fault, ScriptedBackend, numbered_words
 from stairstream.backends.slots import Slots
 from stairstream.core.errors import (
     BackendError,
@@ -33,66 +21,30 @@ from stairstream.core.errors import (
     ContextTooLong,
     MalformedAnswer,
     RateLimited,
-    RequestRejected,
     ServerFailed,
     StreamCut,
     UnknownModel,
 )
-from stairstream.core.events import Event, Noted, RunEnded
-from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import question
-from stairstream.core.policy import Policy
-from stairstream.core.session import Began, Chunk, Delta, Ended, Note, WriteItem
-from stairstream.engine.run import Run, open_run
+from stairstream.core.session import Began, Chunk, Delta, Ended
+from stairstream.engine.run import open_run
 from stairstream.sim.clock import run
-from tests.backends.remote.memory import MemoryChannel, MemoryDialler, memory_dialler
+from tests.backends.remote.hosted import (
+    AGENT,
+    EAGER,
+    STEADY,
+    WORDS,
+    Roomy,
+    events_of,
+    hosted,
+    now,
+    reserved,
+    text_of,
+    through,
+    write,
+)
+from tests.backends.remote.memory import MemoryDialler, memory_dialler
 from tests.engine.staircase import ASK, mixture
-
-AGENT = Agent(name="a", model="m", reads=("p",))
-WORDS = numbered_words("w", 200)
-STEADY = Script(words=WORDS, first_token_s=0.5, token_s=1 / 256)
-TIMED = list[tuple[float, WriteItem]]
-
-
-class Roomy(ScriptedBackend):
-    """A scripted model whose sessions need slots."""
-
-    def __init__(self, slots: Slots, script: Script) -> None:
-        super().__init__(script)
-        self.room = slots  # type: ignore[assignment]
-
-
-@asynccontextmanager
-async def hosted(backend: ScriptedBackend, delay_s: float = 0.0) -> AsyncIterator[tuple[MemoryDialler, RemoteBackend]]:
-    async with memory_dialler({"m": backend}, delay_s) as dialler:
-        yield dialler, await RemoteBackend.reach(dialler, "m")
-
-
-def through(script: Script, act: Callable[[MemoryDialler, RemoteBackend, ScriptedBackend], Awaitable[None]]) -> None:
-    """Runs a test's body in virtual time, with a model behind channels on which a frame takes 1/1024 s."""
-
-    async def main() -> None:
-        local = ScriptedBackend(script)
-        async with hosted(local, 1 / 1024) as (dialler, backend):
-            await act(dialler, backend, local)
-
-    run(main())
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-async def write(backend: RemoteBackend, limit: int = 1000) -> TIMED:
-    session = await backend.open(AGENT, ASK)
-    try:
-        return [(now(), item) async for item in session.write(limit)]
-    finally:
-        await session.aclose()
-
-
-def text_of(items: TIMED) -> str:
-    return "".join(item.text for _, item in items if isinstance(item, Delta))
 
 
 def test_the_first_word_comes_at_once_and_each_other_within_a_batch() -> None:
@@ -292,7 +244,7 @@ def test_a_client_that_dies_frees_its_slots() -> None:
         async with hosted(Roomy(slots, STEADY)) as (dialler, backend):
             assert backend.room is not None and backend.room.serial == slots.serial
             async with backend.room.reserve(2):
-                late = asyncio.ensure_future(_reserved(backend, 2))
+                late = asyncio.ensure_future(reserved(backend, 2))
                 await asyncio.sleep(1)
                 assert not late.done()
                 dialler.channels[1].other.die("killed")  # type: ignore[union-attr]
@@ -301,17 +253,11 @@ def test_a_client_that_dies_frees_its_slots() -> None:
     run(main())
 
 
-async def _reserved(backend: RemoteBackend, num: int) -> None:
-    assert backend.room is not None
-    async with backend.room.reserve(num):
-        pass
-
-
 def test_a_reservation_that_can_never_be_had() -> None:
     async def main() -> None:
         async with hosted(Roomy(Slots(2, "test"), STEADY)) as (_, backend):
             with pytest.raises(ConfigError, match="needs 3 slots, it has 2"):
-                await _reserved(backend, 3)
+                await reserved(backend, 3)
 
     run(main())
 
@@ -325,12 +271,12 @@ def test_a_run_reserves_once_for_models_of_one_engine_and_its_sessions_say_so() 
             assert backends["p1"].room == backends["agg"].room
             del dialler.affinities[:]
             async with open_run(mixture(EAGER, num_proposers=1), ASK, backends) as one:
-                assert (await _events(one))[-1].reason == "stop"  # type: ignore[union-attr]
+                assert (await events_of(one))[-1].reason == "stop"  # type: ignore[union-attr]
             reservation, *sessions = dialler.affinities
             assert reservation.run and not reservation.prefix
             assert {one.run for one in sessions} == {reservation.run} and len({one.prefix for one in sessions}) == 1
             async with asyncio.timeout(1):
-                await _reserved(backends["p1"], 2)
+                await reserved(backends["p1"], 2)
 
     run(main())
 
@@ -342,210 +288,6 @@ def test_turns_of_one_conversation_have_one_affinity() -> None:
             await (await backend.open(AGENT, conversation)).aclose()
         one, again, other = dialler.affinities[-3:]
         assert one == again != other and not one.run
-
-    through(STEADY, act)
-
-
-EAGER = Policy(first_chunk=8, growth=1, quorum="all", patience_s=0, lead=math.inf)
-
-
-async def _events(one: Run) -> list[Event]:
-    return [event async for event in one.events()]
-
-
-def _notes(events: list[Event], kind: str) -> list[Note]:
-    return [event.note for event in events if isinstance(event, Noted) and event.note.kind == kind]
-
-
-@pytest.mark.parametrize("dies_s", [0.6, 0.7, 0.71, 0.75, 1.0])
-def test_a_host_that_dies_in_mid_answer_loses_no_word(dies_s: float) -> None:
-    async def main() -> None:
-        local = {name: ScriptedBackend(replace(STEADY, words=numbered_words(name, 150))) for name in ("p1", "agg")}
-        async with memory_dialler(local, 1 / 1024) as dialler:
-            rng = Random(0)
-            backends = {name: Retrying(await RemoteBackend.reach(dialler, name), attempts=3, rng=rng) for name in local}
-            asyncio.get_running_loop().call_at(dies_s, dialler.kill)
-            async with open_run(mixture(EAGER, num_proposers=1), ASK, backends) as one:
-                events = await _events(one)
-            assert one.answer == "".join(local["agg"].script.words)
-            assert one.log("p1").text(0, None) == "".join(local["p1"].script.words)
-            assert isinstance(events[-1], RunEnded) and events[-1].reason == "stop"
-            notes = [note.text for note in _notes(events, "retry")]
-            assert "p1: its engine host is gone: it was killed; another continues" in notes
-            await asyncio.sleep(1)
-            assert all(model.num_writing == model.num_sessions == 0 for model in local.values())
-
-    run(main())
-
-
-def test_a_host_that_dies_before_the_first_word_is_tried_again() -> None:
-    async def main() -> None:
-        local = ScriptedBackend(STEADY)
-        async with hosted(local) as (dialler, remote):
-            backend = Retrying(remote, attempts=2, rng=Random(0))
-            session = await backend.open(AGENT, ASK)
-            asyncio.get_running_loop().call_at(0.25, dialler.kill)
-            items = [item async for item in session.write(1000)]
-            assert "".join(item.text for item in items if isinstance(item, Delta)) == "".join(WORDS)
-            assert [item.kind for item in items if isinstance(item, Note)] == ["retry"]
-            await session.aclose()
-
-    run(main())
-
-
-def test_where_no_host_comes_back_a_fallback_continues() -> None:
-    async def main() -> None:
-        spare = ScriptedBackend(STEADY, model="spare")
-        async with hosted(ScriptedBackend(STEADY)) as (dialler, backend):
-
-            def die() -> None:
-                dialler.is_down = True
-                dialler.kill()
-
-            asyncio.get_running_loop().call_at(0.75, die)
-            agent = Agent(name="a", model="m", fallbacks=("spare",), sampling=Sampling(max_tokens=1000))
-            async with open_run(Graph(agents=(agent,), answer="a"), ASK, {"m": backend, "spare": spare}) as one:
-                events = await _events(one)
-            assert one.answer == "".join(WORDS)
-            assert len(_notes(events, "failover")) == 1
-            assert spare.calls[0].at_s == 0.75
-
-    run(main())
-
-
-def test_what_kills_every_host_fails_in_the_end() -> None:
-    async def main() -> None:
-        local = ScriptedBackend(replace(STEADY, token_s=1 / 64))
-        async with hosted(local) as (dialler, backend):
-            session = await backend.open(AGENT, ASK)
-
-            async def kill() -> None:
-                while True:
-                    await asyncio.sleep(0.75)
-                    dialler.kill()
-
-            killing = asyncio.ensure_future(kill())
-            with pytest.raises(StreamCut, match="its engine host is gone"):
-                while True:
-                    items = [item async for item in session.write(1000)]
-                    assert isinstance(items[-1], Ended) and items[-1].reason == "stopped"
-                    assert items[-1].usage is not None and items[-1].usage.is_estimate
-            killing.cancel()
-            assert len(local.calls) == 4
-            await session.aclose()
-
-    run(main())
-
-
-def test_what_was_reserved_is_reserved_again_at_the_new_host() -> None:
-    async def main() -> None:
-        slots = Slots(1, "test")
-        local = Roomy(slots, STEADY)
-        async with hosted(local) as (dialler, backend):
-            agent = Agent(name="a", model="m", sampling=Sampling(max_tokens=1000))
-            asyncio.get_running_loop().call_at(0.75, dialler.kill)
-            async with open_run(Graph(agents=(agent,), answer="a"), ASK, {"m": backend}) as one:
-                await asyncio.sleep(0.8)
-                late = asyncio.ensure_future(_reserved(backend, 1))
-                await _events(one)
-                assert one.answer == "".join(WORDS)
-                assert not late.done()
-            await asyncio.wait_for(late, 1)
-
-    run(main())
-
-
-def test_a_run_that_waits_for_slots_waits_at_the_next_host() -> None:
-    async def main() -> None:
-        async with hosted(Roomy(Slots(1, "test"), STEADY)) as (dialler, backend):
-            assert backend.room is not None
-            async with backend.room.reserve(1):
-                late = asyncio.ensure_future(_reserved(backend, 1))
-                await asyncio.sleep(1)
-                dialler.kill()
-                await asyncio.wait_for(late, 1)
-                later = asyncio.ensure_future(_reserved(backend, 1))
-                await later
-            async with backend.room.reserve(1):
-                late = asyncio.ensure_future(_reserved(backend, 1))
-                await asyncio.sleep(1)
-                dialler.is_down = True
-                dialler.kill()
-                with pytest.raises(ConnectionFailed, match="no engine host can be reached"):
-                    await late
-
-    run(main())
-
-
-class _Peer:
-    """The far end of a channel that `serve_channel` serves, for frames that no session of ours would send."""
-
-    def __init__(self) -> None:
-        self.channel, self.theirs = MemoryChannel(0), MemoryChannel(0)
-        self.channel.other, self.theirs.other = self.theirs, self.channel
-        self.channel.listen(lambda data: None, lambda why: None)
-
-
-OPEN = encode(Open(1, VERSION, "m", AGENT, pack_conversation(ASK), ""))
-
-
-@pytest.mark.parametrize(
-    "frames",
-    [[b"GET / HTTP/1.1"], [b""], [encode(Write(1, 5))], [OPEN, b"\xff"], [encode(Describe(1, VERSION, "m")), b"\x90"]],
-)
-def test_a_host_says_in_a_line_what_is_no_frame(frames: list[bytes]) -> None:
-    async def main() -> None:
-        local = ScriptedBackend(STEADY)
-        peer = _Peer()
-        for frame in frames:
-            peer.channel.send(frame)
-        with pytest.raises(BadFrame) as caught:
-            await serve_channel(peer.theirs, {"m": local})
-        assert "\n" not in str(caught.value)
-        assert local.num_sessions == 0
-
-    run(main())
-
-
-def test_a_session_on_what_is_no_host_fails_by_a_line() -> None:
-    async def main() -> None:
-        ours, theirs = MemoryChannel(0), MemoryChannel(0)
-        ours.other, theirs.other = theirs, ours
-        theirs.listen(lambda data: theirs.send(b"HTTP/1.1 400"), lambda why: None)
-
-        class Other:
-            async def dial(self, model: str, affinity: object) -> MemoryChannel:
-                return ours
-
-        with pytest.raises(MalformedAnswer, match="sent what is no frame"):
-            await RemoteBackend.reach(Other(), "m")
-
-    run(main())
-
-
-def test_another_version_is_refused_by_a_line() -> None:
-    async def main() -> None:
-        peer = _Peer()
-        heard: list[bytes] = []
-        peer.channel._listener = (heard.append, lambda why: None)
-        peer.channel.send(encode(Reserve(1, VERSION + 1, "m", 1)))
-        serving = asyncio.ensure_future(serve_channel(peer.theirs, {"m": ScriptedBackend(STEADY)}))
-        await asyncio.sleep(1)
-        assert b"speaks version" in heard[0]
-        peer.channel.close()
-        await serving
-
-    run(main())
-
-
-def test_a_session_too_long_to_send_is_refused_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stairstream.backends.remote.line.MAX_FRAME_BYTES", 2000)
-
-    async def act(dialler: MemoryDialler, backend: RemoteBackend, local: ScriptedBackend) -> None:
-        with pytest.raises(RequestRejected, match="bytes of context are too many"):
-            await backend.open(AGENT, question("x" * 3000))
-        await asyncio.sleep(1)
-        assert dialler.num_served == 0
 
     through(STEADY, act)
 
