@@ -4,10 +4,10 @@ import asyncio
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence, Set
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
-from functools import cache
+from collections.abc import AsyncIterator, Callable, Sequence, Set
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from stairstream.server.durable.held import Held, others
 from stairstream.server.durable.statements import run_of
 from stairstream.server.errors import StorageFailed
 from stairstream.server.storage.journal_tables import pack_rows, unpack_rows
+from stairstream.server.storage.sqlite_file import connected, transaction
 
 T = TypeVar("T")
 
@@ -58,16 +59,8 @@ LINES = """
 @asynccontextmanager
 async def open_sqlite_journals(file: Path) -> AsyncIterator["SqliteJournals"]:
     """Open the journals in a database that has its tables. Raises ConfigError if they can't be used."""
-    loop = asyncio.get_running_loop()
-    thread = ThreadPoolExecutor(1, "stairstream-journal")
-    try:
-        database = await loop.run_in_executor(thread, _open, file)
-        try:
-            yield SqliteJournals(file, database, thread)
-        finally:
-            await asyncio.shield(loop.run_in_executor(thread, database.close))
-    finally:
-        thread.shutdown(wait=True)
+    async with connected(partial(_open, file), "stairstream-journal") as (database, thread):
+        yield SqliteJournals(file, database, thread)
 
 
 def _open(file: Path) -> sqlite3.Connection:
@@ -251,7 +244,7 @@ class SqliteJournals:
 
     async def _write(self, work: Callable[[], T]) -> T:
         def write() -> T:
-            with _transaction(self._database):
+            with transaction(self._database):
                 return work()
 
         return await self._call(write)
@@ -268,15 +261,3 @@ class SqliteJournals:
 def _spelled(statement: str) -> str:
     """A statement in SQLite's own words."""
     return statement.replace("{now}", "now_s()")
-
-
-@contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from errno import EACCES, EISDIR
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +35,7 @@ from stairstream.server.storage.rows import (
     row_of_key,
     usage_of,
 )
+from stairstream.server.storage.sqlite_file import connected, transaction
 from stairstream.server.storage.sqlite_leases import LEASE_TABLES, lease
 from stairstream.server.storage.values import (
     Batch,
@@ -98,18 +100,8 @@ async def open_sqlite(file: Path, executor: Executor | None = None) -> AsyncIter
 
     `executor` None: a thread of its own.
     """
-    thread = executor or ThreadPoolExecutor(1, "stairstream-storage")
-    loop = asyncio.get_running_loop()
-    try:
-        database = await loop.run_in_executor(thread, _open, file)
-        try:
-            yield SqliteStorage(file, database, thread)
-        finally:
-            # shielded: a server that is cancelled still closes its database, which folds the write-ahead log into it
-            await asyncio.shield(loop.run_in_executor(thread, database.close))
-    finally:
-        if executor is None:
-            thread.shutdown(wait=True)
+    async with connected(partial(_open, file), "stairstream-storage", executor) as (database, thread):
+        yield SqliteStorage(file, database, thread)
 
 
 def _open(file: Path) -> sqlite3.Connection:
@@ -186,27 +178,13 @@ def _check_version(version: int, file: Path) -> None:
 
 
 def _migrate(database: sqlite3.Connection, file: Path) -> None:
-    with _transaction(database):  # another process may be about to do the same
+    with transaction(database):  # another process may be about to do the same
         (version,) = database.execute("PRAGMA user_version").fetchone()
         _check_version(version, file)
         for migration in MIGRATIONS[version:]:
             for statement in filter(str.strip, migration.split(";")):
                 database.execute(statement)
         database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-
-
-@contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    database.execute(
-        "BEGIN IMMEDIATE"
-    )  # takes the lock before it reads: what is checked still holds when it is written
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:  # if its disk is full, SQLite itself may have rolled back
-            database.execute("ROLLBACK")
-        raise
 
 
 class SqliteStorage:
@@ -277,7 +255,7 @@ class SqliteStorage:
         """As in Storage."""
 
         def work() -> Leased:
-            with _transaction(self._database):
+            with transaction(self._database):
                 return lease(self._database, ask)
 
         return await self._call(work)
@@ -289,7 +267,7 @@ class SqliteStorage:
 
     def _commit(self, batch: Batch) -> list[float | None]:
         made = [make() for make in batch.past]  # before the lock is taken
-        with _transaction(self._database):
+        with transaction(self._database):
             if self._is_written(batch):
                 return [None] * len(batch.reserve)
             self._see_holders(batch)
