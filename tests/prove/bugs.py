@@ -91,9 +91,8 @@ BUGS = (
     Bug(
         name="all but the end of a stop string is shown",
         module="stairstream.core.stops",
-        old="num_open = self._automaton.depths[self._state]",
-        new="num_open = self._automaton.depths[self._state] * (self._automaton.depths[self._state] < len("
-        "self._automaton._stops[self._state][0]) - 1)",
+        old="num_free = self._num_held - self._depth",
+        new="num_free = self._num_held - self._depth * (self._depth < len(self._branch.stem) - 1)",
         seed=22,
         test="tests/core/test_stops.py::test_single_characters_stop_at_the_first_stop_string",
     ),

@@ -1,6 +1,7 @@
 """Stop strings, matched over the joined text of an answer: a match may begin in words of an earlier call."""
 
 import re
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 
@@ -11,20 +12,22 @@ class StopFinder:
     What a character costs does not depend on how long the stop strings are, nor on how many.
     """
 
-    __slots__ = ("_automaton", "_begins", "_held", "_num_held", "_state", "found")
+    __slots__ = ("_begins", "_branch", "_depth", "_held", "_num_held", "_root", "found")
 
     def __init__(self, stops: Sequence[str], written: str = "") -> None:
-        stops = tuple(stop for stop in dict.fromkeys(stops) if stop)
-        longest = max(map(len, stops), default=0)
-        self._automaton = _Automaton(stops)
-        self._begins = re.compile("|".join(re.escape(stop[0]) for stop in stops) or r"(?!)").search
-        self._state = 0
-        for char in written[max(0, len(written) - longest + 1) :]:
-            self._state = self._automaton.after(self._state, char)
+        stops = sorted({stop for stop in stops if stop}, key=len)
+        self._begins = re.compile("|".join(re.escape(stop[0]) for stop in stops) or r"(?!)")
+        self._branch = self._root = _Branch(stops, stops)
+        self._depth = 0
+        """Characters of the longest end of the text so far that a stop string begins with: the branch's first ones."""
         self._held: deque[str] = deque()
         self._num_held = 0
         self.found: str | None = None
         """The stop string that has appeared."""
+        earlier = written[max(0, len(written) - len(stops[-1]) + 1) :] if stops else ""
+        while earlier:
+            earlier = earlier[self._look_through(earlier) :]
+        self.found = None
 
     @property
     def is_found(self) -> bool:
@@ -40,14 +43,14 @@ class StopFinder:
         """The text before the first stop string, less what may still become one."""
         if self.found is not None or not text:
             return ""
-        if not self._state and not self._begins(text):
+        if not self._depth and not self._begins.search(text):
             return text
         self._held.append(text)
         self._num_held += len(text)
         end = self._look_through(text)
         if self.found is None:
-            num_open = self._automaton.depths[self._state]
-            return self._release(max(0, self._num_held - num_open))
+            num_free = self._num_held - self._depth
+            return self._release(num_free) if num_free > 0 else ""
         passed = self._release(max(0, self._num_held - len(text) + end - len(self.found)))
         self._held.clear()
         self._num_held = 0
@@ -59,23 +62,46 @@ class StopFinder:
 
     def _look_through(self, text: str) -> int:
         """Continues to the end of the text, or of the first stop string; returns where that is."""
-        after, rows, ends = self._automaton.after, self._automaton.rows, self._automaton.ends
-        state, at, size = self._state, 0, len(text)
+        branch, depth, at, size = self._branch, self._depth, 0, len(text)
         while at < size:
-            if not state:
-                begin = self._begins(text, at)
+            if not depth:
+                begin = self._begins.search(text, at)
                 if begin is None:
+                    at = size
                     break
                 at = begin.start()
-            char = text[at]
-            at += 1
-            known = rows[state].get(char)
-            state = after(state, char) if known is None else known
-            if ends[state] is not None:
-                self.found = ends[state]
+            stem, num_clear = branch.stem, branch.num_clear
+            if depth + size - at <= num_clear and stem.startswith(text[at:], depth):
+                depth, at = depth + size - at, size
                 break
-        self._state = state
+            while depth < num_clear and at < size and text[at] == stem[depth]:
+                depth, at = depth + 1, at + 1
+            if at == size:
+                break
+            if depth >= num_clear and text[at] == stem[depth : depth + 1]:
+                pass
+            elif depth == len(stem) and text[at] in branch.nexts:
+                branch = branch.nexts[text[at]]
+            else:
+                branch, depth = branch.shorter.get(depth) or self._find_shorter(branch, depth)
+                continue
+            depth, at = depth + 1, at + 1
+            if stop := branch.ending(depth):
+                self.found = stop
+                break
+        self._branch, self._depth = branch, depth
         return at
+
+    def _find_shorter(self, branch: "_Branch", depth: int) -> tuple["_Branch", int]:
+        """The next shorter end of the text that a stop string begins with, as Knuth, Morris and Pratt have it."""
+        found, stem = (self._root, 0), branch.stem
+        for begin in self._begins.finditer(stem, 1, depth):
+            at = begin.start()
+            if self._root.find(stem[at : min(at + _GLANCE, depth)]) and (shorter := self._root.find(stem[at:depth])):
+                found = shorter, depth - at
+                break
+        branch.shorter[depth] = found
+        return found
 
     def _release(self, size: int) -> str:
         """The first characters of what is held."""
@@ -93,51 +119,37 @@ class StopFinder:
         return "".join(passed)
 
 
-class _Automaton:
-    """Ends of the text so far (Aho and Corasick): a state is the longest one that a stop string begins with.
+_GLANCE = 32
+"""Characters that are compared before a longer text is copied."""
 
-    States are numbers, 0 is none of it. They are made when a text first comes to them, so a long stop string costs
-    nothing until then.
-    """
 
-    __slots__ = ("_falls", "_stops", "depths", "ends", "rows")
+class _Branch:
+    """Stop strings that begin alike, and where they part: a tree in which a long stop string is one comparison."""
 
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = [sorted(stops, key=len)]
-        """The stop strings that begin with it, the shortest first."""
-        self._falls = [0]
-        """The state of its longest end, without its first character, that a stop string begins with."""
-        self.depths = [0]
-        """Its length."""
-        self.ends: list[str | None] = [None]
-        """The longest stop string that it ends with."""
-        self.rows: list[dict[str, int]] = [{}]
-        """The states after it that are known, by character; after 0 only those that are not 0."""
+    __slots__ = ("_stops", "nexts", "num_clear", "shorter", "stem")
 
-    def after(self, state: int, char: str) -> int:
-        """The state when a character more has come."""
-        at = state
-        while (found := self.rows[at].get(char)) is None:
-            depth = self.depths[at]
-            stops = [stop for stop in self._stops[at] if stop[depth : depth + 1] == char]
-            if stops:
-                found = self._make(at, char, stops)
-            elif at:
-                at = self._falls[at]
-            else:
-                found = 0
-                break
-        if state != at:
-            self.rows[state][char] = found
-        return found
+    def __init__(self, stops: Sequence[str], alike: Sequence[str]) -> None:
+        self._stops = stops
+        first, last = min(alike, default=""), max(alike, default="")
+        parts = bisect_left(range(min(len(first), len(last))), True, key=lambda at: first[: at + 1] != last[: at + 1])
+        self.stem = first[:parts]
+        """What all of them begin with."""
+        ends = [at + len(stop) for stop in stops if (at := self.stem.find(stop)) >= 0]
+        self.num_clear = min(ends, default=parts + 1) - 1
+        """Characters of the stem in which no stop string ends."""
+        after = dict.fromkeys(stop[parts] for stop in alike if len(stop) > parts)
+        self.nexts = {char: _Branch(stops, [stop for stop in alike if stop.startswith(char, parts)]) for char in after}
+        """Those that continue after the stem, by their next character."""
+        self.shorter: dict[int, tuple[_Branch, int]] = {}
+        """By a number of the stem's characters: the longest end of these, without the first, that one begins with."""
 
-    def _make(self, before: int, char: str, stops: list[str]) -> int:
-        """The state after `before` in those stop strings."""
-        fall, depth = self.after(self._falls[before], char) if before else 0, self.depths[before] + 1
-        self.rows[before][char] = made = len(self.rows)
-        self._stops.append(self._stops[before] if len(stops) == len(self._stops[before]) else stops)
-        self._falls.append(fall)
-        self.depths.append(depth)
-        self.ends.append(stops[0] if len(stops[0]) == depth else self.ends[fall])
-        self.rows.append({})
-        return made
+    def ending(self, depth: int) -> str | None:
+        """The longest stop string that ends after so many characters of the stem."""
+        return next((stop for stop in reversed(self._stops) if self.stem.endswith(stop, 0, depth)), None)
+
+    def find(self, text: str) -> "_Branch | None":
+        """The branch of the stop strings that begin with it."""
+        branch: _Branch | None = self
+        while branch is not None and len(branch.stem) < len(text):
+            branch = branch.nexts.get(text[len(branch.stem)])
+        return branch if branch is not None and branch.stem.startswith(text) else None
