@@ -14,12 +14,15 @@ from stairstream.config.graphs import build_graph
 from stairstream.config.models import ModelConfig
 from stairstream.config.schema import Config, load_config
 from stairstream.core.errors import BackendError, ConfigError
-from stairstream.plan.calibrating import MOST_AT_ONCE, amount_of, calibrate
-from stairstream.plan.endpoints import EndpointCosts, write_costs
+from stairstream.plan.calibrating import MOST_AT_ONCE, Calibration, amount_of, calibrate
+from stairstream.plan.endpoints import write_costs
 
 
 def calibrate_all(options: CalibrateOptions) -> None:
-    """Measure, and print or keep the file. Raises ConfigError for bad input, the first model's error after all."""
+    """Measure, and print or keep the file. Raises ConfigError for bad input, the first model's error after all.
+
+    What there was no time for is told; more time is `--within-s`.
+    """
     config = load_config(options.config)
     names = list(dict.fromkeys(options.model or config.models))
     if unknown := sorted(set(names) - set(config.models)):
@@ -27,8 +30,12 @@ def calibrate_all(options: CalibrateOptions) -> None:
     _check_out(options.out)
     most = [amount_of(_most_at_once(config.models[name])) for name in names]
     calls, prompts = sum(one.calls for one in most), sum(one.prompt_tokens for one in most)
-    tell(f"{len(names)} model(s): {calls} calls, about {prompts:,} prompt tokens")
-    costs, failed = asyncio.run(_measure(config, names))
+    tell(f"{len(names)} model(s): at most {calls} calls, about {prompts:,} prompt tokens")
+    found, failed = asyncio.run(_measure(config, names, options.within_s))
+    for name, one in found.items():
+        if one.left_out:
+            tell(f"{name}: {options.within_s:g} s were too short (--within-s): {', '.join(one.left_out)}")
+    costs = {name: one.costs for name, one in found.items()}
     text = write_costs(costs, f"Costs in seconds, measured by `stairstream calibrate` on {date.today().isoformat()}.")
     if options.out is None:
         print(text, end="")
@@ -58,25 +65,29 @@ def _most_at_once(model: ModelConfig) -> int:
     return min(MOST_AT_ONCE, model.common.max_concurrency or MOST_AT_ONCE)
 
 
-async def _measure(config: Config, names: list[str]) -> tuple[dict[str, EndpointCosts], dict[str, BackendError]]:
-    costs, failed = dict[str, EndpointCosts](), dict[str, BackendError]()
+async def _measure(
+    config: Config, names: list[str], within_s: float
+) -> tuple[dict[str, Calibration], dict[str, BackendError]]:
+    found, failed = dict[str, Calibration](), dict[str, BackendError]()
     # an engine has the slots that runs will find it with
     graphs = [build_graph(config.models, pipeline) for pipeline in config.pipelines.values()]
     with open_bar("calibrate", sum(amount_of(_most_at_once(config.models[name])).calls for name in names)) as advance:
         for name in names:  # one at a time, so that no model slows another down
             async with open_engines(config, graphs, show_loading) as engines:
                 try:
-                    costs[name] = await _calibrate(config.models[name], engines, advance)
+                    found[name] = await _calibrate(config.models[name], engines, advance, within_s)
                 except BackendError as exc:
                     failed[name] = exc
-    return costs, failed
+    return found, failed
 
 
-async def _calibrate(model: ModelConfig, engines: Engines, advance: Callable[[int], None]) -> EndpointCosts:
+async def _calibrate(
+    model: ModelConfig, engines: Engines, advance: Callable[[int], None], within_s: float
+) -> Calibration:
     """Within the limits of the model: its slots, its calls at once, and its calls per minute."""
     backend = await engines.make_backend(model)
     at_once = _most_at_once(model) if backend.room is None else min(_most_at_once(model), backend.room.count)
     per_minute = model.common.requests_per_minute
     if per_minute is None:
-        return await calibrate(backend, advance, at_once=at_once)
-    return await calibrate(backend, advance, at_once=at_once, turn=OwnTurns(per_minute).wait)
+        return await calibrate(backend, advance, at_once=at_once, within_s=within_s)
+    return await calibrate(backend, advance, at_once=at_once, turn=OwnTurns(per_minute).wait, within_s=within_s)
