@@ -8,7 +8,7 @@ import pytest
 
 from stairstream.backends.scripted import Script, ScriptedBackend, ScriptedSession, numbered_words
 from stairstream.backends.scripted.faults import Fault
-from stairstream.core.errors import BackendError
+from stairstream.core.errors import BackendError, ServerFailed
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
 from stairstream.plan.calibrating import (
@@ -18,6 +18,7 @@ from stairstream.plan.calibrating import (
     Calibration,
     amount_of,
     calibrate,
+    loads_of,
     tokens_per_word,
 )
 from stairstream.plan.calling import Call
@@ -59,6 +60,22 @@ def test_an_endpoint_that_always_fails_or_never_speaks_is_an_error() -> None:
         measure(Script(words=WORDS[:1], first_token_s=0.1))
 
 
+def test_an_endpoint_that_fails_under_load_is_one_error() -> None:
+    """Not a group of those of all calls at once."""
+
+    class Weak(ScriptedBackend):
+        num_opened = 0
+
+        async def open(self, agent: Agent, conversation: Conversation, written: str = "") -> ScriptedSession:
+            self.num_opened += 1
+            if self.num_opened > 5:
+                raise ServerFailed("too much")
+            return await super().open(agent, conversation, written)
+
+    with pytest.raises(BackendError, match="4 of its calls failed; the last one: too much"):
+        run_in_virtual_time(calibrate(Weak(Script(words=WORDS, token_s=0.1))))
+
+
 def test_a_long_prompt_is_as_long_as_the_endpoint_counts() -> None:
     short = Call(start_s=0.0, at_s=[0.1], num_tokens=[1], prompt_tokens=70, cached_tokens=0)
     assert tokens_per_word([None, short]) == 7
@@ -76,7 +93,7 @@ def test_no_more_calls_at_once_than_the_endpoint_takes(at_once: int) -> None:
         most = max(most, backend.num_sessions + 1)
 
     costs = run_in_virtual_time(calibrate(backend, at_once=at_once, turn=turn))
-    assert 2 + LEAST_ROUNDS * 3 <= turns <= amount_of(at_once).calls and most <= at_once
+    assert 2 + LEAST_ROUNDS * 3 <= turns <= amount_of(loads_of(at_once, is_engine=False)).calls and most <= at_once
     assert set(costs.costs.tokens_per_s) == {1, at_once}
 
 
@@ -128,7 +145,7 @@ def test_what_varies_is_measured_again() -> None:
     assert not run_in_virtual_time(calibrate(even)).left_out
     found = run_in_virtual_time(calibrate(uneven))
     assert "the time of a short call not within 10%" in found.left_out
-    assert len(even.calls) < len(uneven.calls) <= amount_of(MOST_AT_ONCE).calls
+    assert len(even.calls) < len(uneven.calls) <= amount_of(loads_of(MOST_AT_ONCE, is_engine=False)).calls
 
 
 def test_what_the_time_was_too_short_for_is_said() -> None:

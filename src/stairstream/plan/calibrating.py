@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from stairstream.backends.base import Backend
 from stairstream.core.errors import BackendError
+from stairstream.engine.tasks import TaskBlock, pick_first
 from stairstream.plan.calling import Call, Caller, Turn, text_of
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.plan.fitting import Found, fit, known, speeds_of
@@ -33,9 +34,14 @@ class Amount:
     prompt_tokens: int
 
 
-def amount_of(at_once: int) -> Amount:
-    """The amount, where the endpoint takes so many calls at once and is never sure."""
-    several = sum(range(2, at_once + 1))
+def loads_of(at_once: int, *, is_engine: bool) -> Sequence[int]:
+    """Calls at once whose speed is worth measuring, up to so many: an own engine's may change with each one more."""
+    return range(2, at_once + 1) if is_engine or at_once < 2 else (at_once,)
+
+
+def amount_of(loads: Sequence[int]) -> Amount:
+    """The amount, with these loads, if it is never sure."""
+    several = sum(loads)
     beside = 1 if several else 0
     return Amount(
         calls=2 + MOST_ROUNDS * (3 + several) + LEAST_ROUNDS * 2 * beside,
@@ -63,21 +69,20 @@ async def calibrate(
     advance: Callable[[int], None] = lambda _: None,
     *,
     at_once: int = MOST_AT_ONCE,
-    turn: Turn = _at_once,
+    turn: Turn | None = None,
     within_s: float | None = None,
 ) -> Calibration:
     """The endpoint's cost model; `advance` is told of each call made, `turn` waited for before it.
 
     Short and long prompts in turn give the time per prompt token, a long one once more the time per cached token (if
     the endpoint says that it was cached), `at_once` calls the speed under load, and an answer beside a long prompt
-    whether the two share a processor. What varies is measured again, as long as there is time:
-    `within_s` after a first call, which does not count. Raises BackendError if
-    no call succeeds.
+    whether the two share a processor. What varies is measured again, as long as there is time: `within_s` after a first
+    call, which does not count. Raises BackendError if no call succeeds.
     """
-    caller = Caller(backend, advance, turn)
+    caller = Caller(backend, advance, turn or _at_once)
     # connects, and loads an engine; a session's own warming would compute the prompt whose time is measured
     await caller.call(text_of("w", SHORT_WORDS))
-    rounds = _Rounds(caller, at_once)
+    rounds = _Rounds(caller, loads_of(at_once, is_engine=backend.room is not None))
     try:
         async with asyncio.timeout(within_s):
             await rounds.run()
@@ -87,12 +92,19 @@ async def calibrate(
     return Calibration(costs=fit(rounds.found, caller.failed_share), left_out=list(rounds.left_out()))
 
 
+def _tasks() -> TaskBlock:
+    """For calls at once, of which several may be one too many that failed."""
+    tasks = TaskBlock()
+    tasks.pick = pick_first
+    return tasks
+
+
 @dataclass(slots=True)
 class _Rounds:
     """The calls of a calibration: everything in turns, then once more whatever is not sure."""
 
     caller: Caller
-    at_once: int
+    loads: Sequence[int]
     found: Found = field(default_factory=Found)
     long_words: int = 0
 
@@ -115,18 +127,19 @@ class _Rounds:
             first, second = await self.caller.call_twice(text_of(f"l{number}w", self.long_words))
             found.fresh.append(first)
             found.again.append(second)
-        if self.at_once > 1 and (unsure is None or _LOAD in unsure):
-            for load in self.caller.loads(self.at_once):
+        if unsure is None or _LOAD in unsure:
+            for load in self.loads:
                 texts = [text_of(f"m{number}{load}{one}w", SHORT_WORDS) for one in range(load)]
-                calls = await asyncio.gather(*(self.caller.call(text) for text in texts))
-                found.together.setdefault(load, []).append(calls)
-        if self.at_once > 1 and unsure is None:
+                async with _tasks() as tasks:
+                    calls = [tasks.create_task(self.caller.call(text)) for text in texts]
+                found.together.setdefault(load, []).append([one.result() for one in calls])
+        if self.loads and unsure is None:
             found.beside.append(await self._beside(number))
 
     async def _beside(self, number: int) -> tuple[Call | None, Call | None]:
         """An answer, and a long prompt that comes after its first token."""
         began = asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
+        async with _tasks() as tasks:
             writing = tasks.create_task(self.caller.call(text_of(f"a{number}w", SHORT_WORDS), began))
             await began.wait()
             reading = tasks.create_task(self.caller.call(text_of(f"b{number}w", self.long_words)))
@@ -138,8 +151,8 @@ class _Rounds:
             _SHORT: [one.first_s for one in known(self.found.short)],
             _PROMPTS: [one.first_s for one in known(self.found.fresh)],
         }
-        if self.at_once > 1:
-            values[_LOAD] = speeds_of(self.found.together.get(self.at_once, []))
+        if self.loads:
+            values[_LOAD] = speeds_of(self.found.together.get(self.loads[-1], []))
         return values
 
     def _unsure(self) -> Iterator[str]:
@@ -152,7 +165,7 @@ class _Rounds:
                 yield f"{name} not measured"
             elif not _is_narrow(values):
                 yield f"{name} not within {NARROW:.0%}"
-        if self.at_once > 1 and not self.found.beside:
+        if self.loads and not self.found.beside:
             yield "prompts beside answers not measured"
 
 

@@ -56,10 +56,6 @@ class Caller:
         """Of the calls so far."""
         return self._num_failed / max(1, self._num_calls)
 
-    def loads(self, at_once: int) -> Sequence[int]:
-        """Calls at once whose speed is worth measuring: an own engine's may change with each one more."""
-        return (at_once,) if self._backend.room is None else range(2, at_once + 1)
-
     async def call(self, prompt: str, began: asyncio.Event | None = None) -> Call | None:
         """One call, None if it failed; `began` is set with its first token, or its end."""
         (found,) = await self._try(lambda: _calls(self._backend, prompt, (ANSWER_TOKENS,), began), 1, began)
