@@ -54,7 +54,7 @@ def amount_of(loads: Sequence[int]) -> Amount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What was found, and in words what was left out or is not sure, because the time was up."""
+    """The costs, and in words what was left out or is not sure, because the time was up."""
 
     costs: EndpointCosts
     left_out: Sequence[str]
@@ -146,7 +146,7 @@ class _Rounds:
         return writing.result(), reading.result()
 
     def _values(self) -> dict[str, list[float]]:
-        """What was measured so far, by what it is for."""
+        """The values that were measured so far, by their use."""
         values = {
             _SHORT: [one.first_s for one in known(self.found.short)],
             _PROMPTS: [one.first_s for one in known(self.found.fresh)],
@@ -159,7 +159,7 @@ class _Rounds:
         return (name for name, values in self._values().items() if not _is_narrow(values))
 
     def left_out(self) -> Iterator[str]:
-        """What the time was too short for."""
+        """All that the time was too short for."""
         for name, values in self._values().items():
             if not values:
                 yield f"{name} not measured"
