@@ -93,6 +93,12 @@ def test_an_answer_gets_one_token_in_each_pass_of_a_prompt() -> None:
     assert [one.total_s for one in runs] == pytest.approx([1.0 + two_passes_s + 62 / 64, two_passes_s + 1.0])
 
 
+def test_prompts_that_cost_nothing_share_passes_too() -> None:
+    costs = {"m": EndpointCosts(call_s=0.0, tokens_per_s={1: 64, 64: 64}, pass_tokens=25)}
+    runs = replay(one_call(costs, 65), costs, Fleet(replicas={"m": 1}, size=ROOMY), 0.0, 0.5)
+    assert [one.total_s for one in runs] == pytest.approx([1.0, 1.0])
+
+
 @pytest.mark.parametrize("name", GRAPHS)
 def test_one_run_alone_is_as_the_engine_plays_it_where_prompts_share_passes(name: str) -> None:
     costs = {"m": EndpointCosts(call_s=0.0, tokens_per_s={1: 64, 4: 24}, prefill_token_s=2**-10, pass_tokens=64)}

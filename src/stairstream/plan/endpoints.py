@@ -89,7 +89,9 @@ class EndpointCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def prompts_share(self, answers: int, context: float = 0.0) -> float:
         """The speed of prompts beside so many answers, where they share passes, over that without any answer."""
         assert self.pass_tokens is not None
-        return self.pass_tokens * self.prefill_token_s / self.pass_s(answers, context) if answers else 1.0
+        if not answers or not self.prefill_token_s:
+            return 1.0
+        return self.pass_tokens * self.prefill_token_s / self.pass_s(answers, context)
 
 
 class _File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -49,7 +49,7 @@ def _unit_s(work: "Work", prompts: Sequence["Work"], answers: Sequence["Work"]) 
     if costs.pass_tokens is None:
         return 1.0 if work.doing == "prompt" else costs.token_s(len(answers), saturates=False, context=work.context)
     if work.doing == "prompt":
-        return 1 / (costs.prompts_share(len(answers), context) or 1.0) if work is prompts[0] else 0.0
+        return 1 / costs.prompts_share(len(answers), context) if work is prompts[0] else 0.0
     if prompts:
         return costs.pass_s(len(answers), context)
     return costs.token_s(len(answers), saturates=True, context=context)
