@@ -159,6 +159,7 @@ def test_what_the_time_was_too_short_for_is_said() -> None:
     found, took_s = run_in_virtual_time(act())
     assert took_s == pytest.approx(30 + 5.7)
     assert found.costs.tokens_per_s == {1: pytest.approx(10), 4: pytest.approx(10)}
+    assert found.left_out[0] == "its 30 s were up"
     assert "the time of prompts not within 10%" in found.left_out
     with pytest.raises(BackendError, match="not answered a short prompt within 2 s"):
         run_in_virtual_time(calibrate(ScriptedBackend(script), within_s=2))

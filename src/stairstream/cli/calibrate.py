@@ -21,7 +21,7 @@ from stairstream.plan.endpoints import write_costs
 def calibrate_all(options: CalibrateOptions) -> None:
     """Measure, and print or keep the file. Raises ConfigError for bad input, the first model's error after all.
 
-    What there was no time for is told; more time is `--within-s`.
+    Whatever is missing or not sure is told; `--within-s` gives more time.
     """
     config = load_config(options.config)
     names = list(dict.fromkeys(options.model or config.models))
@@ -34,7 +34,7 @@ def calibrate_all(options: CalibrateOptions) -> None:
     found, failed = asyncio.run(_measure(config, names, options.within_s))
     for name, one in found.items():
         if one.left_out:
-            tell(f"{name}: {options.within_s:g} s were too short (--within-s): {', '.join(one.left_out)}")
+            tell(f"{name}: {', '.join(one.left_out)}")
     costs = {name: one.costs for name, one in found.items()}
     text = write_costs(costs, f"Costs in seconds, measured by `stairstream calibrate` on {date.today().isoformat()}.")
     if options.out is None:

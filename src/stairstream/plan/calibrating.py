@@ -1,6 +1,7 @@
 """Measures the cost model of a model at its endpoint, by a few short calls: the least that a forecast needs."""
 
 import asyncio
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ def amount_of(loads: Sequence[int]) -> Amount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """The costs, and in words what was left out or is not sure, because the time was up."""
+    """The costs, and in words what was left out, because the time was up, or varies too much to be sure."""
 
     costs: EndpointCosts
     left_out: Sequence[str]
@@ -82,6 +83,7 @@ async def calibrate(
     caller = Caller(backend, advance, turn or _at_once)
     # connects, and loads an engine; a session's own warming would compute the prompt whose time is measured
     await caller.call(text_of("w", SHORT_WORDS))
+    cut = list[str]()
     rounds = _Rounds(caller, loads_of(at_once, is_engine=backend.room is not None))
     try:
         async with asyncio.timeout(within_s):
@@ -89,7 +91,8 @@ async def calibrate(
     except TimeoutError:
         if not known(rounds.found.short):
             raise BackendError(f"it has not answered a short prompt within {within_s:g} s") from None
-    return Calibration(costs=fit(rounds.found, caller.failed_share), left_out=list(rounds.left_out()))
+        cut = [f"its {within_s:g} s were up"]
+    return Calibration(costs=fit(rounds.found, caller.failed_share), left_out=[*cut, *rounds.left_out()])
 
 
 def _tasks() -> TaskBlock:
@@ -159,7 +162,7 @@ class _Rounds:
         return (name for name, values in self._values().items() if not _is_narrow(values))
 
     def left_out(self) -> Iterator[str]:
-        """All that the time was too short for."""
+        """All that is missing, or not sure."""
         for name, values in self._values().items():
             if not values:
                 yield f"{name} not measured"
@@ -176,7 +179,7 @@ def _is_narrow(values: Sequence[float]) -> bool:
     """Whether the interval of the mean is."""
     if len(values) < 2:
         return False
-    error = statistics.stdev(values) / len(values) ** 0.5
+    error: float = statistics.stdev(values) / math.sqrt(len(values))
     return _STUDENT[min(len(values), max(_STUDENT))] * error <= NARROW * statistics.fmean(values)
 
 
