@@ -38,7 +38,7 @@ def calibrate_all(options: CalibrateOptions) -> None:
     costs = {name: one.costs for name, one in found.items()}
     text = write_costs(costs, f"Costs in seconds, measured by `stairstream calibrate` on {date.today().isoformat()}.")
     if options.out is None:
-        print(text, end="")
+        print(text if costs else "", end="")
     elif costs:
         options.out.write_text(text, encoding="utf-8")
         tell(f"costs of {', '.join(costs)} in {options.out}")
