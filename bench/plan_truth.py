@@ -4,6 +4,8 @@ python -m bench.plan_truth                      a fake endpoint: 200 ms a call, 
 python -m bench.plan_truth --prefill 2000       the same with a prefill of 2,000 tokens/s, which nothing caches
 python -m bench.plan_truth --embedded           the embedded model of the built-in configuration
 python -m bench.plan_truth --embedded --every 1 calibrated before every run, for a machine whose speed changes
+python -m bench.plan_truth --embedded --every 4 --keep runs.jsonl --within-s 420
+                                                in pieces: again until all runs are in the file; each shows those so far
 
 The endpoint is calibrated first and after every few runs, as by `stairstream calibrate`. A run is predicted by the
 calibration before it and by the lengths of its own texts; nothing else of it is known to the prediction.
@@ -15,10 +17,14 @@ import os
 import random
 import statistics
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
+from pathlib import Path
+
+import msgspec
 
 from bench.endpoint import arguments, backends_at, fake_endpoint
 from bench.topologies import TOPOLOGIES
@@ -99,25 +105,39 @@ def compare(graph: Graph, costs: EndpointCosts, found: Summary) -> tuple[Compare
 
 
 async def collect(known: Mapping[str, Graph], backend: Backend, args: argparse.Namespace) -> list[Measured]:
-    """Calibrates and measures in turns, all systems in another order each round."""
+    """Calibrates and measures in turns, all systems in another order each round; those that are kept come first."""
     at_once = MOST_AT_ONCE if backend.room is None else min(MOST_AT_ONCE, backend.room.count)
-    found: list[Measured] = []
-    costs = await calibrate(backend, at_once=at_once)
-    for number, name in enumerate(in_turns(list(known), args.rounds)):
-        if number and args.every and number % args.every == 0:
-            costs = await calibrate(backend, at_once=at_once)
+    found = read_kept(args.keep)
+    left = in_turns(list(known), args.rounds)[len(found) :]
+    end_s = time.monotonic() + args.within_s
+    costs: EndpointCosts | None = None
+    for number, name in enumerate(left):
+        if time.monotonic() > end_s:
+            print(f"{len(left) - number} runs are left", file=sys.stderr)
+            break
+        if costs is None or (args.every and number % args.every == 0):
+            costs = (await calibrate(backend, at_once=at_once)).costs
         one = await measure(known[name], backend)
         found.append(Measured(system=name, costs=costs, summary=one))
+        if args.keep is not None:
+            with args.keep.open("ab") as file:
+                file.write(msgspec.json.encode(found[-1]) + b"\n")
         said = f"{one.first_token_s or 0:.2f} s, {one.total_s:.2f} s (load {os.getloadavg()[0]:.1f})"
         print(f"{name}: {said}", file=sys.stderr, flush=True)
     return found
 
 
-def in_turns(names: Sequence[str], rounds: int) -> Iterator[str]:
+def read_kept(file: Path | None) -> list[Measured]:
+    """The runs of earlier pieces."""
+    if file is None or not file.exists():
+        return []
+    return [msgspec.json.decode(line, type=Measured) for line in file.read_bytes().splitlines()]
+
+
+def in_turns(names: Sequence[str], rounds: int) -> list[str]:
     """All names as often as there are rounds, each round in an order of its own."""
     rng = random.Random(0)
-    for _ in range(rounds):
-        yield from rng.sample(names, len(names))
+    return [name for _ in range(rounds) for name in rng.sample(names, len(names))]
 
 
 def show(known: Mapping[str, Graph], found: Sequence[Measured]) -> None:
@@ -129,6 +149,8 @@ def show(known: Mapping[str, Graph], found: Sequence[Measured]) -> None:
     for name in known:
         cells = []
         compared = [compare(known[name], one.costs, one.summary) for one in found if one.system == name]
+        if not compared:
+            continue
         for index, own in enumerate(zip(*compared, strict=True)):
             error = statistics.median(one.error for one in own if one.measured_s)
             errors[index].append(abs(error))
@@ -144,9 +166,8 @@ def show(known: Mapping[str, Graph], found: Sequence[Measured]) -> None:
 
 def drift(found: Sequence[Measured]) -> str:
     """By how much one calibration differs from the next: what no prediction can be better than."""
-    all_costs = list(dict.fromkeys(id(one.costs) for one in found))
-    by_id = {id(one.costs): one.costs for one in found}
-    speeds = [max(by_id[one].tokens_per_s.items())[1] for one in all_costs]
+    all_costs = [costs for costs, _ in groupby(one.costs for one in found)]
+    speeds = [max(one.tokens_per_s.items())[1] for one in all_costs]
     if len(speeds) < 2:
         return "one calibration"
     changes = [abs(later / earlier - 1) for earlier, later in pairwise(speeds)]
@@ -183,6 +204,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--every", type=int, default=0, help="runs between two calibrations; 0: one for all")
+    parser.add_argument(
+        "--keep", type=Path, default=None, metavar="FILE", help="runs are added to it, and not repeated"
+    )
+    parser.add_argument("--within-s", type=float, default=float("inf"), help="no run begins after so many seconds")
     parser.add_argument("--topologies", nargs="+", choices=sorted(TOPOLOGIES))
     args = parser.parse_args()
     names = args.topologies or [name for name in TOPOLOGIES if name != "single"]

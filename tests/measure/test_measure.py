@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stairstream.backends.scripted import Fault, Script, ScriptedBackend, numbered_words
@@ -16,7 +17,7 @@ from stairstream.core.messages import question
 from stairstream.core.policy import PRESETS
 from stairstream.core.topologies import mixture, single
 from stairstream.engine.run import Run, open_run
-from stairstream.measure.comparing import compare
+from stairstream.measure.comparing import Change, compare
 from stairstream.measure.report.page import make_page
 from stairstream.measure.running import Plan, System, measure
 from stairstream.measure.samples import SAMPLES_FILE, Sample, read_samples, write_samples
@@ -119,6 +120,19 @@ def test_samples_survive_their_file_and_two_are_compared(tmp_path: Path) -> None
         compare(found, [])
     with pytest.raises(ConfigError, match="bench --out"):
         read_samples(tmp_path / "nothing")
+
+
+def test_a_pipeline_whose_policy_has_changed_is_compared_with_itself() -> None:
+    found = play(Closed(users=1))
+    own = next(one.system for one in found if one.system not in ("single", "wait"))
+    renamed = [msgspec.structs.replace(one, system="own policy") if one.system == own else one for one in found]
+    alone = [one for one in renamed if one.system == "single"]
+    assert systems_of(compare(found, renamed)) == ["single", "wait", f"{own}, then own policy"]
+    assert systems_of(compare(found, alone)) == ["single"]
+
+
+def systems_of(changes: Sequence[Change]) -> list[str]:
+    return list(dict.fromkeys(one.system for one in changes))
 
 
 def test_the_page_holds_no_markup_of_models_and_no_address() -> None:

@@ -31,6 +31,12 @@ def test_costs_are_written_and_read_back(tmp_path: Path) -> None:
         "models: {a: {call_s: -1, tokens_per_s: {1: 5}}}",
         "models: {a: {call_s: 1, tokens_per_s: {}}}",
         "models: {a: {call_s: 1, tokens_per_s: {1: 5}, speed: 1}}",
+        "models: {a: {call_s: 1, tokens_per_s: {0: 5}}}",
+        "models: {a: {call_s: 1, tokens_per_s: {1: .nan}}}",
+        "models: {a: {call_s: .inf, tokens_per_s: {1: 5}}}",
+        "models: {a: {call_s: 1, tokens_per_s: {1: 5}, failures: 2}}",
+        "models: {a: {call_s: 1, tokens_per_s: {1: 5}, pass_tokens: .nan}}",
+        "models: {a: {call_s: 1, tokens_per_s: {1: 5}, answer_tokens: 0}}",
         "3",
     ],
 )

@@ -84,6 +84,31 @@ def test_prompts_slow_down_who_decodes_and_half_the_time_is_theirs() -> None:
     assert [one.total_s for one in runs] == pytest.approx([3.0, 3.0])
 
 
+def test_an_answer_gets_one_token_in_each_pass_of_a_prompt() -> None:
+    costs = {"m": EndpointCosts(call_s=0.0, tokens_per_s={1: 64, 64: 64}, prefill_token_s=0.02, pass_tokens=25)}
+    schedule = one_call(costs, 65)  # 50 tokens of prompt: 1 s, then 1 s of decoding
+    runs = replay(schedule, costs, Fleet(replicas={"m": 1}, size=ROOMY), 0.0, 1.0)
+    two_passes_s = 2 * (25 + 1) * 0.02
+    assert [one.first_token_s for one in runs] == pytest.approx([1.0, two_passes_s])
+    assert [one.total_s for one in runs] == pytest.approx([1.0 + two_passes_s + 62 / 64, two_passes_s + 1.0])
+
+
+def test_prompts_that_cost_nothing_share_passes_too() -> None:
+    costs = {"m": EndpointCosts(call_s=0.0, tokens_per_s={1: 64, 64: 64}, pass_tokens=25)}
+    runs = replay(one_call(costs, 65), costs, Fleet(replicas={"m": 1}, size=ROOMY), 0.0, 0.5)
+    assert [one.total_s for one in runs] == pytest.approx([1.0, 1.0])
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_one_run_alone_is_as_the_engine_plays_it_where_prompts_share_passes(name: str) -> None:
+    costs = {"m": EndpointCosts(call_s=0.0, tokens_per_s={1: 64, 4: 24}, prefill_token_s=2**-10, pass_tokens=64)}
+    graph = GRAPHS[name]
+    expected = simulate(graph, costs, lengths(graph))
+    (run,) = replay(schedule_of(graph, costs, lengths(graph)), costs, Fleet(replicas={"m": 1}, size=ROOMY), 0.0)
+    assert run.first_token_s == pytest.approx(expected.first_token_s, rel=0.02)
+    assert run.total_s == pytest.approx(expected.total_s, rel=0.02)
+
+
 def outlook_of(fleet: Fleet, load: Load, prices: dict[str, Price] | None = None) -> Outlook:
     return look("x", fleet, load, SHARED, prices or {}, per_hour=2.0)
 

@@ -1,5 +1,6 @@
 """The closed forms give what the real engine does in virtual time."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,12 +17,14 @@ from stairstream.engine.run import open_run
 from stairstream.plan.forms import (
     Proposer,
     expected_quorum_s,
+    free_total_s,
     least_longest_gap_s,
     marks_within,
     pipeline_speedup,
     pipeline_speedup_with_calls,
     prompt_factor,
     staircase_first_token_s,
+    step_due_s,
     wait_first_token_s,
 )
 from stairstream.sim.clock import run as run_in_virtual_time
@@ -36,7 +39,7 @@ MIXED = [
 POLICIES = {**PRESETS, "one of them": Policy(first_chunk=20, growth=2, quorum=1, patience_s=0.1)}
 
 
-def play(policy: Policy, proposers: Sequence[Proposer]) -> Summary:
+def play(policy: Policy, proposers: Sequence[Proposer], prefill_tokens_per_s: float | None = None) -> Summary:
     async def act() -> Summary:
         names = [f"m{number}" for number in range(len(proposers))]
         backends: dict[str, Backend] = {
@@ -49,7 +52,14 @@ def play(policy: Policy, proposers: Sequence[Proposer]) -> Summary:
             )
             for name, one in zip(names, proposers, strict=True)
         }
-        backends["agg"] = ScriptedBackend(Script(words=numbered_words("w", 300), first_token_s=CALL_S, token_s=0.02))
+        backends["agg"] = ScriptedBackend(
+            Script(
+                words=numbered_words("w", 300),
+                first_token_s=CALL_S,
+                token_s=0.02,
+                prefill_tokens_per_s=prefill_tokens_per_s or math.inf,
+            )
+        )
         graph: Graph = mixture(proposers=names, aggregator="agg", policy=policy)
         async with open_run(graph, question("?"), backends) as run:
             return summarize([event async for event in run.events()])
@@ -65,6 +75,18 @@ def test_the_first_token_is_when_the_form_says(name: str, proposers: Sequence[Pr
     if policy.first_chunk == float("inf"):
         assert first_s == pytest.approx(wait_first_token_s(proposers, CALL_S))
     assert first_s == pytest.approx(staircase_first_token_s(policy, proposers, CALL_S))
+
+
+@pytest.mark.parametrize("growth", [2, 4])
+@pytest.mark.parametrize("prefill_tokens_per_s", [None, 2000.0])
+def test_a_free_answer_pays_for_each_update_with_its_silence(growth: float, prefill_tokens_per_s: float | None) -> None:
+    policy = Policy(first_chunk=8, growth=growth, quorum="all", patience_s=0)
+    found = play(policy, EVEN, prefill_tokens_per_s)
+    answer = next(one for one in found.agents if one.name == "agg")
+    prefill_s = answer.usage.prompt_tokens / prefill_tokens_per_s if prefill_tokens_per_s else 0.0
+    silences_s = [CALL_S + prefill_s / answer.steps] * answer.steps
+    form_s = free_total_s(step_due_s(policy, EVEN, 8), silences_s, 300, 50)
+    assert form_s <= found.total_s <= form_s + (answer.steps - 1) / 50
 
 
 @pytest.mark.parametrize("name", ["paper", "balanced", "cheap", "careful"])

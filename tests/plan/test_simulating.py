@@ -48,23 +48,25 @@ def test_prompts_of_an_engine_share_its_processor() -> None:
     graph = graph_of(PRESETS["wait"])
     three = simulate(graph, {"m": ENGINE}, lengths_of(graph, 9))
     proposers = [one.first_token_s for one in three.agents if one.name != graph.answer]
-    assert proposers == pytest.approx([3 * QUESTION_TOKENS / 128] * 3)
+    first_s = QUESTION_TOKENS / 128
+    second_s = first_s + first_s * 65 / 64
+    assert proposers == pytest.approx([first_s, second_s, second_s + first_s * 66 / 64])
 
 
 def test_an_answer_gets_one_token_in_each_pass_of_a_prompt() -> None:
     async def measure() -> EndpointCosts:
-        return await calibrate(SimulatedBackend(ENGINE, Processor(), 1000, "m"))
+        return (await calibrate(SimulatedBackend(ENGINE, Processor(), 1000, "m"))).costs
 
     found = run_in_virtual_time(measure())
     assert found.pass_tokens == pytest.approx(ENGINE.pass_tokens, rel=0.3)
     assert found.prefill_token_s == pytest.approx(ENGINE.prefill_token_s)
-    assert found.tokens_per_s == {1: pytest.approx(8), 4: pytest.approx(4)}
+    assert found.tokens_per_s == {1: pytest.approx(8), 4: pytest.approx(4, rel=0.01)}
 
 
 @pytest.mark.parametrize("costs", [ALONE, SLOWED], ids=["alone", "slowed"])
 def test_a_calibration_finds_the_costs_that_a_simulation_has(costs: EndpointCosts) -> None:
     async def measure() -> EndpointCosts:
-        return await calibrate(SimulatedBackend(costs, Processor(), 1000, "m"), at_once=3)
+        return (await calibrate(SimulatedBackend(costs, Processor(), 1000, "m"), at_once=3)).costs
 
     found = run_in_virtual_time(measure())
     assert found.call_s == pytest.approx(costs.call_s)

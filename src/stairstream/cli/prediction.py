@@ -41,6 +41,9 @@ class CalibrateOptions:
         list[str] | None, option("NAME", "A model to measure; may be repeated. All of the file without it.")
     ] = None
     out: Annotated[Path | None, option("FILE", "Where the costs are kept; printed without it.")] = None
+    within_s: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="Of each model at most; what is left out is said.")
+    ] = 45
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

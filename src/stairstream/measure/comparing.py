@@ -36,19 +36,36 @@ class Change:
 
 
 def compare(before: Sequence[Sample], after: Sequence[Sample]) -> list[Change]:
-    """The changes of the systems that both have. Raises ConfigError if there is none."""
+    """The changes of the systems that both have, and of the one that each has besides: a pipeline's policy has changed.
+
+    Raises ConfigError if there is none.
+    """
     found = []
-    for system in dict.fromkeys(one.system for one in before):
-        earlier, later = _whole(before, system), _whole(after, system)
-        if earlier and later:
-            found += [_change(system, name, number, earlier, later) for name, number in NUMBERS.items()]
+    for name, (earlier, later) in _pairs(_by_system(before), _by_system(after)).items():
+        found += [_change(name, number, of, earlier, later) for number, of in NUMBERS.items()]
     if not found:
         raise ConfigError("the two have no system in common that was answered")
     return found
 
 
-def _whole(samples: Sequence[Sample], system: str) -> list[Sample]:
-    return [one for one in samples if one.system == system and one.is_whole]
+def _by_system(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    found: dict[str, list[Sample]] = {}
+    for one in samples:
+        if one.is_whole:
+            found.setdefault(one.system, []).append(one)
+    return found
+
+
+_Samples = Sequence[Sample]
+
+
+def _pairs(before: Mapping[str, _Samples], after: Mapping[str, _Samples]) -> dict[str, tuple[_Samples, _Samples]]:
+    """By the name to show."""
+    found = {name: (own, after[name]) for name, own in before.items() if name in after}
+    gone, come = ([name for name in one if name not in other] for one, other in ((before, after), (after, before)))
+    if found and len(gone) == len(come) == 1:
+        found[f"{gone[0]}, then {come[0]}"] = (before[gone[0]], after[come[0]])
+    return found
 
 
 def _change(

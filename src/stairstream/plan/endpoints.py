@@ -1,6 +1,7 @@
 """The cost model of an endpoint: what a call costs in time, measured by `stairstream calibrate` or by earlier runs."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -15,40 +16,58 @@ class EndpointCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Times of one model at one endpoint, in seconds; what was not measured has its default.
 
     `call_s` passes before the first token of a call without a prompt, and `prefill_token_s` more for each prompt token
-    that no cache holds, `cached_token_s` for each that one holds. `tokens_per_s` is the speed of one answer, by the
-    calls that the endpoint answers at once. `pass_tokens` is for engines whose calls share one processor, prompts too:
-    a pass computes so many tokens of prompts, and one of each answer. `jitter` is the standard deviation of the time
-    between two tokens over its mean, `failures` the share of calls that failed, `answer_tokens` the length of an answer
-    where the user's own lengths are not known.
+    that no cache holds, `cached_token_s` for each that one holds. `tokens_per_s` is the speed of one answer that has
+    read nothing, by the calls that the endpoint answers at once; `context_token_s` passes more between two tokens for
+    each one that stands before them. `pass_tokens` is for engines whose calls share one processor, prompts too: a pass
+    computes so many tokens of prompts, the first that came first, and one of each answer. `jitter` is the standard
+    deviation of the time between two tokens over its mean, `failures` the share of calls that failed, `answer_tokens`
+    the length of an answer where the user's own lengths are not known.
     """
 
     call_s: float
     tokens_per_s: dict[int, float]
     prefill_token_s: float = 0.0
     cached_token_s: float = 0.0
+    context_token_s: float = 0.0
     pass_tokens: float | None = None
     jitter: float = 0.0
     failures: float = 0.0
     answer_tokens: float | None = None
 
     def __post_init__(self) -> None:
-        times = (self.call_s, self.prefill_token_s, self.cached_token_s, self.jitter, self.failures)
-        if min(times) < 0 or not self.tokens_per_s or min(self.tokens_per_s.values()) <= 0:
-            raise ValueError("times are not below 0, and tokens_per_s has at least one number above 0")
-        if self.pass_tokens is not None and self.pass_tokens <= 0:
-            raise ValueError("pass_tokens is above 0, or left out")
+        for problem in self._problems():
+            raise ValueError(problem)
+
+    def _problems(self) -> Iterator[str]:
+        for name in ("call_s", "prefill_token_s", "cached_token_s", "context_token_s", "jitter"):
+            if not 0 <= getattr(self, name) < math.inf:
+                yield f"{name} must be a number of at least 0, not {getattr(self, name)}"
+        if not 0 <= self.failures <= 1:
+            yield f"failures must be a share from 0 to 1, not {self.failures}"
+        if not self.tokens_per_s:
+            yield "tokens_per_s must have at least one speed, as {1: 50}"
+        for load, speed in self.tokens_per_s.items():
+            if load < 1 or not 0 < speed < math.inf:
+                yield f"tokens_per_s must be speeds above 0 by calls at once, from 1 on, not {{{load}: {speed}}}"
+        for name in ("pass_tokens", "answer_tokens"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                yield f"{name} must be a number above 0, or left out, not {value}"
 
     @property
     def caches(self) -> bool:
         """Whether it has a prefix cache that is worth one: a cached token is half as dear as another, or less."""
         return 2 * self.cached_token_s <= self.prefill_token_s
 
-    def token_s(self, load: int, *, saturates: bool) -> float:
+    def token_s(self, load: int, *, saturates: bool, context: float = 0.0) -> float:
         """Seconds between two tokens of each of `load` answers at once: between measured loads on a line.
 
-        Above the highest measured one all answers together get no faster if it `saturates`, else each is as fast as
-        there.
+        `context` are the tokens before them, of all answers that are computed together. Above the highest measured one
+        all answers together get no faster if it `saturates`, else each is as fast as there.
         """
+        return self._bare_token_s(load, saturates=saturates) + context * self.context_token_s
+
+    def _bare_token_s(self, load: int, *, saturates: bool) -> float:
         known = sorted(self.tokens_per_s)
         if load <= known[0]:
             return 1 / self.tokens_per_s[known[0]]
@@ -58,6 +77,21 @@ class EndpointCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         below = max(one for one in known if one < load)
         share = (load - below) / (above - below)
         return (1 - share) / self.tokens_per_s[below] + share / self.tokens_per_s[above]
+
+    def pass_s(self, answers: int, context: float = 0.0) -> float:
+        """Seconds of a pass of `pass_tokens` of prompts, in which each of so many answers gets one token."""
+        assert self.pass_tokens is not None
+        return max(
+            self.token_s(max(1, answers), saturates=True, context=context),
+            (self.pass_tokens + answers) * self.prefill_token_s,
+        )
+
+    def prompts_share(self, answers: int, context: float = 0.0) -> float:
+        """The speed of prompts beside so many answers, where they share passes, over that without any answer."""
+        assert self.pass_tokens is not None
+        if not answers or not self.prefill_token_s:
+            return 1.0
+        return self.pass_tokens * self.prefill_token_s / self.pass_s(answers, context)
 
 
 class _File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

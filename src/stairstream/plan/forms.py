@@ -43,6 +43,16 @@ def step_due_s(policy: Policy, proposers: Sequence[Proposer], mark: float) -> fl
     return min(at_s[-1], at_s[quorum_of(policy, len(at_s)) - 1] + policy.patience_s)
 
 
+def free_total_s(due_s: float, silences_s: Sequence[float], length: int, tokens_per_s: float) -> float:
+    """The total of an answer of K calls that nothing holds back: T(R_{i,1}) + sum(s_k) + (L - K) / r.
+
+    From its first call, at `due_s`, until its end an agent either writes or is silent: for s_k = T_call + T_prefill(k)
+    until the first token of call k. So an update costs its silence, and less than a token's time that it cuts off: the
+    total is at most (K - 1) / r more. Our derivation.
+    """
+    return due_s + math.fsum(silences_s) + (length - len(silences_s)) / tokens_per_s
+
+
 def expected_quorum_s(quorum: int, num_agents: int, mean_s: float) -> float:
     """The expected time until `quorum` of `num_agents` independent, exponentially distributed times have passed.
 

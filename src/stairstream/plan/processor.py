@@ -5,10 +5,13 @@ are counted from the last change on.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from stairstream.plan.endpoints import EndpointCosts
+
+_REFRESH = 32
+"""After so many more tokens of an answer its context is counted anew."""
 
 
 class Processor:
@@ -30,32 +33,38 @@ class Processor:
 
     def changed(self) -> None:
         """Tell all calls how fast they are from now on."""
-        prompts = sum(one.doing == "prompt" for one in self._calls)
-        answers = sum(one.doing == "answer" for one in self._calls)
+        prompts = [one for one in self._calls if one.doing == "prompt"]
+        answers = [one for one in self._calls if one.doing == "answer"]
         for one in self._calls:
             one.set_unit(_unit_s(one, prompts, answers))
 
 
-def _unit_s(work: "Work", prompts: int, answers: int) -> float:
-    """Seconds for one second of a prompt alone, or for one token.
+def _unit_s(work: "Work", prompts: Sequence["Work"], answers: Sequence["Work"]) -> float:
+    """Seconds for one second of a prompt alone, or for one token; 0 while it stands still.
 
-    Where prompts share the processor, each of its passes takes so many of their tokens, and one of each answer.
+    Where prompts share the processor, each of its passes takes so many tokens of the prompt that came first, and one
+    of each answer.
     """
-    costs = work.costs
+    costs, context = work.costs, sum(one.context for one in answers)
+    if costs.pass_tokens is None:
+        return 1.0 if work.doing == "prompt" else costs.token_s(len(answers), saturates=False, context=work.context)
     if work.doing == "prompt":
-        return 1.0 if costs.pass_tokens is None else prompts * (1 + answers / costs.pass_tokens)
-    token_s = costs.token_s(max(1, answers), saturates=costs.pass_tokens is not None)
-    if costs.pass_tokens is None or not prompts:
-        return token_s
-    return max(token_s, (costs.pass_tokens + answers) * costs.prefill_token_s)
+        return 1 / costs.prompts_share(len(answers), context) if work is prompts[0] else 0.0
+    if prompts:
+        return costs.pass_s(len(answers), context)
+    return costs.token_s(len(answers), saturates=True, context=context)
 
 
 class Work:
-    """One call; `doing` is what its waits are for: nothing of the processor's, its prompt, or its answer."""
+    """One call; `doing` is what its waits are for: nothing of the processor's, its prompt, or its answer.
+
+    `context` are the tokens before its answer.
+    """
 
     def __init__(self, processor: Processor, costs: EndpointCosts) -> None:
         self.costs = costs
         self.doing = ""
+        self.context = 0
         self.is_stopped = False
         self._processor = processor
         self._loop = asyncio.get_running_loop()
@@ -70,8 +79,9 @@ class Work:
         self._unit_s = 1.0
         await self.reach(seconds)
 
-    async def prompt(self, seconds: float) -> None:
-        """A prompt that would take so long alone; the answer follows."""
+    async def prompt(self, seconds: float, tokens: int) -> None:
+        """A prompt of so many tokens that would take so long alone; the answer follows."""
+        self.context = tokens
         self._begin("prompt")
         await self.reach(seconds)
         self._begin("answer")
@@ -80,6 +90,9 @@ class Work:
         """Until so many tokens of the answer are there after the first one; no longer than until `stop`."""
         if self.is_stopped:
             return
+        if self.doing == "answer" and amount and amount % _REFRESH == 0:
+            self.context += _REFRESH
+            self._processor.changed()
         self._wanted = amount
         self._alarm = self._loop.create_future()
         self._set_timer()
@@ -116,6 +129,8 @@ class Work:
 
     def _set_timer(self) -> None:
         self._clear_timer()
+        if not self._unit_s:
+            return
         due_s = self._since_s + (self._wanted - self._done) * self._unit_s
         self._timer = self._loop.call_at(due_s, self._ring)
 

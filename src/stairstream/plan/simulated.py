@@ -61,7 +61,9 @@ class SimulatedSession(Session):
             with self._backend.processor.work(costs) as self._work:
                 await self._work.sleep(costs.call_s)
                 fresh = len(prompt) - (cached or 0)
-                await self._work.prompt(fresh * costs.prefill_token_s + (cached or 0) * costs.cached_token_s)
+                await self._work.prompt(
+                    fresh * costs.prefill_token_s + (cached or 0) * costs.cached_token_s, len(prompt)
+                )
                 for number, word in enumerate(words[:limit]):
                     await self._work.reach(number)
                     if self._is_stopped:

@@ -50,9 +50,14 @@ def open_simulated(
     lengths: Mapping[str, int],
     rates: Mapping[str, Rate] | None = None,
     pace: Pace = "raw",
+    *,
+    is_fleet: bool = False,
 ) -> AbstractAsyncContextManager[Run]:
-    """A run with the arguments of `simulate`, whose agents are models of their own names, on the loop's clock."""
-    processors = _processors(graph, costs)
+    """A run with the arguments of `simulate`, whose agents are models of their own names, on the loop's clock.
+
+    In a fleet no two models share a machine.
+    """
+    processors = _processors(graph, costs, is_fleet)
     backends = {
         agent.name: SimulatedBackend(
             costs[agent.model], processors[agent.model], _length_of(agent, lengths), agent.name
@@ -64,11 +69,11 @@ def open_simulated(
     return open_run(graph, question(text), backends, rates=rates, pace=pace)
 
 
-def _processors(graph: Graph, costs: Mapping[str, EndpointCosts]) -> dict[str, Processor]:
+def _processors(graph: Graph, costs: Mapping[str, EndpointCosts], is_fleet: bool) -> dict[str, Processor]:
     """By model: one for all whose calls share this machine, one for each other model."""
     here = Processor()
     models = dict.fromkeys(agent.model for agent in graph.agents)
-    return {name: Processor() if costs[name].pass_tokens is None else here for name in models}
+    return {name: Processor() if is_fleet or costs[name].pass_tokens is None else here for name in models}
 
 
 def _length_of(agent: Agent, lengths: Mapping[str, int]) -> int:

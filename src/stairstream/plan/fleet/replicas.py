@@ -1,7 +1,8 @@
 """One replica of a model: a batch of calls that share a processor, a queue in front of it, and a prefix cache.
 
-Calls that decode share the processor evenly, and so do prompts that are computed; where there are both, each kind has
-half of it. Times come in as arguments: there is no clock here.
+Calls that decode share the processor evenly. Where `pass_tokens` are known, prompts are computed one after the other,
+in passes that they share with all answers; else they share the processor evenly too, and each kind has half of it.
+Times come in as arguments: there is no clock here.
 """
 
 import heapq
@@ -62,7 +63,7 @@ class Replica:
         self._arriving: list[tuple[float, int, Job]] = []
         self._prefill, self._decode = _Shared(), _Shared()
         self._cache: OrderedDict[Key, int] = OrderedDict()
-        self._cached = 0
+        self._cached = self._context = 0  # `_context`: tokens before the answers that are decoded
         self._serial = count()
 
     def submit(self, job: Job, now_s: float) -> None:
@@ -100,19 +101,29 @@ class Replica:
         """Let the shared work advance until now."""
         passed_s = now_s - self._now_s
         self.used.slot_s += passed_s * self.num_active
-        self.used.prefill_s += passed_s * bool(self._prefill.num) * self._share()
+        self.used.prefill_s += passed_s * self._prompts_share()
         self._prefill.done += passed_s * self._prefill_rate()
         self._decode.done += passed_s * self._decode_rate()
         self._now_s = now_s
 
-    def _share(self) -> float:
-        return 0.5 if self._prefill.num and self._decode.num else 1.0
+    def _prompts_share(self) -> float:
+        """The share of the processor that prompts have."""
+        if not self._prefill.num or not self._decode.num:
+            return float(bool(self._prefill.num))
+        if self.costs.pass_tokens is None:
+            return 0.5
+        return self.costs.prompts_share(self._decode.num, self._context)
 
     def _prefill_rate(self) -> float:
-        return self._share() / max(1, self._prefill.num)
+        together = 1 if self.costs.pass_tokens is not None else max(1, self._prefill.num)
+        return self._prompts_share() / together
 
     def _decode_rate(self) -> float:
-        return self._share() / self._token_s[self._decode.num]
+        """Tokens of each answer in a second."""
+        if self.costs.pass_tokens is not None and self._prefill.num:
+            return 1 / self.costs.pass_s(self._decode.num, self._context)
+        token_s = self._token_s[self._decode.num] + self._context * self.costs.context_token_s
+        return (1 - self._prompts_share()) / token_s
 
     def _admit(self) -> None:
         while self.queue and self.num_active < self.size.slots:
@@ -128,11 +139,15 @@ class Replica:
         fresh = job.prompt_tokens - job.cached_tokens
         work_s = fresh * self.costs.prefill_token_s + job.cached_tokens * self.costs.cached_token_s
         self._prefill.num += 1
-        heapq.heappush(self._prefill.due, (self._prefill.done + work_s, next(self._serial), job))
+        begin_s = self._prefill.done
+        if self.costs.pass_tokens is not None:
+            begin_s = max([begin_s, *(due_s for due_s, _, _ in self._prefill.due)])
+        heapq.heappush(self._prefill.due, (begin_s + work_s, next(self._serial), job))
 
     def _begin_decode(self, job: Job) -> None:
         self._prefill.num -= 1
         self._decode.num += 1
+        self._context += job.prompt_tokens
         for mark in job.marks:  # token n comes n - 1 tokens after the first, which the prefill gives
             heapq.heappush(self._decode.due, (self._decode.done + max(0, mark - 1), next(self._serial), job))
 
@@ -140,6 +155,7 @@ class Replica:
         mark = job.marks.popleft()
         if not job.marks:
             self._decode.num -= 1
+            self._context -= job.prompt_tokens
             self.num_active -= 1
             self.used.decoded_tokens += job.tokens
             self.load -= 1

@@ -47,7 +47,7 @@ def schedule_of(graph: Graph, costs: Mapping[str, EndpointCosts], lengths: Lengt
     """
 
     async def play() -> list[Event]:
-        async with open_simulated(graph, costs, lengths) as run:
+        async with open_simulated(graph, costs, lengths, is_fleet=True) as run:
             return [event async for event in run.events()]
 
     events = run_in_virtual_time(play())
