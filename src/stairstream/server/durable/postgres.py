@@ -33,9 +33,10 @@ Row = tuple[Any, ...]
 _BEGUN = """
     begun AS (
         INSERT INTO journal_runs SELECT one.id, one.key_id, one.hold, one.protocol, one.body, {now},
-        CASE WHEN one.id = ANY(%(ended)s::text[]) THEN {now} END, %(holder)s, one.token, 0, 0
+        CASE WHEN one.id = ANY(%(ended)s::text[]) THEN {now} END, %(holder)s, one.token, 0, 0, one.asked, one.rates
         FROM mine, unnest(%(ids)s::text[], %(key_ids)s::text[], %(holds)s::text[], %(protocols)s::text[],
-        %(bodies)s::bytea[], %(tokens)s::bigint[]) AS one (id, key_id, hold, protocol, body, token)
+        %(bodies)s::bytea[], %(tokens)s::bigint[], %(askeds)s::text[],
+        %(rates)s::bytea[]) AS one (id, key_id, hold, protocol, body, token, asked, rates)
     ),
 """
 _ENDED = """
@@ -44,7 +45,7 @@ _ENDED = """
 _APPEND = """
     WITH mine AS (
         UPDATE journal_holders SET seen_at_s = {now}, last_append = %(number)s
-        WHERE id = %(holder)s AND fence = %(fence)s AND last_append <> %(number)s RETURNING id
+        WHERE id = %(holder)s AND fence = %(fence)s AND last_append < %(number)s RETURNING id
     ), {begun} {ended}
     committed AS (
         INSERT INTO journal_commits (holder, runs, firsts, lines)
@@ -53,7 +54,8 @@ _APPEND = """
     SELECT 1 FROM mine
 """
 """One statement is one round trip. A process that takes a run raises the fence of its holder before: one of the two
-waits for the other's commit, and if it is this statement, it finds another fence, and writes nothing."""
+waits for the other's commit, and if it is this statement, it finds another fence, and writes nothing. The same is true
+of an append that was given up, and tried again, and comes late: a higher number was written meanwhile."""
 
 LOOK = """
     SELECT fence, last_append, array_agg(journal_runs.id) FILTER (WHERE token IS NOT NULL),
@@ -126,7 +128,7 @@ class PostgresJournals:
                     if await _append(connection, holder, number, held.fence, mine):
                         held.note(mine)
                         break
-                if await _look(connection, holder, held) == number:
+                if await _look(connection, holder, held) >= number:
                     mine = await _kept(connection, holder, held, parts)
                     break
                 is_fresh = True
@@ -158,6 +160,7 @@ class PostgresJournals:
                 taken = []
                 for (loser,) in losers:  # in their order: two who take at once wait for each other, and that is all
                     await _execute(connection, statements.FENCE, loser)
+                    await connection.execute(SORT, (loser,))
                     taken += await _execute(connection, statements.TAKE, holder, *chosen, loser)
                 return [run_of(*row) for row in taken]
 
@@ -169,6 +172,7 @@ class PostgresJournals:
         async def release(connection: Connection) -> None:
             for (holder,) in await _execute(connection, statements.HOLDER_OF, run, token):
                 await _execute(connection, statements.FENCE, holder)
+                await connection.execute(SORT, (holder,))
             await _execute(connection, statements.RELEASE, run, token)
 
         await self._call(release, is_whole=True)
@@ -183,10 +187,20 @@ class PostgresJournals:
 
         await self._call(let_go, is_whole=True)
 
+    async def held(self, holder: str) -> list[tuple[str, int]]:
+        """As in JournalStore."""
+        rows = await self._call(lambda connection: _execute(connection, statements.HELD, holder))
+        return [(run, token) for run, token in rows]
+
     async def find(self, run: str) -> JournalledRun | None:
         """As in JournalStore."""
         rows = await self._call(lambda connection: _execute(connection, statements.FIND, run))
         return run_of(*rows[0]) if rows else None
+
+    async def find_asked(self, key_id: str | None, asked: str) -> str | None:
+        """As in JournalStore."""
+        rows = await self._call(lambda connection: _execute(connection, statements.FIND_ASKED, asked, key_id))
+        return rows[0][0] if rows else None
 
     async def lines(self, run: str, first: int) -> list[bytes]:
         """As in JournalStore."""
@@ -260,7 +274,10 @@ async def _append(connection: Connection, holder: str, number: int, fence: int, 
 
 def _columns(begun: Sequence[JournalledRun]) -> dict[str, object]:
     names = {"ids": "id", "key_ids": "key_id", "holds": "hold", "protocols": "protocol", "bodies": "body"}
-    return {many: [getattr(run, one) for run in begun] for many, one in {**names, "tokens": "token"}.items()}
+    return {
+        many: [getattr(run, one) for run in begun]
+        for many, one in {**names, "tokens": "token", "askeds": "asked", "rates": "rates"}.items()
+    }
 
 
 @cache
