@@ -12,7 +12,7 @@ import argparse
 import asyncio
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -49,21 +49,27 @@ async def ask_first(server: Process) -> list[float]:
 
 
 def report(turns: Mapping[str, list[Turn]], firsts: Mapping[str, list[float]]) -> None:
-    """Prints medians of each server, and what the journal adds."""
-    print("| | first token p50 ms | p99 ms | us a token | token p50 ms | p99 ms |\n|---|---|---|---|---|---|")
-    rows = {}
+    """Prints medians of each server, all its turns, and the medians of what the journal adds in each of them."""
+    print("| | first token p50 ms | p99 ms | us a token | of all turns | token p50 ms | p99 ms |")
+    print("|---|---|---|---|---|---|---|")
     for name, own in turns.items():
-        fields = (statistics.median(getattr(turn, key) for turn in own) for key in ("us_per_token", "p50_ms", "p99_ms"))
-        rows[name] = (quantile(firsts[name], 0.5), quantile(firsts[name], 0.99), *fields)
-        print(f"| {name} | " + " | ".join(f"{value:.1f}" for value in rows[name]) + " |")
-    plain = rows.pop("plain")
-    for name, kept in rows.items():
-        print(
-            f"\n{name} adds: first token {kept[0] - plain[0]:.1f} ms, p99 of a token {kept[4] - plain[4]:.1f} ms",
-            end="",
-        )
-        print(f"; processor time {kept[2] / plain[2]:.2f} times", end="")
-    print()
+        first = " | ".join(f"{quantile(firsts[name], share):.1f}" for share in (0.5, 0.99))
+        costs = ", ".join(f"{turn.us_per_token:.1f}" for turn in own)
+        cost, p50, p99 = (median(own, key) for key in ("us_per_token", "p50_ms", "p99_ms"))
+        print(f"| {name} | {first} | {cost:.1f} | {costs} | {p50:.1f} | {p99:.1f} |")
+    for name in [*turns][1:]:
+        pairs = [*zip(turns[name], turns["plain"], strict=True)]
+        first_ms = quantile(firsts[name], 0.5) - quantile(firsts["plain"], 0.5)
+        late_ms = statistics.median(kept.p99_ms - plain.p99_ms for kept, plain in pairs)
+        times = [kept.us_per_token / plain.us_per_token for kept, plain in pairs]
+        every = f"{statistics.median(times):.2f} times ({min(times):.2f} to {max(times):.2f})"
+        print(f"\n{name} adds: first token {first_ms:.1f} ms, p99 of a token {late_ms:.1f} ms; processor time {every}")
+
+
+def median(turns: Sequence[Turn], key: str) -> float:
+    """The median of a field."""
+    values: list[float] = [getattr(turn, key) for turn in turns]
+    return statistics.median(values)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from stairstream.config.policies import REQUEST
 from stairstream.config.rates import Rates, adapt_agents, why_unadapted
 from stairstream.config.schema import Config, load_config
 from stairstream.conversations.reading import Messages, read_conversation
-from stairstream.core.adaptive import Goals
+from stairstream.core.adaptive import Goals, Rate
 from stairstream.core.costs import Price
 from stairstream.core.errors import RunFailed
 from stairstream.core.events import Event
@@ -91,6 +91,10 @@ class Pipeline:
         """The speeds of models in earlier runs, as this pipeline was given them."""
         return self._rates if self._weighs else None
 
+    def known_rates(self) -> Mapping[str, Rate]:
+        """The speeds of its models as they are known now, if its agents read by them."""
+        return self._rates.load(self._models) if self._rates and _reads(self.graph) else {}
+
     def graph_for(self, conversation: Conversation, options: RequestOptions = NO_OPTIONS, written: str = "") -> Graph:
         """The graph of a run on this conversation: if it ends with results of tools, proposers do not answer again."""
         has_results = bool(conversation) and conversation[-1].role == "tool"
@@ -111,13 +115,15 @@ class Pipeline:
         written: str = "",
         journal: Journal | None = None,
         resumed: Resumed | None = None,
+        rates: Mapping[str, Rate] | None = None,
     ) -> AbstractAsyncContextManager[Run]:
         """Opens a run on a question or a list of messages; leaving the block cancels whatever still runs.
 
         Messages are `Message` values, or dicts as the `openai` package has them. `options` are the options of one
         request. The answering agent continues from `written`, or from the assistant's message at the end of the
         conversation; these words are not part of the run's answer. With a `journal` events are written there before
-        they are shown; `resumed` is a run that another process began, which is continued.
+        they are shown; `resumed` is a run that another process began, which is continued, by the `rates` that were
+        known then: those of now would be another policy.
         Raises RequestError, before the block is entered, for a conversation that is none or has no question, and for
         options that the models do not support.
         """
@@ -129,7 +135,7 @@ class Pipeline:
         graph = self.graph_for(conversation, options, written)
         limits = self.settings.limits
         goals = self._goals_in(graph, options)
-        rates = self._rates.load(self._models) if self._rates and _reads(graph) else {}
+        rates = self.known_rates() if rates is None else rates
         unadapted = why_unadapted(graph, rates, goals) if goals else ()
         graph = adapt_agents(graph, rates, goals) if goals else graph
         opening = start_run(

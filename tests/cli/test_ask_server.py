@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -84,6 +85,44 @@ def test_run_lost_before_its_first_event_is_found_by_its_header(capsys: Captured
     assert capsys.readouterr().out == f"{ANSWER}\n"
 
 
+def name_of(head: str) -> str:
+    found = re.search(r"idempotency-key: ([0-9a-f]{32})\r\n", head.lower())
+    assert found is not None
+    return found[1]
+
+
+def test_question_whose_connection_is_lost_before_the_answer_begins_is_not_asked_twice(capsys: Captured) -> None:
+    is_there = b"x-stairstream-run: %s\r\ncontent-length" % RUN.encode()
+    asked_before = error("409 Conflict", "this request has a run").replace(b"content-length", is_there, 1)
+    busy = error("503 Service Unavailable", "stopping")
+    with serving(b"", busy, asked_before, stream(LINES), ENDED) as (url, heads):
+        assert main(["ask", "--server", url, "-p", "mix", "-q", "why?"]) == 0
+    assert [head.partition(" HTTP")[0] for head in heads[:4]] == [
+        *["POST /v1/runs"] * 3,
+        f"GET /v1/runs/{RUN}/events",
+    ]
+    assert len({name_of(head) for head in heads[:3]}) == 1
+    assert capsys.readouterr() == (f"{ANSWER}\n", "")
+
+
+def test_question_that_did_not_arrive_is_asked_again(capsys: Captured) -> None:
+    with serving(b"", error("409 Conflict", "it begins at this moment"), begun(), ENDED) as (url, heads):
+        assert main(["ask", "--server", url, "-p", "mix", "-q", "why?"]) == 0
+    assert len({name_of(head) for head in heads[:3]}) == 1
+    assert capsys.readouterr().out == f"{ANSWER}\n"
+
+
+def test_question_is_not_asked_again_for_longer_than_its_run_is_kept(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attaching, "KEEP_S", 0.3)
+    with serving(*[b""] * 9) as (url, heads):
+        assert main(["ask", "--server", url, "-p", "mix", "-q", "why?"]) == 1
+    assert 2 <= len(heads) < 6
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "asked again in vain" in said and "the connection was lost" in said
+
+
 def test_long_outage_is_noted_once(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attaching, "NOTED_S", 0.0)
     busy = error("503 Service Unavailable", "stopping")
@@ -120,7 +159,7 @@ def test_pauses_grow_up_to_a_bound() -> None:
     async def main() -> list[float]:
         loop = asyncio.get_running_loop()
         outage, tries = Outage(), []
-        while await outage.wait("lost", noted.append):
+        while await outage.wait("lost", noted.append, attaching.SOUGHT_S):
             tries.append(loop.time())
         return tries
 
@@ -147,7 +186,6 @@ def test_server_that_keeps_no_runs_is_asked_without(capsys: Captured) -> None:
         ([error("429 Too Many Requests", "too many runs")], 1, "too many runs"),
         ([error("401 Unauthorized", "no key")], 1, "--key-file"),
         ([whole("302 Found", b"")], 1, "is it a stairstream server?"),
-        ([b""], 1, "the connection was lost"),
     ],
 )
 def test_what_is_wrong_is_one_line(answers: list[bytes], code: int, said: str, capsys: Captured) -> None:

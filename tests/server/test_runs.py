@@ -108,6 +108,32 @@ def run_of(got: Got) -> str:
     return got.headers["x-stairstream-run"]
 
 
+def test_a_request_that_is_made_again_by_its_name_has_one_run_while_that_is_kept() -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            client.headers["idempotency-key"] = "q1"
+            got = await client.begin(leaves_s=0.3, keep_s=5)
+            again = await client.begin()
+            assert (again.status, run_of(again)) == (409, run_of(got))
+            assert (await client.attach(run_of(got))).is_complete
+            assert (await client.begin()).status == 409
+            await asyncio.sleep(5.1)
+            assert (await client.begin()).status == 200
+            assert (await client.begin()).status == 200  # the one before is over and not kept
+
+    run(main())
+
+
+def test_a_request_that_is_made_twice_at_once_by_its_name_has_one_run() -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            client.headers["idempotency-key"] = "q1"
+            first, second = await asyncio.gather(client.begin(), client.begin())
+            assert {first.status, second.status} == {200, 409}
+
+    run(main())
+
+
 def test_a_run_streams_every_event_with_its_number_and_its_words() -> None:
     async def main() -> None:
         async with client_of() as client:

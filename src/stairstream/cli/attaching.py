@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ NOTED_S = 5.0
 KEEP_S = 60.0
 """Time for which a run that is not durable is to survive its client's connection."""
 
+_AFTER_SENDING = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.SocketTimeoutError)
+"""Errors of a connection on which a request may have arrived, if it was made at all."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _PATH = re.compile(rf"(?P<base>.*)/v1/(?:runs|history)/(?P<run>{_ID.pattern})(?:/events)?/?")
 _SHAPES = ("chatcmpl-", "resp_", "msg_")
@@ -65,15 +68,15 @@ class Outage:
         self._pause_s = FIRST_PAUSE_S
         self._is_noted = False
 
-    async def wait(self, problem: str, note: Callable[[str], None]) -> bool:
-        """Wait for the next try; False if there is to be none. One that lasts is noted, once."""
+    async def wait(self, problem: str, note: Callable[[str], None], within_s: float) -> bool:
+        """Wait for the next try; False if it has lasted `within_s`. One that lasts is noted, once."""
         lasted_s = asyncio.get_running_loop().time() - self._since_s
-        if lasted_s >= SOUGHT_S:
+        if lasted_s >= within_s:
             return False
         if lasted_s >= NOTED_S and not self._is_noted:
             self._is_noted = True
-            note(f"the connection is lost ({problem}); trying to come back for up to {_minutes(SOUGHT_S)}")
-        await asyncio.sleep(min(self._pause_s, SOUGHT_S - lasted_s))
+            note(f"the connection is lost ({problem}); trying to come back for up to {_minutes(within_s)}")
+        await asyncio.sleep(min(self._pause_s, within_s - lasted_s))
         self._pause_s = min(2 * self._pause_s, MOST_PAUSE_S)
         return True
 
@@ -97,6 +100,8 @@ class Attached:
         self._remote = remote
         self._note = note
         self._question = question
+        self._name = uuid.uuid4().hex
+        self._may_be_asked = False
         self._keep_s = KEEP_S
         self._teller = Teller(remote.host if run_id is None else f"{remote.host}: run {run_id}")
 
@@ -117,19 +122,24 @@ class Attached:
                 problem = "the stream ended before the run"
             except (Lost, *NETWORK_ERRORS) as exc:
                 problem = explain(exc)
+                is_sent = isinstance(exc, _AFTER_SENDING) and not isinstance(exc, aiohttp.ClientConnectorError)
+                self._may_be_asked |= is_sent  # it may have begun a run, though nothing came of it
             if self._teller.is_over:
                 return
             if self._teller.num_told > num_before:
                 outage = Outage()
             elif not self._is_known:  # a server that was never there is not waited for
                 raise ConnectionFailed(f"{self._remote.host}: {problem}")
-            if not await outage.wait(problem, self._tell):
+            # a question is asked again only while its run is surely kept: after that it would be answered twice
+            if not await outage.wait(problem, self._tell, SOUGHT_S if self.run_id else KEEP_S):
                 raise self._given_up(problem)
 
     @property
     def _is_known(self) -> bool:
-        """Whether the server is known to have the run."""
-        return self._teller.num_told > 0 or (self._question is not None and self.run_id is not None)
+        """Whether the server is known to have the run, or may have it."""
+        return self._teller.num_told > 0 or (
+            self._question is not None and (self.run_id is not None or self._may_be_asked)
+        )
 
     async def _attach(self) -> AsyncGenerator[Told, None]:
         """The events after the last that is known, of one connection."""
@@ -153,11 +163,14 @@ class Attached:
             yield told
 
     async def _begin(self) -> AsyncGenerator[Told, None]:
-        """Ask; a server that keeps runs for a shorter time is asked without that."""
+        """Ask, once in effect; a server that keeps runs for a shorter time is asked without that."""
         body = dict(self._question or {})
         if self._keep_s:
             body["stairstream"] = {**body.get("stairstream", {}), "keep_s": self._keep_s}
-        async with self._remote.post("/v1/runs", body) as response:
+        async with self._remote.post("/v1/runs", body, self._name) as response:
+            if response.status == 409:  # a connection before was lost, and its run is there, or about to be
+                self.run_id = response.headers.get("x-stairstream-run")
+                raise Lost(await self._remote.read_message(response))
             if response.status in _REFUSED:
                 said = await self._remote.read_message(response)
                 if not said.startswith("stairstream.keep_s") or not self._keep_s:
@@ -197,6 +210,9 @@ class Attached:
         return ServerFailed(f"{self._remote.host}: the run is gone, and its end is not known: {why}")
 
     def _given_up(self, problem: str) -> BackendError:
+        if self.run_id is None:
+            text = f"the question was asked again in vain for {_minutes(KEEP_S)} ({problem}); it may have been answered"
+            return ConnectionFailed(f"{self._remote.host}: {text}")
         again = f"`stairstream watch {self.run_id} --server {self._remote.server}` looks for it again"
         host = self._remote.host
         return ConnectionFailed(f"{host}: the run was looked for in vain for {_minutes(SOUGHT_S)} ({problem}); {again}")

@@ -89,9 +89,9 @@ class Remote:
         """A GET of a path."""
         return self._client.get(f"{self.server}{path}", headers=headers, allow_redirects=False)
 
-    def post(self, path: str, body: object) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """A POST of JSON."""
-        headers = {"content-type": "application/json"}
+    def post(self, path: str, body: object, name: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """A POST of JSON; made again under the same name, it is the same request."""
+        headers = {"content-type": "application/json", "idempotency-key": name}
         data = msgspec.json.encode(body)
         return self._client.post(f"{self.server}{path}", data=data, headers=headers, allow_redirects=False)
 

@@ -25,6 +25,7 @@ _ERRORS = {
     402: "The key's budget is spent, or can't be kept for a model without a price.",
     403: "The request comes from a web page, or by a name, that this server does not know.",
     404: "There is no such model, run or path; or no history is kept.",
+    409: "A request with this `Idempotency-Key` has a run already, which `x-stairstream-run` names.",
     413: "The body is larger than this server takes.",
     415: "The content type is not JSON, or the body is compressed.",
     429: "The key's limits are reached, or an endpoint had too many requests; `Retry-After` says how long to wait.",

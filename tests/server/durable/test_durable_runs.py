@@ -6,11 +6,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import wraps
 from typing import Any
 
+import pytest
+
 from stairstream.config.databases import Database, PostgresAddress
 from stairstream.config.schema import parse_config
+from stairstream.core.adaptive import Rate
 from stairstream.core.events import Noted, RunEnded, Wrote
 from stairstream.server.access.gate import Gate
 from stairstream.server.access.limits import RunPermits
+from stairstream.server.durable.contract import JournalledRun
+from stairstream.server.errors import StorageFailed
 from stairstream.server.front import serving_runs
 from stairstream.server.opening import open_journals, open_pipelines
 from stairstream.server.runs.answering import Service
@@ -31,6 +36,7 @@ pipelines:
   mix: {{topology: mixture, proposers: [m, m], aggregator: m, durable: true, pace: {pace}}}
   broken: {{topology: single, model: broken, durable: true}}
   plain: {{topology: single, model: m}}
+  adaptive: {{topology: mixture, proposers: [m, m], aggregator: m, durable: true, policy: adaptive}}
 server: {{database: {file}}}
 """
 
@@ -141,6 +147,69 @@ async def test_an_answer_is_the_same_with_a_journal(database: Database) -> None:
         assert (await other.attach(run_of(got), "9999")).status == 400
         other.headers = {"x-name": "bob"}
         assert (await other.attach(run_of(got))).status == 404
+
+
+@in_real_time
+async def test_a_request_that_is_made_again_by_its_name_has_one_run_on_all_processes(database: Database) -> None:
+    async with servers(database) as (_, client, _, other):
+        for each in (client, other):
+            each.headers["idempotency-key"] = "q1"
+        got = await client.begin("single", leaves_s=0.2)
+        for each in (client, other):
+            again = await each.begin("single")
+            assert (again.status, run_of(again)) == (409, run_of(got))
+            assert again.headers["x-should-retry"] == "false"
+        rest = await other.attach(run_of(got))
+        assert rest.is_complete and ids(rest) == list(range(len(ids(rest))))
+        assert (await client.begin("single")).status == 409
+        other.headers["x-name"] = "bob"  # names of requests are a key's own
+        assert (await other.begin("single")).status == 200
+        other.headers["idempotency-key"] = ""
+        assert (await other.begin("single")).status == 400
+
+
+@in_real_time
+async def test_an_adaptive_run_goes_on_by_the_speeds_that_it_began_with(database: Database) -> None:
+    async with servers(database) as (one, client, _, client_2):
+        slow = {"m": Rate(first_token_s=0.05, tokens_per_s=50.0, answer_tokens=24.0)}
+        for each, rates in ((client, slow), (client_2, {})):
+            pipeline = each.service.catalog.pipelines["adaptive"]
+            pipeline.known_rates = lambda known=rates: known  # type: ignore[method-assign,misc]
+        began = asyncio.create_task(client.begin("adaptive"))
+        run_id = await run_ids(client)
+        await until(lambda: len(client.live._live[run_id].run.answer) > 20)
+        policies = [agent.policy for agent in client.live._live[run_id].run.graph.agents]
+        await one.die()
+        got = await began
+        rest = asyncio.create_task(client_2.attach(run_id, str(ids(got)[-1])))
+        await until(lambda: run_id in client_2.live._live)
+        assert [agent.policy for agent in client_2.live._live[run_id].run.graph.agents] == policies
+        assert not any("speed" in note for note in client_2.live._live[run_id].request.pipeline._notes[run_id])
+        assert (await rest).is_complete
+
+
+@in_real_time
+async def test_a_run_that_was_taken_without_an_answer_of_the_database_is_continued(database: Database) -> None:
+    async with servers(database) as (one, client, other, client_2):
+        got = await client.begin("single", leaves_s=0.2)
+        assert other.journals is not None
+        store = other.journals.store
+        take = store.take
+
+        async def in_vain(holder: str, run: str | None, lost_after_s: float) -> list[JournalledRun]:
+            if await take(holder, run, lost_after_s):
+                store.take = take  # type: ignore[method-assign]
+                raise StorageFailed("its answer was lost")
+            return []
+
+        store.take = in_vain  # type: ignore[method-assign]
+        await one.die()
+        last = str(ids(got)[-1])
+        with pytest.raises(StorageFailed):
+            await client_2.attach(run_of(got), last)
+        rest = await client_2.attach(run_of(got), last)  # it was let go, and is taken again
+        assert rest.is_complete
+        assert ids(got, rest) == list(range(len(ids(got, rest))))
 
 
 @in_real_time

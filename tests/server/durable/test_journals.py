@@ -1,9 +1,10 @@
 """Journals and leases in a database: what is kept, who may write, and who takes over."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence, Set
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial, wraps
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,16 +12,17 @@ from typing import Any, cast
 import pytest
 
 from stairstream.config.databases import Database
-from stairstream.core.events import RunEnded, RunStarted, Wrote
+from stairstream.core.events import RunEnded, RunStarted, Thought, Wrote
 from stairstream.core.journal import Entry
 from stairstream.engine.tasks import working_beside
 from stairstream.server.durable import writer
 from stairstream.server.durable.contract import JournalledRun, JournalStore, Part
 from stairstream.server.durable.opening import open_journal_store
 from stairstream.server.durable.recording import Recording, decode_entry, encode_entry
-from stairstream.server.durable.writer import EVERY_S, GroupWriter
+from stairstream.server.durable.writer import EVERY_S, MOST_WAIT_S, GroupWriter
 from stairstream.server.errors import StorageFailed
 from stairstream.server.storage.opening import open_storage
+from stairstream.server.wire.events import decode_event_json, encode_event_json
 from stairstream.sim.clock import run
 from tests.server.storage.records import key
 
@@ -39,8 +41,10 @@ def in_real_time(test: Callable[[Database], Coroutine[Any, Any, None]]) -> Calla
 
 
 def part(first: int, text: bytes, token: int = 1, run: JournalledRun = RUN, *, is_last: bool = False) -> Part:
-    begins = None if first else run
-    return Part(run=run.id, token=token, first=first, num_entries=1, lines=text, begins=begins, is_last=is_last)
+    begins, num_entries = None if first else run, text.count(b"\n")
+    return Part(
+        run=run.id, token=token, first=first, num_entries=num_entries, lines=text, begins=begins, is_last=is_last
+    )
 
 
 def wrote(start: int, end: int) -> Wrote:
@@ -150,6 +154,58 @@ async def test_an_append_whose_answer_was_lost_is_written_once(database: Databas
 
 
 @in_real_time
+async def test_an_append_that_was_given_up_and_comes_late_is_not_written_again(database: Database) -> None:
+    async with two_processes(database) as (one, _):
+        first = (part(0, b"a\n"),)
+        await one.append(*first)
+        await one.append(part(1, b"b\n"))
+        assert await one.store.append("h1", 1, first) == set()
+        assert await one.append(part(2, b"c\n")) == set()
+        assert await one.store.lines("r1", 0) == [b"a", b"b", b"c"]
+
+
+@in_real_time
+async def test_a_journal_is_in_order_where_a_process_has_its_run_twice(database: Database) -> None:
+    await pass_on(database, is_released=False)
+
+
+@in_real_time
+async def test_a_journal_is_in_order_where_a_process_has_again_what_it_released(database: Database) -> None:
+    await pass_on(database, is_released=True)
+
+
+async def pass_on(database: Database, *, is_released: bool) -> None:
+    """Two processes have a run in turns, without a heartbeat that sorts its entries."""
+    async with two_processes(database) as (one, other):
+        for process in (one, other):
+            await process.beat()
+        await one.append(part(0, b"a\n"))
+        for token, (first, second) in enumerate([(one, other), (other, one), (one, other)], 1):
+            if is_released:
+                await first.store.release("r1", token)
+            (taken,) = await second.take("r1", 60.0 if is_released else 0.0)
+            assert taken.token == token + 1
+            assert await first.append(part(token, b"lost\n", token)) == {"r1"}
+            assert await second.append(part(token, b"%d\n" % token, taken.token)) == set()
+        assert await one.store.lines("r1", 0) == [b"a", b"1", b"2", b"3"]
+        await one.beat()
+        await other.beat()
+        assert await one.store.lines("r1", 0) == [b"a", b"1", b"2", b"3"]
+        assert await one.store.lines("r1", 2) == [b"2", b"3"]
+
+
+@in_real_time
+async def test_the_runs_of_a_process_are_known_with_their_tokens(database: Database) -> None:
+    async with two_processes(database) as (one, other):
+        over = JournalledRun(id="r2", key_id=None, protocol="chat", body=b"")
+        await one.append(part(0, b"a\n"), part(0, b"b\n", run=over, is_last=True))
+        assert await one.store.held("h1") == [("r1", 1)]
+        assert await other.take("r1", 0.0)
+        assert await one.store.held("h1") == []
+        assert await one.store.held("h2") == [("r1", 2)]
+
+
+@in_real_time
 async def test_an_append_whose_answer_was_lost_says_what_was_taken_meanwhile(database: Database) -> None:
     async with two_processes(database) as (one, other):
         await one.append(part(0, b"a\n"))
@@ -199,7 +255,7 @@ async def test_any_bytes_come_back(database: Database) -> None:
         lines = [b"%d \xc3\xa9\xff\x00" % number for number in range(2000)]
         for start in range(0, 2000, 500):
             text = b"".join(line + b"\n" for line in lines[start : start + 500])
-            await one.append(replace(part(start, text, run=run), num_entries=500))
+            await one.append(part(start, text, run=run))
             if start == 1000:
                 await one.beat()
         assert await other.store.lines("r1", 0) == lines
@@ -272,6 +328,19 @@ def test_entries_are_read_as_they_were_written(entry: Entry) -> None:
     assert decode_entry(line) == entry
 
 
+@pytest.mark.parametrize("written_s", [None, 0.25])
+def test_words_are_told_with_all_their_fields(written_s: float | None) -> None:
+    words = replace(wrote(0, 2), written_s=written_s)
+    thought = Thought(at_s=0.5, agent="a", start=0, end=2, num_tokens=1, written_s=written_s)
+    for event, name in ((words, "wrote"), (thought, "thought")):
+        told = {"type": name, **asdict(event), "text": 'ü"'}
+        if written_s is None:
+            del told["written_s"]
+        line = encode_event_json(event, lambda _: 'ü"')
+        assert json.loads(line) == told and [*json.loads(line)] == [*told]
+        assert decode_event_json(line) == (event, 'ü"')
+
+
 def test_words_of_many_runs_share_a_commit_and_first_words_wait_for_none() -> None:
     commits: list[tuple[float, int]] = []
 
@@ -328,6 +397,27 @@ def test_what_comes_while_words_wait_in_vain_is_not_written_without_them(monkeyp
         assert group.take_left() == [("r1", 1)] and group.take_left() == []
 
     asyncio.run(main())
+
+
+def test_a_process_that_is_cut_off_from_its_database_stops_its_runs_within_a_bound() -> None:
+    call_s = 8.0
+    lost_s: list[float] = []
+
+    async def append(holder: str, number: int, parts: Sequence[Part]) -> Set[str]:
+        await asyncio.sleep(call_s)  # a network that swallows everything
+        raise StorageFailed("away")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        group = GroupWriter(cast(JournalStore, SimpleNamespace(append=append)), "h1")
+        one = Recording(group, RUN)
+        one.begin(lambda number: None, lambda: lost_s.append(loop.time()))
+        async with working_beside(group.tend()):
+            one.write(Entry(STARTED))
+            await asyncio.sleep(60)
+
+    run(main())
+    assert len(lost_s) == 1 and MOST_WAIT_S <= lost_s[0] <= MOST_WAIT_S + call_s
 
 
 def test_a_run_that_a_process_takes_again_is_lost_to_what_it_was_there_before() -> None:

@@ -11,7 +11,7 @@ from stairstream.server.chat.stream import ChunkStream
 from stairstream.server.chat.wire import ChatCompletion, ChatCompletionChunk, ChatRequest, EventChunk
 from stairstream.server.http.operations import Operation
 from stairstream.server.http.routes import route
-from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run
+from stairstream.server.runs.answering import RUN_ERRORS, RUN_PARAMETERS, Reply, Service, answer_by_run
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.wire.listings import ErrorBody
 
@@ -21,6 +21,7 @@ _COMPLETE_CHAT = Operation(
     takes=ChatRequest,
     gives=ChatCompletion,
     streams=(ChatCompletionChunk, EventChunk, ErrorBody),
+    parameters=RUN_PARAMETERS,
     errors=RUN_ERRORS,
     has_run=True,
 )

@@ -13,7 +13,7 @@ from stairstream.server.errors import ApiError
 from stairstream.server.http.exchange import Exchange
 from stairstream.server.http.operations import Operation
 from stairstream.server.http.routes import route
-from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run
+from stairstream.server.runs.answering import RUN_ERRORS, RUN_PARAMETERS, Reply, Service, answer_by_run
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.wire.listings import ErrorBody
 
@@ -23,6 +23,7 @@ _COMPLETE = Operation(
     takes=CompletionRequest,
     gives=Completion,
     streams=(CompletionChunk, ErrorBody),
+    parameters=RUN_PARAMETERS,
     errors=RUN_ERRORS,
     has_run=True,
 )

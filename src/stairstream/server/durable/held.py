@@ -31,6 +31,8 @@ class Held:
                 self.tokens[one.run] = one.token
 
 
-def others(parts: Iterable[Part], kept: Iterable[Part]) -> set[str]:
+def others(parts: Sequence[Part], kept: Sequence[Part]) -> set[str]:
     """The runs of parts that are not among these."""
+    if len(kept) == len(parts):  # as nearly always
+        return set()
     return {one.run for one in parts}.difference(one.run for one in kept)

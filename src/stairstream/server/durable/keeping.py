@@ -5,15 +5,16 @@ import logging
 import math
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from stairstream.core.adaptive import Rate
 from stairstream.core.journal import Entry
 from stairstream.engine.tasks import TaskBlock
 from stairstream.server.durable.contract import JournalledRun, JournalStore
-from stairstream.server.durable.recording import Recording, decode_entry
+from stairstream.server.durable.recording import Recording, decode_entry, encode_rates
 from stairstream.server.durable.writer import GroupWriter
 from stairstream.server.errors import StorageFailed
 
@@ -34,11 +35,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The request of a run, as another process is to read it again."""
+    """The request of a run, as another process is to read it again; `asked` is its client's name for it."""
 
     protocol: str
     body: bytes
     key_id: str | None
+    asked: str | None = None
 
 
 Resume = Callable[[JournalledRun, Sequence[Entry]], Awaitable[bool]]
@@ -59,12 +61,21 @@ class Journals:
         self._writer = GroupWriter(store, self.holder)
         self._resume: Resume | None = None
         self._left: list[tuple[str, int]] = []
+        self._resuming: set[str] = set()
+        self._is_unsure = False
         self._beaten_s = -math.inf
         self._gaps_s = deque[float](maxlen=round(LOST_AFTER_S / BEAT_S))
 
-    def record(self, origin: Origin) -> Recording:
-        """The journal of a run that begins here."""
-        begun = JournalledRun(id="", key_id=origin.key_id, protocol=origin.protocol, body=origin.body)
+    def record(self, origin: Origin, rates: Mapping[str, Rate]) -> Recording:
+        """The journal of a run that begins here, by these speeds of its models."""
+        begun = JournalledRun(
+            id="",
+            key_id=origin.key_id,
+            protocol=origin.protocol,
+            body=origin.body,
+            asked=origin.asked,
+            rates=encode_rates(rates),
+        )
         return Recording(self._writer, begun)
 
     def record_on(self, run: JournalledRun, num_kept: int) -> Recording:
@@ -80,9 +91,16 @@ class Journals:
         found = await self.store.find(run)
         lost_after_s = self._lost_after_s(LOST_FOR_CLIENT_S)
         if found is not None and not found.is_over and found.silent_s >= lost_after_s:
-            for taken in await self.store.take(self.holder, run, lost_after_s):
+            for taken in await self._take(run, lost_after_s):
                 await self._take_over(taken)
         return found is not None
+
+    async def _take(self, run: str | None, lost_after_s: float) -> list[JournalledRun]:
+        try:
+            return await self.store.take(self.holder, run, lost_after_s)
+        except StorageFailed:
+            self._is_unsure = True
+            raise
 
     @asynccontextmanager
     async def serve(self, resume: Resume, cancel: Cancel) -> AsyncIterator[None]:
@@ -128,10 +146,21 @@ class Journals:
 
     async def _leave(self) -> None:
         """Let others have the runs that could not be written, or not be continued, while the database was away."""
+        if self._is_unsure:
+            await self._find_unknown()
         left, self._left = [*self._left, *self._writer.take_left()], []
         for run, token in left:
             if await _trying("a run is not left to others", self._release(run, token)) is None:
                 self._left.append((run, token))
+
+    async def _find_unknown(self) -> None:
+        """Runs may have been taken though the database's answer was lost: nobody else would ever continue them."""
+        held = await _trying("a run may have no process that continues it", self.store.held(self.holder))
+        if held is not None:
+            self._is_unsure = False
+            self._left += [
+                (run, token) for run, token in held if not (self._writer.has(run, token) or run in self._resuming)
+            ]
 
     async def _release(self, run: str, token: int) -> bool:
         await self.store.release(run, token)
@@ -141,15 +170,20 @@ class Journals:
         while True:
             await asyncio.sleep(LOOK_S)
             lost_after_s = self._lost_after_s(LOST_AFTER_S)
-            taken = await _trying("no run is taken over", self.store.take(self.holder, None, lost_after_s))
+            taken = await _trying("no run is taken over", self._take(None, lost_after_s))
             for run in taken or ():
                 await self._take_over(run)
 
     async def _take_over(self, run: JournalledRun) -> None:
         assert self._resume is not None, "runs are taken over while `serve` is open"
         _log.info("run %s is taken over: its holder was lost", run.id)
-        entries = await _trying("a run is not taken over", self.entries(run.id))
-        if entries is None or not await self._resume(run, entries):
+        self._resuming.add(run.id)
+        try:
+            entries = await _trying("a run is not taken over", self.entries(run.id))
+            is_here = entries is not None and await self._resume(run, entries)
+        finally:
+            self._resuming.discard(run.id)
+        if not is_here:
             self._left.append((run.id, run.token))
             await self._leave()
 

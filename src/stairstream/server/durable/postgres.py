@@ -4,12 +4,16 @@ import struct
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
-from psycopg import Error, adapters
-from psycopg.adapt import AdaptersMap, Buffer, Dumper
-from psycopg.pq import Format
+from psycopg import Error, generators
+from psycopg.abc import PQGen
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGconn, PGresult
 from psycopg_pool import PoolTimeout
 
 from stairstream.config.databases import PostgresAddress
@@ -30,30 +34,30 @@ from stairstream.server.storage.postgres.connecting import (
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
-_BEGUN = """
-    begun AS (
-        INSERT INTO journal_runs SELECT one.id, one.key_id, one.hold, one.protocol, one.body, {now},
-        CASE WHEN one.id = ANY(%(ended)s::text[]) THEN {now} END, %(holder)s, one.token, 0, 0
-        FROM mine, unnest(%(ids)s::text[], %(key_ids)s::text[], %(holds)s::text[], %(protocols)s::text[],
-        %(bodies)s::bytea[], %(tokens)s::bigint[]) AS one (id, key_id, hold, protocol, body, token)
-    ),
-"""
-_ENDED = """
-    ended AS (UPDATE journal_runs SET over_at_s = {now} FROM mine WHERE journal_runs.id = ANY(%(ended)s::text[])),
-"""
 _APPEND = """
     WITH mine AS (
-        UPDATE journal_holders SET seen_at_s = {now}, last_append = %(number)s
-        WHERE id = %(holder)s AND fence = %(fence)s AND last_append <> %(number)s RETURNING id
-    ), {begun} {ended}
+        UPDATE journal_holders SET seen_at_s = {now}, last_append = $2
+        WHERE id = $1 AND fence = $3 AND last_append < $2 RETURNING id
+    ), {more}
     committed AS (
-        INSERT INTO journal_commits (holder, runs, firsts, lines)
-        SELECT id, %(runs)b, %(firsts)b, %(lines)b FROM mine
+        INSERT INTO journal_commits (holder, runs, firsts, lines) SELECT id, $4, $5, $6 FROM mine
     )
     SELECT 1 FROM mine
 """
 """One statement is one round trip. A process that takes a run raises the fence of its holder before: one of the two
-waits for the other's commit, and if it is this statement, it finds another fence, and writes nothing."""
+waits for the other's commit, and if it is this statement, it finds another fence, and writes nothing. The same is true
+of an append that was given up, and tried again, and comes late: a higher number was written meanwhile."""
+
+_BEGUN_OR_ENDED = """
+    begun AS (
+        INSERT INTO journal_runs
+        SELECT one.id, one.key_id, one.hold, one.protocol, one.body, {now}, CASE WHEN one.id = ANY($7) THEN {now} END,
+        $1, one.token, 0, 0, one.asked, one.rates FROM mine, unnest($8, $9, $10, $11, $12, $13, $14, $15)
+        AS one (id, key_id, hold, protocol, body, token, asked, rates)
+    ),
+    ended AS (UPDATE journal_runs SET over_at_s = {now} FROM mine WHERE journal_runs.id = ANY($7)),
+"""
+"""More of it, where runs begin or end."""
 
 LOOK = """
     SELECT fence, last_append, array_agg(journal_runs.id) FILTER (WHERE token IS NOT NULL),
@@ -100,7 +104,7 @@ async def open_postgres_journals(
 ) -> AsyncIterator["PostgresJournals"]:
     """Open the journals in a database that has its tables. Its connections are made beside all else."""
     patience = patience or Patience()
-    async with open_pool(address, patience, _adapters()) as pool:
+    async with open_pool(address, patience) as pool:
         yield PostgresJournals(address, pool, patience)
 
 
@@ -112,21 +116,23 @@ class PostgresJournals:
         self._pool = pool
         self._call_s = patience.call_s
         self._held = defaultdict[str, Held](Held)
+        self._prepared = WeakKeyDictionary[Connection, set[bytes]]()
 
     async def append(self, holder: str, number: int, parts: Sequence[Part]) -> Set[str]:
         """As in JournalStore."""
 
         async def append(connection: Connection) -> Set[str]:
             held, is_fresh = self._held[holder], False
+            prepared = self._prepared.setdefault(connection, set())
             while True:
                 mine = held.mine(parts)
                 if mine == [] and is_fresh:
                     break
                 if is_fresh or len(mine) == len(parts):
-                    if await _append(connection, holder, number, held.fence, mine):
+                    if await _append(connection, prepared, holder, number, held.fence, mine):
                         held.note(mine)
                         break
-                if await _look(connection, holder, held) == number:
+                if await _look(connection, holder, held) >= number:
                     mine = await _kept(connection, holder, held, parts)
                     break
                 is_fresh = True
@@ -158,6 +164,7 @@ class PostgresJournals:
                 taken = []
                 for (loser,) in losers:  # in their order: two who take at once wait for each other, and that is all
                     await _execute(connection, statements.FENCE, loser)
+                    await connection.execute(SORT, (loser,))
                     taken += await _execute(connection, statements.TAKE, holder, *chosen, loser)
                 return [run_of(*row) for row in taken]
 
@@ -169,6 +176,7 @@ class PostgresJournals:
         async def release(connection: Connection) -> None:
             for (holder,) in await _execute(connection, statements.HOLDER_OF, run, token):
                 await _execute(connection, statements.FENCE, holder)
+                await connection.execute(SORT, (holder,))
             await _execute(connection, statements.RELEASE, run, token)
 
         await self._call(release, is_whole=True)
@@ -183,10 +191,20 @@ class PostgresJournals:
 
         await self._call(let_go, is_whole=True)
 
+    async def held(self, holder: str) -> list[tuple[str, int]]:
+        """As in JournalStore."""
+        rows = await self._call(lambda connection: _execute(connection, statements.HELD, holder))
+        return [(run, token) for run, token in rows]
+
     async def find(self, run: str) -> JournalledRun | None:
         """As in JournalStore."""
         rows = await self._call(lambda connection: _execute(connection, statements.FIND, run))
         return run_of(*rows[0]) if rows else None
+
+    async def find_asked(self, key_id: str | None, asked: str) -> str | None:
+        """As in JournalStore."""
+        rows = await self._call(lambda connection: _execute(connection, statements.FIND_ASKED, asked, key_id))
+        return rows[0][0] if rows else None
 
     async def lines(self, run: str, first: int) -> list[bytes]:
         """As in JournalStore."""
@@ -238,37 +256,44 @@ class PostgresJournals:
             raise failed(self._address, self._pool, exc) from exc
 
 
-async def _append(connection: Connection, holder: str, number: int, fence: int, parts: Sequence[Part]) -> bool:
-    """Write parts; False, and nothing is written, if runs of this holder were taken, or they were written already."""
-    values = {
-        "holder": holder,
-        "number": number,
-        "fence": fence,
-        "runs": _Texts(_array(_Texts.element, [part.run.encode() for part in parts])),
-        "firsts": _Numbers(_array(_Numbers.element, [_pack_number(part.first) for part in parts])),
-        "lines": _Blobs(_array(_Blobs.element, [part.lines for part in parts])),
-    }
+async def _append(
+    connection: Connection, prepared: set[bytes], holder: str, number: int, fence: int, parts: Sequence[Part]
+) -> bool:
+    """Write parts; False, and nothing is written, if runs of this holder were taken, or they were written already.
+
+    `prepared` are the statements that the connection knows by name.
+    """
     begun = [part.begins for part in parts if part.begins is not None]
-    ended = [part.run for part in parts if part.is_last]
+    ended = [part.run.encode() for part in parts if part.is_last]
+    values = [
+        holder.encode(),
+        _pack_number(number),
+        _pack_number(fence),
+        _array(_TEXT, [part.run.encode() for part in parts]),
+        _array(_NUMBER, [_pack_number(part.first) for part in parts]),
+        _array(_BLOB, [part.lines for part in parts]),
+    ]
     if begun or ended:
-        values["ended"] = ended
-    if begun:
-        values |= _columns(begun)
-    statement = _append_statement(has_begun=bool(begun), has_ended=bool(ended))
-    return await (await connection.execute(statement, values, prepare=True)).fetchone() is not None
+        values += [_array(_TEXT, ended), *_columns(begun)]
+    statement = _APPEND_MORE if begun or ended else _APPEND_LINES
+    return (await _run(connection, prepared, statement, values)).ntuples > 0
 
 
-def _columns(begun: Sequence[JournalledRun]) -> dict[str, object]:
-    names = {"ids": "id", "key_ids": "key_id", "holds": "hold", "protocols": "protocol", "bodies": "body"}
-    return {many: [getattr(run, one) for run in begun] for many, one in {**names, "tokens": "token"}.items()}
+def _columns(begun: Sequence[JournalledRun]) -> list[bytes]:
+    return [
+        _array(_TEXT, [run.id.encode() for run in begun]),
+        _array(_TEXT, [_encode(run.key_id) for run in begun]),
+        _array(_TEXT, [_encode(run.hold) for run in begun]),
+        _array(_TEXT, [run.protocol.encode() for run in begun]),
+        _array(_BLOB, [run.body for run in begun]),
+        _array(_NUMBER, [_pack_number(run.token) for run in begun]),
+        _array(_TEXT, [_encode(run.asked) for run in begun]),
+        _array(_BLOB, [run.rates for run in begun]),
+    ]
 
 
-@cache
-def _append_statement(*, has_begun: bool, has_ended: bool) -> bytes:
-    begun, ended = _BEGUN if has_begun else "", _ENDED if has_ended else ""
-    if not has_ended:
-        begun = begun.replace("CASE WHEN one.id = ANY(%(ended)s::text[]) THEN {now} END", "NULL")
-    return _spelled(_APPEND.format(begun=begun, ended=ended, now="{now}"))
+def _encode(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
 
 
 async def _look(connection: Connection, holder: str, held: Held) -> int:
@@ -309,50 +334,67 @@ def _spelled(statement: str) -> bytes:
     return statement.replace("?", "%s").replace("{now}", "extract(epoch FROM clock_timestamp())::float8").encode()
 
 
-# Arrays as the database has them: psycopg's own packing of a list costs as much as all the rest of an append
+# An append is sent as the database reads it: psycopg's cursors and adapters cost as much as all the rest of it
 
 
-class _Texts(bytes):
-    """An array of texts."""
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """A statement with parameters by their numbers, all in binary; a connection prepares it once, under its name."""
 
-    array, element = 1009, 25
-
-
-class _Numbers(bytes):
-    """An array of bigint."""
-
-    array, element = 1016, 20
+    name: bytes
+    text: bytes
+    types: Sequence[int]
 
 
-class _Blobs(bytes):
-    """An array of bytea."""
+_TEXT, _NUMBER, _BLOB = 25, 20, 17
+_TEXTS, _NUMBERS, _BLOBS = 1009, 1016, 1001
+"""Types by their numbers in the database, and arrays of them."""
 
-    array, element = 1001, 17
+_LINES_TYPES = (_TEXT, _NUMBER, _NUMBER, _TEXTS, _NUMBERS, _BLOBS)
+_RUN_TYPES = (_TEXTS, _TEXTS, _TEXTS, _TEXTS, _BLOBS, _NUMBERS, _TEXTS, _BLOBS)
+_APPEND_LINES = _Statement(b"append", _spelled(_APPEND.replace("{more}", "")), _LINES_TYPES)
+_APPEND_MORE = _Statement(
+    b"append_more", _spelled(_APPEND.replace("{more}", _BEGUN_OR_ENDED)), (*_LINES_TYPES, _TEXTS, *_RUN_TYPES)
+)
 
 
-_ARRAYS = (_Texts, _Numbers, _Blobs)
+async def _run(
+    connection: Connection, prepared: set[bytes], statement: _Statement, values: Sequence[bytes]
+) -> PGresult:
+    async with connection.lock:
+        if statement.name not in prepared:
+            _check(await connection.wait(_prepare(connection.pgconn, statement)), ExecStatus.COMMAND_OK)
+            prepared.add(statement.name)
+        return _check(await connection.wait(_send(connection.pgconn, statement, values)), ExecStatus.TUPLES_OK)
+
+
+def _prepare(pgconn: PGconn, statement: _Statement) -> PQGen[list[PGresult]]:
+    pgconn.send_prepare(statement.name, statement.text, statement.types)
+    results: list[PGresult] = yield from generators.execute(pgconn)
+    return results
+
+
+def _send(pgconn: PGconn, statement: _Statement, values: Sequence[bytes]) -> PQGen[list[PGresult]]:
+    pgconn.send_query_prepared(statement.name, values, [Format.BINARY] * len(values))
+    results: list[PGresult] = yield from generators.execute(pgconn)
+    return results
+
+
+def _check(results: Sequence[PGresult], expected: ExecStatus) -> PGresult:
+    if results[-1].status != expected:
+        raise error_from_result(results[-1])
+    return results[-1]
+
 
 _pack_head = struct.Struct("!iiIii").pack
 _pack_number = struct.Struct("!q").pack
 _pack_length = struct.Struct("!i").pack
+_NULL = _pack_length(-1)
 
 
-def _array(element: int, items: Sequence[bytes]) -> bytes:
+def _array(element: int, items: Sequence[bytes | None]) -> bytes:
     """An array of one dimension: https://www.postgresql.org/docs/current/arrays.html, as array_send writes it."""
-    packed = [_pack_head(1, 0, element, len(items), 1)]
+    packed = [_pack_head(1, None in items, element, len(items), 1)]
     for item in items:
-        packed += (_pack_length(len(item)), item)
+        packed += (_NULL,) if item is None else (_pack_length(len(item)), item)
     return b"".join(packed)
-
-
-def _adapters() -> AdaptersMap:
-    """The types of a connection, and those arrays, which it passes on as they are."""
-    known = AdaptersMap(adapters)
-    for kind in _ARRAYS:
-        fields = {"oid": kind.array, "format": Format.BINARY, "dump": _pass_on}
-        known.register_dumper(kind, type(f"{kind.__name__}Dumper", (Dumper,), fields))
-    return known
-
-
-def _pass_on(dumper: Dumper, packed: bytes) -> Buffer:
-    return packed

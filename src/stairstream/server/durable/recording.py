@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgspec
+
+from stairstream.core.adaptive import Rate
 from stairstream.core.events import Called, Event, RunEnded, RunStarted, Wrote
 from stairstream.core.journal import Entry
 from stairstream.server.durable.contract import JournalledRun
 from stairstream.server.durable.writer import GroupWriter, Writing
-from stairstream.server.wire.events import decode_event_json, encode_event_json
+from stairstream.server.wire.events import decode_event_json, encode_told
 
 _HELD = b" "
 """The beginning of a line whose words are not shown yet: other lines begin with a brace."""
@@ -43,11 +46,12 @@ class Recording:
     def write(self, entry: Entry) -> None:
         """As in Journal."""
         event = entry.event
-        if self._writing is None:
-            self._writing = self._open(event)
-            self._writer.open(self._writing)
-        self._writing.is_last = isinstance(event, RunEnded)
-        self._writer.add(self._writing, encode_entry(entry), is_urgent=self._is_urgent(event))
+        if (writing := self._writing) is None:
+            writing = self._writing = self._open(event)
+            self._writer.open(writing)
+        if isinstance(event, RunEnded):
+            writing.is_last = True
+        self._writer.add(writing, encode_entry(entry), is_urgent=writing.is_last or self._is_first_word(event))
 
     def _open(self, event: Event) -> Writing:
         begun = self._begun
@@ -63,10 +67,8 @@ class Recording:
             begins=None if self._num_kept else begun,
         )
 
-    def _is_urgent(self, event: Event) -> bool:
-        """Whether it is the answer's first word, or the end."""
-        if isinstance(event, RunEnded):
-            return True
+    def _is_first_word(self, event: Event) -> bool:
+        """Whether it is the answer's first word."""
         if self._has_spoken or not isinstance(event, Wrote | Called) or event.agent != self._answer:
             return False
         self._has_spoken = True
@@ -75,14 +77,19 @@ class Recording:
 
 def encode_entry(entry: Entry) -> bytes:
     """An entry of a journal as a line."""
-    line = encode_event_json(entry.event, lambda _: entry.text) + b"\n"
-    return line if entry.is_shown else _HELD + line
+    line = encode_told(entry.event, entry.text)
+    return (line if entry.is_shown else _HELD + line) + b"\n"
 
 
 def decode_entry(line: bytes) -> Entry:
     """An entry of a journal; raises msgspec.DecodeError for anything else."""
     event, text = decode_event_json(line)
     return Entry(event, text, is_shown=not line.startswith(_HELD))
+
+
+encode_rates = msgspec.json.Encoder().encode
+decode_rates = msgspec.json.Decoder(dict[str, Rate]).decode
+"""The speeds of models that were known when a run began, by their names."""
 
 
 def _ignore(num_entries: int) -> None:

@@ -25,10 +25,12 @@ T = TypeVar("T")
 BUSY_S = 5.0
 """Time that a write waits for a write of another process."""
 
-BEGIN_RUN = f"INSERT INTO journal_runs ({statements.RUN_FIELDS}) VALUES (?, ?, ?, ?, ?, {{now}}, NULL, ?, ?, 0, 0)"
+BEGIN_RUN = (
+    f"INSERT INTO journal_runs ({statements.RUN_FIELDS}) VALUES (?, ?, ?, ?, ?, {{now}}, NULL, ?, ?, 0, 0, ?, ?)"
+)
 
 NUMBER = """
-    UPDATE journal_holders SET seen_at_s = {now}, last_append = ? WHERE id = ? AND fence = ? AND last_append <> ?
+    UPDATE journal_holders SET seen_at_s = {now}, last_append = ? WHERE id = ? AND fence = ? AND last_append < ?
 """
 
 APPEND = "INSERT INTO journal_commits (holder, parts) VALUES (?, ?)"
@@ -92,7 +94,7 @@ class SqliteJournals:
             held = self._held[holder]
             mine = held.mine(parts)
             if len(mine) < len(parts) or not self._number(holder, number, held):
-                if self._look(holder, held) == number:
+                if self._look(holder, held) >= number:
                     return others(parts, self._kept(holder, parts))
                 mine = held.mine(parts)
                 self._number(holder, number, held)
@@ -126,7 +128,7 @@ class SqliteJournals:
         rows = [(part.run, part.first, part.lines) for part in parts]
         for part in parts:
             if (one := part.begins) is not None:
-                values = (one.id, one.key_id, one.hold, one.protocol, one.body, holder, one.token)
+                values = (one.id, one.key_id, one.hold, one.protocol, one.body, holder, one.token, one.asked, one.rates)
                 self._execute(BEGIN_RUN, *values)
             if part.is_last:
                 self._execute(END_RUN, part.run)
@@ -153,6 +155,7 @@ class SqliteJournals:
             taken = []
             for (loser,) in self._execute(statements.LOSERS, *chosen).fetchall():
                 self._execute(statements.FENCE, loser)
+                self._sort(loser)
                 taken += [run_of(*row) for row in self._execute(statements.TAKE, holder, *chosen, loser)]
             return taken
 
@@ -164,6 +167,7 @@ class SqliteJournals:
         def release() -> None:
             for (holder,) in self._execute(statements.HOLDER_OF, run, token).fetchall():
                 self._execute(statements.FENCE, holder)
+                self._sort(holder)
             self._execute(statements.RELEASE, run, token)
 
         await self._write(release)
@@ -183,7 +187,10 @@ class SqliteJournals:
         joined: dict[str, tuple[int, list[bytes]]] = {}
         for (packed,) in self._execute(COMMITS_OF, holder):
             for run, first, lines in unpack_rows(packed):
-                joined.setdefault(run, (first, []))[1].append(lines)
+                if (before := joined.get(run)) is None:
+                    joined[run] = first, [lines]
+                else:
+                    before[1].append(lines)
         if joined:
             values = [(run, first, b"".join(parts), run) for run, (first, parts) in joined.items()]
             self._database.executemany(SORT, values)
@@ -194,10 +201,19 @@ class SqliteJournals:
         for (holder,) in self._execute(which, *values).fetchall():
             self._sort(holder)
 
+    async def held(self, holder: str) -> list[tuple[str, int]]:
+        """As in JournalStore."""
+        return await self._call(lambda: self._execute(statements.HELD, holder).fetchall())
+
     async def find(self, run: str) -> JournalledRun | None:
         """As in JournalStore."""
         rows = await self._call(lambda: self._execute(statements.FIND, run).fetchall())
         return run_of(*rows[0]) if rows else None
+
+    async def find_asked(self, key_id: str | None, asked: str) -> str | None:
+        """As in JournalStore."""
+        rows = await self._call(lambda: self._execute(statements.FIND_ASKED, asked, key_id).fetchall())
+        return rows[0][0] if rows else None
 
     async def lines(self, run: str, first: int) -> list[bytes]:
         """As in JournalStore."""

@@ -1,13 +1,14 @@
 """The statements of journals that SQLite and PostgreSQL share, and the rows that they give.
 
-`{now}` is the database's clock. Whatever takes a run from its holder raises the fence of that holder first.
+`{now}` is the database's clock. Whatever takes a run from its holder raises the fence of that holder first, and sorts
+its commits: should it have the run again, what others wrote meanwhile is between the two.
 """
 
 import math
 
 from stairstream.server.durable.contract import JournalledRun
 
-RUN_FIELDS = "id, key_id, hold, protocol, body, began_at_s, over_at_s, holder, token, tries, is_cancelled"
+RUN_FIELDS = "id, key_id, hold, protocol, body, began_at_s, over_at_s, holder, token, tries, is_cancelled, asked, rates"
 
 FENCED = "SELECT fence, last_append FROM journal_holders WHERE id = ?"
 
@@ -23,7 +24,7 @@ CANCELLED = "SELECT id FROM journal_runs WHERE holder = ? AND over_at_s IS NULL 
 
 _RUN = """
     id, key_id, hold, protocol, body, token, tries, {now} - began_at_s, began_at_s, over_at_s,
-    {now} - (SELECT seen_at_s FROM journal_holders WHERE journal_holders.id = holder)
+    {now} - (SELECT seen_at_s FROM journal_holders WHERE journal_holders.id = holder), rates
 """
 
 _LIVING = "SELECT id FROM journal_holders WHERE seen_at_s >= {now} - ?"
@@ -54,6 +55,8 @@ HOLDER_OF = "SELECT holder FROM journal_runs WHERE id = ? AND token = ? AND over
 RELEASE = "UPDATE journal_runs SET holder = NULL WHERE id = ? AND token = ? AND over_at_s IS NULL"
 
 LET_GO = "UPDATE journal_runs SET holder = NULL WHERE holder = ? AND over_at_s IS NULL"
+
+FIND_ASKED = "SELECT id FROM journal_runs WHERE asked = ? AND key_id IS NOT DISTINCT FROM ?"
 
 FIND = f"SELECT {_RUN} FROM journal_runs WHERE id = ?"
 
@@ -87,6 +90,7 @@ def run_of(
     began_at_s: float,
     over_at_s: float | None,
     silent_s: float | None,
+    rates: bytes | None,
 ) -> JournalledRun:
     """The run of a row of FIND or TAKE."""
     return JournalledRun(
@@ -101,4 +105,5 @@ def run_of(
         began_at_s=began_at_s,
         is_over=over_at_s is not None,
         silent_s=math.inf if silent_s is None else silent_s,
+        rates=rates,
     )

@@ -11,8 +11,9 @@ from stairstream.server.errors import StorageFailed
 EVERY_S = 0.015
 """Least time between the beginnings of two commits."""
 RETRY_S = 0.25
-MOST_WAIT_S = 30.0
-"""Time that words wait for a database that fails; then their runs are left to others."""
+MOST_WAIT_S = 10.0
+"""Time that words wait for a database that fails; then their runs are left to others, who buy again what came meanwhile
+if only this process is cut off."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,11 +55,16 @@ class GroupWriter:
 
     def add(self, writing: Writing, line: bytes, *, is_urgent: bool) -> None:
         """Have a line written, with the next commit; if urgent, at once."""
+        if not writing.lines:
+            self._waiting[writing.run] = writing
+            self._has_work.set()
         writing.lines.append(line)
-        self._waiting[writing.run] = writing
-        self._has_work.set()
         if is_urgent:
             self._is_urgent.set()
+
+    def has(self, run: str, token: int) -> bool:
+        """Whether the journal of that run is open here, by that token."""
+        return (one := self._open.get(run)) is not None and one.token == token
 
     def take_left(self) -> list[tuple[str, int]]:
         """The runs, with their tokens, that could not be written any more: others are to have them."""

@@ -23,7 +23,7 @@ from stairstream.server.http.leaving import leave_with_client
 from stairstream.server.http.operations import Operation, in_header, in_path
 from stairstream.server.http.routes import route
 from stairstream.server.http.sse_out import SseOut
-from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run, send_run
+from stairstream.server.runs.answering import RUN_ERRORS, RUN_PARAMETERS, Reply, Service, answer_by_run, send_run
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.following import KeptEvents, end_kept, find_kept, read_kept, send_kept
 from stairstream.server.runs.headers import make_headers
@@ -40,6 +40,7 @@ _BEGIN_RUN = Operation(
     summary="Every event of a run as it happens; an event's id is its number.",
     takes=ChatRequest,
     streams=(RunEvent,),
+    parameters=RUN_PARAMETERS,
     errors=RUN_ERRORS,
     has_run=True,
 )

@@ -14,7 +14,7 @@ from stairstream.server.messages.answer import make_message
 from stairstream.server.messages.errors import make_error
 from stairstream.server.messages.request import make_tools, read_conversation, read_message, refuse_what_is_not_kept
 from stairstream.server.messages.stream import PING, MessageStream
-from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run
+from stairstream.server.runs.answering import RUN_ERRORS, RUN_PARAMETERS, Reply, Service, answer_by_run
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.choosing import choose_pipeline
 from stairstream.server.wire.options import StairstreamOptions
@@ -26,6 +26,7 @@ _CREATE_MESSAGE = Operation(
     gives=wire.MessagesAnswer,
     streams=(wire.MessagesEvent, wire.MessagesError),
     fails=wire.MessagesError,
+    parameters=RUN_PARAMETERS,
     errors=RUN_ERRORS,
     has_run=True,
 )

@@ -14,7 +14,7 @@ from stairstream.server.responses.kept import PROTOCOL
 from stairstream.server.responses.past_handlers import make_past_response_routes
 from stairstream.server.responses.request import read_response
 from stairstream.server.responses.stream import ResponseStream
-from stairstream.server.runs.answering import RUN_ERRORS, Reply, Service, answer_by_run
+from stairstream.server.runs.answering import RUN_ERRORS, RUN_PARAMETERS, Reply, Service, answer_by_run
 from stairstream.server.runs.catalog import Catalog
 
 _CREATE_RESPONSE = Operation(
@@ -23,6 +23,7 @@ _CREATE_RESPONSE = Operation(
     takes=wire.ResponsesRequest,
     gives=wire.ResponseOut,
     streams=(wire.ResponseEvent,),
+    parameters=RUN_PARAMETERS,
     errors=RUN_ERRORS,
     has_run=True,
 )

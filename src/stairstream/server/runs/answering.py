@@ -20,15 +20,25 @@ from stairstream.server.errors import ApiError, busy, error_of_run
 from stairstream.server.http.bodies import read_body
 from stairstream.server.http.exchange import JSON, Exchange, Handler
 from stairstream.server.http.leaving import leave_with_client
+from stairstream.server.http.operations import in_header
 from stairstream.server.http.sse_out import COMMENT, SseOut
+from stairstream.server.runs.asking import MOST_CHARACTERS, check_is_new, read_name
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.headers import make_headers
 from stairstream.server.runs.live import LiveRuns
 from stairstream.server.runs.request import RunRequest
 from stairstream.server.runs.takes import refuse
 
-RUN_ERRORS = (400, 402, 404, 413, 415, 429, 502, 503, 504)
+RUN_ERRORS = (400, 402, 404, 409, 413, 415, 429, 502, 503, 504)
 """Error statuses of requests that begin a run."""
+RUN_PARAMETERS = (
+    in_header(
+        "Idempotency-Key",
+        "The client's own name for this request: made again under it, it begins no second run.",
+        {"type": "string", "minLength": 1, "maxLength": MOST_CHARACTERS},
+    ),
+)
+"""Headers of such a request."""
 
 _TEXTS = (Wrote, Thought)
 _encode = msgspec.json.Encoder().encode
@@ -102,11 +112,13 @@ def answer_by_run(service: Service, read: ReadReply, protocol: str) -> Handler:
         body = await read_body(exchange)
         reply = await read(body, service.catalog, caller)
         request = reply.run_request
+        origin = Origin(protocol, body, caller.key_id, read_name(exchange.headers))
+        await check_is_new(service.runs.journals, origin)
         admission = service.gate.admit(caller, request.reserve)
         try:
             async with (
                 leave_with_client(exchange.receive) as start_beside,
-                service.runs.open(request, caller, admission, Origin(protocol, body, caller.key_id)) as run,
+                service.runs.open(request, caller, admission, origin) as run,
             ):
                 created = int(service.wall_clock()) if reply.begun is None else await _date_kept(service, run)
                 if reply.whole is None or reply.is_stream:

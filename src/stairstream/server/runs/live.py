@@ -6,10 +6,11 @@ long again. A durable one is kept to its end, and then read from its journal. On
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from stairstream.core.adaptive import Rate
 from stairstream.engine.resuming import Resumed
 from stairstream.engine.run import Run
 from stairstream.engine.tasks import TaskBlock
@@ -17,6 +18,7 @@ from stairstream.server.access.gate import Caller, Grant
 from stairstream.server.durable.keeping import Journals, Origin
 from stairstream.server.durable.recording import Recording
 from stairstream.server.errors import ApiError
+from stairstream.server.runs.asking import Asked
 from stairstream.server.runs.finished import Finished, Observer, usage_of
 from stairstream.server.runs.request import RunRequest
 
@@ -31,6 +33,7 @@ class LiveRun:
     request: RunRequest
     caller: Caller
     host: asyncio.Task[None]
+    origin: Origin | None = None
     is_durable: bool = False
     error: BaseException | None = None
     num_listeners: int = 0
@@ -53,6 +56,7 @@ class LiveRuns:
         self._tasks: asyncio.TaskGroup | None = None
         self._hosts: set[asyncio.Task[None]] = set()
         self._live: dict[str, LiveRun] = {}
+        self._asked = Asked()
 
     @property
     def num_running(self) -> int:
@@ -90,12 +94,18 @@ class LiveRuns:
         """Enter the admission and start the run. Without `keep_s` it ends with the block unless it has other listeners.
 
         When the run is over, its grant is settled and the observers are called, with or without listeners. A run of a
-        durable pipeline is written down with its `origin`, and does not end with the block.
+        durable pipeline is written down with its `origin`, and does not end with the block. A request that
+        has a name begins one run: ApiError 409 after that.
         """
-        journal = None
+        journal, rates = None, None
         if self.journals is not None and origin is not None and request.pipeline.settings.limits.durable:
-            journal = self.journals.record(origin)
-        live = await self._start(request, caller, admission, journal)
+            rates = request.pipeline.known_rates()
+            journal = self.journals.record(origin, rates)
+        with self._asked.beginning(origin):
+            live = await self._start(request, caller, admission, journal, rates)
+            if live.run.id in self._live:  # and not over and forgotten already
+                live.origin = origin
+                self._asked.note(origin, live.run.id)
         with self._listen(live):
             yield live.run
         if live.error is not None:
@@ -107,10 +117,11 @@ class LiveRuns:
         caller: Caller,
         admission: AbstractAsyncContextManager[Grant],
         journal: Recording,
+        rates: Mapping[str, Rate] | None,
         resumed: Resumed,
     ) -> None:
-        """Continue a run that another process began."""
-        await self._start(request, caller, admission, journal, resumed)
+        """Continue a run that another process began, by these speeds of its models."""
+        await self._start(request, caller, admission, journal, rates, resumed)
 
     async def _start(
         self,
@@ -118,13 +129,14 @@ class LiveRuns:
         caller: Caller,
         admission: AbstractAsyncContextManager[Grant],
         journal: Recording | None,
+        rates: Mapping[str, Rate] | None,
         resumed: Resumed | None = None,
     ) -> LiveRun:
         """Start the run in a task of its own; returns once it is in flight."""
         if self._tasks is None:
             raise _stopping()
         opening = request.pipeline.open_run(
-            request.conversation, options=request.options, journal=journal, resumed=resumed
+            request.conversation, options=request.options, journal=journal, resumed=resumed, rates=rates
         )
         opened: asyncio.Future[LiveRun] = asyncio.get_running_loop().create_future()
         hosting = self._host(opening, request, caller, admission, opened, journal)
@@ -267,7 +279,8 @@ class LiveRuns:
 
     def _forget(self, live: LiveRun) -> None:
         _stop_timer(live)
-        self._live.pop(live.run.id, None)
+        if self._live.pop(live.run.id, None) is not None:
+            self._asked.forget(live.origin)
         if not live.run.is_over:
             live.host.cancel()
 

@@ -8,6 +8,7 @@ from stairstream.core.journal import Entry
 from stairstream.engine.resuming import Resumed
 from stairstream.server.durable.contract import JournalledRun
 from stairstream.server.durable.keeping import MOST_TRIES, Journals, Resume
+from stairstream.server.durable.recording import decode_rates
 from stairstream.server.errors import ApiError, StorageFailed
 from stairstream.server.runs.answering import Service
 
@@ -46,7 +47,8 @@ async def _resume(service: Service, journals: Journals, run: JournalledRun, entr
     request = (await read(run.body, service.catalog, caller)).run_request
     resumed = Resumed(entries=entries, at_s=run.age_s)
     admission = service.gate.readmit(caller, request.reserve, run.hold)
-    await service.runs.resume(request, caller, admission, journals.record_on(run, len(entries)), resumed)
+    rates = decode_rates(run.rates) if run.rates else None
+    await service.runs.resume(request, caller, admission, journals.record_on(run, len(entries)), rates, resumed)
 
 
 def _give_up(journals: Journals, run: JournalledRun, entries: Sequence[Entry], error: str) -> None:

@@ -55,3 +55,11 @@ POSTGRES_JOURNALS = """
     );
 """
 """Here a commit is arrays, an element of each for each run, so that the database itself sorts them."""
+
+ASKED = """
+    ALTER TABLE {schema}journal_runs ADD COLUMN asked TEXT;
+    ALTER TABLE {schema}journal_runs ADD COLUMN rates {bytes};
+    CREATE INDEX journal_runs_by_asked ON {schema}journal_runs (asked) WHERE asked IS NOT NULL;
+"""
+"""`asked` is the client's own name for its request, by which one that is made again finds the run; by `rates`, speeds
+of models as JSON, its policy is the same in each process."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from stairstream.core.errors import ConfigError
 from stairstream.server.errors import StorageFailed
 from stairstream.server.storage.contract import LOST_AFTER_S, LOST_DAYS
-from stairstream.server.storage.journal_tables import SQLITE_JOURNALS
+from stairstream.server.storage.journal_tables import ASKED, SQLITE_JOURNALS
 from stairstream.server.storage.past import (
     PAST_TABLES,
     REPEATED_FIELDS,
@@ -90,6 +90,7 @@ MIGRATIONS: tuple[str, ...] = (
     "ALTER TABLE holders ADD COLUMN last_batch TEXT",
     LEASE_TABLES,
     SQLITE_JOURNALS,
+    ASKED.format(schema="", bytes="BLOB"),
 )
 """Each upgrades a database by one version; `user_version` counts them. Never change one: add another."""
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from psycopg import AsyncConnection, DataError, Error, IntegrityError, ProgrammingError
-from psycopg.abc import AdaptContext
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from stairstream.config.databases import PostgresAddress
@@ -53,13 +52,8 @@ class Pool(AsyncConnectionPool[Connection]):
 
 
 @asynccontextmanager
-async def open_pool(
-    address: PostgresAddress, patience: Patience, context: AdaptContext | None = None
-) -> AsyncIterator[Pool]:
-    """A pool. Its connections are made beside all else: the database need not be there.
-
-    `context` has types of its own that its connections know.
-    """
+async def open_pool(address: PostgresAddress, patience: Patience) -> AsyncIterator[Pool]:
+    """A pool. Its connections are made beside all else: the database need not be there."""
     limit = f"{patience.statement_s * 1000:.0f}"
     settings = f"SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}"
     settings += "; SET default_transaction_isolation = 'read committed'; SET search_path = stairstream"
@@ -79,7 +73,7 @@ async def open_pool(
     pool = Pool(
         address.url,
         connection_class=Noting,
-        kwargs={"autocommit": True, "connect_timeout": patience.connect_s, "context": context},
+        kwargs={"autocommit": True, "connect_timeout": patience.connect_s},
         min_size=KEPT_CONNECTIONS,
         max_size=MOST_CONNECTIONS,
         timeout=patience.pool_s,

@@ -53,7 +53,8 @@ TABLES = (
     _Table(name="journal_holders", fields="id, seen_at_s, fence, last_append"),
     _Table(
         name="journal_runs",
-        fields="id, key_id, hold, protocol, body, began_at_s, over_at_s, holder, token, tries, is_cancelled",
+        fields="id, key_id, hold, protocol, body, began_at_s, over_at_s, holder, token, tries, is_cancelled, asked, "
+        "rates",
     ),
     _Table(name="journal_entries", fields="run, first, lines"),
 )

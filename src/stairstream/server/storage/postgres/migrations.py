@@ -2,7 +2,7 @@
 
 from stairstream.config.databases import PostgresAddress
 from stairstream.core.errors import ConfigError
-from stairstream.server.storage.journal_tables import POSTGRES_JOURNALS
+from stairstream.server.storage.journal_tables import ASKED, POSTGRES_JOURNALS
 from stairstream.server.storage.postgres.connecting import Connection, connected_once
 from stairstream.server.storage.postgres.leases import LEASE_TABLES
 
@@ -47,6 +47,7 @@ MIGRATIONS: tuple[str, ...] = (
     """,
     LEASE_TABLES,
     POSTGRES_JOURNALS,
+    ASKED.format(schema="stairstream.", bytes="BYTEA"),
 )
 """Each upgrades a database by one version, which `schema_version` holds. Never change one: add another.
 
