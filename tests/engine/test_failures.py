@@ -1,6 +1,7 @@
 """What failure means: nothing sent is lost, error text enters no prompt, a degraded answer says so."""
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
@@ -118,6 +119,19 @@ def test_hanging_proposer_holds_only_who_waits_for_every_end() -> None:
     assert summarize(events).first_token_s == 0.5 + 1 + 2 * 1.25 + 0.5
     with pytest.raises(Deadlock):
         play(mixture(PRESETS["wait"]), scripted(p2=failing("hang", after_tokens=1)))
+
+
+def test_who_is_read_no_more_ends_at_once_even_in_the_runs_first_turn() -> None:
+    """The answer fails before agents that come later in the graph have begun."""
+    fails = Script(words=(), first_token_s=0, token_s=0, fault=Fault(kind="reset"))
+    early = Agent(name="early", model="bad")
+    late, later = Agent(name="late", model="good"), Agent(name="later", model="good", reads=("late",))
+    hasty = Policy(first_chunk=math.inf, growth=1, quorum=1, patience_s=0, lead=math.inf)
+    answer = Agent(name="answer", model="bad", reads=("later", "early"), policy=hasty)
+    backends = {"bad": ScriptedBackend(fails), "good": ScriptedBackend(failing("hang"))}
+    _, events = play(Graph(agents=(early, late, answer, later), answer="answer"), backends)
+    ends = {event.agent: (event.reason, event.at_s) for event in events if isinstance(event, AgentEnded)}
+    assert ends["later"] == ends["late"] == ("cancelled", 0)
 
 
 def test_run_deadline_ends_it_with_what_it_has() -> None:

@@ -63,6 +63,10 @@ def test_a_word_that_comes_as_late_as_was_foreseen_is_in_time() -> None:
     assert not any("gain nothing" in line for line in judge(replace(case, models=speechless))[1])
 
 
+def test_an_agent_that_nobody_reads_ends_before_it_has_begun() -> None:
+    assert judge(draw_case(8053413))[1] == []
+
+
 def test_the_reference_has_chunks_that_double_from_the_40th_on() -> None:
     rules = Rules(Agent(name="a", model="m", policy=PRESETS["paper"]), [])
     assert [rules.mark(k) for k in (0, 1, 39, 40, 41)] == [8, 16, 320, 336, 368]
