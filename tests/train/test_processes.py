@@ -59,7 +59,8 @@ def norms(folder: Path) -> list[float]:
     "parallel",
     [
         *("dp2", "tp2", "dp2 tp2", "pp2 tied", "dp2 pp2 tied", "tp2 pp2", "pp4 tied", "pp3 tied"),
-        *("tp2 qwen3", "dp2 tp2 qwen3", "pp2 gemma3_text tied", "pp2 phi3"),
+        *("tp2 tied", "dp2 tp2 tied", "tp2 pp2 tied"),
+        *("tp2 qwen3", "dp2 tp2 qwen3", "tp2 gemma3_text tied", "pp2 gemma3_text tied", "pp2 phi3"),
     ],
 )
 def test_several_processes_learn_what_one_learns(tmp_path: Path, parallel: str) -> None:

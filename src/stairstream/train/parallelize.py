@@ -19,8 +19,11 @@ from torch.distributed.tensor.parallel import (
 
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import Precision
+from stairstream.train.head import has_loss_head
 from stairstream.train.pipeline import is_elsewhere, keep_stage
 from stairstream.train.processes import Processes
+from stairstream.train.sharded_sequence import plan_sequence, share_sequence
+from stairstream.train.words import share_words
 
 _PLAN: dict[str, Callable[[], ParallelStyle]] = {
     "self_attn.q_proj": ColwiseParallel,
@@ -39,13 +42,17 @@ _HEAD_DIM = 2
 
 def parallelize(network: Any, processes: Processes, precision: Precision, *, compiles: bool) -> None:
     """Arrange a network in place. Raises ConfigError for one that does not divide."""
+    shares_words = splits_words(network, processes.tp_size)
     if processes.pp_size > 1:
         keep_stage(network, processes.pp_rank, processes.pp_size)
     layers, mesh = layers_of(network), processes.mesh
     if mesh is not None and processes.tp_size > 1:
         check_divides(network, processes.tp_size)
+        if shares_words:
+            share_words(network, mesh["tp"])
         for layer in layers:
             parallelize_module(layer, mesh["tp"], _plan_layer(layer))
+        share_sequence(layers, mesh["tp"])
     if compiles:
         check_compiler(processes.device)
         for layer in layers:
@@ -65,7 +72,7 @@ def _plan_layer(layer: Any) -> dict[str, ParallelStyle]:
         for name in _HEAD_NORMS
         if _has(layer, name)
     }
-    return {name: style() for name, style in _PLAN.items()} | norms
+    return {name: style() for name, style in _PLAN.items()} | norms | plan_sequence(layer)
 
 
 def layers_of(network: Any) -> Any:
@@ -80,6 +87,11 @@ def layers_of(network: Any) -> Any:
 def is_split(name: str) -> bool:
     """Whether tensor parallelism splits the weight of this name."""
     return any(f".{module}." in name for module in _PLAN)
+
+
+def splits_words(network: Any, size: int) -> bool:
+    """Whether so many ranks share the embedding and the head: where the head makes losses, and the words divide."""
+    return has_loss_head(network) and network.config.vocab_size % size == 0
 
 
 def check_compiler(device: torch.device) -> None:

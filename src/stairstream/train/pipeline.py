@@ -7,7 +7,6 @@ Legend: R rows, T tokens of each of them, N the most that one of them learns, V 
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from inspect import signature
 from itertools import accumulate, pairwise
 from typing import Any
@@ -26,7 +25,6 @@ from stairstream.train.config import Precision
 from stairstream.train.data import Row
 from stairstream.train.head import Goal, answering, has_loss_head
 from stairstream.train.processes import Processes
-from stairstream.train.sequences import Sample
 
 _KNOWN = ("gemma", "gemma3_text", "llama", "mistral", "phi", "phi3", "qwen2", "qwen3", "smollm3")
 """Whose networks are an embedding, layers, a norm and a head, and nothing between: others scale or cap there."""
@@ -80,9 +78,9 @@ def is_elsewhere(module: Any) -> bool:
 
 
 def make_even(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Rows of one length: stages exchange tensors of one shape. No token sees what is added, and it is not learned."""
+    """Rows of one length: stages exchange tensors of one shape."""
     most = max(row.num_tokens for row in rows)
-    return tuple(_fill(row, most - row.num_tokens) for row in rows)
+    return tuple(row.fill(most - row.num_tokens) for row in rows)
 
 
 def run_stages(network: Any, rows: Sequence[Row], weight: float, processes: Processes, precision: Precision) -> float:
@@ -210,11 +208,6 @@ def _add_in_turn(network: Any, more: Iterator[dict[str, Any]]) -> Iterator[None]
         yield
     finally:
         hook.remove()
-
-
-def _fill(row: Row, count: int) -> Row:
-    rest = Sample(ids=(0,) * count, is_trained=(False,) * count)
-    return replace(row, samples=(*row.samples, rest)) if count else row
 
 
 def _stack(rows: Sequence[Row], device: torch.device) -> list[Tensor]:

@@ -17,7 +17,7 @@ from stairstream.train.memory.costs import Costs, HeadCosts, LayerCosts
 from stairstream.train.memory.limits import find_memory
 from stairstream.train.memory.measuring import CantMeasure, Run, measure_layer
 from stairstream.train.memory.planning import full_of, make_compiled_ladder, make_ladder, peak, plan
-from stairstream.train.parallelize import is_split, layers_of
+from stairstream.train.parallelize import is_split, layers_of, splits_words
 from stairstream.train.pipeline import share_layers
 from stairstream.train.processes import Processes
 
@@ -204,15 +204,16 @@ def make_costs(
 ) -> Costs:
     """The costs of a network whose layers have these, in each of the processes."""
     config = network.config
+    words = config.vocab_size // share_of_words(network, parallel)
     return Costs(
         num_layers=parallel.pp * most_layers(network, parallel),
         fixed=count_state(network, parallel, on_cpu=device.type == "cpu", optimizer=optimizer),
-        layer=layer,
+        layer=layer.over(parallel.tp),
         head=HeadCosts(
-            weights=config.vocab_size * config.hidden_size,
-            width=config.vocab_size,
+            weights=words * config.hidden_size,
+            width=words,
             is_tied=config.tie_word_embeddings,
-            at_once=tokens_at_once(config.vocab_size) if has_loss_head(network) else None,
+            at_once=tokens_at_once(words) if has_loss_head(network) else None,
         ),
         probed_tokens=probed_tokens,
         can_offload=device.type == "cuda",  # beside a CPU there is no other memory
@@ -249,11 +250,19 @@ def count_over(network: Any, parallel: Parallel, weigh: Callable[[Any], float]) 
     in_layers = {id(one) for one in layers_of(network).parameters()}
     stages = len(layers_of(network)) / most_layers(network, parallel)
     ends = 1 if parallel.pp == 1 or network.config.tie_word_embeddings else 2
+    of_words = {id(one.weight) for one in (network.get_input_embeddings(), network.get_output_embeddings())}
+    words = share_of_words(network, parallel)
     count = 0.0
     for name, one in network.named_parameters():
-        shared = stages * (parallel.tp if is_split(name) else 1) if id(one) in in_layers else ends
+        outside = ends * (words if id(one) in of_words else 1)
+        shared = stages * (parallel.tp if is_split(name) else 1) if id(one) in in_layers else outside
         count += weigh(one) / shared
     return count / parallel.dp
+
+
+def share_of_words(network: Any, parallel: Parallel) -> int:
+    """The number of ranks that share the weights of the embedding and the head."""
+    return parallel.tp if splits_words(network, parallel.tp) else 1
 
 
 def most_layers(network: Any, parallel: Parallel) -> int:
