@@ -34,6 +34,13 @@ def read(stage: dict[str, Any] | None = None, **keys: Any) -> Any:
         ({"lr": "fast"}, {}, "stages[0].lr: must be a number above 0, not 'fast'"),
         ({"batch_tokens": 5000}, {}, "batch_tokens: must be a multiple of sequence_tokens (4096), not 5000"),
         ({}, {"parallel": {"dp": 3}}, "batch_tokens: makes 4 rows of 4096 tokens, which 3 processes (parallel.dp)"),
+        ({}, {"parallel": {"interleave": 2}}, "parallel.interleave: needs pipeline stages: give pp at least 2"),
+        ({}, {"parallel": {"dp": 3, "replicate": 2}}, "parallel.replicate: must divide dp: 2 copies can't be split"),
+        (
+            {"batch_tokens": 3 * 4096},
+            {"parallel": {"pp": 2, "interleave": 2}},
+            "stages[0].batch_tokens: makes 3 rows for each process of parallel.dp; with parallel.interleave their",
+        ),
         ({}, {"memory": "lots"}, "t.yaml: memory: must be a number of GiB, auto, none or full, not 'lots'"),
         ({}, {"memory": 0}, "t.yaml: memory: must be a number of GiB above 0, not 0"),
         ({}, {"lora": {}, "compile": True}, "t.yaml: lora: does not work with compiled layers yet; leave compile out"),

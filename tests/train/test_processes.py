@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def norms(folder: Path) -> list[float]:
     [
         *("dp2", "tp2", "dp2 tp2", "pp2 tied", "dp2 pp2 tied", "tp2 pp2", "pp4 tied", "pp3 tied"),
         *("tp2 tied", "dp2 tp2 tied", "tp2 pp2 tied"),
+        *("pp2 interleave2 tied", "dp2 pp2 interleave2", "tp2 pp2 interleave2 tied"),
+        *("dp2 replicate2", "dp4 replicate2 tied", "dp2 replicate2 tp2 tied"),
         *("tp2 qwen3", "dp2 tp2 qwen3", "tp2 gemma3_text tied", "pp2 gemma3_text tied", "pp2 phi3"),
     ],
 )
@@ -89,8 +92,9 @@ def compare_with_one(
 ) -> None:
     """Losses, gradient norms and exported weights of several processes and of one, step by step."""
     write_data(tmp_path)
-    sizes = {word[:2]: int(word[2:]) for word in parallel.split() if word[:2] in ("dp", "tp", "pp")}
-    kinds = [word for word in parallel.split() if word[:2] not in sizes and word != "tied"]
+    words = [re.fullmatch(r"(dp|tp|pp|interleave|replicate)([0-9])|(\w+)", word) for word in parallel.split()]
+    sizes = {word[1]: int(word[2]) for word in words if word and word[1]}
+    kinds = [word[3] for word in words if word and word[3] not in (None, "tied")]
     keys: dict[str, Any] = {"tie_word_embeddings": "tied" in parallel, "num_hidden_layers": 4}
     keys |= {"kind": kinds[0], "head_dim": 8} if kinds else {}
     num_tokens = 1024 if "pp4" in parallel else 512  # fewer rows than stages, or enough

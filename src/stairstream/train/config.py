@@ -211,16 +211,38 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parallel:
-    """The numbers of processes that share the data (`dp`), each layer (`tp`) and the layers (`pp`)."""
+    """The numbers of processes that share the data (`dp`), each layer (`tp`) and the layers (`pp`).
+
+    `interleave` is the number of pipeline stages that each process of `pp` has. `replicate` is the number of copies of
+    the weights among the processes of `dp`, each of which is split over as many of them.
+    """
 
     dp: Whole = 1
     tp: Whole = 1
     pp: Whole = 1
+    interleave: Whole = 1
+    replicate: Whole = 1
+
+    def __post_init__(self) -> None:
+        if self.interleave > 1 and self.pp == 1:
+            raise ValueError("interleave needs pipeline stages: give pp at least 2, or leave interleave out")
+        if self.dp % self.replicate:
+            raise ValueError(f"replicate must divide dp: {self.replicate} copies can't be split over {self.dp} evenly")
 
     @property
     def num_processes(self) -> int:
         """All of them."""
         return self.dp * self.tp * self.pp
+
+    @property
+    def num_stages(self) -> int:
+        """Pipeline stages, of all processes."""
+        return self.pp * self.interleave
+
+    @property
+    def shards(self) -> int:
+        """The processes of `dp` that one copy of the weights is split over."""
+        return self.dp // self.replicate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,7 +336,18 @@ def read_train_config(raw: object, file: str) -> TrainConfig:
                 f"makes {stage.num_rows} rows of {stage.sequence_tokens} tokens, which {config.parallel.dp} processes "
                 "(parallel.dp) can't share evenly"
             )
+        _check_interleaved(config.parallel, stage, where / "stages" / number)
     return config
+
+
+def _check_interleaved(parallel: Parallel, stage: Stage, where: Where) -> None:
+    """Raise ConfigError for rows that don't pass through interleaved stages in rounds."""
+    rows = stage.num_rows // parallel.dp
+    if parallel.interleave > 1 and rows % parallel.pp:
+        raise (where / "batch_tokens").error(
+            f"makes {rows} rows for each process of parallel.dp; with parallel.interleave their number must be a "
+            f"multiple of parallel.pp ({parallel.pp})"
+        )
 
 
 def _check_teacher(config: TrainConfig, stage: Stage, where: Where) -> None:

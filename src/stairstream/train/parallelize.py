@@ -20,7 +20,7 @@ from torch.distributed.tensor.parallel import (
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import Precision
 from stairstream.train.head import has_loss_head
-from stairstream.train.pipeline import is_elsewhere, keep_stage
+from stairstream.train.pipeline import is_elsewhere, keep_stages
 from stairstream.train.processes import Processes
 from stairstream.train.sharded_sequence import plan_sequence, share_sequence
 from stairstream.train.words import share_words
@@ -43,8 +43,10 @@ _HEAD_DIM = 2
 def parallelize(network: Any, processes: Processes, precision: Precision, *, compiles: bool) -> None:
     """Arrange a network in place. Raises ConfigError for one that does not divide."""
     shares_words = splits_words(network, processes.tp_size)
+    stages = [network]
     if processes.pp_size > 1:
-        keep_stage(network, processes.pp_rank, processes.pp_size)
+        count = processes.parallel.num_stages
+        stages = keep_stages(network, range(processes.pp_rank, count, processes.pp_size), count)
     layers, mesh = layers_of(network), processes.mesh
     if mesh is not None and processes.tp_size > 1:
         check_divides(network, processes.tp_size)
@@ -52,7 +54,8 @@ def parallelize(network: Any, processes: Processes, precision: Precision, *, com
             share_words(network, mesh["tp"])
         for layer in layers:
             parallelize_module(layer, mesh["tp"], _plan_layer(layer))
-        share_sequence(layers, mesh["tp"])
+        for stage in stages:
+            share_sequence(layers_of(stage), mesh["tp"])
     if compiles:
         check_compiler(processes.device)
         for layer in layers:
@@ -62,8 +65,9 @@ def parallelize(network: Any, processes: Processes, precision: Precision, *, com
         policy = types if precision == "bfloat16" else MixedPrecisionPolicy()
         once = processes.pp_size == 1  # or else weights are collected for each row of a train step
         for layer in layers:
-            fully_shard(layer, mesh=mesh["dp"], mp_policy=policy, reshard_after_forward=once)
-        fully_shard(network, mesh=mesh["dp"], mp_policy=policy)
+            fully_shard(layer, mesh=processes.dp_mesh, mp_policy=policy, reshard_after_forward=once)
+        for stage in stages:
+            fully_shard(stage, mesh=processes.dp_mesh, mp_policy=policy)
 
 
 def _plan_layer(layer: Any) -> dict[str, ParallelStyle]:

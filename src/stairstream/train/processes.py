@@ -16,15 +16,19 @@ from stairstream.train.config import Parallel
 from stairstream.train.watching import Moves, watching
 
 _PATIENCE = timedelta(minutes=10)
+_COPIES = ("replicate", "shard")
+"""The dimensions of `dp` where weights have copies, each of which is split."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
-    """This process among the others. `mesh` has the dimensions `pp`, `dp`, `tp`; None: there is only this one."""
+    """This process among the others, arranged as `parallel` says. `mesh` has the dimensions `pp`, `dp`, `tp`; None:
+    there is only this one."""
 
     device: torch.device
     rank: int = 0
     mesh: DeviceMesh | None = None
+    parallel: Parallel = field(default_factory=Parallel)
     moves: Moves = field(default_factory=Moves)
 
     @property
@@ -33,9 +37,15 @@ class Processes:
         return self.rank == 0
 
     @property
+    def dp_mesh(self) -> DeviceMesh:
+        """The ranks that share a batch, as weights are split: two dimensions where they have copies."""
+        assert self.mesh is not None
+        return self.mesh[_COPIES] if self.parallel.replicate > 1 else self.mesh["dp"]
+
+    @property
     def dp_size(self) -> int:
-        """The number of shards of a batch, and of the weights."""
-        return 1 if self.mesh is None else self.mesh["dp"].size()
+        """The number of shards of a batch."""
+        return self.parallel.dp
 
     @property
     def dp_rank(self) -> int:
@@ -45,7 +55,7 @@ class Processes:
     @property
     def pp_size(self) -> int:
         """The number of pipeline stages."""
-        return 1 if self.mesh is None else self.mesh["pp"].size()
+        return self.parallel.pp
 
     @property
     def pp_rank(self) -> int:
@@ -55,7 +65,7 @@ class Processes:
     @property
     def tp_size(self) -> int:
         """The number of ranks that share each layer."""
-        return 1 if self.mesh is None else self.mesh["tp"].size()
+        return self.parallel.tp
 
     def add_up(self, value: float, *over: Literal["pp", "dp"]) -> float:
         """The sum of the values that pipeline stages, or shards, or both have."""
@@ -110,10 +120,19 @@ def open_processes(parallel: Parallel) -> Iterator[Processes]:
     options: dict[str, Any] = {"device_id": device} if kind == "cuda" else {}
     dist.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo", timeout=_PATIENCE, **options)
     try:
-        mesh = init_device_mesh(kind, (parallel.pp, parallel.dp, parallel.tp), mesh_dim_names=("pp", "dp", "tp"))
-        processes = Processes(device=device, rank=dist.get_rank(), mesh=mesh)
+        processes = Processes(device=device, rank=dist.get_rank(), mesh=_make_mesh(kind, parallel), parallel=parallel)
         with watching(processes.rank, world, processes.moves):
             yield processes
             dist.barrier()  # gloo aborts where one process leaves while another still talks
     finally:
         dist.destroy_process_group()
+
+
+def _make_mesh(kind: str, parallel: Parallel) -> DeviceMesh:
+    if parallel.replicate == 1:
+        return init_device_mesh(kind, (parallel.pp, parallel.dp, parallel.tp), mesh_dim_names=("pp", "dp", "tp"))
+    sizes = (parallel.pp, parallel.replicate, parallel.shards, parallel.tp)
+    mesh = init_device_mesh(kind, sizes, mesh_dim_names=("pp", *_COPIES, "tp"))
+    untyped: Any = mesh[_COPIES]
+    untyped._flatten("dp")
+    return mesh

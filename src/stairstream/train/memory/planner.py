@@ -95,7 +95,7 @@ class Planner:
         """Let a network fit the row that comes next.
 
         A pipeline stage has some of the layers, and as many rows in flight as there are stages: what is kept
-        comes to the same.
+        comes to the same, or to somewhat more where stages are interleaved.
         """
         levels, ours = self.levels(row), len(layers_of(network))
         self._set(network, [self.ladder[levels[number * len(levels) // ours]] for number in range(ours)])
@@ -189,9 +189,8 @@ def measure_costs(
     network: Any, processes: Processes, run: Run, probe_tokens: int, optimizer: Optimizer = "adamw"
 ) -> Costs:
     """The tensors that a network, which is whole yet, keeps for its backward pass. Raises CantMeasure."""
-    parallel = Parallel(dp=processes.dp_size, tp=processes.tp_size, pp=processes.pp_size)
     layer = measure_layer(network, run, probe_tokens)
-    return make_costs(network, layer, probe_tokens, parallel, processes.device, optimizer)
+    return make_costs(network, layer, probe_tokens, processes.parallel, processes.device, optimizer)
 
 
 def make_costs(
@@ -206,7 +205,7 @@ def make_costs(
     config = network.config
     words = config.vocab_size // share_of_words(network, parallel)
     return Costs(
-        num_layers=parallel.pp * most_layers(network, parallel),
+        num_layers=layers_in_flight(network, parallel),
         fixed=count_state(network, parallel, on_cpu=device.type == "cpu", optimizer=optimizer),
         layer=layer.over(parallel.tp),
         head=HeadCosts(
@@ -257,7 +256,7 @@ def count_over(network: Any, parallel: Parallel, weigh: Callable[[Any], float]) 
         outside = ends * (words if id(one) in of_words else 1)
         shared = stages * (parallel.tp if is_split(name) else 1) if id(one) in in_layers else outside
         count += weigh(one) / shared
-    return count / parallel.dp
+    return count / parallel.shards
 
 
 def share_of_words(network: Any, parallel: Parallel) -> int:
@@ -266,8 +265,20 @@ def share_of_words(network: Any, parallel: Parallel) -> int:
 
 
 def most_layers(network: Any, parallel: Parallel) -> int:
-    """The layers of the pipeline stage that has the most of them."""
-    return max(len(ours) for ours in share_layers(len(layers_of(network)), parallel.pp))
+    """The layers of the process that has the most of them."""
+    shares = share_layers(len(layers_of(network)), parallel.num_stages)
+    return max(sum(len(ours) for ours in shares[rank :: parallel.pp]) for rank in range(parallel.pp))
+
+
+def layers_in_flight(network: Any, parallel: Parallel) -> int:
+    """The layers, each of one row, that a process keeps something of at a time, at most.
+
+    One forward, one backward has as many rows in flight as there are stages. Interleaved, the first process takes a
+    round of rows through all its stages but one, and two more for each process after it, before it goes back.
+    """
+    shares = share_layers(len(layers_of(network)), parallel.num_stages)
+    rounds = (parallel.interleave - 1) * parallel.pp + 2 * (parallel.pp - 1) + 1
+    return max(map(len, shares)) * (rounds if parallel.interleave > 1 else parallel.pp)
 
 
 def find_budget(memory: Memory, device: torch.device) -> float:
