@@ -41,6 +41,8 @@ def read(stage: dict[str, Any] | None = None, **keys: Any) -> Any:
             {"parallel": {"pp": 2, "interleave": 2}},
             "stages[0].batch_tokens: makes 3 rows for each process of parallel.dp; with parallel.interleave their",
         ),
+        ({}, {"offload": "parameters", "parallel": {"pp": 2}}, "t.yaml: offload: pipeline stages need all their"),
+        ({}, {"offload": "parameters", "optimizer": "adamw8bit"}, "t.yaml: offload: works with adamw"),
         ({}, {"memory": "lots"}, "t.yaml: memory: must be a number of GiB, auto, none or full, not 'lots'"),
         ({}, {"memory": 0}, "t.yaml: memory: must be a number of GiB above 0, not 0"),
         ({}, {"lora": {}, "compile": True}, "t.yaml: lora: does not work with compiled layers yet; leave compile out"),

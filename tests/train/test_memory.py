@@ -280,3 +280,13 @@ def test_layers_in_flight_are_those_of_the_schedule() -> None:
     assert layers_in_flight(network, Parallel(pp=2, interleave=2)) == 10
     assert layers_in_flight(network, Parallel(pp=2, interleave=4)) == 9
     assert most_layers(network, Parallel(pp=2, interleave=2)) == 4
+
+
+def test_parameters_on_the_cpu_are_on_a_device_two_layers_at_a_time() -> None:
+    network = make_network(1)
+    layer = sum(one.numel() for one in network.base_model.layers[0].parameters())
+    outside = sum(one.numel() for one in network.parameters()) - 2 * layer
+    costs = make_costs(network, LayerCosts(), 64, Parallel(dp=2), torch.device("cuda"), offload="parameters")
+    assert costs.fixed == 4 * (3 * layer + outside)
+    there = make_costs(network, LayerCosts(), 64, Parallel(dp=2), CPU, offload="parameters")
+    assert there == make_costs(network, LayerCosts(), 64, Parallel(dp=2), CPU)

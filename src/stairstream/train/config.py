@@ -26,6 +26,7 @@ TrainedLayout = Literal["rounds", "grouped", "insert"]
 Updates = Literal["one", "all", "last"]
 Precision = Literal["float32", "bfloat16"]
 Optimizer = Literal["adamw", "adamw8bit"]
+Offload = Literal["parameters"]
 
 
 class Rate(float):
@@ -272,7 +273,8 @@ class Held:
 class TrainConfig:
     """A whole run. `cut_tokens` cuts every text, as an evaluation of retention does; 0: never.
 
-    Without `lora` all weights learn.
+    Without `lora` all weights learn. `offload: parameters` keeps weights, their gradients and moments on the CPU, and
+    gives a GPU those of a layer when it computes.
     """
 
     model: str
@@ -288,6 +290,7 @@ class TrainConfig:
     precision: Precision = "bfloat16"
     memory: Memory = _AUTO
     optimizer: Optimizer = "adamw"
+    offload: Offload | None = None
     compile: bool = False
     save_every: SaveEvery = _TEN_MINUTES
     keep: Whole = 2
@@ -325,6 +328,10 @@ def read_train_config(raw: object, file: str) -> TrainConfig:
         raise (where / "lora").error("does not work with compiled layers yet; leave compile out")
     if config.optimizer == "adamw8bit" and config.parallel.num_processes > 1:
         raise (where / "optimizer").error("adamw8bit works in one process; leave parallel out, or take adamw")
+    if config.offload is not None and config.optimizer != "adamw":
+        raise (where / "offload").error(f"works with adamw; leave offload out, or {config.optimizer}")
+    if config.offload is not None and config.parallel.pp > 1:
+        raise (where / "offload").error("pipeline stages need all their weights at a time; let parallel.pp be 1")
     if config.retention is not None and config.parallel.pp > 1:
         raise (where / "retention").error("does not work with pipeline stages yet; let parallel.pp be 1")
     if config.retention is not None and not config.held_out:
@@ -354,9 +361,9 @@ def _check_teacher(config: TrainConfig, stage: Stage, where: Where) -> None:
     """Raise ConfigError for a teacher in an arrangement that has none."""
     if stage.distill and config.parallel.pp > 1:
         raise (where / "distill").error("does not work with pipeline stages yet; let parallel.pp be 1")
-    if stage.on_policy and (config.parallel.num_processes > 1 or config.compile):
+    if stage.on_policy and (config.parallel.num_processes > 1 or config.compile or config.offload):
         raise (where / "on_policy").error(
-            "works in one process without compiled layers; leave parallel and compile out"
+            "works in one process without compiled layers or offload; leave parallel, compile and offload out"
         )
 
 

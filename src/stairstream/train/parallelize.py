@@ -3,12 +3,13 @@
 The network's own code knows nothing of it. What is computed again is decided row by row (`memory`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch._inductor import cpp_builder, exc
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -18,7 +19,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from stairstream.core.errors import ConfigError
-from stairstream.train.config import Precision
+from stairstream.train.config import Offload, Precision
 from stairstream.train.head import has_loss_head
 from stairstream.train.pipeline import is_elsewhere, keep_stages
 from stairstream.train.processes import Processes
@@ -40,7 +41,9 @@ _HEAD_DIM = 2
 """The dimension of the heads in what they get: [rows, tokens, heads, head size]."""
 
 
-def parallelize(network: Any, processes: Processes, precision: Precision, *, compiles: bool) -> None:
+def parallelize(
+    network: Any, processes: Processes, precision: Precision, *, compiles: bool, offload: Offload | None = None
+) -> None:
     """Arrange a network in place. Raises ConfigError for one that does not divide."""
     shares_words = splits_words(network, processes.tp_size)
     stages = [network]
@@ -61,13 +64,24 @@ def parallelize(network: Any, processes: Processes, precision: Precision, *, com
         for layer in layers:
             layer.compile()
     if mesh is not None:
-        types = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-        policy = types if precision == "bfloat16" else MixedPrecisionPolicy()
-        once = processes.pp_size == 1  # or else weights are collected for each row of a train step
+        _shard(stages, processes, precision, offload)
+
+
+def _shard(stages: Sequence[Any], processes: Processes, precision: Precision, offload: Offload | None) -> None:
+    """Split weights over the ranks that share a batch; each layer's are collected while the one before it computes."""
+    types = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    options: dict[str, Any] = {"mesh": processes.dp_mesh}
+    options["mp_policy"] = types if precision == "bfloat16" else MixedPrecisionPolicy()
+    if offload is not None:
+        options["offload_policy"] = CPUOffloadPolicy(pin_memory=processes.device.type == "cuda")
+    once = processes.pp_size == 1  # or else weights are collected for each row of a train step
+    for stage in stages:
+        layers = layers_of(stage)
         for layer in layers:
-            fully_shard(layer, mesh=processes.dp_mesh, mp_policy=policy, reshard_after_forward=once)
-        for stage in stages:
-            fully_shard(stage, mesh=processes.dp_mesh, mp_policy=policy)
+            fully_shard(layer, reshard_after_forward=once, **options)
+        for layer, after in pairwise(layers):
+            layer.set_modules_to_forward_prefetch([after])
+        fully_shard(stage, **options)
 
 
 def _plan_layer(layer: Any) -> dict[str, ParallelStyle]:

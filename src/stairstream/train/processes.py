@@ -12,10 +12,11 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from stairstream.core.errors import ConfigError
-from stairstream.train.config import Parallel
+from stairstream.train.config import Offload, Parallel
 from stairstream.train.watching import Moves, watching
 
 _PATIENCE = timedelta(minutes=10)
+_BACKENDS = {"cuda": "cuda:nccl,cpu:gloo", "cpu": "gloo"}
 _COPIES = ("replicate", "shard")
 """The dimensions of `dp` where weights have copies, each of which is split."""
 
@@ -99,10 +100,11 @@ class Processes:
 
 
 @contextmanager
-def open_processes(parallel: Parallel) -> Iterator[Processes]:
+def open_processes(parallel: Parallel, offload: Offload | None = None) -> Iterator[Processes]:
     """The processes that a launcher started. Raises ConfigError if they are not as many as were asked for.
 
-    While the block lasts, a rank that hangs ends the others.
+    While the block lasts, a rank that hangs ends the others. One process is a group too where it offloads: what splits
+    weights over a group moves them.
     """
     world, wanted = int(os.environ.get("WORLD_SIZE", "1")), parallel.num_processes
     if world != wanted:
@@ -111,19 +113,34 @@ def open_processes(parallel: Parallel) -> Iterator[Processes]:
             f"are {world}; start them with: torchrun --nproc-per-node {wanted} -m stairstream train CONFIG"
         )
     kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == 1:
+    if wanted == 1 and offload is None:
         yield Processes(device=torch.device(kind))
+        return
+    if wanted == 1:
+        with _be_a_group(kind) as processes:
+            yield processes
         return
     device = torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
         torch.cuda.set_device(device)
     options: dict[str, Any] = {"device_id": device} if kind == "cuda" else {}
-    dist.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo", timeout=_PATIENCE, **options)
+    dist.init_process_group(_BACKENDS[kind], timeout=_PATIENCE, **options)
     try:
         processes = Processes(device=device, rank=dist.get_rank(), mesh=_make_mesh(kind, parallel), parallel=parallel)
         with watching(processes.rank, world, processes.moves):
             yield processes
             dist.barrier()  # gloo aborts where one process leaves while another still talks
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _be_a_group(kind: str) -> Iterator[Processes]:
+    """This process alone."""
+    untyped: Any = dist
+    dist.init_process_group(_BACKENDS[kind], store=untyped.HashStore(), rank=0, world_size=1)
+    try:
+        yield Processes(device=torch.device(kind), mesh=_make_mesh(kind, Parallel()))
     finally:
         dist.destroy_process_group()
 

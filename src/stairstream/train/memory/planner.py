@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from stairstream.core.errors import ConfigError
-from stairstream.train.config import Memory, Optimizer, Parallel
+from stairstream.train.config import Memory, Offload, Optimizer, Parallel
 from stairstream.train.data import Row
 from stairstream.train.head import has_loss_head, tokens_at_once
 from stairstream.train.memory.applying import set_levels
@@ -159,6 +159,7 @@ def open_planner(
     most_tokens: int,
     is_compiled: bool = False,
     optimizer: Optimizer = "adamw",
+    offload: Offload | None = None,
 ) -> Planner:
     """Measure a network that is not compiled yet; `run` computes a row of a number of tokens, as training does.
 
@@ -167,7 +168,9 @@ def open_planner(
     """
     if memory.wanted in ("none", "full"):
         return make_simple(memory, len(layers_of(network)), is_compiled=is_compiled)
-    costs = agree_on(try_measuring(network, processes, run, min(most_tokens, _MOST_PROBED), optimizer), processes)
+    costs = agree_on(
+        try_measuring(network, processes, run, min(most_tokens, _MOST_PROBED), optimizer, offload), processes
+    )
     if isinstance(costs, CantMeasure):
         say(f"memory: the layers can't be measured ({costs}); all of them are computed again, as with memory: full")
         return make_simple(Memory("full"), len(layers_of(network)), is_compiled=is_compiled)
@@ -176,21 +179,31 @@ def open_planner(
 
 
 def try_measuring(
-    network: Any, processes: Processes, run: Run, probe_tokens: int, optimizer: Optimizer = "adamw"
+    network: Any,
+    processes: Processes,
+    run: Run,
+    probe_tokens: int,
+    optimizer: Optimizer = "adamw",
+    offload: Offload | None = None,
 ) -> Costs | CantMeasure:
     """As measure_costs; of a network that can't be measured, why."""
     try:
-        return measure_costs(network, processes, run, probe_tokens, optimizer)
+        return measure_costs(network, processes, run, probe_tokens, optimizer, offload)
     except CantMeasure as exc:
         return exc
 
 
 def measure_costs(
-    network: Any, processes: Processes, run: Run, probe_tokens: int, optimizer: Optimizer = "adamw"
+    network: Any,
+    processes: Processes,
+    run: Run,
+    probe_tokens: int,
+    optimizer: Optimizer = "adamw",
+    offload: Offload | None = None,
 ) -> Costs:
     """The tensors that a network, which is whole yet, keeps for its backward pass. Raises CantMeasure."""
     layer = measure_layer(network, run, probe_tokens)
-    return make_costs(network, layer, probe_tokens, processes.parallel, processes.device, optimizer)
+    return make_costs(network, layer, probe_tokens, processes.parallel, processes.device, optimizer, offload)
 
 
 def make_costs(
@@ -200,13 +213,16 @@ def make_costs(
     parallel: Parallel,
     device: torch.device,
     optimizer: Optimizer = "adamw",
+    offload: Offload | None = None,
 ) -> Costs:
     """The costs of a network whose layers have these, in each of the processes."""
     config = network.config
     words = config.vocab_size // share_of_words(network, parallel)
     return Costs(
         num_layers=layers_in_flight(network, parallel),
-        fixed=count_state(network, parallel, on_cpu=device.type == "cpu", optimizer=optimizer),
+        fixed=count_state(network, parallel, on_cpu=device.type == "cpu", optimizer=optimizer)
+        if offload is None or device.type == "cpu"
+        else count_collected(network, parallel),
         layer=layer.over(parallel.tp),
         head=HeadCosts(
             weights=words * config.hidden_size,
@@ -239,6 +255,19 @@ def count_state(network: Any, parallel: Parallel, *, on_cpu: bool, optimizer: Op
     return count_over(
         network, parallel, lambda one: one.numel() * (learned if one.requires_grad else one.element_size())
     )
+
+
+def count_collected(network: Any, parallel: Parallel) -> float:
+    """Bytes of what a device has at a time of weights that are on the CPU: two layers, the gradient of one of them, and
+    what stands outside the layers, in float32."""
+    layers = layers_of(network)
+    in_layers = {id(one) for one in layers.parameters()}
+    layer = sum(
+        one.numel() / (parallel.tp if is_split(f".{name}") else 1) for name, one in layers[0].named_parameters()
+    )
+    outside = sum(one.numel() for one in network.parameters() if id(one) not in in_layers)
+    found: float = 4 * (3 * layer + outside / share_of_words(network, parallel))
+    return found
 
 
 def count_over(network: Any, parallel: Parallel, weigh: Callable[[Any], float]) -> float:
