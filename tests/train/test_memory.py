@@ -11,11 +11,19 @@ from stairstream.core.errors import ConfigError  # noqa: E402
 from stairstream.train.config import Memory, Parallel, Stage  # noqa: E402
 from stairstream.train.data import Batch, Cursor, Row  # noqa: E402
 from stairstream.train.failures import OutOfMemory  # noqa: E402
+from stairstream.train.head import tokens_at_once, use_loss_head  # noqa: E402
 from stairstream.train.memory import Planner, make_simple, open_planner  # noqa: E402
 from stairstream.train.memory.applying import set_levels  # noqa: E402
 from stairstream.train.memory.costs import ATTENTION, Bytes, Costs, Key, LayerCosts  # noqa: E402
 from stairstream.train.memory.live import LiveBytes  # noqa: E402
-from stairstream.train.memory.planner import count_state, measure_costs  # noqa: E402
+from stairstream.train.memory.planner import (  # noqa: E402
+    count_state,
+    layers_in_flight,
+    make_costs,
+    measure_costs,
+    most_layers,
+    share_of_words,
+)
 from stairstream.train.memory.planning import Level, make_ladder  # noqa: E402
 from stairstream.train.memory.wrapping import is_wrapped, unwrap, wrap, wrapping  # noqa: E402
 from stairstream.train.step import cast, make_optimizer, nll_of, train_step  # noqa: E402
@@ -243,5 +251,42 @@ def test_weights_are_counted_as_processes_share_them() -> None:
     assert count(dp=2) == count() / 2
     assert count(pp=2) == 16 * (layers / 2 + outside / 2)
     assert count(tp=2) == 16 * ((layers - norms) / 2 + norms + outside)
+    assert count(dp=4, replicate=2) == count() / 2
     network.config.tie_word_embeddings = True
     assert count(pp=2) == 16 * (layers / 2 + outside)
+
+
+def test_ranks_that_share_a_layer_share_the_words_of_a_head_that_makes_losses() -> None:
+    network = make_network(1)
+    before = count_state(network, Parallel(tp=2), on_cpu=False)
+    use_loss_head(network)
+    words = network.get_input_embeddings().weight.numel() + network.get_output_embeddings().weight.numel()
+    assert count_state(network, Parallel(tp=2), on_cpu=False) == before - 16 * words / 2
+    head = make_costs(network, LayerCosts(), 64, Parallel(tp=2), CPU).head
+    assert (head.weights, head.width, head.at_once) == (words // 4, 150, tokens_at_once(150))
+    assert share_of_words(network, Parallel(tp=7)) == 1
+
+
+def test_ranks_that_share_a_layer_keep_shares_of_the_sequence() -> None:
+    layer = LayerCosts(whole=Bytes(token=100), entry=Bytes(token=8), work=Bytes(token=50))
+    shared = layer.over(2)
+    assert (shared.entry, shared.whole, shared.work) == (Bytes(token=4), Bytes(token=58), Bytes(token=50))
+    assert layer.over(1) == layer
+
+
+def test_layers_in_flight_are_those_of_the_schedule() -> None:
+    network = make_network(1, num_hidden_layers=8)
+    assert layers_in_flight(network, Parallel(pp=2)) == 8
+    assert layers_in_flight(network, Parallel(pp=2, interleave=2)) == 10
+    assert layers_in_flight(network, Parallel(pp=2, interleave=4)) == 9
+    assert most_layers(network, Parallel(pp=2, interleave=2)) == 4
+
+
+def test_parameters_on_the_cpu_are_on_a_device_two_layers_at_a_time() -> None:
+    network = make_network(1)
+    layer = sum(one.numel() for one in network.base_model.layers[0].parameters())
+    outside = sum(one.numel() for one in network.parameters()) - 2 * layer
+    costs = make_costs(network, LayerCosts(), 64, Parallel(dp=2), torch.device("cuda"), offload="parameters")
+    assert costs.fixed == 4 * (3 * layer + outside)
+    there = make_costs(network, LayerCosts(), 64, Parallel(dp=2), CPU, offload="parameters")
+    assert there == make_costs(network, LayerCosts(), 64, Parallel(dp=2), CPU)

@@ -13,8 +13,9 @@ transformers = pytest.importorskip("transformers")
 from stairstream.core.errors import ConfigError  # noqa: E402
 from stairstream.train.data import EMPTY_ROW, Row  # noqa: E402
 from stairstream.train.parallelize import layers_of  # noqa: E402
-from stairstream.train.pipeline import keep_stage, make_even, run_stages, share_layers  # noqa: E402
+from stairstream.train.pipeline import keep_stages, make_even, run_stages, share_layers  # noqa: E402
 from stairstream.train.processes import Processes  # noqa: E402
+from stairstream.train.sequences import Sample, Teaching  # noqa: E402
 from stairstream.train.step import nll_of  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
 from tests.train.test_inserted import lay, make_trainable  # noqa: E402
@@ -22,10 +23,7 @@ from tests.train.tiny import CPU, make_row  # noqa: E402
 
 
 def cut(network: Any, count: int) -> list[Any]:
-    stages = [copy.deepcopy(network) for _ in range(count)]
-    for number, stage in enumerate(stages):
-        keep_stage(stage, number, count)
-    return stages
+    return [keep_stages(copy.deepcopy(network), [number], count)[0] for number in range(count)]
 
 
 @pytest.mark.parametrize("is_tied", [False, True])
@@ -44,14 +42,32 @@ def test_networks_of_other_kinds_are_cut_too(kind: str) -> None:
         assert "needs a newer version of transformers" in str(exc)
 
 
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_stages_of_two_ranks_in_turn_compute_what_the_whole_network_does(*, is_tied: bool) -> None:
+    network = make_network(1, num_hidden_layers=5, tie_word_embeddings=is_tied)
+    names = set(network.state_dict())
+    ranks = [copy.deepcopy(network) for _ in range(2)]
+    first, second = (keep_stages(one, range(number, 4, 2), 4) for number, one in enumerate(ranks))
+    compare(network, [first[0], second[0], first[1], second[1]])
+    assert set.union(*(set(one.state_dict()) for one in ranks)) == names
+    assert [len(layers_of(one)) for one in ranks] == [2, 3]
+    for rank, stages in zip(ranks, (first, second), strict=True):
+        layers = [layer for stage in stages for layer in layers_of(stage)]
+        assert all(one is other for one, other in zip(layers_of(rank), layers, strict=True))
+
+
 def compare_stages(network: Any, count: int) -> None:
+    compare(network, cut(network, count))
+
+
+def compare(network: Any, stages: list[Any]) -> None:
     """What a row becomes in all stages, one after the other, and in the whole network."""
     ids, positions, kept, _ = make_row(5, 9).lay()
     asked = {"position_ids": torch.tensor([positions]), "use_cache": False, "return_dict": False}
     (expected,) = network(torch.tensor([ids]), **asked, logits_to_keep=torch.tensor([kept]))
-    stages, found = cut(network, count), torch.tensor([ids])
+    found = torch.tensor([ids])
     for stage in stages[:-1]:
-        (found,) = stage(found, **asked)
+        (found,) = stage(found, **asked, logits_to_keep=torch.tensor([kept]))
     (found,) = stages[-1](found, **asked, logits_to_keep=torch.tensor([kept]))
     assert torch.equal(found, expected)
 
@@ -97,6 +113,23 @@ def test_rows_are_made_even_by_what_is_neither_seen_nor_learned() -> None:
         assert float(nll_of(network, longer, CPU).detach()) == pytest.approx(float(nll_of(network, row, CPU).detach()))
 
 
+def test_rows_are_filled_up_to_a_share_for_each_rank() -> None:
+    row = make_row(5, 9)
+    assert row.make_divisible(1) is row and row.make_divisible(7) is row
+    longer = row.make_divisible(4)
+    assert (longer.num_tokens, longer.num_trained, longer.samples[:2]) == (16, row.num_trained, row.samples)
+    assert longer.samples[2].teaching is None
+
+
+def test_what_a_teacher_reads_is_filled_up_too() -> None:
+    ids = (5, 6, 7, 8)
+    sample = Sample(ids=ids, is_trained=(False, False, False, True), teaching=Teaching(ids=(*ids, 9), before=(2,)))
+    longer = Row(samples=(sample,)).make_divisible(4)
+    assert (longer.num_tokens, len(longer.lay_teachings()[0])) == (8, 8)
+    assert longer.lay_teachings()[2] == [2]
+    assert [len(one) for one in longer.lay()] == [8, 8, 1, 1]
+
+
 @pytest.fixture
 def only_stage() -> Iterator[Processes]:
     """A pipeline of one process."""
@@ -119,14 +152,14 @@ def test_rows_teach_in_a_pipeline_what_they_teach_alone(only_stage: Processes) -
 
 def test_more_stages_than_layers_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"parallel.pp: 3 stages are more than the model's 2 layers"):
-        keep_stage(make_network(), 0, 3)
+        keep_stages(make_network(), [0], 3)
 
 
 def test_a_network_that_does_more_between_its_layers_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"parallel.pp: Gemma2ForCausalLM can't be cut here; those that can are gemma"
     ):
-        keep_stage(make_network(kind="gemma2", head_dim=8), 0, 2)
+        keep_stages(make_network(kind="gemma2", head_dim=8), [0], 2)
     capped = make_network(kind="gemma3_text", head_dim=8, final_logit_softcapping=30.0)
     with pytest.raises(ConfigError, match=r"Gemma3ForCausalLM with final_logit_softcapping can't be cut here"):
-        keep_stage(capped, 0, 2)
+        keep_stages(capped, [0], 2)

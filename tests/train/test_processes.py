@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,11 @@ def norms(folder: Path) -> list[float]:
     "parallel",
     [
         *("dp2", "tp2", "dp2 tp2", "pp2 tied", "dp2 pp2 tied", "tp2 pp2", "pp4 tied", "pp3 tied"),
-        *("tp2 qwen3", "dp2 tp2 qwen3", "pp2 gemma3_text tied", "pp2 phi3"),
+        *("tp2 tied", "dp2 tp2 tied", "tp2 pp2 tied"),
+        *("pp2 interleave2 tied", "dp2 pp2 interleave2", "tp2 pp2 interleave2 tied"),
+        *("offload dp2", "offload dp2 tp2 tied"),
+        *("dp2 replicate2", "dp4 replicate2 tied", "dp2 replicate2 tp2 tied"),
+        *("tp2 qwen3", "dp2 tp2 qwen3", "tp2 gemma3_text tied", "pp2 gemma3_text tied", "pp2 phi3"),
     ],
 )
 def test_several_processes_learn_what_one_learns(tmp_path: Path, parallel: str) -> None:
@@ -88,8 +93,10 @@ def compare_with_one(
 ) -> None:
     """Losses, gradient norms and exported weights of several processes and of one, step by step."""
     write_data(tmp_path)
-    sizes = {word[:2]: int(word[2:]) for word in parallel.split() if word[:2] in ("dp", "tp", "pp")}
-    kinds = [word for word in parallel.split() if word[:2] not in sizes and word != "tied"]
+    words = [re.fullmatch(r"(dp|tp|pp|interleave|replicate)([0-9])|(\w+)", word) for word in parallel.split()]
+    sizes = {word[1]: int(word[2]) for word in words if word and word[1]}
+    kinds = [word[3] for word in words if word and word[3] not in (None, "tied", "offload")]
+    offload = "parameters" if "offload" in parallel else None
     keys: dict[str, Any] = {"tie_word_embeddings": "tied" in parallel, "num_hidden_layers": 4}
     keys |= {"kind": kinds[0], "head_dim": 8} if kinds else {}
     num_tokens = 1024 if "pp4" in parallel else 512  # fewer rows than stages, or enough
@@ -97,7 +104,9 @@ def compare_with_one(
     stage = STAGE | {"sequence_tokens": num_tokens, "layouts": layouts, "lr": lr}
     _, said = run_alone(make_config(tmp_path, stage, output=str(tmp_path / "one"), precision=precision), **keys)
     output = str(tmp_path / "several")
-    config = make_config(tmp_path, stage, output=output, parallel=sizes, memory="full", precision=precision)
+    config = make_config(
+        tmp_path, stage, output=output, parallel=sizes, memory="full", precision=precision, offload=offload
+    )
     losses = run_together(config, tmp_path, **keys)
     assert losses == pytest.approx(losses_of(said), rel=loss_rel)
     expected = [one.grad_norm for one in said[:norm_steps]]
@@ -127,6 +136,13 @@ def test_a_run_goes_on_in_another_arrangement(tmp_path: Path, first: dict[str, i
     else:
         rest = run_together(config, tmp_path, seed=7, tie_word_embeddings=True)
     assert rest == pytest.approx(losses_of(said[-3:]), rel=1e-5)
+
+
+def test_a_process_that_offloads_learns_what_one_learns(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    _, said = run_alone(make_config(tmp_path, STAGE, output=str(tmp_path / "one")))
+    _, offloaded = run_alone(make_config(tmp_path, STAGE, offload="parameters", memory="full"))
+    assert losses_of(offloaded) == pytest.approx(losses_of(said), rel=1e-6)
 
 
 def test_what_does_not_divide_is_named() -> None:

@@ -55,7 +55,7 @@ def report_to(said: list[Metrics], lines: list[str] | None = None) -> Report:
 def run_alone(config: TrainConfig, seed: int = 0, **keys: Any) -> tuple[Start, list[Metrics]]:
     """A whole run in this process; the trained network, and what it said. `keys` are of the network."""
     start, said = make_start(seed, **keys), list[Metrics]()
-    with open_processes(config.parallel) as processes:
+    with open_processes(config.parallel, config.offload) as processes:
         train_from(start, config, split_prompts(config), processes, report_to(said), StopRequest())
     return start, said
 

@@ -26,6 +26,7 @@ TrainedLayout = Literal["rounds", "grouped", "insert"]
 Updates = Literal["one", "all", "last"]
 Precision = Literal["float32", "bfloat16"]
 Optimizer = Literal["adamw", "adamw8bit"]
+Offload = Literal["parameters"]
 
 
 class Rate(float):
@@ -211,16 +212,38 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parallel:
-    """The numbers of processes that share the data (`dp`), each layer (`tp`) and the layers (`pp`)."""
+    """The numbers of processes that share the data (`dp`), each layer (`tp`) and the layers (`pp`).
+
+    `interleave` is the number of pipeline stages that each process of `pp` has. `replicate` is the number of copies of
+    the weights among the processes of `dp`, each of which is split over as many of them.
+    """
 
     dp: Whole = 1
     tp: Whole = 1
     pp: Whole = 1
+    interleave: Whole = 1
+    replicate: Whole = 1
+
+    def __post_init__(self) -> None:
+        if self.interleave > 1 and self.pp == 1:
+            raise ValueError("interleave needs pipeline stages: give pp at least 2, or leave interleave out")
+        if self.dp % self.replicate:
+            raise ValueError(f"replicate must divide dp: {self.replicate} copies can't be split over {self.dp} evenly")
 
     @property
     def num_processes(self) -> int:
         """All of them."""
         return self.dp * self.tp * self.pp
+
+    @property
+    def num_stages(self) -> int:
+        """Pipeline stages, of all processes."""
+        return self.pp * self.interleave
+
+    @property
+    def shards(self) -> int:
+        """The processes of `dp` that one copy of the weights is split over."""
+        return self.dp // self.replicate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,7 +273,8 @@ class Held:
 class TrainConfig:
     """A whole run. `cut_tokens` cuts every text, as an evaluation of retention does; 0: never.
 
-    Without `lora` all weights learn.
+    Without `lora` all weights learn. `offload: parameters` keeps weights, their gradients and moments on the CPU, and
+    gives a GPU those of a layer when it computes.
     """
 
     model: str
@@ -266,6 +290,7 @@ class TrainConfig:
     precision: Precision = "bfloat16"
     memory: Memory = _AUTO
     optimizer: Optimizer = "adamw"
+    offload: Offload | None = None
     compile: bool = False
     save_every: SaveEvery = _TEN_MINUTES
     keep: Whole = 2
@@ -303,6 +328,10 @@ def read_train_config(raw: object, file: str) -> TrainConfig:
         raise (where / "lora").error("does not work with compiled layers yet; leave compile out")
     if config.optimizer == "adamw8bit" and config.parallel.num_processes > 1:
         raise (where / "optimizer").error("adamw8bit works in one process; leave parallel out, or take adamw")
+    if config.offload is not None and config.optimizer != "adamw":
+        raise (where / "offload").error(f"works with adamw; leave offload out, or {config.optimizer}")
+    if config.offload is not None and config.parallel.pp > 1:
+        raise (where / "offload").error("pipeline stages need all their weights at a time; let parallel.pp be 1")
     if config.retention is not None and config.parallel.pp > 1:
         raise (where / "retention").error("does not work with pipeline stages yet; let parallel.pp be 1")
     if config.retention is not None and not config.held_out:
@@ -314,16 +343,27 @@ def read_train_config(raw: object, file: str) -> TrainConfig:
                 f"makes {stage.num_rows} rows of {stage.sequence_tokens} tokens, which {config.parallel.dp} processes "
                 "(parallel.dp) can't share evenly"
             )
+        _check_interleaved(config.parallel, stage, where / "stages" / number)
     return config
+
+
+def _check_interleaved(parallel: Parallel, stage: Stage, where: Where) -> None:
+    """Raise ConfigError for rows that don't pass through interleaved stages in rounds."""
+    rows = stage.num_rows // parallel.dp
+    if parallel.interleave > 1 and rows % parallel.pp:
+        raise (where / "batch_tokens").error(
+            f"makes {rows} rows for each process of parallel.dp; with parallel.interleave their number must be a "
+            f"multiple of parallel.pp ({parallel.pp})"
+        )
 
 
 def _check_teacher(config: TrainConfig, stage: Stage, where: Where) -> None:
     """Raise ConfigError for a teacher in an arrangement that has none."""
     if stage.distill and config.parallel.pp > 1:
         raise (where / "distill").error("does not work with pipeline stages yet; let parallel.pp be 1")
-    if stage.on_policy and (config.parallel.num_processes > 1 or config.compile):
+    if stage.on_policy and (config.parallel.num_processes > 1 or config.compile or config.offload):
         raise (where / "on_policy").error(
-            "works in one process without compiled layers; leave parallel and compile out"
+            "works in one process without compiled layers or offload; leave parallel, compile and offload out"
         )
 
 

@@ -7,7 +7,7 @@ on how many processes there are.
 import hashlib
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -64,6 +64,21 @@ class Row:
     def num_trained(self) -> int:
         """Tokens that are learned and have one before them."""
         return sum(len(sample.learned) for sample in self.samples)
+
+    def fill(self, count: int, taught: int = 0) -> "Row":
+        """With so many tokens more, and more for a teacher, that see nobody else and teach nothing."""
+        if not count and not taught:
+            return self
+        teaching = Teaching(ids=(0,) * taught, before=()) if self.num_taught else None
+        rest = Sample(ids=(0,) * count, is_trained=(False,) * count, teaching=teaching)
+        return replace(self, samples=(*self.samples, rest))
+
+    def make_divisible(self, by: int) -> "Row":
+        """Filled up so that so many ranks can have as many of its tokens each, and of those that a teacher reads."""
+        if by == 1:
+            return self
+        count, taught = -self.num_tokens % by, -len(self.lay_teachings()[0]) % by if self.num_taught else 0
+        return self.fill(count or (by if taught else 0), taught)
 
     def lay(self) -> tuple[list[int], list[int], list[int], list[int]]:
         """Ids and positions of all tokens; the indices before learned tokens, and these tokens."""

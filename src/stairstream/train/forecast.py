@@ -73,8 +73,11 @@ def foretell(config: TrainConfig, path: Path, outlooks: Sequence[Outlook]) -> Fo
         layer = _make_one_layer(shape, config, device)
         if has_loss_head(layer):
             make_loss_head(whole)
+            bare = replace(bare, parameters=_count(whole, config.parallel))  # tp splits such a head
         run = make_run(layer, device, config.precision)
-        costs = make_costs(whole, measure_layer(layer, run, probed), probed, config.parallel, device, config.optimizer)
+        costs = make_costs(
+            whole, measure_layer(layer, run, probed), probed, config.parallel, device, config.optimizer, config.offload
+        )
         speed = _measure_speed(layer, device, config.precision, probed)
     except _BREAKS as exc:
         return replace(bare, why=f"a layer of the model can't be measured: {str(exc).partition(chr(10))[0]}")

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from stairstream.train.words import ALL_WORDS, Words, own_part
+
 _LOGITS_AT_ONCE = 2**25
 """So many logits are there at a time: 256 tokens of a vocabulary of 128k, 128 MiB in float32."""
 
@@ -53,7 +55,8 @@ class LossHead(nn.Linear):
             return super().forward(hidden)
         goal = next(self.goals)
         hidden_ND = hidden.flatten(0, -2)[: len(goal.targets_N)]
-        return linear_loss(hidden_ND, self.weight, goal)
+        weight_VD, words = own_part(self.weight)
+        return linear_loss(hidden_ND, weight_VD, goal, words=words)
 
 
 def use_loss_head(network: Any) -> None:
@@ -101,20 +104,24 @@ def listening(network: Any) -> Iterator[None]:
         head.hears = False
 
 
-def linear_loss(hidden_ND: Tensor, weight_VD: Tensor, goal: Goal, at_once: int | None = None) -> Tensor:
+def linear_loss(
+    hidden_ND: Tensor, weight_VD: Tensor, goal: Goal, at_once: int | None = None, words: Words = ALL_WORDS
+) -> Tensor:
     """The loss of a goal; `at_once` tokens at a time, or as many as memory is well used by.
 
-    Products are computed as the network's others, everything else in float32.
+    Products are computed as the network's others, everything else in float32. Of some `words`, the ranks that have the
+    others compute with this one, and all get the same loss.
     """
     device = hidden_ND.device.type
     kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_VD.dtype
-    if goal.teacher_ND is None and device == "cuda" and (fused := _find_liger()) is not None:
+    is_plain = goal.teacher_ND is None and words.mesh is None
+    if is_plain and device == "cuda" and (fused := _find_liger()) is not None:
         found: Tensor = fused(weight_VD.to(kind), hidden_ND.to(kind), goal.targets_N)
         return found
     if at_once is None:
         at_once = tokens_at_once(len(weight_VD)) // (1 if goal.teacher_ND is None else 2)  # which has logits of its own
     function: Any = _LinearLoss
-    loss: Tensor = function.apply(hidden_ND, weight_VD, goal, kind, at_once, torch.is_grad_enabled())
+    loss: Tensor = function.apply(hidden_ND, weight_VD, goal, words, kind, at_once, torch.is_grad_enabled())
     return loss
 
 
@@ -145,7 +152,14 @@ class _LinearLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, goal: Goal, kind: torch.dtype, at_once: int, learns: bool
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        goal: Goal,
+        words: Words,
+        kind: torch.dtype,
+        at_once: int,
+        learns: bool,
     ) -> Tensor:
         needs_hidden, needs_weight = (learns and one for one in ctx.needs_input_grad[:2])
         weight = weight_VD.to(kind)
@@ -155,51 +169,56 @@ class _LinearLoss(torch.autograd.Function):
         for start in range(0, len(hidden_ND), at_once):
             part = slice(start, start + at_once)
             hidden_CD = hidden_ND[part].to(kind)
-            loss_C, grad_CV = _learn_some(hidden_CD, weight, goal, part, learns=needs_hidden or needs_weight)
+            loss_C, grad_CV = _learn_some(hidden_CD, weight, goal, words, part, learns=needs_hidden or needs_weight)
             loss += loss_C.sum()
             if grad_ND is not None:
                 grad_ND[part] = grad_CV @ weight
             if grad_VD is not None:
                 _add_product(grad_VD, grad_CV, hidden_CD)
-        ctx.grads = grad_ND, None if grad_VD is None else grad_VD.to(weight_VD.dtype)
+        ctx.grads = (
+            None if grad_ND is None else words.add_up(grad_ND),
+            None if grad_VD is None else grad_VD.to(weight_VD.dtype),
+        )
         return loss
 
     @staticmethod
     @once_differentiable  # type: ignore[misc, no-untyped-call, unused-ignore]
     def backward(ctx: Any, by: Tensor) -> Any:
         grads, ctx.grads = ctx.grads, None
-        return (*(None if one is None else one.mul_(by) for one in grads), None, None, None, None)
+        return (*(None if one is None else one.mul_(by) for one in grads), None, None, None, None, None)
 
 
 def _learn_some(
-    hidden_CD: Tensor, weight_VD: Tensor, goal: Goal, part: slice, *, learns: bool
+    hidden_CD: Tensor, weight_VD: Tensor, goal: Goal, words: Words, part: slice, *, learns: bool
 ) -> tuple[Tensor, Tensor]:
     """The loss of some tokens, and where it is wanted the gradient of their logits, in the products' type."""
     targets_C1 = goal.targets_N[part, None]
     logits_CV = (hidden_CD @ weight_VD.T).float()
-    log_sum_C1 = logits_CV.logsumexp(-1, keepdim=True)
-    loss_C = (log_sum_C1 - logits_CV.gather(1, targets_C1))[:, 0]
+    log_sum_C1 = words.sum_logs(logits_CV)
+    loss_C = (log_sum_C1 - words.pick(logits_CV, targets_C1))[:, 0]
     hard_C1 = soft_C1 = teacher_CV = None
     if goal.teacher_ND is not None:
         assert goal.hard_N is not None and goal.soft_N is not None
         hard_C1, soft_C1 = goal.hard_N[part, None], goal.soft_N[part, None]
-        teacher_CV = (goal.teacher_ND[part].to(weight_VD.dtype) @ weight_VD.T).float().log_softmax(-1)
-        distance_C = _diverge(teacher_CV, logits_CV, log_sum_C1)
+        teacher_CV = (goal.teacher_ND[part].to(weight_VD.dtype) @ weight_VD.T).float()
+        teacher_CV.sub_(words.sum_logs(teacher_CV))
+        distance_C = words.add_up(_diverge(teacher_CV, logits_CV, log_sum_C1))
         loss_C = loss_C * hard_C1[:, 0] + distance_C * soft_C1[:, 0]
     if not learns:
         return loss_C, logits_CV
     grad_CV = logits_CV.sub_(log_sum_C1).exp_()
     if teacher_CV is None:
-        grad_CV.scatter_add_(1, targets_C1, torch.full_like(log_sum_C1, -1.0))
+        words.add_to(grad_CV, targets_C1, torch.full_like(log_sum_C1, -1.0))
     else:
         assert hard_C1 is not None and soft_C1 is not None
         grad_CV.mul_(hard_C1 + soft_C1).sub_(teacher_CV.exp_().mul_(soft_C1))
-        grad_CV.scatter_add_(1, targets_C1, -hard_C1)
+        words.add_to(grad_CV, targets_C1, -hard_C1)
     return loss_C, grad_CV.to(hidden_CD.dtype)
 
 
 def _diverge(teacher_CV: Tensor, logits_CV: Tensor, log_sum_C1: Tensor) -> Tensor:
-    """How far words are from the teacher's, whose logarithms are given: KL(teacher || student), per token."""
+    """How far words are from the teacher's, whose logarithms are given: KL(teacher || student), per token, over the
+    words of this rank."""
     apart_CV = (teacher_CV - logits_CV).add_(log_sum_C1)
     return apart_CV.mul_(teacher_CV.exp()).sum(-1)
 

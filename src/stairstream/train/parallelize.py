@@ -3,12 +3,13 @@
 The network's own code knows nothing of it. What is computed again is decided row by row (`memory`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch._inductor import cpp_builder, exc
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -18,9 +19,12 @@ from torch.distributed.tensor.parallel import (
 )
 
 from stairstream.core.errors import ConfigError
-from stairstream.train.config import Precision
-from stairstream.train.pipeline import is_elsewhere, keep_stage
+from stairstream.train.config import Offload, Precision
+from stairstream.train.head import has_loss_head
+from stairstream.train.pipeline import is_elsewhere, keep_stages
 from stairstream.train.processes import Processes
+from stairstream.train.sharded_sequence import plan_sequence, share_sequence
+from stairstream.train.words import share_words
 
 _PLAN: dict[str, Callable[[], ParallelStyle]] = {
     "self_attn.q_proj": ColwiseParallel,
@@ -37,26 +41,47 @@ _HEAD_DIM = 2
 """The dimension of the heads in what they get: [rows, tokens, heads, head size]."""
 
 
-def parallelize(network: Any, processes: Processes, precision: Precision, *, compiles: bool) -> None:
+def parallelize(
+    network: Any, processes: Processes, precision: Precision, *, compiles: bool, offload: Offload | None = None
+) -> None:
     """Arrange a network in place. Raises ConfigError for one that does not divide."""
+    shares_words = splits_words(network, processes.tp_size)
+    stages = [network]
     if processes.pp_size > 1:
-        keep_stage(network, processes.pp_rank, processes.pp_size)
+        count = processes.parallel.num_stages
+        stages = keep_stages(network, range(processes.pp_rank, count, processes.pp_size), count)
     layers, mesh = layers_of(network), processes.mesh
     if mesh is not None and processes.tp_size > 1:
         check_divides(network, processes.tp_size)
+        if shares_words:
+            share_words(network, mesh["tp"])
         for layer in layers:
             parallelize_module(layer, mesh["tp"], _plan_layer(layer))
+        for stage in stages:
+            share_sequence(layers_of(stage), mesh["tp"])
     if compiles:
         check_compiler(processes.device)
         for layer in layers:
             layer.compile()
     if mesh is not None:
-        types = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-        policy = types if precision == "bfloat16" else MixedPrecisionPolicy()
-        once = processes.pp_size == 1  # or else weights are collected for each row of a train step
+        _shard(stages, processes, precision, offload)
+
+
+def _shard(stages: Sequence[Any], processes: Processes, precision: Precision, offload: Offload | None) -> None:
+    """Split weights over the ranks that share a batch; each layer's are collected while the one before it computes."""
+    types = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    options: dict[str, Any] = {"mesh": processes.dp_mesh}
+    options["mp_policy"] = types if precision == "bfloat16" else MixedPrecisionPolicy()
+    if offload is not None:
+        options["offload_policy"] = CPUOffloadPolicy(pin_memory=processes.device.type == "cuda")
+    once = processes.pp_size == 1  # or else weights are collected for each row of a train step
+    for stage in stages:
+        layers = layers_of(stage)
         for layer in layers:
-            fully_shard(layer, mesh=mesh["dp"], mp_policy=policy, reshard_after_forward=once)
-        fully_shard(network, mesh=mesh["dp"], mp_policy=policy)
+            fully_shard(layer, reshard_after_forward=once, **options)
+        for layer, after in pairwise(layers):
+            layer.set_modules_to_forward_prefetch([after])
+        fully_shard(stage, **options)
 
 
 def _plan_layer(layer: Any) -> dict[str, ParallelStyle]:
@@ -65,7 +90,7 @@ def _plan_layer(layer: Any) -> dict[str, ParallelStyle]:
         for name in _HEAD_NORMS
         if _has(layer, name)
     }
-    return {name: style() for name, style in _PLAN.items()} | norms
+    return {name: style() for name, style in _PLAN.items()} | norms | plan_sequence(layer)
 
 
 def layers_of(network: Any) -> Any:
@@ -80,6 +105,11 @@ def layers_of(network: Any) -> Any:
 def is_split(name: str) -> bool:
     """Whether tensor parallelism splits the weight of this name."""
     return any(f".{module}." in name for module in _PLAN)
+
+
+def splits_words(network: Any, size: int) -> bool:
+    """Whether so many ranks share the embedding and the head: where the head makes losses, and the words divide."""
+    return has_loss_head(network) and network.config.vocab_size % size == 0
 
 
 def check_compiler(device: torch.device) -> None:

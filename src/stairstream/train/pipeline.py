@@ -1,13 +1,15 @@
-"""A network's layers in pipeline stages, each with ranks of its own; rows pass through them as micro-batches.
+"""A network's layers in pipeline stages, one or several on each rank; rows pass through them as micro-batches.
 
-A stage has the whole network's names; where the layers of others were, it hands on what it gets.
+A stage has the whole network's names; where the layers of others were, it hands on what it gets. A rank with several
+stages has all their modules in one network too, from which checkpoints and the optimizer take them.
 Legend: R rows, T tokens of each of them, N the most that one of them learns, V vocabulary.
 """
 
+import copy
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from inspect import signature
 from itertools import accumulate, pairwise
 from typing import Any
@@ -16,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import get_model_state_dict
-from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
+from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe, ScheduleInterleaved1F1B
 from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 
@@ -26,7 +28,6 @@ from stairstream.train.config import Precision
 from stairstream.train.data import Row
 from stairstream.train.head import Goal, answering, has_loss_head
 from stairstream.train.processes import Processes
-from stairstream.train.sequences import Sample
 
 _KNOWN = ("gemma", "gemma3_text", "llama", "mistral", "phi", "phi3", "qwen2", "qwen3", "smollm3")
 """Whose networks are an embedding, layers, a norm and a head, and nothing between: others scale or cap there."""
@@ -36,29 +37,64 @@ _NOTHING = -100
 """In place of a token that is to be learned."""
 
 
-def keep_stage(network: Any, stage: int, count: int) -> None:
-    """Take out of a network what other stages compute. Raises ConfigError for one that can't be cut.
+def keep_stages(network: Any, ours: Sequence[int], count: int) -> list[Any]:
+    """Take out of a network what other ranks compute, and return what computes each of our stages.
+
+    Of one stage that is the network itself, of several for each a network of some of its modules. Raises ConfigError
+    for one that can't be cut.
+    """
+    _check_can_be_cut(network, count)
+    stages = [_copy(network) for _ in ours] if len(ours) > 1 else [network]
+    for stage, number in zip(stages, ours, strict=True):
+        _leave_out(stage, [number], count)
+        if number > 0:
+            stage.register_forward_pre_hook(_take_hidden, with_kwargs=True)
+        if number < count - 1:
+            stage.register_forward_pre_hook(_keep_all, with_kwargs=True)
+    if len(ours) > 1:
+        _leave_out(network, ours, count)
+    network.pipeline_stages = stages
+    return stages
+
+
+def _leave_out(network: Any, ours: Sequence[int], count: int) -> None:
+    """Hand on where other stages compute something.
 
     Where the head is tied to the embedding, the last stage keeps both, so that their weight has one name everywhere.
     """
-    _check_can_be_cut(network, count)
     base = network.base_model
-    ours = share_layers(len(base.layers), count)[stage]
+    shares = share_layers(len(base.layers), count)
     for number in range(len(base.layers)):
-        if number not in ours:
+        if not any(number in shares[one] for one in ours):
             base.layers[number] = _hand_on(base.layers[number])
-    is_last = stage == count - 1
-    if not is_last:
+    has_last = count - 1 in ours
+    if not has_last:
         setattr(base, next(name for name in _NORMS if hasattr(base, name)), _hand_on())
         network.lm_head = _hand_on()
         # what it hands on is a view of all hidden states, which no stage changes in place
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
-    if stage > 0:
-        if not (is_last and network.config.tie_word_embeddings):
+    if 0 not in ours:
+        if not (has_last and network.config.tie_word_embeddings):
             base.embed_tokens = _hand_on()
         if hasattr(base, "embed_dropout"):
             base.embed_dropout = _hand_on()
-        network.register_forward_pre_hook(_take_hidden, with_kwargs=True)
+
+
+def _copy(network: Any) -> Any:
+    """Another network of the same modules and weights, where modules can be left out."""
+    made, base = _copy_module(network), _copy_module(network.base_model)
+    setattr(made, network.base_model_prefix, base)
+    base.layers = torch.nn.ModuleList(base.layers)
+    return made
+
+
+def _copy_module(module: Any) -> Any:
+    """A module with the same parts; hooks and parts of its own may be changed."""
+    made = copy.copy(module)
+    for name, value in vars(made).items():
+        if isinstance(value, dict):
+            vars(made)[name] = copy.copy(value)
+    return made
 
 
 def share_layers(layers: int, stages: int) -> list[range]:
@@ -80,9 +116,9 @@ def is_elsewhere(module: Any) -> bool:
 
 
 def make_even(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Rows of one length: stages exchange tensors of one shape. No token sees what is added, and it is not learned."""
+    """Rows of one length: stages exchange tensors of one shape."""
     most = max(row.num_tokens for row in rows)
-    return tuple(_fill(row, most - row.num_tokens) for row in rows)
+    return tuple(row.fill(most - row.num_tokens) for row in rows)
 
 
 def run_stages(network: Any, rows: Sequence[Row], weight: float, processes: Processes, precision: Precision) -> float:
@@ -100,18 +136,22 @@ def run_stages(network: Any, rows: Sequence[Row], weight: float, processes: Proc
         return cross_entropy(logits_NV, targets_1N.flatten(), ignore_index=_NOTHING, reduction="sum") * weight
 
     ids_RT, positions_RT, kept_RN, targets_RN = _stack(rows, processes.device)
-    stage = _make_stage(network, rows[0].num_tokens, kept_RN.shape[1], processes, precision)
-    # one forward, one backward needs a row for each stage; with fewer of them GPipe is the same
-    schedule: Any = Schedule1F1B if len(rows) >= processes.pp_size else ScheduleGPipe
-    run = schedule(stage, len(rows), weigh, scale_grads=False)
+    networks = getattr(network, "pipeline_stages", [network])
+    count = processes.pp_size * len(networks)
+    numbers = range(processes.pp_rank, count, processes.pp_size)
+    shape = _Shape(tokens=rows[0].num_tokens, kept=kept_RN.shape[1], precision=precision)
+    stages = [_make_stage(one, number, count, shape, processes) for one, number in zip(networks, numbers, strict=True)]
+    run = _make_schedule(stages, len(rows), weigh)
     asked: dict[str, Any] = {"position_ids": positions_RT, "use_cache": False, "return_dict": False}
     losses: list[Tensor] = []
-    if stage.is_last:
+    if stages[-1].is_last:
         asked |= {"logits_to_keep": kept_RN, "target": targets_RN, "losses": losses}
     goals = (Goal(targets_N=targets_N[targets_N != _NOTHING]) for targets_N in targets_RN)
-    more = (find_insertions(network, row.samples, processes.device) for row in rows)
-    with answering(network, goals), _add_in_turn(network, more):
-        run.step(*([ids_RT] if stage.is_first else []), return_outputs=False, **asked)
+    with answering(network, goals), ExitStack() as added:
+        for one in networks:
+            more = (find_insertions(network, row.samples, processes.device) for row in rows)
+            added.enter_context(_add_in_turn(one, more))
+        run.step(*([ids_RT] if stages[0].is_first else []), return_outputs=False, **asked)
     return float(sum(loss.detach().double() for loss in losses)) / weight
 
 
@@ -151,7 +191,7 @@ def gather_weights(network: Any, processes: Processes) -> dict[str, Tensor]:
             _send(found)
         else:
             for stage in range(1, processes.pp_size):
-                found |= _receive(int(mesh.mesh[stage, 0, 0]))
+                found |= _receive(int(mesh.mesh[stage].flatten()[0]))
     return found
 
 
@@ -202,6 +242,11 @@ def _take_hidden(_: Any, args: tuple[Tensor], kwargs: dict[str, Any]) -> tuple[t
     return (), {"inputs_embeds": args[0], **kwargs}
 
 
+def _keep_all(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Hand on the hidden states of all tokens, whichever of them the last stage, on the same rank, makes logits of."""
+    return args, {key: value for key, value in kwargs.items() if key != "logits_to_keep"}
+
+
 @contextmanager
 def _add_in_turn(network: Any, more: Iterator[dict[str, Any]]) -> Iterator[None]:
     """Give the network's passes, one after the other, what schedules can't cut into rows."""
@@ -210,11 +255,6 @@ def _add_in_turn(network: Any, more: Iterator[dict[str, Any]]) -> Iterator[None]
         yield
     finally:
         hook.remove()
-
-
-def _fill(row: Row, count: int) -> Row:
-    rest = Sample(ids=(0,) * count, is_trained=(False,) * count)
-    return replace(row, samples=(*row.samples, rest)) if count else row
 
 
 def _stack(rows: Sequence[Row], device: torch.device) -> list[Tensor]:
@@ -229,26 +269,42 @@ def _stack(rows: Sequence[Row], device: torch.device) -> list[Tensor]:
     return [torch.tensor(part, dtype=torch.long, device=device) for part in parts]
 
 
-def _make_stage(
-    network: Any, num_tokens: int, num_kept: int, processes: Processes, precision: Precision
-) -> PipelineStage:
-    """Our stage for rows of one shape. Shapes are told beforehand: else each train step would begin with a trial."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shape:
+    """Tokens of a row, how many of them have logits at most, and the type of hidden states."""
+
+    tokens: int
+    kept: int
+    precision: Precision
+
+
+def _make_stage(network: Any, number: int, count: int, shape: _Shape, processes: Processes) -> PipelineStage:
+    """One of our stages for rows of one shape. Shapes are told beforehand: else each train step would begin with a
+    trial."""
     assert processes.mesh is not None
-    rank, count, config = processes.pp_rank, processes.pp_size, network.config
-    kind = getattr(torch, precision)
-    hidden = torch.empty(1, num_tokens, config.hidden_size, dtype=kind, device="meta", requires_grad=True)
-    ids = torch.empty(1, num_tokens, dtype=torch.long, device="meta")
+    config, kind = network.config, getattr(torch, shape.precision)
+    hidden = torch.empty(1, shape.tokens, config.hidden_size, dtype=kind, device="meta", requires_grad=True)
+    ids = torch.empty(1, shape.tokens, dtype=torch.long, device="meta")
     answer = (
         torch.empty((), device="meta", requires_grad=True)
         if has_loss_head(network)
-        else torch.empty(1, num_kept, config.vocab_size, dtype=kind, device="meta", requires_grad=True)
+        else torch.empty(1, shape.kept, config.vocab_size, dtype=kind, device="meta", requires_grad=True)
     )
     return PipelineStage(
         network,
-        rank,
+        number,
         count,
         processes.device,
-        input_args=ids if rank == 0 else hidden,
-        output_args=answer if rank == count - 1 else hidden,
+        input_args=ids if number == 0 else hidden,
+        output_args=answer if number == count - 1 else hidden,
         group=processes.mesh.get_group("pp"),
     )
+
+
+def _make_schedule(stages: Sequence[PipelineStage], num_rows: int, weigh: Callable[..., Tensor]) -> Any:
+    """One forward, one backward; that needs a row for each stage, and with fewer of them GPipe is the same."""
+    untyped: Any = ScheduleInterleaved1F1B
+    if len(stages) > 1:
+        return untyped(list(stages), num_rows, weigh, scale_grads=False)
+    untyped = Schedule1F1B if num_rows >= stages[0].num_stages else ScheduleGPipe
+    return untyped(stages[0], num_rows, weigh, scale_grads=False)

@@ -12,19 +12,24 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from stairstream.core.errors import ConfigError
-from stairstream.train.config import Parallel
+from stairstream.train.config import Offload, Parallel
 from stairstream.train.watching import Moves, watching
 
 _PATIENCE = timedelta(minutes=10)
+_BACKENDS = {"cuda": "cuda:nccl,cpu:gloo", "cpu": "gloo"}
+_COPIES = ("replicate", "shard")
+"""The dimensions of `dp` where weights have copies, each of which is split."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
-    """This process among the others. `mesh` has the dimensions `pp`, `dp`, `tp`; None: there is only this one."""
+    """This process among the others, arranged as `parallel` says. `mesh` has the dimensions `pp`, `dp`, `tp`; None:
+    there is only this one."""
 
     device: torch.device
     rank: int = 0
     mesh: DeviceMesh | None = None
+    parallel: Parallel = field(default_factory=Parallel)
     moves: Moves = field(default_factory=Moves)
 
     @property
@@ -33,9 +38,15 @@ class Processes:
         return self.rank == 0
 
     @property
+    def dp_mesh(self) -> DeviceMesh:
+        """The ranks that share a batch, as weights are split: two dimensions where they have copies."""
+        assert self.mesh is not None
+        return self.mesh[_COPIES] if self.parallel.replicate > 1 else self.mesh["dp"]
+
+    @property
     def dp_size(self) -> int:
-        """The number of shards of a batch, and of the weights."""
-        return 1 if self.mesh is None else self.mesh["dp"].size()
+        """The number of shards of a batch."""
+        return self.parallel.dp
 
     @property
     def dp_rank(self) -> int:
@@ -45,7 +56,7 @@ class Processes:
     @property
     def pp_size(self) -> int:
         """The number of pipeline stages."""
-        return 1 if self.mesh is None else self.mesh["pp"].size()
+        return self.parallel.pp
 
     @property
     def pp_rank(self) -> int:
@@ -55,7 +66,7 @@ class Processes:
     @property
     def tp_size(self) -> int:
         """The number of ranks that share each layer."""
-        return 1 if self.mesh is None else self.mesh["tp"].size()
+        return self.parallel.tp
 
     def add_up(self, value: float, *over: Literal["pp", "dp"]) -> float:
         """The sum of the values that pipeline stages, or shards, or both have."""
@@ -89,10 +100,11 @@ class Processes:
 
 
 @contextmanager
-def open_processes(parallel: Parallel) -> Iterator[Processes]:
+def open_processes(parallel: Parallel, offload: Offload | None = None) -> Iterator[Processes]:
     """The processes that a launcher started. Raises ConfigError if they are not as many as were asked for.
 
-    While the block lasts, a rank that hangs ends the others.
+    While the block lasts, a rank that hangs ends the others. One process is a group too where it offloads: what splits
+    weights over a group moves them.
     """
     world, wanted = int(os.environ.get("WORLD_SIZE", "1")), parallel.num_processes
     if world != wanted:
@@ -101,19 +113,43 @@ def open_processes(parallel: Parallel) -> Iterator[Processes]:
             f"are {world}; start them with: torchrun --nproc-per-node {wanted} -m stairstream train CONFIG"
         )
     kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == 1:
+    if wanted == 1 and offload is None:
         yield Processes(device=torch.device(kind))
+        return
+    if wanted == 1:
+        with _be_a_group(kind) as processes:
+            yield processes
         return
     device = torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
         torch.cuda.set_device(device)
     options: dict[str, Any] = {"device_id": device} if kind == "cuda" else {}
-    dist.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo", timeout=_PATIENCE, **options)
+    dist.init_process_group(_BACKENDS[kind], timeout=_PATIENCE, **options)
     try:
-        mesh = init_device_mesh(kind, (parallel.pp, parallel.dp, parallel.tp), mesh_dim_names=("pp", "dp", "tp"))
-        processes = Processes(device=device, rank=dist.get_rank(), mesh=mesh)
+        processes = Processes(device=device, rank=dist.get_rank(), mesh=_make_mesh(kind, parallel), parallel=parallel)
         with watching(processes.rank, world, processes.moves):
             yield processes
             dist.barrier()  # gloo aborts where one process leaves while another still talks
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _be_a_group(kind: str) -> Iterator[Processes]:
+    """This process alone."""
+    untyped: Any = dist
+    dist.init_process_group(_BACKENDS[kind], store=untyped.HashStore(), rank=0, world_size=1)
+    try:
+        yield Processes(device=torch.device(kind), mesh=_make_mesh(kind, Parallel()))
+    finally:
+        dist.destroy_process_group()
+
+
+def _make_mesh(kind: str, parallel: Parallel) -> DeviceMesh:
+    if parallel.replicate == 1:
+        return init_device_mesh(kind, (parallel.pp, parallel.dp, parallel.tp), mesh_dim_names=("pp", "dp", "tp"))
+    sizes = (parallel.pp, parallel.replicate, parallel.shards, parallel.tp)
+    mesh = init_device_mesh(kind, sizes, mesh_dim_names=("pp", *_COPIES, "tp"))
+    untyped: Any = mesh[_COPIES]
+    untyped._flatten("dp")
+    return mesh

@@ -65,7 +65,7 @@ def train_all(config: TrainConfig, path: Path, report: Report) -> Outcome:
     split = split_prompts(config)
     try:
         with (
-            open_processes(config.parallel) as processes,
+            open_processes(config.parallel, config.offload) as processes,
             hold_folder(config.folder) if processes.is_first else nullcontext(),
             catching_signals(is_alone=config.parallel.num_processes == 1) as stop,
         ):
@@ -94,14 +94,17 @@ def train_from(
     network, base = _prepare(start.network.train(), config)
     checkpoints = Checkpoints(config, processes, base)
     train_state = checkpoints.find()
-    network = network.to(processes.device)
+    home = processes.device if config.offload is None else torch.device("cpu")  # and a layer at a time from there
+    network = network.to(home)
     size = Size.of(network)
     if processes.is_first:
         config.folder.mkdir(parents=True, exist_ok=True)
         write_held_out(config, split)
+    if processes.is_first and config.offload is not None and processes.device.type == "cpu":
+        report.say("offload: on a CPU alone it changes nothing: parameters are there in any case")
     planner = _open_planner(network, config, processes, report)
     _check_memory(planner, config, train_state, split, start.tokens)
-    parallelize(network, processes, config.precision, compiles=config.compile)
+    parallelize(network, processes, config.precision, compiles=config.compile, offload=config.offload)
     recorder = Recorder(config, processes, train_state, report, size)
     with closing(recorder), closing(checkpoints):
         checkpoints.load_weights(network)
@@ -159,11 +162,12 @@ def _open_planner(network: Any, config: TrainConfig, processes: Processes, repor
         config.memory,
         network,
         processes,
-        make_run(network, processes.device, config.precision),
+        make_run(network, next(network.parameters()).device, config.precision),
         report.say if processes.is_first else _say_nothing,
         most_tokens=max(stage.sequence_tokens for stage in config.stages),
         is_compiled=config.compile,
         optimizer=config.optimizer,
+        offload=config.offload,
     )
 
 

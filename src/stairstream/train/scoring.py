@@ -52,7 +52,8 @@ class Scorer:
         return Scored(nll=nll, retention=retention)
 
     def _sum(self, network: Any, rows: list[Row], processes: Processes) -> float:
-        return sum(float(nll_of(network, row, processes.device).detach()) for row in rows)
+        even = (row.make_divisible(processes.tp_size) for row in rows)
+        return sum(float(nll_of(network, row, processes.device).detach()) for row in even)
 
 
 def _lay(tokens: Tokens, recorded: Recorded, reading: Reading) -> list[Row]:

@@ -160,6 +160,7 @@ def _accumulate(
 ) -> float:
     """Add up the gradients of our rows; they are only exchanged after the last one. Returns the loss, summed."""
     rows = batch.rows[processes.dp_rank :: processes.dp_size]
+    rows = tuple(row.make_divisible(processes.tp_size) for row in rows)
     # FSDP takes the mean over the shards, and what is wanted is the sum
     weight = processes.dp_size / max(1, batch.num_trained)
     if processes.pp_size > 1:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Key = tuple[str, int]
 """An operation of a layer: its name, and the how manieth of that name it is."""
@@ -76,6 +76,15 @@ class LayerCosts:
     entry: Bytes = Bytes()
     work: Bytes = Bytes()
     operations: tuple[Operation, ...] = ()
+
+    def over(self, ranks: int) -> "LayerCosts":
+        """Of a layer that so many ranks share: each has its share of the input and of all that is kept, besides the
+        input of attention and of the feed-forward part, which are collected. Results that are kept one by one, and the
+        work of the backward pass, are counted as if they were whole."""
+        share = 1 / ranks
+        return replace(
+            self, entry=self.entry.times(share), whole=self.whole.times(share) + self.entry.times(2 * (1 - share))
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

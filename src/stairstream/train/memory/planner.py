@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from stairstream.core.errors import ConfigError
-from stairstream.train.config import Memory, Optimizer, Parallel
+from stairstream.train.config import Memory, Offload, Optimizer, Parallel
 from stairstream.train.data import Row
 from stairstream.train.head import has_loss_head, tokens_at_once
 from stairstream.train.memory.applying import set_levels
@@ -17,7 +17,7 @@ from stairstream.train.memory.costs import Costs, HeadCosts, LayerCosts
 from stairstream.train.memory.limits import find_memory
 from stairstream.train.memory.measuring import CantMeasure, Run, measure_layer
 from stairstream.train.memory.planning import full_of, make_compiled_ladder, make_ladder, peak, plan
-from stairstream.train.parallelize import is_split, layers_of
+from stairstream.train.parallelize import is_split, layers_of, splits_words
 from stairstream.train.pipeline import share_layers
 from stairstream.train.processes import Processes
 
@@ -95,7 +95,7 @@ class Planner:
         """Let a network fit the row that comes next.
 
         A pipeline stage has some of the layers, and as many rows in flight as there are stages: what is kept
-        comes to the same.
+        comes to the same, or to somewhat more where stages are interleaved.
         """
         levels, ours = self.levels(row), len(layers_of(network))
         self._set(network, [self.ladder[levels[number * len(levels) // ours]] for number in range(ours)])
@@ -159,6 +159,7 @@ def open_planner(
     most_tokens: int,
     is_compiled: bool = False,
     optimizer: Optimizer = "adamw",
+    offload: Offload | None = None,
 ) -> Planner:
     """Measure a network that is not compiled yet; `run` computes a row of a number of tokens, as training does.
 
@@ -167,7 +168,9 @@ def open_planner(
     """
     if memory.wanted in ("none", "full"):
         return make_simple(memory, len(layers_of(network)), is_compiled=is_compiled)
-    costs = agree_on(try_measuring(network, processes, run, min(most_tokens, _MOST_PROBED), optimizer), processes)
+    costs = agree_on(
+        try_measuring(network, processes, run, min(most_tokens, _MOST_PROBED), optimizer, offload), processes
+    )
     if isinstance(costs, CantMeasure):
         say(f"memory: the layers can't be measured ({costs}); all of them are computed again, as with memory: full")
         return make_simple(Memory("full"), len(layers_of(network)), is_compiled=is_compiled)
@@ -176,22 +179,31 @@ def open_planner(
 
 
 def try_measuring(
-    network: Any, processes: Processes, run: Run, probe_tokens: int, optimizer: Optimizer = "adamw"
+    network: Any,
+    processes: Processes,
+    run: Run,
+    probe_tokens: int,
+    optimizer: Optimizer = "adamw",
+    offload: Offload | None = None,
 ) -> Costs | CantMeasure:
     """As measure_costs; of a network that can't be measured, why."""
     try:
-        return measure_costs(network, processes, run, probe_tokens, optimizer)
+        return measure_costs(network, processes, run, probe_tokens, optimizer, offload)
     except CantMeasure as exc:
         return exc
 
 
 def measure_costs(
-    network: Any, processes: Processes, run: Run, probe_tokens: int, optimizer: Optimizer = "adamw"
+    network: Any,
+    processes: Processes,
+    run: Run,
+    probe_tokens: int,
+    optimizer: Optimizer = "adamw",
+    offload: Offload | None = None,
 ) -> Costs:
     """The tensors that a network, which is whole yet, keeps for its backward pass. Raises CantMeasure."""
-    parallel = Parallel(dp=processes.dp_size, tp=processes.tp_size, pp=processes.pp_size)
     layer = measure_layer(network, run, probe_tokens)
-    return make_costs(network, layer, probe_tokens, parallel, processes.device, optimizer)
+    return make_costs(network, layer, probe_tokens, processes.parallel, processes.device, optimizer, offload)
 
 
 def make_costs(
@@ -201,18 +213,22 @@ def make_costs(
     parallel: Parallel,
     device: torch.device,
     optimizer: Optimizer = "adamw",
+    offload: Offload | None = None,
 ) -> Costs:
     """The costs of a network whose layers have these, in each of the processes."""
     config = network.config
+    words = config.vocab_size // share_of_words(network, parallel)
     return Costs(
-        num_layers=parallel.pp * most_layers(network, parallel),
-        fixed=count_state(network, parallel, on_cpu=device.type == "cpu", optimizer=optimizer),
-        layer=layer,
+        num_layers=layers_in_flight(network, parallel),
+        fixed=count_state(network, parallel, on_cpu=device.type == "cpu", optimizer=optimizer)
+        if offload is None or device.type == "cpu"
+        else count_collected(network, parallel),
+        layer=layer.over(parallel.tp),
         head=HeadCosts(
-            weights=config.vocab_size * config.hidden_size,
-            width=config.vocab_size,
+            weights=words * config.hidden_size,
+            width=words,
             is_tied=config.tie_word_embeddings,
-            at_once=tokens_at_once(config.vocab_size) if has_loss_head(network) else None,
+            at_once=tokens_at_once(words) if has_loss_head(network) else None,
         ),
         probed_tokens=probed_tokens,
         can_offload=device.type == "cuda",  # beside a CPU there is no other memory
@@ -241,6 +257,19 @@ def count_state(network: Any, parallel: Parallel, *, on_cpu: bool, optimizer: Op
     )
 
 
+def count_collected(network: Any, parallel: Parallel) -> float:
+    """Bytes of what a device has at a time of weights that are on the CPU: two layers, the gradient of one of them, and
+    what stands outside the layers, in float32."""
+    layers = layers_of(network)
+    in_layers = {id(one) for one in layers.parameters()}
+    layer = sum(
+        one.numel() / (parallel.tp if is_split(f".{name}") else 1) for name, one in layers[0].named_parameters()
+    )
+    outside = sum(one.numel() for one in network.parameters() if id(one) not in in_layers)
+    found: float = 4 * (3 * layer + outside / share_of_words(network, parallel))
+    return found
+
+
 def count_over(network: Any, parallel: Parallel, weigh: Callable[[Any], float]) -> float:
     """Sums `weigh` over the parameters that one process has, at most, of a network that is still whole.
 
@@ -249,16 +278,36 @@ def count_over(network: Any, parallel: Parallel, weigh: Callable[[Any], float]) 
     in_layers = {id(one) for one in layers_of(network).parameters()}
     stages = len(layers_of(network)) / most_layers(network, parallel)
     ends = 1 if parallel.pp == 1 or network.config.tie_word_embeddings else 2
+    of_words = {id(one.weight) for one in (network.get_input_embeddings(), network.get_output_embeddings())}
+    words = share_of_words(network, parallel)
     count = 0.0
     for name, one in network.named_parameters():
-        shared = stages * (parallel.tp if is_split(name) else 1) if id(one) in in_layers else ends
+        outside = ends * (words if id(one) in of_words else 1)
+        shared = stages * (parallel.tp if is_split(name) else 1) if id(one) in in_layers else outside
         count += weigh(one) / shared
-    return count / parallel.dp
+    return count / parallel.shards
+
+
+def share_of_words(network: Any, parallel: Parallel) -> int:
+    """The number of ranks that share the weights of the embedding and the head."""
+    return parallel.tp if splits_words(network, parallel.tp) else 1
 
 
 def most_layers(network: Any, parallel: Parallel) -> int:
-    """The layers of the pipeline stage that has the most of them."""
-    return max(len(ours) for ours in share_layers(len(layers_of(network)), parallel.pp))
+    """The layers of the process that has the most of them."""
+    shares = share_layers(len(layers_of(network)), parallel.num_stages)
+    return max(sum(len(ours) for ours in shares[rank :: parallel.pp]) for rank in range(parallel.pp))
+
+
+def layers_in_flight(network: Any, parallel: Parallel) -> int:
+    """The layers, each of one row, that a process keeps something of at a time, at most.
+
+    One forward, one backward has as many rows in flight as there are stages. Interleaved, the first process takes a
+    round of rows through all its stages but one, and two more for each process after it, before it goes back.
+    """
+    shares = share_layers(len(layers_of(network)), parallel.num_stages)
+    rounds = (parallel.interleave - 1) * parallel.pp + 2 * (parallel.pp - 1) + 1
+    return max(map(len, shares)) * (rounds if parallel.interleave > 1 else parallel.pp)
 
 
 def find_budget(memory: Memory, device: torch.device) -> float:
