@@ -8,7 +8,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from stairstream.cli.main import main
-from stairstream.cli.serve import tell_ignored
+from stairstream.cli.serve import tell_copies
 from stairstream.cluster.manifests import make_ray_service, make_serve_config, to_yaml, write_manifests
 from stairstream.cluster.planning import plan_engines, scaling_options
 from stairstream.config.replicas import ReplicaKeys
@@ -141,7 +141,9 @@ def _container(group: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_a_server_without_a_cluster_says_what_it_ignores(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    tell_ignored(config)
-    told = "ignored here, as they are for a Ray cluster (stairstream deploy): models.big.replicas, server.replicas"
+def test_a_server_without_a_cluster_says_that_it_has_no_copies(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell_copies(config)
+    told = "copies are for a Ray cluster (stairstream deploy), here there is one: models.big.replicas, server.replicas"
     assert told in capsys.readouterr().out
