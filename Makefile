@@ -52,7 +52,7 @@ test-chaos: install
 
 # a Ray cluster of three nodes on this machine, parts of which are killed; Ray has an environment of its own
 test-cluster:
-	$(MAKE) install VENV=$(VENV)-ray EXTRAS=dev,server,ray,ray-train,train
+	$(MAKE) install VENV=$(VENV)-ray EXTRAS=dev,local,server,postgres,ray,ray-train,train
 	$(VENV)-ray/bin/pytest tests/cluster
 
 # which changes of a file no test notices: make mutate FILES="core/policy.py core/decisions.py"

@@ -76,6 +76,17 @@ def test_reservation_of_more_slots_than_there_are_is_refused() -> None:
         asyncio.run(main())
 
 
+def test_a_slot_is_given_to_its_last_use_and_else_the_longest_unused() -> None:
+    slots = Slots(3)
+    for slot, use in ((slots.take("a"), "a"), (slots.take("b"), "b"), (slots.take(), "")):
+        slots.give(slot, use)
+    assert slots.knows("b") and not slots.knows("c")
+    assert [slots.take("b"), slots.take("c"), slots.take("a")] == [1, 0, 2]
+    slots.give(2, "a")
+    slots.give(0, "a")
+    assert slots.take("a") == 0, "of two of one use the one that was used last"
+
+
 def test_slots_are_taken_lowest_first_and_never_twice() -> None:
     slots = Slots(2)
     assert [slots.take(), slots.take()] == [0, 1]

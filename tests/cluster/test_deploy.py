@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from stairstream.cli.main import main
-from tests.cluster.testbed import ANSWER, CONFIG, PORT, REST_PORT, Client, Testbed, asking
+from tests.cluster.testbed import ANSWER, REST_PORT, Testbed, asking
+from tests.server.asking import Client
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
@@ -15,7 +16,7 @@ def test_the_command_deploys_and_returns_when_it_answers(
     bed: Testbed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "pipelines.yaml"
-    file.write_text(CONFIG.format(port=PORT, folder=bed.folder, log_prompts="false"))
+    file.write_text(bed.fill())
     assert main(["deploy", "-c", str(file), "--address", f"http://127.0.0.1:{REST_PORT}"]) == 0
     assert "it runs" in capsys.readouterr().err
     client = Client("mix", "Why?")

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.cluster.testbed import ANSWER, Client, RunClient, Testbed, asking, kill
+from tests.cluster.testbed import ANSWER, Testbed, asking, kill
+from tests.server.asking import Client, RunClient
 
 pytest.importorskip("ray")
 pytestmark = [

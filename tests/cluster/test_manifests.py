@@ -8,12 +8,13 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from stairstream.cli.main import main
-from stairstream.cli.serve import tell_ignored
+from stairstream.cli.serve import tell_copies
 from stairstream.cluster.manifests import make_ray_service, make_serve_config, to_yaml, write_manifests
 from stairstream.cluster.planning import plan_engines, scaling_options
 from stairstream.config.replicas import ReplicaKeys
 from stairstream.config.schema import Config, parse_config
 from stairstream.core.errors import ConfigError
+from tests.cluster.ray_service_schema import RAY_SERVICE
 
 TEXT = """\
 # what comes after a sign of its own stays: ${NOT_A_VALUE}
@@ -27,65 +28,6 @@ pipelines:
 server: {host: 0.0.0.0, port: 8000, database: "${DATABASE_URL}", replicas: {count: 2}}
 """
 ENVIRON = {"FAR_KEY": "sk-secret", "DATABASE_URL": "postgresql://u:secret@h/d"}
-
-STRING = {"type": "string"}
-COUNT = {"type": "integer", "minimum": 0}
-PARAMS = {"type": "object", "additionalProperties": STRING}
-TEMPLATE = {
-    "type": "object",
-    "required": ["spec"],
-    "additionalProperties": False,
-    "properties": {"spec": {"type": "object", "required": ["containers"]}},
-}
-RAY_SERVICE = {
-    "type": "object",
-    "required": ["apiVersion", "kind", "metadata", "spec"],
-    "additionalProperties": False,
-    "properties": {
-        "apiVersion": {"const": "ray.io/v1"},
-        "kind": {"const": "RayService"},
-        "metadata": {"type": "object", "required": ["name"]},
-        "spec": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {
-                "serveConfigV2": STRING,
-                "rayClusterConfig": {
-                    "type": "object",
-                    "required": ["headGroupSpec"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "rayVersion": STRING,
-                        "enableInTreeAutoscaling": {"type": "boolean"},
-                        "headGroupSpec": {
-                            "type": "object",
-                            "required": ["rayStartParams", "template"],
-                            "additionalProperties": False,
-                            "properties": {"rayStartParams": PARAMS, "template": TEMPLATE},
-                        },
-                        "workerGroupSpecs": {
-                            "type": "array",
-                            "items": {
-                                "type": "object",
-                                "required": ["groupName", "minReplicas", "maxReplicas", "rayStartParams", "template"],
-                                "additionalProperties": False,
-                                "properties": {
-                                    "groupName": {**STRING, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"},
-                                    "replicas": COUNT,
-                                    "minReplicas": COUNT,
-                                    "maxReplicas": COUNT,
-                                    "rayStartParams": PARAMS,
-                                    "template": TEMPLATE,
-                                },
-                            },
-                        },
-                    },
-                },
-            },
-        },
-    },
-}
-"""The part of KubeRay's RayService (ray.io/v1) that is written here, by the types of its API."""
 
 
 @pytest.fixture
@@ -144,6 +86,16 @@ def test_ray_service_has_the_shape_that_kuberay_takes(config: Config) -> None:
     assert "&id" not in to_yaml(make_ray_service(TEXT, config))
 
 
+def test_any_names_of_models_make_groups_of_pods() -> None:
+    names = ["a_b", "a.b", "Big Model_", "x" * 90, "x" * 91, "模型"]
+    models = "".join(f"  {name}: {{backend: scripted, length: 3, replicas: {{}}}}\n" for name in names)
+    text = f"models:\n{models}pipelines: {{p: {{topology: mixture, proposers: {names}, aggregator: a.b}}}}\n"
+    made = make_ray_service(text, parse_config(text, "c.yaml", {}))
+    assert [error.message for error in Draft202012Validator(RAY_SERVICE).iter_errors(made)] == []
+    groups = [group["groupName"] for group in made["spec"]["rayClusterConfig"]["workerGroupSpecs"]]
+    assert len(set(groups)) == len(groups)
+
+
 def test_pods_have_what_the_copies_reserve(config: Config) -> None:
     cluster = make_ray_service(TEXT, config)["spec"]["rayClusterConfig"]
     groups = {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
@@ -189,7 +141,9 @@ def _container(group: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_a_server_without_a_cluster_says_what_it_ignores(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    tell_ignored(config)
-    told = "ignored here, as they are for a Ray cluster (stairstream deploy): models.big.replicas, server.replicas"
+def test_a_server_without_a_cluster_says_that_it_has_no_copies(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell_copies(config)
+    told = "copies are for a Ray cluster (stairstream deploy), here there is one: models.big.replicas, server.replicas"
     assert told in capsys.readouterr().out

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from stairstream.backends.remote.channel import Affinity, Channel
+from stairstream.backends.remote.channel import BATCH_S, Affinity, Channel
+from stairstream.backends.remote.frames import Items, read_from_host
+from stairstream.backends.remote.outbox import Outbox
 from stairstream.cluster.choosing import pinned, rank
 from stairstream.cluster.dialling import DIAL_S, TrunkDialler, dialling
-from stairstream.cluster.hosting import FEW_FRONTS, IDLE_S, LOOK_S, WINDOW_S, Host, hosting
+from stairstream.cluster.hosting import IDLE_S, LOOK_S, Host, hosting
 from stairstream.cluster.trunks import BEAT_S, LOST_S, Batch
+from stairstream.core.session import Delta
 from stairstream.sim.clock import run
 
 DELAY_S = 2**-9
@@ -157,7 +160,7 @@ def test_frames_of_all_sessions_share_a_message() -> None:
             for _ in range(4):
                 for other in served["a"].ends:
                     other.channel.send(b"word")
-                await asyncio.sleep(WINDOW_S / 4)
+                await asyncio.sleep(BATCH_S / 4)
             await asyncio.sleep(1)
             assert [len(batch) for batch in calls.batches] == [5, 15]  # the first at once
             assert [len(end.frames) for end in ends] == [4] * 5
@@ -165,22 +168,38 @@ def test_frames_of_all_sessions_share_a_message() -> None:
     run(scenario())
 
 
-def test_many_fronts_are_sent_frames_less_often() -> None:
+def test_words_wait_once_on_all_their_way() -> None:
+    begun_s: list[float] = []
+
+    async def write(channel: Channel) -> None:
+        """300 words, 2 ms apart, as a host writes them."""
+        loop, out = asyncio.get_running_loop(), Outbox(1, channel)
+        channel.listen(lambda frame: None, lambda why: None)
+        for number in range(300):
+            out.put(Delta(f"{number} "))
+            begun_s.append(loop.time())
+            out.took(1)
+            await asyncio.sleep(0.002)
+        out.flush()
+        await asyncio.sleep(1)
+
     async def scenario() -> None:
-        async with dialled("a") as (_, calls, served), AsyncExitStack() as stack:
-            for number in range(2 * FEW_FRONTS):
-                dialler = await stack.enter_async_context(dialling(f"front {number}", {"m": calls}))
-                End(await dialler.dial("m", Affinity()))
-            await asyncio.sleep(2 * BEAT_S)
-            calls.batches.clear()
-            for _ in range(8):
-                for other in served["a"].ends:
-                    other.channel.send(b"word")
-                await asyncio.sleep(WINDOW_S / 4)
-            await asyncio.sleep(1)
-            batches = [batch for batch in calls.batches if batch]
-            assert sum(len(batch) for batch in batches) == 8 * 2 * FEW_FRONTS
-            assert len(batches) <= 2 * 2 * FEW_FRONTS, "3 for each front would come within WINDOW_S of each other"
+        loop, lags = asyncio.get_running_loop(), list[float]()
+        async with hosting("a", write) as host:
+            calls = Replicas({"a": host})
+            async with dialling("front", {"m": calls}) as dialler:
+                channel, over = await dialler.dial("m", Affinity()), asyncio.Event()
+
+                def hear(data: bytes) -> None:
+                    frame = read_from_host(data)
+                    assert isinstance(frame, Items)
+                    for _ in frame.items:
+                        lags.append(loop.time() - begun_s[len(lags)])
+
+                channel.listen(hear, lambda why: over.set())
+                await over.wait()
+            assert len(lags) == 300 and max(lags) <= BATCH_S + DELAY_S + 1e-9
+            assert sum(len(batch) for batch in calls.batches) < 300 / 8, "and those of one batch are one frame"
 
     run(scenario())
 
@@ -201,7 +220,10 @@ def test_a_conversation_stays_on_its_replica() -> None:
 def test_sessions_of_a_reservation_are_where_it_is() -> None:
     async def scenario() -> None:
         async with dialled("a", "b", "c") as (dialler, calls, _):
-            held = [End(await dialler.dial("m", Affinity(run=f"run {number}"))) for number in range(4)]
+            wanted = [Affinity(prefix=f"p {number}", run=f"run {number}", is_reservation=True) for number in range(4)]
+            held = [End(await dialler.dial("m", one)) for one in wanted]
+            chosen = [session for session in calls.sessions if pinned(session) is None]
+            assert chosen == ["p 0", "p 1", "p 2", "p 3"], "the slots are where earlier turns were"
             for number, one in enumerate(held):
                 channel = await dialler.dial("m", Affinity(prefix=f"p {number}", run=f"run {number}"))
                 assert channel.tag == one.channel.tag  # type: ignore[attr-defined]

@@ -1,22 +1,17 @@
 """A Ray cluster of three nodes on this machine, with an application on it that tests break."""
 
-import asyncio
-import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from stairstream.cluster.manifests import RAY_ENVIRON
-from stairstream.core.events import Event, Noted, RunEnded, Wrote
-from stairstream.server.wire.events import decode_event_json
+from tests.server.asking import Client, RunClient, asking_at
+from tests.server.postgres import running_postgres
 
 PORT = 18_230
 REST_PORT = 18_265
@@ -40,7 +35,7 @@ pipelines:
   kept: {{topology: single, model: words, durable: true}}
 server:
   port: {port}
-  database: {folder}/server.db
+  database: "{database}"
   drain_s: 20
   log_prompts: {log_prompts}
   replicas: {{count: 2, cpus: 0.5}}
@@ -63,11 +58,13 @@ class Testbed:
 
     __test__ = False
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str) -> None:
+        """`database` is the URL of a PostgreSQL, as nodes of their own need one."""
         import ray
         from ray.cluster_utils import Cluster
 
         self.folder = folder
+        self._database = database
         head = {
             "num_cpus": 2,
             "object_store_memory": 100 * 2**20,
@@ -81,19 +78,22 @@ class Testbed:
     def _add_node(self) -> Any:
         return self._cluster.add_node(num_cpus=2, object_store_memory=100 * 2**20)
 
-    def deploy(self, **changed: str) -> None:
+    def fill(self, config: str = CONFIG, **changed: object) -> str:
+        """A configuration for this cluster."""
+        return config.format(**{"port": PORT, "database": self._database, "log_prompts": "false"} | changed)
+
+    def deploy(self, config: str = CONFIG, **changed: object) -> None:
         """Deploy the application, and return when it answers."""
         from ray import serve
 
         from stairstream.cluster.application import build
 
-        values = {"port": PORT, "folder": self.folder, "log_prompts": "false"} | changed
         serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": PORT})
-        serve.run(build({"config": CONFIG.format(**values), "file": "testbed.yaml"}), name="stairstream")
+        serve.run(build({"config": self.fill(config, **changed), "file": "testbed.yaml"}), name="stairstream")
         self.wait_ready()
 
     def wait_ready(self) -> None:
-        """Wait until both deployments have all of their replicas."""
+        """Wait until all deployments have all of their replicas."""
         from ray import serve
 
         def is_ready() -> bool:
@@ -155,12 +155,13 @@ def running(folder: Path) -> Iterator[Testbed]:
     assert ray.serve
     os.environ.update(ENVIRON)
     os.environ.update(STAIRSTREAM_CACHE=str(folder / "cache"), STAIRSTREAM_DATA=str(folder / "data"))
-    bed = Testbed(folder)
-    try:
-        bed.deploy()
-        yield bed
-    finally:
-        bed.close()
+    with running_postgres() as postgres:
+        bed = Testbed(folder, postgres.new_database())
+        try:
+            bed.deploy()
+            yield bed
+        finally:
+            bed.close()
 
 
 def kill(replica: Replica) -> None:
@@ -176,95 +177,6 @@ def wait_for(is_so: Callable[[], bool], most_s: float = READY_S) -> None:
         time.sleep(0.25)
 
 
-class Client:
-    """One answer by `/v1/chat/completions`, as it comes."""
-
-    def __init__(self, pipeline: str, question: str) -> None:
-        self.text = ""
-        self.finish: str | None = None
-        self.error: str | None = None
-        self._body = {"model": pipeline, "stream": True, "messages": [{"role": "user", "content": question}]}
-
-    async def ask(self, http: aiohttp.ClientSession) -> None:
-        async with http.post(f"{URL}/v1/chat/completions", json=self._body) as response:
-            if response.status != 200:
-                self.error = f"{response.status} {await response.text()}"
-                return
-            async for line in response.content:
-                if line.startswith(b"data: {"):
-                    self._take(json.loads(line[6:]))
-
-    def _take(self, data: dict[str, Any]) -> None:
-        if "error" in data:
-            self.error = str(data["error"])
-            return
-        for choice in data["choices"]:
-            self.text += choice["delta"].get("content") or ""
-            self.finish = choice.get("finish_reason") or self.finish
-
-
-class RunClient:
-    """One run by `/v1/runs`, by a client that comes back until it has the last event."""
-
-    def __init__(self, pipeline: str, question: str) -> None:
-        self.events: list[tuple[int, Event, str]] = []
-        self.num_returns = 0
-        self._run = ""
-        self._body = {"model": pipeline, "messages": [{"role": "user", "content": question}]}
-
-    @property
-    def text(self) -> str:
-        """The answer so far."""
-        return "".join(text for _, event, text in self.events if isinstance(event, Wrote))
-
-    @property
-    def is_over(self) -> bool:
-        return bool(self.events) and isinstance(self.events[-1][1], RunEnded)
-
-    @property
-    def notes(self) -> list[str]:
-        """The kinds of notes."""
-        return [event.note.kind for _, event, _ in self.events if isinstance(event, Noted)]
-
-    async def ask(self, http: aiohttp.ClientSession) -> None:
-        while not self.is_over:
-            try:
-                await self._listen(http)
-            except (aiohttp.ClientError, ConnectionError):
-                pass
-            await asyncio.sleep(0.1)
-
-    async def _listen(self, http: aiohttp.ClientSession) -> None:
-        if not self.events:
-            listening = http.post(f"{URL}/v1/runs", json=self._body)
-        else:
-            self.num_returns += 1
-            last = {"last-event-id": str(self.events[-1][0])}
-            listening = http.get(f"{URL}/v1/runs/{self._run}/events", headers=last)
-        async with listening as response:
-            if response.status != 200:
-                return
-            self._run = response.headers["x-stairstream-run"]
-            number = -1
-            async for line in response.content:
-                if line.startswith(b"id: "):
-                    number = int(line[4:])
-                elif line.startswith(b"data: "):
-                    self.events.append((number, *decode_event_json(line[6:])))
-
-
-@contextmanager
-def asking(clients: Sequence[Client | RunClient]) -> Iterator[None]:
-    """The clients ask now, in another thread: Ray wants the main one. Until the block's end all have their answers."""
-    with ThreadPoolExecutor(1) as threads:
-        asked = threads.submit(lambda: asyncio.run(_ask_all(clients)))
-        yield
-        asked.result(timeout=READY_S)
-
-
-async def _ask_all(clients: Sequence[Client | RunClient]) -> None:
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(READY_S)) as http:
-        async with asyncio.TaskGroup() as tasks:
-            for client in clients:
-                tasks.create_task(client.ask(http))
+def asking(clients: Sequence[Client | RunClient]) -> AbstractContextManager[None]:
+    """As `asking_at`, on the cluster: in another thread, as Ray wants the main one."""
+    return asking_at(URL, clients)

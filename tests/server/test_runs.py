@@ -85,8 +85,8 @@ class RunsClient(Client):
 
 
 @asynccontextmanager
-async def client_of() -> AsyncIterator[RunsClient]:
-    config, live, permits = parse_config(CONFIG, "test.yaml", {}), LiveRuns(), RunPermits(100)
+async def client_of(*, is_alone: bool = True) -> AsyncIterator[RunsClient]:
+    config, live, permits = parse_config(CONFIG, "test.yaml", {}), LiveRuns(is_alone=is_alone), RunPermits(100)
     async with open_pipelines(config) as (pipelines, backends), live.serve():
         adopt(backends.values())
         catalog = Catalog(config=config, pipelines=pipelines, backends=backends)
@@ -247,6 +247,19 @@ def test_a_last_id_that_is_none_is_refused(last: str) -> None:
             again = await client.attach(run_of(got), last)
             assert again.status == 400
             assert again.json()["error"]["param"] == "last-event-id"
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_one_of_several_processes_says_how_all_of_them_would_know_a_run(is_alone: bool) -> None:
+    async def main() -> None:
+        async with client_of(is_alone=is_alone) as client:
+            for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/events")):
+                got = await client.send(method, f"/v1/runs/{'0' * 32}{path}", b"", math.inf)
+                error = got.json()["error"]
+                assert (got.status, error["code"]) == (404, "run_not_found") and "\n" not in error["message"]
+                assert ("durable: true" in error["message"]) is not is_alone
 
     run(main())
 

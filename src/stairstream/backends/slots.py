@@ -1,7 +1,6 @@
 """Slots of one engine: how many each run holds, which runs wait for them, which are in use."""
 
 import asyncio
-import heapq
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -21,7 +20,7 @@ class Slots:
         self.serial = next(_SERIALS)
         self._engine = engine
         self._num_unreserved = count
-        self._unused = list(range(count))
+        self._unused = dict.fromkeys(range(count), "")
         self._num_writing = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
@@ -53,17 +52,27 @@ class Slots:
         finally:
             self._num_writing -= 1
 
-    def take(self) -> int:
-        """The number of a slot that no session uses. Raises ServerFailed if all are in use."""
+    def knows(self, use: str) -> bool:
+        """Whether the slot that `take` would give was last for the same use."""
+        return use in self._unused.values()
+
+    def take(self, use: str = "") -> int:
+        """The number of a slot that no session uses: the last one of that use, else that which was longest unused.
+
+        Raises ServerFailed if all are in use.
+        """
         if not self._unused:
             raise ServerFailed(
                 f"all {self.count} slots of the {self._engine} are in use; reserve before opening sessions"
             )
-        return heapq.heappop(self._unused)
+        same = [slot for slot, last in self._unused.items() if use and last == use]
+        slot = same[-1] if same else next(iter(self._unused))
+        del self._unused[slot]
+        return slot
 
-    def give(self, slot: int) -> None:
-        """A session does not use its slot any more."""
-        heapq.heappush(self._unused, slot)
+    def give(self, slot: int, use: str = "") -> None:
+        """A session does not use its slot any more; what it had it for is remembered."""
+        self._unused[slot] = use
 
     async def _wait_for(self, num: int) -> None:
         if not self._waiting and num <= self._num_unreserved:

@@ -34,7 +34,7 @@ def serve(config: Path | None, host: str | None, port: int | None, workers: int 
         workers=settings.workers if workers is None else workers,
     )
     chosen = replace(loaded, server=settings)
-    tell_ignored(chosen)
+    tell_copies(chosen)
     if settings.workers > 1:
         serving = supervise(chosen, config, _tell)
     else:
@@ -44,13 +44,13 @@ def serve(config: Path | None, host: str | None, port: int | None, workers: int 
     return 128 + second if second else 0
 
 
-def tell_ignored(config: Config) -> None:
-    """The keys that only a cluster knows."""
+def tell_copies(config: Config) -> None:
+    """The keys whose copies only a cluster has."""
     keys = [f"models.{name}.replicas" for name, model in config.models.items() if model.common.replicas is not None]
     if config.server.replicas != ReplicaKeys():
         keys.append("server.replicas")
     if keys:
-        _tell(f"ignored here, as they are for a Ray cluster (stairstream deploy): {', '.join(keys)}")
+        _tell(f"copies are for a Ray cluster (stairstream deploy), here there is one: {', '.join(keys)}")
 
 
 def _tell(line: str) -> None:

@@ -56,6 +56,10 @@ class TrunkDialler:
         self._reserved: dict[tuple[str, str], TrunkChannel] = {}
         self._working: set[asyncio.Task[None]] = set()
 
+    def host_of(self, model: str) -> str:
+        """Its engine's deployment."""
+        return self._engines[model].engine
+
     async def dial(self, model: str, affinity: Affinity) -> Channel:
         """A channel to a replica of the model: the one of the run's reservation, or of the conversation."""
         calls = self._engines[model]
@@ -73,7 +77,7 @@ class TrunkDialler:
         except asyncio.CancelledError:
             attending.cancel()
             raise
-        if affinity.run and not affinity.prefix and not tag:
+        if affinity.is_reservation and not tag:
             self._reserve(reservation, channel)
         return channel
 

@@ -5,15 +5,11 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from stairstream.backends.remote.channel import Channel
+from stairstream.backends.remote.channel import BATCH_S, Channel
 from stairstream.backends.remote.frames import BadFrame
 from stairstream.cluster.trunks import BEAT_S, Batch, Trunk, TrunkChannel
 from stairstream.engine.tasks import TaskBlock, working_beside
 
-WINDOW_S = 0.02
-"""Frames of all sessions together are sent to a front at most so often; the first after a pause at once."""
-FEW_FRONTS = 8
-"""With more fronts each is sent frames less often, in proportion: else messages would grow by fronts times replicas."""
 IDLE_S = 2.0
 """A trunk without channels ends after so long, so that a replica that is to leave need not wait for it."""
 LOOK_S = 1.0
@@ -67,7 +63,6 @@ class Host:
         trunk.close_unknown(numbers)
         while True:
             was_idle = trunk.is_idle
-            trunk.window_s = WINDOW_S * max(1.0, len(self._trunks) / FEW_FRONTS)
             batch = await trunk.next_batch(IDLE_S if was_idle else BEAT_S)
             if trunk.is_lost or (was_idle and trunk.is_idle and not batch):
                 break
@@ -96,7 +91,7 @@ class Host:
 
     def _trunk(self, front: str) -> Trunk:
         if front not in self._trunks:
-            self._trunks[front] = Trunk(WINDOW_S)
+            self._trunks[front] = Trunk(BATCH_S)
         return self._trunks[front]
 
     def _forget(self, front: str, trunk: Trunk, why: str = "the server was not heard of any more") -> None:

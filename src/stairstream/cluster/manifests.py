@@ -1,11 +1,12 @@
 """Files for a cluster, as YAML: a Serve config, and a RayService for KubeRay on Kubernetes."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from stairstream.cluster.planning import APPLICATION, FRONT, EnginePlan, plan_engines
+from stairstream.cluster.planning import APPLICATION, FRONT, EnginePlan, distinct, plan_engines
 from stairstream.config.replicas import ReplicaKeys
 from stairstream.config.schema import Config
 from stairstream.config.yaml_file import variables_of
@@ -16,6 +17,9 @@ IMAGE = "stairstream-ray"
 """The image of deploy/ray.Dockerfile, by the name that its first lines give it."""
 SECRET = "stairstream"
 """The Kubernetes secret that holds the environment variables of the configuration."""
+
+MOST_SIGNS = 40
+"""In the name of a group of pods, which Kubernetes makes longer ones of."""
 
 RAY_ENVIRON = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 """Environment of every process of the cluster: HAProxy before the fronts, and gRPC between replicas."""
@@ -60,17 +64,25 @@ def make_ray_service(text: str, config: Config) -> dict[str, Any]:
                     "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": "0"},
                     "template": _pod("ray-head", ReplicaKeys(cpus=2, memory_gb=4), env, head_ports),
                 },
-                "workerGroupSpecs": [_group(plan, env, config.server.port) for plan in plans],
+                "workerGroupSpecs": [
+                    _group(name, plan, env, config.server.port)
+                    for name, plan in zip(_group_names(plans), plans, strict=True)
+                ],
             },
         },
     }
 
 
-def _group(plan: EnginePlan, env: Sequence[Mapping[str, Any]], port: int) -> dict[str, Any]:
+def _group_names(plans: Sequence[EnginePlan]) -> list[str]:
+    """Names as Kubernetes takes them: short, and of few signs."""
+    return distinct(re.sub(r"[^a-z0-9]+", "-", plan.name.lower())[:MOST_SIGNS].strip("-") for plan in plans)
+
+
+def _group(name: str, plan: EnginePlan, env: Sequence[Mapping[str, Any]], port: int) -> dict[str, Any]:
     """Pods of which each has what one copy reserves."""
     copies = plan.replicas
     return {
-        "groupName": plan.name.lower().replace("_", "-").replace(".", "-"),
+        "groupName": name,
         "replicas": copies.count,
         "minReplicas": copies.count,
         "maxReplicas": copies.most or copies.count,

@@ -1,7 +1,7 @@
 """The deployments that a configuration becomes on a cluster: one of the server itself, and one for each engine."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ def plan_engines(config: Config) -> tuple[EnginePlan, ...]:
     """
     shared: list[list[ModelConfig]] = []
     for model in _in_use(config):
-        if model.kind.file is None and model.common.replicas is None:
+        if not model.has_engine:
             continue
         for group in shared:
             if group[0].keys == model.keys:
@@ -46,7 +46,8 @@ def plan_engines(config: Config) -> tuple[EnginePlan, ...]:
                 break
         else:
             shared.append([model])
-    names = _distinct([group[0].name for group in shared])
+    # of signs that Ray and its metrics take
+    names = distinct("engine-" + re.sub(r"[^A-Za-z0-9_.-]", "_", group[0].name) for group in shared)
     return tuple(_plan(config, name, group) for name, group in zip(names, shared, strict=True))
 
 
@@ -66,11 +67,10 @@ def _plan(config: Config, name: str, group: list[ModelConfig]) -> EnginePlan:
     )
 
 
-def _distinct(names: list[str]) -> list[str]:
-    """Names of deployments for models, no two the same, of signs that Ray and its metrics take."""
+def distinct(names: Iterable[str]) -> list[str]:
+    """These names, but no two the same: later ones get a number."""
     found: list[str] = []
-    for name in names:
-        base = "engine-" + re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    for base in names:
         number = 1
         while (chosen := base if number == 1 else f"{base}-{number}") in found:
             number += 1

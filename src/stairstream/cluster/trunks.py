@@ -50,6 +50,11 @@ class TrunkChannel:
         if not self.gone.is_set():
             self._trunk.put(self._number, frame)
 
+    def gather(self, flush: Callable[[], None]) -> None:
+        """Words of all channels go together."""
+        if not self.gone.is_set():
+            self._trunk.gather(flush)
+
     def close(self) -> None:
         """Close this end; the other one hears of it."""
         if not self.gone.is_set():
@@ -82,11 +87,12 @@ class Trunk:
     """One end of a trunk: its channels by number, and what they send."""
 
     def __init__(self, window_s: float) -> None:
-        """Batches are at least `window_s` apart, so that much may a frame wait."""
+        """Batches are at least `window_s` apart: a frame waits no longer, nor do words that channels gather for it."""
         self._loop = asyncio.get_running_loop()
-        self.window_s = window_s
+        self._window_s = window_s
         self._channels: dict[int, TrunkChannel] = {}
         self._outbox: list[tuple[int, bytes | None]] = []
+        self._flushes: list[Callable[[], None]] = []
         self._is_filled = asyncio.Event()
         self._sent_s = -window_s
         self.has_ended = False
@@ -112,6 +118,11 @@ class Trunk:
         self._outbox.append((number, frame))
         self._is_filled.set()
 
+    def gather(self, flush: Callable[[], None]) -> None:
+        """Call it when the next batch goes."""
+        self._flushes.append(flush)
+        self._is_filled.set()
+
     @property
     def numbers(self) -> Sequence[int]:
         """Those of its channels."""
@@ -134,9 +145,12 @@ class Trunk:
         try:
             async with asyncio.timeout(wait_s):
                 await self._is_filled.wait()
-                await asyncio.sleep(self._sent_s + self.window_s - self._loop.time())
+                await asyncio.sleep(self._sent_s + self._window_s - self._loop.time())
         except TimeoutError:
             pass
+        flushes, self._flushes = self._flushes, []
+        for flush in flushes:
+            flush()
         batch, self._outbox = self._outbox, []
         self._is_filled.clear()
         self._sent_s = self._loop.time()

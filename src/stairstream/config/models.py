@@ -87,7 +87,7 @@ class CommonKeys:
     `attempts`: calls in all where one fails before its first token. `fallbacks`: other models that continue, in this
     order, when it fails for good. `hedge_after_s`: a call whose first token takes longer is made a second time.
     `thinking_tokens`: a call whose thoughts take more has failed; None: as `Agent.most_thoughts`.
-    `replicas`: copies of its engine on a Ray cluster.
+    `replicas`: copies of its engine on a Ray cluster; a scripted model has an engine only with it.
     """
 
     attempts: Whole = 3
@@ -125,6 +125,11 @@ class ModelConfig:
     def is_remote(self) -> bool:
         """Whether another party runs it, which may charge for it."""
         return self.kind.url is not None
+
+    @property
+    def has_engine(self) -> bool:
+        """Whether several processes of a server share one: it is loaded, or its `replicas` say so."""
+        return self.kind.file is not None or self.common.replicas is not None
 
     @property
     def thinks_anew(self) -> bool:

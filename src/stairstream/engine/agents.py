@@ -72,7 +72,8 @@ class Agents:
         error: str | None = None
         output, clock, emit = self._outputs[agent.name], surroundings.clock, surroundings.emit
         try:
-            await asyncio.sleep(0)  # all have begun before one can fail: a task that has not is cancelled without a word
+            # all begin before one can fail: a task that has not begun is cancelled without a word
+            await asyncio.sleep(0)
             reason = await loop.run(partial(self._spawn, agent.name, tasks))
         except (BackendError, Standstill) as exc:
             self.failures[agent.name] = exc

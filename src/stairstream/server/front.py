@@ -74,7 +74,8 @@ async def open_front(
         pipelines, backends = await stack.enter_async_context(open_pipelines(config, loading, access.leases, remote))
         metrics = Metrics()
         permits.on_change = metrics.count_in_flight
-        live = LiveRuns(_observers(settings, access, metrics, tracer), journals=journals)
+        observers = _observers(settings, access, metrics, tracer)
+        live = LiveRuns(observers, journals=journals, is_alone=settings.workers == 1)
         limits = ApiLimits(messages=settings.limits.messages, keep_s=settings.limits.keep_s)
         catalog = Catalog(config=config, pipelines=pipelines, backends=backends, limits=limits)
         service = Service(catalog=catalog, gate=access.gate, runs=live)

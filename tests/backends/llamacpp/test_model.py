@@ -18,7 +18,7 @@ from stairstream.backends.words import OwnWords
 from stairstream.core.context import Context
 from stairstream.core.errors import ConfigError, ContextTooLong, ModelUnusable, ServerFailed
 from stairstream.core.graph import Agent, Extras, Sampling
-from stairstream.core.messages import question
+from stairstream.core.messages import Conversation, Message, question
 from stairstream.core.session import Began, Chunk, Delta, Ended, Note, WriteItem
 from tests.backends.local_model import llamacpp_model
 
@@ -327,5 +327,25 @@ def test_words_that_the_client_began_are_gone_on_with() -> None:
         agent = replace(AGENT, reads=(), begun="The capital of France is")
         session = await backend.open(agent, question("What is the capital of France?"), agent.begun)
         assert joined([item async for item in session.write(5)]).startswith(" Paris")
+
+    on_model(act)
+
+
+@slow
+def test_a_second_turn_finds_what_the_first_has_computed_and_other_runs_do_not() -> None:
+    async def act(backend: LlamaCppBackend) -> None:
+        async def ask(conversation: Conversation) -> list[WriteItem]:
+            session = await backend.open(AGENT, conversation)
+            items = [item async for item in session.write(12)]
+            await session.aclose()
+            return items
+
+        first = await ask(ASK)
+        await ask(question("What is a harbour?"))
+        answered = Message(role="assistant", content=joined(first))
+        second = await ask((*ASK, answered, *question("And of its waves?")))
+        prompt, cached = cached_of(second)
+        assert began(first).prompt_tokens <= cached < prompt
+        assert cached_of(await ask(ASK))[1] == 0, "a first turn is computed anew: runs on one question stay comparable"
 
     on_model(act)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from stairstream.backends.base import Backend
+from stairstream.backends.remote.batching import Batching
 from stairstream.backends.remote.channel import Affinity
 from stairstream.backends.remote.host import serve_channel
 
@@ -21,6 +22,7 @@ class MemoryChannel:
         self._early: list[bytes | str] = []
         self._listener: tuple[Callable[[bytes], None], Callable[[str], None]] | None = None
         self._is_over = False
+        self.gather = Batching().gather
 
     def listen(self, on_frame: Callable[[bytes], None], on_end: Callable[[str], None]) -> None:
         self._listener = on_frame, on_end
@@ -67,7 +69,10 @@ class MemoryChannel:
 class MemoryDialler:
     """Hosts backends in this loop. `channels` are the hosts' ends, `affinities` what was asked for."""
 
-    def __init__(self, backends: Mapping[str, Backend], tasks: asyncio.TaskGroup, delay_s: float = 0.0) -> None:
+    def __init__(
+        self, backends: Mapping[str, Backend], tasks: asyncio.TaskGroup, delay_s: float = 0.0, name: str = "host"
+    ) -> None:
+        self.name = name
         self.backends = backends
         self.channels: list[MemoryChannel] = []
         self.affinities: list[Affinity] = []
@@ -75,6 +80,9 @@ class MemoryDialler:
         self._tasks = tasks
         self._delay_s = delay_s
         self._serving: list[asyncio.Task[None]] = []
+
+    def host_of(self, model: str) -> str:
+        return self.name
 
     async def dial(self, model: str, affinity: Affinity) -> MemoryChannel:
         if self.is_down:
@@ -98,10 +106,12 @@ class MemoryDialler:
 
 
 @asynccontextmanager
-async def memory_dialler(backends: Mapping[str, Backend], delay_s: float = 0.0) -> AsyncIterator[MemoryDialler]:
+async def memory_dialler(
+    backends: Mapping[str, Backend], delay_s: float = 0.0, name: str = "host"
+) -> AsyncIterator[MemoryDialler]:
     """A host in this loop; what it still serves at the end is ended."""
     async with asyncio.TaskGroup() as tasks:
-        dialler = MemoryDialler(backends, tasks, delay_s)
+        dialler = MemoryDialler(backends, tasks, delay_s, name)
         try:
             yield dialler
         finally:

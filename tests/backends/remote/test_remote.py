@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from stairstream.backends.remote.backend import RemoteBackend
+from stairstream.backends.remote.channel import BATCH_S
 from stairstream.backends.remote.frames import (
     WINDOW,
 )
-from stairstream.backends.remote.outbox import BATCH_S
 from stairstream.backends.scripted import Fault, ScriptedBackend, numbered_words
 from stairstream.backends.slots import Slots
 from stairstream.core.errors import (
@@ -242,7 +242,7 @@ def test_a_client_that_dies_frees_its_slots() -> None:
     async def main() -> None:
         slots = Slots(2, "test")
         async with hosted(Roomy(slots, STEADY)) as (dialler, backend):
-            assert backend.room is not None and backend.room.serial == slots.serial
+            assert backend.room is not None and backend.room.count == slots.count
             async with backend.room.reserve(2):
                 late = asyncio.ensure_future(reserved(backend, 2))
                 await asyncio.sleep(1)
@@ -273,7 +273,7 @@ def test_a_run_reserves_once_for_models_of_one_engine_and_its_sessions_say_so() 
             async with open_run(mixture(EAGER, num_proposers=1), ASK, backends) as one:
                 assert (await events_of(one))[-1].reason == "stop"  # type: ignore[union-attr]
             reservation, *sessions = dialler.affinities
-            assert reservation.run and not reservation.prefix
+            assert reservation.run and reservation.is_reservation
             assert {one.run for one in sessions} == {reservation.run} and len({one.prefix for one in sessions}) == 1
             async with asyncio.timeout(1):
                 await reserved(backends["p1"], 2)

@@ -65,6 +65,9 @@ def test_a_session_on_what_is_no_host_fails_by_a_line() -> None:
         theirs.listen(lambda data: theirs.send(b"HTTP/1.1 400"), lambda why: None)
 
         class Other:
+            def host_of(self, model: str) -> str:
+                return "other"
+
             async def dial(self, model: str, affinity: object) -> MemoryChannel:
                 return ours
 
@@ -79,7 +82,7 @@ def test_another_version_is_refused_by_a_line() -> None:
         peer = _Peer()
         heard: list[bytes] = []
         peer.channel._listener = (heard.append, lambda why: None)
-        peer.channel.send(encode(Reserve(1, VERSION + 1, "m", 1)))
+        peer.channel.send(encode(Reserve(1, VERSION + 1, "m", 1, True)))
         serving = asyncio.ensure_future(serve_channel(peer.theirs, {"m": ScriptedBackend(STEADY)}))
         await asyncio.sleep(1)
         assert b"speaks version" in heard[0]

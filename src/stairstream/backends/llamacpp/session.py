@@ -13,6 +13,7 @@ from stairstream.backends.full import LEAST_ROOM_TOKENS, note_full, refuse_promp
 from stairstream.backends.layouts import CANNOT_INSERT
 from stairstream.backends.llamacpp.prompt import PromptBuilder
 from stairstream.backends.llamacpp.server import Completion, Event, LlamaServer, Timings
+from stairstream.backends.openings import is_later_turn, key_of
 from stairstream.backends.slots import Slots
 from stairstream.backends.words import DeltaMaker, Ids, OwnWords
 from stairstream.core.context import Context
@@ -54,7 +55,9 @@ class LlamaCppSession(Session):
     def __init__(self, server: LlamaServer, slots: Slots, context: Context, own: OwnWords) -> None:
         self._server = server
         self._slots = slots
-        self._slot: int | None = slots.take()
+        self._use = f"{context.agent.name}\0{key_of(context.conversation)}"
+        self._has_cache = is_later_turn(context.conversation) and slots.knows(self._use)
+        self._slot: int | None = slots.take(self._use)
         self._context = context
         self._own = own
         self._prompts = PromptBuilder(server)
@@ -200,8 +203,9 @@ class LlamaCppSession(Session):
         body: dict[str, Any] = {
             "prompt": prompt,
             "id_slot": self._slot,
-            # what another run left in the slot is not ours to profit from: runs stay comparable
-            "cache_prompt": not self._is_fresh,
+            # what another run left in the slot is not ours to profit from, but for turns of one conversation:
+            # so runs on one question stay comparable
+            "cache_prompt": self._has_cache or not self._is_fresh,
             "n_predict": limit,
             "stream": True,
             "return_tokens": True,
@@ -238,7 +242,7 @@ class LlamaCppSession(Session):
                 completion.close()
         slot, self._slot = self._slot, None
         if slot is not None:
-            self._slots.give(slot)
+            self._slots.give(slot, self._use)
 
 
 def _choose_layout(context: Context) -> tuple[Layout, str]:

@@ -1,15 +1,13 @@
 """One model on an engine in another process, as a backend."""
 
-from collections.abc import Sequence
-from hashlib import sha256
-
+from stairstream.backends.openings import key_of
 from stairstream.backends.remote.channel import Affinity, Dialler
 from stairstream.backends.remote.frames import VERSION, Describe, Described
 from stairstream.backends.remote.line import ANSWER_S, Line
-from stairstream.backends.remote.room import RemoteRoom, reserved_now
+from stairstream.backends.remote.room import RemoteRoom, reserved_now, serial_of
 from stairstream.backends.remote.session import Opener, RemoteSession
 from stairstream.core.graph import Agent
-from stairstream.core.messages import Conversation, Message
+from stairstream.core.messages import Conversation
 
 
 class RemoteBackend:
@@ -19,9 +17,9 @@ class RemoteBackend:
         self.model = described.model
         self.takes = described.takes
         self.room: RemoteRoom | None = None
-        if described.serial is not None and described.slots is not None:
-            serial, count = described.serial, described.slots
-            self.room = RemoteRoom(dialler=dialler, serial=serial, count=count, model=name)
+        if described.room is not None and described.slots is not None:
+            serial = serial_of(dialler.host_of(name), described.room)
+            self.room = RemoteRoom(dialler=dialler, serial=serial, count=described.slots, model=name)
         self._dialler = dialler
         self._name = name
 
@@ -44,20 +42,10 @@ class RemoteBackend:
             name=self._name,
             agent=agent,
             conversation=conversation,
-            affinity=Affinity(prefix=_prefix_of(conversation), run=reserved.run if reserved else ""),
+            affinity=Affinity(prefix=key_of(conversation), run=reserved.run if reserved else ""),
             reserved=reserved,
         )
         return RemoteSession(opener, *await opener.open(written, ()), written)
 
     async def aclose(self) -> None:
         """Nothing is shared but the host, which is not ours to end."""
-
-
-def _prefix_of(conversation: Sequence[Message]) -> str:
-    """The messages up to the first question, which stay as they are in later turns, as a short key."""
-    found = sha256()
-    for message in conversation:
-        found.update(f"{message.role}\0{message.content}\0".encode(errors="surrogatepass"))
-        if message.role == "user":
-            break
-    return found.hexdigest()[:16]

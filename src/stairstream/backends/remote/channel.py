@@ -11,6 +11,8 @@ from typing import Protocol
 
 MAX_FRAME_BYTES = 1 << 28
 """A longer frame is refused by the one who would send it."""
+BATCH_S = 0.02
+"""The longest that words wait for those after them, on all their way."""
 
 
 class Channel(Protocol):
@@ -30,6 +32,12 @@ class Channel(Protocol):
     def send(self, frame: bytes) -> None:
         """Send a frame after those before it, at once. One that can't arrive any more is dropped: `on_end` says so."""
 
+    def gather(self, flush: Callable[[], None]) -> None:
+        """Call `flush` once, to send what has come until then: at once after a pause, and within BATCH_S at the latest.
+
+        So words are held back once on their way, and a carrier of many channels flushes them all together.
+        """
+
     def close(self) -> None:
         """The other end hears it after all frames that were sent. May be called again."""
 
@@ -39,16 +47,19 @@ class Affinity:
     """The reasons for which one host is better than another for a channel.
 
     `prefix` is the same for all turns of one conversation: a host that had one may still have its cache. `run` is the
-    same for a reservation and the sessions that it is for, which have to be on one host; "" without a reservation. A
-    reservation has no `prefix`.
+    same for a reservation and the sessions that it is for, which have to be on one host; "" without a reservation.
     """
 
     prefix: str = ""
     run: str = ""
+    is_reservation: bool = False
 
 
 class Dialler(Protocol):
     """Reaches the hosts of models."""
+
+    def host_of(self, model: str) -> str:
+        """The name of the model's hosts, of which one is as good as another: the same in every process."""
 
     async def dial(self, model: str, affinity: Affinity) -> Channel:
         """A new channel to a host of the model, which `host.serve` serves there.

@@ -23,7 +23,7 @@ from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation, ImagePart, Message, Role, TextPart, ToolCall
 from stairstream.core.session import Began, Chunk, Delta, Ended, Note, Setting, Takes, ToolDelta, WriteItem
 
-VERSION = 1
+VERSION = 2
 """Of these frames; the two ends need the same one."""
 WINDOW = 64
 """Items of a write that the other side may not have taken yet: a host writes no further."""
@@ -45,12 +45,13 @@ class Describe(_Frame, frozen=True):
 
 
 class Reserve(_Frame, frozen=True):
-    """Holds slots until the channel is closed; answered by `Done` when it has them."""
+    """Holds slots until the channel is closed; answered by `Done` when it has them, or at once that it has not."""
 
     call: int
     version: int
     model: str
     num_sessions: int
+    waits: bool
 
 
 class SentPart(msgspec.Struct, frozen=True, array_like=True):
@@ -137,12 +138,12 @@ class Cancel(_Frame, frozen=True):
 
 
 class Described(_Frame, frozen=True):
-    """The model. `serial` and `slots` are those of its room, which models of one host may share; None: no limit."""
+    """The model. `room` is the number of its room among those of the host, as its models come; None: no limit."""
 
     call: int
     model: str
     takes: frozenset[Takes | Setting]
-    serial: int | None
+    room: int | None
     slots: int | None
 
 

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
-from stairstream.backends.base import Backend, Session
+from stairstream.backends.base import Backend, Room, Session
 from stairstream.backends.remote.channel import Channel
 from stairstream.backends.remote.frames import (
     VERSION,
@@ -162,19 +162,31 @@ class _Hosted:
         backend = self._backend_of(frame)
         match frame:
             case Describe(call=call):
-                serial, slots = (None, None) if backend.room is None else (backend.room.serial, backend.room.count)
-                self._send(Described(call, backend.model, backend.takes, serial, slots))
-            case Reserve(call=call, num_sessions=num_sessions):
+                number, slots = None, None
+                if backend.room is not None:
+                    rooms = dict.fromkeys(one.room.serial for one in self._backends.values() if one.room is not None)
+                    number, slots = list(rooms).index(backend.room.serial), backend.room.count
+                self._send(Described(call, backend.model, backend.takes, number, slots))
+            case Reserve():
                 assert backend.room is not None
-                async with backend.room.reserve(num_sessions):
-                    self._send(Done(call))
-                    await asyncio.get_running_loop().create_future()  # until the channel ends
+                await self._reserve(frame, backend.room)
             case Open(call=call):
                 if self.session is not None:
                     await self.session.aclose()
                 opening = backend.open(frame.agent, unpack_conversation(frame.conversation), frame.written)
                 session = self.session = await opening
                 self._send(Opened(call, session.reads_ahead, session.prefetches))
+
+    async def _reserve(self, frame: Reserve, room: Room) -> None:
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(None if frame.waits else 0):
+                    await stack.enter_async_context(room.reserve(frame.num_sessions))
+            except TimeoutError:
+                self._send(Done(frame.call, was_done=False))
+                return
+            self._send(Done(frame.call))
+            await asyncio.get_running_loop().create_future()  # until the channel ends
 
     def _backend_of(self, frame: Describe | Reserve | Open) -> Backend:
         if frame.version != VERSION:
@@ -202,7 +214,7 @@ class _Hosted:
         if self._failure is not None:
             raise self._failure
         session = self._opened()
-        out = self._out = Outbox(frame.call, self._send)
+        out = self._out = Outbox(frame.call, self._channel)
         try:
             async with aclosing(session.write(frame.limit)) as items:
                 async for item in items:

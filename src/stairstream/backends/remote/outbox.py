@@ -1,26 +1,21 @@
 """The items of one write on their way to the other side: in batches, and never far ahead of it."""
 
 import asyncio
-from collections.abc import Callable
 
-from stairstream.backends.remote.frames import WINDOW, Items, SentDelta, SentItem, pack_item
+from stairstream.backends.remote.channel import Channel
+from stairstream.backends.remote.frames import WINDOW, Items, SentDelta, SentItem, encode, pack_item
 from stairstream.core.session import Delta, WriteItem
-
-BATCH_S = 0.02
-"""The longest that a delta waits for those after it."""
 
 
 class Outbox:
-    """Sends words together that come within BATCH_S: the first of them at once, whatever is no word at once too."""
+    """Sends words together that the channel gathers; whatever is no word is sent at once, with those before it."""
 
-    def __init__(self, call: int, send: Callable[[Items], None]) -> None:
+    def __init__(self, call: int, channel: Channel) -> None:
         self.call = call
         self.is_stopped = False
-        self._send = send
-        self._loop = asyncio.get_running_loop()
+        self._channel = channel
         self._items: list[SentDelta | SentItem] = []
-        self._next_s = self._loop.time()
-        self._timer: asyncio.TimerHandle | None = None
+        self._is_gathered = False
         self._num_ahead = 0
         self._waking: asyncio.Future[None] | None = None
 
@@ -28,25 +23,20 @@ class Outbox:
         """Send it, now or soon."""
         self._items.append(pack_item(item))
         self._num_ahead += 1
-        if not isinstance(item, Delta) or self.is_full or self._loop.time() >= self._next_s:
+        if not isinstance(item, Delta) or self.is_full or self.is_stopped:
             self.flush()
-            if isinstance(item, Delta):
-                self._next_s = self._loop.time() + BATCH_S
-        elif self._timer is None:
-            self._timer = self._loop.call_at(self._next_s, self._on_time)
+        elif not self._is_gathered:
+            self._is_gathered = True
+            self._channel.gather(self._on_turn)
 
     def flush(self) -> None:
         """Send what waits."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._items:
-            self._send(Items(self.call, tuple(self._items)))
+            self._channel.send(encode(Items(self.call, tuple(self._items))))
             self._items.clear()
 
-    def _on_time(self) -> None:
-        self._timer = None
-        self._next_s = self._loop.time() + BATCH_S
+    def _on_turn(self) -> None:
+        self._is_gathered = False
         self.flush()
 
     @property
@@ -57,7 +47,7 @@ class Outbox:
     async def wait_for_room(self) -> None:
         """Until the other side has taken enough, or the write is asked to end."""
         while self.is_full:
-            self._waking = self._loop.create_future()
+            self._waking = asyncio.get_running_loop().create_future()
             try:
                 await self._waking
             finally:
@@ -71,7 +61,6 @@ class Outbox:
     def stop(self) -> None:
         """The write is to end soon: what it still brings is sent at once."""
         self.is_stopped = True
-        self._next_s = 0.0
         self.flush()
         self._wake()
 

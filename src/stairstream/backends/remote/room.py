@@ -5,12 +5,18 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
+from stairstream.backends.openings import key_of
 from stairstream.backends.remote.channel import Affinity, Dialler
-from stairstream.backends.remote.frames import VERSION, Reserve
+from stairstream.backends.remote.frames import VERSION, Done, Reserve
 from stairstream.backends.remote.line import ANSWER_S, MOST_MOVES, Line
 from stairstream.core.errors import StreamCut
+from stairstream.core.messages import Conversation
+
+asked_now: ContextVar[Conversation | None] = ContextVar("asked_now", default=None)
+"""The conversation of the run that is being opened, so that its slots are where its earlier turns were."""
 
 
 class Reservation:
@@ -18,7 +24,8 @@ class Reservation:
 
     def __init__(self, room: "RemoteRoom", run: str, num_sessions: int) -> None:
         self.room = room
-        self.run = run
+        prefix = "" if (conversation := asked_now.get()) is None else key_of(conversation)
+        self._affinity = Affinity(prefix=prefix, run=run, is_reservation=True)
         self._num_sessions = num_sessions
         self._line: Line | None = None
 
@@ -28,19 +35,32 @@ class Reservation:
         return self._line is not None and self._line.lost is not None
 
     async def hold(self) -> None:
-        """Have the slots; waits its turn, and at another host if its host is lost meanwhile.
+        """Have the slots: at the host of the conversation's earlier turns if that has them, else at any.
 
-        Raises ConfigError if there can never be that many, and a BackendError if no host is left.
+        Waits its turn, and at another host if its host is lost meanwhile. Raises ConfigError if there can never be that
+        many, and a BackendError if no host is left.
         """
-        room = self.room
+        affinity = self._affinity
         for is_last in (*[False] * MOST_MOVES, True):
-            line = self._line = await Line.dial(room.dialler, room.model, Affinity(run=self.run))
             try:
-                await line.ask(lambda call: Reserve(call, VERSION, room.model, self._num_sessions))
+                if affinity.prefix and await self._ask(affinity, waits=False):
+                    return
+                affinity = replace(affinity, prefix="")
+                await self._ask(affinity, waits=True)
                 return
             except StreamCut:
                 if is_last:
                     raise
+
+    async def _ask(self, affinity: Affinity, *, waits: bool) -> bool:
+        """Whether a host grants it."""
+        room = self.room
+        line = self._line = await Line.dial(room.dialler, room.model, affinity)
+        done = await line.ask(lambda call: Reserve(call, VERSION, room.model, self._num_sessions, waits))
+        assert isinstance(done, Done)
+        if not done.was_done:
+            line.close()
+        return done.was_done
 
     def close(self) -> None:
         """Leave the slots to others."""
@@ -71,13 +91,21 @@ reserved_now: ContextVar[Reservations | None] = ContextVar("reserved_now", defau
 """The reservations of the run in whose block the code runs."""
 
 
+def serial_of(host: str, number: int) -> int:
+    """The serial of a host's room: the same in every process that reaches it, and unlike that of any other room.
+
+    All must reserve in one order, so that no two runs block each other. Rooms of this process have small serials.
+    """
+    return int.from_bytes(sha256(f"{host}\0{number}".encode(errors="surrogateescape")).digest()[:8])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteRoom:
     """The room of a model, and of all that share its engine: of one dialler, rooms of one serial are one."""
 
     dialler: Dialler
     serial: int
-    count: int
+    count: int = field(compare=False)
     model: str = field(compare=False)
 
     @asynccontextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from stairstream.backends.base import Backend
+from stairstream.backends.remote.batching import Batching
 from stairstream.backends.remote.channel import MAX_FRAME_BYTES, Affinity
 from stairstream.backends.remote.frames import BadFrame
 from stairstream.backends.remote.host import serve_channel
@@ -33,6 +34,7 @@ class UnixChannel(asyncio.Protocol):
         self._on_end: Callable[[str], None] | None = None
         self._why: str | None = None
         self._is_closed = False
+        self._batching = Batching()
 
     # Channel
 
@@ -44,6 +46,10 @@ class UnixChannel(asyncio.Protocol):
         """Sent at once, or kept by the transport."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(_LENGTH.pack(len(frame)) + frame)
+
+    def gather(self, flush: Callable[[], None]) -> None:
+        """Words of one session go together."""
+        self._batching.gather(flush)
 
     def close(self) -> None:
         """Close it; all that was sent still arrives."""
@@ -110,6 +116,10 @@ class UnixDialler:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    def host_of(self, model: str) -> str:
+        """The one that listens there."""
+        return str(self._path)
 
     async def dial(self, model: str, affinity: Affinity) -> UnixChannel:
         """A new connection; it waits in the socket's backlog while the host starts."""

@@ -27,7 +27,7 @@ from stairstream.server.runs.answering import RUN_ERRORS, RUN_PARAMETERS, Reply,
 from stairstream.server.runs.catalog import Catalog
 from stairstream.server.runs.following import KeptEvents, end_kept, find_kept, read_kept, send_kept
 from stairstream.server.runs.headers import make_headers
-from stairstream.server.runs.live import LiveRun, no_run
+from stairstream.server.runs.live import LiveRun
 from stairstream.server.runs.outcome import make_result, make_usage
 from stairstream.server.runs.request import RunRequest
 from stairstream.server.wire.events import TextOf, encode_event_json
@@ -239,7 +239,7 @@ class _Shown:
 async def _find_kept(service: Service, caller: Caller, run_id: str) -> tuple[Journals, JournalledRun]:
     found = await find_kept(service.runs.journals, caller, run_id)
     if found is None:
-        raise no_run(run_id)
+        raise service.runs.unknown(run_id)
     return found
 
 

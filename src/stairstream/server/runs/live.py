@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from stairstream.backends.remote.room import asked_now
 from stairstream.core.adaptive import Rate
 from stairstream.engine.resuming import Resumed
 from stairstream.engine.run import Run
@@ -44,13 +45,19 @@ class LiveRuns:
     """The runs of a server, while `serve()` is open."""
 
     def __init__(
-        self, observers: Sequence[Observer] = (), *, most_kept: int = 256, journals: Journals | None = None
+        self,
+        observers: Sequence[Observer] = (),
+        *,
+        most_kept: int = 256,
+        journals: Journals | None = None,
+        is_alone: bool = True,
     ) -> None:
         """At most `most_kept` finished runs are kept; beyond that, the oldest are dropped first.
 
-        Without `journals` no run is durable.
+        Without `journals` no run is durable. `is_alone`: no other process may have a run that a client asks for.
         """
         self.journals = journals
+        self._is_alone = is_alone
         self._observers = tuple(observers)
         self._most_kept = most_kept
         self._tasks: asyncio.TaskGroup | None = None
@@ -159,7 +166,7 @@ class LiveRuns:
         """A run of this caller; ApiError 404 if there is none, or it belongs to another key."""
         live = self.get(caller, run_id)
         if live is None:
-            raise no_run(run_id)
+            raise self.unknown(run_id)
         return live
 
     def get(self, caller: Caller, run_id: str) -> LiveRun | None:
@@ -170,6 +177,17 @@ class LiveRuns:
         live = self._live.get(run_id)
         is_here = live is not None and live.caller.key_id == caller.key_id and not live.run.is_lost
         return live if is_here else None
+
+    def unknown(self, run_id: str) -> ApiError:
+        """The error for a run that is neither here nor in a journal."""
+        if self._is_alone:
+            problem = f"there is no run {run_id!r}; it may be over"
+        else:
+            problem = (
+                f"this process of the server has no run {run_id!r}; it may be over, or in another process: "
+                "all of them know the runs of a pipeline that is durable (pipelines.NAME.durable: true)"
+            )
+        return ApiError(status=404, message=problem, code="run_not_found")
 
     def end(self, run_id: str) -> None:
         """End a run because another process was asked to."""
@@ -196,6 +214,7 @@ class LiveRuns:
         live: LiveRun | None = None
         host = asyncio.current_task()
         assert host is not None
+        asked_now.set(request.conversation)  # of this task alone
         try:
             async with admission as grant:  # a request that its models do not take has been refused before
                 if journal is not None:
@@ -295,11 +314,6 @@ def _stop_timer(live: LiveRun) -> None:
     if live.forgetting is not None:
         live.forgetting.cancel()
         live.forgetting = None
-
-
-def no_run(run_id: str) -> ApiError:
-    """The error of a run that is not known."""
-    return ApiError(status=404, message=f"there is no run {run_id!r}; it may be over", code="run_not_found")
 
 
 def _stopping() -> ApiError:

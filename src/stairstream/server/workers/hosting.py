@@ -26,10 +26,10 @@ Tell = Callable[[str], None]
 
 
 def hosted_models(config: Config) -> tuple[str, ...]:
-    """The models of pipelines that are loaded on this machine: all workers share them."""
+    """The models of pipelines that have an engine here: all workers share it."""
     graphs = [build_graph(config.models, pipeline) for pipeline in config.pipelines.values()]
     names = dict.fromkeys(name for graph in graphs for name in models_of(graph))
-    return tuple(name for name in names if config.models[name].kind.file is not None)
+    return tuple(name for name in names if config.models[name].has_engine)
 
 
 def engines_of(config: Config, models: tuple[str, ...]) -> object:
