@@ -1,5 +1,6 @@
 """What a dry run says of a run, and that it is near what the run then takes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from stairstream.cli.main import main  # noqa: E402
 from stairstream.cli.train import say_forecast  # noqa: E402
 from stairstream.core.errors import ConfigError, ModelUnusable  # noqa: E402
 from stairstream.train import forecast as forecasts  # noqa: E402
-from stairstream.train.data import Stream, split_prompts  # noqa: E402
+from stairstream.train.data import Batch, Cursor, Row, Stream, split_prompts  # noqa: E402
 from stairstream.train.export import export_folder  # noqa: E402
 from stairstream.train.forecast import Forecast, Needs, Parameters, foretell  # noqa: E402
 from stairstream.train.outlook import Outlook, look_ahead  # noqa: E402
+from stairstream.train.sequences import Sample  # noqa: E402
 from tests.train.recorded import make_config, write_data  # noqa: E402
 from tests.train.tiny import make_start  # noqa: E402
 
@@ -66,6 +68,47 @@ def test_adapters_alone_learn(tmp_path: Path) -> None:
     found = foretell(config, path, outlooks)
     assert found.parameters.learning == 2 * 2 * 2 * 32
     assert found.needs is not None
+
+
+SEVEN_B = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 4096,
+    "intermediate_size": 11_008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "vocab_size": 32_000,
+    "tie_word_embeddings": False,
+}
+"""The shape of Llama 2 7B."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_run_of_adapters_on_seven_billion_in_bits_fits_into_24_gib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    monkeypatch.setattr(forecasts, "_MOST_PROBED", 64)
+    row = Row(samples=(Sample(ids=(1,) * 4096, is_trained=(False, True) * 2048),))
+    (tmp_path / "config.json").write_text(json.dumps(SEVEN_B))
+
+    def look(memory: Any, lora: Any) -> Forecast:
+        config = make_config(tmp_path, memory=memory, precision="bfloat16", lora=lora)
+        batch = Batch(rows=(row,), after=Cursor())
+        return foretell(config, tmp_path, [Outlook(stage=config.stages[0], steps=5, is_exact=True, batches=(batch,))])
+
+    for base, gib in (("nf4", 8), ("int8", 11)):
+        whole, least = (look(memory, {"rank": 16, "base": base}) for memory in (24, "full"))
+        assert 6.7e9 < whole.parameters.total < 6.8e9
+        assert 39e6 < whole.parameters.learning < 41e6
+        assert whole.needs is not None and least.needs is not None
+        assert (gib - 1) * 2**30 < least.needs.most_bytes < whole.needs.most_bytes <= 24 * 2**30
+        assert least.needs.most_bytes < (gib + 3) * 2**30
+        assert whole.needs.share_again < least.needs.share_again == 1
+    with pytest.raises(ConfigError, match=r"needs at least 1\d\d\.\d+ GiB in each process"):
+        look(24, None)
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ from stairstream.train.processes import Processes
 
 _LATEST, _STATE, _WEIGHTS, _MOMENTS = "latest", "state.json", "weights", "moments"
 _DCP: Any = checkpoint
-_IGNORED = ("output", "memory", "compile", "save_every", "keep", "parallel")
+_IGNORED = ("output", "memory", "offload", "compile", "save_every", "keep", "parallel")
 """Settings that may differ when a run is continued: they do not change what is learned."""
 _BY_NAME = StateDictOptions(flatten_optimizer_state_dict=True)
 """Each weight's own moments and settings: pipeline stages have different ones."""

@@ -26,6 +26,7 @@ TrainedLayout = Literal["rounds", "grouped", "insert"]
 Updates = Literal["one", "all", "last"]
 Precision = Literal["float32", "bfloat16"]
 Optimizer = Literal["adamw", "adamw8bit"]
+Bits = Literal["int8", "nf4"]
 
 
 class Rate(float):
@@ -225,12 +226,16 @@ class Parallel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lora:
-    """Adapters that learn in place of all weights, beside the linear layers in `targets`; none named: beside all."""
+    """Adapters that learn in place of all weights, beside the linear layers in `targets`; none named: beside all.
+
+    `base`: hold the linear layers' own weights in 8 or 4 bits.
+    """
 
     rank: Whole = 16
     alpha: Positive = 32
     dropout: Annotated[float, Bound(least=0, most=0.9)] = 0
     targets: tuple[str, ...] = ()
+    base: Bits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,7 +255,7 @@ class Held:
 class TrainConfig:
     """A whole run. `cut_tokens` cuts every text, as an evaluation of retention does; 0: never.
 
-    Without `lora` all weights learn.
+    Without `lora` all weights learn. `offload` keeps the optimizer's moments, and its work, on the CPU beside a GPU.
     """
 
     model: str
@@ -266,6 +271,7 @@ class TrainConfig:
     precision: Precision = "bfloat16"
     memory: Memory = _AUTO
     optimizer: Optimizer = "adamw"
+    offload: Literal["optimizer"] | None = None
     compile: bool = False
     save_every: SaveEvery = _TEN_MINUTES
     keep: Whole = 2
@@ -297,12 +303,12 @@ def read_train_config(raw: object, file: str) -> TrainConfig:
     for number, name in enumerate(names):
         if name in names[:number]:
             raise (where / "stages" / number / "name").error(f"{show(name)} is there twice")
-    if config.lora is not None and config.parallel.num_processes > config.parallel.dp:
-        raise (where / "lora").error("works with data parallelism only; let parallel.tp and parallel.pp be 1")
-    if config.lora is not None and config.compile:
-        raise (where / "lora").error("does not work with compiled layers yet; leave compile out")
     if config.optimizer == "adamw8bit" and config.parallel.num_processes > 1:
         raise (where / "optimizer").error("adamw8bit works in one process; leave parallel out, or take adamw")
+    if config.offload is not None and config.optimizer != "adamw":
+        raise (where / "offload").error(f"works with adamw; leave it out, or {config.optimizer}")
+    if config.offload is not None and config.parallel.num_processes > 1:
+        raise (where / "offload").error("works in one process; leave it out, or parallel, which shares moments too")
     if config.retention is not None and config.parallel.pp > 1:
         raise (where / "retention").error("does not work with pipeline stages yet; let parallel.pp be 1")
     if config.retention is not None and not config.held_out:

@@ -21,6 +21,7 @@ from stairstream.core.errors import ConfigError
 from stairstream.train.config import Precision
 from stairstream.train.pipeline import is_elsewhere, keep_stage
 from stairstream.train.processes import Processes
+from stairstream.train.quantized import Dimension, QuantizedLinear, SplitCodes
 
 _PLAN: dict[str, Callable[[], ParallelStyle]] = {
     "self_attn.q_proj": ColwiseParallel,
@@ -31,6 +32,8 @@ _PLAN: dict[str, Callable[[], ParallelStyle]] = {
     "mlp.up_proj": ColwiseParallel,
     "mlp.down_proj": RowwiseParallel,
 }
+_SPLIT_HALF: dict[Dimension, str] = {"outputs": "lora_B", "inputs": "lora_A"}
+"""Of an adapter, by what its layer is split."""
 _HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
 """Norms of each head of queries and keys (Qwen 3): each rank norms its own heads, with a weight that all ranks have."""
 _HEAD_DIM = 2
@@ -65,7 +68,23 @@ def _plan_layer(layer: Any) -> dict[str, ParallelStyle]:
         for name in _HEAD_NORMS
         if _has(layer, name)
     }
-    return {name: style() for name, style in _PLAN.items()} | norms
+    found: dict[str, ParallelStyle] = {}
+    for name, style in _PLAN.items():
+        found |= _plan_linear(name, layer.get_submodule(name), style)
+    return found | norms
+
+
+def _plan_linear(name: str, module: Any, style: Callable[[], ParallelStyle]) -> dict[str, ParallelStyle]:
+    """A linear layer, and of an adapter beside it the half that has its split side; the other is on all ranks."""
+    by: Dimension = "outputs" if style is ColwiseParallel else "inputs"
+    has_adapter = hasattr(module, "base_layer")
+    base = module.base_layer if has_adapter else module
+    found = {
+        f"{name}.base_layer" if has_adapter else name: SplitCodes(by) if isinstance(base, QuantizedLinear) else style()
+    }
+    if has_adapter:
+        found[f"{name}.{_SPLIT_HALF[by]}.default"] = style()
+    return found
 
 
 def layers_of(network: Any) -> Any:
@@ -79,7 +98,9 @@ def layers_of(network: Any) -> Any:
 
 def is_split(name: str) -> bool:
     """Whether tensor parallelism splits the weight of this name."""
-    return any(f".{module}." in name for module in _PLAN)
+    style = next((style for module, style in _PLAN.items() if f".{module}." in name), None)
+    whole_half = "lora_A" if style is ColwiseParallel else "lora_B"
+    return style is not None and f".{whole_half}." not in name
 
 
 def check_compiler(device: torch.device) -> None:
