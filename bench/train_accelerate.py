@@ -227,7 +227,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--learned", type=int, default=4, help="one of so many tokens is learned")
     parser.add_argument("--steps", type=int, default=1, help="train steps of each case in a turn")
-    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--within-s", type=float, default=float("inf"), help="no turn begins that would end later")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory", action="store_true", help="the most memory in place of times")

@@ -147,28 +147,30 @@ def test_a_run_of_adapters_goes_on_with_the_same_losses_to_the_bit(tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    "parallel, base",
+    "parallel, base, kind",
     [
-        *(({"dp": 2}, None), ({"tp": 2}, None), ({"pp": 2}, None), ({"tp": 2, "pp": 2}, None)),
-        *(({"dp": 2}, "int8"), ({"tp": 2}, "nf4"), ({"pp": 2}, "nf4"), ({"dp": 2, "tp": 2}, "int8")),
+        *(({"dp": 2}, None, "llama"), ({"tp": 2}, None, "qwen2"), ({"pp": 2}, None, "llama")),
+        *(({"dp": 2}, "int8", "llama"), ({"tp": 2}, "nf4", "qwen2"), ({"tp": 2, "pp": 2}, "nf4", "llama")),
+        ({"dp": 2, "tp": 2}, "int8", "llama"),
     ],
     ids=str,
 )
 def test_several_processes_learn_the_adapters_that_one_learns(
-    tmp_path: Path, parallel: dict[str, int], base: str | None
+    tmp_path: Path, parallel: dict[str, int], base: str | None, kind: str
 ) -> None:
     """The rate is small: AdamW's first steps move a weight by all of it even if its gradient is only rounding."""
     write_data(tmp_path)
+    keys: dict[str, Any] = WIDE if kind == "llama" else {**WIDE, "kind": kind}
     stage, lora = STAGE | {"lr": 1e-3, "sequence_tokens": 512}, {**LORA, "base": base}
     config = make_config(tmp_path, stage, output=str(tmp_path / "one"), lora=lora)
-    _, said = run_alone(config, **WIDE)
+    _, said = run_alone(config, **keys)
     config = make_config(tmp_path, stage, output=str(tmp_path / "several"), lora=lora, parallel=parallel)
-    assert run_together(config, tmp_path, **WIDE) == pytest.approx(losses_of(said), rel=1e-6)
+    assert run_together(config, tmp_path, **keys) == pytest.approx(losses_of(said), rel=1e-6)
     one, several = exported(tmp_path / "one"), exported(tmp_path / "several")
     assert one.keys() == several.keys()
     for name in one:
         torch.testing.assert_close(several[name], one[name], atol=2e-4, rtol=1e-3)
-    _, rest = run_alone(replace(config, parallel=Parallel()), **WIDE)
+    _, rest = run_alone(replace(config, parallel=Parallel()), **keys)
     assert rest == []
 
 

@@ -112,9 +112,9 @@ class QuantizedLinear(nn.Linear):
                 f"lora.base: {mesh.size()} processes (parallel.tp) can't share the {whole} blocks of a row of "
                 f"{self.in_features} weights evenly; take another tp, or leave lora.base out"
             )
-        for name in ("codes", "scales"):
-            part = getattr(self, name).chunk(mesh.size(), dim)[mesh.get_local_rank()].contiguous()
-            setattr(self, name, DTensor.from_local(part, mesh, [Shard(dim)], run_check=False))
+        self.codes, self.scales = (_take_part(one, dim, mesh) for one in (self.codes, self.scales))
+        if self.bias is not None and by == "outputs":
+            self.bias = nn.Parameter(_take_part(self.bias.detach(), dim, mesh), requires_grad=False)
         self._split = by, mesh
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class QuantizedLinear(nn.Linear):
         found: Tensor = _Product.apply(x, _own_part(self.codes), _own_part(self.scales), dtype)  # type: ignore[no-untyped-call]
         if by == "inputs":
             found = _AddedUp.apply(found, mesh.get_group())  # type: ignore[no-untyped-call, union-attr]
-        return found if self.bias is None else found + self.bias.to(dtype)
+        return found if self.bias is None else found + _own_part(self.bias).to(dtype)
 
 
 class SplitCodes(ParallelStyle):
@@ -160,6 +160,12 @@ def _make_pairs(device: torch.device, dtype: torch.dtype) -> Tensor:
     """The two values of each byte."""
     values = torch.tensor(_NF4, device=device, dtype=dtype)
     return torch.stack([values.repeat_interleave(16), values.repeat(16)], dim=1)
+
+
+def _take_part(whole: Tensor, dim: int, mesh: DeviceMesh) -> Tensor:
+    """This rank's part of what all ranks have whole."""
+    part = whole.chunk(mesh.size(), dim)[mesh.get_local_rank()].contiguous()
+    return DTensor.from_local(part, mesh, [Shard(dim)], run_check=False)
 
 
 def _own_part(tensor: Tensor) -> Tensor:
@@ -198,7 +204,7 @@ class _AddedUp(torch.autograd.Function):
 
 
 class _GradientsAddedUp(torch.autograd.Function):
-    """What all ranks have alike; its gradient is the sum of theirs."""
+    """A tensor that all ranks have alike; its gradient is the sum of theirs."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
