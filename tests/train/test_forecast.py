@@ -99,14 +99,16 @@ def test_a_run_of_adapters_on_seven_billion_in_bits_fits_into_24_gib(
         batch = Batch(rows=(row,), after=Cursor())
         return foretell(config, tmp_path, [Outlook(stage=config.stages[0], steps=5, is_exact=True, batches=(batch,))])
 
-    for base, gib in (("nf4", 8), ("int8", 11)):
+    found = []
+    for base in ("nf4", "int8"):
         whole, least = (look(memory, {"rank": 16, "base": base}) for memory in (24, "full"))
         assert 6.7e9 < whole.parameters.total < 6.8e9
         assert 39e6 < whole.parameters.learning < 41e6
         assert whole.needs is not None and least.needs is not None
-        assert (gib - 1) * 2**30 < least.needs.most_bytes < whole.needs.most_bytes <= 24 * 2**30
-        assert least.needs.most_bytes < (gib + 3) * 2**30
-        assert whole.needs.share_again < least.needs.share_again == 1
+        assert least.needs.most_bytes < whole.needs.most_bytes <= 24 * 2**30
+        found.append(least.needs.most_bytes / 2**30)
+    assert 5 < found[0] < 14
+    assert found[1] - found[0] == pytest.approx(6.476e9 / 2 / 2**30, rel=0.1)  # half a byte of a weight
     with pytest.raises(ConfigError, match=r"needs at least 1\d\d\.\d+ GiB in each process"):
         look(24, None)
 

@@ -181,7 +181,7 @@ def test_several_processes_learn_the_adapters_that_one_learns(
 def test_compiled_layers_learn_the_same_adapters(tmp_path: Path, base: str | None) -> None:
     write_data(tmp_path)
     lora = {**LORA, "base": base}
-    stage = STAGE | {"steps": 3}
+    stage = STAGE | {"steps": 3, "lr": 1e-3}
     _, plain = run_alone(make_config(tmp_path, stage, output=str(tmp_path / "plain"), lora=lora))
     _, compiled = run_alone(make_config(tmp_path, stage, output=str(tmp_path / "compiled"), lora=lora, compile=True))
     assert losses_of(compiled) == pytest.approx(losses_of(plain), rel=1e-6)

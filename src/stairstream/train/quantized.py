@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor.parallel import ParallelStyle
@@ -182,7 +181,6 @@ class _Product(torch.autograd.Function):
         return x.to(dtype) @ dequantize(codes, scales, dtype).T
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc, no-untyped-call, unused-ignore]
     def backward(ctx: Any, by: Tensor) -> Any:
         codes, scales = ctx.saved_tensors
         given, dtype = ctx.types

@@ -89,7 +89,7 @@ class Planner:
             f"memory: stage {stage!r} needs at least {least_gib:.3f} GiB in each process, of which weights, gradients "
             f"and moments are {fixed_gib:.3f} and a row of {tokens} tokens, {learned} of them learned, the rest; "
             f"{self.budget / _GIB:.3f} {what}. What needs less: more processes (parallel.dp), a smaller "
-            "sequence_tokens, lora"
+            "sequence_tokens, lora (and its base: nf4)"
         )
 
     def prepare(self, network: Any, row: Row) -> None:
