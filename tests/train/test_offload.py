@@ -34,7 +34,7 @@ class Elsewhere(torch.Tensor):  # type: ignore[misc, unused-ignore]
     inside: Any
 
     def __new__(cls, inside: Any) -> Any:
-        return torch.Tensor._make_wrapper_subclass(cls, inside.shape, dtype=inside.dtype, device="cuda")
+        return torch.Tensor._make_wrapper_subclass(cls, inside.shape, dtype=inside.dtype, device="cuda:0")
 
     def __init__(self, inside: Any) -> None:
         self.inside = inside
