@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,6 +59,14 @@ def test_values_of_normal_float_and_zeros_come_back_to_the_bit() -> None:
 def test_pairs_need_an_even_number() -> None:
     with pytest.raises(ConfigError, match=r"lora.base: nf4 holds pairs of values, and a layer has 3 inputs; take int8"):
         quantize(torch.ones(2, 3), "nf4")
+
+
+def test_what_can_not_be_split_is_refused_in_a_line(tmp_path: Path) -> None:
+    mesh: Any = SimpleNamespace(size=lambda: 2)
+    with pytest.raises(ConfigError, match=r"lora.base: 2 processes \(parallel.tp\) can't share the 3 blocks of a row"):
+        QuantizedLinear(torch.nn.Linear(192, 8), "nf4").split("inputs", mesh)
+    with pytest.raises(ConfigError, match=r"lora.base: does not work with compiled layers that tp splits"):
+        make_config(tmp_path, lora={"base": "int8"}, compile=True, parallel={"tp": 2})
 
 
 @pytest.mark.parametrize("bits", BITS)
