@@ -91,7 +91,7 @@ class QuantizedLinear(nn.Linear):
         self.register_buffer("codes", codes)
         self.register_buffer("scales", scales)
         self.bias = plain.bias
-        self._split: tuple[Dimension, DeviceMesh] | None = None
+        self._split: tuple[Dimension, Any] | None = None
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
@@ -114,18 +114,18 @@ class QuantizedLinear(nn.Linear):
         self.codes, self.scales = (_take_part(one, dim, mesh) for one in (self.codes, self.scales))
         if self.bias is not None and by == "outputs":
             self.bias = nn.Parameter(_take_part(self.bias.detach(), dim, mesh), requires_grad=False)
-        self._split = by, mesh
+        self._split = by, mesh.get_group()
 
     def forward(self, x: Tensor) -> Tensor:
         """The product with the weight, in the type of the network's others, and what is added to it."""
-        by, mesh = self._split or (None, None)
+        by, group = self._split or (None, None)
         if by == "outputs":
-            x = _GradientsAddedUp.apply(x, mesh.get_group())  # type: ignore[no-untyped-call, union-attr]
+            x = _apply(_GradientsAddedUp, x, group)
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        found: Tensor = _Product.apply(x, _own_part(self.codes), _own_part(self.scales), dtype)  # type: ignore[no-untyped-call]
+        found = _apply(_Product, x, _own_part(self.codes), _own_part(self.scales), dtype)
         if by == "inputs":
-            found = _AddedUp.apply(found, mesh.get_group())  # type: ignore[no-untyped-call, union-attr]
+            found = _apply(_AddedUp, found, group)
         return found if self.bias is None else found + _own_part(self.bias).to(dtype)
 
 
@@ -159,6 +159,11 @@ def _make_pairs(device: torch.device, dtype: torch.dtype) -> Tensor:
     """The two values of each byte."""
     values = torch.tensor(_NF4, device=device, dtype=dtype)
     return torch.stack([values.repeat_interleave(16), values.repeat(16)], dim=1)
+
+
+def _apply(function: Any, *args: Any) -> Tensor:
+    found: Tensor = function.apply(*args)
+    return found
 
 
 def _take_part(whole: Tensor, dim: int, mesh: DeviceMesh) -> Tensor:
