@@ -23,18 +23,18 @@ from tests.train.test_run import losses, run_until  # noqa: E402
 from tests.train.tiny import losses_of, make_start, report_to, run_alone, state_of  # noqa: E402
 
 STAGE = {"epochs": None, "steps": 4}
-CPU = torch.device("cpu")
+CPU, AWAY = torch.device("cpu"), torch.device("meta")
 RATES: dict[str, Any] = {"lr": 1e-2, "betas": (0.9, 0.95)}
 
 
 class Elsewhere(torch.Tensor):  # type: ignore[misc, unused-ignore]
-    """A tensor on a GPU as far as PyTorch knows, whose numbers are on the CPU; it can be copied, but no operation
-    takes it together with one of the CPU."""
+    """A tensor on another device as far as PyTorch knows, whose numbers are on the CPU; it can be copied, but no
+    operation takes it together with one of the CPU."""
 
     inside: Any
 
     def __new__(cls, inside: Any) -> Any:
-        return torch.Tensor._make_wrapper_subclass(cls, inside.shape, dtype=inside.dtype, device="cuda:0")
+        return torch.Tensor._make_wrapper_subclass(cls, inside.shape, dtype=inside.dtype, device=AWAY)
 
     def __init__(self, inside: Any) -> None:
         self.inside = inside
@@ -47,13 +47,13 @@ class Elsewhere(torch.Tensor):  # type: ignore[misc, unused-ignore]
         found = func(*(one.inside if isinstance(one, Elsewhere) else one for one in args), **kwargs)
         if name == "copy_":
             return args[0]
-        return found if torch.device(kwargs.get("device") or "cuda") == CPU else Elsewhere(found)
+        return found if torch.device(kwargs.get("device") or AWAY) == CPU else Elsewhere(found)
 
 
-def make_weights(device: str = "cpu") -> list[Any]:
+def make_weights(device: Any = CPU) -> list[Any]:
     dice = torch.Generator().manual_seed(0)
     numbers = [torch.randn(*shape, generator=dice) for shape in ((8, 4), (5,), (3, 3))]
-    return [torch.nn.Parameter(one if device == "cpu" else Elsewhere(one)) for one in numbers]
+    return [torch.nn.Parameter(one if device == CPU else Elsewhere(one)) for one in numbers]
 
 
 def numbers_of(weights: list[Any]) -> list[Any]:
@@ -73,7 +73,7 @@ def step(optimizer: Any, weights: list[Any], seed: int) -> None:
 
 
 def test_weights_are_those_of_the_fused_optimizer_to_the_bit_and_moments_elsewhere() -> None:
-    plain, moved = make_weights(), make_weights("cuda")
+    plain, moved = make_weights(), make_weights(AWAY)
     one = torch.optim.AdamW(groups_of(plain), fused=True, **RATES)
     other = OffloadedAdamW(groups_of(moved), home=CPU, **RATES)
     for seed in range(3):
@@ -81,7 +81,7 @@ def test_weights_are_those_of_the_fused_optimizer_to_the_bit_and_moments_elsewhe
         step(other, moved, seed)
     assert all(torch.equal(*pair) for pair in zip(numbers_of(moved), numbers_of(plain), strict=True))
     assert devices_of(other) == {CPU}
-    assert {weight.device.type for weight in moved} == {"cuda"}
+    assert {weight.device for weight in moved} == {AWAY}
     moved[0].grad = None
     before = numbers_of(moved)[0].clone()
     other.step()
@@ -93,7 +93,7 @@ def devices_of(optimizer: Any) -> set[Any]:
 
 
 def test_loaded_moments_come_home_and_continue_to_the_bit() -> None:
-    whole, parts = make_weights(), make_weights("cuda")
+    whole, parts = make_weights(), make_weights(AWAY)
     one = OffloadedAdamW(groups_of(whole), home=CPU, **RATES)
     first = OffloadedAdamW(groups_of(parts), home=CPU, **RATES)
     for seed in range(4):
