@@ -27,7 +27,7 @@ CPU, AWAY = torch.device("cpu"), torch.device("meta")
 RATES: dict[str, Any] = {"lr": 1e-2, "betas": (0.9, 0.95)}
 
 
-class Elsewhere(torch.Tensor):  # type: ignore[misc, unused-ignore]
+class Elsewhere(torch.Tensor):  # type: ignore[name-defined, misc, unused-ignore]
     """A tensor on another device as far as PyTorch knows, whose numbers are on the CPU; it can be copied, but no
     operation takes it together with one of the CPU."""
 

@@ -166,7 +166,7 @@ def test_gradients_are_the_same_to_the_bit_whatever_is_computed_again(bits: Bits
     for memory in ("none", "full"):
         network = make_network(1).train()
         add_adapters(network, Lora(rank=4, base=bits), "bfloat16")
-        make_simple(Memory(memory), 2).prepare(network, row := make_row(20, 30))  # type: ignore[arg-type]
+        make_simple(Memory(memory), 2).prepare(network, row := make_row(20, 30))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             nll_of(network, row, CPU).backward()  # type: ignore[no-untyped-call]
         found.append([one.grad for one in network.parameters() if one.requires_grad])
