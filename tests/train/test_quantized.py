@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
 from stairstream.core.errors import ConfigError  # noqa: E402
@@ -130,6 +130,16 @@ def test_the_plan_counts_bits_of_which_ranks_of_dp_have_all() -> None:
     assert (is_split("0.self_attn.q_proj.lora_A.x"), is_split("0.self_attn.q_proj.lora_B.x")) == (False, True)
     assert (is_split("0.mlp.down_proj.lora_A.x"), is_split("0.mlp.down_proj.lora_B.x")) == (True, False)
     assert is_split("0.mlp.down_proj.base_layer.codes") and not is_split("0.input_layernorm.weight")
+
+
+@pytest.mark.parametrize("bits, gib", [("nf4", 4.78), ("int8", 7.79)])
+def test_seven_billion_in_bits_leave_most_of_24_gib_to_rows(bits: Bits, gib: float) -> None:
+    """Llama 2's: 6.476 billion in layers in bits, 262 million outside of them in float32, 40 million that learn."""
+    shape = transformers.LlamaConfig(hidden_size=4096, intermediate_size=11_008, num_hidden_layers=32)
+    with torch.device("meta"):
+        network = transformers.LlamaForCausalLM(shape)
+        add_adapters(network, Lora(rank=16, base=bits), "bfloat16")
+    assert count_state(network, Parallel(), on_cpu=False) / 2**30 == pytest.approx(gib, rel=0.005)
 
 
 @pytest.mark.parametrize("bits", BITS)
