@@ -19,12 +19,12 @@ from stairstream.core.errors import ConfigError, MissingExtra  # noqa: E402
 from stairstream.train.checkpoints import Checkpoints, TrainState  # noqa: E402
 from stairstream.train.config import Lora, Parallel  # noqa: E402
 from stairstream.train.lora import add_adapters, export_adapter, find_targets, identify_base, merge  # noqa: E402
-from stairstream.train.step import Size, make_optimizer  # noqa: E402
+from stairstream.train.step import Size, make_optimizer, nll_of  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
 from tests.train.recorded import make_config, write_data  # noqa: E402
 from tests.train.test_processes import exported, run_together  # noqa: E402
 from tests.train.test_run import losses, run_until  # noqa: E402
-from tests.train.tiny import ALONE, losses_of, make_start, run_alone  # noqa: E402
+from tests.train.tiny import ALONE, CPU, losses_of, make_row, make_start, run_alone  # noqa: E402
 
 STAGE = {"steps": 4, "epochs": None}
 LORA = {"rank": 4, "alpha": 8}
@@ -172,6 +172,25 @@ def test_several_processes_learn_the_adapters_that_one_learns(
         torch.testing.assert_close(several[name], one[name], atol=2e-4, rtol=1e-3)
     _, rest = run_alone(replace(config, parallel=Parallel()), **keys)
     assert rest == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler warns of its own parts
+@pytest.mark.parametrize("base", [None, "nf4"], ids=str)
+def test_layers_with_adapters_are_traced_with_the_same_loss_and_gradients(base: Any) -> None:
+    found = []
+    for backend in (None, "aot_eager"):  # it traces and divides as inductor does, and compiles nothing
+        network = make_network(1).train()
+        add_adapters(network, Lora(rank=4, base=base), "float32")
+        for layer in network.model.layers:
+            if backend is not None:
+                layer.compile(backend=backend)
+        loss = nll_of(network, make_row(20, 12), CPU)
+        loss.backward()  # type: ignore[no-untyped-call]
+        found.append([loss.detach(), *(one.grad for one in network.parameters() if one.requires_grad)])
+    torch.compiler.reset()
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.slow
