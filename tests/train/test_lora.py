@@ -203,4 +203,4 @@ def test_compiled_layers_learn_the_same_adapters(tmp_path: Path, base: str | Non
     stage = STAGE | {"steps": 3, "lr": 1e-3}
     _, plain = run_alone(make_config(tmp_path, stage, output=str(tmp_path / "plain"), lora=lora))
     _, compiled = run_alone(make_config(tmp_path, stage, output=str(tmp_path / "compiled"), lora=lora, compile=True))
-    assert losses_of(compiled) == pytest.approx(losses_of(plain), rel=1e-6)
+    assert losses_of(compiled) == pytest.approx(losses_of(plain), rel=1e-5)
