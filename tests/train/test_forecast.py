@@ -85,7 +85,7 @@ SEVEN_B = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_run_of_adapters_on_seven_billion_in_bits_fits_into_24_gib(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,18 +94,14 @@ def test_a_run_of_adapters_on_seven_billion_in_bits_fits_into_24_gib(
     row = Row(samples=(Sample(ids=(1,) * 4096, is_trained=(False, True) * 2048),))
     monkeypatch.setattr(forecasts, "_measure_speed", lambda *_: 1e12)
     (tmp_path / "config.json").write_text(json.dumps(SEVEN_B))
-    found = []
-    for base in ("nf4", "int8"):
-        config = make_config(tmp_path, memory=24, precision="bfloat16", lora={"rank": 16, "base": base})
-        batch = Batch(rows=(row,), after=Cursor())
-        outlook = Outlook(stage=config.stages[0], steps=5, is_exact=True, batches=(batch,))
-        forecast = foretell(config, tmp_path, [outlook])
-        assert 6.7e9 < forecast.parameters.total < 6.8e9
-        assert 39e6 < forecast.parameters.learning < 41e6
-        assert forecast.needs is not None
-        assert forecast.needs.most_bytes <= 24 * 2**30
-        found.append(forecast.needs.share_again)
-    assert 0 < found[0] <= found[1]
+    config = make_config(tmp_path, memory=24, precision="bfloat16", lora={"rank": 16, "base": "nf4"})
+    batch = Batch(rows=(row,), after=Cursor())
+    outlook = Outlook(stage=config.stages[0], steps=5, is_exact=True, batches=(batch,))
+    forecast = foretell(config, tmp_path, [outlook])
+    assert 6.7e9 < forecast.parameters.total < 6.8e9
+    assert 39e6 < forecast.parameters.learning < 41e6
+    assert forecast.needs is not None
+    assert 7 * 2**30 < forecast.needs.most_bytes <= 24 * 2**30
 
 
 @pytest.mark.slow
