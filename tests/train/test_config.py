@@ -45,7 +45,7 @@ def read(stage: dict[str, Any] | None = None, **keys: Any) -> Any:
         ({}, {"offload": "parameters", "optimizer": "adamw8bit"}, "t.yaml: offload: works with adamw"),
         ({}, {"memory": "lots"}, "t.yaml: memory: must be a number of GiB, auto, none or full, not 'lots'"),
         ({}, {"memory": 0}, "t.yaml: memory: must be a number of GiB above 0, not 0"),
-        ({}, {"lora": {}, "compile": True}, "t.yaml: lora: does not work with compiled layers yet; leave compile out"),
+        ({}, {"lora": {"base": "int4"}}, "t.yaml: lora.base: 'int4' is not a valid choice; did you mean 'int8'?"),
         ({"wait": 0.7, "alone": 0.7}, {}, "stages[0].wait: and alone must be shares of the same whole"),
     ],
 )

@@ -1,5 +1,6 @@
 """What a dry run says of a run, and that it is near what the run then takes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from stairstream.cli.main import main  # noqa: E402
 from stairstream.cli.train import say_forecast  # noqa: E402
 from stairstream.core.errors import ConfigError, ModelUnusable  # noqa: E402
 from stairstream.train import forecast as forecasts  # noqa: E402
-from stairstream.train.data import Stream, split_prompts  # noqa: E402
+from stairstream.train.data import Batch, Cursor, Row, Stream, split_prompts  # noqa: E402
 from stairstream.train.export import export_folder  # noqa: E402
 from stairstream.train.forecast import Forecast, Needs, Parameters, foretell  # noqa: E402
 from stairstream.train.outlook import Outlook, look_ahead  # noqa: E402
+from stairstream.train.sequences import Sample  # noqa: E402
 from tests.train.recorded import make_config, write_data  # noqa: E402
 from tests.train.tiny import make_start  # noqa: E402
 
@@ -66,6 +68,40 @@ def test_adapters_alone_learn(tmp_path: Path) -> None:
     found = foretell(config, path, outlooks)
     assert found.parameters.learning == 2 * 2 * 2 * 32
     assert found.needs is not None
+
+
+SEVEN_B = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 4096,
+    "intermediate_size": 11_008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "vocab_size": 32_000,
+    "tie_word_embeddings": False,
+}
+"""The shape of Llama 2 7B."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_of_adapters_on_seven_billion_in_bits_fits_into_24_gib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    monkeypatch.setattr(forecasts, "_MOST_PROBED", 64)
+    row = Row(samples=(Sample(ids=(1,) * 4096, is_trained=(False, True) * 2048),))
+    monkeypatch.setattr(forecasts, "_measure_speed", lambda *_: 1e12)
+    (tmp_path / "config.json").write_text(json.dumps(SEVEN_B))
+    config = make_config(tmp_path, memory=24, precision="bfloat16", lora={"rank": 16, "base": "nf4"})
+    batch = Batch(rows=(row,), after=Cursor())
+    outlook = Outlook(stage=config.stages[0], steps=5, is_exact=True, batches=(batch,))
+    forecast = foretell(config, tmp_path, [outlook])
+    assert 6.7e9 < forecast.parameters.total < 6.8e9
+    assert 39e6 < forecast.parameters.learning < 41e6
+    assert forecast.needs is not None
+    assert 7 * 2**30 < forecast.needs.most_bytes <= 24 * 2**30
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 
 from stairstream.core.errors import ConfigError  # noqa: E402
 from stairstream.train.config import Parallel  # noqa: E402
-from stairstream.train.memory.planner import count_state  # noqa: E402
+from stairstream.train.memory.planner import count_state, moment_bytes  # noqa: E402
 from stairstream.train.step import make_optimizer  # noqa: E402
 from tests.backends.torch.tiny import make_network  # noqa: E402
 from tests.train.recorded import make_config, write_data  # noqa: E402
@@ -22,11 +22,12 @@ WIDE = {"hidden_size": 64, "intermediate_size": 128}  # smaller matrices keep mo
 QUIET = pytest.mark.filterwarnings("ignore")  # of the compiler
 
 
-def test_planned_moments_are_a_quarter() -> None:
+def test_planned_moments_are_a_quarter(tmp_path: Path) -> None:
     network = make_network()
     count = sum(one.numel() for one in network.parameters())
     whole = count_state(network, Parallel(), on_cpu=False)
-    less = count_state(network, Parallel(), on_cpu=False, optimizer="adamw8bit")
+    eight_bits = moment_bytes(make_config(tmp_path, optimizer="adamw8bit"), torch.device("cuda"))
+    less = count_state(network, Parallel(), on_cpu=False, moments=eight_bits)
     assert whole == 16 * count
     assert less == pytest.approx((8 + 2 + 8 / 256) * count)
 

@@ -26,7 +26,8 @@ TrainedLayout = Literal["rounds", "grouped", "insert"]
 Updates = Literal["one", "all", "last"]
 Precision = Literal["float32", "bfloat16"]
 Optimizer = Literal["adamw", "adamw8bit"]
-Offload = Literal["parameters"]
+Offload = Literal["optimizer", "parameters"]
+Bits = Literal["int8", "nf4"]
 
 
 class Rate(float):
@@ -248,12 +249,16 @@ class Parallel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lora:
-    """Adapters that learn in place of all weights, beside the linear layers in `targets`; none named: beside all."""
+    """Adapters that learn in place of all weights, beside the linear layers in `targets`; none named: beside all.
+
+    `base`: hold the linear layers' own weights in 8 or 4 bits.
+    """
 
     rank: Whole = 16
     alpha: Positive = 32
     dropout: Annotated[float, Bound(least=0, most=0.9)] = 0
     targets: tuple[str, ...] = ()
+    base: Bits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,8 +278,8 @@ class Held:
 class TrainConfig:
     """A whole run. `cut_tokens` cuts every text, as an evaluation of retention does; 0: never.
 
-    Without `lora` all weights learn. `offload: parameters` keeps weights, their gradients and moments on the CPU, and
-    gives a GPU those of a layer when it computes.
+    Without `lora` all weights learn. `offload: optimizer` keeps the optimizer's moments, and its work, on the CPU
+    beside a GPU; `parameters` weights and gradients too, and gives a GPU those of a layer when it computes.
     """
 
     model: str
@@ -322,16 +327,18 @@ def read_train_config(raw: object, file: str) -> TrainConfig:
     for number, name in enumerate(names):
         if name in names[:number]:
             raise (where / "stages" / number / "name").error(f"{show(name)} is there twice")
-    if config.lora is not None and config.parallel.num_processes > config.parallel.dp:
-        raise (where / "lora").error("works with data parallelism only; let parallel.tp and parallel.pp be 1")
-    if config.lora is not None and config.compile:
-        raise (where / "lora").error("does not work with compiled layers yet; leave compile out")
+    if config.lora is not None and config.lora.base is not None and config.compile and config.parallel.tp > 1:
+        raise (where / "lora" / "base").error("does not work with compiled layers that tp splits; leave compile out")
     if config.optimizer == "adamw8bit" and config.parallel.num_processes > 1:
         raise (where / "optimizer").error("adamw8bit works in one process; leave parallel out, or take adamw")
     if config.offload is not None and config.optimizer != "adamw":
-        raise (where / "offload").error(f"works with adamw; leave offload out, or {config.optimizer}")
-    if config.offload is not None and config.parallel.pp > 1:
+        raise (where / "offload").error(f"works with adamw; leave it out, or {config.optimizer}")
+    if config.offload == "optimizer" and config.parallel.num_processes > 1:
+        raise (where / "offload").error("works in one process; leave it out, or parallel, which shares moments too")
+    if config.offload == "parameters" and config.parallel.pp > 1:
         raise (where / "offload").error("pipeline stages need all their weights at a time; let parallel.pp be 1")
+    if config.offload == "parameters" and config.lora is not None and config.lora.base is not None:
+        raise (where / "offload").error("a base in bits is no parameter; leave lora.base out, or take optimizer")
     if config.retention is not None and config.parallel.pp > 1:
         raise (where / "retention").error("does not work with pipeline stages yet; let parallel.pp be 1")
     if config.retention is not None and not config.held_out:
@@ -361,7 +368,7 @@ def _check_teacher(config: TrainConfig, stage: Stage, where: Where) -> None:
     """Raise ConfigError for a teacher in an arrangement that has none."""
     if stage.distill and config.parallel.pp > 1:
         raise (where / "distill").error("does not work with pipeline stages yet; let parallel.pp be 1")
-    if stage.on_policy and (config.parallel.num_processes > 1 or config.compile or config.offload):
+    if stage.on_policy and (config.parallel.num_processes > 1 or config.compile or config.offload == "parameters"):
         raise (where / "on_policy").error(
             "works in one process without compiled layers or offload; leave parallel, compile and offload out"
         )

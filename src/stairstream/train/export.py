@@ -16,8 +16,11 @@ from stairstream.train.config import Precision
 Weights = Mapping[str, Tensor]
 
 
-def export_folder(network: Any, tokenizer: Any, weights: Weights, folder: Path, precision: Precision) -> None:
-    """A folder for transformers and vLLM, weights in a precision; there whole or as it was before."""
+def export_folder(
+    network: Any, tokenizer: Any, weights: Weights, folder: Path, precision: Precision, note: str | None = None
+) -> None:
+    """A folder for transformers and vLLM, weights in a precision; there whole or as it was before. `note`: its
+    README.md."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     tied = (getattr(network, "_tied_weights_keys", None) or ()) if network.config.tie_word_embeddings else ()
     rounded = {name: weight.to(getattr(torch, precision)) for name, weight in weights.items() if name not in tied}
@@ -28,6 +31,8 @@ def export_folder(network: Any, tokenizer: Any, weights: Weights, folder: Path, 
         network.save_pretrained(made, state_dict=rounded)
         tokenizer.save_pretrained(made)
         _say_type(made / "config.json", precision)
+        if note is not None:
+            (made / "README.md").write_text(f"{note}\n")
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
 

@@ -21,9 +21,11 @@ from stairstream.train.head import has_loss_head, make_loss_head, use_loss_head
 from stairstream.train.lora import add_adapters
 from stairstream.train.memory.costs import Costs
 from stairstream.train.memory.measuring import CantMeasure, measure_layer
-from stairstream.train.memory.planner import Planner, count_over, find_budget, make_costs
+from stairstream.train.memory.planner import Planner, count_over, find_budget, make_costs, moment_bytes
+from stairstream.train.offload import say_offload
 from stairstream.train.outlook import Outlook
 from stairstream.train.probe import make_row, make_run
+from stairstream.train.quantized import quantized_layers
 from stairstream.train.step import Size
 
 _PROBED_VOCABULARY = 512
@@ -53,13 +55,15 @@ class Needs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """A run on devices like the one here, each of which draws this many watts. Without `needs`, `why` not."""
+    """A run on devices like the one here, each of which draws this many watts. Without `needs`, `why` not; `note` is
+    on a setting that has no effect on them."""
 
     parameters: Parameters
     device: str
     watts: float
     needs: Needs | None = None
     why: str = ""
+    note: str | None = None
 
 
 def foretell(config: TrainConfig, path: Path, outlooks: Sequence[Outlook]) -> Forecast:
@@ -67,7 +71,12 @@ def foretell(config: TrainConfig, path: Path, outlooks: Sequence[Outlook]) -> Fo
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shape = _read_shape(path)
     whole = _make_whole(shape, config)
-    bare = Forecast(parameters=_count(whole, config.parallel), device=_name(device), watts=find_watts(device))
+    bare = Forecast(
+        parameters=_count(whole, config.parallel),
+        device=_name(device),
+        watts=find_watts(device),
+        note=say_offload(config, device),
+    )
     probed = min(_MOST_PROBED, max(one.most_tokens for one in outlooks))
     try:
         layer = _make_one_layer(shape, config, device)
@@ -75,9 +84,8 @@ def foretell(config: TrainConfig, path: Path, outlooks: Sequence[Outlook]) -> Fo
             make_loss_head(whole)
             bare = replace(bare, parameters=_count(whole, config.parallel))  # tp splits such a head
         run = make_run(layer, device, config.precision)
-        costs = make_costs(
-            whole, measure_layer(layer, run, probed), probed, config.parallel, device, config.optimizer, config.offload
-        )
+        costs_of_one, moments = measure_layer(layer, run, probed), moment_bytes(config, device)
+        costs = make_costs(whole, costs_of_one, probed, config.parallel, device, moments, config.offload)
         speed = _measure_speed(layer, device, config.precision, probed)
     except _BREAKS as exc:
         return replace(bare, why=f"a layer of the model can't be measured: {str(exc).partition(chr(10))[0]}")
@@ -141,10 +149,11 @@ def _make_one_layer(shape: Any, config: TrainConfig, device: torch.device) -> An
 
 
 def _count(network: Any, parallel: Parallel) -> Parameters:
+    held = sum(one.num_values for one in quantized_layers(network).values())
     return Parameters(
-        total=sum(one.numel() for one in network.parameters()),
+        total=held + sum(one.numel() for one in network.parameters()),
         learning=sum(one.numel() for one in network.parameters() if one.requires_grad),
-        per_process=count_over(network, parallel, lambda one: float(one.numel())),
+        per_process=count_over(network, parallel, lambda one: one.numel(), lambda one: one.num_values),
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from stairstream.core.errors import ConfigError
 from stairstream.train.config import Lora, Precision
 from stairstream.train.parallelize import layers_of
+from stairstream.train.quantized import QuantizedLinear, hold_in, make_whole
 
 Weights = Mapping[str, Tensor]
 
@@ -27,15 +28,21 @@ _LOOKED_AT = 4096
 def add_adapters(network: Any, lora: Lora, precision: Precision) -> None:
     """Put adapters beside linear layers, and let nothing else learn. They begin as if they were not there.
 
-    In bfloat16 the layers beside which they are need half the memory: they are rounded once, not at every use.
+    In bfloat16 the layers beside which they are need half the memory: they are rounded once, not at every use. With
+    `lora.base` all linear layers of all layers are held in so many bits.
     Raises ConfigError for targets that the network does not have.
     """
     targets = find_targets(network, lora)
+    if lora.base is not None:
+        hold_in(lora.base, layers_of(network))
+        for one in network.parameters():
+            one.data = one.data.float()  # the rest is used in float32, whatever it was read in
     peft: Any = importlib.import_module("peft")
     peft.inject_adapter_in_model(_describe(peft, lora, targets), network)
     if precision == "bfloat16":
         for module in layers_of(network).modules():
-            if (base := getattr(module, "base_layer", None)) is not None:
+            base = getattr(module, "base_layer", None)
+            if base is not None and not isinstance(base, QuantizedLinear):
                 base.to(torch.bfloat16)
 
 
@@ -63,9 +70,9 @@ def identify_base(network: Any) -> str:
 
 
 def merge(weights: Weights, lora: Lora) -> dict[str, Tensor]:
-    """The weights of a plain network, with what its adapters learned added to them."""
+    """The weights of a plain network, with what its adapters learned added to them as they were held in training."""
     found: dict[str, Tensor] = {}
-    for name, weight in weights.items():
+    for name, weight in make_whole(weights).items():
         if name.endswith((_DOWN, _UP)):
             continue
         path, _, what = name.partition(_BASE)
@@ -73,6 +80,14 @@ def merge(weights: Weights, lora: Lora) -> dict[str, Tensor]:
             weight = weight.float() + (lora.alpha / lora.rank) * (weights[path + _UP] @ weights[path + _DOWN])
         found[f"{path}.{what}" if what else name] = weight
     return found
+
+
+def say_base(lora: Lora, model: str, precision: Precision) -> str:
+    """A line on what adapters were merged into."""
+    held = (
+        f"{lora.base} (in blocks of 64 values), as they were held" if lora.base else f"{precision}, as they were used"
+    )
+    return f"adapters of rank {lora.rank} are merged into the weights of {model} in {held} in training"
 
 
 def export_adapter(network: Any, weights: Weights, lora: Lora, base: str, folder: Path) -> None:

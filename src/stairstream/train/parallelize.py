@@ -23,6 +23,7 @@ from stairstream.train.config import Offload, Precision
 from stairstream.train.head import has_loss_head
 from stairstream.train.pipeline import is_elsewhere, keep_stages
 from stairstream.train.processes import Processes
+from stairstream.train.quantized import Dimension, QuantizedLinear, SplitCodes
 from stairstream.train.sharded_sequence import plan_sequence, share_sequence
 from stairstream.train.words import share_words
 
@@ -35,6 +36,8 @@ _PLAN: dict[str, Callable[[], ParallelStyle]] = {
     "mlp.up_proj": ColwiseParallel,
     "mlp.down_proj": RowwiseParallel,
 }
+_SPLIT_HALF: dict[Dimension, str] = {"outputs": "lora_B", "inputs": "lora_A"}
+"""Of an adapter, by what its layer is split."""
 _HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
 """Norms of each head of queries and keys (Qwen 3): each rank norms its own heads, with a weight that all ranks have."""
 _HEAD_DIM = 2
@@ -57,7 +60,7 @@ def parallelize(
             share_words(network, mesh["tp"])
         for layer in layers:
             parallelize_module(layer, mesh["tp"], _plan_layer(layer))
-        for stage in stages:
+        for stage in stages if shares_sequence(network) else ():
             share_sequence(layers_of(stage), mesh["tp"])
     if compiles:
         check_compiler(processes.device)
@@ -72,7 +75,7 @@ def _shard(stages: Sequence[Any], processes: Processes, precision: Precision, of
     types = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     options: dict[str, Any] = {"mesh": processes.dp_mesh}
     options["mp_policy"] = types if precision == "bfloat16" else MixedPrecisionPolicy()
-    if offload is not None:
+    if offload == "parameters":
         options["offload_policy"] = CPUOffloadPolicy(pin_memory=processes.device.type == "cuda")
     once = processes.pp_size == 1  # or else weights are collected for each row of a train step
     for stage in stages:
@@ -90,7 +93,23 @@ def _plan_layer(layer: Any) -> dict[str, ParallelStyle]:
         for name in _HEAD_NORMS
         if _has(layer, name)
     }
-    return {name: style() for name, style in _PLAN.items()} | norms | plan_sequence(layer)
+    found: dict[str, ParallelStyle] = {}
+    for name, style in _PLAN.items():
+        found |= _plan_linear(name, layer.get_submodule(name), style)
+    return found | norms | (plan_sequence(layer) if shares_sequence(layer) else {})
+
+
+def _plan_linear(name: str, module: Any, style: Callable[[], ParallelStyle]) -> dict[str, ParallelStyle]:
+    """A linear layer, and of an adapter beside it the half that has its split side; the other is on all ranks."""
+    by: Dimension = "outputs" if style is ColwiseParallel else "inputs"
+    has_adapter = hasattr(module, "base_layer")
+    base = module.base_layer if has_adapter else module
+    found = {
+        f"{name}.base_layer" if has_adapter else name: SplitCodes(by) if isinstance(base, QuantizedLinear) else style()
+    }
+    if has_adapter:
+        found[f"{name}.{_SPLIT_HALF[by]}.default"] = style()
+    return found
 
 
 def layers_of(network: Any) -> Any:
@@ -104,12 +123,20 @@ def layers_of(network: Any) -> Any:
 
 def is_split(name: str) -> bool:
     """Whether tensor parallelism splits the weight of this name."""
-    return any(f".{module}." in name for module in _PLAN)
+    style = next((style for module, style in _PLAN.items() if f".{module}." in name), None)
+    whole_half = "lora_A" if style is ColwiseParallel else "lora_B"
+    return style is not None and f".{whole_half}." not in name
 
 
 def splits_words(network: Any, size: int) -> bool:
     """Whether so many ranks share the embedding and the head: where the head makes losses, and the words divide."""
     return has_loss_head(network) and network.config.vocab_size % size == 0
+
+
+def shares_sequence(module: Any) -> bool:
+    """Whether ranks that share its layers share the tokens between their parts too: not beside adapters, whose whole
+    halves need all of them."""
+    return not any(hasattr(one, "base_layer") for one in module.modules())
 
 
 def check_compiler(device: torch.device) -> None:

@@ -113,7 +113,7 @@ def open_processes(parallel: Parallel, offload: Offload | None = None) -> Iterat
             f"are {world}; start them with: torchrun --nproc-per-node {wanted} -m stairstream train CONFIG"
         )
     kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == 1 and offload is None:
+    if wanted == 1 and offload != "parameters":
         yield Processes(device=torch.device(kind))
         return
     if wanted == 1:

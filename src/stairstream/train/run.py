@@ -16,9 +16,11 @@ from stairstream.train.data import Split, Stream, split_prompts, write_held_out
 from stairstream.train.export import export_folder, export_gguf
 from stairstream.train.failures import SAY_LOST, PeerLost, is_peer_lost
 from stairstream.train.head import use_loss_head
-from stairstream.train.lora import add_adapters, export_adapter, identify_base, merge
+from stairstream.train.lora import add_adapters, export_adapter, identify_base, merge, say_base
 from stairstream.train.memory import Planner, open_planner
+from stairstream.train.memory.planner import moment_bytes
 from stairstream.train.meters import Report
+from stairstream.train.offload import say_offload
 from stairstream.train.outlook import look_ahead
 from stairstream.train.parallelize import parallelize
 from stairstream.train.pipeline import gather_weights
@@ -34,7 +36,7 @@ from stairstream.train.trainer import SaveTimer, SkipCounter, Trainer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """The start of a run: a network in float32 and its tokenizer; `gguf` is the file that it came from, if any."""
+    """The start of a run: a network and its tokenizer; `gguf` is the file that it came from, if any."""
 
     network: Any
     tokenizer: Any
@@ -42,9 +44,13 @@ class Start:
     gguf: Path | None = None
 
 
-def open_start(path: Path) -> Start:
-    """From a folder or a GGUF file. Raises ConfigError, ModelUnusable."""
-    network, tokenizer = read_network(path, "float32")
+def open_start(path: Path, config: TrainConfig) -> Start:
+    """From a folder or a GGUF file, in float32; where most weights will be held in bits, in the run's precision.
+
+    Raises ConfigError, ModelUnusable.
+    """
+    is_held = config.lora is not None and config.lora.base is not None
+    network, tokenizer = read_network(path, config.precision if is_held else "float32")
     tokens = Tokens(tokenizer, find_ends(network, tokenizer))
     return Start(network=network, tokenizer=tokenizer, tokens=tokens, gguf=None if path.is_dir() else path)
 
@@ -69,7 +75,7 @@ def train_all(config: TrainConfig, path: Path, report: Report) -> Outcome:
             hold_folder(config.folder) if processes.is_first else nullcontext(),
             catching_signals(is_alone=config.parallel.num_processes == 1) as stop,
         ):
-            is_done = train_from(open_start(path), config, split, processes, report, stop)
+            is_done = train_from(open_start(path, config), config, split, processes, report, stop)
             stopped_by = None if is_done else stop.signal or "a signal to another rank"
             return Outcome(is_first=processes.is_first, stopped_by=stopped_by)
     except RuntimeError as exc:
@@ -94,14 +100,16 @@ def train_from(
     network, base = _prepare(start.network.train(), config)
     checkpoints = Checkpoints(config, processes, base)
     train_state = checkpoints.find()
-    home = processes.device if config.offload is None else torch.device("cpu")  # and a layer at a time from there
+    home = (
+        processes.device if config.offload != "parameters" else torch.device("cpu")
+    )  # and a layer at a time from there
     network = network.to(home)
     size = Size.of(network)
     if processes.is_first:
         config.folder.mkdir(parents=True, exist_ok=True)
         write_held_out(config, split)
-    if processes.is_first and config.offload is not None and processes.device.type == "cpu":
-        report.say("offload: on a CPU alone it changes nothing: parameters are there in any case")
+    if processes.is_first and (line := say_offload(config, processes.device)) is not None:
+        report.say(line)
     planner = _open_planner(network, config, processes, report)
     _check_memory(planner, config, train_state, split, start.tokens)
     parallelize(network, processes, config.precision, compiles=config.compile, offload=config.offload)
@@ -126,7 +134,7 @@ def train_from(
             checkpoints.wait()
     if is_done:
         with processes.moves.rest():
-            _export(network, start, config, processes)
+            _export(network, start, config, processes, report)
     return is_done
 
 
@@ -146,7 +154,7 @@ def _run_stages(trainer: Trainer, train_state: TrainState, split: Split, tokens:
     """Run the stages that are left. False if one of them was asked to stop."""
     config, network = trainer.config, trainer.network
     for number in range(train_state.stage, len(config.stages)):
-        optimizer = make_optimizer(network, config.stages[number], config.optimizer)
+        optimizer = make_optimizer(network, config.stages[number], config.optimizer, config.offload)
         is_inside = number == train_state.stage and train_state.step > 0
         if is_inside:
             trainer.checkpoints.load_moments(network, optimizer)
@@ -166,7 +174,7 @@ def _open_planner(network: Any, config: TrainConfig, processes: Processes, repor
         report.say if processes.is_first else _say_nothing,
         most_tokens=max(stage.sequence_tokens for stage in config.stages),
         is_compiled=config.compile,
-        optimizer=config.optimizer,
+        moments=moment_bytes(config, processes.device),
         offload=config.offload,
     )
 
@@ -182,14 +190,15 @@ def _say_nothing(_: str) -> None:
     """Rank 0 says it."""
 
 
-def _export(network: Any, start: Start, config: TrainConfig, processes: Processes) -> None:
+def _export(network: Any, start: Start, config: TrainConfig, processes: Processes, report: Report) -> None:
     """The adapter, if there is one; a folder and, if the run began with a GGUF file, another such file."""
-    weights = gather_weights(network, processes)
+    weights, note = gather_weights(network, processes), None
     if processes.is_first:
         if config.lora is not None:
             export_adapter(network, weights, config.lora, config.model, config.folder / "adapter")
-            weights = merge(weights, config.lora)
-        export_folder(network, start.tokenizer, weights, config.folder / "model", config.precision)
+            weights, note = merge(weights, config.lora), say_base(config.lora, config.model, config.precision)
+            report.say(f"model: {note}")
+        export_folder(network, start.tokenizer, weights, config.folder / "model", config.precision, note)
         if start.gguf is not None:
             export_gguf(start.gguf, weights, config.folder / "model.gguf")
     processes.wait_for_all()

@@ -19,13 +19,15 @@ from torch.nn.functional import cross_entropy
 
 from stairstream.core.errors import ConfigError
 from stairstream.train.attention import find_insertions
-from stairstream.train.config import Optimizer, Precision, Stage
+from stairstream.train.config import Offload, Optimizer, Precision, Stage
 from stairstream.train.data import Batch, Row
 from stairstream.train.failures import OutOfMemory, is_out_of_memory
 from stairstream.train.head import answering, has_loss_head
 from stairstream.train.memory import Planner
+from stairstream.train.offload import OffloadedAdamW
 from stairstream.train.pipeline import add_up_tied, find_tied, make_even, run_stages
 from stairstream.train.processes import Processes
+from stairstream.train.quantized import quantized_layers
 from stairstream.train.teaching import make_goal
 
 _BETAS = (0.9, 0.95)
@@ -44,10 +46,13 @@ class Stepped:
         return not (math.isfinite(self.loss) and math.isfinite(self.grad_norm))
 
 
-def make_optimizer(network: Any, stage: Stage, kind: Optimizer = "adamw") -> torch.optim.Optimizer:
+def make_optimizer(
+    network: Any, stage: Stage, kind: Optimizer = "adamw", offload: Offload | None = None
+) -> torch.optim.Optimizer:
     """AdamW; only matrices decay. Fused, in one pass over weights and moments, where no weight is split.
 
-    `adamw8bit` is torchao's, whose moments are a byte each. Raises ConfigError if it is not installed.
+    `adamw8bit` is torchao's, whose moments are a byte each. Raises ConfigError if it is not installed. With
+    `offload: optimizer` moments and step are on the CPU, whatever the weights are on.
     """
     parameters = [one for one in network.parameters() if one.requires_grad]
     groups = [
@@ -57,6 +62,8 @@ def make_optimizer(network: Any, stage: Stage, kind: Optimizer = "adamw") -> tor
     groups = [group for group in groups if group["params"]]  # adapters are all matrices
     if kind == "adamw8bit":
         return _make_8bit(groups, stage)
+    if offload == "optimizer":
+        return OffloadedAdamW(groups, home=torch.device("cpu"), lr=stage.lr, betas=_BETAS)
     is_split = any(isinstance(one, DTensor) for one in parameters)
     return torch.optim.AdamW(groups, lr=stage.lr, betas=_BETAS, foreach=False, fused=not is_split)
 
@@ -249,7 +256,8 @@ class Size:
         config: Any = network.config
         embedding: int = config.vocab_size * config.hidden_size
         is_tied = network.get_output_embeddings().weight is network.get_input_embeddings().weight
-        inner: int = sum(one.numel() for one in network.parameters()) - embedding * (1 if is_tied else 2)
+        held = sum(one.num_values for one in quantized_layers(network).values())
+        inner: int = held + sum(one.numel() for one in network.parameters()) - embedding * (1 if is_tied else 2)
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         width: int = config.num_attention_heads * head_size
         passes = 3 if network.get_input_embeddings().weight.requires_grad else 2

@@ -91,31 +91,34 @@ class LayerCosts:
 class HeadCosts:
     """Of the head, and of the embedding if it is the same: weights, and what its logits are as wide as.
 
-    `at_once`: of how many tokens there are logits at a time; None: of all that are learned.
+    `at_once`: of how many tokens there are logits at a time; None: of all that are learned. Unless it `learns` there
+    are no gradients of weights.
     """
 
     weights: int = 0
     width: int = 0
     is_tied: bool = False
     at_once: int | None = None
+    learns: bool = True
 
     def pass_bytes(self, learned: int) -> float:
         """The most that loss and backward pass need: logits with their logarithms and gradients in float32, or the
         weights' gradient after them, which is there with them where they come some at a time; the cast weights in any
         case."""
+        grads = 6 * self.weights if self.learns else 0
         if self.at_once is not None:
-            return 2 * self.weights + 12 * min(learned, self.at_once) * self.width + 6 * self.weights
-        return 2 * self.weights + max(12 * learned * self.width, 2 * learned * self.width + 6 * self.weights)
+            return 2 * self.weights + 12 * min(learned, self.at_once) * self.width + grads
+        return 2 * self.weights + max(12 * learned * self.width, 2 * learned * self.width + grads)
 
     @property
     def carried_bytes(self) -> float:
         """While the layers are computed: a tied weight's gradient waits for that of the embedding."""
-        return 4 * self.weights if self.is_tied else 0
+        return 4 * self.weights if self.is_tied and self.learns else 0
 
     @property
     def end_bytes(self) -> float:
         """After the layers: the embedding's gradient, and if it is tied the head's and their sum."""
-        return (12 if self.is_tied else 4) * self.weights
+        return (12 if self.is_tied else 4) * self.weights if self.learns else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

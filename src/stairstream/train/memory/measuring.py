@@ -108,7 +108,7 @@ def _see(layer: Any, function: Any, args: Sequence[Any]) -> _Seen:
 def _count_kept(layer: Any, function: Any, args: Sequence[Tensor]) -> int:
     """Bytes that a pass keeps apart from weights and what it was given."""
     given = {storage.data_ptr() for storage in storages_of((args, function.keywords))}
-    given |= {storage.data_ptr() for storage in storages_of(list(layer.parameters()))}
+    given |= {storage.data_ptr() for storage in storages_of([*layer.parameters(), *layer.buffers()])}
     found = dict[int, int]()
 
     def keep(tensor: Tensor) -> Tensor:

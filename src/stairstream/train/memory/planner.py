@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from stairstream.core.errors import ConfigError
-from stairstream.train.config import Memory, Offload, Optimizer, Parallel
+from stairstream.train.config import Memory, Offload, Optimizer, Parallel, TrainConfig
 from stairstream.train.data import Row
 from stairstream.train.head import has_loss_head, tokens_at_once
 from stairstream.train.memory.applying import set_levels
@@ -17,15 +17,16 @@ from stairstream.train.memory.costs import Costs, HeadCosts, LayerCosts
 from stairstream.train.memory.limits import find_memory
 from stairstream.train.memory.measuring import CantMeasure, Run, measure_layer
 from stairstream.train.memory.planning import full_of, make_compiled_ladder, make_ladder, peak, plan
-from stairstream.train.parallelize import is_split, layers_of, splits_words
+from stairstream.train.parallelize import is_split, layers_of, shares_sequence, splits_words
 from stairstream.train.pipeline import share_layers
 from stairstream.train.processes import Processes
+from stairstream.train.quantized import QuantizedLinear, quantized_layers
 
 T = TypeVar("T")
 
 _MOST_PROBED = 1024
-_MOMENT_BYTES: Mapping[Optimizer, float] = {"adamw": 4, "adamw8bit": 1 + 4 / 256}
-"""Of each of the two moments of a parameter that is learned; in eight bits with a scale for 256 of them."""
+_MOMENT_BYTES: Mapping[Optimizer, float] = {"adamw": 8, "adamw8bit": 2 + 8 / 256}
+"""Of both moments of a parameter that is learned; in eight bits with a scale for 256 of them."""
 _SAFE_SHARE = 0.9
 _LESS_AFTER_FAILURE = 0.85
 _LESS, _MORE = 0.98, 1.1
@@ -88,7 +89,7 @@ class Planner:
             f"memory: stage {stage!r} needs at least {least_gib:.3f} GiB in each process, of which weights, gradients "
             f"and moments are {fixed_gib:.3f} and a row of {tokens} tokens, {learned} of them learned, the rest; "
             f"{self.budget / _GIB:.3f} {what}. What needs less: more processes (parallel.dp), a smaller "
-            "sequence_tokens, lora"
+            "sequence_tokens, lora (and its base: nf4)"
         )
 
     def prepare(self, network: Any, row: Row) -> None:
@@ -158,7 +159,7 @@ def open_planner(
     *,
     most_tokens: int,
     is_compiled: bool = False,
-    optimizer: Optimizer = "adamw",
+    moments: float = _MOMENT_BYTES["adamw"],
     offload: Offload | None = None,
 ) -> Planner:
     """Measure a network that is not compiled yet; `run` computes a row of a number of tokens, as training does.
@@ -169,7 +170,7 @@ def open_planner(
     if memory.wanted in ("none", "full"):
         return make_simple(memory, len(layers_of(network)), is_compiled=is_compiled)
     costs = agree_on(
-        try_measuring(network, processes, run, min(most_tokens, _MOST_PROBED), optimizer, offload), processes
+        try_measuring(network, processes, run, min(most_tokens, _MOST_PROBED), moments, offload), processes
     )
     if isinstance(costs, CantMeasure):
         say(f"memory: the layers can't be measured ({costs}); all of them are computed again, as with memory: full")
@@ -183,12 +184,12 @@ def try_measuring(
     processes: Processes,
     run: Run,
     probe_tokens: int,
-    optimizer: Optimizer = "adamw",
+    moments: float = _MOMENT_BYTES["adamw"],
     offload: Offload | None = None,
 ) -> Costs | CantMeasure:
     """As measure_costs; of a network that can't be measured, why."""
     try:
-        return measure_costs(network, processes, run, probe_tokens, optimizer, offload)
+        return measure_costs(network, processes, run, probe_tokens, moments, offload)
     except CantMeasure as exc:
         return exc
 
@@ -198,12 +199,12 @@ def measure_costs(
     processes: Processes,
     run: Run,
     probe_tokens: int,
-    optimizer: Optimizer = "adamw",
+    moments: float = _MOMENT_BYTES["adamw"],
     offload: Offload | None = None,
 ) -> Costs:
     """The tensors that a network, which is whole yet, keeps for its backward pass. Raises CantMeasure."""
     layer = measure_layer(network, run, probe_tokens)
-    return make_costs(network, layer, probe_tokens, processes.parallel, processes.device, optimizer, offload)
+    return make_costs(network, layer, probe_tokens, processes.parallel, processes.device, moments, offload)
 
 
 def make_costs(
@@ -212,7 +213,7 @@ def make_costs(
     probed_tokens: int,
     parallel: Parallel,
     device: torch.device,
-    optimizer: Optimizer = "adamw",
+    moments: float = _MOMENT_BYTES["adamw"],
     offload: Offload | None = None,
 ) -> Costs:
     """The costs of a network whose layers have these, in each of the processes."""
@@ -220,15 +221,16 @@ def make_costs(
     words = config.vocab_size // share_of_words(network, parallel)
     return Costs(
         num_layers=layers_in_flight(network, parallel),
-        fixed=count_state(network, parallel, on_cpu=device.type == "cpu", optimizer=optimizer)
-        if offload is None or device.type == "cpu"
+        fixed=count_state(network, parallel, on_cpu=device.type == "cpu", moments=moments)
+        if offload != "parameters" or device.type == "cpu"
         else count_collected(network, parallel),
-        layer=layer.over(parallel.tp),
+        layer=layer.over(parallel.tp if shares_sequence(network) else 1),
         head=HeadCosts(
             weights=words * config.hidden_size,
             width=words,
             is_tied=config.tie_word_embeddings,
             at_once=tokens_at_once(words) if has_loss_head(network) else None,
+            learns=network.get_output_embeddings().weight.requires_grad,
         ),
         probed_tokens=probed_tokens,
         can_offload=device.type == "cuda",  # beside a CPU there is no other memory
@@ -244,16 +246,25 @@ def agree_on(costs: T, processes: Processes) -> T:
     return found[0]
 
 
-def count_state(network: Any, parallel: Parallel, *, on_cpu: bool, optimizer: Optimizer = "adamw") -> float:
+def moment_bytes(config: TrainConfig, device: torch.device) -> float:
+    """Bytes that the device has of both moments of a parameter that is learned."""
+    is_elsewhere = config.offload == "optimizer" and device.type != "cpu"
+    return 0 if is_elsewhere else _MOMENT_BYTES[config.optimizer]
+
+
+def count_state(network: Any, parallel: Parallel, *, on_cpu: bool, moments: float = _MOMENT_BYTES["adamw"]) -> float:
     """Bytes that a process has of the weights of a network which is whole yet, and of what is learned of them.
 
     That is, in float32, itself and its gradient, and its moments; on a CPU itself and its moments once more, for a
-    checkpoint that is written beside the steps.
+    checkpoint that is written beside the steps. Weights that are held in 8 or 4 bits are whole on every rank that has
+    their layer, apart from those that `tp` splits.
     """
-    moments = 2 * _MOMENT_BYTES[optimizer]
     learned = 4 + 4 + moments + (4 + moments if on_cpu else 0)
     return count_over(
-        network, parallel, lambda one: one.numel() * (learned if one.requires_grad else one.element_size())
+        network,
+        parallel,
+        lambda one: one.numel() * (learned if one.requires_grad else one.element_size()),
+        lambda one: sum(part.nbytes for part in one.buffers()),
     )
 
 
@@ -270,10 +281,16 @@ def count_collected(network: Any, parallel: Parallel) -> float:
     return found
 
 
-def count_over(network: Any, parallel: Parallel, weigh: Callable[[Any], float]) -> float:
+def count_over(
+    network: Any,
+    parallel: Parallel,
+    weigh: Callable[[Any], float],
+    weigh_quantized: Callable[[QuantizedLinear], float],
+) -> float:
     """Sums `weigh` over the parameters that one process has, at most, of a network that is still whole.
 
     Pipeline stages share the layers; what stands outside them is in the first or the last, in both where it is tied.
+    Quantized layers are weighed apart: ranks of `dp` don't share them.
     """
     in_layers = {id(one) for one in layers_of(network).parameters()}
     stages = len(layers_of(network)) / most_layers(network, parallel)
@@ -284,8 +301,10 @@ def count_over(network: Any, parallel: Parallel, weigh: Callable[[Any], float]) 
     for name, one in network.named_parameters():
         outside = ends * (words if id(one) in of_words else 1)
         shared = stages * (parallel.tp if is_split(name) else 1) if id(one) in in_layers else outside
-        count += weigh(one) / shared
-    return count / parallel.shards
+        count += weigh(one) / shared / parallel.shards
+    for name, module in quantized_layers(network).items():
+        count += weigh_quantized(module) / stages / (parallel.tp if is_split(f"{name}.codes") else 1)
+    return count
 
 
 def share_of_words(network: Any, parallel: Parallel) -> int:
