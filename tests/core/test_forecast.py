@@ -114,3 +114,7 @@ def test_an_answer_that_nothing_holds_back_is_shown_faster_than_it_is_written() 
 def test_what_is_left_at_the_end_is_shown_within_a_share_of_the_run() -> None:
     forecast = seeing(*begun(), AgentEnded(at_s=5.0, agent="agg", reason="stop"))
     assert 8 * forecast.interval_s(8, 5.0) == pytest.approx(5.0 * DRAIN_SHARE)
+    now = 5.0
+    for queued in range(8, 0, -1):
+        now += forecast.interval_s(queued, now)
+    assert now == pytest.approx(forecast.latest_s) == 5.0 * (1 + DRAIN_SHARE)

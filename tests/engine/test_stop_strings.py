@@ -163,3 +163,10 @@ def test_a_place_that_does_not_look_for_stop_strings_is_stopped() -> None:
     assert ends(events)[-1] == ("stop_string", "END")
     used = [one.usage for one in events if isinstance(one, StepEnded) and one.agent == "agg"]
     assert sum(one.completion_tokens for one in used) == 2
+
+
+def test_a_stop_string_may_begin_in_words_that_another_process_has_shown() -> None:
+    held = HeldBack(["END"])
+    held.restore("the END of it, the E")
+    assert [delta.text for delta in held.feed(Delta("ND and more"))] == []
+    assert held.stop_string == "END"

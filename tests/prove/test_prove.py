@@ -63,8 +63,11 @@ def test_a_word_that_comes_as_late_as_was_foreseen_is_in_time() -> None:
     assert not any("gain nothing" in line for line in judge(replace(case, models=speechless))[1])
 
 
-def test_an_agent_that_nobody_reads_ends_before_it_has_begun() -> None:
-    assert judge(draw_case(8053413))[1] == []
+@pytest.mark.parametrize("seed", [8053413, 10514999, 10545489])
+def test_a_run_that_went_wrong_holds(seed: int) -> None:
+    """Agents that nobody read before they had begun, a stop string that began in words of a lost process, and an answer
+    whose last words came ever more slowly."""
+    assert judge(draw_case(seed))[1] == []
 
 
 def test_the_reference_has_chunks_that_double_from_the_40th_on() -> None:

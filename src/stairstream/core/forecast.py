@@ -107,6 +107,8 @@ class Forecast:
         self._in_speech = 0
         self._last_s = 0.0
         self._ends_read = 0
+        self.latest_s = math.inf
+        """When everything that is queued is to have been shown: known once it has all been written."""
 
     def see(self, event: Event) -> bool:
         """Take an event in; returns whether it may bring the next words nearer, so that queued ones should hurry."""
@@ -126,7 +128,7 @@ class Forecast:
                 self._limit = self._step_tokens
             case AgentEnded():
                 if event.agent == self._agent:
-                    self._own.has_ended = True
+                    self.latest_s = (1 + DRAIN_SHARE) * event.at_s
                     return True
                 if (ended := self._upstream.get(event.agent)) is not None:
                     ended.has_ended = True
@@ -139,8 +141,8 @@ class Forecast:
 
     def interval_s(self, queued: int, now: float) -> float:
         """Seconds between two tokens that are shown, with so many queued, if nothing changes."""
-        if self._own.has_ended:
-            return DRAIN_SHARE * now / max(1, queued)
+        if self.latest_s < math.inf:
+            return min(SLOWEST_S, max(0.0, self.latest_s - now) / max(1, queued))
         if self._is_free and self._asked_s is None:
             return min(SLOWEST_S, self._writing_interval_s / HURRY)
         time_s = max(LATE_S, CAUTION * self._next_words_in_s(now))

@@ -24,10 +24,8 @@ class StopFinder:
         self._num_held = 0
         self.found: str | None = None
         """The stop string that has appeared."""
-        earlier = written[max(0, len(written) - len(stops[-1]) + 1) :] if stops else ""
-        while earlier:
-            earlier = earlier[self._look_through(earlier) :]
-        self.found = None
+        if stops and written:
+            self.pass_by(written[max(0, len(written) - len(stops[-1]) + 1) :])
 
     @property
     def is_found(self) -> bool:
@@ -55,6 +53,12 @@ class StopFinder:
         self._held.clear()
         self._num_held = 0
         return passed
+
+    def pass_by(self, text: str) -> None:
+        """Text that has been shown already: a stop string wholly in it is no match, but one may begin in it."""
+        while text:
+            text = text[self._look_through(text) :]
+        self.found = None
 
     def finish(self) -> str:
         """Returns the text that was held back, at the end of a stream that brought no stop string."""

@@ -46,6 +46,10 @@ class HeldBack:
             self._clear()
         return passed
 
+    def restore(self, text: str) -> None:
+        """Words that another process has shown: a stop string may begin in them."""
+        self._finder.pass_by(text)
+
     def release(self) -> Sequence[Delta]:
         """All of it, as it has not become a stop string and no more words will come."""
         self._finder.finish()

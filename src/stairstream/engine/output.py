@@ -81,6 +81,8 @@ class Output:
             self._think(Delta(text, event.num_tokens, is_thinking=True), at_s)
         else:
             self._write(Delta(text, event.num_tokens, is_estimate=event.is_estimate), at_s)
+            if self._held is not None:
+                self._held.restore(text)
         self.rest()
 
     def release(self, at_s: float) -> Sequence[Wrote]:

@@ -35,6 +35,11 @@ class FixedPace:
         """Seconds between two tokens."""
         return 1 / self.tokens_per_s
 
+    @property
+    def latest_s(self) -> float:
+        """No word is too late."""
+        return math.inf
+
 
 Pace = Literal["even", "raw"] | FixedPace
 """`even`: words of a burst are spread over the time until the next one, `raw`: each is shown when it is written."""
@@ -45,10 +50,13 @@ _OF_RUNS = (RunStarted, RunEnded)
 
 
 class Tempo(Protocol):
-    """Says how far apart tokens are shown. `see` returns whether queued words may be nearer than was said before."""
+    """Says how far apart tokens are shown, and until when. `see` returns whether queued words may be nearer than was
+    said before."""
 
     def see(self, event: Event) -> bool: ...
     def interval_s(self, queued: int, now: float) -> float: ...
+    @property
+    def latest_s(self) -> float: ...
 
 
 def default_pace(graph: Graph) -> Pace:
@@ -187,7 +195,7 @@ class Pacer:
         if self._last is None:
             self._last = (now + self._hold_s, 0)
         shown_s, num_tokens = self._last
-        return shown_s + num_tokens * self._tempo.interval_s(self._queued, now)
+        return min(shown_s + num_tokens * self._tempo.interval_s(self._queued, now), self._tempo.latest_s)
 
     def _let_go(self, now: float) -> None:
         event = self._waiting.popleft()

@@ -4,7 +4,7 @@ from collections.abc import Container, Iterator, Sequence
 from itertools import pairwise
 
 from stairstream.core.events import AgentEnded, Called, Event, Noted, Wrote
-from stairstream.core.forecast import SLOWEST_S
+from stairstream.core.forecast import DRAIN_SHARE, SLOWEST_S
 from stairstream.core.session import Began, Delta, Ended, Note, ToolDelta
 from stairstream.engine.pace import FixedPace
 from stairstream.sim.prove.facts import AgentFacts, Facts, Write
@@ -84,6 +84,7 @@ def check_pace(facts: Facts) -> Iterator[str]:
         yield from _check_fixed(words, case.pace, {event.at_s for event in events if _shows_all(event)})
     else:
         yield from _check_even(words)
+        yield from _check_drained(events)
 
 
 def _shows_all(event: Event) -> bool:
@@ -105,6 +106,16 @@ def _check_fixed(words: Sequence[Wrote], pace: FixedPace, free_s: Container[floa
         due_s = before.at_s + before.num_tokens / pace.tokens_per_s
         if word.at_s < due_s - EPSILON_S and word.at_s not in free_s:
             yield f"a word came at {word.at_s}, by its pace it was due at {due_s}"
+
+
+def _check_drained(events: Sequence[Event]) -> Iterator[str]:
+    """What is queued when everything is written is shown by a hundredth of the run's time later."""
+    end = next((event for event in events if isinstance(event, AgentEnded)), None)
+    if end is None:
+        return
+    for word in events:
+        if isinstance(word, Wrote) and word.at_s > (1 + DRAIN_SHARE) * end.at_s + EPSILON_S:
+            yield f"a word was shown at {word.at_s}, long after the end of the answer at {end.at_s}"
 
 
 def _check_even(words: Sequence[Wrote]) -> Iterator[str]:

@@ -64,7 +64,7 @@ def _check_part(played: Played, agent: Agent, holder: Holder, number: int) -> It
         for item in holder.tape.entries
         if item.agent == agent.name and isinstance(item.value, Delta) and not item.value.is_thinking
     )
-    expected = cut_at_stop(said, agent.sampling.stop)
+    expected = max(cut_at_stop(said, agent.sampling.stop), before, key=len)  # what was kept stays, whatever it begins
     if not expected.startswith(kept) or (not holder.is_lost and kept != expected):
         yield f"{agent.name}: holder {number} kept {kept!r} where {expected!r} was written"
 
