@@ -137,7 +137,7 @@ class _Branch:
         first, last = min(alike, default=""), max(alike, default="")
         parts = bisect_left(range(min(len(first), len(last))), True, key=lambda at: first[: at + 1] != last[: at + 1])
         self.stem = first[:parts]
-        """What all of them begin with."""
+        """The beginning that all of them have."""
         ends = [at + len(stop) for stop in stops if (at := self.stem.find(stop)) >= 0]
         self.num_clear = min(ends, default=parts + 1) - 1
         """Characters of the stem in which no stop string ends."""

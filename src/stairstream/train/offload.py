@@ -14,8 +14,8 @@ def say_offload(config: TrainConfig, device: torch.device) -> str | None:
     """A line for a run on a device beside which there is no other, where `offload` was asked for."""
     if config.offload is None or device.type != "cpu":
         return None
-    kept = "moments are" if config.offload == "optimizer" else "weights and moments are"
-    return f"offload: {config.offload} has no effect on a CPU, where {kept} in any case"
+    kept = "the moments" if config.offload == "optimizer" else "weights and moments"
+    return f"offload: {config.offload} has no effect on a CPU, where {kept} are in any case"
 
 
 class OffloadedAdamW(AdamW):

@@ -100,10 +100,7 @@ def train_from(
     network, base = _prepare(start.network.train(), config)
     checkpoints = Checkpoints(config, processes, base)
     train_state = checkpoints.find()
-    home = (
-        processes.device if config.offload != "parameters" else torch.device("cpu")
-    )  # and a layer at a time from there
-    network = network.to(home)
+    network = network.to("cpu" if config.offload == "parameters" else processes.device)
     size = Size.of(network)
     if processes.is_first:
         config.folder.mkdir(parents=True, exist_ok=True)

@@ -109,7 +109,7 @@ def _check_fixed(words: Sequence[Wrote], pace: FixedPace, free_s: Container[floa
 
 
 def _check_drained(events: Sequence[Event]) -> Iterator[str]:
-    """What is queued when everything is written is shown by a hundredth of the run's time later."""
+    """Words that are queued when all are written are shown within a hundredth of the run's time."""
     end = next((event for event in events if isinstance(event, AgentEnded)), None)
     if end is None:
         return
