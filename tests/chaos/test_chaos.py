@@ -19,8 +19,8 @@ import pytest
 from stairstream.config.databases import read_database
 from stairstream.core.events import Event, RunEnded, RunStarted, Wrote
 from stairstream.server.durable.opening import open_journal_store
-from stairstream.server.wire.events import decode_event_json
 from tests.chaos.processes import Engine, KilledPostgres, LockedFile, Server, Victim
+from tests.server.asking import numbered_events
 from tests.server.postgres import Postgres
 
 ANSWERS = int(os.environ.get("CHAOS_ANSWERS", "40"))
@@ -148,12 +148,8 @@ class Answer:
                 await asyncio.sleep(0.1)
                 return
             self.run = response.headers["x-stairstream-run"]
-            number = -1
-            async for line in response.content:
-                if line.startswith(b"id: "):
-                    number = int(line[4:])
-                elif line.startswith(b"data: "):
-                    self.events.append((number, *decode_event_json(line[6:])))
+            async for event in numbered_events(response):
+                self.events.append(event)
 
 
 async def kill(victims: list[Victim], chance: random.Random, most_s: float) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -91,12 +91,18 @@ class RunClient:
             if response.status != 200:
                 return
             self._run = response.headers["x-stairstream-run"]
-            number = -1
-            async for line in response.content:
-                if line.startswith(b"id: "):
-                    number = int(line[4:])
-                elif line.startswith(b"data: "):
-                    self.events.append((number, *decode_event_json(line[6:])))
+            async for event in numbered_events(response):
+                self.events.append(event)
+
+
+async def numbered_events(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[int, Event, str]]:
+    """The events of a run as they come, each with its number and its text."""
+    number = -1
+    async for line in response.content:
+        if line.startswith(b"id: "):
+            number = int(line[4:])
+        elif line.startswith(b"data: "):
+            yield number, *decode_event_json(line[6:])
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -167,6 +168,13 @@ def wait_for(holds: Callable[[], bool], most_s: float = 60) -> None:
         time.sleep(0.05)
 
 
+def metrics(address: str) -> str:
+    """As a worker tells them, by a connection of its own."""
+    with urllib.request.urlopen(f"{address}/metrics") as response:
+        text: str = response.read().decode()
+        return text
+
+
 async def ask(client: aiohttp.ClientSession, address: str, model: str = "mix") -> str:
     """The end of a streamed answer: `[DONE]`, if it is whole."""
     body = {"model": model, "stream": True, "messages": [{"role": "user", "content": "?"}]}
@@ -239,11 +247,12 @@ def test_all_workers_drain_and_count_together(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path, workers=3) as (server, address, _), aiohttp.ClientSession() as client:
             assert await asyncio.gather(*(ask(client, address) for _ in range(9))) == ["[DONE]"] * 9
-            await asyncio.sleep(0.5)  # a run is counted when it is over, a little after its last byte
+            total = 'stairstream_runs_total{ended="stop",pipeline="mix"} 9.0'
+            # a run is counted when it is over, a little after its last byte
+            await asyncio.to_thread(wait_for, lambda: total in metrics(address), 10)
             for _ in range(5):  # whichever worker is asked
-                async with aiohttp.ClientSession() as fresh, fresh.get(f"{address}/metrics") as response:
-                    text = await response.text()
-                assert 'stairstream_runs_total{ended="stop",pipeline="mix"} 9.0' in text
+                text = await asyncio.to_thread(metrics, address)
+                assert total in text
                 assert "stairstream_runs_in_flight 0.0" in text
             streams = [asyncio.create_task(ask(client, address)) for _ in range(6)]
             await asyncio.sleep(1)

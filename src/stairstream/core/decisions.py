@@ -215,7 +215,6 @@ class _Tally:
     counted and not present, `num_awaited` those of them that may soon be there: once they were waited for, only if they
     have moved since. `num_unread` are present with unread text, `num_unread_ends` those of them that have ended;
     `has_news`: there is such text, or an end that is not yet read. The first of the missing leaves at `leaves_at`.
-    `limit` is the agent's, once it was asked for.
     """
 
     mark: float
@@ -228,7 +227,6 @@ class _Tally:
     num_open: int = 0
     has_news: bool = False
     leaves_at: float = math.inf
-    limit: float | None = None
 
 
 def _tally(policy: Policy, upstream: Sequence[Upstream], own: Own) -> _Tally:
@@ -274,18 +272,11 @@ def _tally(policy: Policy, upstream: Sequence[Upstream], own: Own) -> _Tally:
 def _is_due(policy: Policy, upstream: Sequence[Upstream], own: Own, tally: _Tally) -> bool:
     """Whether the next step is due but for patience: the quorum is there, with something worth reading (unread text of
     one that is present, or news of an end), and the agent may write."""
-    return 0 < tally.quorum <= tally.num_present and tally.has_news and _may_write(policy, upstream, own, tally)
+    return 0 < tally.quorum <= tally.num_present and tally.has_news and _may_write(policy, upstream, own)
 
 
-def _may_write(policy: Policy, upstream: Sequence[Upstream], own: Own, tally: _Tally) -> bool:
-    return _limit(policy, upstream, own, tally) - own.num_written >= 1
-
-
-def _limit(policy: Policy, upstream: Sequence[Upstream], own: Own, tally: _Tally) -> float:
-    """The limit of `limit_of`, looked up once a decision."""
-    if tally.limit is None:
-        tally.limit = limit_of(policy, upstream, own)
-    return tally.limit
+def _may_write(policy: Policy, upstream: Sequence[Upstream], own: Own) -> bool:
+    return limit_of(policy, upstream, own) - own.num_written >= 1
 
 
 def _next_step(policy: Policy, upstream: Sequence[Upstream], own: Own, tally: _Tally, now: float) -> Decision:
@@ -298,7 +289,7 @@ def _next_step(policy: Policy, upstream: Sequence[Upstream], own: Own, tally: _T
         return _wait(policy, own, tally, until=_held_until(own))
     if own.is_writing and (own.spared_until is not None or tally.num_open):
         return _let_speak(policy, upstream, own, tally, now)
-    return _write(policy, upstream, own, tally)
+    return _write(policy, upstream, own)
 
 
 def _is_held(upstream: Sequence[Upstream], own: Own, now: float) -> bool:
@@ -317,7 +308,7 @@ def _let_speak(policy: Policy, upstream: Sequence[Upstream], own: Own, tally: _T
     if own.spared_until is not None and not own.step_written:
         until = own.spared_until
     if now >= until or own.step_written >= least:
-        return _write(policy, upstream, own, tally)
+        return _write(policy, upstream, own)
     return _wait(policy, own, tally, until=until, own_tokens=least, num_wakes=max(1, tally.num_open))
 
 
@@ -331,8 +322,8 @@ def _after_own_end(
     if tally.num_unread_ends if own.is_confirmed else tally.num_unread:
         if _is_held(upstream, own, now):
             return _wait(policy, own, tally, until=_held_until(own))
-        if _may_write(policy, upstream, own, tally):
-            return _write(policy, upstream, own, tally)
+        if _may_write(policy, upstream, own):
+            return _write(policy, upstream, own)
         return _wait_for_limit(policy, upstream, own, tally)  # the model ended early
     until = model_ended_at + max(0.0, policy.patience_s - own.waited_s)
     if own.is_confirmed or not tally.num_awaited or now >= until:
@@ -349,8 +340,8 @@ def _go_on(own: Own) -> Decision:
     return Write(limit=own.max_tokens - own.num_written, reads=False)
 
 
-def _write(policy: Policy, upstream: Sequence[Upstream], own: Own, tally: _Tally) -> Write:
-    return Write(limit=int(_limit(policy, upstream, own, tally) - own.num_written))
+def _write(policy: Policy, upstream: Sequence[Upstream], own: Own) -> Write:
+    return Write(limit=int(limit_of(policy, upstream, own) - own.num_written))
 
 
 # Waiting, and when to look again
