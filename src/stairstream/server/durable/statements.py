@@ -56,13 +56,16 @@ RELEASE = "UPDATE journal_runs SET holder = NULL WHERE id = ? AND token = ? AND 
 
 LET_GO = "UPDATE journal_runs SET holder = NULL WHERE holder = ? AND over_at_s IS NULL"
 
-FIND_ASKED = "SELECT id FROM journal_runs WHERE asked = ? AND key_id IS NOT DISTINCT FROM ?"
+_OF_KEY = "COALESCE(key_id, '') = COALESCE(CAST(? AS TEXT), '')"
+"""Of that key, or of none; SQLite before 3.39 has no IS NOT DISTINCT FROM."""
+
+FIND_ASKED = f"SELECT id FROM journal_runs WHERE asked = ? AND {_OF_KEY}"
 
 FIND = f"SELECT {_RUN} FROM journal_runs WHERE id = ?"
 
 CANCEL = "UPDATE journal_runs SET is_cancelled = 1 WHERE id = ? AND over_at_s IS NULL"
 
-FORGOTTEN = "over_at_s IS NOT NULL AND key_id IS NOT DISTINCT FROM ? AND (CAST(? AS TEXT) IS NULL OR id = ?)"
+FORGOTTEN = f"over_at_s IS NOT NULL AND {_OF_KEY} AND (CAST(? AS TEXT) IS NULL OR id = ?)"
 """Which runs of a key are deleted."""
 
 OLD = """
