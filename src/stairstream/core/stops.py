@@ -9,7 +9,8 @@ from collections.abc import Sequence
 class StopFinder:
     """Passes text on until a stop string appears; holds back only what may be the beginning of one.
 
-    What a character costs does not depend on how long the stop strings are, nor on how many.
+    Text that continues as a stop string does is compared with it at once, and where to continue after a mismatch is
+    kept: so long stop strings, and several that begin alike, cost a token little more than short ones.
     """
 
     __slots__ = ("_begins", "_branch", "_depth", "_held", "_num_held", "_root", "found")

@@ -103,8 +103,8 @@ class Processes:
 def open_processes(parallel: Parallel, offload: Offload | None = None) -> Iterator[Processes]:
     """The processes that a launcher started. Raises ConfigError if they are not as many as were asked for.
 
-    While the block lasts, a rank that hangs ends the others. One process is a group too where it offloads: what splits
-    weights over a group moves them.
+    While the block lasts, a rank that hangs ends the others. One process is a group too where its parameters are
+    offloaded: what splits weights over a group moves them.
     """
     world, wanted = int(os.environ.get("WORLD_SIZE", "1")), parallel.num_processes
     if world != wanted:
