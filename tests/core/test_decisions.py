@@ -27,6 +27,20 @@ def test_patience_counts_from_the_quorum() -> None:
     assert observe(policy, (up(4), up(3), up(0)), own, 2.5).quorum_since is None
 
 
+def test_tokens_that_were_counted_too_many_do_not_begin_patience_anew() -> None:
+    """The step in flight seems to have written more than it may; once it has ended its tokens are counted right."""
+    policy = Policy(first_chunk=4, growth=1, quorum=1, patience_s=2, lead=0, slope=1)
+    upstream = (up(8, 4), up(5, 4))
+    writing = Own(max_tokens=99, steps=1, num_written=3, step_written=3, is_writing=True, limit=4)
+    own = observe(policy, upstream, writing, 1)
+    assert own.quorum_since == 1
+    own = observe(policy, upstream, replace(own, num_written=12, step_written=12), 2)
+    assert wait_of(policy, upstream, own, 2) == Wait(mark=8, raised_mark=13)
+    ended = replace(own, num_written=4, step_written=4, is_writing=False)
+    assert look(policy, upstream, ended, 3) == Write(limit=4)
+    assert observe(policy, upstream, replace(ended, num_written=12), 3).quorum_since is None
+
+
 def test_patience_is_for_who_moves() -> None:
     policy = Policy(first_chunk=4, growth=1, quorum=2, patience_s=1)
     own = Own(max_tokens=99, steps=1, num_written=1)

@@ -134,7 +134,9 @@ def _observe(policy: Policy, upstream: Sequence[Upstream], own: Own, now: float)
             own = replace(own, left=left)
             tally = _tally(policy, upstream, own)
     if not _is_due(policy, upstream, own, tally):
-        return own if own.quorum_since is None else replace(own, quorum_since=None), tally
+        # beside a step in flight, what was due once is due since then: its tokens may be counted too many
+        keeps = own.quorum_since is None or own.is_writing
+        return own if keeps else replace(own, quorum_since=None), tally
     return own if own.quorum_since is not None else replace(own, quorum_since=now), tally
 
 

@@ -102,7 +102,7 @@ class Foresight:
             call_s=calls.least_s(here + own.num_written),
             call_most_s=calls.most_s(in_flight),
             last_call_s=calls.most_s(whole),
-            writing_s=answer_tokens / self._rate.tokens_per_s,
+            writing_s=max(0.0, answer_tokens - 1) / self._rate.tokens_per_s,
             share=self._share,
             is_over_budget=is_over_budget,
         )

@@ -25,9 +25,9 @@ class Outlook:
 
     `ends_s` are the ends of the upstream agents, in their order. `call_s` is the least silence of a call made now,
     `call_most_s` the most of the call in flight, `last_call_s` that of a call that reads everything; `writing_s` is the
-    time in which the whole answer is written. `share` is the part of the total that this agent may give for its first
-    token. `is_over_budget`: after one more update the call that reads everything would exceed the budget of prompt
-    tokens.
+    time from the first to the last token of the whole answer. `share` is the part of the total that this agent may give
+    for its first token. `is_over_budget`: after one more update the call that reads everything would exceed the budget
+    of prompt tokens.
     """
 
     ends_s: Sequence[float]

@@ -1,7 +1,7 @@
 """One case as plain data: a graph, the models that speak in it, its limits and its clients."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from stairstream.backends.scripted.faults import Fault
 from stairstream.backends.scripted.manner import Reported
@@ -54,6 +54,16 @@ class ModelCase:
     max_concurrency: int | None = None
     requests_per_minute: float | None = None
 
+    @property
+    def rate(self) -> Rate:
+        """All that can be known before of a steady model."""
+        return Rate(
+            first_token_s=self.first_token_s,
+            tokens_per_s=1 / self.token_s,
+            answer_tokens=float(len(self.tokens)),
+            read_token_s=0.0,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
@@ -91,10 +101,10 @@ class Engine:
 class Case:
     """Everything that a run depends on: two runs of one case have the same events.
 
-    `rates` are what is known of its models before. `others` are runs on the same models and engines that are there at
-    the same time; their own `models`, `engines` and `others` mean nothing. A run comes at `comes_s`, and goes if it has
-    no slots after `gives_up_s`. It gives up, and is left, so many `turns` of the loop after that moment: others may do
-    something in just the turn before.
+    With `knows_rates` the engine knows its models before. `others` are runs on the same models and engines that are
+    there at the same time; their own `models`, `engines` and `others` mean nothing. A run comes at `comes_s`, and goes
+    if it has no slots after `gives_up_s`. It gives up, and is left, so many `turns` of the loop after that moment:
+    others may do something in just the turn before.
     """
 
     seed: int
@@ -108,7 +118,7 @@ class Case:
     leaves_s: float | None = None
     shut_down_s: float | None = None
     clients: tuple[Client, ...] = ()
-    rates: Mapping[str, Rate] = field(default_factory=dict)
+    knows_rates: bool = False
     deaths: Deaths | None = None
     engines: tuple[Engine, ...] = ()
     comes_s: float = 0.0
@@ -120,6 +130,11 @@ class Case:
     def runs(self) -> tuple["Case", ...]:
         """All that are there at the same time, this one first."""
         return (self, *(replace(one, models=self.models, engines=self.engines) for one in self.others))
+
+    @property
+    def rates(self) -> Mapping[str, Rate]:
+        """Facts of its models that are known before."""
+        return {name: model.rate for name, model in self.models.items()} if self.knows_rates else {}
 
     def slots_in(self, engine: Engine) -> int:
         """The slots of an engine that its run needs: one for each agent that may come to one of its models."""

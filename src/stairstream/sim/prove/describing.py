@@ -18,7 +18,7 @@ _ENDS = (
     "pace",
     "leaves_s",
     "shut_down_s",
-    "rates",
+    "knows_rates",
     "deaths",
     "comes_s",
     "gives_up_s",

@@ -5,7 +5,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from stairstream.backends.scripted.faults import Fault, FaultKind
-from stairstream.core.adaptive import Rate
 from stairstream.core.graph import Agent, Extras, Graph
 from stairstream.core.messages import ToolCall
 from stairstream.core.policy import PRESETS
@@ -201,16 +200,7 @@ def draw_known(rng: random.Random, case: Case) -> Case:
             first_token_s=rng.choice((0.125, 0.5, 1.0, rng.random() * (4 if name == aggregator else 1))),
             token_s=rng.choice((0.0625, 0.125, rng.uniform(0.02, 0.2))),
         )
-    rates = {
-        name: Rate(
-            first_token_s=model.first_token_s,
-            tokens_per_s=1 / model.token_s,
-            answer_tokens=float(len(model.tokens)),
-            read_token_s=0.0,
-        )
-        for name, model in models.items()
-    }
-    return Case(seed=case.seed, topology="mixture", graph=graph, models=models, rates=rates)
+    return Case(seed=case.seed, topology="mixture", graph=graph, models=models, knows_rates=True)
 
 
 # Several processes, several runs

@@ -40,7 +40,7 @@ def _of_case(case: Case) -> Iterator[str]:
     for name in ("written", "deadline_s", "max_cost", "pace", "leaves_s", "shut_down_s"):
         if getattr(case, name) not in ("", None, "raw"):
             yield f"run: {name}"
-    if case.rates:
+    if case.knows_rates:
         yield "run: rates known before"
     for client in case.clients:
         yield "client: reads slowly" if client.pause_s else "client: reads at once"

@@ -181,7 +181,8 @@ class Rules:
             elif is_awaited and not one.has_left and now >= self.leaves_s(one) - EPSILON_S:
                 one.has_left = is_over or self._is_early(one, now)
         if not self._is_due_but_for_patience():
-            self.due_since = None
+            if not self.in_step:  # beside a step, what was due once is due since then
+                self.due_since = None
         elif self.due_since is None:
             self.due_since = now
 

@@ -32,7 +32,7 @@ def shrink(case: Case, fails: Callable[[Case], bool], most_tries: int = 2000) ->
 
 def _smaller(case: Case) -> Iterator[Case]:
     """Cases that are one step smaller, the boldest steps first."""
-    for name in ("others", "engines", "deaths", "rates", "comes_s", "gives_up_s", "turns"):
+    for name in ("others", "engines", "deaths", "knows_rates", "comes_s", "gives_up_s", "turns"):
         if getattr(case, name) != getattr(_ALONE, name):
             yield _used(replace(case, **{name: getattr(_ALONE, name)}))
     for index, other in enumerate(case.others):

@@ -17,7 +17,7 @@ _SHARE = 0.05
 
 def check_spared(played: Played) -> Iterator[str]:
     """The answer ends at most 5 % later than with `wait`, and has one call if its first token is not 5 % earlier."""
-    if not played.case.rates:
+    if not played.case.knows_rates:
         return
     waited = play(_with_wait(played.case))
     (first_s, end_s, calls), (wait_first_s, wait_end_s, _) = _answer(played), _answer(waited)
@@ -31,7 +31,7 @@ def check_spared(played: Played) -> Iterator[str]:
 
 def _with_wait(case: Case) -> Case:
     agents = tuple(replace(agent, policy=PRESETS["wait"]) if agent.reads else agent for agent in case.graph.agents)
-    return replace(case, graph=Graph(agents=agents, answer=case.graph.answer), rates={}, clients=())
+    return replace(case, graph=Graph(agents=agents, answer=case.graph.answer), knows_rates=False, clients=())
 
 
 def _answer(played: Played) -> tuple[float, float, int]:

@@ -103,6 +103,7 @@ class _Reader:
     has_begun: bool = False  # its client began the answer
     num_failovers: int = 0
     is_full: bool = False  # its context holds no more: it waits for nothing, and writes its answer to the end
+    becomes_full: bool = False  # found as it was about to read: its next step may read nothing
     ended: AgentEnded | None = None
 
 
@@ -149,7 +150,7 @@ def _take(one: _Reader, event: Event) -> Iterator[str]:
         case Called():
             one.has_called = True
         case Noted(note=Note(kind="full")):
-            one.is_full = True
+            one.is_full = one.becomes_full = True
         case Noted():
             if event.note.kind in ("failover", "takeover"):
                 is_cut = one.is_again
@@ -175,7 +176,7 @@ def _begin(one: _Reader, event: StepStarted) -> Iterator[str]:
             yield f"{name}: step {event.step} reads {reading.agent} from {reading.start} after {before}"
         has_news = has_news or reading.start < reading.end or (reading.is_final and not (before and before.is_final))
         one.read[reading.agent] = reading
-    if not (has_news or one.is_again):
+    if not (has_news or one.is_again or one.becomes_full):
         yield f"{name}: step {event.step} has nothing new to read"
     if (
         event.readings
@@ -191,6 +192,7 @@ def _begin(one: _Reader, event: StepStarted) -> Iterator[str]:
     one.rules.steps += 1
     one.rules.limit = one.rules.written + event.limit
     one.open_step, one.last_step, one.step_tokens, one.is_again = event, event.step, 0, True
+    one.becomes_full = False
 
 
 def _end(one: _Reader, event: StepEnded) -> Iterator[str]:

@@ -22,7 +22,7 @@ def check_timing(facts: Facts) -> Iterator[str]:
     Edges move what their reader sees, which is not followed here. A pace only moves words that nobody reads. Where
     rates are known before, calls are made later, or not at all.
     """
-    if facts.case.rates:
+    if facts.case.knows_rates:
         return
     merged = _merge(facts)
     for one in facts.agents.values():
@@ -88,8 +88,6 @@ class _Interruption:
     is_prefetching: bool = False
     must_stop: bool = False
     is_held: bool = False
-    due_since: float | None = None
-    """Since when the next step was due but for patience, when that began."""
 
     @property
     def is_under_way(self) -> bool:
@@ -245,14 +243,11 @@ class _Walk:
                 if not interruption.must_stop and self._due() is None:
                     self._unjustified = "was stopped"
                 interruption.is_stopping, interruption.must_stop = True, False
-                if interruption.due_since is None:
-                    interruption.due_since = rules.due_since
             case "prefetch", _:
                 # heard of a moment later: the step may have come further by then, or have ended
                 if rules.in_step and self._due_s < self._now and self._due() is None:
                     self._unjustified = "prefetched"
                 interruption.is_prefetching = rules.in_step
-                interruption.due_since = rules.due_since
             case "prefetched", is_done:
                 interruption.is_prefetching, interruption.must_stop = False, rules.in_step
                 interruption.is_held = bool(is_done)
@@ -308,8 +303,6 @@ class _Walk:
             return
         rules.written += own.tokens(rules.step_written, len(self._own), step.reason) - rules.step_written
         rules.end_step(self._now, by_model=step.reason == "stop")
-        if rules.due_since is None:  # tokens that were counted too many may have put it off
-            rules.due_since = self._interruption.due_since
         self._interruption.is_stopping = self._interruption.is_prefetching = False
         own.must_end = step.reason in _ENDS_AT_ONCE or (step.reason == "limit" and own.limit >= own.tokens_left)
         if own.must_end:
