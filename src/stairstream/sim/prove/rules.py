@@ -226,7 +226,7 @@ class Rules:
         return self._due_step(now)
 
     def _due_step(self, now: float) -> Due | None:
-        if self.due_since is None:
+        if self.due_since is None or not self._is_due_but_for_patience():
             return None
         if now < self.due_since + self.policy.patience_s - EPSILON_S and self._is_worth_waiting():
             return None
