@@ -20,6 +20,7 @@ from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.topologies import mixture
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.plan.simulating import simulate
+from stairstream.plan.texts import Lengths
 
 SINGLE_FIRST_S, SINGLE_PER_S = 0.06, 69.4
 PROPOSERS, ANSWER = "proposer", "answer"
@@ -67,7 +68,7 @@ def play(graph: Graph, fit: Fit, proposer_tokens: float, *, is_cached: bool) -> 
         agent.name: round(fit.answer_tokens if agent.name == graph.answer else proposer_tokens)
         for agent in graph.agents
     }
-    return simulate(graph, costs, lengths)
+    return simulate(graph, costs, Lengths(agents=lengths))
 
 
 def replace_speed(costs: EndpointCosts, token_s: float) -> EndpointCosts:

@@ -35,12 +35,14 @@ from stairstream.core.graph import Graph, Sampling
 from stairstream.core.messages import question
 from stairstream.core.metrics import Summary, summarize
 from stairstream.core.policy import PRESETS, Policy
+from stairstream.core.tokens import estimate_tokens
 from stairstream.core.topologies import single
 from stairstream.engine.pace import default_pace
 from stairstream.engine.run import open_run
 from stairstream.plan.calibrating import MOST_AT_ONCE, calibrate
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.plan.simulating import simulate
+from stairstream.plan.texts import Lengths
 
 QUESTION = "Why is the sky blue?"
 MODEL = "m"
@@ -93,7 +95,8 @@ async def measure(graph: Graph, backend: Backend) -> Summary:
 
 def compare(graph: Graph, costs: EndpointCosts, found: Summary) -> tuple[Compared, Compared, Compared]:
     """A run beside its prediction: first token, longest pause and total."""
-    lengths = {agent.name: max(1, agent.num_written) for agent in found.agents}
+    written = {agent.name: max(1, agent.num_written) for agent in found.agents}
+    lengths = Lengths(agents=written, question=estimate_tokens(QUESTION))
     models = {agent.model: costs for agent in graph.agents}
     said = simulate(graph, models, lengths, None, default_pace(graph))
     assert said.first_token_s is not None and found.first_token_s is not None

@@ -12,6 +12,7 @@ from stairstream.core.topologies import mixture
 from stairstream.plan.advising import advise, as_yaml, frontier, with_quality
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.plan.sweeping import Outcome, candidates, num_candidates, sweep
+from stairstream.plan.texts import Lengths
 
 GRAPH = mixture(proposers=("a", "b", "c"), aggregator="d")
 PRICES = dict.fromkeys("abcd", Price(prompt=1, completion=2))
@@ -39,7 +40,8 @@ def costs_of(call_s: float) -> dict[str, EndpointCosts]:
 
 
 def swept(call_s: float, length: int) -> list[Outcome]:
-    return sweep(GRAPH, costs_of(call_s), [{agent.name: length for agent in GRAPH.agents}], PRICES)
+    lengths = Lengths(agents={agent.name: length for agent in GRAPH.agents})
+    return sweep(GRAPH, costs_of(call_s), [lengths], PRICES)
 
 
 def test_what_another_beats_in_everything_is_not_on_the_frontier() -> None:

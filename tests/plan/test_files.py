@@ -67,10 +67,13 @@ def test_the_speed_of_earlier_runs_is_a_cost_model() -> None:
 def test_lengths_are_those_of_the_output_of_the_same_name(tmp_path: Path) -> None:
     file = tmp_path / "texts.jsonl"
     outputs = {"a": "one two three " * 40, "other": "word " * 5}
-    file.write_text(json.dumps({"id": "1", "instruction": "?", "outputs": outputs}) + "\n")
+    file.write_text(
+        json.dumps({"id": "1", "instruction": "Why is the sky blue? " * 2 + "And now?", "outputs": outputs}) + "\n"
+    )
     (lengths,) = read_lengths(file, GRAPH, 8)
-    assert set(lengths) == {agent.name for agent in GRAPH.agents}
-    assert lengths["a"] > 100
+    assert set(lengths.agents) == {agent.name for agent in GRAPH.agents}
+    assert lengths.agents["a"] > 100
+    assert lengths.question == 12
     assert read_lengths(file, GRAPH, 8) == [lengths]
     with pytest.raises(ConfigError, match="there is no file"):
         read_lengths(tmp_path / "none.jsonl", GRAPH, 8)
@@ -78,7 +81,7 @@ def test_lengths_are_those_of_the_output_of_the_same_name(tmp_path: Path) -> Non
 
 def test_lengths_that_nobody_recorded_are_the_models_own() -> None:
     (lengths,) = same_lengths(GRAPH, {"a": 120.4, "b": None}, 300)
-    assert sorted(lengths.values()) == [120, 300, 300]
+    assert sorted(lengths.agents.values()) == [120, 300, 300]
 
 
 def test_retention_is_the_best_of_a_policys_layouts(tmp_path: Path) -> None:

@@ -43,6 +43,23 @@ def test_a_longer_context_takes_more_time_for_each_token() -> None:
 
 def test_a_pass_is_what_lies_between_two_tokens_beside_a_prompt() -> None:
     answer = call(80, 0.26, first_s=0.3)
-    prompt = call(500, 0.01, start_s=0.4, first_s=2.08)
+    prompt = call(500, 0.01, start_s=0.4, first_s=2.0 * 65 / 64)
+    costs = fit(Found(short=[call(80, 0.01)], fresh=[call(500, 0.01)], beside=[(answer, prompt)]), 0.0)
+    assert costs.pass_tokens == pytest.approx(0.26 / PREFILL_S - 1)
+    assert costs.shared_pass_s == pytest.approx(0)
+
+
+def test_a_pass_with_answers_takes_longer_where_a_prompt_beside_one_does() -> None:
+    answer = call(80, 0.26, first_s=0.3)
+    prompt = call(500, 0.01, start_s=0.4, first_s=2.5)
+    costs = fit(Found(short=[call(80, 0.01)], fresh=[call(500, 0.01)], beside=[(answer, prompt)]), 0.0)
+    assert costs.pass_tokens == pytest.approx(0.8 * 0.26 / PREFILL_S)
+    assert costs.pass_s(1) == pytest.approx(0.26)
+    assert costs.prompts_share(1) == pytest.approx(0.8)
+    assert costs.prompts_share(0) == 1
+
+
+def test_an_answer_that_has_ended_says_nothing_of_a_prompt_beside_it() -> None:
+    answer, prompt = call(80, 0.26, first_s=0.3, tokens=4), call(500, 0.01, start_s=0.4, first_s=2.5)
     costs = fit(Found(short=[call(80, 0.01)], fresh=[call(500, 0.01)], beside=[(answer, prompt)]), 0.0)
     assert costs.pass_tokens == pytest.approx(0.26 / PREFILL_S - 1)

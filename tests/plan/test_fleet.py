@@ -17,6 +17,7 @@ from stairstream.plan.fleet.replaying import Fleet, Replay, RunTimes
 from stairstream.plan.fleet.replicas import Size
 from stairstream.plan.fleet.schedules import Schedule, schedule_of
 from stairstream.plan.simulating import simulate
+from stairstream.plan.texts import Lengths
 
 STEADY = {"m": EndpointCosts(call_s=0.25, tokens_per_s={1: 64, 64: 64})}
 SHARED = {"m": EndpointCosts(call_s=0.25, tokens_per_s={1: 64}, prefill_token_s=2**-10)}
@@ -33,12 +34,12 @@ GRAPHS = {
 ROOMY = Size(slots=64, cache_tokens=math.inf)
 
 
-def lengths(graph: Graph) -> dict[str, int]:
-    return {agent.name: 100 + 10 * number for number, agent in enumerate(graph.agents)}
+def lengths(graph: Graph) -> Lengths:
+    return Lengths(agents={agent.name: 100 + 10 * number for number, agent in enumerate(graph.agents)})
 
 
 def one_call(costs: dict[str, EndpointCosts], tokens: int = 64) -> Schedule:
-    return schedule_of(single("m"), costs, {"m": tokens})
+    return schedule_of(single("m"), costs, Lengths(agents={"m": tokens}))
 
 
 def replay(schedule: Schedule, costs: dict[str, EndpointCosts], fleet: Fleet, *at_s: float) -> list[RunTimes]:
@@ -116,7 +117,7 @@ def outlook_of(fleet: Fleet, load: Load, prices: dict[str, Price] | None = None)
 def test_a_prefix_cache_helps_only_with_affinity_or_room() -> None:
     graph = mixture(proposers=["m"] * 2, aggregator="m", policy=replace(PRESETS["paper"], first_chunk=4))
     load = Load(
-        schedules=[schedule_of(graph, SHARED, dict.fromkeys(("m.1", "m.2", "m"), 40))],
+        schedules=[schedule_of(graph, SHARED, Lengths(agents=dict.fromkeys(("m.1", "m.2", "m"), 40)))],
         arrivals=Poisson(per_s=0.5),
         duration_s=100,
     )

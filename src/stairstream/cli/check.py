@@ -26,7 +26,7 @@ from stairstream.core.messages import question
 from stairstream.core.session import Began, Chunk, Delta, Ended, Layout
 from stairstream.core.worth import SHARE
 from stairstream.plan.estimating import ANSWER_TOKENS, estimate, first_tokens_s
-from stairstream.plan.simulating import QUESTION_TOKENS
+from stairstream.plan.texts import QUESTION_TOKENS
 
 _QUESTION = "Name three colours."
 _DRAFT = "Red, green"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stairstream.api import Pipeline
 from stairstream.backends.base import Backend
@@ -11,6 +11,7 @@ from stairstream.config.rates import Rates
 from stairstream.config.schema import Config
 from stairstream.core.costs import Price
 from stairstream.core.graph import Graph
+from stairstream.core.tokens import estimate_tokens
 from stairstream.engine.pace import default_pace
 from stairstream.engine.run import Run
 from stairstream.eval.tasks.systems import System as Named
@@ -72,8 +73,9 @@ class Simulated:
 
     def _lengths(self, ask: Ask) -> Lengths:
         if ask.outputs:
-            return lengths_of(ask.id, ask.outputs, self.whole)
-        return same_lengths(self.whole, {name: one.answer_tokens for name, one in self.costs.items()}, ANSWER_TOKENS)[0]
+            return lengths_of(ask.id, ask.text, ask.outputs, self.whole)
+        known = {name: one.answer_tokens for name, one in self.costs.items()}
+        return replace(same_lengths(self.whole, known, ANSWER_TOKENS)[0], question=estimate_tokens(ask.text))
 
 
 def on_cost_models(config: Config, systems: Sequence[Named], costs: Mapping[str, EndpointCosts]) -> list[System]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from stairstream.backends.base import Backend
 from stairstream.core.errors import BackendError
 from stairstream.engine.tasks import TaskBlock, pick_first
-from stairstream.plan.calling import Call, Caller, Turn, text_of
+from stairstream.plan.calling import PLAIN, Call, Caller, Turn, text_of
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.plan.fitting import Found, fit, known, speeds_of
 
@@ -82,9 +82,9 @@ async def calibrate(
     """
     caller = Caller(backend, advance, turn or _at_once)
     # connects, and loads an engine; a session's own warming would compute the prompt whose time is measured
-    await caller.call(text_of("w", SHORT_WORDS))
+    plain = await caller.call(PLAIN)
     cut = list[str]()
-    rounds = _Rounds(caller, loads_of(at_once, is_engine=backend.room is not None))
+    rounds = _Rounds(caller, loads_of(at_once, is_engine=backend.room is not None), Found(plain=plain))
     try:
         async with asyncio.timeout(within_s):
             await rounds.run()

@@ -11,25 +11,41 @@ from stairstream.config.yaml_file import load_yaml
 from stairstream.core.adaptive import Rate
 from stairstream.core.errors import ConfigError
 
+_AT_LEAST_0 = (
+    "call_s",
+    "prefill_token_s",
+    "prefill_context_s",
+    "cached_token_s",
+    "context_token_s",
+    "shared_pass_s",
+    "template_tokens",
+    "jitter",
+)
+
 
 class EndpointCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Times of one model at one endpoint, in seconds; what was not measured has its default.
 
     `call_s` passes before the first token of a call without a prompt, and `prefill_token_s` more for each prompt token
-    that no cache holds, `cached_token_s` for each that one holds. `tokens_per_s` is the speed of one answer that has
-    read nothing, by the calls that the endpoint answers at once; `context_token_s` passes more between two tokens for
-    each one that stands before them. `pass_tokens` is for engines whose calls share one processor, prompts too: a pass
-    computes so many tokens of prompts, the first that came first, and one of each answer. `jitter` is the standard
-    deviation of the time between two tokens over its mean, `failures` the share of calls that failed, `answer_tokens`
-    the length of an answer where the user's own lengths are not known.
+    that no cache holds, `prefill_context_s` for each token that stands before such a one, `cached_token_s` for each
+    that a cache holds. A prompt has `template_tokens` beside those of its messages. `tokens_per_s` is the speed of one
+    answer that has read nothing, by the calls that the endpoint answers at once; `context_token_s` passes more between
+    two tokens for each one that stands before them. `pass_tokens` is for engines whose calls share one processor,
+    prompts too: a pass computes so many tokens of prompts, the first that came first, and one of each answer, and takes
+    `shared_pass_s` more where there are answers. `jitter` is the standard deviation of the time between two tokens over
+    its mean, `failures` the share of calls that failed, `answer_tokens` the length of an answer where the user's own
+    lengths are not known.
     """
 
     call_s: float
     tokens_per_s: dict[int, float]
     prefill_token_s: float = 0.0
+    prefill_context_s: float = 0.0
     cached_token_s: float = 0.0
     context_token_s: float = 0.0
     pass_tokens: float | None = None
+    shared_pass_s: float = 0.0
+    template_tokens: float = 0.0
     jitter: float = 0.0
     failures: float = 0.0
     answer_tokens: float | None = None
@@ -39,7 +55,7 @@ class EndpointCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ValueError(problem)
 
     def _problems(self) -> Iterator[str]:
-        for name in ("call_s", "prefill_token_s", "cached_token_s", "context_token_s", "jitter"):
+        for name in _AT_LEAST_0:
             if not 0 <= getattr(self, name) < math.inf:
                 yield f"{name} must be a number of at least 0, not {getattr(self, name)}"
         if not 0 <= self.failures <= 1:
@@ -58,6 +74,12 @@ class EndpointCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def caches(self) -> bool:
         """Whether it has a prefix cache that is worth one: a cached token is half as dear as another, or less."""
         return 2 * self.cached_token_s <= self.prefill_token_s
+
+    def prompt_s(self, tokens: float, cached: float = 0.0) -> float:
+        """Seconds in which a prompt is computed that has the processor for itself; a cache holds the first `cached`."""
+        fresh = tokens - cached
+        fresh_s = self.prefill_token_s + self.prefill_context_s * (cached + fresh / 2)
+        return fresh * fresh_s + cached * self.cached_token_s
 
     def token_s(self, load: int, *, saturates: bool, context: float = 0.0) -> float:
         """Seconds between two tokens of each of `load` answers at once: between measured loads on a line.
@@ -83,7 +105,7 @@ class EndpointCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         assert self.pass_tokens is not None
         return max(
             self.token_s(max(1, answers), saturates=True, context=context),
-            (self.pass_tokens + answers) * self.prefill_token_s,
+            (self.pass_tokens + answers) * self.prefill_token_s + (self.shared_pass_s if answers else 0.0),
         )
 
     def prompts_share(self, answers: int, context: float = 0.0) -> float:

@@ -11,6 +11,7 @@ from stairstream.core.graph import Agent, Graph
 from stairstream.core.session import Usage
 from stairstream.plan.endpoints import EndpointCosts, of_rate
 from stairstream.plan.simulating import simulate
+from stairstream.plan.texts import Lengths
 
 ANSWER_TOKENS = 300
 _ALIKE = EndpointCosts(call_s=0.25, tokens_per_s={1: 50.0}, answer_tokens=ANSWER_TOKENS)
@@ -34,7 +35,7 @@ class Cost:
 def estimate(graph: Graph, models: Mapping[str, ModelConfig], goals: Mapping[str, Goals]) -> Cost:
     """As if every model wrote equally fast, and up to ANSWER_TOKENS; `goals` are those of adaptive agents."""
     graph = adapt_agents(graph, {agent.model: _rate_of(agent) for agent in graph.agents}, goals)
-    lengths = {agent.name: ANSWER_TOKENS for agent in graph.agents}
+    lengths = Lengths(agents={agent.name: ANSWER_TOKENS for agent in graph.agents})
     summary = simulate(graph, {agent.model: _ALIKE for agent in graph.agents}, lengths)
     prices = {agent.name: _price_of(models[agent.model]) for agent in graph.agents}
     usages = {one.name: one.usage for one in summary.agents}
@@ -79,6 +80,6 @@ def first_tokens_s(graph: Graph, waiting: Graph, rates: Mapping[str, Rate]) -> t
     found = []
     for one in (graph, waiting):
         by_agent = {agent.name: rates[agent.model] for agent in one.agents}
-        lengths = {name: max(1, round(rate.answer_tokens)) for name, rate in by_agent.items()}
+        lengths = Lengths(agents={name: max(1, round(rate.answer_tokens)) for name, rate in by_agent.items()})
         found.append(simulate(one, costs, lengths, by_agent).first_token_s)
     return None if found[0] is None or found[1] is None else (found[0], found[1])

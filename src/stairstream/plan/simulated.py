@@ -12,6 +12,8 @@ from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layo
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.plan.processor import Processor, Work
 
+_TEMPLATE = "<template>"
+
 
 class SimulatedBackend:
     """One agent's model: it says `length` words, each a token, on a processor that it may share with others."""
@@ -35,7 +37,8 @@ class SimulatedBackend:
 
 
 class SimulatedSession(Session):
-    """A session on such a backend. A prompt has as many tokens as it has words between white space."""
+    """A session on such a backend. A prompt has as many tokens as it has words between white space, and the template's
+    before them."""
 
     def __init__(self, backend: SimulatedBackend, context: Context) -> None:
         self._backend = backend
@@ -53,17 +56,14 @@ class SimulatedSession(Session):
         """The next words, each when it is due; the last one ends the write as the model's own end."""
         self._is_stopped = False
         costs, layout = self._backend.costs, self._context.agent.layout or "grouped"
-        prompt = words_of(render(self._context, layout))
+        prompt = [_TEMPLATE] * round(costs.template_tokens) + words_of(render(self._context, layout))
         cached = count_cached(self._seen, prompt) if costs.caches else None
         yield _began(layout, len(prompt))
         first, words = self._num_said, self._backend.words[self._num_said :]
         try:
             with self._backend.processor.work(costs) as self._work:
                 await self._work.sleep(costs.call_s)
-                fresh = len(prompt) - (cached or 0)
-                await self._work.prompt(
-                    fresh * costs.prefill_token_s + (cached or 0) * costs.cached_token_s, len(prompt)
-                )
+                await self._work.prompt(costs.prompt_s(len(prompt), cached or 0), len(prompt))
                 for number, word in enumerate(words[:limit]):
                     await self._work.reach(number)
                     if self._is_stopped:

@@ -14,19 +14,18 @@ from stairstream.engine.run import Run, open_run
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.plan.processor import Processor
 from stairstream.plan.simulated import SimulatedBackend
+from stairstream.plan.texts import Lengths
 from stairstream.sim.clock import run as run_in_virtual_time
-
-QUESTION_TOKENS = 50
 
 
 def simulate(
     graph: Graph,
     costs: Mapping[str, EndpointCosts],
-    lengths: Mapping[str, int],
+    lengths: Lengths,
     rates: Mapping[str, Rate] | None = None,
     pace: Pace = "raw",
 ) -> Summary:
-    """The run's numbers; `costs` are by model, `lengths` the tokens that each agent would write.
+    """The run's numbers; `costs` are by model, `lengths` those of question and texts.
 
     With `rates`, by agent, calls that gain nothing are left out, as a run does that knows them.
     """
@@ -36,7 +35,7 @@ def simulate(
 async def _run(
     graph: Graph,
     costs: Mapping[str, EndpointCosts],
-    lengths: Mapping[str, int],
+    lengths: Lengths,
     rates: Mapping[str, Rate] | None,
     pace: Pace,
 ) -> Summary:
@@ -47,7 +46,7 @@ async def _run(
 def open_simulated(
     graph: Graph,
     costs: Mapping[str, EndpointCosts],
-    lengths: Mapping[str, int],
+    lengths: Lengths,
     rates: Mapping[str, Rate] | None = None,
     pace: Pace = "raw",
     *,
@@ -64,7 +63,7 @@ def open_simulated(
         )
         for agent in graph.agents
     }
-    text = " ".join(numbered_words("q", QUESTION_TOKENS))
+    text = " ".join(numbered_words("q", lengths.question))
     graph = replace(graph, agents=tuple(_plain(agent) for agent in graph.agents))
     return open_run(graph, question(text), backends, rates=rates, pace=pace)
 
@@ -76,8 +75,8 @@ def _processors(graph: Graph, costs: Mapping[str, EndpointCosts], is_fleet: bool
     return {name: Processor() if is_fleet or costs[name].pass_tokens is None else here for name in models}
 
 
-def _length_of(agent: Agent, lengths: Mapping[str, int]) -> int:
-    return max(1, min(agent.sampling.max_tokens, lengths[agent.name]))
+def _length_of(agent: Agent, lengths: Lengths) -> int:
+    return max(1, min(agent.sampling.max_tokens, lengths.agents[agent.name]))
 
 
 def _plain(agent: Agent) -> Agent:

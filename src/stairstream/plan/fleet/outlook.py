@@ -150,8 +150,8 @@ def least_replicas(load: Load, costs: Mapping[str, EndpointCosts], slots: int) -
     for call in (call for one in load.schedules for call in one.calls):
         its = costs[call.model]
         decode_s = call.tokens * its.token_s(slots, saturates=True) / slots
-        fresh = call.prompt_tokens - call.shared_tokens
-        work[call.model] += (decode_s + fresh * its.prefill_token_s) / len(load.schedules)
+        prompt_s = its.prompt_s(call.prompt_tokens, call.shared_tokens)
+        work[call.model] += (decode_s + prompt_s) / len(load.schedules)
     return {model: max(1, math.ceil(per_s * seconds)) for model, seconds in work.items()}
 
 

@@ -136,8 +136,7 @@ class Replica:
             heapq.heappush(self._arriving, (self._now_s + self.costs.call_s, next(self._serial), job))
 
     def _begin_prefill(self, job: Job) -> None:
-        fresh = job.prompt_tokens - job.cached_tokens
-        work_s = fresh * self.costs.prefill_token_s + job.cached_tokens * self.costs.cached_token_s
+        work_s = self.costs.prompt_s(job.prompt_tokens, job.cached_tokens)
         self._prefill.num += 1
         begin_s = self._prefill.done
         if self.costs.pass_tokens is not None:
