@@ -19,7 +19,7 @@ class PlanOptions:
         Path | None, option("FILE", "Cost models of `stairstream calibrate`; without it, the speed of earlier runs.")
     ] = None
     texts: Annotated[
-        Path | None, option("FILE", "Recorded answers, for their lengths: a JSON object with `outputs` per line.")
+        Path | None, option("FILE", "Recorded answers, for their lengths: `prompt` and `outputs` in each line.")
     ] = None
     limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Prompts of --texts to take.")] = 8
     retention: Annotated[
@@ -67,7 +67,7 @@ class SimulateOptions:
         float, typer.Option(metavar="SECONDS", min=1, help="Time of arrivals; its middle half counts.")
     ] = 60
     texts: Annotated[
-        Path | None, option("FILE", "Recorded answers, for their lengths: a JSON object with `outputs` per line.")
+        Path | None, option("FILE", "Recorded answers, for their lengths: `prompt` and `outputs` in each line.")
     ] = None
     limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Prompts of --texts to take.")] = 8
     replicas: Annotated[
