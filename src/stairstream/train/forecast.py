@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
-from stairstream.core.errors import ModelUnusable
+from stairstream.backends.in_process.networks import make_empty, read_config
 from stairstream.train.config import Parallel, Precision, TrainConfig
 from stairstream.train.data import Batch, Cursor
 from stairstream.train.energy import find_watts
@@ -69,7 +69,7 @@ class Forecast:
 def foretell(config: TrainConfig, path: Path, outlooks: Sequence[Outlook]) -> Forecast:
     """Foretell a run of this configuration. Raises ConfigError, ModelUnusable; ConfigError if memory can't hold it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    shape = _read_shape(path)
+    shape = read_config(path)
     whole = _make_whole(shape, config)
     bare = Forecast(
         parameters=_count(whole, config.parallel),
@@ -112,21 +112,11 @@ def _find_needs(
     )
 
 
-def _read_shape(path: Path) -> Any:
-    where, options = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
-    untyped: Any = AutoConfig
-    try:
-        return untyped.from_pretrained(str(where), local_files_only=True, **options)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as exc:
-        raise ModelUnusable(f"transformers can't load {path}: {str(exc).partition(chr(10))[0]}") from exc
-
-
 def _make_whole(shape: Any, config: TrainConfig) -> Any:
     """The network that is trained, without memory for its weights."""
-    untyped: Any = AutoModelForCausalLM
-    with torch.device("meta"):
-        network = untyped.from_config(shape)
-        if config.lora is not None:
+    network = make_empty(shape)
+    if config.lora is not None:
+        with torch.device("meta"):
             add_adapters(network, config.lora, config.precision)
     return network
 

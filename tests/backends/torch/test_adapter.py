@@ -30,7 +30,9 @@ def test_weights_are_the_base_and_what_was_learned(tmp_path: Path) -> None:
     [
         ({"name": "base_model.model.model.layers.9.self_attn.q_proj"}, "is of another model"),
         ({"wide": 16}, "is of another model"),
+        ({"r": 3}, "are not of its r, 3"),
         ({"use_dora": True}, "is not a plain LoRA"),
+        ({"init_lora_weights": "pissa"}, "is not a plain LoRA"),
         ({"peft_type": "IA3"}, "is not a plain LoRA"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from stairstream.backends.in_process.tokens import Tokens
 from stairstream.core.errors import ConfigError, ModelUnusable
@@ -35,6 +35,23 @@ def read_tokens(path: Path) -> Tokens:
             f"transformers can't load the tokenizer of {path}: {str(exc).partition(chr(10))[0]}"
         ) from exc
     return Tokens(tokenizer, find_ends(None, tokenizer))
+
+
+def read_config(path: Path) -> Any:
+    """The configuration of transformers alone. Raises as read_network does."""
+    where, options = _where(path)
+    untyped: Any = AutoConfig
+    try:
+        return untyped.from_pretrained(where, local_files_only=True, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as exc:
+        raise ModelUnusable(f"transformers can't load {path}: {str(exc).partition(chr(10))[0]}") from exc
+
+
+def make_empty(config: Any) -> Any:
+    """A network of that configuration, without memory for its weights. Raises ValueError if it is no language model."""
+    untyped: Any = AutoModelForCausalLM
+    with torch.device("meta"):
+        return untyped.from_config(config)
 
 
 def _read(where: str, options: dict[str, Any], dtype: Dtype, path: Path) -> tuple[Any, Any]:

@@ -25,10 +25,10 @@ def write_adapter(folder: Path, base: Path, room: Path) -> Path:
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, lora.scale * lora.rank)  # llama.cpp divides it by the rank
-    for theirs, (down, up) in lora.pair(_read_weights(folder / WEIGHTS)).items():
+    found = _read_weights(folder / WEIGHTS)
+    for theirs, (down, up) in lora.pair(found, lambda theirs: shapes.get(arrangement.name(theirs) or "")).items():
         name = arrangement.name(theirs)
-        if name is None or shapes.get(name) != (up.shape[0], down.shape[1]):
-            raise ConfigError(f"adapter: {folder} is of another model: {theirs} is not there, or of another shape")
+        assert name is not None
         writer.add_tensor(f"{name}.lora_a", down)
         writer.add_tensor(f"{name}.lora_b", arrangement.arrange(name, up).copy())
     writer.write_header_to_file()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from stairstream.backends.lora import WEIGHTS, Lora
@@ -18,13 +19,12 @@ def add_adapter(network: Any, folder: Path) -> None:
     lora = Lora.read(folder)
     try:
         found = load_file(folder / WEIGHTS)
-    except (OSError, ValueError, RuntimeError) as exc:
+    except (OSError, SafetensorError) as exc:
         raise ConfigError(f"adapter: {folder} can't be read: {str(exc).partition(chr(10))[0]}") from exc
     weights = dict(network.named_parameters())
+    shapes = {name: weight.shape for name, weight in weights.items()}
     with torch.no_grad():
-        for name, (down, up) in lora.pair(found).items():
-            weight = weights.get(name)
-            if weight is None or weight.shape != (up.shape[0], down.shape[1]):
-                raise ConfigError(f"adapter: {folder} is of another model: {name} is not there, or of another shape")
+        for name, (down, up) in lora.pair(found, shapes.get).items():
+            weight = weights[name]
             more = lora.scale * (up.float() @ down.float())
             weight.copy_((weight.float() + more.to(weight.device)).to(weight.dtype))

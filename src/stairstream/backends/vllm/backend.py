@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stairstream.backends.extras import require
 from stairstream.backends.gguf import check_gguf
+from stairstream.backends.lora import Lora
 from stairstream.backends.models import models_folder
 from stairstream.backends.slots import Slots
 from stairstream.core.errors import ConfigError
@@ -27,8 +29,9 @@ class Vllm:
 
     `path` is a folder of transformers; of a GGUF file such a folder is made in the cache, in bfloat16. `sessions` is
     how many it runs at once. In the layout `rounds` a stop takes effect after at most `quantum_tokens` words.
-    `options` are further fields of vLLM's AsyncEngineArgs, for those who know them; with `ignores_end` answers have all
-    their tokens, which is for measuring. Raises ConfigError or ModelUnusable at once if there is no such model.
+    `adapter` is the folder of a LoRA that every answer is written with. `options` are further fields of vLLM's
+    AsyncEngineArgs, for those who know them; with `ignores_end` answers have all their tokens, which is for measuring.
+    Raises ConfigError or ModelUnusable at once if there is no such model or adapter.
     """
 
     def __init__(
@@ -39,15 +42,19 @@ class Vllm:
         context_tokens: int | None = None,
         quantum_tokens: int = DEFAULT_QUANTUM_TOKENS,
         dtype: Literal["float32", "bfloat16"] | None = None,
+        adapter: Path | None = None,
         ignores_end: bool = False,
         options: Mapping[str, object] | None = None,
     ) -> None:
+        if adapter is not None:
+            Lora.read(adapter)
         if not path.is_dir():
             check_gguf(path)
         self._path = path
         self._context_tokens = context_tokens
         self._quantum_tokens = quantum_tokens
         self._dtype: Literal["float32", "bfloat16"] | None = dtype
+        self._adapter = adapter
         self._ignores_end = ignores_end
         self._options = dict(options or {})
         self.slots = Slots(sessions, "vllm engine")
@@ -55,10 +62,19 @@ class Vllm:
         self._engine: Engine | None = None
 
     async def start(self) -> None:
-        """Load the model, in a thread; returns at once if it is loaded. Raises MissingExtra, ModelUnusable."""
+        """Load the model, in a thread; returns at once if it is loaded.
+
+        Raises MissingExtra, ModelUnusable, and ConfigError if the adapter is not for it.
+        """
         async with self._loading:
-            if self._engine is None:
-                self.use(await asyncio.to_thread(self._load))
+            if self._engine is not None:
+                return
+            async with AsyncExitStack() as unless_ready:
+                engine = await asyncio.to_thread(self._load)
+                unless_ready.push_async_callback(engine.aclose)
+                await engine.load_adapter()
+                self.use(engine)
+                unless_ready.pop_all()
 
     def use(self, engine: "Engine") -> None:
         """Take an engine that runs already."""
@@ -66,6 +82,11 @@ class Vllm:
 
     def _load(self) -> "Engine":
         require("the vllm backend", ("vllm", "transformers"), "vllm")
+        adapter = None
+        if self._adapter is not None:
+            from stairstream.backends.vllm.adapter import check_adapter
+
+            adapter = check_adapter(self._adapter, self._path)
         from stairstream.backends.vllm.engine import EngineSettings, start
 
         settings = EngineSettings(
@@ -73,6 +94,7 @@ class Vllm:
             sessions=self.slots.count,
             context_tokens=self._context_tokens,
             dtype=self._dtype,
+            adapter=adapter,
             ignores_end=self._ignores_end,
             options=self._options,
         )

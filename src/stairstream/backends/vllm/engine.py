@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 # vLLM takes these from the environment only, when it is imported; a user who has set them knows better
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -15,10 +15,12 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 from transformers import AutoTokenizer
 from vllm import SamplingParams
+from vllm.config.lora import MaxLoRARanks
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.engine.protocol import StreamingInput
 from vllm.exceptions import VLLMClientError
 from vllm.inputs import TokensPrompt
+from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -26,6 +28,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from stairstream.backends.full import says_too_long
 from stairstream.backends.in_process.tokens import Tokens
+from stairstream.backends.lora import Lora
 from stairstream.backends.vllm.turns import Output
 from stairstream.core.errors import ConfigError, ContextTooLong, ModelUnusable, RequestRejected, ServerFailed
 from stairstream.core.graph import Sampling
@@ -36,6 +39,9 @@ _TEMPERATURE = 0.8
 _CPU_BLOCK_TOKENS = 32
 """Block size: a prefix cache keeps whole blocks; vLLM's 128 for CPUs would recompute up to 127 tokens per update."""
 
+_PROBED_TOKENS = 8
+"""The length of the text that shows whether an adapter is used: vLLM says nothing of layers that it does not find."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
@@ -45,6 +51,7 @@ class EngineSettings:
     sessions: int
     context_tokens: int | None
     dtype: Literal["float32", "bfloat16"] | None
+    adapter: Lora | None
     ignores_end: bool
     options: Mapping[str, object]
 
@@ -52,11 +59,13 @@ class EngineSettings:
 class Engine:
     """vLLM with one model, in processes of its own."""
 
-    def __init__(self, llm: Any, tokens: Tokens, ignores_end: bool) -> None:
+    def __init__(self, llm: Any, tokens: Tokens, adapter: Lora | None, ignores_end: bool) -> None:
         self.tokens = tokens
         self.context_tokens: int = llm.model_config.max_model_len
         self.block_tokens: int = llm.vllm_config.cache_config.block_size
         self._llm = llm
+        # a path that is not absolute could be taken for a name on a hub
+        self._lora = None if adapter is None else LoRARequest("adapter", 1, str(adapter.folder.resolve()))
         self._unsaid = dict.fromkeys(tokens.special_ids, -100.0) if ignores_end else None
         self._defaults: dict[str, Any] = llm.model_config.get_diff_sampling_param()
 
@@ -65,7 +74,8 @@ class Engine:
         params = self._params(sampling, max_tokens, 0)
         inputs: asyncio.Queue[Any] | None = asyncio.Queue() if is_resumable else None
         prompt: Any = _feed(inputs) if inputs is not None else TokensPrompt(prompt_token_ids=list(ids))
-        outputs = self._llm.generate(prompt, params, f"stairstream-{uuid.uuid4().hex}")
+        name = f"stairstream-{uuid.uuid4().hex}"
+        outputs = self._llm.generate(prompt, params, name, lora_request=self._lora)
         request = Request(self, sampling, outputs, inputs)
         if is_resumable:
             request.go_on(ids, max_tokens)
@@ -90,6 +100,27 @@ class Engine:
             logit_bias=self._unsaid,
             output_kind=RequestOutputKind.DELTA,
         )
+
+    async def load_adapter(self) -> None:
+        """Load the adapter, if there is one, before the first request. Raises ConfigError if vLLM can't use it."""
+        if self._lora is None:
+            return
+        try:
+            await self._llm.add_lora(self._lora)
+            changes_something = await self._score(self._lora) != await self._score(None)
+        except Exception as exc:  # vLLM gives the errors of its processes no other type
+            raise ConfigError(f"adapter: vllm refuses {self._lora.lora_path}: {_line(exc)}") from exc
+        if not changes_something:
+            what = "it changes nothing, or vllm has other names for the layers of this model"
+            raise ConfigError(f"adapter: vllm writes with {self._lora.lora_path} what it writes without: {what}")
+
+    async def _score(self, lora: LoRARequest | None) -> float:
+        """The logarithm of the probability of the likeliest token after a short text."""
+        params = SamplingParams(temperature=0, max_tokens=1, logprobs=1, detokenize=False)
+        prompt = TokensPrompt(prompt_token_ids=list(range(_PROBED_TOKENS)))
+        name = f"stairstream-{uuid.uuid4().hex}"
+        *_, last = [output async for output in self._llm.generate(prompt, params, name, lora_request=lora)]
+        return float(last.outputs[0].cumulative_logprob)
 
     async def empty_cache(self) -> None:
         """Forget the prefixes of earlier requests: for measuring."""
@@ -191,6 +222,8 @@ def start(settings: EngineSettings) -> Engine:
     }
     if current_platform.is_cpu():
         chosen |= {"block_size": _CPU_BLOCK_TOKENS, "enforce_eager": True}
+    if settings.adapter is not None:
+        chosen |= {"enable_lora": True, "max_lora_rank": _choose_rank(settings.adapter)}
     begun_s = time.monotonic()
     try:
         llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**{**chosen, **settings.options}))
@@ -200,7 +233,16 @@ def start(settings: EngineSettings) -> Engine:
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as exc:
         after = f"after {time.monotonic() - begun_s:.0f} s"
         raise ModelUnusable(f"vllm can't serve {settings.folder} ({after}): {_line(exc)}") from exc
-    return Engine(llm, Tokens(tokenizer, frozenset()), settings.ignores_end)
+    return Engine(llm, Tokens(tokenizer, frozenset()), settings.adapter, settings.ignores_end)
+
+
+def _choose_rank(adapter: Lora) -> int:
+    """The least of the ranks for which vLLM makes room that the adapter fits in. Raises ConfigError."""
+    ranks = [rank for rank in get_args(MaxLoRARanks) if rank >= adapter.rank]
+    if not ranks:
+        most = max(get_args(MaxLoRARanks))
+        raise ConfigError(f"adapter: {adapter.folder} has the rank {adapter.rank}; vllm takes no more than {most}")
+    return int(min(ranks))
 
 
 def _line(exc: BaseException) -> str:

@@ -18,6 +18,7 @@ class VllmKeys:
     """`backend: vllm`: an engine of this process's own; `model` is a folder of transformers, a known name, or a GGUF.
 
     `slots`: how many agents it serves at once. In the layout `rounds` a stop takes effect after `quantum_tokens` words.
+    `adapter` is the folder of a LoRA that was trained beside it, as peft and `stairstream train` write them.
     """
 
     model: str
@@ -25,6 +26,7 @@ class VllmKeys:
     context_tokens: Whole | None = None
     slots: Whole = 16
     quantum_tokens: Whole = 16
+    adapter: str | None = None
 
 
 async def _open(keys: VllmKeys, model: "ModelConfig", engines: "Engines") -> Backend:
@@ -37,6 +39,7 @@ async def _open(keys: VllmKeys, model: "ModelConfig", engines: "Engines") -> Bac
             context_tokens=keys.context_tokens,
             quantum_tokens=keys.quantum_tokens,
             dtype=keys.dtype,
+            adapter=None if keys.adapter is None else Path(keys.adapter).expanduser(),
         )
 
     return VllmBackend(await engines.load(keys, make, model.name), keys.model)
