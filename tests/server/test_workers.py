@@ -113,6 +113,18 @@ def test_other_engines_need_another_host(tmp_path: Path) -> None:
         assert engines_of(read(LOADED.replace(*change), tmp_path), ("a",)) != one
 
 
+def test_an_adapter_that_was_trained_again_needs_another_host(tmp_path: Path) -> None:
+    llamacpp_model()
+    (tmp_path / "adapter").mkdir()
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    config = read(LOADED.replace(SMOL, f"{SMOL}, adapter: {tmp_path / 'adapter'}"), tmp_path)
+    weights.write_bytes(b"1")
+    one = engines_of(config, ("a",))
+    assert engines_of(config, ("a",)) == one
+    os.utime(weights, ns=(0, weights.stat().st_mtime_ns + 1))
+    assert engines_of(config, ("a",)) != one
+
+
 @contextmanager
 def start(*command: str, ready: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A command of ours, once it has printed a line with `ready`; it is told to stop at the end."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from stairstream.config.backends import BACKENDS, kind_of
@@ -130,6 +131,15 @@ class ModelConfig:
     def has_engine(self) -> bool:
         """Whether several processes of a server share one: it is loaded, or its `replicas` say so."""
         return self.kind.file is not None or self.common.replicas is not None
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """The files and folders of a local model, by the keys that name them. Raises ConfigError for one not there."""
+        if self.kind.file is None:
+            return {}
+        adapter: str | None = getattr(self.keys, "adapter", None)
+        more = {} if adapter is None else {"adapter": Path(adapter).expanduser()}
+        return {"model": self.kind.file(self.keys), **more}
 
     @property
     def thinks_anew(self) -> bool:

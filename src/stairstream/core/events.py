@@ -169,6 +169,7 @@ class RunEnded:
 
 
 Event = RunStarted | StepStarted | LayoutChosen | Wrote | Thought | Called | Noted | StepEnded | AgentEnded | RunEnded
+"""One thing that happens in a run."""
 
 
 def calls_of(events: Iterable[Event], agent: str) -> tuple[ToolCall, ...]:

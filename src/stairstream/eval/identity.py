@@ -22,19 +22,10 @@ def identify_models(models: Mapping[str, ModelConfig], names: Sequence[str]) -> 
 def _identify(model: ModelConfig) -> object:
     keys = model.keys
     # secrets do not change an answer, and neither do the paths of a local model
-    local = _list_local(model)
+    local = model.files
     hidden = ("api_key", "cache_salt", *local)
     shown = {name: getattr(keys, name) for name in names_of(type(keys)) if name not in hidden}
     return model.backend, shown, {key: name_model(path) for key, path in local.items()}, model.common.forward
-
-
-def _list_local(model: ModelConfig) -> Mapping[str, Path]:
-    """The files and folders of a local model, by the keys that name them."""
-    if model.kind.file is None:
-        return {}
-    adapter: str | None = getattr(model.keys, "adapter", None)
-    more = {} if adapter is None else {"adapter": Path(adapter).expanduser()}
-    return {"model": model.kind.file(model.keys), **more}
 
 
 def name_model(path: Path) -> str:

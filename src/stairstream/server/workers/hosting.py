@@ -42,9 +42,15 @@ def engines_of(config: Config, models: tuple[str, ...]) -> object:
 
 
 def _engine_of(config: Config, graphs: list[Graph], name: str) -> object:
-    keys, kind = config.models[name].keys, config.models[name].kind
-    changed_ns = kind.file(keys).stat().st_mtime_ns if kind.file is not None else 0
-    return keys, count_sessions(config, graphs, keys), changed_ns
+    model = config.models[name]
+    changed = {key: _changed_ns(path) for key, path in model.files.items()}
+    return model.keys, count_sessions(config, graphs, model.keys), changed
+
+
+def _changed_ns(path: Path) -> int:
+    """The last time at which a file, or one in a folder, was written; 0 if it is not there."""
+    files = path.glob("*") if path.is_dir() else [path]
+    return max((file.stat().st_mtime_ns for file in files if file.exists()), default=0)
 
 
 def next_pause_s(pause_s: float) -> float:
