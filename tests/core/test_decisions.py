@@ -41,6 +41,14 @@ def test_tokens_that_were_counted_too_many_do_not_begin_patience_anew() -> None:
     assert observe(policy, upstream, replace(ended, num_written=12), 3).quorum_since is None
 
 
+def test_the_first_mark_is_looked_at_until_one_has_reached_it() -> None:
+    """Also after a first step, which another one's end without a word made due: so its time is known."""
+    policy = Policy(first_chunk=4, growth=1, quorum=1, patience_s=0, lead=0, slope=1)
+    upstream = (up(0, ended=True, end_is_read=True), up(0))
+    assert wait_of(policy, upstream, Own(max_tokens=9, steps=1), 1).mark == 4
+    assert wait_of(policy, upstream, Own(max_tokens=9, steps=1, first_s=0.5), 1).mark == 8
+
+
 def test_patience_is_for_who_moves() -> None:
     policy = Policy(first_chunk=4, growth=1, quorum=2, patience_s=1)
     own = Own(max_tokens=99, steps=1, num_written=1)

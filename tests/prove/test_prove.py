@@ -64,11 +64,12 @@ def test_a_word_that_comes_as_late_as_was_foreseen_is_in_time() -> None:
     assert not any("gain nothing" in line for line in judge(replace(case, models=speechless))[1])
 
 
-@pytest.mark.parametrize("seed", [8053413, 10514999, 10545489, 12102407, 12581918, 12654771])
+@pytest.mark.parametrize("seed", [8053413, 10514999, 10545489, 12102407, 12581918, 12654771, 20713947])
 def test_a_run_that_went_wrong_holds(seed: int) -> None:
     """Agents that nobody read before they had begun, a stop string that began in words of a lost process, an answer
-    whose last words came ever more slowly, patience that began anew when tokens had been counted too many (two), and an
-    answer that ended 5.2 % later than with `wait`, where 5 % were foreseen."""
+    whose last words came ever more slowly, patience that began anew when tokens had been counted too many (two), an
+    answer that ended 5.2 % later than with `wait`, where 5 % were foreseen, and a first one to the first mark whose
+    reader looked too late."""
     assert judge(draw_case(seed))[1] == []
 
 

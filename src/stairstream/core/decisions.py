@@ -381,9 +381,13 @@ def _wait(
     Before anyone has set the pace every change is to be seen, so that the time of the first one is right.
     """
     has_pace = own.first_s is not None
+    mark = tally.mark
+    if not has_pace:
+        mark = min(mark, mark_of(policy, 0))
+        raised_mark = min(raised_mark, mark) if raised_mark != math.inf else math.inf
     return Wait(
         until=min(until, tally.leaves_at) if tally.has_news else until,  # it waits for those that are missing
-        mark=tally.mark,
+        mark=mark,
         raised_mark=raised_mark,
         own_tokens=own_tokens,
         num_wakes=num_wakes if has_pace else 1,
