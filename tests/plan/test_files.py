@@ -36,6 +36,8 @@ def test_costs_are_written_and_read_back(tmp_path: Path) -> None:
         "models: {a: {call_s: .inf, tokens_per_s: {1: 5}}}",
         "models: {a: {call_s: 1, tokens_per_s: {1: 5}, failures: 2}}",
         "models: {a: {call_s: 1, tokens_per_s: {1: 5}, pass_tokens: .nan}}",
+        "models: {a: {call_s: 1, tokens_per_s: {1: 5}, shared_pass_s: 0.1}}",
+        "models: {a: {call_s: 1, tokens_per_s: {1: 5}, template_tokens: -1}}",
         "models: {a: {call_s: 1, tokens_per_s: {1: 5}, answer_tokens: 0}}",
         "3",
     ],

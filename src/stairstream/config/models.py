@@ -134,7 +134,7 @@ class ModelConfig:
 
     @property
     def files(self) -> Mapping[str, Path]:
-        """The files and folders of a local model, by the keys that name them. Raises ConfigError for one not there."""
+        """The files and folders of a local model, by their keys. Raises ConfigError if there is no such model."""
         if self.kind.file is None:
             return {}
         adapter: str | None = getattr(self.keys, "adapter", None)

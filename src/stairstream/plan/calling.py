@@ -13,7 +13,7 @@ from stairstream.core.messages import question
 from stairstream.core.session import Began, Delta, Ended
 
 PLAIN, PLAIN_TOKENS = "Tell me what you see now", 6
-"""A question that every vocabulary spells in so many tokens, so that those of a prompt beside it show."""
+"""A question of plain words, each one token of today's vocabularies, so that what a prompt has beside it shows."""
 ANSWER_TOKENS = 48
 PATIENCE_S = 60.0
 MOST_FAILED = 3

@@ -65,6 +65,8 @@ class EndpointCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         for load, speed in self.tokens_per_s.items():
             if load < 1 or not 0 < speed < math.inf:
                 yield f"tokens_per_s must be speeds above 0 by calls at once, from 1 on, not {{{load}: {speed}}}"
+        if self.shared_pass_s and self.pass_tokens is None:
+            yield "shared_pass_s is only for an engine with pass_tokens: leave it out, or give those too"
         for name in ("pass_tokens", "answer_tokens"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
