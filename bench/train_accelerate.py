@@ -5,11 +5,12 @@
     python -m bench.train_accelerate --memory          the most memory, each case in a process of its own
 
 Whole train steps with the optimizer; cases take turns, step by step, each with a network of its own. `accelerate` is
-the loop of its documentation on a network of transformers, in bfloat16 by autocast: labels of -100 where nothing is
-learned, one row a micro-batch, torch.optim.AdamW as it comes; `accelerate, fused` has AdamW fused, and `accelerate,
-again` checkpoints every layer besides. `none` keeps all activations of a layer, `auto` what fits into half of what
-these need, `quarter` into a quarter, `full` nothing. Ratios are medians over the turns, of `accelerate` in the same
-turn, and of `accelerate, fused`. Memory is the most that Linux counted for the process after the weights were read.
+the loop of its documentation on a network of transformers, in bfloat16 by autocast (or --precision; float32 where the
+CPU has no instructions for bfloat16): labels of -100 where nothing is learned, one row a micro-batch, torch.optim.AdamW
+as it comes; `accelerate, fused` has AdamW fused, and `accelerate, again` checkpoints every layer besides. `none` keeps
+all activations of a layer, `auto` what fits into half of what these need, `quarter` into a quarter, `full` nothing.
+Ratios are medians over the turns, of `accelerate` in the same turn, and of `accelerate, fused`. Memory is the most that
+Linux counted for the process after the weights were read.
 """
 
 import argparse
@@ -28,8 +29,9 @@ import torch
 
 from bench.endpoint import arguments
 from stairstream.backends.in_process.networks import read_network
+from stairstream.backends.in_process.products import times_slower
 from stairstream.backends.models import find_weights
-from stairstream.train.config import Memory, Stage
+from stairstream.train.config import Memory, Precision, Stage
 from stairstream.train.data import Batch, Cursor, Row
 from stairstream.train.head import use_loss_head
 from stairstream.train.memory import Planner, make_simple
@@ -110,7 +112,7 @@ def _open_case(args: argparse.Namespace, name: str) -> Callable[[], float]:
     trim: Any = ctypes.CDLL(None).malloc_trim
     trim(0)
     Path("/proc/self/clear_refs").write_text("5")
-    return (_open_plain if name.startswith("accelerate") else _open_ours)(network.train(), batch, name)
+    return (_open_plain if name.startswith("accelerate") else _open_ours)(args, network.train(), batch, name)
 
 
 def _most_gib() -> float:
@@ -118,10 +120,12 @@ def _most_gib() -> float:
     return int(lines["VmHWM"].split()[0]) / 2**20
 
 
-def _open_plain(network: Any, batch: Batch, name: str) -> Callable[[], float]:
+def _open_plain(args: argparse.Namespace, network: Any, batch: Batch, name: str) -> Callable[[], float]:
     """As people write it: gradients of the rows added up, clipped, one step of the optimizer."""
     library: Any = importlib.import_module("accelerate").Accelerator(
-        mixed_precision="bf16", gradient_accumulation_steps=len(batch.rows), cpu=True
+        mixed_precision="bf16" if args.precision == "bfloat16" else "no",
+        gradient_accumulation_steps=len(batch.rows),
+        cpu=True,
     )
     if name.endswith("again"):
         network.gradient_checkpointing_enable({"use_reentrant": False})
@@ -156,23 +160,23 @@ def _lay_plain(row: Row) -> dict[str, torch.Tensor]:
     return {key: torch.tensor([values]) for key, values in parts.items()}
 
 
-def _open_ours(network: Any, batch: Batch, name: str) -> Callable[[], float]:
+def _open_ours(args: argparse.Namespace, network: Any, batch: Batch, name: str) -> Callable[[], float]:
     use_loss_head(network)
-    planner = _make_planner(network, batch.rows[0], name)
+    planner = _make_planner(network, batch.rows[0], name, args.precision)
     optimizer = make_optimizer(network, Stage(name="bench", steps=1))
 
     def step() -> float:
-        done = train_step(network, optimizer, batch, _ALONE, planner, precision="bfloat16", clip=1.0, lr=_LR)
+        done = train_step(network, optimizer, batch, _ALONE, planner, precision=args.precision, clip=1.0, lr=_LR)
         return done.loss
 
     return step
 
 
-def _make_planner(network: Any, row: Row, name: str) -> Planner:
+def _make_planner(network: Any, row: Row, name: str, precision: Precision) -> Planner:
     """With room for a share of the activations of a network that computes nothing again."""
     if name in ("none", "full"):
         return make_simple(Memory.from_raw(name, None), network.config.num_hidden_layers)  # type: ignore[arg-type]
-    costs = measure_costs(network, _ALONE, make_run(network, _ALONE.device, "bfloat16"), row.num_tokens)
+    costs = measure_costs(network, _ALONE, make_run(network, _ALONE.device, precision), row.num_tokens)
     whole = make_ladder(costs)[-1].size.at(row.num_tokens)
     needed = peak(costs, [whole] * costs.num_layers, row.num_tokens, row.num_trained) - costs.fixed
     return Planner(Memory("gib"), costs, costs.fixed + needed * _SHARES[name])
@@ -193,7 +197,7 @@ def _make_batch(args: argparse.Namespace, vocabulary: int) -> Batch:
 def _print_times(args: argparse.Namespace, found: dict[str, list[Took]]) -> None:
     tokens = args.rows * args.tokens
     print(f"{args.rows} rows of {args.tokens} tokens, one of {args.learned} learned, {args.threads} threads, ", end="")
-    print(f"{len(found[args.cases[0]])} turns\n")
+    print(f"{args.precision}, {len(found[args.cases[0]])} turns\n")
     bases = [name for name in ("accelerate", "accelerate, fused") if name in found]
     head = [f"{what} / {base}" for base in bases for what in ("tokens per CPU s", "wall s")]
     print(f"| case | CPU s | wall s | tokens per CPU s | loss | {' | '.join(head)} |")
@@ -230,12 +234,15 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--within-s", type=float, default=float("inf"), help="no turn begins that would end later")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"))
     parser.add_argument("--memory", action="store_true", help="the most memory in place of times")
     parser.add_argument("--alone", action="store_true", help="the most memory of one case in this process")
     parser.add_argument("cases", nargs="*", default=list(_CASES), help=f"of: {'; '.join(_CASES)}")
     args = parser.parse_args()
     if unknown := set(args.cases) - set(_CASES):
         parser.error(f"there is no case {sorted(unknown)[0]!r}; there are {', '.join(map(repr, _CASES))}")
+    if args.precision is None:
+        args.precision = "float32" if times_slower("bfloat16", _ALONE.device) else "bfloat16"
     return args
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from stairstream.cli.eval_replays import load_torch
 from stairstream.cli.eval_retention import read_setups
 from stairstream.cli.main import main
 from stairstream.core.errors import ConfigError
@@ -78,6 +79,20 @@ def write_data(file: Path) -> Path:
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
+
+
+def test_a_precision_that_is_slow_here_is_said(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    from stairstream.backends.in_process import products
+
+    monkeypatch.setattr(products, "measure_products", lambda _, dtype: {"float32": 6e9, "bfloat16": 1e9}[dtype])
+    model = save_tiny(tmp_path / "tiny")
+    load_torch(model, "float32", None)
+    assert "slowly" not in capsys.readouterr().err
+    load_torch(model, "bfloat16", None)
+    assert "this CPU multiplies bfloat16 6.0 times as slowly as float32\n" in capsys.readouterr().err
 
 
 @pytest.mark.slow

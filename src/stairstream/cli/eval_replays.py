@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from stairstream.backends.extras import require_all
-from stairstream.cli.terminal import show_loading
+from stairstream.cli.terminal import show_loading, tell
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError
 from stairstream.core.session import Layout
@@ -72,11 +72,14 @@ def run_replays(
 
 
 def load_torch(file: Path, dtype: "Dtype", threads: int | None) -> "Loaded":
-    """A model in memory, without a backend around it: for teacher forcing."""
+    """A model in memory, without a backend around it: for teacher forcing. Says in a line if it will be slow here."""
     import torch
 
+    from stairstream.backends.in_process.products import times_slower
     from stairstream.backends.torch.load import load
 
     if threads is not None:
         torch.set_num_threads(threads)
+    if (times := times_slower(dtype)) is not None:
+        tell(f"this CPU multiplies {dtype} {times:.1f} times as slowly as float32")
     return load(file, dtype)

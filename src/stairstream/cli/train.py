@@ -149,8 +149,7 @@ def say_forecast(config: TrainConfig, forecast: "Forecast", outlooks: "Sequence[
         f"parameters: {found.total / 1e6:,.1f} M, of which {found.learning / 1e6:,.1f} M learn; "
         f"{found.per_process / 1e6:,.1f} M in each process",
     ]
-    if forecast.note is not None:
-        lines.append(forecast.note)
+    lines += forecast.notes
     for number, one in enumerate(outlooks):
         steps = f"{'' if one.is_exact else 'about '}{one.steps:,} train steps"
         took = f", {_say_time(needs.stage_s[number])}" if needs else ""

@@ -280,6 +280,7 @@ class TrainConfig:
 
     Without `lora` all weights learn. `offload: optimizer` keeps the optimizer's moments, and its work, on the CPU
     beside a GPU; `parameters` weights and gradients too, and gives a GPU those of a layer when it computes.
+    `precision: auto` is bfloat16, or float32 on a CPU that has no instructions for it.
     """
 
     model: str
@@ -292,7 +293,7 @@ class TrainConfig:
     cut_tokens: Annotated[int, Bound(least=0)] = 256
     shuffle: Whole = 1024
     seed: Annotated[int, Bound(least=0)] = 0
-    precision: Precision = "bfloat16"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     memory: Memory = _AUTO
     optimizer: Optimizer = "adamw"
     offload: Offload | None = None
@@ -302,6 +303,12 @@ class TrainConfig:
     parallel: Parallel = Parallel()
     lora: Lora | None = None
     retention: Held | None = None
+
+    @property
+    def computes_in(self) -> Precision:
+        """The precision, after `auto` has become one (precision.py)."""
+        assert self.precision != "auto"
+        return self.precision
 
     @property
     def inserts(self) -> bool:

@@ -24,7 +24,9 @@ from stairstream.train.memory.measuring import CantMeasure, measure_layer
 from stairstream.train.memory.planner import Planner, count_over, find_budget, make_costs, moment_bytes
 from stairstream.train.offload import say_offload
 from stairstream.train.outlook import Outlook
+from stairstream.train.precision import settle_precision
 from stairstream.train.probe import make_row, make_run
+from stairstream.train.processes import Processes
 from stairstream.train.quantized import quantized_layers
 from stairstream.train.step import Size
 
@@ -55,27 +57,28 @@ class Needs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """A run on devices like the one here, each of which draws this many watts. Without `needs`, `why` not; `note` is
-    on a setting that has no effect on them."""
+    """A run on devices like the one here, each of which draws this many watts. Without `needs`, `why` not; `notes` are
+    on settings that have no effect on them, or a bad one."""
 
     parameters: Parameters
     device: str
     watts: float
     needs: Needs | None = None
     why: str = ""
-    note: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def foretell(config: TrainConfig, path: Path, outlooks: Sequence[Outlook]) -> Forecast:
     """Foretell a run of this configuration. Raises ConfigError, ModelUnusable; ConfigError if memory can't hold it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config, slow = settle_precision(config, Processes(device=device))
     shape = read_config(path)
     whole = _make_whole(shape, config)
     bare = Forecast(
         parameters=_count(whole, config.parallel),
         device=_name(device),
         watts=find_watts(device),
-        note=say_offload(config, device),
+        notes=tuple(line for line in (say_offload(config, device), slow) if line is not None),
     )
     probed = min(_MOST_PROBED, max(one.most_tokens for one in outlooks))
     try:
@@ -83,10 +86,10 @@ def foretell(config: TrainConfig, path: Path, outlooks: Sequence[Outlook]) -> Fo
         if has_loss_head(layer):
             make_loss_head(whole)
             bare = replace(bare, parameters=_count(whole, config.parallel))  # tp splits such a head
-        run = make_run(layer, device, config.precision)
+        run = make_run(layer, device, config.computes_in)
         costs_of_one, moments = measure_layer(layer, run, probed), moment_bytes(config, device)
         costs = make_costs(whole, costs_of_one, probed, config.parallel, device, moments, config.offload)
-        speed = _measure_speed(layer, device, config.precision, probed)
+        speed = _measure_speed(layer, device, config.computes_in, probed)
     except _BREAKS as exc:
         return replace(bare, why=f"a layer of the model can't be measured: {str(exc).partition(chr(10))[0]}")
     planner = Planner(config.memory, costs, find_budget(config.memory, device), is_compiled=config.compile)
@@ -117,7 +120,7 @@ def _make_whole(shape: Any, config: TrainConfig) -> Any:
     network = make_empty(shape)
     if config.lora is not None:
         with torch.device("meta"):
-            add_adapters(network, config.lora, config.precision)
+            add_adapters(network, config.lora, config.computes_in)
     return network
 
 
@@ -134,7 +137,7 @@ def _make_one_layer(shape: Any, config: TrainConfig, device: torch.device) -> An
         network = untyped.from_config(less).train()
         use_loss_head(network)
         if config.lora is not None:
-            add_adapters(network, config.lora, config.precision)
+            add_adapters(network, config.lora, config.computes_in)
     return network
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import torch
 
+from stairstream.backends.in_process.products import measure_products
 from stairstream.train.checkpoints import TrainState
 from stairstream.train.config import Precision
 
@@ -116,15 +117,7 @@ def measure_peak(device: torch.device, precision: Precision, clock: Callable[[],
         for part, flops in _DENSE_FLOPS.items():
             if part in name:
                 return flops
-    size = 4096 if device.type == "cuda" else 768
-    one = torch.ones(size, size, device=device, dtype=getattr(torch, precision))
-    best = 0.0
-    for _ in range(4):
-        start = clock()
-        product = one @ one
-        float(product[0, 0])  # waits for a GPU
-        best = max(best, 2 * size**3 / (clock() - start))
-    return best
+    return measure_products(device, precision, clock)
 
 
 def peak_memory_gib(device: torch.device) -> float:

@@ -23,7 +23,7 @@ class Recorder:
         self._file = MetricsFile(config.folder, train_state) if processes.is_first else None
         self._report = report
         self._size = size
-        self._peak = measure_peak(processes.device, config.precision) * config.parallel.num_processes
+        self._peak = measure_peak(processes.device, config.computes_in) * config.parallel.num_processes
         self._energy = EnergyMeter(processes.device, find_watts(processes.device))
         self._before_s = self._start_s = time.perf_counter()
         self._start_progress = 0.0

@@ -24,6 +24,7 @@ from stairstream.train.offload import say_offload
 from stairstream.train.outlook import look_ahead
 from stairstream.train.parallelize import parallelize
 from stairstream.train.pipeline import gather_weights
+from stairstream.train.precision import settle_precision
 from stairstream.train.probe import make_run
 from stairstream.train.processes import Processes, open_processes
 from stairstream.train.recording import Recorder
@@ -50,7 +51,7 @@ def open_start(path: Path, config: TrainConfig) -> Start:
     Raises ConfigError, ModelUnusable.
     """
     is_held = config.lora is not None and config.lora.base is not None
-    network, tokenizer = read_network(path, config.precision if is_held else "float32")
+    network, tokenizer = read_network(path, config.computes_in if is_held else "float32")
     tokens = Tokens(tokenizer, find_ends(network, tokenizer))
     return Start(network=network, tokenizer=tokenizer, tokens=tokens, gguf=None if path.is_dir() else path)
 
@@ -75,7 +76,10 @@ def train_all(config: TrainConfig, path: Path, report: Report) -> Outcome:
             hold_folder(config.folder) if processes.is_first else nullcontext(),
             catching_signals(is_alone=config.parallel.num_processes == 1) as stop,
         ):
-            is_done = train_from(open_start(path, config), config, split, processes, report, stop)
+            settled, line = settle_precision(config, processes)
+            if line is not None and processes.is_first:
+                report.say(line)
+            is_done = train_from(open_start(path, settled), settled, split, processes, report, stop)
             stopped_by = None if is_done else stop.signal or "a signal to another rank"
             return Outcome(is_first=processes.is_first, stopped_by=stopped_by)
     except RuntimeError as exc:
@@ -109,7 +113,7 @@ def train_from(
         report.say(line)
     planner = _open_planner(network, config, processes, report)
     _check_memory(planner, config, train_state, split, start.tokens)
-    parallelize(network, processes, config.precision, compiles=config.compile, offload=config.offload)
+    parallelize(network, processes, config.computes_in, compiles=config.compile, offload=config.offload)
     recorder = Recorder(config, processes, train_state, report, size)
     with closing(recorder), closing(checkpoints):
         checkpoints.load_weights(network)
@@ -141,7 +145,7 @@ def _prepare(network: Any, config: TrainConfig) -> tuple[Any, str | None]:
     check_teacher(network, config)
     base = identify_base(network) if config.lora is not None else None
     if config.lora is not None:
-        add_adapters(network, config.lora, config.precision)
+        add_adapters(network, config.lora, config.computes_in)
     if config.inserts:
         use_insertions(network)
     return network, base
@@ -167,7 +171,7 @@ def _open_planner(network: Any, config: TrainConfig, processes: Processes, repor
         config.memory,
         network,
         processes,
-        make_run(network, next(network.parameters()).device, config.precision),
+        make_run(network, next(network.parameters()).device, config.computes_in),
         report.say if processes.is_first else _say_nothing,
         most_tokens=max(stage.sequence_tokens for stage in config.stages),
         is_compiled=config.compile,
@@ -193,9 +197,9 @@ def _export(network: Any, start: Start, config: TrainConfig, processes: Processe
     if processes.is_first:
         if config.lora is not None:
             export_adapter(network, weights, config.lora, config.model, config.folder / "adapter")
-            weights, note = merge(weights, config.lora), say_base(config.lora, config.model, config.precision)
+            weights, note = merge(weights, config.lora), say_base(config.lora, config.model, config.computes_in)
             report.say(f"model: {note}")
-        export_folder(network, start.tokenizer, weights, config.folder / "model", config.precision, note)
+        export_folder(network, start.tokenizer, weights, config.folder / "model", config.computes_in, note)
         if start.gguf is not None:
             export_gguf(start.gguf, weights, config.folder / "model.gguf")
     processes.wait_for_all()

@@ -44,7 +44,7 @@ class Scorer:
 
     def score(self, network: Any, processes: Processes) -> Scored:
         """The score of a network; every rank computes all of it, and has that of rank 0."""
-        with torch.no_grad(), undisturbed(network), cast(processes, self._config.precision):
+        with torch.no_grad(), undisturbed(network), cast(processes, self._config.computes_in):
             found = [[self._sum(network, rows, processes) for rows in kind] for kind in self._rows]
         singles, stairs, waits = found
         count = sum(row.num_trained for rows in self._rows[1] for row in rows)

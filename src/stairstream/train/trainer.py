@@ -98,7 +98,7 @@ class Trainer:
                     break
                 lr = rate_at(stage, step, progress)
                 torch.manual_seed(self._seed_of(train_state.stage, step))
-                batch = write_drafts(self.network, self.tokens, laid, self.processes, self.config.precision)
+                batch = write_drafts(self.network, self.tokens, laid, self.processes, self.config.computes_in)
                 self._follow_memory(batch)
                 stepped = train_step(
                     self.network,
@@ -106,7 +106,7 @@ class Trainer:
                     batch,
                     self.processes,
                     self.planner,
-                    precision=self.config.precision,
+                    precision=self.config.computes_in,
                     clip=stage.clip,
                     lr=lr,
                     distill=stage.distill,
