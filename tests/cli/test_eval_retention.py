@@ -87,7 +87,9 @@ def test_a_precision_that_is_slow_here_is_said(
     pytest.importorskip("torch")
     from stairstream.backends.in_process import products
 
-    monkeypatch.setattr(products, "measure_products", lambda _, dtype: {"float32": 6e9, "bfloat16": 1e9}[dtype])
+    monkeypatch.setattr(
+        products, "measure_products", lambda device, dtype, clock: {"float32": 6e9, "bfloat16": 1e9}[dtype]
+    )
     model = save_tiny(tmp_path / "tiny")
     load_torch(model, "float32", None)
     assert "slowly" not in capsys.readouterr().err

@@ -25,7 +25,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _has(monkeypatch: pytest.MonkeyPatch, **speeds: float) -> None:
-    monkeypatch.setattr(products, "measure_products", lambda _, dtype: speeds[dtype])
+    monkeypatch.setattr(products, "measure_products", lambda device, dtype, clock: speeds[dtype])
 
 
 def test_auto_is_float32_where_bfloat16_is_slow(slow: None, tmp_path: Path) -> None:
