@@ -49,7 +49,7 @@ def test_more_seeds_hold(first: int) -> None:
     assert prove_seeds(range(first, first + 5000)).failures == {}
 
 
-@pytest.mark.parametrize("seed", [2003140, 3012405, 3058591, 4156910, 6041080, 12616255])
+@pytest.mark.parametrize("seed", [2003140, 3012405, 3058591, 4156910, 6041080, 12616255, 30757102])
 def test_a_run_that_was_judged_wrongly_holds(seed: int) -> None:
     """A limit that the endpoint had reached, a context that was full at the end, more than 40 steps, one that left in
     the instant in which its reader began to look, words that were held back and shown in the step after theirs, and a

@@ -102,8 +102,7 @@ class _Reader:
     has_called: bool = False
     has_begun: bool = False  # its client began the answer
     num_failovers: int = 0
-    is_full: bool = False  # its context holds no more: it waits for nothing, and writes its answer to the end
-    becomes_full: bool = False  # found as it was about to read: its next step may read nothing
+    is_full: bool = False  # its context holds no more: it waits for nothing, and writes to the end without reading
     ended: AgentEnded | None = None
 
 
@@ -150,7 +149,7 @@ def _take(one: _Reader, event: Event) -> Iterator[str]:
         case Called():
             one.has_called = True
         case Noted(note=Note(kind="full")):
-            one.is_full = one.becomes_full = True
+            one.is_full = True  # a later holder finds it again, and does not say so
         case Noted():
             if event.note.kind in ("failover", "takeover"):
                 is_cut = one.is_again
@@ -176,7 +175,7 @@ def _begin(one: _Reader, event: StepStarted) -> Iterator[str]:
             yield f"{name}: step {event.step} reads {reading.agent} from {reading.start} after {before}"
         has_news = has_news or reading.start < reading.end or (reading.is_final and not (before and before.is_final))
         one.read[reading.agent] = reading
-    if not (has_news or one.is_again or one.becomes_full):
+    if not (has_news or one.is_again or one.is_full):
         yield f"{name}: step {event.step} has nothing new to read"
     if (
         event.readings
@@ -192,7 +191,6 @@ def _begin(one: _Reader, event: StepStarted) -> Iterator[str]:
     one.rules.steps += 1
     one.rules.limit = one.rules.written + event.limit
     one.open_step, one.last_step, one.step_tokens, one.is_again = event, event.step, 0, True
-    one.becomes_full = False
 
 
 def _end(one: _Reader, event: StepEnded) -> Iterator[str]:
