@@ -1,12 +1,14 @@
 """A low-rank adapter (LoRA) in the folder that peft writes: what it says of itself."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from stairstream.core.errors import ConfigError
+from stairstream.core.graph import Agent
 
 _PREFIX, _DOWN, _UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 _CHANGES_MORE = (
@@ -28,6 +30,16 @@ _PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 the adapter."""
 
 DESCRIPTION, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+AdapterFor = Literal["all", "partial"]
+"""The agents whose words are written with the adapter: all, or those that may begin on partial references."""
+
+
+def takes_adapter(agent: Agent, adapter_for: AdapterFor) -> bool:
+    """Whether an agent's words are written with the adapter that its model has."""
+    is_partial = bool(agent.reads) and agent.policy.first_chunk != math.inf and not agent.one_call
+    return adapter_for == "all" or is_partial
 
 
 @dataclass(frozen=True, slots=True)

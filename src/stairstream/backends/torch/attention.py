@@ -26,6 +26,13 @@ class Batch:
         self.ids = [token for claim in claims for token in claim.ids]
         self.positions = [position for claim in claims for position in claim.positions]
 
+    def open_gate(self, kind: torch.dtype, device: torch.device) -> Tensor | None:
+        """As (T, 1): 1 for the tokens that have the adapter, 0 for others; None where none has it."""
+        if not any(claim.cache.is_adapted for claim in self.claims):
+            return None
+        opened = [float(claim.cache.is_adapted) for claim in self.claims for _ in claim.ids]
+        return torch.tensor(opened, dtype=kind, device=device)[:, None]
+
     def attend(self, layer: int, queries_HTD: Tensor, keys_HTD: Tensor, values_HTD: Tensor, scale: float) -> Tensor:
         """The values that each new token takes from its own sequence, as (T, H, D)."""
         found, first = [], 0

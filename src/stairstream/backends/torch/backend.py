@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from stairstream.backends.extras import require
 from stairstream.backends.gguf import check_gguf
-from stairstream.backends.lora import Lora
+from stairstream.backends.lora import AdapterFor, Lora, takes_adapter
 from stairstream.backends.threads import choose_threads
 from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Agent
@@ -25,7 +25,8 @@ class TorchModel:
 
     `path` is a folder of transformers or a GGUF file; `dtype` None takes bfloat16 on a GPU and float32 on a CPU;
     `threads` None takes one per core; `context_tokens` None takes what the model was made for; `adapter` is the folder
-    of a LoRA that is added to it. Raises ConfigError or ModelUnusable at once if a file is none.
+    of a LoRA that is added to it, or, if it is for `partial` references alone, stands beside it. Raises ConfigError or
+    ModelUnusable at once if a file is none.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class TorchModel:
         threads: int | None = None,
         context_tokens: int | None = None,
         adapter: Path | None = None,
+        adapter_for: AdapterFor = "all",
     ) -> None:
         if adapter is not None:
             Lora.read(adapter)
@@ -46,6 +48,7 @@ class TorchModel:
         self._threads = threads
         self._context_tokens = context_tokens
         self._adapter = adapter
+        self._adapter_for: AdapterFor = adapter_for
         self._loading = asyncio.Lock()
         self._random = random.Random()
         self._loaded: Loaded | None = None
@@ -68,7 +71,7 @@ class TorchModel:
         require("the torch backend", ("torch", "transformers"), "torch")
         from stairstream.backends.torch.load import load
 
-        loaded = load(self._path, self._dtype, self._adapter)
+        loaded = load(self._path, self._dtype, self._adapter, self._adapter_for)
         most = loaded.model.context_tokens
         if self._context_tokens is not None and self._context_tokens > most:
             raise ConfigError(f"{self._path} holds at most {most} tokens, not context_tokens {self._context_tokens}")
@@ -89,7 +92,16 @@ class TorchModel:
             self._loaded.top_p,
         )
         context_tokens = self._context_tokens or self._loaded.model.context_tokens
-        return TorchSession(self._worker, self._loaded.tokens, context_tokens, agent, conversation, written, sampler)
+        return TorchSession(
+            self._worker,
+            self._loaded.tokens,
+            context_tokens,
+            agent,
+            conversation,
+            written,
+            sampler,
+            is_adapted=self._adapter_for != "all" and takes_adapter(agent, self._adapter_for),
+        )
 
     async def aclose(self) -> None:
         """End the worker and let go of the model."""

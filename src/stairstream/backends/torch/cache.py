@@ -48,11 +48,13 @@ class Cache:
     """Keys and values of a sequence whose token at position i is `ids[i]`.
 
     `num_exact` is the number of leading tokens whose entries saw exactly what stands before them, as in a forward
-    pass over the whole text; entries after an insertion have not seen it.
+    pass over the whole text; entries after an insertion have not seen it. With `is_adapted` they are computed with the
+    adapter that stands beside the model's weights.
     """
 
-    def __init__(self, shape: Shape, rotate: Rotate) -> None:
+    def __init__(self, shape: Shape, rotate: Rotate, *, is_adapted: bool = False) -> None:
         self.ids: list[int] = []
+        self.is_adapted = is_adapted
         self.num_exact = 0
         self._shape = shape
         self._rotate = rotate
@@ -146,7 +148,7 @@ class Cache:
 
     def fork(self, num_tokens: int) -> "Cache":
         """Another cache that begins with a copy of the first `num_tokens` tokens, which must have entries."""
-        other = Cache(self._shape, self._rotate)
+        other = Cache(self._shape, self._rotate, is_adapted=self.is_adapted)
         other.rearrange(self.ids[:num_tokens], [None] * num_tokens)
         other.adopt(self, {position: position for position in range(num_tokens)})
         assert not other.num_missing

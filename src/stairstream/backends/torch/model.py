@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stairstream.backends.torch.adapter import Gate
 from stairstream.backends.torch.attention import NAME, Batch, register
 from stairstream.backends.torch.cache import Cache, Shape
 from stairstream.backends.torch.rotary import find_rotary
@@ -25,8 +26,10 @@ _GPU_ENTRIES = 2048
 class Model:
     """Weights that any number of caches share. Raises ModelUnusable for a model that our attention can't serve."""
 
-    def __init__(self, network: Any, name: str) -> None:
+    def __init__(self, network: Any, name: str, gate: Gate | None = None) -> None:
+        """`gate` is that of the adapter beside the network's weights, if there is one."""
         self.name = name
+        self._gate = gate
         self.config = network.config
         self.network = network.eval().requires_grad_(False)
         self.context_tokens = _count_context(network.config)
@@ -73,9 +76,9 @@ class Model:
             except ModelUnusable:
                 continue
 
-    def new_cache(self) -> Cache:
-        """An empty cache for one sequence."""
-        return Cache(self.shape, self._rotate)
+    def new_cache(self, *, is_adapted: bool = False) -> Cache:
+        """An empty cache for one sequence, computed with the adapter or without."""
+        return Cache(self.shape, self._rotate, is_adapted=is_adapted)
 
     def run(self, batch: Batch, wanted: list[int]) -> Tensor:
         """Fill the batch's claims; returns logits, in float32, after the last token of each of the claims `wanted`."""
@@ -103,6 +106,8 @@ class Model:
 
     def _forward(self, ids_T: Tensor, positions_T: Tensor, batch: Batch | RowBatch, kept: Tensor | int) -> Tensor:
         with torch.inference_mode():
+            if self._gate is not None:
+                self._gate.open_T1 = batch.open_gate(self.shape.dtype, self.shape.device)
             logits: Tensor = self.network(
                 input_ids=ids_T[None],
                 position_ids=positions_T[None],

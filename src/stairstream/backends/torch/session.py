@@ -31,14 +31,17 @@ class TorchSession(Session):
         conversation: Conversation,
         written: str,
         sampler: Sampler,
+        *,
+        is_adapted: bool = False,
     ) -> None:
+        """`is_adapted`: its words are written with the adapter that stands beside the model's weights."""
         self._worker = worker
         self._tokens = tokens
         self._context_tokens = context_tokens
         self._agent = agent
         self._layout, self._why = _choose_layout(agent, written)
         self._prompter = Prompter(tokens, agent, conversation, self._layout, written)
-        self._track = Track(sampler=sampler, can_insert=self._layout == "insert")
+        self._track = Track(sampler=sampler, can_insert=self._layout == "insert", is_adapted=is_adapted)
         self._fitting = Fitting(self._prompter, agent.name, context_tokens)
         self._early_tokens = 0  # computed before the write that needs them
         self._is_stopped = False

@@ -30,10 +30,11 @@ def repeat(step: Step) -> Step:
 class RowBatch:
     """One new token for each of the first rows; what `attention.Batch` is for claims."""
 
-    def __init__(self, rows: "Rows", num_rows: int, num_entries: int) -> None:
-        inputs_4R = rows.inputs_4R[:, :num_rows]
-        self.ids_R, self.positions_R, self._slots_R, ends_R = inputs_4R
-        device = inputs_4R.device
+    def __init__(self, rows: "Rows", num_rows: int, num_entries: int, *, is_adapted: bool) -> None:
+        inputs_5R = rows.inputs_5R[:, :num_rows]
+        self.ids_R, self.positions_R, self._slots_R, ends_R, opened_R = inputs_5R
+        self._opened_R = opened_R if is_adapted else None
+        device = inputs_5R.device
         self._rows_R = torch.arange(num_rows, device=device)
         is_seen_RN = torch.arange(num_entries, device=device) < ends_R[:, None]
         dtype = rows.keys_LRHND.dtype
@@ -41,6 +42,10 @@ class RowBatch:
         self._mask_R11N = mask_RN[:, None, None]
         self._keys_LRHND = rows.keys_LRHND[:, :num_rows]
         self._values_LRHND = rows.values_LRHND[:, :num_rows]
+
+    def open_gate(self, kind: torch.dtype, device: torch.device) -> Tensor | None:
+        """As (R, 1): 1 for the rows whose token has the adapter, 0 for others; None where none has it."""
+        return None if self._opened_R is None else self._opened_R[:, None].to(device, kind)
 
     def attend(self, layer: int, queries_HRD: Tensor, keys_HRD: Tensor, values_HRD: Tensor, scale: float) -> Tensor:
         """The values that each new token takes from its own row, as (R, H, D)."""
@@ -109,7 +114,7 @@ class Rows:
         with torch.inference_mode(False):  # what is made in that mode can't be written to outside
             self.keys_LRHND = torch.zeros(sizes, dtype=shape.dtype, device=shape.device)
             self.values_LRHND = torch.zeros(sizes, dtype=shape.dtype, device=shape.device)
-            self.inputs_4R = torch.zeros((4, num_rows), dtype=torch.long, device=shape.device)
+            self.inputs_5R = torch.zeros((5, num_rows), dtype=torch.long, device=shape.device)
         self._holders += [None] * (num_rows - len(self._holders))
         self.num_entries = num_entries
 
@@ -130,7 +135,7 @@ class Decoder:
         self._forward = forward
         self._record = record
         self._rows = Rows(shape, num_rows, num_entries)
-        self._steps: dict[tuple[int, int], Step] = {}
+        self._steps: dict[tuple[int, int, bool], Step] = {}
 
     def takes(self, claims: Sequence[Claim]) -> bool:
         """Whether each claim is for one token that sees all there is."""
@@ -140,23 +145,25 @@ class Decoder:
         """One step; logits_RV in the order of the claims."""
         if self._rows.seat([claim.cache for claim in claims]):
             self._steps.clear()  # they are of the old buffers
-        size = (round_up(len(claims)), max(_LEAST_ENTRIES, round_up(max(claim.end for claim in claims))))
-        self._fill(claims, size[0])
-        if size not in self._steps:
-            self._steps[size] = self._record(lambda: self._step(*size))
-        logits_RV = self._steps[size]()
+        num_entries = max(_LEAST_ENTRIES, round_up(max(claim.end for claim in claims)))
+        kind = (round_up(len(claims)), num_entries, any(claim.cache.is_adapted for claim in claims))
+        self._fill(claims, kind[0])
+        if kind not in self._steps:
+            self._steps[kind] = self._record(lambda: self._step(*kind))
+        logits_RV = self._steps[kind]()
         return logits_RV[[claim.cache.row for claim in claims]]
 
     def _fill(self, claims: Sequence[Claim], num_rows: int) -> None:
-        idle = [0, 0, self._rows.num_entries, 1]
+        idle = [0, 0, self._rows.num_entries, 1, 0]
         columns = [idle] * num_rows
         for claim in claims:
             assert claim.cache.row is not None
-            columns[claim.cache.row] = [claim.ids[0], claim.positions[0], claim.start, claim.end]
-        self._rows.inputs_4R[:, :num_rows] = torch.tensor(columns).T.to(self._rows.inputs_4R.device)
+            opened = int(claim.cache.is_adapted)
+            columns[claim.cache.row] = [claim.ids[0], claim.positions[0], claim.start, claim.end, opened]
+        self._rows.inputs_5R[:, :num_rows] = torch.tensor(columns).T.to(self._rows.inputs_5R.device)
 
-    def _step(self, num_rows: int, num_entries: int) -> Tensor:
-        batch = RowBatch(self._rows, num_rows, num_entries)
+    def _step(self, num_rows: int, num_entries: int, is_adapted: bool) -> Tensor:
+        batch = RowBatch(self._rows, num_rows, num_entries, is_adapted=is_adapted)
         return self._forward(batch.ids_R, batch.positions_R, batch)
 
 

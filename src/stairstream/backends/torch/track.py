@@ -24,12 +24,14 @@ is new, as the sentence which says that all references are complete. So at most 
 class Track:
     """The cache of a session; `front` are the pieces before its last one, which is the session's own words.
 
-    With `can_insert` what is new may come between what is kept; else only what stands before it is kept. `ahead` holds
+    With `can_insert` what is new may come between what is kept; else only what stands before it is kept. With
+    `is_adapted` it is computed with the adapter that stands beside the model's weights. `ahead` holds
     what will be the front, `ahead_front`, and is not complete yet. What looks back has not seen `num_unseen` tokens.
     """
 
     sampler: Sampler
     can_insert: bool
+    is_adapted: bool = False
     cache: Cache | None = None
     front: Sequence[Piece] = ()
     own_key: object = None

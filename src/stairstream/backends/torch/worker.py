@@ -154,7 +154,7 @@ class Worker:
         """Whether a job in flight will soon have more of this prompt than there is now."""
         for other in self._active:
             cache = other.track.cache
-            if cache is not None and cache.num_missing > 1:
+            if cache is not None and cache.is_adapted == job.track.is_adapted and cache.num_missing > 1:
                 shared = count_shared(cache.ids, job.ids[:-1])
                 if shared >= cache.num_exact + _WORTH_SHARING_TOKENS:
                     return True
@@ -164,11 +164,11 @@ class Worker:
         """A cache that begins with what some other track already has of this prompt."""
         most, source = _WORTH_SHARING_TOKENS - 1, None
         for track in self._tracks:
-            if track.cache is not None:
+            if track.cache is not None and track.is_adapted == job.track.is_adapted:
                 shared = count_shared(track.cache.ids[: track.cache.num_exact], job.ids[:-1])
                 if shared > most:
                     most, source = shared, track.cache
-        return source.fork(most) if source else self._model.new_cache()
+        return source.fork(most) if source else self._model.new_cache(is_adapted=job.track.is_adapted)
 
     def _arrange(self, job: Job, cache: Cache) -> None:
         job.num_missing = job.track.arrange(cache, job.pieces, writes=job.limit > 0, most_tokens=self._piece_tokens)

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stairstream.backends.base import Backend
-from stairstream.config.backends.kind import engine_kind
+from stairstream.backends.lora import AdapterFor
+from stairstream.config.backends.kind import check_adapter_for, engine_kind
 from stairstream.config.reading import Whole
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 class TorchKeys:
     """`backend: torch`: in this process; `model` is a known name, a folder of transformers, or a GGUF file.
 
-    `adapter` is the folder of a LoRA that was trained beside it, as peft and `stairstream train` write them.
+    `adapter` is the folder of a LoRA that was trained beside it, as peft and `stairstream train` write them;
+    `adapter_for` says which agents write with it: all, or those that may begin on partial references.
     """
 
     model: str
@@ -25,6 +27,10 @@ class TorchKeys:
     threads: Whole | None = None
     context_tokens: Whole | None = None
     adapter: str | None = None
+    adapter_for: AdapterFor = "all"
+
+    def __post_init__(self) -> None:
+        check_adapter_for(self.adapter, self.adapter_for)
 
 
 async def _open(keys: TorchKeys, model: "ModelConfig", engines: "Engines") -> Backend:
@@ -37,6 +43,7 @@ async def _open(keys: TorchKeys, model: "ModelConfig", engines: "Engines") -> Ba
             threads=keys.threads,
             context_tokens=keys.context_tokens,
             adapter=None if keys.adapter is None else Path(keys.adapter).expanduser(),
+            adapter_for=keys.adapter_for,
         )
 
     return TorchBackend(await engines.load(keys, make, model.name), keys.model)
