@@ -47,7 +47,8 @@ def put_beside(network: Any, folder: Path) -> Gate:
         path = name.removesuffix(".weight")
         layer = network.get_submodule(path)
         if not isinstance(layer, nn.Linear):
-            raise ConfigError(f"adapter: {folder} has matrices for {path}, which is no linear layer: adapter_for: all")
+            what = f"has matrices for {path}, which is no linear layer; take adapter_for: all"
+            raise ConfigError(f"adapter: {folder} {what}")
         network.set_submodule(path, _Adapted(layer, down, up, gate))
     return gate
 
