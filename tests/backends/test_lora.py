@@ -30,7 +30,6 @@ def test_partial_references_are_those_of_readers_that_do_not_wait(agent: Agent, 
     assert takes_adapter(agent, "all")
 
 
-@pytest.mark.parametrize("backend", ["torch", "vllm"])
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [
@@ -38,8 +37,8 @@ def test_partial_references_are_those_of_readers_that_do_not_wait(agent: Agent, 
         ("adapter: lora, adapter_for: some", r"models\.m\.adapter_for: 'some' is not a valid choice"),
     ],
 )
-def test_a_wrong_choice_is_one_line(tmp_path: Path, backend: str, keys: str, problem: str) -> None:
-    text = f"models: {{m: {{backend: {backend}, model: {tmp_path}, {keys}}}}}\n"
+def test_a_wrong_choice_is_one_line(tmp_path: Path, keys: str, problem: str) -> None:
+    text = f"models: {{m: {{backend: torch, model: {tmp_path}, {keys}}}}}\n"
     with pytest.raises(ConfigError, match=problem):
         parse_config(text + "pipelines: {one: {topology: single, model: m}}", "c.yaml", {})
 
@@ -51,7 +50,8 @@ def test_a_configuration_says_whom_it_is_for(tmp_path: Path, keys: str, expected
     assert config.models["m"].keys.adapter_for == expected  # type: ignore[attr-defined]
 
 
-def test_llama_cpp_has_no_such_choice(tmp_path: Path) -> None:
-    text = f"models: {{m: {{backend: llamacpp, model: {tmp_path}, adapter: lora, adapter_for: partial}}}}\n"
+@pytest.mark.parametrize("backend", ["llamacpp", "vllm"])
+def test_other_engines_have_no_such_choice(tmp_path: Path, backend: str) -> None:
+    text = f"models: {{m: {{backend: {backend}, model: {tmp_path}, adapter: lora, adapter_for: partial}}}}\n"
     with pytest.raises(ConfigError, match="adapter_for: unknown key"):
         parse_config(text + "pipelines: {one: {topology: single, model: m}}", "c.yaml", {})

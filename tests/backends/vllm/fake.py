@@ -22,14 +22,11 @@ class FakeEngine:
         self.tokens = tokens
         self.context_tokens = context_tokens
         self.block_tokens = BLOCK_TOKENS
-        self.adapter_for = "all"
         self.say = say
         self.requests: list[FakeRequest] = []
         self.blocks: set[tuple[int, ...]] = set()
 
-    def begin(
-        self, ids: Sequence[int], sampling: Sampling, max_tokens: int, *, is_resumable: bool, is_adapted: bool = True
-    ) -> "FakeRequest":
+    def begin(self, ids: Sequence[int], sampling: Sampling, max_tokens: int, *, is_resumable: bool) -> "FakeRequest":
         request = FakeRequest(self, is_resumable)
         self.requests.append(request)
         request.go_on(ids, max_tokens)

@@ -1,4 +1,4 @@
-"""An adapter for vLLM: requests are made with it or not; what does not fit is refused as on torch, before it starts."""
+"""An adapter for vLLM: every request is made with it; what does not fit is refused as on torch, before vLLM starts."""
 
 import asyncio
 from contextlib import aclosing
@@ -10,7 +10,6 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from stairstream.backends.lora import AdapterFor  # noqa: E402
 from stairstream.backends.torch.adapter import add_adapter  # noqa: E402
 from stairstream.backends.vllm.adapter import check_adapter  # noqa: E402
 from stairstream.backends.vllm.backend import Vllm, VllmBackend  # noqa: E402
@@ -19,7 +18,6 @@ from stairstream.config.schema import parse_config  # noqa: E402
 from stairstream.core.errors import ConfigError, ModelUnusable  # noqa: E402
 from stairstream.core.graph import Agent, Sampling  # noqa: E402
 from stairstream.core.messages import question  # noqa: E402
-from stairstream.core.policy import PRESETS  # noqa: E402
 from stairstream.core.session import Chunk  # noqa: E402
 from tests.backends.torch.adapters import write_adapter  # noqa: E402
 from tests.backends.torch.tiny import make_network, make_tokens  # noqa: E402
@@ -108,30 +106,14 @@ def adapter_in(folder: Path, **keys: Any) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("reads", "policy", "adapter_for", "has_it"),
-    [
-        ((), "balanced", "all", True),
-        (("p",), "balanced", "all", True),
-        ((), "balanced", "partial", False),
-        (("p",), "balanced", "partial", True),
-        (("p",), "wait", "partial", False),
-    ],
-)
-def test_requests_of_those_whom_it_is_for_are_made_with_it(
-    tmp_path: Path,
-    model: Path,
-    library: list[Llm],
-    reads: tuple[str, ...],
-    policy: str,
-    adapter_for: AdapterFor,
-    has_it: bool,
+@pytest.mark.parametrize("reads", [(), ("p",)])
+def test_every_request_of_a_session_is_made_with_it(
+    tmp_path: Path, model: Path, library: list[Llm], reads: tuple[str, ...]
 ) -> None:
     async def main() -> None:
-        adapter = adapter_in(tmp_path / "adapter")
-        async with aclosing(Vllm(model, adapter=adapter, adapter_for=adapter_for)) as vllm:
+        async with aclosing(Vllm(model, adapter=adapter_in(tmp_path / "adapter"))) as vllm:
             await vllm.start()
-            agent = Agent(name="a", model="m", reads=reads, policy=PRESETS[policy], sampling=Sampling(max_tokens=1))
+            agent = Agent(name="a", model="m", reads=reads, sampling=Sampling(max_tokens=1))
             session = await VllmBackend(vllm, "m").open(agent, question("Why?"))
             await session.read([Chunk(agent=name, text="So.", is_final=True) for name in reads])
             async for _ in session.write(1):
@@ -142,7 +124,7 @@ def test_requests_of_those_whom_it_is_for_are_made_with_it(
     (llm,) = library
     (lora,) = llm.loaded
     assert lora.lora_path == str(tmp_path / "adapter")
-    assert llm.requests == [lora, None, lora if has_it else None], "the first two show that it is used"
+    assert llm.requests == [lora, None, lora], "the first two show that it is used"
     assert (llm.args["enable_lora"], llm.args["max_lora_rank"]) == (True, 8)
 
 

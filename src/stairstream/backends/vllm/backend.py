@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from stairstream.backends.extras import require
 from stairstream.backends.gguf import check_gguf
-from stairstream.backends.lora import AdapterFor, Lora
+from stairstream.backends.lora import Lora
 from stairstream.backends.models import models_folder
 from stairstream.backends.slots import Slots
 from stairstream.core.errors import ConfigError
@@ -29,8 +29,7 @@ class Vllm:
 
     `path` is a folder of transformers; of a GGUF file such a folder is made in the cache, in bfloat16. `sessions` is
     how many it runs at once. In the layout `rounds` a stop takes effect after at most `quantum_tokens` words.
-    `adapter` is the folder of a LoRA that every answer is written with, or those of agents that read `partial`
-    references. `options` are further fields of vLLM's
+    `adapter` is the folder of a LoRA that every answer is written with. `options` are further fields of vLLM's
     AsyncEngineArgs, for those who know them; with `ignores_end` answers have all their tokens, which is for measuring.
     Raises ConfigError or ModelUnusable at once if there is no such model or adapter.
     """
@@ -44,7 +43,6 @@ class Vllm:
         quantum_tokens: int = DEFAULT_QUANTUM_TOKENS,
         dtype: Literal["float32", "bfloat16"] | None = None,
         adapter: Path | None = None,
-        adapter_for: AdapterFor = "all",
         ignores_end: bool = False,
         options: Mapping[str, object] | None = None,
     ) -> None:
@@ -57,7 +55,6 @@ class Vllm:
         self._quantum_tokens = quantum_tokens
         self._dtype: Literal["float32", "bfloat16"] | None = dtype
         self._adapter = adapter
-        self._adapter_for: AdapterFor = adapter_for
         self._ignores_end = ignores_end
         self._options = dict(options or {})
         self.slots = Slots(sessions, "vllm engine")
@@ -98,7 +95,6 @@ class Vllm:
             context_tokens=self._context_tokens,
             dtype=self._dtype,
             adapter=adapter,
-            adapter_for=self._adapter_for,
             ignores_end=self._ignores_end,
             options=self._options,
         )

@@ -28,7 +28,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from stairstream.backends.full import says_too_long
 from stairstream.backends.in_process.tokens import Tokens
-from stairstream.backends.lora import AdapterFor, Lora
+from stairstream.backends.lora import Lora
 from stairstream.backends.vllm.turns import Output
 from stairstream.core.errors import ConfigError, ContextTooLong, ModelUnusable, RequestRejected, ServerFailed
 from stairstream.core.graph import Sampling
@@ -52,7 +52,6 @@ class EngineSettings:
     context_tokens: int | None
     dtype: Literal["float32", "bfloat16"] | None
     adapter: Lora | None
-    adapter_for: AdapterFor
     ignores_end: bool
     options: Mapping[str, object]
 
@@ -60,11 +59,8 @@ class EngineSettings:
 class Engine:
     """vLLM with one model, in processes of its own."""
 
-    def __init__(
-        self, llm: Any, tokens: Tokens, adapter: Lora | None, ignores_end: bool, adapter_for: AdapterFor = "all"
-    ) -> None:
+    def __init__(self, llm: Any, tokens: Tokens, adapter: Lora | None, ignores_end: bool) -> None:
         self.tokens = tokens
-        self.adapter_for: AdapterFor = adapter_for
         self.context_tokens: int = llm.model_config.max_model_len
         self.block_tokens: int = llm.vllm_config.cache_config.block_size
         self._llm = llm
@@ -73,15 +69,13 @@ class Engine:
         self._unsaid = dict.fromkeys(tokens.special_ids, -100.0) if ignores_end else None
         self._defaults: dict[str, Any] = llm.model_config.get_diff_sampling_param()
 
-    def begin(
-        self, ids: Sequence[int], sampling: Sampling, max_tokens: int, *, is_resumable: bool, is_adapted: bool = True
-    ) -> "Request":
-        """A request on a prompt, with the adapter if there is one and `is_adapted`; its first turn begins at once."""
+    def begin(self, ids: Sequence[int], sampling: Sampling, max_tokens: int, *, is_resumable: bool) -> "Request":
+        """A request on a prompt; its first turn begins at once."""
         params = self._params(sampling, max_tokens, 0)
         inputs: asyncio.Queue[Any] | None = asyncio.Queue() if is_resumable else None
         prompt: Any = _feed(inputs) if inputs is not None else TokensPrompt(prompt_token_ids=list(ids))
         name = f"stairstream-{uuid.uuid4().hex}"
-        outputs = self._llm.generate(prompt, params, name, lora_request=self._lora if is_adapted else None)
+        outputs = self._llm.generate(prompt, params, name, lora_request=self._lora)
         request = Request(self, sampling, outputs, inputs)
         if is_resumable:
             request.go_on(ids, max_tokens)
@@ -239,7 +233,7 @@ def start(settings: EngineSettings) -> Engine:
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as exc:
         after = f"after {time.monotonic() - begun_s:.0f} s"
         raise ModelUnusable(f"vllm can't serve {settings.folder} ({after}): {_line(exc)}") from exc
-    return Engine(llm, Tokens(tokenizer, frozenset()), settings.adapter, settings.ignores_end, settings.adapter_for)
+    return Engine(llm, Tokens(tokenizer, frozenset()), settings.adapter, settings.ignores_end)
 
 
 def _choose_rank(adapter: Lora) -> int:

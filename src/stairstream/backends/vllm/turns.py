@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from stairstream.backends.in_process.pieces import count_shared
-from stairstream.backends.lora import takes_adapter
 from stairstream.core.graph import Agent
 
 if TYPE_CHECKING:
@@ -92,11 +91,7 @@ class Turns:
         if rest is None:
             await self._drop()
             self._request = self._engine.begin(
-                context,
-                self._agent.sampling,
-                max_tokens,
-                is_resumable=bool(self._agent.reads),
-                is_adapted=takes_adapter(self._agent, self._engine.adapter_for),
+                context, self._agent.sampling, max_tokens, is_resumable=bool(self._agent.reads)
             )
         request, self._is_in_turn, is_over = self._request, True, False
         assert request is not None

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from stairstream.backends.base import Backend
-from stairstream.backends.lora import AdapterFor
 from stairstream.config.reading import Where
 
 if TYPE_CHECKING:
@@ -79,9 +78,3 @@ def _refuse_hedging(keys: object, common: "CommonKeys", section: Mapping[str, ob
 def never(keys: object) -> bool:
     """For a backend that can't be told to think, or not to."""
     return False
-
-
-def check_adapter_for(adapter: str | None, adapter_for: AdapterFor) -> None:
-    """Raise ValueError, as `read` takes it, for a choice of agents where there is no adapter."""
-    if adapter is None and adapter_for != "all":
-        raise ValueError("adapter_for needs an adapter: name its folder with `adapter`, or leave adapter_for out")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from stairstream.backends.base import Backend
 from stairstream.backends.lora import AdapterFor
-from stairstream.config.backends.kind import check_adapter_for, engine_kind
+from stairstream.config.backends.kind import engine_kind
 from stairstream.config.reading import Whole
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ class TorchKeys:
     adapter_for: AdapterFor = "all"
 
     def __post_init__(self) -> None:
-        check_adapter_for(self.adapter, self.adapter_for)
+        if self.adapter is None and self.adapter_for != "all":
+            raise ValueError("adapter_for needs an adapter: name its folder with `adapter`, or leave adapter_for out")
 
 
 async def _open(keys: TorchKeys, model: "ModelConfig", engines: "Engines") -> Backend:

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stairstream.backends.base import Backend
-from stairstream.backends.lora import AdapterFor
-from stairstream.config.backends.kind import check_adapter_for, engine_kind
+from stairstream.config.backends.kind import engine_kind
 from stairstream.config.reading import Whole
 
 if TYPE_CHECKING:
@@ -19,8 +18,7 @@ class VllmKeys:
     """`backend: vllm`: an engine of this process's own; `model` is a folder of transformers, a known name, or a GGUF.
 
     `slots`: how many agents it serves at once. In the layout `rounds` a stop takes effect after `quantum_tokens` words.
-    `adapter` is the folder of a LoRA that was trained beside it, as peft and `stairstream train` write them;
-    `adapter_for` says which agents write with it: all, or those that may begin on partial references.
+    `adapter` is the folder of a LoRA that was trained beside it, as peft and `stairstream train` write them.
     """
 
     model: str
@@ -29,10 +27,6 @@ class VllmKeys:
     slots: Whole = 16
     quantum_tokens: Whole = 16
     adapter: str | None = None
-    adapter_for: AdapterFor = "all"
-
-    def __post_init__(self) -> None:
-        check_adapter_for(self.adapter, self.adapter_for)
 
 
 async def _open(keys: VllmKeys, model: "ModelConfig", engines: "Engines") -> Backend:
@@ -46,7 +40,6 @@ async def _open(keys: VllmKeys, model: "ModelConfig", engines: "Engines") -> Bac
             quantum_tokens=keys.quantum_tokens,
             dtype=keys.dtype,
             adapter=None if keys.adapter is None else Path(keys.adapter).expanduser(),
-            adapter_for=keys.adapter_for,
         )
 
     return VllmBackend(await engines.load(keys, make, model.name), keys.model)
