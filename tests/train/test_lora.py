@@ -186,7 +186,7 @@ def test_layers_with_adapters_are_traced_with_the_same_loss_and_gradients(base: 
             if backend is not None:
                 layer.compile(backend=backend)
         loss = nll_of(network, make_row(20, 12), CPU)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
         found.append([loss.detach(), *(one.grad for one in network.parameters() if one.requires_grad)])
     torch.compiler.reset()
     for one, other in zip(*found, strict=True):

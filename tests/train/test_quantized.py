@@ -164,7 +164,7 @@ def test_the_plan_is_near_what_a_pass_takes(bits: Bits, memory: Any) -> None:
     planner = Planner(Memory(memory), costs, math.inf)
     planner.prepare(network, row)
     with LiveBytes() as live, torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
-        nll_of(network, row, CPU).backward()  # type: ignore[no-untyped-call]
+        nll_of(network, row, CPU).backward()  # type: ignore[no-untyped-call, unused-ignore]
     grads = sum(one.grad.nbytes for one in network.parameters() if one.grad is not None)
     foretold = planner.foretell(row.num_tokens, row.num_trained)[0] - costs.fixed
     assert live.most - grads == pytest.approx(foretold, rel=0.15)
@@ -178,7 +178,7 @@ def test_gradients_are_the_same_to_the_bit_whatever_is_computed_again(bits: Bits
         add_adapters(network, Lora(rank=4, base=bits), "bfloat16")
         make_simple(Memory(memory), 2).prepare(network, row := make_row(20, 30))
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            nll_of(network, row, CPU).backward()  # type: ignore[no-untyped-call]
+            nll_of(network, row, CPU).backward()  # type: ignore[no-untyped-call, unused-ignore]
         found.append([one.grad for one in network.parameters() if one.requires_grad])
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 

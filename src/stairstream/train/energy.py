@@ -77,6 +77,6 @@ def _open_gpu(device: torch.device, board_w: float) -> tuple[str, Callable[[], f
 def find_watts(device: torch.device) -> float:
     """The most that a device draws: a GPU as its maker says, a CPU by its threads."""
     if device.type != "cuda":
-        return _THREAD_W * torch.get_num_threads()
+        return float(_THREAD_W * torch.get_num_threads())
     name = torch.cuda.get_device_name(device)
     return next((watts for part, watts in _BOARD_W.items() if part in name), _OTHER_BOARD_W)

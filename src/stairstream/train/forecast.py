@@ -157,7 +157,7 @@ def _measure_speed(network: Any, device: torch.device, precision: Precision, num
     clock = time.perf_counter if device.type == "cuda" else time.process_time  # others may need the CPU now
     for _ in range(3):
         start = clock()
-        run(num_tokens).backward()  # type: ignore[no-untyped-call]
+        run(num_tokens).backward()  # type: ignore[no-untyped-call, unused-ignore]
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best_s = min(best_s, (clock() - start) / threads)

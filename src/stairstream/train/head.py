@@ -40,7 +40,7 @@ class Goal:
     soft_N: Tensor | None = None
 
 
-class LossHead(nn.Linear):
+class LossHead(nn.Linear):  # type: ignore[misc, unused-ignore]
     """A head that answers with a loss while it is given goals, with what it is given while it is listened to, and with
     logits else. The weight and its name are those of the plain one."""
 
@@ -147,7 +147,7 @@ def _hands_out(network: Any, head: Any) -> bool:
     return len(made) == 1 and found is made[0]
 
 
-class _LinearLoss(torch.autograd.Function):
+class _LinearLoss(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
     """The loss, and the gradients of hidden states and weight with it: logits are there once, and not for long."""
 
     @staticmethod
@@ -182,7 +182,7 @@ class _LinearLoss(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc, no-untyped-call, unused-ignore]
+    @once_differentiable  # type: ignore[untyped-decorator, misc, no-untyped-call, unused-ignore]
     def backward(ctx: Any, by: Tensor) -> Any:
         grads, ctx.grads = ctx.grads, None
         return (*(None if one is None else one.mul_(by) for one in grads), None, None, None, None, None)

@@ -18,7 +18,7 @@ def say_offload(config: TrainConfig, device: torch.device) -> str | None:
     return f"offload: {config.offload} has no effect on a CPU, where {kept} are in any case"
 
 
-class OffloadedAdamW(AdamW):
+class OffloadedAdamW(AdamW):  # type: ignore[misc, unused-ignore]
     """Moments live on `home`; weights and gradients are copied there one weight at a time, and the weight back.
 
     So the device of the weights has 8 bytes of a weight that learns in place of 16, and nothing is there twice. The
@@ -30,7 +30,7 @@ class OffloadedAdamW(AdamW):
         self._home = home
 
     @torch.no_grad()  # type: ignore[untyped-decorator, unused-ignore]
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override, unused-ignore]
         """Move each weight that has a gradient."""
         assert closure is None
         for group in self.param_groups:

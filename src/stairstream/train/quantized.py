@@ -75,7 +75,7 @@ def make_whole(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-class QuantizedLinear(nn.Linear):
+class QuantizedLinear(nn.Linear):  # type: ignore[misc, unused-ignore]
     """A linear layer with codes and scales in place of its weight; one of nn.Linear for those that ask.
 
     They are buffers: what shards weights over processes leaves them alone.
@@ -94,14 +94,14 @@ class QuantizedLinear(nn.Linear):
         self._split: tuple[Dimension, Any] | None = None
 
     @property
-    def weight(self) -> Tensor:  # type: ignore[override]
+    def weight(self) -> Tensor:  # type: ignore[override, unused-ignore]
         """The weight that its codes stand for, made now."""
         return dequantize(_own_part(self.codes), _own_part(self.scales), torch.float32)
 
     @property
     def num_values(self) -> int:
         """Of the weight, over all ranks."""
-        return self.in_features * self.out_features
+        return int(self.in_features * self.out_features)
 
     def split(self, by: Dimension, mesh: DeviceMesh) -> None:
         """Keep this rank's part alone. Raises ConfigError if that would cut a block."""
@@ -129,7 +129,7 @@ class QuantizedLinear(nn.Linear):
         return found if self.bias is None else found + _own_part(self.bias).to(dtype)
 
 
-class SplitCodes(ParallelStyle):
+class SplitCodes(ParallelStyle):  # type: ignore[misc, unused-ignore]
     """Tensor parallelism of a quantized layer, as PyTorch's styles have it of others."""
 
     def __init__(self, by: Dimension) -> None:
@@ -176,7 +176,7 @@ def _own_part(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-class _Product(torch.autograd.Function):
+class _Product(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
     """A product with a weight that is made for it, and once more for the backward pass."""
 
     @staticmethod
@@ -192,7 +192,7 @@ class _Product(torch.autograd.Function):
         return (by.to(dtype) @ dequantize(codes, scales, dtype)).to(given), None, None, None
 
 
-class _AddedUp(torch.autograd.Function):
+class _AddedUp(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
     """The sum of what ranks have; each of them gets the gradient of the sum."""
 
     @staticmethod
@@ -206,7 +206,7 @@ class _AddedUp(torch.autograd.Function):
         return by, None
 
 
-class _GradientsAddedUp(torch.autograd.Function):
+class _GradientsAddedUp(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
     """A tensor that all ranks have alike; its gradient is the sum of theirs."""
 
     @staticmethod

@@ -67,7 +67,7 @@ def own_part(weight: Tensor) -> tuple[Tensor, Words]:
     return part, Words(first=mesh.get_local_rank() * len(part), mesh=mesh)
 
 
-class SplitEmbedding(nn.Embedding):
+class SplitEmbedding(nn.Embedding):  # type: ignore[misc, unused-ignore]
     """An embedding of which each rank has some words; all get the same sum of what they found."""
 
     def forward(self, ids: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def put_beside(network: Any, folder: Path) -> Gate:
     return gate
 
 
-class _Adapted(nn.Module):
+class _Adapted(nn.Module):  # type: ignore[misc, unused-ignore]
     """A linear layer with two matrices beside it, down_RI and up_OR, of a rank R."""
 
     def __init__(self, layer: nn.Linear, down: Tensor, up: Tensor, gate: Gate) -> None:
