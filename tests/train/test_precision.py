@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 from stairstream.backends.in_process import products  # noqa: E402
 from stairstream.train import run  # noqa: E402
+from stairstream.train.config import Precision  # noqa: E402
 from stairstream.train.meters import Report  # noqa: E402
 from stairstream.train.precision import settle_precision  # noqa: E402
 from stairstream.train.processes import Processes  # noqa: E402
@@ -38,8 +39,8 @@ def test_what_the_file_says_stays_and_is_said_to_be_slow(slow: None, tmp_path: P
     config, line = settle_precision(make_config(tmp_path, precision="bfloat16"), Processes(device=CPU))
     assert config.computes_in == "bfloat16"
     assert line == (
-        "precision: this CPU multiplies bfloat16 6.0 times as slowly as float32; precision: auto would take float32 "
-        "here"
+        "precision: this CPU multiplies bfloat16 6.0 times as slowly as float32; a run that begins here with "
+        "precision: auto takes float32"
     )
     assert settle_precision(make_config(tmp_path), Processes(device=CPU)) == (make_config(tmp_path), None)
 
@@ -71,3 +72,19 @@ def test_a_run_says_what_it_computes_in(slow: None, monkeypatch: pytest.MonkeyPa
     run.train_all(config, tmp_path, Report(step=lambda _: None, say=said.append))
     assert "precision: float32, as this CPU multiplies bfloat16 6.0 times as slowly as float32" in said
     assert json.loads((config.folder / "model" / "config.json").read_text())["dtype"] == "float32"
+
+
+@pytest.mark.parametrize(("began", "speeds"), [("bfloat16", (8e9, 48e9)), ("float32", (100e9, 48e9))])
+def test_a_run_goes_on_in_the_precision_in_which_it_began(
+    began: Precision, speeds: tuple[float, float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As it does where its folder came from another machine, or from before there was `auto`."""
+    write_data(tmp_path)
+    stage = {"steps": 1, "epochs": None}
+    monkeypatch.setattr(run, "open_start", lambda path, settled: make_start())
+    report = Report(step=lambda _: None, say=lambda _: None)
+    run.train_all(make_config(tmp_path, stage, precision=began, save_every=1), tmp_path, report)
+    _has(monkeypatch, bfloat16=speeds[0], float32=speeds[1])
+    run.train_all(make_config(tmp_path, stage, precision="auto", save_every=1), tmp_path, report)
+    config, _ = settle_precision(make_config(tmp_path, stage, precision="auto"), Processes(device=CPU))
+    assert config.computes_in == began

@@ -30,11 +30,12 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import DTensor
 
 from stairstream.core.errors import ConfigError
-from stairstream.train.config import TrainConfig
+from stairstream.train.config import Precision, TrainConfig
 from stairstream.train.data import Cursor
 from stairstream.train.failures import SAY_LOST, Diverged, PeerLost, is_peer_lost
 from stairstream.train.processes import Processes
 
+_FOLDER = "checkpoints"
 _LATEST, _STATE, _WEIGHTS, _MOMENTS = "latest", "state.json", "weights", "moments"
 _DCP: Any = checkpoint
 _IGNORED = ("output", "memory", "offload", "compile", "save_every", "keep", "parallel")
@@ -67,7 +68,7 @@ class Checkpoints:
     """The checkpoints of one run's folder; of adapters alone where only they learn, with the name of their `base`."""
 
     def __init__(self, config: TrainConfig, processes: Processes, base: str | None = None) -> None:
-        self._folder = config.folder / "checkpoints"
+        self._folder = config.folder / _FOLDER
         self._config: dict[str, Any] = _identity(config) | ({} if base is None else {"base model": base})
         self._options = StateDictOptions(ignore_frozen_params=base is not None, strict=base is None)
         self._keep = config.keep
@@ -222,11 +223,7 @@ class Checkpoints:
         _DCP.load(state, checkpoint_id=folder, process_group=self._group, no_dist=self._group is None)
 
     def _latest(self) -> Path | None:
-        try:
-            folder = self._folder / (self._folder / _LATEST).read_text()
-        except FileNotFoundError:
-            return None
-        return folder if (folder / _STATE).is_file() else None
+        return _find_latest(self._folder)
 
     def _say_latest(self) -> str:
         folder = self._latest()
@@ -286,6 +283,23 @@ def _say_why(exc: OSError | CheckpointException) -> str:
     if found is None:  # of another process it is not known
         return f"the disk may be full ({text})" if "enforce fail" in text else text
     return found.strerror or str(found)
+
+
+def find_precision(config: TrainConfig) -> Precision | None:
+    """The precision in which a run began that has checkpoints; None without any."""
+    folder = _find_latest(config.folder / _FOLDER)
+    if folder is None:
+        return None
+    found: Precision = msgspec.json.decode((folder / _STATE).read_bytes(), type=_State).config["precision"]
+    return found
+
+
+def _find_latest(checkpoints: Path) -> Path | None:
+    try:
+        folder = checkpoints / (checkpoints / _LATEST).read_text()
+    except FileNotFoundError:
+        return None
+    return folder if (folder / _STATE).is_file() else None
 
 
 def _identity(config: TrainConfig) -> dict[str, Any]:
