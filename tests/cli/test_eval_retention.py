@@ -56,6 +56,24 @@ def test_a_missing_file_is_one_line(capsys: Captured, tmp_path: Path) -> None:
     assert "there is no file" in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--proposer", "dbrx"], "prompt 1 (p1): no output of dbrx; it has: Meta-Llama-3-70B-Instruct, "),
+        (["--reference", "gpt-4o"], "prompt 1 (p1): no output of gpt-4o; it has: "),
+        (["--proposer", "a", "--proposer", "a"], "--proposer: a is named twice"),
+        (["--proposer", "a", "--reference", "a"], "--proposer: a is the reference"),
+        (["--proposer", "a", "--policy", "quorum=2"], "2 is more than an agent reads here (1)"),
+    ],
+)
+def test_systems_that_can_not_be_scored_are_one_line(
+    capsys: Captured, tmp_path: Path, options: list[str], says: str
+) -> None:
+    assert main(["eval", "retention", "--data", str(write_data(tmp_path / "data.jsonl")), *options]) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+
+
 def save_tiny(folder: Path) -> Path:
     """A model as transformers keeps it."""
     from tests.backends.torch.tiny import make_loaded, make_network
@@ -115,6 +133,11 @@ def test_scores_are_printed_and_kept(capsys: Captured, tmp_path: Path) -> None:
     assert found["rows"][1]["retention"] in (1, None) and found["rows"][2]["first_token_share"] < 1
     kept = (out / "retention.jsonl").read_bytes()
     assert kept.count(b"\n") == 8
+    other = ["--proposer", "Qwen2-72B-Instruct", "--reference", "Meta-Llama-3-70B-Instruct"]
+    assert main([*command, *other]) == 0
+    assert "Retention of Meta-Llama-3-70B-Instruct after Qwen2-72B-Instruct over" in capsys.readouterr().out
+    kept = (out / "retention.jsonl").read_bytes()
+    assert kept.count(b"\n") == 16
     assert main(command) == 0
     assert "| paper | insert |" in (out / "retention.md").read_text() and "paper" in capsys.readouterr().out
     assert (out / "retention.jsonl").read_bytes() == kept

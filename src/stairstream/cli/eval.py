@@ -97,6 +97,13 @@ class RetentionOptions:
         list[str] | None,
         option("LAYOUT", "insert, grouped, quoted or rounds; may be repeated. The first two without it."),
     ] = None
+    proposer: Annotated[
+        list[str] | None,
+        option("NAME", "A system of the data whose answers are read; may be repeated. Three single models without it."),
+    ] = None
+    reference: Annotated[
+        str | None, option("NAME", "The system whose answers are scored; Together-MoA-Lite without it.")
+    ] = None
     late: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="How much later the first proposer's first token comes.")
     ] = 0.0

@@ -50,6 +50,8 @@ class Report:
 
     model: str
     num_prompts: int
+    proposers: tuple[str, ...]
+    reference: str
     cut_tokens: int | None
     late_s: float
     rows: tuple[RetentionRow, ...]
@@ -57,9 +59,11 @@ class Report:
 
 def eval_retention(options: RetentionOptions) -> None:
     """Evaluate and print. Raises ConfigError for what can't be, before a model is loaded."""
-    setups = read_setups(options.policy or [], options.layout or [])
+    proposers, reference = tuple(options.proposer or PROPOSERS), options.reference or REFERENCE
+    check_systems(proposers, reference)
+    setups = read_setups(options.policy or [], options.layout or [], len(proposers))
     data = options.data or find_data(ALPACA_EVAL)
-    prompts = pick(read_prompts(data, (*PROPOSERS, REFERENCE)), options.limit)
+    prompts = pick(read_prompts(data, (*proposers, reference)), options.limit)
     require("eval retention", ENGINE_PACKAGES["torch"], "torch")
     from stairstream.eval.retention.evaluating import RetentionPlan, evaluate
 
@@ -67,6 +71,8 @@ def eval_retention(options: RetentionOptions) -> None:
     dtype = _read_dtype(options.dtype)
     plan = RetentionPlan(
         prompts=prompts,
+        proposers=proposers,
+        reference=reference,
         setups=setups,
         most_tokens=options.cut or None,
         model=name_model(file),
@@ -79,11 +85,14 @@ def eval_retention(options: RetentionOptions) -> None:
         with open_bar("retention", plan.num_scores) as advance:
             rows = evaluate(cache(lambda: _load(file, dtype, options)), plan, kept, advance)
     late = f", one proposer {options.late:g} s late" if options.late else ""
-    title = f"Retention over {len(prompts)} prompts, {_say_cut(options.cut)}{late}"
+    chosen = f" of {reference} after {', '.join(proposers)}" if options.proposer or options.reference else ""
+    title = f"Retention{chosen} over {len(prompts)} prompts, {_say_cut(options.cut)}{late}"
     tables = [make_table(rows, title)]
     report = Report(
         model=options.model,
         num_prompts=len(prompts),
+        proposers=proposers,
+        reference=reference,
         cut_tokens=options.cut or None,
         late_s=options.late,
         rows=rows,
@@ -101,7 +110,16 @@ def _load(file: Path, dtype: "Dtype", options: RetentionOptions) -> "Loaded":
     return load_torch(file, dtype, options.threads)
 
 
-def read_setups(policies: Sequence[str], layouts: Sequence[str]) -> list[Setup]:
+def check_systems(proposers: Sequence[str], reference: str) -> None:
+    """Raise ConfigError for a system that is named twice."""
+    for number, name in enumerate(proposers):
+        if name in proposers[:number]:
+            raise ConfigError(f"--proposer: {name} is named twice; name each system once")
+        if name == reference:
+            raise ConfigError(f"--proposer: {name} is the reference, whose answers are scored; name another system")
+
+
+def read_setups(policies: Sequence[str], layouts: Sequence[str], num_proposers: int = len(PROPOSERS)) -> list[Setup]:
     """Every policy in every layout; a policy is a preset, single numbers, or a preset with some of them changed."""
     for layout in layouts:
         if layout not in LAYOUTS:
@@ -109,14 +127,14 @@ def read_setups(policies: Sequence[str], layouts: Sequence[str]) -> list[Setup]:
     chosen = [layout for name in layouts for layout in LAYOUTS if layout == name] or DEFAULT_LAYOUTS
     names = list(dict.fromkeys(policies)) or [name for name in PRESETS if name != "wait"]
     return [
-        Setup(name=name, policy=read_policy(name), layout=layout)
+        Setup(name=name, policy=read_policy(name, num_proposers), layout=layout)
         for layout in chosen
         for name in names
         if policies or layouts or (name, layout) not in TOO_LONG
     ]
 
 
-def read_policy(text: str) -> Policy:
+def read_policy(text: str, num_proposers: int = len(PROPOSERS)) -> Policy:
     """A preset, single numbers, or a preset with some of them changed. Raises ConfigError."""
     parts = [part.strip() for part in text.split(",")]
     preset = None if "=" in parts[0] else parts.pop(0)
@@ -125,9 +143,9 @@ def read_policy(text: str) -> Policy:
     settings = read_settings(parts)
     if preset is None:
         policy = own_policy(settings, _PATHS.numbers)
-        check_quorum(policy, len(PROPOSERS), _PATHS.numbers / "quorum")
+        check_quorum(policy, num_proposers, _PATHS.numbers / "quorum")
         return policy
-    return override_policy(PolicyChoice(), preset, settings, len(PROPOSERS), _PATHS).policy
+    return override_policy(PolicyChoice(), preset, settings, num_proposers, _PATHS).policy
 
 
 def _read_dtype(name: str) -> "Dtype":

@@ -25,10 +25,13 @@ _WAIT = Setup(name=WAIT, policy=PRESETS["wait"], layout="grouped")
 class RetentionPlan:
     """Prompts and setups to score. Texts are cut after `most_tokens` (None: never); `model` names the model file.
 
-    `late_s` delays the first proposer's first token by that many seconds.
+    Answers of the systems `proposers` are read, and the one of `reference` is forced. `late_s` delays the first
+    proposer's first token by that many seconds.
     """
 
     prompts: Sequence[RecordedPrompt]
+    proposers: tuple[str, ...] = PROPOSERS
+    reference: str = REFERENCE
     setups: Sequence[Setup]
     most_tokens: int | None
     model: str
@@ -40,7 +43,12 @@ class RetentionPlan:
     def upstream_speeds(self) -> tuple[Speed, ...]:
         """The speed of each proposer."""
         late = replace(self.speed, first_token_s=self.speed.first_token_s + self.late_s)
-        return (late, *[self.speed] * (len(PROPOSERS) - 1))
+        return (late, *[self.speed] * (len(self.proposers) - 1))
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """The proposers, and the reference after them."""
+        return (*self.proposers, self.reference)
 
     @property
     def num_scores(self) -> int:
@@ -77,13 +85,13 @@ class _Scorer:
         self._plan = plan
         self._kept = kept
         self._prompt = prompt
-        self._agent = Agent(name="aggregator", model="aggregator", reads=PROPOSERS)
+        self._agent = Agent(name="aggregator", model="aggregator", reads=plan.proposers)
         self._case: Case | None = None
 
     def score(self, setup: Setup | None) -> Score:
         """The score under a setup, or of the answer alone for None; from the kept scores where possible."""
         plan, prompt = self._plan, self._prompt
-        texts = [prompt.instruction, *(prompt.outputs[name] for name in (*PROPOSERS, REFERENCE))]
+        texts = [prompt.instruction, *(prompt.outputs[name] for name in plan.systems)]
         how = (setup.policy, setup.layout) if setup else None
         times = (plan.speed, plan.late_s)
         key = key_of(VERSION, plan.model, plan.dtype, plan.most_tokens, times, self._agent.wording, texts, how)
@@ -96,7 +104,7 @@ class _Scorer:
     def _compute(self, setup: Setup | None) -> Score:
         case, speed = self._open_case(), self._plan.speed
         encode, outputs = self._load().tokens.encode, self._prompt.outputs
-        *whole, whole_answer = (len(encode(outputs[name])) for name in (*PROPOSERS, REFERENCE))
+        *whole, whole_answer = (len(encode(outputs[name])) for name in self._plan.systems)
         if setup is None:
             alone = make_timetable(None, (), whole_answer, speed)
             return _make_score(case.force_alone(), alone, alone)
@@ -109,8 +117,7 @@ class _Scorer:
         if self._case is None:
             loaded = self._load()
             *upstream, answer = (
-                spell(loaded.tokens, self._prompt.outputs[name], self._plan.most_tokens)
-                for name in (*PROPOSERS, REFERENCE)
+                spell(loaded.tokens, self._prompt.outputs[name], self._plan.most_tokens) for name in self._plan.systems
             )
             self._case = Case(loaded, self._agent, self._prompt.instruction, upstream, answer)
         return self._case
