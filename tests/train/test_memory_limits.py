@@ -1,12 +1,15 @@
-"""Memory is what machine and control groups allow, whichever is less."""
+"""Memory is what machine and control groups allow, whichever is less; what is free is given back where it is short."""
 
+import ctypes
+import math
+import platform
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
-from stairstream.train.memory.limits import find_free
+from stairstream.train.memory.limits import find_free, find_own, give_back  # noqa: E402
 
 GIB = 2**30
 
@@ -72,3 +75,25 @@ def test_v1_has_its_own_names(tmp_path: Path, where: str) -> None:
 def test_v1_without_a_limit_has_a_number_that_is_too_large_to_matter(tmp_path: Path) -> None:
     files = {"memory.limit_in_bytes": "9223372036854771712\n", "memory.usage_in_bytes": f"{GIB}\n"}
     assert find_free(make_root(tmp_path, "4:memory:/\n", at("memory", files))) == 8 * GIB
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to give memory back")
+def test_what_the_allocator_holds_is_given_back_where_the_process_has_more_than_its_budget() -> None:
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = (
+        ctypes.c_void_p,
+        [ctypes.c_size_t],
+        [ctypes.c_void_p],
+    )
+    held = [libc.malloc(100_000) for _ in range(1_000)]  # each smaller than what is mapped on its own
+    for address in held:
+        ctypes.memset(address, 1, 100_000)
+    for address in held[:-1]:  # the last one keeps the others' memory from being given back by itself
+        libc.free(address)
+    cpu, had = torch.device("cpu"), find_own(Path("/"))
+    for device, budget in ((cpu, math.inf), (cpu, 2.0 * had), (torch.device("cuda"), 0.5 * had)):
+        give_back(device, budget)
+    assert find_own(Path("/")) > had - 10_000_000
+    give_back(cpu, 0.5 * had)
+    assert find_own(Path("/")) < had - 80_000_000
+    libc.free(held[-1])

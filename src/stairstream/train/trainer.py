@@ -17,6 +17,7 @@ from stairstream.train.config import SaveEvery, TrainConfig
 from stairstream.train.data import Batch, Cursor, Stream
 from stairstream.train.failures import Diverged
 from stairstream.train.memory import Planner
+from stairstream.train.memory.limits import give_back
 from stairstream.train.memory.planner import find_budget
 from stairstream.train.on_policy import write_drafts
 from stairstream.train.processes import Processes
@@ -127,11 +128,13 @@ class Trainer:
         return True
 
     def _follow_memory(self, batch: Batch) -> None:
-        """Plan this batch by the memory that is there now: another process may have taken or left some."""
+        """Plan this batch by the memory that is there now: another process may have taken or left some. Keep what the
+        process has within its budget."""
         if self.planner.follows:
             found = self.processes.least(find_budget(self.config.memory, self.processes.device))
             if (line := self.planner.follow(found, batch.rows)) is not None:
                 self.recorder.say(line)
+        give_back(self.processes.device, self.planner.budget)
 
     def _end_stage(self, optimizer: torch.optim.Optimizer, name: str, here: TrainState) -> None:
         """Save where the next stage begins: with the best weights of this one, if they were scored."""

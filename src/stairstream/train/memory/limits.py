@@ -1,5 +1,7 @@
 """The memory that this process may have: what the device has free, or what machine and control groups allow."""
 
+import ctypes
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,14 +17,34 @@ def find_memory(device: torch.device) -> float:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return float(free + torch.cuda.memory_reserved(device))
-    page = os.sysconf("SC_PAGE_SIZE")
     try:
-        free_bytes = find_free(_ROOT)
-        ours = int(Path("/proc/self/statm").read_text().split()[1]) * page
+        free_bytes, ours = find_free(_ROOT), find_own(_ROOT)
     except OSError:
-        return os.sysconf("SC_PHYS_PAGES") * page / 2
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
     ranks = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or "1"
     return free_bytes / int(ranks) + ours  # weights are there already, and count as fixed
+
+
+def find_own(root: Path) -> int:
+    """Bytes of memory that this process has. Raises OSError where this is no Linux."""
+    return int((root / "proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def give_back(device: torch.device, budget: float) -> None:
+    """Hand free memory back to the system, where a process on a CPU has more than its budget of bytes.
+
+    C's allocator keeps what is freed; after rows of many lengths it may keep several times what a step needs, in gaps
+    that no tensor fits. To take it again costs time: so only then. Other allocators than glibc's are left alone.
+    """
+    if device.type != "cpu" or budget == math.inf:
+        return
+    try:
+        is_over = find_own(_ROOT) > budget
+    except OSError:
+        return
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if is_over else None
+    if trim is not None:
+        trim(0)
 
 
 def find_free(root: Path) -> float:
