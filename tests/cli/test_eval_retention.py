@@ -61,6 +61,7 @@ def test_a_missing_file_is_one_line(capsys: Captured, tmp_path: Path) -> None:
     [
         (["--proposer", "dbrx"], "prompt 1 (p1): no output of dbrx; it has: Meta-Llama-3-70B-Instruct, "),
         (["--reference", "gpt-4o"], "prompt 1 (p1): no output of gpt-4o; it has: "),
+        (["--reference", ""], "prompt 1 (p1): no output of"),
         (["--proposer", "a", "--proposer", "a"], "--proposer: a is named twice"),
         (["--proposer", "a", "--reference", "a"], "--proposer: a is the reference"),
         (["--proposer", "a", "--policy", "quorum=2"], "2 is more than an agent reads here (1)"),

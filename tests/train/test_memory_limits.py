@@ -80,11 +80,8 @@ def test_v1_without_a_limit_has_a_number_that_is_too_large_to_matter(tmp_path: P
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to give memory back")
 def test_what_the_allocator_holds_is_given_back_where_the_process_has_more_than_its_budget() -> None:
     libc = ctypes.CDLL(None)
-    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = (
-        ctypes.c_void_p,
-        [ctypes.c_size_t],
-        [ctypes.c_void_p],
-    )
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
     held = [libc.malloc(100_000) for _ in range(1_000)]  # each smaller than what is mapped on its own
     for address in held:
         ctypes.memset(address, 1, 100_000)

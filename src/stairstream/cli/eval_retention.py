@@ -59,8 +59,9 @@ class Report:
 
 def eval_retention(options: RetentionOptions) -> None:
     """Evaluate and print. Raises ConfigError for what can't be, before a model is loaded."""
-    proposers, reference = tuple(options.proposer or PROPOSERS), options.reference or REFERENCE
-    check_systems(proposers, reference)
+    proposers = tuple(options.proposer or PROPOSERS)
+    reference = REFERENCE if options.reference is None else options.reference
+    _check_systems(proposers, reference)
     setups = read_setups(options.policy or [], options.layout or [], len(proposers))
     data = options.data or find_data(ALPACA_EVAL)
     prompts = pick(read_prompts(data, (*proposers, reference)), options.limit)
@@ -85,7 +86,8 @@ def eval_retention(options: RetentionOptions) -> None:
         with open_bar("retention", plan.num_scores) as advance:
             rows = evaluate(cache(lambda: _load(file, dtype, options)), plan, kept, advance)
     late = f", one proposer {options.late:g} s late" if options.late else ""
-    chosen = f" of {reference} after {', '.join(proposers)}" if options.proposer or options.reference else ""
+    systems_named = options.proposer or options.reference is not None
+    chosen = f" of {reference} after {', '.join(proposers)}" if systems_named else ""
     title = f"Retention{chosen} over {len(prompts)} prompts, {_say_cut(options.cut)}{late}"
     tables = [make_table(rows, title)]
     report = Report(
@@ -110,7 +112,7 @@ def _load(file: Path, dtype: "Dtype", options: RetentionOptions) -> "Loaded":
     return load_torch(file, dtype, options.threads)
 
 
-def check_systems(proposers: Sequence[str], reference: str) -> None:
+def _check_systems(proposers: Sequence[str], reference: str) -> None:
     """Raise ConfigError for a system that is named twice."""
     for number, name in enumerate(proposers):
         if name in proposers[:number]:

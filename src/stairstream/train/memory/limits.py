@@ -1,7 +1,7 @@
-"""The memory that this process may have: what the device has free, or what machine and control groups allow."""
+"""The memory that this process may have (what the device has free, or what machine and control groups allow), and how
+it is kept to that."""
 
 import ctypes
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def give_back(device: torch.device, budget: float) -> None:
     C's allocator keeps what is freed; after rows of many lengths it may keep several times what a step needs, in gaps
     that no tensor fits. To take it again costs time: so only then. Other allocators than glibc's are left alone.
     """
-    if device.type != "cpu" or budget == math.inf:
+    if device.type != "cpu":
         return
     try:
         is_over = find_own(_ROOT) > budget
