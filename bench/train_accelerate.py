@@ -7,8 +7,10 @@
 Whole train steps with the optimizer; cases take turns, step by step, each with a network of its own. `accelerate` is
 the loop of its documentation on a network of transformers, in bfloat16 by autocast (or --precision; float32 where the
 CPU has no instructions for bfloat16): labels of -100 where nothing is learned, one row a micro-batch, torch.optim.AdamW
-as it comes; `accelerate, fused` has AdamW fused, and `accelerate, again` checkpoints every layer besides. `none` keeps
-all activations of a layer, `auto` what fits into half of what these need, `quarter` into a quarter, `full` nothing.
+as it comes; `accelerate, fused` has AdamW fused, `accelerate, again` checkpoints every layer besides, and
+`accelerate, compiled` has its dynamo plugin, with torch.compile's own choices. `none` keeps all activations of a layer,
+`auto` what fits into half of what these need, `quarter` into a quarter, `full` nothing; `compiled` is `compile: true`,
+without a limit. The first step of each, which compiles, is not timed.
 Ratios are medians over the turns, of `accelerate` in the same turn, and of `accelerate, fused`. Memory is the most that
 Linux counted for the process after the weights were read.
 """
@@ -31,18 +33,21 @@ from bench.endpoint import arguments
 from stairstream.backends.in_process.networks import read_network
 from stairstream.backends.in_process.products import times_slower
 from stairstream.backends.models import find_weights
+from stairstream.train.compiling import compile_layers
 from stairstream.train.config import Memory, Precision, Stage
 from stairstream.train.data import Batch, Cursor, Row
 from stairstream.train.head import use_loss_head
 from stairstream.train.memory import Planner, make_simple
 from stairstream.train.memory.planner import measure_costs
 from stairstream.train.memory.planning import make_ladder, peak
+from stairstream.train.parallelize import layers_of
 from stairstream.train.probe import make_run
 from stairstream.train.processes import Processes
 from stairstream.train.sequences import Sample
 from stairstream.train.step import make_optimizer, train_step
 
-_CASES = ("accelerate", "accelerate, fused", "accelerate, again", "none", "auto", "quarter", "full")
+_PLAIN = ("accelerate", "accelerate, fused", "accelerate, again", "accelerate, compiled")
+_CASES = (*_PLAIN, "none", "auto", "quarter", "full", "compiled")
 _SHARES = {"auto": 0.5, "quarter": 0.25}
 _SAMPLES = 4
 _LR = 1e-5
@@ -112,7 +117,7 @@ def _open_case(args: argparse.Namespace, name: str) -> Callable[[], float]:
     trim: Any = ctypes.CDLL(None).malloc_trim
     trim(0)
     Path("/proc/self/clear_refs").write_text("5")
-    return (_open_plain if name.startswith("accelerate") else _open_ours)(args, network.train(), batch, name)
+    return (_open_plain if name in _PLAIN else _open_ours)(args, network.train(), batch, name)
 
 
 def _most_gib() -> float:
@@ -126,6 +131,7 @@ def _open_plain(args: argparse.Namespace, network: Any, batch: Batch, name: str)
         mixed_precision="bf16" if args.precision == "bfloat16" else "no",
         gradient_accumulation_steps=len(batch.rows),
         cpu=True,
+        dynamo_backend="inductor" if name.endswith("compiled") else "no",
     )
     if name.endswith("again"):
         network.gradient_checkpointing_enable({"use_reentrant": False})
@@ -163,6 +169,8 @@ def _lay_plain(row: Row) -> dict[str, torch.Tensor]:
 def _open_ours(args: argparse.Namespace, network: Any, batch: Batch, name: str) -> Callable[[], float]:
     use_loss_head(network)
     planner = _make_planner(network, batch.rows[0], name, args.precision)
+    if name == "compiled":
+        compile_layers(layers_of(network), _ALONE.device)
     optimizer = make_optimizer(network, Stage(name="bench", steps=1))
 
     def step() -> float:
@@ -174,6 +182,8 @@ def _open_ours(args: argparse.Namespace, network: Any, batch: Batch, name: str) 
 
 def _make_planner(network: Any, row: Row, name: str, precision: Precision) -> Planner:
     """With room for a share of the activations of a network that computes nothing again."""
+    if name == "compiled":
+        return make_simple(Memory("none"), network.config.num_hidden_layers, is_compiled=True)
     if name in ("none", "full"):
         return make_simple(Memory.from_raw(name, None), network.config.num_hidden_layers)  # type: ignore[arg-type]
     costs = measure_costs(network, _ALONE, make_run(network, _ALONE.device, precision), row.num_tokens)

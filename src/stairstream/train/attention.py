@@ -5,82 +5,55 @@ Letters: B rows, of which there is one, H heads, T tokens of the row, N of them 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from stairstream.backends.torch.rotary import Rotary, find_rotary
 from stairstream.core.errors import ModelUnusable
+from stairstream.train.ragged import attend_passes
 from stairstream.train.sequences import Pass, Sample
 
 _NAME = "stairstream-train"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shown:
-    """A pass on its device: which tokens, which of the shown ones were moved, how far they turn, and who sees whom."""
-
-    start: int
-    end: int
-    tokens_N: Tensor
-    moved_M: Tensor
-    turns: tuple[Tensor, Tensor]
-    mask_TN: Tensor
-
-
 class RowPasses:
-    """The passes of all samples of a row, as every layer uses them."""
+    """The passes of all samples of a row, one after the other, as every layer uses them.
+
+    Each sees tokens of its sample: which, which of those were moved, how far they turn, and who sees whom.
+    """
 
     def __init__(self, samples: Sequence[Sample], rotary: Rotary, device: torch.device) -> None:
         self._rotary = rotary
-        self._shown: list[_Shown] = []
+        shown, shifts, masks = list[Tensor](), list[Tensor](), list[Tensor]()
         first = 0
         for sample in samples:
             born_T = torch.tensor(sample.positions)
-            passes = sample.insertions.passes if sample.insertions else (_whole(len(sample.ids)),)
-            self._shown += [self._show(one, first, born_T, device) for one in passes]
+            for one in sample.insertions.passes if sample.insertions else (_whole(len(sample.ids)),):
+                tokens_N, at_N = torch.tensor(one.shown), torch.tensor(one.at)
+                shown.append(tokens_N + first)
+                shifts.append(at_N - born_T[tokens_N])
+                masks.append(at_N[None] <= born_T[one.start : one.end, None])
             first += len(sample.ids)
-
-    def _show(self, one: Pass, first: int, born_T: Tensor, device: torch.device) -> _Shown:
-        tokens_N, at_N = torch.tensor(one.shown), torch.tensor(one.at)
-        shifts_N = at_N - born_T[tokens_N]
+        shifts_N = torch.cat(shifts)
         moved_M = shifts_N.nonzero()[:, 0]
-        like = torch.zeros((), device=device)
-        mask_TN = at_N[None] <= born_T[one.start : one.end, None]
-        return _Shown(
-            start=first + one.start,
-            end=first + one.end,
-            tokens_N=(tokens_N + first).to(device),
-            moved_M=moved_M.to(device),
-            turns=self._rotary.find_turns(like, shifts_N[moved_M].to(device)),
-            mask_TN=mask_TN.to(device),
-        )
+        self._sizes_P2 = torch.tensor([mask.shape for mask in masks])
+        self._shown_N = torch.cat(shown).to(device)
+        self._moved_M = moved_M.to(device)
+        self._turns = rotary.find_turns(torch.zeros((), device=device), shifts_N[moved_M].to(device))
+        self._masks = torch.cat([mask.flatten() for mask in masks]).to(device)
 
     def attend(self, queries_BHTD: Tensor, keys_BHTD: Tensor, values_BHTD: Tensor, scale: float) -> Tensor:
         """The values that each token takes, as (B, T, H, D)."""
-        found: list[Tensor] = []
-        for one in self._shown:
-            keys_BHND = keys_BHTD[:, :, one.tokens_N]
-            if len(one.moved_M):
-                moved = self._rotary.turn(keys_BHND[:, :, one.moved_M].float(), one.turns)
-                keys_BHND = keys_BHND.index_copy(2, one.moved_M, moved.to(keys_BHND.dtype))
-            found.append(
-                scaled_dot_product_attention(
-                    queries_BHTD[:, :, one.start : one.end],
-                    keys_BHND,
-                    values_BHTD[:, :, one.tokens_N],
-                    attn_mask=one.mask_TN,
-                    scale=scale,
-                    enable_gqa=True,
-                )
-            )
-        return torch.cat(found, dim=2).transpose(1, 2)
+        keys_BHND, values_BHND = keys_BHTD[:, :, self._shown_N], values_BHTD[:, :, self._shown_N]
+        moved = self._rotary.turn(keys_BHND[:, :, self._moved_M].float(), self._turns)
+        keys_BHND = keys_BHND.index_copy(2, self._moved_M, moved.to(keys_BHND.dtype))
+        found = attend_passes(queries_BHTD, keys_BHND, values_BHND, self._masks, self._sizes_P2, scale)
+        return found.transpose(1, 2)
 
 
 def use_insertions(network: Any) -> None:

@@ -375,10 +375,8 @@ def _check_teacher(config: TrainConfig, stage: Stage, where: Where) -> None:
     """Raise ConfigError for a teacher in an arrangement that has none."""
     if stage.distill and config.parallel.pp > 1:
         raise (where / "distill").error("does not work with pipeline stages yet; let parallel.pp be 1")
-    if stage.on_policy and (config.parallel.num_processes > 1 or config.compile or config.offload == "parameters"):
-        raise (where / "on_policy").error(
-            "works in one process without compiled layers or offload; leave parallel, compile and offload out"
-        )
+    if stage.on_policy and (config.parallel.num_processes > 1 or config.offload == "parameters"):
+        raise (where / "on_policy").error("works in one process without offload; leave parallel and offload out")
 
 
 def load_train_config(file: Path) -> TrainConfig:

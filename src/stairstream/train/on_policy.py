@@ -26,7 +26,8 @@ def write_drafts(network: Any, tokens: Tokens, batch: Batch, processes: Processe
     """The batch with answers of the network's own in place of drafts. The same weights and seed write the same."""
     if not any(row.drafts for row in batch.rows):
         return batch
-    with torch.no_grad(), cast(processes, precision), undisturbed(network):
+    plain = torch.compiler.set_stance("force_eager")  # layers that are compiled are so for rows, not for a word each
+    with torch.no_grad(), cast(processes, precision), undisturbed(network), plain:
         rows = tuple(_write_row(network, tokens, row, processes.device) for row in batch.rows)
     return replace(batch, rows=rows)
 

@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch._inductor import cpp_builder, exc
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
@@ -19,6 +18,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from stairstream.core.errors import ConfigError
+from stairstream.train.compiling import compile_layers
 from stairstream.train.config import Offload, Precision
 from stairstream.train.head import has_loss_head
 from stairstream.train.pipeline import is_elsewhere, keep_stages
@@ -63,9 +63,7 @@ def parallelize(
         for stage in stages if shares_sequence(network) else ():
             share_sequence(layers_of(stage), mesh["tp"])
     if compiles:
-        check_compiler(processes.device)
-        for layer in layers:
-            layer.compile()
+        compile_layers(layers, processes.device)
     if mesh is not None:
         _shard(stages, processes, precision, offload)
 
@@ -137,16 +135,6 @@ def shares_sequence(module: Any) -> bool:
     """Whether ranks that share its layers share the tokens between their parts too: not beside adapters, whose whole
     halves need all of them."""
     return not any(hasattr(one, "base_layer") for one in module.modules())
-
-
-def check_compiler(device: torch.device) -> None:
-    """Raise ConfigError if layers can't be compiled for a device."""
-    untyped: Any = cpp_builder
-    try:
-        if device.type == "cpu":
-            untyped.get_cpp_compiler()
-    except exc.InvalidCxxCompiler as broken:
-        raise ConfigError("compile: on a CPU it needs a C++ compiler; install g++, or leave compile out") from broken
 
 
 def check_divides(network: Any, size: int) -> None:
