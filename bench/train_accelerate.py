@@ -9,8 +9,8 @@ the loop of its documentation on a network of transformers, in bfloat16 by autoc
 CPU has no instructions for bfloat16): labels of -100 where nothing is learned, one row a micro-batch, torch.optim.AdamW
 as it comes; `accelerate, fused` has AdamW fused, `accelerate, again` checkpoints every layer besides, and
 `accelerate, compiled` has its dynamo plugin, with torch.compile's own choices. `none` keeps all activations of a layer,
-`auto` what fits into half of what these need, `quarter` into a quarter, `full` nothing; `compiled` is `compile: true`,
-without a limit. The first step of each, which compiles, is not timed.
+`auto` what fits into half of what these need, `quarter` into a quarter, `full` nothing; `none, compiled` is
+`compile: true` without a limit. The first step of each, which compiles, is not timed.
 Ratios are medians over the turns, of `accelerate` in the same turn, and of `accelerate, fused`. Memory is the most that
 Linux counted for the process after the weights were read.
 """
@@ -47,7 +47,7 @@ from stairstream.train.sequences import Sample
 from stairstream.train.step import make_optimizer, train_step
 
 _PLAIN = ("accelerate", "accelerate, fused", "accelerate, again", "accelerate, compiled")
-_CASES = (*_PLAIN, "none", "auto", "quarter", "full", "compiled")
+_CASES = (*_PLAIN, "none", "auto", "quarter", "full", "none, compiled")
 _SHARES = {"auto": 0.5, "quarter": 0.25}
 _SAMPLES = 4
 _LR = 1e-5
@@ -169,7 +169,7 @@ def _lay_plain(row: Row) -> dict[str, torch.Tensor]:
 def _open_ours(args: argparse.Namespace, network: Any, batch: Batch, name: str) -> Callable[[], float]:
     use_loss_head(network)
     planner = _make_planner(network, batch.rows[0], name, args.precision)
-    if name == "compiled":
+    if name == "none, compiled":
         compile_layers(layers_of(network), _ALONE.device)
     optimizer = make_optimizer(network, Stage(name="bench", steps=1))
 
@@ -182,7 +182,7 @@ def _open_ours(args: argparse.Namespace, network: Any, batch: Batch, name: str) 
 
 def _make_planner(network: Any, row: Row, name: str, precision: Precision) -> Planner:
     """With room for a share of the activations of a network that computes nothing again."""
-    if name == "compiled":
+    if name == "none, compiled":
         return make_simple(Memory("none"), network.config.num_hidden_layers, is_compiled=True)
     if name in ("none", "full"):
         return make_simple(Memory.from_raw(name, None), network.config.num_hidden_layers)  # type: ignore[arg-type]

@@ -35,15 +35,24 @@ _PASS_TOKENS = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forced:
-    """The negative log-likelihood of an answer in nats, and the prompt tokens of all its steps.
+    """The negative log-likelihood of each token of an answer in nats, and the prompt tokens of all its steps.
 
     `sent_tokens` counts those of all prompts, `computed_tokens` those that were not in the cache from the step before.
     """
 
-    nll: float
-    num_tokens: int
-    sent_tokens: int
-    computed_tokens: int
+    nlls: tuple[float, ...] = ()
+    sent_tokens: int = 0
+    computed_tokens: int = 0
+
+    @property
+    def nll(self) -> float:
+        """That of the whole answer."""
+        return sum(self.nlls)
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the answer in tokens."""
+        return len(self.nlls)
 
 
 class Case:
@@ -137,7 +146,7 @@ class _Forcer:
         self._waited = waited
         self._cache = model.new_cache()
         self._track = Track(sampler=Sampler(Sampling(), 0, None, None), can_insert=can_insert)
-        self.found = Forced(nll=0.0, num_tokens=0, sent_tokens=0, computed_tokens=0)
+        self.found = Forced()
 
     def force(self, pieces: Sequence[Piece], ids: Sequence[int]) -> None:
         """Brings the context to `pieces`, as a session does before it writes; then writes `ids`, at least one."""
@@ -154,8 +163,7 @@ class _Forcer:
             _borrow(cache, waited.cache)
         nlls = _write(self._model, cache, ids) if known is None else known
         self.found = Forced(
-            nll=self.found.nll + sum(nlls),
-            num_tokens=self.found.num_tokens + len(ids),
+            nlls=(*self.found.nlls, *nlls),
             sent_tokens=self.found.sent_tokens + size,
             computed_tokens=self.found.computed_tokens + computed,
         )
