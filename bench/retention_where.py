@@ -3,13 +3,11 @@
     python -m bench.retention_where --model RUN/model --data RUN/held_out.jsonl --limit 10
 
 `wait` has read everything in every word. Of a staircase, words of the first step have read the first chunks, those of
-the last step everything: what is lost there comes of the way in which the references lie in the context alone, and a
-session that showed them anew once they are complete, in the order of `wait`, would not lose it. So the last line is the
-retention that is left where only the steps before the last one lose.
+the last step everything: what is lost there comes of the way in which the references lie in the context alone.
 """
 
 import argparse
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,14 +18,14 @@ from stairstream.cli.eval_replays import load_torch
 from stairstream.cli.eval_retention import read_policy
 from stairstream.core.graph import Agent
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.core.session import Layout
+from stairstream.core.session import AskedLayout
 from stairstream.eval.data import PROPOSERS, REFERENCE
 from stairstream.eval.recorded import RecordedPrompt, pick, read_prompts
 from stairstream.eval.retention.forcing import Case
 from stairstream.eval.retention.spelled import spell
 from stairstream.eval.retention.timetable import Speed, TimedStep, make_timetable
 
-_LAYOUTS: tuple[Layout, ...] = ("rounds", "grouped", "insert")
+_LAYOUTS: tuple[AskedLayout, ...] = ("rounds", "regrouped", "grouped", "insert")
 _PARTS = ("the first step", "steps between", "the last step")
 _AGENT = Agent(name="aggregator", model="aggregator", reads=PROPOSERS)
 
@@ -37,7 +35,7 @@ class Losses:
 
     def __init__(self) -> None:
         self.tokens = Counter[str]()
-        self.nats = Counter[tuple[str, str]]()
+        self.nats = defaultdict[tuple[str, str], float](float)
         self.gain = 0.0
 
     def add(self, case: Case, policy: Policy) -> None:
@@ -57,12 +55,8 @@ class Losses:
         print(f"| nats over `wait` in | tokens | {' | '.join(_LAYOUTS)} |\n|{'---|' * (2 + len(_LAYOUTS))}")
         for part in _PARTS:
             _print_row(part, self.tokens[part], [f"{self.nats[part, one]:.1f}" for one in _LAYOUTS])
-        whole, before = ([self._keep(one, parts) for one in _LAYOUTS] for parts in (_PARTS, _PARTS[:-1]))
-        _print_row("retention", self.tokens.total(), whole)
-        _print_row("with no loss in the last step", self.tokens.total(), before)
-
-    def _keep(self, layout: Layout, parts: Sequence[str]) -> str:
-        return f"{1 - sum(self.nats[part, layout] for part in parts) / self.gain:.3f}"
+        lost = [sum(self.nats[part, one] for part in _PARTS) for one in _LAYOUTS]
+        _print_row("retention", self.tokens.total(), [f"{1 - nats / self.gain:.3f}" for nats in lost])
 
 
 def _parts_of(steps: Sequence[TimedStep]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from stairstream.core.context import Context  # noqa: E402
 from stairstream.core.graph import Agent  # noqa: E402
 from stairstream.core.messages import question  # noqa: E402
 from stairstream.core.prompts import render  # noqa: E402
-from stairstream.core.session import Chunk, Layout  # noqa: E402
+from stairstream.core.session import AskedLayout, Chunk, Layout  # noqa: E402
 from stairstream.eval.retention.forcing import Case  # noqa: E402
 from stairstream.eval.retention.spelled import spell  # noqa: E402
 from stairstream.eval.retention.timetable import TimedStep  # noqa: E402
@@ -58,7 +58,7 @@ def chunks_of(before: Sequence[int], step: TimedStep) -> list[Chunk]:
     return [Chunk(agent=name, text=text, ids=ids, is_final=end) for name, text, ids, end in parts if text or end]
 
 
-async def write_in_a_session(layout: Layout) -> tuple[float, int]:
+async def write_in_a_session(layout: AskedLayout) -> tuple[float, int]:
     """Negative log-likelihood and computed prompt tokens of the answer in a real session."""
     sampler: Any = ForcedSampler(ANSWER.ids)
     worker = Worker(LOADED.model, LOADED.tokens.end_ids, threads=1)
@@ -77,12 +77,20 @@ async def write_in_a_session(layout: Layout) -> tuple[float, int]:
     return sampler.nll, computed
 
 
-@pytest.mark.parametrize("layout", ["insert", "grouped", "rounds"])
-def test_forcing_is_what_a_session_computes(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", ["insert", "grouped", "rounds", "regrouped"])
+def test_forcing_is_what_a_session_computes(layout: AskedLayout) -> None:
     forced = Case(LOADED, AGENT, ASK, PROPOSALS, ANSWER).force(STEPS, layout)
     nll, computed = asyncio.run(write_in_a_session(layout))
     assert forced.nll == pytest.approx(nll, rel=1e-4)
     assert (forced.num_tokens, forced.computed_tokens) == (ANSWER.num_tokens, computed)
+
+
+def test_what_is_shown_anew_is_as_likely_as_after_waiting() -> None:
+    case, last = Case(LOADED, AGENT, ASK, PROPOSALS, ANSWER), STEPS[-1].start
+    rounds, regrouped, grouped = (case.force(STEPS, layout) for layout in ("rounds", "regrouped", "grouped"))
+    whole = [TimedStep(start=0, end=ANSWER.num_tokens, num_read=STEPS[-1].num_read, is_final=(True, True))]
+    assert regrouped.nlls == (*rounds.nlls[:last], *case.force(whole, "grouped").nlls[last:])
+    assert regrouped.nlls[:last] != grouped.nlls[:last]
 
 
 def nll_anew(prompt: Sequence[int], ids: Sequence[int]) -> float:

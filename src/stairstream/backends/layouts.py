@@ -2,16 +2,24 @@
 
 from stairstream.backends.capabilities import Capability
 from stairstream.core.context import Context
-from stairstream.core.prompts import Prompt, render
+from stairstream.core.prompts import Prompt, render, settle
 from stairstream.core.seams import PrefillSeam, QuoteSeam, Seam, StrippedSeam
-from stairstream.core.session import Layout, Note
+from stairstream.core.session import AskedLayout, Layout, Note
 
 CANNOT_INSERT = Note(kind="ignored", text="layout insert: it needs an engine whose cache is in our hands")
 
 
 def choose_layout(context: Context, capability: Capability) -> tuple[Layout, str, tuple[Note, ...]]:
     """The layout of the next call, why, and what of the agent's wish could not be had."""
-    asked, can_continue = context.agent.layout, capability.continues != "none"
+    wish, can_continue = context.agent.layout, capability.continues != "none"
+    if wish == "regrouped" and not can_continue:
+        layout, why, _ = _choose(context, "rounds", capability)
+        return layout, why, (_unable(wish, capability),)
+    return _choose(context, settle(wish, context) if wish else None, capability)
+
+
+def _choose(context: Context, asked: Layout | None, capability: Capability) -> tuple[Layout, str, tuple[Note, ...]]:
+    can_continue = capability.continues != "none"
     if asked == "quoted":
         return "quoted", "asked for", ()
     if asked == "rounds" and not context.has_rounds and can_continue:
@@ -28,7 +36,7 @@ def choose_layout(context: Context, capability: Capability) -> tuple[Layout, str
     return "quoted", capability.why, (_unable(asked, capability),) if asked else ()
 
 
-def _unable(layout: Layout, capability: Capability) -> Note:
+def _unable(layout: AskedLayout, capability: Capability) -> Note:
     if layout == "insert":
         return CANNOT_INSERT
     return Note(kind="ignored", text=f"layout {layout}: the endpoint can't continue an answer ({capability.why})")

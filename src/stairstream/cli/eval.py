@@ -95,7 +95,7 @@ class RetentionOptions:
     ] = None
     layout: Annotated[
         list[str] | None,
-        option("LAYOUT", "insert, grouped, quoted or rounds; may be repeated. The first two without it."),
+        option("LAYOUT", "insert, grouped, quoted, rounds or regrouped; may be repeated. The first two without it."),
     ] = None
     proposer: Annotated[
         list[str] | None,
@@ -167,7 +167,8 @@ class SeamOptions:
         list[str] | None, option("NAME", "torch or llamacpp; may be repeated. What is installed without it.")
     ] = None
     layout: Annotated[
-        list[str] | None, option("LAYOUT", "insert, grouped, quoted or rounds; may be repeated. All without it.")
+        list[str] | None,
+        option("LAYOUT", "insert, grouped, quoted, rounds or regrouped; may be repeated. All without it."),
     ] = None
     policy: Annotated[str, option("POLICY", "As in retention.")] = "balanced"
     limit: Annotated[int, typer.Option(metavar="NUMBER", min=2, help="Answers in each layout.")] = 30

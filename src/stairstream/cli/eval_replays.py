@@ -8,7 +8,7 @@ from stairstream.backends.extras import require_all
 from stairstream.cli.terminal import show_loading, tell
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError
-from stairstream.core.session import Layout
+from stairstream.core.session import AskedLayout
 from stairstream.eval.identity import identify_models
 from stairstream.eval.kept import Kept
 from stairstream.eval.replay import AGGREGATOR, Replays, Spoken, configure, open_aggregator
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 Engine = Literal["torch", "llamacpp"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
-CAN: Mapping[Engine, tuple[Layout, ...]] = {
-    "torch": ("insert", "grouped", "rounds"),
-    "llamacpp": ("grouped", "quoted", "rounds"),
+CAN: Mapping[Engine, tuple[AskedLayout, ...]] = {
+    "torch": ("insert", "grouped", "rounds", "regrouped"),
+    "llamacpp": ("grouped", "quoted", "rounds", "regrouped"),
 }
 """The layouts that an engine can do, its default first; torch continues from its own token ids, so it
 never quotes."""

@@ -24,7 +24,7 @@ from stairstream.config.policies import (
 from stairstream.config.reading import Where, nearest
 from stairstream.core.errors import ConfigError
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.core.session import Layout
+from stairstream.core.session import AskedLayout
 from stairstream.eval.data import ALPACA_EVAL, PROPOSERS, REFERENCE, find_data
 from stairstream.eval.identity import name_model
 from stairstream.eval.kept import Kept
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from stairstream.backends.in_process.networks import Dtype
     from stairstream.backends.torch.load import Loaded
 
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
-DEFAULT_LAYOUTS: tuple[Layout, ...] = ("insert", "grouped")
+LAYOUTS: tuple[AskedLayout, ...] = get_args(AskedLayout)
+DEFAULT_LAYOUTS: tuple[AskedLayout, ...] = ("insert", "grouped")
 TOO_LONG = (("paper", "grouped"),)
 """Takes as long as all others together, so it is only done when it is asked for."""
 _PATHS = PolicyPaths(preset=Where(file="--policy"), numbers=Where(file="--policy"))

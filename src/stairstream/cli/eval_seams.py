@@ -10,7 +10,7 @@ from stairstream.cli.eval_retention import read_setups
 from stairstream.cli.terminal import tell
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS
-from stairstream.core.session import Layout
+from stairstream.core.session import AskedLayout
 from stairstream.eval.data import ALPACA_EVAL, PROPOSERS, find_data
 from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import pick, read_prompts
@@ -19,7 +19,7 @@ from stairstream.eval.robustness.plan import cut
 from stairstream.eval.seams.report import make_table
 from stairstream.eval.seams.trying import SeamPlan, SeamRow, run_layouts, vocabulary
 
-ALL: frozenset[Layout] = frozenset(layout for layouts in CAN.values() for layout in layouts)
+ALL: frozenset[AskedLayout] = frozenset(layout for layouts in CAN.values() for layout in layouts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,9 @@ def _find_engines(names: Sequence[str]) -> list[Engine]:
     return found
 
 
-def _find_layouts(engines: Sequence[Engine], wanted: Set[Layout]) -> tuple[dict[Engine, list[Layout]], list[str]]:
+def _find_layouts(
+    engines: Sequence[Engine], wanted: Set[AskedLayout]
+) -> tuple[dict[Engine, list[AskedLayout]], list[str]]:
     """Of the layouts that are wanted those that each engine can, and why not the others.
 
     Raises ConfigError if nothing is left.

@@ -25,7 +25,7 @@ from stairstream.config.topologies import (
 from stairstream.core.adaptive import Goals
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.policy import Policy
-from stairstream.core.session import Layout
+from stairstream.core.session import AskedLayout
 from stairstream.core.topologies import chain, council, debate, mixture, self_mixture, single, tree, work_in_turn
 
 
@@ -130,7 +130,7 @@ class _Reading(TypedDict):
     """The arguments that every topology with readers takes."""
 
     policy: Policy
-    layout: Layout | None
+    layout: AskedLayout | None
 
 
 def _make_graph(keys: TopologyKeys, reading: _Reading, sampling: Callable[..., Sampling]) -> Graph:

@@ -19,7 +19,7 @@ from stairstream.core.edges import Edges
 from stairstream.core.errors import ConfigError
 from stairstream.core.graph import Agreement, Graph
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.core.session import Layout
+from stairstream.core.session import AskedLayout
 from stairstream.core.wording import Labels, Wording
 from stairstream.engine.pace import Pace
 
@@ -57,7 +57,7 @@ class ReadingKeys:
     """
 
     policy: PolicyChoice = field(default_factory=PolicyChoice)
-    layout: Layout | None = None
+    layout: AskedLayout | None = None
     edges: Edges = "token"
     delimiter: str | None = None
     stop_when: Agreement | None = None

@@ -8,7 +8,7 @@ from stairstream.config.policies import PolicyChoice
 from stairstream.config.reading import Amount, Describes, Schema, Where, Whole, choose, read
 from stairstream.core.edges import Edges
 from stairstream.core.graph import Forward, Graph
-from stairstream.core.session import Layout
+from stairstream.core.session import AskedLayout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class RoleKeys:
     reads: tuple[str, ...] = ()
     instructions: str = ""
     policy: PolicyChoice | None = None
-    layout: Layout | None = None
+    layout: AskedLayout | None = None
     edges: Edges | None = None
     delimiter: str | None = None
     forward: Forward | None = None

@@ -8,7 +8,7 @@ from stairstream.core.bounds import Bound, check_bounds
 from stairstream.core.edges import Edges
 from stairstream.core.errors import GraphError
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.core.session import Layout, Setting, Takes
+from stairstream.core.session import AskedLayout, Setting, Takes
 from stairstream.core.wording import Wording
 
 
@@ -92,7 +92,7 @@ class Agent:
     instructions: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     policy: Policy = PRESETS["balanced"]
-    layout: Layout | None = None
+    layout: AskedLayout | None = None
     wording: Wording = field(default_factory=Wording)
     first_token_s: float | None = None
     gap_s: float | None = None

@@ -12,7 +12,7 @@ from typing import assert_never
 from stairstream.core.context import Context, Reference, Turn
 from stairstream.core.escaping import Escaper, escape
 from stairstream.core.messages import Conversation, Message, estimate_size
-from stairstream.core.session import Layout
+from stairstream.core.session import AskedLayout, Layout
 
 LONG_CONVERSATION_TOKENS = 500
 """From here on references stand after the last user message, so that the history is not prefilled at every update."""
@@ -49,6 +49,16 @@ class Prompt:
         text = last.content.rstrip()
         kept = (*before, replace(last, content=text)) if text else tuple(before)
         return replace(self, messages=kept, continues_last=bool(text)), last.content[len(text) :]
+
+
+def settle(asked: AskedLayout, context: Context) -> Layout:
+    """The layout that is asked for, as a context stands now: all is shown anew, whole, once every reference has ended.
+
+    Until then no prompt token is computed twice, and from then on the words that follow have read what waiting reads.
+    """
+    if asked != "regrouped":
+        return asked
+    return "grouped" if context.is_complete else "rounds"
 
 
 def render(context: Context, layout: Layout) -> Prompt:

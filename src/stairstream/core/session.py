@@ -7,6 +7,10 @@ from typing import Literal
 from stairstream.core.light import light
 
 Layout = Literal["grouped", "quoted", "rounds", "insert"]
+"""The order of references and own words in a context, as a call has it."""
+
+AskedLayout = Literal["grouped", "quoted", "rounds", "insert", "regrouped"]
+"""As one may be asked for: `regrouped` is `rounds` until every reference has ended, then `grouped`."""
 
 Takes = Literal["images", "tools", "response_format"]
 """Inputs that a model may take besides a plain conversation."""

@@ -24,7 +24,7 @@ from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import Conversation, question
 from stairstream.core.metrics import summarize
 from stairstream.core.policy import Policy
-from stairstream.core.session import Chunk, Delta, Layout, WriteItem
+from stairstream.core.session import AskedLayout, Chunk, Delta, WriteItem
 from stairstream.core.topologies import single
 from stairstream.engine.run import open_run
 from stairstream.eval.kept import Kept, key_of
@@ -59,7 +59,7 @@ class Replay:
     asked: str
     proposals: Mapping[str, str]
     policy: Policy
-    layout: Layout | None
+    layout: AskedLayout | None
     sampling: Sampling
     speed: Speed = SPEED
     speeds: Mapping[str, Speed] = field(default_factory=dict)

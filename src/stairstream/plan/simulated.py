@@ -7,7 +7,7 @@ from stairstream.backends.scripted import count_cached, numbered_words, words_of
 from stairstream.core.context import Context
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.prompts import render
+from stairstream.core.prompts import render, settle
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Setting, Takes, Usage, WriteItem
 from stairstream.plan.endpoints import EndpointCosts
 from stairstream.plan.processor import Processor, Work
@@ -55,7 +55,7 @@ class SimulatedSession(Session):
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
         """The next words, each when it is due; the last one ends the write as the model's own end."""
         self._is_stopped = False
-        costs, layout = self._backend.costs, self._context.agent.layout or "grouped"
+        costs, layout = self._backend.costs, settle(self._context.agent.layout or "grouped", self._context)
         prompt = [_TEMPLATE] * round(costs.template_tokens) + words_of(render(self._context, layout))
         cached = count_cached(self._seen, prompt) if costs.caches else None
         yield _began(layout, len(prompt))

@@ -18,7 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 def attend_passes(
     queries_BHTD: Tensor, keys_BHND: Tensor, values_BHND: Tensor, masks: Tensor, sizes_P2: Tensor, scale: float
 ) -> Tensor:
-    """What the queries of each pass take of its keys and values, as (B, H, T, D).
+    """The values that each query takes, of the keys of its own pass, as (B, H, T, D).
 
     `sizes_P2` is how many queries and keys each pass has, on the CPU; `masks` is flat, pass by pass, for each of its
     queries which of its keys are seen.

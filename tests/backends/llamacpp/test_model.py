@@ -121,6 +121,23 @@ def test_rounds_update_computes_only_what_is_new() -> None:
 
 
 @slow
+def test_regrouped_shows_all_anew_when_every_reference_has_ended() -> None:
+    async def act(backend: LlamaCppBackend) -> None:
+        session = await backend.open(replace(AGENT, layout="regrouped"), ASK)
+        await session.read([chunk("p1", "The sea is salty."), chunk("p2", "It is deep.", is_final=True)])
+        first = [item async for item in session.write(8)]
+        await session.read([chunk("p1", " Rivers bring minerals.", is_final=True)])
+        last = [item async for item in session.write(8)]
+        assert [began(first).layout, began(last).layout] == ["rounds", "grouped"]
+        prompt, cached = cached_of(last)
+        head = await PromptBuilder(backend._llama.server).build_stable_head(AGENT, ASK, "grouped")
+        assert len(head) <= cached < prompt - 8  # its own words stand behind all references now
+        await session.aclose()
+
+    on_model(act)
+
+
+@slow
 def test_names_of_control_tokens_in_a_question_are_text() -> None:
     async def main() -> None:
         llama = LlamaCpp(llamacpp_model())

@@ -143,6 +143,24 @@ def test_rounds_only_append(tokens: Tokens) -> None:
         assert join(prompter.build()) == before
 
 
+def test_regrouped_shows_all_anew_once_every_reference_has_ended(tokens: Tokens) -> None:
+    prompters = [Prompter(tokens, AGENT, ASK, layout) for layout in ("regrouped", "rounds", "grouped")]
+    for chunks, alike in (
+        ([Chunk(agent="p1", text="Salty", is_final=False), Chunk(agent="p2", text="Deep", is_final=False)], 1),
+        ([Chunk(agent="p1", text=" sea", is_final=True)], 1),
+        ([Chunk(agent="p3", text="", is_final=True)], 1),
+        ([Chunk(agent="p2", text="", is_final=True)], 2),  # there is nothing new to say but that all has been said
+    ):
+        for one in prompters:
+            one.read(chunks)
+        contexts = [join(one.build()) for one in prompters]
+        assert contexts[0] == contexts[alike]
+        assert prompters[0].layout == ("grouped" if alike == 2 else "rounds")
+        for one in prompters:
+            one.wrote(" so it is", tokens.encode(" so it is"))
+    assert join(prompters[0].build()) == join(prompters[2].build())
+
+
 def test_the_head_is_what_every_prompt_begins_with(tokens: Tokens) -> None:
     prompter = Prompter(tokens, AGENT, ASK, "insert")
     head = prompter.build_head()

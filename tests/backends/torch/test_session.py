@@ -14,7 +14,7 @@ from stairstream.backends.torch.backend import TorchBackend  # noqa: E402
 from stairstream.backends.torch.session import TorchSession  # noqa: E402
 from stairstream.core.graph import Sampling  # noqa: E402
 from stairstream.core.messages import question  # noqa: E402
-from stairstream.core.session import Began, Delta, Layout  # noqa: E402
+from stairstream.core.session import AskedLayout, Began, Delta, WriteItem  # noqa: E402
 from tests.backends.torch.driving import (  # noqa: E402
     AGENT,
     ASK,
@@ -56,13 +56,13 @@ def test_going_on_computes_no_prompt_but_the_last_word() -> None:
     on_model(act)
 
 
-@pytest.mark.parametrize("layout", ["grouped", "rounds"])
-def test_exact_layouts_write_what_a_fresh_prompt_would(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", ["grouped", "rounds", "regrouped"])
+def test_exact_layouts_write_what_a_fresh_prompt_would(layout: AskedLayout) -> None:
     async def act(backend: TorchBackend) -> None:
         agent = replace(AGENT, layout=layout)
         session, prompter = await backend.open(agent, ASK), Prompter(LOADED.tokens, agent, ASK, layout)
         for number in range(3):
-            some = [chunk("p1", f" deep {number}"), chunk("p2", f" red {number}", number == 2)]
+            some = [chunk("p1", f" deep {number}", number == 2), chunk("p2", f" red {number}", number == 2)]
             await session.read(some)
             prompter.read(some)
             items = await write(session, 8)
@@ -90,6 +90,37 @@ def test_rounds_compute_nothing_twice_and_insert_little_more() -> None:
             ratios[layout] = prompt / (ended_usage.prompt_tokens + ended_usage.completion_tokens)
         assert ratios["rounds"] <= 1 and ratios["insert"] <= 1
         assert ratios["grouped"] > 2
+
+    on_model(act)
+
+
+def size_of(items: list[WriteItem]) -> int:
+    usage = ended(items).usage
+    assert usage is not None
+    return usage.prompt_tokens
+
+
+@pytest.mark.parametrize("num_updates", [3, 8])  # in rounds the context is full after the third
+def test_regrouped_computes_each_reference_once_and_all_once_more(num_updates: int) -> None:
+    async def act(backend: TorchBackend) -> None:
+        found = dict[str, list[list[WriteItem]]]()
+        for layout in ("rounds", "regrouped", "grouped"):
+            session, found[layout] = await backend.open(replace(AGENT, layout=layout), ASK), []
+            for number in range(num_updates):
+                is_last = number == num_updates - 1
+                await session.read([chunk(name, f" {name} {number}", is_last) for name in ("p1", "p2")])
+                found[layout].append(await write(session, 8))
+        *early, last = found["regrouped"]
+        assert [ids_of(items) for items in early] == [ids_of(items) for items in found["rounds"][:-1]]
+        layouts = [one.layout for items in (*early, last) for one in items if isinstance(one, Began)]
+        assert layouts == ["rounds"] * len(early) + ["grouped"]
+        assert all(
+            computed(items) == computed(as_rounds)
+            for items, as_rounds in zip(early[1:], found["rounds"][1:-1], strict=True)
+        )
+        sizes = {layout: size_of(steps[-1]) for layout, steps in found.items()}
+        assert 1 < computed(last) <= sizes["regrouped"] < sizes["rounds"]
+        assert abs(sizes["regrouped"] - sizes["grouped"]) < 30  # it has other words of its own
 
     on_model(act)
 
@@ -151,8 +182,8 @@ def test_warming_leaves_only_what_comes_behind_the_head() -> None:
     on_model(act)
 
 
-@pytest.mark.parametrize("layout", ["grouped", "insert", "rounds"])
-def test_what_is_foreseen_is_hidden_and_changes_nothing(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", ["grouped", "insert", "rounds", "regrouped"])
+def test_what_is_foreseen_is_hidden_and_changes_nothing(layout: AskedLayout) -> None:
     async def act(backend: TorchBackend) -> None:
         agent = replace(AGENT, layout=layout)
         early, late = [await backend.open(agent, ASK) for _ in range(2)]

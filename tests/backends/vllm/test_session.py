@@ -18,7 +18,7 @@ from stairstream.backends.vllm.session import VllmSession
 from stairstream.core.errors import ContextTooLong
 from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import question
-from stairstream.core.session import Began, Chunk, Delta, Ended, Layout, Note, WriteItem
+from stairstream.core.session import AskedLayout, Began, Chunk, Delta, Ended, Note, WriteItem
 from tests.backends.torch.tiny import make_tokens
 from tests.backends.vllm.fake import BLOCK_TOKENS, FakeEngine, say_letters
 
@@ -44,7 +44,7 @@ def make_session(engine: FakeEngine, agent: Agent, quantum_tokens: int = 4, writ
     return VllmSession(cast("Engine", engine), quantum_tokens, agent, ASK, written)
 
 
-def in_layout(layout: Layout | None) -> Agent:
+def in_layout(layout: AskedLayout | None) -> Agent:
     return replace(AGENT, layout=layout)
 
 
@@ -70,7 +70,7 @@ def usage_of(items: Sequence[WriteItem]) -> tuple[int, int]:
     return ended.usage.prompt_tokens, ended.usage.prompt_tokens - ended.usage.cached_tokens
 
 
-async def expect(layout: Layout, limits: Sequence[int]) -> list[list[int]]:
+async def expect(layout: AskedLayout, limits: Sequence[int]) -> list[list[int]]:
     """What a model says that computes everything anew at every step."""
     say, prompter, found = say_letters(TOKENS), Prompter(TOKENS, AGENT, ASK, layout), []
     for chunks, limit in zip(CHUNKS, limits, strict=True):
@@ -83,9 +83,9 @@ async def expect(layout: Layout, limits: Sequence[int]) -> list[list[int]]:
     return found
 
 
-@pytest.mark.parametrize("layout", ["rounds", "grouped"])
+@pytest.mark.parametrize("layout", ["rounds", "grouped", "regrouped"])
 @pytest.mark.parametrize("quantum", [1, 3, 16])
-def test_it_says_what_a_model_says_that_computes_all_anew(layout: Layout, quantum: int) -> None:
+def test_it_says_what_a_model_says_that_computes_all_anew(layout: AskedLayout, quantum: int) -> None:
     async def act() -> None:
         engine = make_engine()
         session = make_session(engine, in_layout(layout), quantum)

@@ -13,6 +13,8 @@ class Fitting:
         self._prompter = prompter
         self._agent = agent
         self._context_tokens = context_tokens
+        self.layout = prompter.layout
+        """The layout of the last context."""
         # the context as it was last taken in, and how many own words stand before its last piece
         self._fixed: list[Piece] = []
         self._num_own_before = 0
@@ -31,8 +33,9 @@ class Fitting:
         pieces = self._prompter.build()
         room = self._context_tokens - sum(len(piece.ids) for piece in pieces)
         is_first = not self._fixed
-        if not self._is_full and room >= (1 if is_first else min(limit, LEAST_ROOM_TOKENS)):
-            self._fixed = pieces
+        may_grow = not self._is_full or self._prompter.layout != self.layout  # in another one it may be shorter
+        if may_grow and room >= (1 if is_first else min(limit, LEAST_ROOM_TOKENS)):
+            self._fixed, self.layout, self._is_full = pieces, self._prompter.layout, False
             self._num_own_before = len(self._prompter.own) - len(pieces[-1].ids)
             return pieces, None
         if is_first:

@@ -17,8 +17,8 @@ from stairstream.core.context import Context
 from stairstream.core.escaping import Escaper
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.prompts import render
-from stairstream.core.session import Chunk, Layout
+from stairstream.core.prompts import render, settle
+from stairstream.core.session import AskedLayout, Chunk, Layout
 from stairstream.core.wording import Wording
 
 
@@ -33,10 +33,10 @@ class Prompter:
     """The context of an agent, as ids; `written` are words of its answer that were there before."""
 
     def __init__(
-        self, tokens: Tokens, agent: Agent, conversation: Conversation, layout: Layout, written: str = ""
+        self, tokens: Tokens, agent: Agent, conversation: Conversation, layout: AskedLayout, written: str = ""
     ) -> None:
         self._tokens = tokens
-        self._layout = layout
+        self._asked = layout
         self._context = Context(agent=agent, conversation=conversation)
         self._edges = _edges(agent.wording)
         self._mark = _find_mark(agent, conversation)
@@ -49,19 +49,31 @@ class Prompter:
         self.written = written
 
     @property
+    def layout(self) -> Layout:
+        """The layout of the next prompt."""
+        return settle(self._asked, self._context)
+
+    @property
     def own(self) -> list[int]:
         """The ids of the answer so far."""
         return [token for turn in self._turns for token in turn]
 
     def read(self, chunks: Sequence[Chunk]) -> None:
         """Take in new chunks; their ids are kept where they are ids of our tokenizer too."""
-        if self._layout == "rounds" and not any(chunk.text for chunk in chunks):
-            self._late += chunks  # no turn of its own for the news that another agent has ended
+        late = [*self._late, *chunks]
+        if self._is_no_turn(late):
+            self._late = late
             return
         if self._turns[-1]:
             self._turns.append([])
-        self._context.read([replace(chunk, text=self._put(chunk)) for chunk in (*self._late, *chunks)])
+        self._context.read([replace(chunk, text=self._put(chunk)) for chunk in late])
         self._late = []
+
+    def _is_no_turn(self, late: Sequence[Chunk]) -> bool:
+        """Whether this is only the news that others have ended, for which a layout in rounds has no turn of its own."""
+        if self.layout != "rounds" or any(chunk.text for chunk in late):
+            return False
+        return settle(self._asked, self._context.ahead(late)) == "rounds"
 
     def wrote(self, text: str, ids: Sequence[int]) -> None:
         """Add words of the answer."""
@@ -74,11 +86,11 @@ class Prompter:
 
     def build(self) -> list[Piece]:
         """Everything before the next word."""
-        prompt = render(self._context, self._layout)
+        prompt = render(self._context, self.layout)
         messages = prompt.messages[:-1] if prompt.continues_last else prompt.messages
         said = [replace(message, content=self._say(message.content)) for message in messages]
         pieces = self._cut(self._tokens.apply_template(said))
-        if self._layout != "rounds":
+        if self.layout != "rounds":
             return [*pieces, Piece(("own", 0), tuple(self.own))]
         number = len(self._turns)
         echo = [Piece(("echo", number), ids)] if (ids := self._echo()) else []
@@ -86,7 +98,7 @@ class Prompter:
 
     def _echo(self) -> Ids:
         """The words that the turn in flight begins with again."""
-        return echo_of(self._turns[:-1]) if self._layout == "rounds" else ()
+        return echo_of(self._turns[:-1]) if self.layout == "rounds" else ()
 
     def build_head(self) -> list[Piece]:
         """The text before the first reference, whatever will be read."""
@@ -111,7 +123,7 @@ class Prompter:
 
     def _look_ahead(self, chunks: Sequence[Chunk]) -> tuple[list[Piece], list[tuple[int, Hashable]]]:
         """The first prompt if it had these chunks; and which of its pieces are whose words."""
-        ahead = Prompter(self._tokens, self._context.agent, self._context.conversation, self._layout, self.written)
+        ahead = Prompter(self._tokens, self._context.agent, self._context.conversation, self._asked, self.written)
         ahead.read(chunks)
         agents = {key: key[0] for key, _ in ahead._marked if isinstance(key, tuple) and key[0] in self._escapers}
         pieces = ahead.build()

@@ -18,8 +18,21 @@ from stairstream.backends.slots import Slots
 from stairstream.backends.words import DeltaMaker, Ids, OwnWords
 from stairstream.core.context import Context
 from stairstream.core.errors import BackendError
+from stairstream.core.prompts import settle
 from stairstream.core.seams import QuoteSeam
-from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Note, Setting, Usage, WriteItem
+from stairstream.core.session import (
+    AskedLayout,
+    Began,
+    Chunk,
+    Delta,
+    Ended,
+    EndReason,
+    Layout,
+    Note,
+    Setting,
+    Usage,
+    WriteItem,
+)
 from stairstream.core.stops import StopFinder
 
 SETTINGS: tuple[Setting, ...] = ("presence_penalty", "frequency_penalty", "top_k")
@@ -61,14 +74,20 @@ class LlamaCppSession(Session):
         self._context = context
         self._own = own
         self._prompts = PromptBuilder(server)
-        self._layout, self._why = _choose_layout(context)
+        self._asked, self._why = _choose_layout(context)
         self._schema = schema_of(context.agent.extras.response_format)
         self._unsaid = self._list_ignored()
         self._last: Ids = ()
+        self._laid_out = self._layout
         self._is_fresh = True
         self._is_stopped = False
         self._writing: Completion | None = None
         self._warming: Completion | None = None
+
+    @property
+    def _layout(self) -> Layout:
+        """The layout of the next prompt."""
+        return settle(self._asked, self._context)
 
     async def warm(self) -> None:
         """Compute the part of the prompt that stands before every reference, if llama.cpp has nothing else to do.
@@ -102,7 +121,7 @@ class LlamaCppSession(Session):
         self._is_stopped = False
         with self._slots.writing():
             prompt, note = await self._prepare(limit)
-            yield Began(layout=self._layout, why=self._why, prompt_tokens=len(prompt), is_estimate=False)
+            yield Began(layout=self._laid_out, why=self._why, prompt_tokens=len(prompt), is_estimate=False)
             if note is not None:
                 yield note
             unsaid, self._unsaid = self._unsaid, []
@@ -150,7 +169,7 @@ class LlamaCppSession(Session):
         prompt = await self._prompts.build(self._context, self._layout, self._own)
         room = self._server.context_tokens - len(prompt)
         if room >= min(limit, LEAST_ROOM_TOKENS) or len(prompt) <= len(self._last):
-            self._last = prompt
+            self._last, self._laid_out = prompt, self._layout
             return prompt, None
         if not self._last:
             raise refuse_prompt(self._context.agent.name, len(prompt), self._server.context_tokens)
@@ -245,13 +264,13 @@ class LlamaCppSession(Session):
             self._slots.give(slot, self._use)
 
 
-def _choose_layout(context: Context) -> tuple[Layout, str]:
+def _choose_layout(context: Context) -> tuple[AskedLayout, str]:
     match context.agent.layout:
         case None:
             return "grouped", "llama.cpp continues from token ids"
         case "insert":
             return "grouped", "llama.cpp can't insert into its cache"
-        case "rounds" if context.written:
+        case "rounds" | "regrouped" if context.written:
             return "grouped", "an answer that was begun elsewhere has no rounds"
         case layout:
             return layout, "asked for"

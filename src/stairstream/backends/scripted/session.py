@@ -11,7 +11,7 @@ from stairstream.backends.scripted.faults import Fault, error_of, raise_at_start
 from stairstream.backends.scripted.speech import Speech
 from stairstream.backends.scripted.words import count_cached, next_word, words_of
 from stairstream.core.context import Context
-from stairstream.core.prompts import Prompt, render
+from stairstream.core.prompts import Prompt, render, settle
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Layout, Usage, WriteItem
 from stairstream.core.stops import StopFinder
 from stairstream.core.tokens import estimate_tokens
@@ -61,8 +61,8 @@ class ScriptedSession(Session):
 
     async def prefetch(self, chunks: Sequence[Chunk]) -> bool:
         """Make one call for one token, which is dropped."""
-        script = self._backend.script
-        call = self._record_call(self._context.ahead(chunks), self._context.agent.layout or "grouped", 1)
+        script, ahead = self._backend.script, self._context.ahead(chunks)
+        call = self._record_call(ahead, settle(self._context.agent.layout or "grouped", ahead), 1)
         cached = self._count_cached(call.prompt) or 0
         await asyncio.sleep(script.first_due_s(0, call.prompt_tokens, cached))
         self._seen.append(words_of(call.prompt))
@@ -77,7 +77,7 @@ class ScriptedSession(Session):
     async def write(self, limit: int) -> AsyncGenerator[WriteItem, None]:
         """The script's next words, each at its instant; its last word ends the write as the model's own end."""
         self._is_stopped = False
-        layout: Layout = self._context.agent.layout or "grouped"
+        layout = settle(self._context.agent.layout or "grouped", self._context)
         script, number = self._backend.script, len(self._backend.calls)
         call = self._record_call(self._context, layout, limit)
         cached = self._count_cached(call.prompt)

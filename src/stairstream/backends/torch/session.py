@@ -16,7 +16,7 @@ from stairstream.backends.torch.worker import Done, Job, Worker
 from stairstream.core.errors import ServerFailed
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Began, Chunk, Delta, Ended, Layout, Usage, WriteItem
+from stairstream.core.session import AskedLayout, Began, Chunk, Delta, Ended, Usage, WriteItem
 
 
 class TorchSession(Session):
@@ -39,9 +39,9 @@ class TorchSession(Session):
         self._tokens = tokens
         self._context_tokens = context_tokens
         self._agent = agent
-        self._layout, self._why = _choose_layout(agent, written)
-        self._prompter = Prompter(tokens, agent, conversation, self._layout, written)
-        self._track = Track(sampler=sampler, can_insert=self._layout == "insert", is_adapted=is_adapted)
+        layout, self._why = _choose_layout(agent, written)
+        self._prompter = Prompter(tokens, agent, conversation, layout, written)
+        self._track = Track(sampler=sampler, can_insert=layout == "insert", is_adapted=is_adapted)
         self._fitting = Fitting(self._prompter, agent.name, context_tokens)
         self._early_tokens = 0  # computed before the write that needs them
         self._is_stopped = False
@@ -73,7 +73,7 @@ class TorchSession(Session):
         self._is_stopped = False
         pieces, note = self._fitting.fit(limit)
         size = sum(len(piece.ids) for piece in pieces)
-        yield Began(layout=self._layout, why=self._why, prompt_tokens=size, is_estimate=False)
+        yield Began(layout=self._fitting.layout, why=self._why, prompt_tokens=size, is_estimate=False)
         if note is not None:
             yield note
         room = self._context_tokens - size
@@ -173,7 +173,7 @@ def _extend(pieces: Sequence[Piece], ids: Sequence[int]) -> list[Piece]:
     return [*pieces[:-1], Piece(own.key, (*own.ids, *ids))]
 
 
-def _choose_layout(agent: Agent, written: str) -> tuple[Layout, str]:
+def _choose_layout(agent: Agent, written: str) -> tuple[AskedLayout, str]:
     if not agent.reads:
         return "grouped", "it reads nobody"
     if agent.policy.first_chunk == float("inf"):
@@ -183,7 +183,7 @@ def _choose_layout(agent: Agent, written: str) -> tuple[Layout, str]:
             return "insert", "its cache can open gaps"
         case "quoted":
             return "grouped", "it continues from its own token ids"
-        case "rounds" if written:
+        case "rounds" | "regrouped" if written:
             return "grouped", "an answer that was begun elsewhere has no rounds"
         case layout:
             return layout, "asked for"

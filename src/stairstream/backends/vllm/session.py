@@ -15,7 +15,7 @@ from stairstream.backends.vllm.turns import Output, Turns
 from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.session import Began, Chunk, Delta, Ended, Layout, Note, Usage, WriteItem
+from stairstream.core.session import AskedLayout, Began, Chunk, Delta, Ended, Note, Usage, WriteItem
 
 if TYPE_CHECKING:
     from stairstream.backends.vllm.engine import Engine
@@ -29,10 +29,9 @@ class VllmSession(Session):
     ) -> None:
         self._engine = engine
         self._agent = agent
-        self._layout, self._why, self._note = _choose_layout(agent, written)
-        self._prompter = Prompter(engine.tokens, agent, conversation, self._layout, written)
-        # a turn can't be stopped without losing its request: turns are short where the request matters
-        self._turn_tokens = quantum_tokens if self._layout == "rounds" else None
+        layout, self._why, self._note = _choose_layout(agent, written)
+        self._prompter = Prompter(engine.tokens, agent, conversation, layout, written)
+        self._quantum_tokens = quantum_tokens
         self._turns = Turns(engine, agent)
         self._fitting = Fitting(self._prompter, agent.name, engine.context_tokens)
         self._is_stopped = False
@@ -47,6 +46,11 @@ class VllmSession(Session):
     def reads_ahead(self) -> bool:
         """Compute early what is certain of the first prompt."""
         return True
+
+    @property
+    def _turn_tokens(self) -> int | None:
+        """A turn can't be stopped without losing its request: turns are short where the request matters."""
+        return self._quantum_tokens if self._fitting.layout == "rounds" else None
 
     async def warm(self) -> None:
         """Compute what of the first prompt is certain, and again when more of it is; until the first write."""
@@ -94,7 +98,7 @@ class VllmSession(Session):
         pieces, full = self._fitting.fit(limit)
         context = join(pieces)
         size = len(context)
-        yield Began(layout=self._layout, why=self._why, prompt_tokens=size, is_estimate=False)
+        yield Began(layout=self._fitting.layout, why=self._why, prompt_tokens=size, is_estimate=False)
         ignored, self._note = self._note, None
         for note in (ignored, full):
             if note is not None:
@@ -155,7 +159,7 @@ class VllmSession(Session):
         await self._turns.aclose()
 
 
-def _choose_layout(agent: Agent, written: str) -> tuple[Layout, str, Note | None]:
+def _choose_layout(agent: Agent, written: str) -> tuple[AskedLayout, str, Note | None]:
     if not agent.reads:
         return "grouped", "it reads nobody", None
     match agent.layout:
@@ -165,7 +169,7 @@ def _choose_layout(agent: Agent, written: str) -> tuple[Layout, str, Note | None
             return "grouped", "vllm's cache can't open gaps", CANNOT_INSERT
         case "quoted":
             return "grouped", "it continues from its own token ids", None
-        case "rounds" if written:
+        case "rounds" | "regrouped" if written:
             return "grouped", "an answer that was begun elsewhere has no rounds", None
         case layout:
             return layout, "asked for", None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from stairstream.core.errors import GraphError
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.core.session import Layout
+from stairstream.core.session import AskedLayout
 from stairstream.core.topologies.mixtures import sampling_of
 from stairstream.core.topologies.names import number
 from stairstream.core.wording import COUNCIL, JUDGE, JUDGE_JSON
@@ -23,7 +23,7 @@ def council(
     judge_json: bool = False,
     policy: Policy = PRESETS["balanced"],
     judge_policy: Policy | None = None,
-    layout: Layout | None = None,
+    layout: AskedLayout | None = None,
     sampling: Mapping[str, Sampling] | None = None,
 ) -> Graph:
     """All are models. The judge's policy is the council's with a first chunk of 64 tokens, unless given.

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from stairstream.core.errors import GraphError
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.core.session import Layout
+from stairstream.core.session import AskedLayout
 from stairstream.core.topologies.mixtures import sampling_of
 from stairstream.core.topologies.names import number
 from stairstream.core.wording import DEBATE
@@ -18,7 +18,7 @@ def debate(
     judge: str | None = None,
     answer: int = 1,
     policy: Policy = PRESETS["balanced"],
-    layout: Layout | None = None,
+    layout: AskedLayout | None = None,
     sampling: Mapping[str, Sampling] | None = None,
 ) -> Graph:
     """`debaters` are models; `rounds` counts from the first answers. Then `judge` answers, from the last round.

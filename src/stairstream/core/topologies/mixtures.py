@@ -6,7 +6,7 @@ from dataclasses import replace
 from stairstream.core.errors import GraphError
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.core.session import Layout
+from stairstream.core.session import AskedLayout
 from stairstream.core.topologies.names import free_name, number
 
 
@@ -21,7 +21,7 @@ def self_mixture(
     samples: int = 3,
     temperatures: Sequence[float] = (0.7, 0.9, 1.1),
     policy: Policy = PRESETS["balanced"],
-    layout: Layout | None = None,
+    layout: AskedLayout | None = None,
     sampling: Sampling | None = None,
 ) -> Graph:
     """One model answers several times, with seeds and temperatures of their own, and combines its answers itself.
@@ -48,7 +48,7 @@ def mixture(
     aggregator: str,
     layers: int = 1,
     policy: Policy = PRESETS["balanced"],
-    layout: Layout | None = None,
+    layout: AskedLayout | None = None,
     sampling: Mapping[str, Sampling] | None = None,
     proposer_sampling: Mapping[str, Sampling] | None = None,
 ) -> Graph:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from stairstream.core.errors import GraphError
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.core.session import Layout
+from stairstream.core.session import AskedLayout
 from stairstream.core.topologies.mixtures import with_own_seed
 from stairstream.core.topologies.names import number
 from stairstream.core.wording import STEPS, Wording
@@ -33,7 +33,7 @@ def chain(
     models: Sequence[str],
     *,
     policy: Policy = PRESETS["balanced"],
-    layout: Layout | None = None,
+    layout: AskedLayout | None = None,
     sampling: Sampling | None = None,
 ) -> Graph:
     """Each agent reads the one before it; the last answers."""
@@ -52,7 +52,7 @@ def tree(
     depth: int = 2,
     branches: int = 2,
     policy: Policy = PRESETS["balanced"],
-    layout: Layout | None = None,
+    layout: AskedLayout | None = None,
     sampling: Sampling | None = None,
 ) -> Graph:
     """Leaves answer, each inner agent combines its `branches` children, the root answers; `depth` 1 is the root alone.

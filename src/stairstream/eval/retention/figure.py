@@ -11,6 +11,7 @@ _MARKS = {
     "insert": ("s", "#d1571b"),
     "quoted": ("^", "#6e7781"),
     "rounds": ("v", "#57606a"),
+    "regrouped": ("D", "#2da44e"),
 }
 _GOALS = ((0.15, 0.95), (0.07, 0.85))
 """Goals: a share of the TTFT of `wait`, and the retention to reach by then."""

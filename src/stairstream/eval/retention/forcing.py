@@ -24,7 +24,7 @@ from stairstream.core.context import Context
 from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import Conversation, question
 from stairstream.core.prompts import render
-from stairstream.core.session import Chunk, Layout
+from stairstream.core.session import AskedLayout, Chunk
 from stairstream.eval.retention.chunks import chunks_of
 from stairstream.eval.retention.spelled import Spelled
 from stairstream.eval.retention.timetable import TimedStep
@@ -46,7 +46,7 @@ class Forced:
 
     @property
     def nll(self) -> float:
-        """That of the whole answer."""
+        """The negative log-likelihood of the whole answer."""
         return sum(self.nlls)
 
     @property
@@ -84,7 +84,7 @@ class Case:
         step = TimedStep(start=0, end=self._answer.num_tokens, num_read=(), is_final=())
         return self._force(alone, [step], "grouped", None)
 
-    def force(self, steps: Sequence[TimedStep], layout: Layout) -> Forced:
+    def force(self, steps: Sequence[TimedStep], layout: AskedLayout) -> Forced:
         """Scores the answer as if it had been written in these steps."""
         if len(steps) == 1 and layout != "quoted":
             layout = "grouped"  # a session that reads everything at once does so too
@@ -92,7 +92,7 @@ class Case:
             self._waited = self._wait()
         return self._force(self._agent, steps, layout, self._waited)
 
-    def _force(self, agent: Agent, steps: Sequence[TimedStep], layout: Layout, waited: "_Waited | None") -> Forced:
+    def _force(self, agent: Agent, steps: Sequence[TimedStep], layout: AskedLayout, waited: "_Waited | None") -> Forced:
         tokens = self._loaded.tokens
         context: _Quoting | Prompter = (
             _Quoting(tokens, agent, self._conversation)

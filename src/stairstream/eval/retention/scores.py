@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from stairstream.core.policy import Policy
-from stairstream.core.session import Layout
+from stairstream.core.session import AskedLayout
 from stairstream.eval.intervals import Interval
 
 RESAMPLES = 2000
@@ -20,7 +20,7 @@ class Setup:
 
     name: str
     policy: Policy
-    layout: Layout
+    layout: AskedLayout
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ class RetentionRow:
     """
 
     policy: str
-    layout: Layout | None
+    layout: AskedLayout | None
     numbers: Policy | None
     num_prompts: int
     nll: float

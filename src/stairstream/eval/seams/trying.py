@@ -6,7 +6,7 @@ from statistics import fmean
 
 from stairstream.core.graph import Sampling
 from stairstream.core.policy import PRESETS, Policy
-from stairstream.core.session import Layout
+from stairstream.core.session import AskedLayout
 from stairstream.core.wording import Wording
 from stairstream.eval.data import PROPOSERS
 from stairstream.eval.intervals import Interval, bootstrap_mean, bootstrap_ratio, wilson
@@ -33,7 +33,7 @@ class SeamPlan:
     prompts: Sequence[RecordedPrompt]
     proposals: Sequence[Sequence[str]]
     policy: Policy
-    layouts: Sequence[Layout]
+    layouts: Sequence[AskedLayout]
     sampling: Sampling
     known: frozenset[str]
 
@@ -90,7 +90,7 @@ async def run_layouts(
     plan: SeamPlan, engine: str, replays: Replays, tell: Callable[[int], None]
 ) -> tuple[SeamRow, ...]:
     """Runs every prompt in every layout, then `wait`; prompt by prompt, so that a broken-off run covers all layouts."""
-    spoken: dict[Layout, list[Spoken]] = {layout: [] for layout in plan.layouts}
+    spoken: dict[AskedLayout, list[Spoken]] = {layout: [] for layout in plan.layouts}
     waited: list[Spoken] = []
     for number in range(len(plan.prompts)):
         for layout, answers in spoken.items():
@@ -122,7 +122,7 @@ def count_updates(hits: Sequence[Sequence[bool]]) -> Count:
     return Count(hits=num_hits, count=num_updates, interval=interval)
 
 
-def _make_replay(plan: SeamPlan, number: int, policy: Policy, layout: Layout | None) -> Replay:
+def _make_replay(plan: SeamPlan, number: int, policy: Policy, layout: AskedLayout | None) -> Replay:
     return Replay(
         asked=plan.prompts[number].instruction,
         proposals=dict(zip(PROPOSERS, plan.proposals[number], strict=True)),

@@ -9,7 +9,7 @@ from stairstream.core.adaptive import Goals, Rate, adapt
 from stairstream.core.edges import Edges
 from stairstream.core.graph import Agent, Agreement, Forward, Graph
 from stairstream.core.policy import PRESETS, Policy, Quorum
-from stairstream.core.session import Layout
+from stairstream.core.session import AskedLayout
 from stairstream.core.topologies import chain, council, debate, mixture, self_mixture, single, tree, work_in_turn
 from stairstream.sim.prove.texts import draw_stops
 
@@ -94,7 +94,9 @@ def draw_agent(rng: random.Random, agent: Agent, texts: Sequence[tuple[str, ...]
         thinking_tokens=2 if rng.random() < 0.06 else None,
     )
     if agent.reads:
-        layout: Layout | None = rng.choice((None, "grouped", "quoted", "rounds"))
+        layout: AskedLayout | None = rng.choice((None, "grouped", "quoted", "rounds"))
+        if layout == "rounds" and len(agent.reads) % 2 == 0:
+            layout = "regrouped"  # by what is drawn already, so that seeds stay what they were
         agent = replace(
             agent,
             policy=draw_policy(rng),

@@ -12,7 +12,7 @@ from stairstream.core.context import Context
 from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent
 from stairstream.core.messages import Conversation
-from stairstream.core.prompts import render
+from stairstream.core.prompts import render, settle
 from stairstream.core.session import Began, Chunk, Delta, Ended, EndReason, Takes, ToolDelta, Usage, WriteItem
 from stairstream.sim.prove.case import ModelCase
 from stairstream.sim.prove.recording import RecordedRoom
@@ -308,7 +308,7 @@ class _PlayerSession(Session):
             if self._player.engine is not None:
                 self._player.engine.close()
             if self._context is not None:
-                messages = render(self._context, self._agent.layout or "grouped").messages
+                messages = render(self._context, settle(self._agent.layout or "grouped", self._context)).messages
                 self._tape.prompts.append((self._agent.name, "".join(message.content for message in messages)))
 
     def _begin(self, num_ahead: int) -> Sent:
