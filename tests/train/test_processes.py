@@ -73,6 +73,13 @@ def test_several_processes_learn_what_one_learns(tmp_path: Path, parallel: str) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("parallel", ["compile dp2", "compile pp2 tied"])
+def test_compiled_layers_learn_what_one_process_learns(tmp_path: Path, parallel: str) -> None:
+    compare_with_one(tmp_path, parallel, "float32", loss_rel=1e-5, norm_rel=1e-4, weight_atol=1e-4, lr=1e-3)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("parallel", ["dp2", "tp2", "pp2 tied"])
 def test_in_bfloat16_several_processes_are_as_near_as_their_rounding(tmp_path: Path, parallel: str) -> None:
@@ -95,7 +102,7 @@ def compare_with_one(
     write_data(tmp_path)
     words = [re.fullmatch(r"(dp|tp|pp|interleave|replicate)([0-9])|(\w+)", word) for word in parallel.split()]
     sizes = {word[1]: int(word[2]) for word in words if word and word[1]}
-    kinds = [word[3] for word in words if word and word[3] not in (None, "tied", "offload")]
+    kinds = [word[3] for word in words if word and word[3] not in (None, "tied", "offload", "compile")]
     offload = "parameters" if "offload" in parallel else None
     keys: dict[str, Any] = {"tie_word_embeddings": "tied" in parallel, "num_hidden_layers": 4}
     keys |= {"kind": kinds[0], "head_dim": 8} if kinds else {}
@@ -105,7 +112,14 @@ def compare_with_one(
     _, said = run_alone(make_config(tmp_path, stage, output=str(tmp_path / "one"), precision=precision), **keys)
     output = str(tmp_path / "several")
     config = make_config(
-        tmp_path, stage, output=output, parallel=sizes, memory="full", precision=precision, offload=offload
+        tmp_path,
+        stage,
+        output=output,
+        parallel=sizes,
+        memory="full",
+        precision=precision,
+        offload=offload,
+        compile="compile" in parallel,
     )
     losses = run_together(config, tmp_path, **keys)
     assert losses == pytest.approx(losses_of(said), rel=loss_rel)

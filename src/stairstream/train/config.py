@@ -334,8 +334,8 @@ def read_train_config(raw: object, file: str) -> TrainConfig:
     for number, name in enumerate(names):
         if name in names[:number]:
             raise (where / "stages" / number / "name").error(f"{show(name)} is there twice")
-    if config.lora is not None and config.lora.base is not None and config.compile and config.parallel.tp > 1:
-        raise (where / "lora" / "base").error("does not work with compiled layers that tp splits; leave compile out")
+    if config.compile and config.parallel.tp > 1:  # PyTorch 2.13 can't trace its split tensors for rows of any length
+        raise (where / "compile").error("does not work with layers that tp splits; leave it out, or parallel.tp")
     if config.optimizer == "adamw8bit" and config.parallel.num_processes > 1:
         raise (where / "optimizer").error("adamw8bit works in one process; leave parallel out, or take adamw")
     if config.offload is not None and config.optimizer != "adamw":
