@@ -17,7 +17,7 @@ from stairstream.backends.openai import OpenAIBackend
 from stairstream.core.errors import BackendError
 from stairstream.core.graph import Agent, Sampling
 from stairstream.core.messages import question
-from stairstream.core.session import Chunk, Delta, Ended, Layout, Note, WriteItem
+from stairstream.core.session import AskedLayout, Chunk, Delta, Ended, Note, WriteItem
 from stairstream.core.sse import encode_event
 from stairstream.server.fake.server import FakeCall, FakeModel, serve_fake
 from tests.manners import models_in_manner
@@ -88,7 +88,7 @@ async def answering(
 
 
 async def open_session(
-    backend: OpenAIBackend, written: str = "", layout: Layout | None = None, sampling: Sampling | None = None
+    backend: OpenAIBackend, written: str = "", layout: AskedLayout | None = None, sampling: Sampling | None = None
 ) -> EndpointSession:
     """A session of an agent that reads `p` and has read a little."""
     agent = Agent(name="agg", model="m", reads=("p",), layout=layout, sampling=sampling or Sampling())

@@ -187,7 +187,7 @@ def test_the_staircase_learns_what_waiting_says(tmp_path: Path) -> None:
         ({"distil": 1}, {}, "stages[0].distil: unknown key; did you mean 'distill'?"),
         ({"distill": 1, "on_policy": 1, "layouts": "insert"}, {}, "on_policy: is a share of samples in rounds"),
         ({"distill": 1}, {"parallel": {"pp": 2}}, "stages[0].distill: does not work with pipeline stages yet"),
-        ({"distill": 1, "on_policy": 1}, {"offload": "parameters"}, "on_policy: works in one process without offload"),
+        ({"distill": 1, "on_policy": 1}, {"offload": "parameters"}, "on_policy: works in one process that holds its"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, stage: dict[str, Any], keys: dict[str, Any], problem: str) -> None:

@@ -376,7 +376,9 @@ def _check_teacher(config: TrainConfig, stage: Stage, where: Where) -> None:
     if stage.distill and config.parallel.pp > 1:
         raise (where / "distill").error("does not work with pipeline stages yet; let parallel.pp be 1")
     if stage.on_policy and (config.parallel.num_processes > 1 or config.offload == "parameters"):
-        raise (where / "on_policy").error("works in one process without offload; leave parallel and offload out")
+        raise (where / "on_policy").error(
+            "works in one process that holds its parameters; leave parallel and offload: parameters out"
+        )
 
 
 def load_train_config(file: Path) -> TrainConfig:

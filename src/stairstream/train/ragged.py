@@ -64,10 +64,8 @@ def _attend(
 
 
 @_attend.register_fake
-def _(
-    queries_BHTD: Tensor, keys_BHND: Tensor, values_BHND: Tensor, masks: Tensor, sizes_P2: Tensor, scale: float
-) -> Tensor:
-    return torch.empty_like(queries_BHTD, memory_format=torch.contiguous_format)
+def _(queries_BHTD: Tensor, *_: Any) -> Tensor:
+    return _shaped_like(queries_BHTD)
 
 
 @torch.library.custom_op("stairstream::attend_passes_backward", mutates_args=())
@@ -90,17 +88,12 @@ def _attend_backward(
 
 
 @_attend_backward.register_fake
-def _(
-    gradient_BHTD: Tensor,
-    queries_BHTD: Tensor,
-    keys_BHND: Tensor,
-    values_BHND: Tensor,
-    masks: Tensor,
-    sizes_P2: Tensor,
-    scale: float,
-) -> tuple[Tensor, ...]:
-    whole = torch.contiguous_format
-    return tuple(torch.empty_like(one, memory_format=whole) for one in (queries_BHTD, keys_BHND, values_BHND))
+def _(gradient_BHTD: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    return tuple(_shaped_like(one) for one in inputs[:3])
+
+
+def _shaped_like(one: Tensor) -> Tensor:
+    return torch.empty_like(one, memory_format=torch.contiguous_format)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -7,10 +7,11 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from stairstream.backends.capabilities import Continues
 from stairstream.backends.scripted import Script, numbered_words
 from stairstream.core.errors import ContextTooLong, RequestRejected, ServerFailed
 from stairstream.core.graph import Sampling
-from stairstream.core.session import Began, Ended, Note, WriteItem
+from stairstream.core.session import Began, Chunk, Ended, Note, WriteItem
 from stairstream.server.fake.server import FakeModel
 from tests.backends.endpoints import (
     answering,
@@ -151,6 +152,31 @@ def test_rounds_go_on_from_an_assistant_message(tmp_path: Path) -> None:
             items = await write(session)
             assert isinstance(items[0], Began) and items[0].layout == "rounds"
             assert joined + text_of(items) == "".join(WORDS)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("continues", "last"), [("flag", "grouped"), ("none", "rounds")])
+def test_regrouped_shows_all_anew_where_the_answer_can_be_continued(
+    tmp_path: Path, continues: Continues, last: str
+) -> None:
+    async def main() -> None:
+        async with fake(tmp_path, FakeModel(name="m", script=Script(words=WORDS), keeps_prompts=True)) as endpoint:
+            session = await open_session(endpoint.backend(continues=continues), layout="regrouped")
+            first = await write(session, 4)
+            await session.read([Chunk(agent="p", text=" it is blue.", is_final=True)])
+            rest = await write(session)
+            layouts = [item.layout for item in (*first, *rest) if isinstance(item, Began)]
+            assert layouts == ["rounds", last]
+            prompt = "".join(str(message["content"]) for message in endpoint.calls[-1].messages or ())
+            assert ("Because it is blue." in prompt) is (last == "grouped")
+            assert "it is blue." in prompt
+            if last == "grouped":
+                assert text_of(first) + text_of(rest) == "".join(WORDS)
+            else:
+                assert any(
+                    "layout regrouped: the endpoint can't continue" in note for note in notes_of([*first, *rest])
+                )
 
     asyncio.run(main())
 
