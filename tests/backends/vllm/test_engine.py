@@ -17,7 +17,7 @@ from stairstream.backends.vllm.backend import Vllm, VllmBackend
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import question
 from stairstream.core.policy import Policy
-from stairstream.core.session import Chunk, Delta, Ended
+from stairstream.core.session import AskedLayout, Began, Chunk, Delta, Ended
 from stairstream.engine.run import open_run
 from tests.backends import test_contract
 from tests.backends.places import Place
@@ -43,7 +43,8 @@ def test_a_real_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         async with open_backend() as (backend, longest_pause_s):
             assert longest_pause_s < 5, "the event loop goes on while the engine starts"
             await check_rounds_compute_nothing_twice(backend)
-            await check_rounds_say_what_one_prompt_says(backend)
+            await check_it_says_what_one_prompt_says(backend, "rounds")
+            await check_it_says_what_one_prompt_says(backend, "regrouped")
             await check_a_run(backend)
             for act in acts:
                 try:
@@ -107,13 +108,15 @@ async def check_rounds_compute_nothing_twice(backend: VllmBackend) -> None:
     await session.aclose()
 
 
-async def check_rounds_say_what_one_prompt_says(backend: VllmBackend) -> None:
-    """Three steps in one request, and the third again as a request of its own with all that stood before it."""
-    session = await backend.open(replace(AGENT, layout="rounds"), ASK)
+async def check_it_says_what_one_prompt_says(backend: VllmBackend, layout: AskedLayout) -> None:
+    """Three steps, and the third again as a request of its own with all that stood before it."""
+    session = await backend.open(replace(AGENT, layout=layout), ASK)
     for chunks in CHUNKS:
         await session.read(chunks)
         context = join(session._fitting.fit(12)[0])
-        said = [id async for item in session.write(12) if isinstance(item, Delta) for id in item.ids or ()]
+        items = [item async for item in session.write(12)]
+        said = [id for item in items if isinstance(item, Delta) for id in item.ids or ()]
+    assert isinstance(items[0], Began) and items[0].layout == ("rounds" if layout == "rounds" else "grouped")
     request = session._engine.begin(context, AGENT.sampling, len(said), is_resumable=False)
     again: list[int] = []
     while len(again) < len(said) and (output := await request.next()) is not None:
