@@ -4,11 +4,11 @@ python -m bench.adaptive           the tables of docs/policies.md
 python -m bench.adaptive --write   writes them into it
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.arguments import arguments
 from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
 from stairstream.core.adaptive import Goals, adapt_graph, observe
 from stairstream.core.events import Event, Wrote
@@ -133,11 +133,11 @@ def renew(page: str, tables: str, mark: str = MARK) -> str:
     return f"{head}{mark}\n\n{tables}\n\n{END}{tail}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Prints the tables, or writes them into the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--write", action="store_true")
-    args = parser.parse_args(arguments)
+    args = parser.parse_args()
     tables = make_tables()
     if args.write:
         PAGE.write_text(renew(PAGE.read_text(), tables))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.random_model import SIZES, make_random
 from stairstream.backends.models import find_weights
 

@@ -14,7 +14,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.endpoint import arguments, backends_at, fake_endpoint
+from bench.arguments import arguments
+from bench.endpoint import backends_at, fake_endpoint
 from bench.staircase import measure
 from stairstream.backends.base import Backend
 from stairstream.core.graph import Graph, Sampling

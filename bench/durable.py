@@ -8,7 +8,6 @@ All servers run at once, and are asked in turns by the same clients for the same
 endpoint's write to the client's read; first tokens are also measured one answer at a time.
 """
 
-import argparse
 import asyncio
 import statistics
 import tempfile
@@ -16,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from bench.arguments import arguments
 from bench.floor import Turn, take_turn
 from bench.server_load import Client, Process, Tokens, chat, our_server, pipelines, quantile, upstream, use_two_cores
 from bench.server_streams import FIRST_S, TOKEN_S, TOKENS
@@ -73,7 +73,7 @@ def median(turns: Sequence[Turn], key: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--clients", type=int, default=300)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--database", help="the postgresql:// URL of one more server's database")

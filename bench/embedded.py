@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from stairstream.backends.base import Backend
 from stairstream.cli.eval_retention import read_policy
 from stairstream.config.build import open_backends

@@ -1,6 +1,5 @@
 """A fake endpoint in a process of its own, and the backends that reach it; shared by the benchmarks."""
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -15,11 +14,6 @@ from stairstream.backends.base import Backend
 from stairstream.backends.capabilities import Capabilities
 from stairstream.backends.http import HttpPool
 from stairstream.backends.openai import OpenAIBackend
-
-
-def arguments(description: str | None) -> argparse.ArgumentParser:
-    """A parser that shows a module's docstring as it is."""
-    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

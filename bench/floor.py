@@ -25,7 +25,7 @@ import msgspec
 import uvloop
 import yaml
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.server_load import Client, Process, Tokens, chat, our_server, quantile, upstream, use_two_cores
 from bench.server_streams import FIRST_S, TOKEN_S, TOKENS
 from stairstream.backends.chunks import Chunk

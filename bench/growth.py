@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from stairstream.backends.base import Backend, Session
 from stairstream.core.events import Event, Wrote
 from stairstream.core.graph import Agent, Graph, Sampling

@@ -13,7 +13,7 @@ import os
 import time
 from pathlib import Path
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.sessions import POLICIES, measure, mixture, run_cases
 from stairstream.backends.llamacpp import LlamaCpp, LlamaCppBackend
 from stairstream.backends.llamacpp.backend import DEFAULT_BATCH_TOKENS

@@ -12,7 +12,8 @@ import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.endpoint import arguments, backends_at, fake_endpoint
+from bench.arguments import arguments
+from bench.endpoint import backends_at, fake_endpoint
 from bench.relay import relay
 from bench.staircase import PROPOSERS, mixture
 from stairstream.backends.base import Backend

@@ -6,7 +6,6 @@ that reach its line, the quickest first. Inside a function only the function's c
 when the file is imported, the tests are imported anew.
 """
 
-import argparse
 import builtins
 import contextlib
 import gc
@@ -31,6 +30,7 @@ from typing import Any, TextIO
 
 import pytest
 
+from bench.arguments import arguments
 from bench.mutants import Mutant, marked, mutant_at, places_of, statement_at
 
 ROOT = Path(__file__).parent.parent
@@ -297,7 +297,7 @@ def _fails_anew(file: str, mutant: Mutant, tests: Sequence[str]) -> bool:
 
 def main() -> None:
     """Report on the files that are named, or on all."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("files", nargs="*", metavar="FILE", help=", ".join(TESTS))
     parser.add_argument("--sample", type=int, metavar="N", help="only N mutants of each file, drawn by --seed")
     parser.add_argument("--seed", type=int, default=0)

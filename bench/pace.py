@@ -4,7 +4,6 @@ python -m bench.pace            the table of docs/policies.md
 python -m bench.pace --write    writes it into the page
 """
 
-import argparse
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.adaptive import renew
+from bench.arguments import arguments
 from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
 from stairstream.core.events import Event, as_written
 from stairstream.core.graph import Agent, Graph, Sampling
@@ -110,7 +110,7 @@ def rows() -> Iterator[str]:
 
 def main() -> None:
     """Prints the table, or writes it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--write", action="store_true", help="write the table into docs/policies.md")
     args = parser.parse_args()
     lines = "\n".join(rows())

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from stairstream.core.graph import Graph, Sampling
 from stairstream.core.metrics import Summary
 from stairstream.core.policy import PRESETS, Policy

@@ -26,7 +26,8 @@ from pathlib import Path
 
 import msgspec
 
-from bench.endpoint import arguments, backends_at, fake_endpoint
+from bench.arguments import arguments
+from bench.endpoint import backends_at, fake_endpoint
 from bench.topologies import TOPOLOGIES
 from stairstream.backends.base import Backend
 from stairstream.config.build import open_backends

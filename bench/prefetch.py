@@ -7,7 +7,6 @@ Three proposers and an aggregator. `prompt` are the aggregator's prompt tokens, 
 that were not cached. No run finds text of another run in the cache.
 """
 
-import argparse
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from bench.arguments import arguments
 from stairstream.backends.capabilities import Capabilities
 from stairstream.backends.http import HttpPool
 from stairstream.backends.openai import OpenAIBackend
@@ -80,7 +80,7 @@ async def given_endpoint(base_url: str) -> AsyncIterator[str]:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--base-url")
     parser.add_argument("--model")
     parser.add_argument("--tokens", type=int, default=300)

@@ -5,7 +5,6 @@ replica of its own that fronts reach, HAProxy before them. The lag of a token is
 quickest one of its stream; processor time is that of the processes, from /proc, without that of the clients.
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import aiohttp
 
+from bench.arguments import arguments
 from stairstream.cluster.manifests import RAY_ENVIRON
 
 PORT = 18_240
@@ -61,7 +61,7 @@ class Measured:
 
 def main() -> None:
     """Measure, and print a line for each round."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--token-s", type=float, default=0.05)

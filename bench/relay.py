@@ -10,7 +10,8 @@ import pstats
 import time
 from collections.abc import Mapping
 
-from bench.endpoint import arguments, backends_at, fake_endpoint
+from bench.arguments import arguments
+from bench.endpoint import backends_at, fake_endpoint
 from bench.staircase import PROPOSERS, mixture
 from stairstream.backends.base import Backend
 from stairstream.core.events import Wrote

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.server_load import Process, quantile, use_two_cores
 from stairstream.backends.base import Backend, Session
 from stairstream.backends.remote.backend import RemoteBackend

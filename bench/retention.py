@@ -4,10 +4,10 @@ stairstream eval retention ... --out A; stairstream eval retention ... --out B
 python -m bench.retention --presets A --frontier B
 """
 
-import argparse
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
+
+from bench.arguments import arguments
 
 PAGE = Path(__file__).parent.parent / "docs" / "retention.md"
 PICTURE = PAGE.parent / "images" / "retention.svg"
@@ -26,12 +26,12 @@ def table_of(folder: Path) -> str:
     return f"**{title}**\n\n{rest.partition(chr(10) + '- ')[0].strip()}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Writes page and picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--presets", type=Path)
     parser.add_argument("--frontier", type=Path)
-    args = parser.parse_args(arguments)
+    args = parser.parse_args()
     for name in ("presets", "frontier"):
         if folder := getattr(args, name):
             PAGE.write_text(renew(PAGE.read_text(), name, table_of(folder)))

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from stairstream.backends.models import find_weights
 from stairstream.backends.torch.load import Loaded
 from stairstream.cli.eval_replays import load_torch

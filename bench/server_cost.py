@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from stairstream.config.schema import parse_config
 from stairstream.core.options import RequestOptions
 from stairstream.server.access.gate import OpenGate

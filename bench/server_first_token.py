@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Mapping
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.server_load import Client, Process, Tokens, chat, our_server, pipelines, upstream, use_two_cores, written
 from stairstream.api import open_pipeline
 from stairstream.config.schema import Config, load_config

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.server_load import AskFailed, Client, Process, chat, our_server
 
 _MB = 2**20

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.server_load import (
     STAMP,
     Client,

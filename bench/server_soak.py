@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.server_load import AskFailed, Client, Process, chat, our_server, upstream, use_two_cores
 
 REST_S = 4.0

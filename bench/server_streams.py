@@ -14,7 +14,7 @@ import time
 from array import array
 from dataclasses import dataclass, field
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.server_load import (
     AskFailed,
     Client,

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 
 import msgspec
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _BEFORE = (

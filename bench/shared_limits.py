@@ -7,7 +7,6 @@ The same key with all three limits is admitted by a gate that counts alone and b
 pace; other processes may do the same at the same time.
 """
 
-import argparse
 import asyncio
 import statistics
 import tempfile
@@ -16,6 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from bench.arguments import arguments
 from stairstream.config.databases import read_database
 from stairstream.server.access.budgets import Ledger
 from stairstream.server.access.gate import Caller, Reservation
@@ -80,7 +80,7 @@ async def measure(database: str, number: int, per_second: float) -> None:
 
 def main() -> None:
     """Measure as the arguments say."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--database", help="a file or a postgresql:// URL")
     parser.add_argument("--number", type=int, default=2000, help="runs by each gate")
     parser.add_argument("--per-second", type=float, default=400, help="runs per second, by both together")

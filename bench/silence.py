@@ -4,7 +4,6 @@ python -m bench.silence           the table of docs/policies.md
 python -m bench.silence --write   writes it into the page
 """
 
-import argparse
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.adaptive import renew
+from bench.arguments import arguments
 from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
 from stairstream.core import decisions
 from stairstream.core.events import Event
@@ -123,11 +123,11 @@ def _say(summary: Summary) -> str:
     return f"{summary.first_token_s or 0:.2f} s, {summary.total_s:.2f} s, {summary.seen_share or 0:.0%}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Prints the table, or writes it into the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--write", action="store_true")
-    args = parser.parse_args(arguments)
+    args = parser.parse_args()
     table = make_table()
     if args.write:
         PAGE.write_text(renew(PAGE.read_text(), table, MARK))

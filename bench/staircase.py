@@ -10,7 +10,8 @@ import asyncio
 import math
 from collections.abc import Mapping
 
-from bench.endpoint import arguments, backends_at, fake_endpoint
+from bench.arguments import arguments
+from bench.endpoint import backends_at, fake_endpoint
 from stairstream.backends.base import Backend
 from stairstream.core.graph import Agent, Graph, Sampling
 from stairstream.core.messages import question

@@ -6,7 +6,6 @@ python -m bench.sweep --quick    a small part of the cells
 python -m bench.sweep --write    writes the table into the page
 """
 
-import argparse
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.adaptive import renew
+from bench.arguments import arguments
 from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
 from stairstream.core.adaptive import Goals, Rate, adapt_graph, observe
 from stairstream.core.events import Event
@@ -211,7 +211,7 @@ def _mean(numbers: Sequence[float]) -> float:
 
 def main() -> None:
     """Prints the table and what breaks the rule, or writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="a small part of the cells")
     parser.add_argument("--write", action="store_true", help="write the table into docs/policies.md")
     parser.add_argument("--processes", type=int, metavar="N", help="so many at once instead of one for each core")

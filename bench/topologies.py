@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bench.endpoint import arguments, backends_at, fake_endpoint
+from bench.arguments import arguments
+from bench.endpoint import backends_at, fake_endpoint
 from stairstream.backends.base import Backend
 from stairstream.core.costs import Price, cost_of_agent
 from stairstream.core.events import Event

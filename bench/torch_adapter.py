@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.vllm_adapter import make_adapter
 from stairstream.backends.in_process.networks import read_network
 from stairstream.backends.models import find_weights

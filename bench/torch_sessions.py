@@ -9,7 +9,7 @@ Columns as in `bench.sessions`; answers always have all their tokens.
 import asyncio
 import time
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.sessions import run_cases
 from stairstream.backends.models import find_weights
 from stairstream.backends.torch.backend import TorchBackend, TorchModel

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 import transformers
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.random_model import SIZES
 from bench.train_memory import keep_products
 from stairstream.train.config import Memory, Parallel, Stage

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from bench.arguments import arguments
 from stairstream.train.head import Goal, linear_loss
 from stairstream.train.memory.live import LiveBytes
 
@@ -75,7 +76,7 @@ def _apart(one: Tensor, other: Tensor) -> float:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--vocabulary", type=int, default=131072)
     parser.add_argument("--hidden", type=int, default=64)

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from stairstream.backends.in_process.networks import read_network
 from stairstream.backends.models import find_weights
 from stairstream.train.data import Row

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from bench.arguments import arguments
+
 
 def main() -> None:
     args = _parse()
@@ -34,7 +36,7 @@ def main() -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--size", type=int, default=576)
     parser.add_argument("--matrices", type=int, default=40)
     parser.add_argument("--turns", type=int, default=5)

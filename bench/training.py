@@ -6,12 +6,12 @@ stairstream eval retention --data RUN/held_out.jsonl --limit 60 ... --model RUN/
 python -m bench.training --run RUN --before BEFORE --after AFTER
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.arguments import arguments
 from bench.retention import renew
 
 PAGE = Path(__file__).parent.parent / "docs" / "training.md"
@@ -90,13 +90,13 @@ def smooth(values: Sequence[float]) -> list[float]:
     return [sum(span) / len(span) for span in spans]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Write table and picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--before", type=Path, required=True)
     parser.add_argument("--after", type=Path, required=True)
-    args = parser.parse_args(arguments)
+    args = parser.parse_args()
     PAGE.write_text(renew(PAGE.read_text(), "trained", table_of(args.before, args.after)))
     PICTURE.parent.mkdir(exist_ok=True)
     draw(args.run, PICTURE)

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import torch
 from safetensors.torch import save_file
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.vllm_sessions import count_cpu_s
 from stairstream.backends.in_process.networks import make_empty, read_config
 from stairstream.backends.models import find_weights

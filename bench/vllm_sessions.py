@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.sessions import run_cases
 from stairstream.backends.models import find_weights
 from stairstream.backends.vllm.backend import DEFAULT_QUANTUM_TOKENS, Vllm, VllmBackend

@@ -14,7 +14,7 @@ import statistics
 import time
 from contextlib import ExitStack
 
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.floor import Turn, take_turn
 from bench.server_load import Process, our_server, pipelines, upstream, use_two_cores, written
 from bench.server_streams import FIRST_S, TOKEN_S, TOKENS

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import bench.gpu_all
-from bench.endpoint import arguments
+from bench.arguments import arguments
 from bench.gpu_all.results import Result, Results, make_table
 from bench.gpu_all.setup import Setup
 from bench.random_model import SIZES

@@ -11,7 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-from bench.endpoint import arguments, fake_endpoint
+from bench.arguments import arguments
+from bench.endpoint import fake_endpoint
 from bench.peers.environments import FOLDER, ROOT
 from bench.peers.results import Result, read_results, result_of, write_results
 from bench.peers.scenarios import LIMIT_S, QUICK, SCENARIOS, Scenario

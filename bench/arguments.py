@@ -1,0 +1,23 @@
+"""The command line of a benchmark: its own words as help, and one line for a file or a value that is wrong."""
+
+import argparse
+import sys
+from types import TracebackType
+
+from stairstream.core.errors import StairstreamError
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """A parser that shows a module's docstring as it is. What is wrong with a value then ends the process in a line."""
+    sys.excepthook = _end
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def _end(kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:
+    """As Python does, without the traceback where the message is meant for who typed the command; its status is 1."""
+    if isinstance(exc, StairstreamError):
+        print(f"error: {' '.join(str(exc).split())}", file=sys.stderr)
+    elif isinstance(exc, FileNotFoundError) and exc.filename:
+        print(f"error: there is no file {exc.filename}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, exc, trace)
