@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stairstream.backends.threads import choose_threads
+from stairstream.backends.threads import choose_threads, with_little_spin
 
 
 def make_machine(folder: Path, siblings: dict[int, str], quota: str) -> Path:
@@ -28,3 +28,9 @@ def test_a_container_s_quota_counts(tmp_path: Path) -> None:
 def test_there_is_always_a_thread(tmp_path: Path) -> None:
     machine = make_machine(tmp_path, {0: "0"}, "50000 100000")
     assert choose_threads(machine, usable={0}) == 1
+
+
+def test_openmp_threads_sleep_soon_unless_the_user_has_said_how_they_wait() -> None:
+    assert with_little_spin({"HOME": "/"}) == {"HOME": "/", "GOMP_SPINCOUNT": "1000"}
+    assert with_little_spin({"GOMP_SPINCOUNT": "7"}) == {"GOMP_SPINCOUNT": "7"}
+    assert with_little_spin({"OMP_WAIT_POLICY": "active"}) == {"OMP_WAIT_POLICY": "active"}

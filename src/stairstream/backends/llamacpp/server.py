@@ -23,6 +23,7 @@ import msgspec
 
 from stairstream.backends.full import says_too_long
 from stairstream.backends.llamacpp.adapter import write_adapter
+from stairstream.backends.threads import with_little_spin
 from stairstream.core.errors import (
     ContextTooLong,
     MissingExtra,
@@ -39,9 +40,6 @@ _END_S = 0.5
 _NGRAM_TOKENS = 4
 _DRAFT_TOKENS = 8
 """After this many tokens that stood in the prompt before, so many that followed them there are tried."""
-_SPIN = "1000"
-"""Rounds that an OpenMP thread looks for work before it sleeps. Its default, 300,000, is no faster with four streams on
-two idle cores (100 tokens/s), and half as fast (30 instead of 60) when another process keeps one of them busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +189,7 @@ class LlamaServer:
             stdin=PIPE,
             stdout=PIPE,
             stderr=None if self._settings.is_verbose else self._log,
-            env={"GOMP_SPINCOUNT": _SPIN, **os.environ},
+            env=with_little_spin(os.environ),
             start_new_session=True,  # Ctrl-C is for us; we end it
         )
         assert process.stdin is not None and process.stdout is not None
