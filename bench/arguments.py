@@ -17,7 +17,7 @@ def _end(kind: type[BaseException], exc: BaseException, trace: TracebackType | N
     """As Python does, without the traceback where the message is meant for who typed the command; its status is 1."""
     if isinstance(exc, StairstreamError):
         print(f"error: {' '.join(str(exc).split())}", file=sys.stderr)
-    elif isinstance(exc, FileNotFoundError) and exc.filename:
-        print(f"error: there is no file {exc.filename}", file=sys.stderr)
+    elif isinstance(exc, OSError) and exc.filename:
+        print(f"error: {exc.filename}: {exc.strerror}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, exc, trace)

@@ -1,5 +1,8 @@
 """How many threads an engine gets."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from stairstream.backends.threads import choose_threads, with_little_spin
@@ -34,3 +37,13 @@ def test_openmp_threads_sleep_soon_unless_the_user_has_said_how_they_wait() -> N
     assert with_little_spin({"HOME": "/"}) == {"HOME": "/", "GOMP_SPINCOUNT": "1000"}
     assert with_little_spin({"GOMP_SPINCOUNT": "7"}) == {"GOMP_SPINCOUNT": "7"}
     assert with_little_spin({"OMP_WAIT_POLICY": "active"}) == {"OMP_WAIT_POLICY": "active"}
+
+
+def test_the_command_line_says_so_before_torch_can_be_imported() -> None:
+    code = (
+        "import os, sys; from stairstream.__main__ import main; sys.argv = ['stairstream', '--version']; main();"
+        "print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    )
+    environ = {name: value for name, value in os.environ.items() if name not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=True)
+    assert done.stdout.splitlines()[-1] == "1000 False"

@@ -9,7 +9,8 @@ import pytest
 @pytest.mark.parametrize(
     ("bench", "options", "says"),
     [
-        ("retention", ["--presets", "nowhere"], "there is no file nowhere/retention.md"),
+        ("retention", ["--presets", "nowhere"], "nowhere/retention.md: No such file"),
+        ("floor", ["--serve", "."], ".: Is a directory"),
         ("embedded", ["--policy", "balanced,slop=1"], "slop: unknown key"),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 _SPIN = "1000"
 """Rounds that an OpenMP thread looks for work before it sleeps. Its default, 300,000, is hardly faster on idle cores,
-and takes nearly twice the time where another process keeps one of them busy (docs/log.md)."""
+and takes 1.3 to 2 times as long where other processes keep them busy (docs/log.md)."""
 _MOST = 16
 """Writing tokens is bound by memory: more threads than this rarely help, and each one waits for the slowest."""
 
