@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from argparse import ArgumentTypeError
 from types import TracebackType
 
 from stairstream.core.errors import StairstreamError
@@ -11,6 +12,24 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     """A parser that shows a module's docstring as it is. What is wrong with a value then ends the process in a line."""
     sys.excepthook = _end
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def count(text: str) -> int:
+    """A whole number of 1 or more, as an option's type."""
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """A number above 0, infinity too, as an option's type."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
 
 
 def _end(kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:

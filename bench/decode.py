@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from bench.arguments import arguments
+from bench.arguments import arguments, count
 from bench.random_model import SIZES, make_random
 from stairstream.backends.models import find_weights
 
@@ -86,10 +86,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--random", choices=sorted(SIZES))
     parser.add_argument("--dtype", choices=("float32", "bfloat16"))
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--entries", type=int, nargs="+", default=[200, 900])
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rows", type=count, nargs="+", default=[1, 4])
+    parser.add_argument("--entries", type=count, nargs="+", default=[200, 900])
+    parser.add_argument("--steps", type=count, default=40)
+    parser.add_argument("--threads", type=count, default=1)
     args = parser.parse_args(argv)
     import torch
 

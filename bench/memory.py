@@ -12,7 +12,7 @@ import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.arguments import arguments
+from bench.arguments import arguments, count, positive
 from bench.endpoint import backends_at, fake_endpoint
 from bench.relay import relay
 from bench.staircase import PROPOSERS, mixture
@@ -79,9 +79,9 @@ async def measure(graph: Graph, backends: Mapping[str, Backend], num_runs: int, 
 async def main() -> None:
     """Prints the table."""
     parser = arguments(__doc__)
-    parser.add_argument("--runs", type=int, nargs="+", default=[250, 500, 1000])
-    parser.add_argument("--tokens", type=int, default=32)
-    parser.add_argument("--tokens-per-s", type=float, default=2.0)
+    parser.add_argument("--runs", type=count, nargs="+", default=[250, 500, 1000])
+    parser.add_argument("--tokens", type=count, default=32)
+    parser.add_argument("--tokens-per-s", type=positive, default=2.0)
     parser.add_argument("--policy", choices=sorted(PRESETS), default="balanced")
     parser.add_argument("--trace", action="store_true")
     args = parser.parse_args()

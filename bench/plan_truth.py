@@ -26,7 +26,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.arguments import arguments
+from bench.arguments import arguments, count, positive
 from bench.endpoint import backends_at, fake_endpoint
 from bench.topologies import TOPOLOGIES
 from stairstream.backends.base import Backend
@@ -203,15 +203,15 @@ async def open_backend(known: Mapping[str, Graph], args: argparse.Namespace) -> 
 def main() -> None:
     """Prints the table."""
     parser = arguments(__doc__)
-    parser.add_argument("--prefill", type=float, default=None, help="prompt tokens per second; free without it")
+    parser.add_argument("--prefill", type=positive, default=None, help="prompt tokens per second; free without it")
     parser.add_argument("--embedded", action="store_true")
-    parser.add_argument("--tokens", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--tokens", type=count, default=100)
+    parser.add_argument("--rounds", type=count, default=2)
     parser.add_argument("--every", type=int, default=0, help="runs between two calibrations; 0: one for all")
     parser.add_argument(
         "--keep", type=Path, default=None, metavar="FILE", help="runs are added to it, and not repeated"
     )
-    parser.add_argument("--within-s", type=float, default=float("inf"), help="no run begins after so many seconds")
+    parser.add_argument("--within-s", type=positive, default=float("inf"), help="no run begins after so many seconds")
     parser.add_argument("--topologies", nargs="+", choices=sorted(TOPOLOGIES))
     args = parser.parse_args()
     names = args.topologies or [name for name in TOPOLOGIES if name != "single"]

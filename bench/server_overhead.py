@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.arguments import arguments
+from bench.arguments import arguments, count, positive
 from bench.server_load import (
     STAMP,
     Client,
@@ -139,9 +139,9 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--litellm", metavar="COMMAND", help="the command of LiteLLM's proxy")
     parser.add_argument("--port", type=int, default=4117, help="for LiteLLM, which can't choose a free one")
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rounds", type=count, default=200)
+    parser.add_argument("--clients", type=count, default=8)
+    parser.add_argument("--seconds", type=positive, default=10)
     args = parser.parse_args()
     use_two_cores()
     with ExitStack() as stack:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 
 import msgspec
 
-from bench.arguments import arguments
+from bench.arguments import arguments, count
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _BEFORE = (
@@ -237,7 +237,7 @@ async def serve(behaviour: Behaviour, port: int) -> None:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--tokens", type=int, default=20)
+    parser.add_argument("--tokens", type=count, default=20)
     parser.add_argument("--first", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--token", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--faults", type=float, default=0.0, metavar="SHARE")

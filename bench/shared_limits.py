@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bench.arguments import arguments
+from bench.arguments import arguments, count, positive
 from stairstream.config.databases import read_database
 from stairstream.server.access.budgets import Ledger
 from stairstream.server.access.gate import Caller, Reservation
@@ -82,8 +82,8 @@ def main() -> None:
     """Measure as the arguments say."""
     parser = arguments(__doc__)
     parser.add_argument("--database", help="a file or a postgresql:// URL")
-    parser.add_argument("--number", type=int, default=2000, help="runs by each gate")
-    parser.add_argument("--per-second", type=float, default=400, help="runs per second, by both together")
+    parser.add_argument("--number", type=count, default=2000, help="runs by each gate")
+    parser.add_argument("--per-second", type=positive, default=400, help="runs per second, by both together")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(measure(chosen.database or str(Path(folder) / "s.db"), chosen.number, chosen.per_second))

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from bench.arguments import arguments
+from bench.arguments import arguments, count
 from bench.vllm_adapter import make_adapter
 from stairstream.backends.in_process.networks import read_network
 from stairstream.backends.models import find_weights
@@ -85,9 +85,9 @@ def _time(model: Model, caches: Sequence[Cache], tokens: int) -> float:
 def _parse() -> argparse.Namespace:
     parser = arguments(__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rank", type=count, default=16)
+    parser.add_argument("--turns", type=count, default=15)
+    parser.add_argument("--threads", type=count, default=1)
     return parser.parse_args()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from bench.arguments import arguments
+from bench.arguments import arguments, count
 
 
 def main() -> None:
@@ -37,10 +37,10 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = arguments(__doc__)
-    parser.add_argument("--size", type=int, default=576)
-    parser.add_argument("--matrices", type=int, default=40)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--size", type=count, default=576)
+    parser.add_argument("--matrices", type=count, default=40)
+    parser.add_argument("--turns", type=count, default=5)
+    parser.add_argument("--threads", type=count, default=1)
     return parser.parse_args()
 
 

@@ -1,9 +1,13 @@
 """What a benchmark says of an option's value that can't be: one line, no traceback."""
 
+import math
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 
 import pytest
+
+from bench.arguments import count, positive
 
 
 @pytest.mark.parametrize(
@@ -21,3 +25,21 @@ def test_a_wrong_value_is_a_line(bench: str, options: list[str], says: str) -> N
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert says in done.stderr
+
+
+def test_counts_and_amounts() -> None:
+    assert count("12") == 12
+    assert positive("0.5") == 0.5
+    assert positive("inf") == math.inf
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "x", "\u00b2"])
+def test_no_count(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="is no whole number of 1 or more"):
+        count(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "", "x"])
+def test_no_amount(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="is no number above 0"):
+        positive(text)
