@@ -48,6 +48,10 @@ def write_data(file: Path, *texts: str) -> Path:
         ("seams", ["--layout", "inserted"], "--layout: 'inserted' is not a layout; did you mean 'insert'?"),
         ("seams", ["--policy", "first_chunk=0"], "first_chunk: must be a whole number of at least 1"),
         ("seams", ["--policy", "wait"], "wait has no updates"),
+        ("seams", ["--proposer", "nobody"], "no output of nobody; it has: Meta-Llama"),
+        ("seams", ["--proposer", REFERENCE, "--policy", "quorum=2"], "--policy: quorum: 2 is more than"),
+        ("robustness", ["--proposer", "a", "--proposer", "a"], "--proposer: a is named twice"),
+        ("robustness", ["--trial", "free", "--proposer", "nobody"], "no output of nobody; it has: Meta-Llama"),
     ],
 )
 def test_wrong_options_are_one_line(
@@ -83,6 +87,16 @@ def test_torch_refuses_to_quote(data: Path, capsys: Captured) -> None:
         pytest.importorskip(package)
     assert main(["eval", "robustness", "--backend", "torch", "--data", str(data), "--layout", "quoted"]) == 2
     assert "--layout: torch can't do quoted; it can: insert, grouped, rounds" in capsys.readouterr().err
+
+
+def test_forced_scores_a_system_that_is_not_read(data: Path, capsys: Captured) -> None:
+    for package in ("torch", "transformers", "gguf"):
+        pytest.importorskip(package)
+    asked = ["eval", "robustness", "--trial", "forced", "--data", str(data)]
+    assert main([*asked, "--proposer", REFERENCE]) == 2
+    assert f"--proposer: {REFERENCE} is the reference" in capsys.readouterr().err
+    assert main([*asked, "--reference", "nobody"]) == 2
+    assert "no output of nobody" in capsys.readouterr().err
 
 
 def test_problem_without_a_number_is_one_line(data: Path, capsys: Captured) -> None:

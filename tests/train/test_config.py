@@ -47,6 +47,8 @@ def read(stage: dict[str, Any] | None = None, **keys: Any) -> Any:
         ({}, {"memory": 0}, "t.yaml: memory: must be a number of GiB above 0, not 0"),
         ({}, {"lora": {"base": "int4"}}, "t.yaml: lora.base: 'int4' is not a valid choice; did you mean 'int8'?"),
         ({"wait": 0.7, "alone": 0.7}, {}, "stages[0].wait: and alone must be shares of the same whole"),
+        ({}, {"proposers": ["a", "b", "a"]}, "t.yaml: proposers[2]: 'a' is there twice"),
+        ({}, {"proposers": ["a", "b"], "reference": "b"}, "t.yaml: proposers[1]: 'b' is the reference, which is"),
         ({}, {"compile": True, "parallel": {"tp": 2}}, "compile: does not work with layers that tp splits"),
     ],
 )

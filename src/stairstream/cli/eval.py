@@ -16,6 +16,13 @@ DataOption = Annotated[
     Path | None,
     option("FILE", "Recorded answers of several systems, a JSON object per line; without it, the set alpaca-eval."),
 ]
+ProposerOption = Annotated[
+    list[str] | None,
+    option("NAME", "A system of the data whose answers are read; may be repeated. Three single models without it."),
+]
+ReferenceOption = Annotated[
+    str | None, option("NAME", "The system whose answers are scored; Together-MoA-Lite without it.")
+]
 CutOption = Annotated[int, typer.Option(metavar="WORDS", min=3, help="Cut every proposal after this many words.")]
 LengthOption = Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Longest answer.")]
 ModelOption = Annotated[str, option("MODEL", "The aggregator: a known name, a GGUF file or a folder.")]
@@ -97,13 +104,8 @@ class RetentionOptions:
         list[str] | None,
         option("LAYOUT", "insert, grouped, quoted, rounds or regrouped; may be repeated. The first two without it."),
     ] = None
-    proposer: Annotated[
-        list[str] | None,
-        option("NAME", "A system of the data whose answers are read; may be repeated. Three single models without it."),
-    ] = None
-    reference: Annotated[
-        str | None, option("NAME", "The system whose answers are scored; Together-MoA-Lite without it.")
-    ] = None
+    proposer: ProposerOption = None
+    reference: ReferenceOption = None
     late: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="How much later the first proposer's first token comes.")
     ] = 0.0
@@ -143,6 +145,8 @@ class RobustnessOptions:
     backend: Annotated[str, option("NAME", "Where it runs: torch or llamacpp.")] = "torch"
     threads: ThreadsOption = None
     data: DataOption = None
+    proposer: ProposerOption = None
+    reference: ReferenceOption = None
     problems: Annotated[Path | None, option("FILE", "Problems of GSM8K, for `numbers`; without it, the set gsm8k.")] = (
         None
     )
@@ -177,6 +181,7 @@ class SeamOptions:
     model: ModelOption = DEFAULT_MODEL
     threads: ThreadsOption = None
     data: DataOption = None
+    proposer: ProposerOption = None
     out: OutOption = None
     as_json: JsonOption = False
 

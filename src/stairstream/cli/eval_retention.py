@@ -59,9 +59,8 @@ class Report:
 
 def eval_retention(options: RetentionOptions) -> None:
     """Evaluate and print. Raises ConfigError for what can't be, before a model is loaded."""
-    proposers = tuple(options.proposer or PROPOSERS)
-    reference = REFERENCE if options.reference is None else options.reference
-    _check_systems(proposers, reference)
+    proposers = read_proposers(options.proposer)
+    reference = read_reference(options.reference, proposers)
     setups = read_setups(options.policy or [], options.layout or [], len(proposers))
     data = options.data or find_data(ALPACA_EVAL)
     prompts = pick(read_prompts(data, (*proposers, reference)), options.limit)
@@ -112,13 +111,21 @@ def _load(file: Path, dtype: "Dtype", options: RetentionOptions) -> "Loaded":
     return load_torch(file, dtype, options.threads)
 
 
-def _check_systems(proposers: Sequence[str], reference: str) -> None:
-    """Raise ConfigError for a system that is named twice."""
+def read_proposers(names: Sequence[str] | None) -> tuple[str, ...]:
+    """The systems that are read. Raises ConfigError for one that is named twice."""
+    proposers = tuple(names or PROPOSERS)
     for number, name in enumerate(proposers):
         if name in proposers[:number]:
             raise ConfigError(f"--proposer: {name} is named twice; name each system once")
-        if name == reference:
-            raise ConfigError(f"--proposer: {name} is the reference, whose answers are scored; name another system")
+    return proposers
+
+
+def read_reference(name: str | None, proposers: Sequence[str]) -> str:
+    """The system whose answers are scored. Raises ConfigError if it is read too."""
+    reference = REFERENCE if name is None else name
+    if reference in proposers:
+        raise ConfigError(f"--proposer: {reference} is the reference, whose answers are scored; name another system")
+    return reference
 
 
 def read_setups(policies: Sequence[str], layouts: Sequence[str], num_proposers: int = len(PROPOSERS)) -> list[Setup]:

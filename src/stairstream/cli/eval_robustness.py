@@ -9,18 +9,18 @@ from stairstream.backends.models import find_weights
 from stairstream.cli.eval import RobustnessOptions
 from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
 from stairstream.cli.eval_replays import CAN, Engine, check_engine, identify, load_torch, read_engine, run_replays
-from stairstream.cli.eval_retention import read_setups
+from stairstream.cli.eval_retention import read_proposers, read_reference, read_setups
 from stairstream.cli.terminal import show_loading, tell
 from stairstream.config.reading import nearest
 from stairstream.core.errors import ConfigError
-from stairstream.eval.data import ALPACA_EVAL, GSM8K, PROPOSERS, REFERENCE, advise, find_data
+from stairstream.eval.data import ALPACA_EVAL, GSM8K, advise, find_data
 from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import RecordedPrompt, pick, read_prompts
 from stairstream.eval.replay import DTYPE, Replays, Spoken, take_likeliest
 from stairstream.eval.retention.scores import Setup
 from stairstream.eval.robustness.corruption import Kind, Part
 from stairstream.eval.robustness.free import FreeRow, count_runs, run_free
-from stairstream.eval.robustness.numeric import NumberRow, count_numbers, run_numbers
+from stairstream.eval.robustness.numeric import NUM_PROPOSERS, NumberRow, count_numbers, run_numbers
 from stairstream.eval.robustness.plan import RobustnessPlan, Wrong, changed_by
 from stairstream.eval.robustness.problems import read_problems
 from stairstream.eval.robustness.report import make_forced_table, make_free_table, make_number_table
@@ -35,10 +35,12 @@ POLICIES = ("wait", "balanced", "balanced,quorum=1", "balanced,quorum=all", "bal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All that came of the trials."""
+    """All that came of it. Without recorded prompts there are no `proposers`, without forcing no `reference`."""
 
     model: str
     backend: str
+    proposers: tuple[str, ...]
+    reference: str | None
     cut_words: int
     max_tokens: int
     free: tuple[FreeRow, ...]
@@ -57,6 +59,8 @@ def eval_robustness(options: RobustnessOptions) -> None:
     identify(engine, options.model)
     for one in dropped:
         tell(f"skipped {one}")
+    for one in _find_ignored(options, trials):
+        tell(f"{one}; it is ignored")
     folder = options.out or results_folder()
     spoken = Kept(folder / "replays.jsonl", Spoken)
     nats = Kept(folder / "forced.jsonl", Nats)
@@ -66,6 +70,8 @@ def eval_robustness(options: RobustnessOptions) -> None:
     report = Report(
         model=options.model,
         backend=engine,
+        proposers=plan.proposers if plan.prompts else (),
+        reference=plan.reference,
         cut_words=options.cut,
         max_tokens=options.max_tokens,
         free=free,
@@ -84,16 +90,21 @@ def _make_plan(options: RobustnessOptions, engine: Engine, trials: Sequence[str]
     kinds: list[Kind] = [
         kind for kind in get_args(Kind) if kind in _choose(options.kind or [], get_args(Kind), "--kind")
     ]
-    setups = read_setups(names, [options.layout or CAN[engine][0]])
+    proposers = read_proposers(options.proposer)
+    reference = read_reference(options.reference, proposers) if "forced" in trials else None
+    fewest = min(NUM_PROPOSERS if trial == "numbers" else len(proposers) for trial in trials)
+    setups = read_setups(names, [options.layout or CAN[engine][0]], fewest)
     if setups[0].layout not in CAN[engine]:
         raise ConfigError(f"--layout: {engine} can't do {setups[0].layout}; it can: {', '.join(CAN[engine])}")
     data, prompts = options.data or find_data(ALPACA_EVAL), list[RecordedPrompt]()
     if set(trials) != {"numbers"}:
-        prompts = pick(read_prompts(data, (*PROPOSERS, REFERENCE)), options.limit)
+        prompts = pick(read_prompts(data, proposers if reference is None else (*proposers, reference)), options.limit)
         if len(prompts) < 2:
             raise ConfigError(f"{data} holds one prompt; the wrong words are another's, so two are needed")
     plan = RobustnessPlan(
         prompts=prompts,
+        proposers=proposers,
+        reference=reference,
         setups=setups,
         wrongs=[Wrong(kind=kind, part=part) for kind in kinds for part in get_args(Part)],
         most_words=options.cut,
@@ -127,6 +138,16 @@ def _drop_impossible(trials: Sequence[str], engine: Engine, problems: Path) -> t
     if not left:
         raise ConfigError(f"nothing to do: {'; '.join(dropped)}")
     return left, dropped
+
+
+def _find_ignored(options: RobustnessOptions, trials: Sequence[str]) -> list[str]:
+    """Options that say nothing about these trials, and why."""
+    ignored = []
+    if options.reference is not None and "forced" not in trials:
+        ignored.append("--reference: only forced scores recorded answers")
+    if options.proposer and set(trials) == {"numbers"}:
+        ignored.append("--proposer: numbers has proposals of its own making")
+    return ignored
 
 
 def _run_replayed(

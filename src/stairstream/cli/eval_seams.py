@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from stairstream.cli.eval import SeamOptions
 from stairstream.cli.eval_output import keeping, open_bar, results_folder, show_report
 from stairstream.cli.eval_replays import CAN, ENGINES, Engine, identify, read_engine, run_replays
-from stairstream.cli.eval_retention import read_setups
+from stairstream.cli.eval_retention import read_proposers, read_setups
 from stairstream.cli.terminal import tell
 from stairstream.core.errors import ConfigError, MissingExtra
 from stairstream.core.policy import PRESETS
 from stairstream.core.session import AskedLayout
-from stairstream.eval.data import ALPACA_EVAL, PROPOSERS, find_data
+from stairstream.eval.data import ALPACA_EVAL, find_data
 from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import pick, read_prompts
 from stairstream.eval.replay import Replays, Spoken, take_likeliest
@@ -27,6 +27,7 @@ class Report:
     """All that came of the trials."""
 
     model: str
+    proposers: tuple[str, ...]
     policy: str
     cut_words: int
     max_tokens: int
@@ -36,11 +37,12 @@ class Report:
 def eval_seams(options: SeamOptions) -> None:
     """Try and print. Raises ConfigError for what can't be, before a model is loaded."""
     engines = _find_engines(options.backend or [])
-    setups = read_setups([options.policy], options.layout or [])
+    proposers = read_proposers(options.proposer)
+    setups = read_setups([options.policy], options.layout or [], len(proposers))
     if setups[0].policy == PRESETS["wait"]:
         raise ConfigError("--policy: wait has no updates, and stands beside whatever you name; name another")
     layouts, cant = _find_layouts(engines, {setup.layout for setup in setups} if options.layout else ALL)
-    every = read_prompts(options.data or find_data(ALPACA_EVAL), PROPOSERS)
+    every = read_prompts(options.data or find_data(ALPACA_EVAL), proposers)
     for engine in engines:
         identify(engine, options.model)
     for one in cant:
@@ -51,7 +53,8 @@ def eval_seams(options: SeamOptions) -> None:
     plans = {
         engine: SeamPlan(
             prompts=prompts,
-            proposals=[[cut(one.outputs[name], options.cut) for name in PROPOSERS] for one in prompts],
+            proposals=[[cut(one.outputs[name], options.cut) for name in proposers] for one in prompts],
+            proposers=proposers,
             policy=setups[0].policy,
             layouts=its,
             sampling=take_likeliest(options.max_tokens),
@@ -63,6 +66,7 @@ def eval_seams(options: SeamOptions) -> None:
         rows = [row for engine, plan in plans.items() for row in _run(options, engine, plan, kept)]
     report = Report(
         model=options.model,
+        proposers=proposers,
         policy=options.policy,
         cut_words=options.cut,
         max_tokens=options.max_tokens,

@@ -330,6 +330,11 @@ def read_train_config(raw: object, file: str) -> TrainConfig:
         raise (where / "stages").error("needs at least one stage")
     if not config.proposers:
         raise (where / "proposers").error("needs at least one name")
+    for number, name in enumerate(config.proposers):
+        if name in config.proposers[:number]:
+            raise (where / "proposers" / number).error(f"{show(name)} is there twice")
+        if name == config.reference:
+            raise (where / "proposers" / number).error(f"{show(name)} is the reference, which is learned, not read")
     names = [stage.name for stage in config.stages]
     for number, name in enumerate(names):
         if name in names[:number]:

@@ -29,6 +29,7 @@ def test_wrong_proposal_changes_what_has_been_read_and_nothing_else(tmp_path: Pa
     ]
     plan = RobustnessPlan(
         prompts=prompts,
+        reference=REFERENCE,
         setups=[Setup(name=name, policy=PRESETS[name], layout="insert") for name in ("wait", "paper")],
         wrongs=[Wrong(kind="swapped", part="head"), Wrong(kind="swapped", part="all")],
         most_words=10,

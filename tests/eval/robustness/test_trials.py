@@ -44,13 +44,18 @@ def make_plan() -> RobustnessPlan:
         for number, letter in enumerate("ab")
     ]
     return RobustnessPlan(
-        prompts=prompts, setups=SETUPS, wrongs=[WRONG], most_words=30, sampling=Sampling(max_tokens=90)
+        prompts=prompts,
+        reference=None,
+        setups=SETUPS,
+        wrongs=[WRONG],
+        most_words=30,
+        sampling=Sampling(max_tokens=90),
     )
 
 
 def test_each_proposer_is_wrong_in_turn_and_fastest_then() -> None:
-    assert [wrong_index(number) for number in range(4)] == [0, 1, 2, 0]
-    assert [one.token_s for one in speeds_of(1)] == [8 / 256, 5 / 256, 10 / 256]
+    assert [wrong_index(number, 3) for number in range(4)] == [0, 1, 2, 0]
+    assert [one.token_s for one in speeds_of(1, 3)] == [8 / 256, 5 / 256, 10 / 256]
 
 
 def test_swapped_words_are_those_of_the_next_prompt() -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 from stairstream.backends.torch.load import Loaded
 from stairstream.core.graph import Agent
-from stairstream.eval.data import PROPOSERS, REFERENCE
 from stairstream.eval.kept import Kept, key_of
 from stairstream.eval.retention.forcing import Case
 from stairstream.eval.retention.scores import Setup
@@ -50,13 +49,16 @@ class _Scorer:
     """Scores one prompt with one wrong proposal under any setup; nothing is computed before it is needed."""
 
     def __init__(self, loaded: Loaded, plan: RobustnessPlan, number: int, wrong: Wrong) -> None:
-        prompt, index, spoilt = plan.prompts[number], wrong_index(number), spoil(plan, number, wrong)
+        index = wrong_index(number, len(plan.proposers))
+        prompt, spoilt = plan.prompts[number], spoil(plan, number, wrong)
         right = proposals_of(plan, number)
         mixed = [*right[:index], spoilt.text, *right[index + 1 :]]
-        answers = (cut(prompt.outputs[REFERENCE], plan.most_words), spoilt.planted.strip())
+        assert plan.reference is not None
+        answers = (cut(prompt.outputs[plan.reference], plan.most_words), spoilt.planted.strip())
         self.texts = [(prompt.instruction, proposals, answer) for answer in answers for proposals in (right, mixed)]
         self._loaded = loaded
-        self._speeds = speeds_of(index)
+        self._speeds = speeds_of(index, len(plan.proposers))
+        self._agent = Agent(name="aggregator", model="aggregator", reads=plan.proposers)
         self._cases: list[Case] = []
 
     def score(self, setup: Setup) -> Nats:
@@ -74,9 +76,8 @@ class _Scorer:
         )
 
     def _make_case(self, prompt: str, proposals: Sequence[str], answer: str) -> Case:
-        agent = Agent(name="aggregator", model="aggregator", reads=PROPOSERS)
         upstream = [spell(self._loaded.tokens, text) for text in proposals]
-        return Case(self._loaded, agent, prompt, upstream, spell(self._loaded.tokens, answer))
+        return Case(self._loaded, self._agent, prompt, upstream, spell(self._loaded.tokens, answer))
 
     def _force(self, case: Case, setup: Setup) -> float:
         table = make_timetable(setup.policy, case.upstream_tokens, case.answer_tokens, Speed(), self._speeds)

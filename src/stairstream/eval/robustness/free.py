@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from stairstream.eval.data import PROPOSERS
 from stairstream.eval.intervals import Interval, bootstrap_mean
 from stairstream.eval.replay import Replay, Replays, Spoken
 from stairstream.eval.retention.scores import Setup
@@ -74,16 +73,17 @@ async def run_free(plan: RobustnessPlan, replays: Replays, tell: Callable[[int],
 
 def make_replay(plan: RobustnessPlan, number: int, setup: Setup, wrong: Wrong | None) -> Replay:
     """A replay of a prompt's proposals at their speeds; `wrong` None: all of them right."""
-    texts, index = proposals_of(plan, number), wrong_index(number)
+    texts, names = proposals_of(plan, number), plan.proposers
+    index = wrong_index(number, len(names))
     if wrong is not None:
         texts[index] = spoil(plan, number, wrong).text
     return Replay(
         asked=plan.prompts[number].instruction,
-        proposals=dict(zip(PROPOSERS, texts, strict=True)),
+        proposals=dict(zip(names, texts, strict=True)),
         policy=setup.policy,
         layout=setup.layout,
         sampling=plan.sampling,
-        speeds=dict(zip(PROPOSERS, speeds_of(index), strict=True)),
+        speeds=dict(zip(names, speeds_of(index, len(names)), strict=True)),
     )
 
 

@@ -30,35 +30,40 @@ class Wrong:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RobustnessPlan:
-    """The plan of an evaluation. Texts are cut after `most_words` words; swapped words come from the next prompt."""
+    """The plan of an evaluation. Texts are cut after `most_words` words; swapped words come from the next prompt.
+
+    Answers of the systems `proposers` are read; the one of `reference` is forced (None: nothing is).
+    """
 
     prompts: Sequence[RecordedPrompt]
+    proposers: tuple[str, ...] = PROPOSERS
+    reference: str | None
     setups: Sequence[Setup]
     wrongs: Sequence[Wrong]
     most_words: int
     sampling: Sampling
 
 
-def wrong_index(number: int, count: int = len(PROPOSERS)) -> int:
-    """The index of the wrong proposal of prompt `number`: each proposer in turn."""
+def wrong_index(number: int, count: int) -> int:
+    """The index of the wrong one of `count` proposals of prompt `number`: each proposer in turn."""
     return number % count
 
 
-def speeds_of(index: int, count: int = len(PROPOSERS)) -> tuple[Speed, ...]:
-    """The speeds of the proposers, with the wrong one at `index`."""
+def speeds_of(index: int, count: int) -> tuple[Speed, ...]:
+    """The speeds of `count` proposers, with the wrong one at `index`."""
     others = iter(OTHER_SPEEDS * count)
     return tuple(WRONG_SPEED if number == index else next(others) for number in range(count))
 
 
 def proposals_of(plan: RobustnessPlan, number: int) -> list[str]:
     """The proposals of a prompt, cut."""
-    return [cut(plan.prompts[number].outputs[name], plan.most_words) for name in PROPOSERS]
+    return [cut(plan.prompts[number].outputs[name], plan.most_words) for name in plan.proposers]
 
 
 def spoil(plan: RobustnessPlan, number: int, wrong: Wrong) -> Corrupted:
     """The wrong proposal of a prompt; swapped words are those of the next prompt's proposal."""
-    index = wrong_index(number)
-    other = plan.prompts[(number + 1) % len(plan.prompts)].outputs[PROPOSERS[index]]
+    index = wrong_index(number, len(plan.proposers))
+    other = plan.prompts[(number + 1) % len(plan.prompts)].outputs[plan.proposers[index]]
     return corrupt(proposals_of(plan, number)[index], wrong.kind, wrong.part, other)
 
 
@@ -70,7 +75,7 @@ def changed_by(plan: RobustnessPlan, wrong: Wrong) -> list[int]:
     return [
         number
         for number in range(len(plan.prompts))
-        if spoil(plan, number, wrong).text != proposals_of(plan, number)[wrong_index(number)]
+        if spoil(plan, number, wrong).text != proposals_of(plan, number)[wrong_index(number, len(plan.proposers))]
     ]
 
 

@@ -28,10 +28,14 @@ WAIT = "wait"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeamPlan:
-    """A plan of what to evaluate: prompts with their proposals (already cut), and one policy in several layouts."""
+    """A plan of what to evaluate: prompts with their proposals (already cut), and one policy in several layouts.
+
+    `proposers` names the systems whose answers the proposals are, in their order.
+    """
 
     prompts: Sequence[RecordedPrompt]
     proposals: Sequence[Sequence[str]]
+    proposers: tuple[str, ...] = PROPOSERS
     policy: Policy
     layouts: Sequence[AskedLayout]
     sampling: Sampling
@@ -125,7 +129,7 @@ def count_updates(hits: Sequence[Sequence[bool]]) -> Count:
 def _make_replay(plan: SeamPlan, number: int, policy: Policy, layout: AskedLayout | None) -> Replay:
     return Replay(
         asked=plan.prompts[number].instruction,
-        proposals=dict(zip(PROPOSERS, plan.proposals[number], strict=True)),
+        proposals=dict(zip(plan.proposers, plan.proposals[number], strict=True)),
         policy=policy,
         layout=layout,
         sampling=plan.sampling,
