@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 comma := ,
 
-.PHONY: demo train-demo test test-oldest test-newest test-slow test-clients test-chaos test-cluster mutate check docs dist format install clean
+.PHONY: demo train-demo retention-before retention-after test test-oldest test-newest test-slow test-clients test-chaos test-cluster mutate check docs dist format install clean
 
 demo: install
 	$(BIN)/stairstream pull
@@ -16,13 +16,21 @@ RUN := runs/aggregator
 TRAIN := examples/train_aggregator.yaml
 PROBE := --data $(RUN)/held_out.jsonl --limit 60 --policy first_chunk=16 --policy first_chunk=16,slope=0.25 --layout rounds --layout insert
 
+HALF := $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )))
+
+# both evaluations at a time, on half of the cores each: threads of one process wait for each other more
 train-demo:
 	$(MAKE) install EXTRAS=dev,train,eval
 	$(BIN)/stairstream pull
 	$(BIN)/stairstream train $(TRAIN)
-	$(BIN)/stairstream eval retention $(PROBE) --out $(RUN)/before
-	$(BIN)/stairstream eval retention $(PROBE) --model $(RUN)/model --out $(RUN)/after
+	$(MAKE) -j2 retention-before retention-after
 	$(BIN)/python -m bench.training --run $(RUN) --before $(RUN)/before --after $(RUN)/after
+
+retention-before:
+	$(BIN)/stairstream eval retention $(PROBE) --threads $(HALF) --out $(RUN)/before
+
+retention-after:
+	$(BIN)/stairstream eval retention $(PROBE) --threads $(HALF) --model $(RUN)/model --out $(RUN)/after
 
 test: install
 	$(BIN)/pytest -m "not slow" -n auto --dist loadfile
