@@ -18,12 +18,13 @@ PROBE := --data $(RUN)/held_out.jsonl --limit 60 --policy first_chunk=16 --polic
 
 HALF := $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )))
 
-# both evaluations at a time, on half of the cores each: threads of one process wait for each other more
+# both evaluations at a time, on half of the cores each: threads of one process wait for each other more;
+# TTY_COMPATIBLE (of rich): lines, where two bars would write over each other
 train-demo:
 	$(MAKE) install EXTRAS=dev,train,eval
 	$(BIN)/stairstream pull
 	$(BIN)/stairstream train $(TRAIN)
-	$(MAKE) -j2 retention-before retention-after
+	TTY_COMPATIBLE=0 $(MAKE) -j2 retention-before retention-after
 	$(BIN)/python -m bench.training --run $(RUN) --before $(RUN)/before --after $(RUN)/after
 
 retention-before:

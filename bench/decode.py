@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from bench.random_model import SIZES, make_random
 from stairstream.backends.models import find_weights
 
@@ -86,10 +86,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--random", choices=sorted(SIZES))
     parser.add_argument("--dtype", choices=("float32", "bfloat16"))
-    parser.add_argument("--rows", type=count, nargs="+", default=[1, 4])
-    parser.add_argument("--entries", type=count, nargs="+", default=[200, 900])
-    parser.add_argument("--steps", type=count, default=40)
-    parser.add_argument("--threads", type=count, default=1)
+    parser.add_argument("--rows", type=one_or_more, nargs="+", default=[1, 4])
+    parser.add_argument("--entries", type=one_or_more, nargs="+", default=[200, 900])
+    parser.add_argument("--steps", type=one_or_more, default=40)
+    parser.add_argument("--threads", type=one_or_more, default=1)
     args = parser.parse_args(argv)
     import torch
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from bench.endpoint import backends_at, fake_endpoint
 from bench.staircase import measure
 from stairstream.backends.base import Backend
@@ -61,7 +61,7 @@ async def measure_shape(agents: int, steps: int, backends: Mapping[str, Backend]
 async def main() -> None:
     """Prints the table."""
     parser = arguments(__doc__)
-    parser.add_argument("--shape", type=count, nargs=2, action="append", metavar=("AGENTS", "STEPS"))
+    parser.add_argument("--shape", type=one_or_more, nargs=2, action="append", metavar=("AGENTS", "STEPS"))
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
     keys: dict[str, object] = {"first_token_s": CALL_S, "token_s": TOKEN_S, "length": max(SHAPES)[1] * STEP_TOKENS}

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from bench.floor import Turn, take_turn
 from bench.server_load import Client, Process, Tokens, chat, our_server, pipelines, quantile, upstream, use_two_cores
 from bench.server_streams import FIRST_S, TOKEN_S, TOKENS
@@ -74,8 +74,8 @@ def median(turns: Sequence[Turn], key: str) -> float:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--clients", type=count, default=300)
-    parser.add_argument("--turns", type=count, default=3)
+    parser.add_argument("--clients", type=one_or_more, default=300)
+    parser.add_argument("--turns", type=one_or_more, default=3)
     parser.add_argument("--database", help="the postgresql:// URL of one more server's database")
     args = parser.parse_args()
     use_two_cores()

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from stairstream.backends.base import Backend
 from stairstream.cli.eval_retention import read_policy
 from stairstream.config.build import open_backends
@@ -71,8 +71,8 @@ def spread(ratios: Sequence[float]) -> str:
 
 async def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--tokens", type=count, default=200)
-    parser.add_argument("--questions", type=count, default=len(QUESTIONS))
+    parser.add_argument("--tokens", type=one_or_more, default=200)
+    parser.add_argument("--questions", type=one_or_more, default=len(QUESTIONS))
     parser.add_argument("--policy", action="append", default=[])
     parser.add_argument("--answers", type=Path, default=None)
     args = parser.parse_args()

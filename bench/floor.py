@@ -25,7 +25,7 @@ import msgspec
 import uvloop
 import yaml
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from bench.server_load import Client, Process, Tokens, chat, our_server, quantile, upstream, use_two_cores
 from bench.server_streams import FIRST_S, TOKEN_S, TOKENS
 from stairstream.backends.chunks import Chunk
@@ -211,8 +211,8 @@ def main() -> None:
     parser.add_argument("--serve", type=Path, metavar="CONFIG", help="be the relay of this configuration's endpoint")
     parser.add_argument("--before", metavar="SRC", help="the sources of another state of ours")
     parser.add_argument("--only", choices=("ours", "before", "relay"), help="one server alone")
-    parser.add_argument("--clients", type=count, default=300)
-    parser.add_argument("--turns", type=count, default=5)
+    parser.add_argument("--clients", type=one_or_more, default=300)
+    parser.add_argument("--turns", type=one_or_more, default=5)
     args = parser.parse_args()
     if args.serve:
         uvloop.run(relay(yaml.safe_load(args.serve.read_text())["models"]["m"]["base_url"]))

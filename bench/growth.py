@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, not_negative, one_or_more
 from stairstream.backends.base import Backend, Session
 from stairstream.core.events import Event, Wrote
 from stairstream.core.graph import Agent, Graph, Sampling
@@ -189,8 +189,8 @@ def main() -> None:
     """Prints the tables."""
     parser = arguments(__doc__)
     parser.add_argument("--policy", choices=sorted(PRESETS), action="append")
-    parser.add_argument("--spread", type=float, default=0.0)
-    parser.add_argument("--repeats", type=count, default=3)
+    parser.add_argument("--spread", type=not_negative, default=0.0)
+    parser.add_argument("--repeats", type=one_or_more, default=3)
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
     profile = cProfile.Profile()

@@ -13,7 +13,7 @@ import os
 import time
 from pathlib import Path
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from bench.sessions import POLICIES, measure, mixture, run_cases
 from stairstream.backends.llamacpp import LlamaCpp, LlamaCppBackend
 from stairstream.backends.llamacpp.backend import DEFAULT_BATCH_TOKENS
@@ -54,8 +54,8 @@ def count_cpu_s() -> float:
 async def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--tokens", type=count, default=256)
-    parser.add_argument("--batch", type=count, default=DEFAULT_BATCH_TOKENS)
+    parser.add_argument("--tokens", type=one_or_more, default=256)
+    parser.add_argument("--batch", type=one_or_more, default=DEFAULT_BATCH_TOKENS)
     parser.add_argument("--drafts", action="store_true")
     args = parser.parse_args()
     if args.drafts:

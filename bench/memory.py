@@ -12,7 +12,7 @@ import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.arguments import arguments, count, positive
+from bench.arguments import arguments, one_or_more, positive
 from bench.endpoint import backends_at, fake_endpoint
 from bench.relay import relay
 from bench.staircase import PROPOSERS, mixture
@@ -79,8 +79,8 @@ async def measure(graph: Graph, backends: Mapping[str, Backend], num_runs: int, 
 async def main() -> None:
     """Prints the table."""
     parser = arguments(__doc__)
-    parser.add_argument("--runs", type=count, nargs="+", default=[250, 500, 1000])
-    parser.add_argument("--tokens", type=count, default=32)
+    parser.add_argument("--runs", type=one_or_more, nargs="+", default=[250, 500, 1000])
+    parser.add_argument("--tokens", type=one_or_more, default=32)
     parser.add_argument("--tokens-per-s", type=positive, default=2.0)
     parser.add_argument("--policy", choices=sorted(PRESETS), default="balanced")
     parser.add_argument("--trace", action="store_true")

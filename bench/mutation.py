@@ -30,7 +30,7 @@ from typing import Any, TextIO
 
 import pytest
 
-from bench.arguments import arguments, count, positive
+from bench.arguments import arguments, one_or_more, positive, zero_or_more
 from bench.mutants import Mutant, marked, mutant_at, places_of, statement_at
 
 ROOT = Path(__file__).parent.parent
@@ -299,9 +299,11 @@ def main() -> None:
     """Report on the files that are named, or on all."""
     parser = arguments(__doc__)
     parser.add_argument("files", nargs="*", metavar="FILE", help=", ".join(TESTS))
-    parser.add_argument("--sample", type=count, metavar="N", help="only N mutants of each file, drawn by --seed")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lines", type=count, nargs="+", default=[], metavar="LINE", help="mutants of these alone")
+    parser.add_argument("--sample", type=one_or_more, metavar="N", help="only N mutants of each file, drawn by --seed")
+    parser.add_argument("--seed", type=zero_or_more, default=0)
+    parser.add_argument(
+        "--lines", type=one_or_more, nargs="+", default=[], metavar="LINE", help="mutants of these alone"
+    )
     parser.add_argument("--seconds", type=positive, default=math.inf, help="the quickest tests, up to so much time")
     options = parser.parse_args()
     if unknown := set(options.files) - set(TESTS):

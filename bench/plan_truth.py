@@ -26,7 +26,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.arguments import arguments, count, positive
+from bench.arguments import arguments, one_or_more, positive, zero_or_more
 from bench.endpoint import backends_at, fake_endpoint
 from bench.topologies import TOPOLOGIES
 from stairstream.backends.base import Backend
@@ -205,9 +205,9 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--prefill", type=positive, default=None, help="prompt tokens per second; free without it")
     parser.add_argument("--embedded", action="store_true")
-    parser.add_argument("--tokens", type=count, default=100)
-    parser.add_argument("--rounds", type=count, default=2)
-    parser.add_argument("--every", type=int, default=0, help="runs between two calibrations; 0: one for all")
+    parser.add_argument("--tokens", type=one_or_more, default=100)
+    parser.add_argument("--rounds", type=one_or_more, default=2)
+    parser.add_argument("--every", type=zero_or_more, default=0, help="runs between two calibrations; 0: one for all")
     parser.add_argument(
         "--keep", type=Path, default=None, metavar="FILE", help="runs are added to it, and not repeated"
     )

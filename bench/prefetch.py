@@ -14,7 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from stairstream.backends.capabilities import Capabilities
 from stairstream.backends.http import HttpPool
 from stairstream.backends.openai import OpenAIBackend
@@ -83,7 +83,7 @@ async def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--base-url")
     parser.add_argument("--model")
-    parser.add_argument("--tokens", type=count, default=300)
+    parser.add_argument("--tokens", type=one_or_more, default=300)
     args = parser.parse_args()
     endpoint = given_endpoint(args.base_url) if args.base_url else fake_endpoint(args.tokens)
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import aiohttp
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, not_negative, one_or_more
 from stairstream.cluster.manifests import RAY_ENVIRON
 
 PORT = 18_240
@@ -62,10 +62,10 @@ class Measured:
 def main() -> None:
     """Measure, and print a line for each round."""
     parser = arguments(__doc__)
-    parser.add_argument("--streams", type=count, default=64)
-    parser.add_argument("--tokens", type=count, default=200)
-    parser.add_argument("--token-s", type=float, default=0.05)
-    parser.add_argument("--fronts", type=count, nargs="*", default=[1, 2, 4])
+    parser.add_argument("--streams", type=one_or_more, default=64)
+    parser.add_argument("--tokens", type=one_or_more, default=200)
+    parser.add_argument("--token-s", type=not_negative, default=0.05)
+    parser.add_argument("--fronts", type=one_or_more, nargs="*", default=[1, 2, 4])
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(STAIRSTREAM_CACHE=f"{folder}/cache", STAIRSTREAM_DATA=f"{folder}/data")

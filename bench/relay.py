@@ -10,7 +10,7 @@ import pstats
 import time
 from collections.abc import Mapping
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from bench.endpoint import backends_at, fake_endpoint
 from bench.staircase import PROPOSERS, mixture
 from stairstream.backends.base import Backend
@@ -34,9 +34,9 @@ async def relay(graph: Graph, backends: Mapping[str, Backend]) -> int:
 
 async def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--tokens", type=count, default=5000)
-    parser.add_argument("--runs", type=count, default=4)
-    parser.add_argument("--paced", type=count, default=None, metavar="RUNS")
+    parser.add_argument("--tokens", type=one_or_more, default=5000)
+    parser.add_argument("--runs", type=one_or_more, default=4)
+    parser.add_argument("--paced", type=one_or_more, default=None, metavar="RUNS")
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
     tokens = args.tokens if args.paced is None else 300

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, not_negative, one_or_more
 from bench.server_load import Process, quantile, use_two_cores
 from stairstream.backends.base import Backend, Session
 from stairstream.backends.remote.backend import RemoteBackend
@@ -90,9 +90,9 @@ class Turn:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--sessions", type=count, default=100)
-    parser.add_argument("--token-s", type=float, default=0.05)
-    parser.add_argument("--turns", type=count, default=5)
+    parser.add_argument("--sessions", type=one_or_more, default=100)
+    parser.add_argument("--token-s", type=not_negative, default=0.05)
+    parser.add_argument("--turns", type=one_or_more, default=5)
     parser.add_argument("--serve", type=Path, help="be the host at this path")
     args = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from stairstream.backends.models import find_weights
 from stairstream.backends.torch.load import Loaded
 from stairstream.cli.eval_replays import load_torch
@@ -89,11 +89,11 @@ def _parse() -> argparse.Namespace:
     parser = arguments(__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--data", type=Path, required=True, help="recorded answers, as eval retention reads them")
-    parser.add_argument("--limit", type=count, default=10, help="prompts")
+    parser.add_argument("--limit", type=one_or_more, default=10, help="prompts")
     parser.add_argument("--policy", default="first_chunk=16")
-    parser.add_argument("--cut", type=count, default=256, help="texts are cut after so many tokens")
+    parser.add_argument("--cut", type=one_or_more, default=256, help="texts are cut after so many tokens")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
-    parser.add_argument("--threads", type=count)
+    parser.add_argument("--threads", type=one_or_more)
     return parser.parse_args()
 
 

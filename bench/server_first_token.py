@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Mapping
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from bench.server_load import Client, Process, Tokens, chat, our_server, pipelines, upstream, use_two_cores, written
 from stairstream.api import open_pipeline
 from stairstream.config.schema import Config, load_config
@@ -67,7 +67,7 @@ async def measure(server: Process, config: Config, args: argparse.Namespace) -> 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--rounds", type=count, default=9)
+    parser.add_argument("--rounds", type=one_or_more, default=9)
     args = parser.parse_args()
     use_two_cores()
     with upstream(tokens=TOKENS, first_s=FIRST_S, token_s=TOKEN_S) as endpoint, our_server(endpoint) as server:

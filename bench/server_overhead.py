@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.arguments import arguments, count, positive
+from bench.arguments import arguments, one_or_more, positive, zero_or_more
 from bench.server_load import (
     STAMP,
     Client,
@@ -138,9 +138,9 @@ async def show_rates(
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--litellm", metavar="COMMAND", help="the command of LiteLLM's proxy")
-    parser.add_argument("--port", type=int, default=4117, help="for LiteLLM, which can't choose a free one")
-    parser.add_argument("--rounds", type=count, default=200)
-    parser.add_argument("--clients", type=count, default=8)
+    parser.add_argument("--port", type=zero_or_more, default=4117, help="for LiteLLM, which can't choose a free one")
+    parser.add_argument("--rounds", type=one_or_more, default=200)
+    parser.add_argument("--clients", type=one_or_more, default=8)
     parser.add_argument("--seconds", type=positive, default=10)
     args = parser.parse_args()
     use_two_cores()

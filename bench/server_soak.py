@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.arguments import arguments, count, positive
+from bench.arguments import arguments, one_or_more, positive
 from bench.server_load import AskFailed, Client, Process, chat, our_server, upstream, use_two_cores
 
 REST_S = 4.0
@@ -235,8 +235,8 @@ def serve(tally: Path, config: Path) -> None:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--minutes", type=positive, default=30)
-    parser.add_argument("--clients", type=count, default=40)
-    parser.add_argument("--looks", type=count, default=10)
+    parser.add_argument("--clients", type=one_or_more, default=40)
+    parser.add_argument("--looks", type=one_or_more, default=10)
     parser.add_argument("--serve", nargs=2, type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:

@@ -14,7 +14,7 @@ import time
 from array import array
 from dataclasses import dataclass, field
 
-from bench.arguments import arguments, positive
+from bench.arguments import arguments, positive, zero_or_more
 from bench.server_load import (
     AskFailed,
     Client,
@@ -95,8 +95,8 @@ def run(server: Process, endpoint: Process, model: str, num_clients: int, args: 
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--seconds", type=positive, default=120)
-    parser.add_argument("--single", type=int, default=300, metavar="CLIENTS")
-    parser.add_argument("--mix", type=int, default=75, metavar="CLIENTS")
+    parser.add_argument("--single", type=zero_or_more, default=300, metavar="CLIENTS")
+    parser.add_argument("--mix", type=zero_or_more, default=75, metavar="CLIENTS")
     parser.add_argument("--direct", action="store_true", help="also without the server: what clients and endpoint add")
     args = parser.parse_args()
     use_two_cores()

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 
 import msgspec
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, not_negative, one_or_more, zero_or_more
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _BEFORE = (
@@ -236,11 +236,11 @@ async def serve(behaviour: Behaviour, port: int) -> None:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--tokens", type=count, default=20)
-    parser.add_argument("--first", type=float, default=0.0, metavar="SECONDS")
-    parser.add_argument("--token", type=float, default=0.0, metavar="SECONDS")
-    parser.add_argument("--faults", type=float, default=0.0, metavar="SHARE")
+    parser.add_argument("--port", type=zero_or_more, default=0)
+    parser.add_argument("--tokens", type=one_or_more, default=20)
+    parser.add_argument("--first", type=not_negative, default=0.0, metavar="SECONDS")
+    parser.add_argument("--token", type=not_negative, default=0.0, metavar="SECONDS")
+    parser.add_argument("--faults", type=not_negative, default=0.0, metavar="SHARE")
     args = parser.parse_args()
     behaviour = Behaviour(tokens=args.tokens, first_s=args.first, token_s=args.token, faults=args.faults)
     asyncio.run(serve(behaviour, args.port))

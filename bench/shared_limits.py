@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bench.arguments import arguments, count, positive
+from bench.arguments import arguments, one_or_more, positive
 from stairstream.config.databases import read_database
 from stairstream.server.access.budgets import Ledger
 from stairstream.server.access.gate import Caller, Reservation
@@ -82,7 +82,7 @@ def main() -> None:
     """Measure as the arguments say."""
     parser = arguments(__doc__)
     parser.add_argument("--database", help="a file or a postgresql:// URL")
-    parser.add_argument("--number", type=count, default=2000, help="runs by each gate")
+    parser.add_argument("--number", type=one_or_more, default=2000, help="runs by each gate")
     parser.add_argument("--per-second", type=positive, default=400, help="runs per second, by both together")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

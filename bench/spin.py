@@ -14,7 +14,7 @@ import torch
 from torch.nn import Linear
 from torch.nn.functional import silu
 
-from bench.arguments import arguments, count, positive
+from bench.arguments import arguments, one_or_more, positive
 
 _ROUNDS = ("300000", "1000")
 _BUSY = "while True: pass"
@@ -44,7 +44,9 @@ def main() -> None:
     """Measure, and print the table."""
     parser = arguments(__doc__)
     parser.add_argument("--seconds", type=positive, default=3)
-    parser.add_argument("--one", type=count, metavar="TOKENS", help="time passes of so many tokens in this process")
+    parser.add_argument(
+        "--one", type=one_or_more, metavar="TOKENS", help="time passes of so many tokens in this process"
+    )
     args = parser.parse_args()
     if args.one:
         print(_time_pass(args.one, args.seconds))

@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Mapping
 
-from bench.arguments import arguments, count, positive
+from bench.arguments import arguments, one_or_more, positive
 from bench.endpoint import backends_at, fake_endpoint
 from stairstream.backends.base import Backend
 from stairstream.core.graph import Agent, Graph, Sampling
@@ -76,10 +76,10 @@ def models(args: argparse.Namespace) -> dict[str, dict[str, object]]:
 async def main() -> None:
     """Prints the table."""
     parser = arguments(__doc__)
-    parser.add_argument("--tokens", type=count, default=300)
+    parser.add_argument("--tokens", type=one_or_more, default=300)
     parser.add_argument("--prefill", type=positive, default=None, help="prompt tokens per second; default: free")
     parser.add_argument("--straggler", choices=["slow", "hang"], default=None)
-    parser.add_argument("--rounds", type=count, default=1)
+    parser.add_argument("--rounds", type=one_or_more, default=1)
     args = parser.parse_args()
     policies = WITH_QUORUM if args.straggler else POLICIES
     header = ("policy", "first s", "total s", "gap s", "stall s", "calls", "seen", "prompt", "again")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.adaptive import renew
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from stairstream.backends.scripted import Script, ScriptedBackend, numbered_words
 from stairstream.core.adaptive import Goals, Rate, adapt_graph, observe
 from stairstream.core.events import Event
@@ -214,7 +214,9 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="a small part of the cells")
     parser.add_argument("--write", action="store_true", help="write the table into docs/policies.md")
-    parser.add_argument("--processes", type=count, metavar="N", help="so many at once instead of one for each core")
+    parser.add_argument(
+        "--processes", type=one_or_more, metavar="N", help="so many at once instead of one for each core"
+    )
     args = parser.parse_args()
     found = sweep_all(QUICK if args.quick else CELLS, args.processes)
     for one in found:

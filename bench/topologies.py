@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from bench.endpoint import backends_at, fake_endpoint
 from stairstream.backends.base import Backend
 from stairstream.core.costs import Price, cost_of_agent
@@ -131,7 +131,7 @@ async def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--trouble", choices=["none", "straggler", "failure"], default="none")
     parser.add_argument("--policies", nargs="+", choices=sorted(PRESETS), default=["wait", "balanced"])
-    parser.add_argument("--at-once", type=count, default=4, help="number of runs in parallel; they share nothing")
+    parser.add_argument("--at-once", type=one_or_more, default=4, help="number of runs in parallel; they share nothing")
     args = parser.parse_args()
     turns = asyncio.Semaphore(args.at_once)
     with fake_endpoint(MODELS) as endpoint:

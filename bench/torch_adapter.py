@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from bench.vllm_adapter import make_adapter
 from stairstream.backends.in_process.networks import read_network
 from stairstream.backends.models import find_weights
@@ -85,9 +85,9 @@ def _time(model: Model, caches: Sequence[Cache], tokens: int) -> float:
 def _parse() -> argparse.Namespace:
     parser = arguments(__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--rank", type=count, default=16)
-    parser.add_argument("--turns", type=count, default=15)
-    parser.add_argument("--threads", type=count, default=1)
+    parser.add_argument("--rank", type=one_or_more, default=16)
+    parser.add_argument("--turns", type=one_or_more, default=15)
+    parser.add_argument("--threads", type=one_or_more, default=1)
     return parser.parse_args()
 
 

@@ -9,7 +9,7 @@ Columns as in `bench.sessions`; answers always have all their tokens.
 import asyncio
 import time
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from bench.sessions import run_cases
 from stairstream.backends.models import find_weights
 from stairstream.backends.torch.backend import TorchBackend, TorchModel
@@ -19,8 +19,8 @@ async def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
-    parser.add_argument("--tokens", type=count, default=256)
-    parser.add_argument("--threads", type=count, default=1)
+    parser.add_argument("--tokens", type=one_or_more, default=256)
+    parser.add_argument("--threads", type=one_or_more, default=1)
     args = parser.parse_args()
     from stairstream.backends.torch.load import load  # torch is slow to import
 

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 
-from bench.arguments import arguments, count, positive
+from bench.arguments import arguments, one_or_more, positive
 from stairstream.backends.in_process.networks import read_network
 from stairstream.backends.in_process.products import times_slower
 from stairstream.backends.models import find_weights
@@ -237,13 +237,13 @@ def _print_memory(found: dict[str, float]) -> None:
 def _parse() -> argparse.Namespace:
     parser = arguments(__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--rows", type=count, default=2)
-    parser.add_argument("--tokens", type=count, default=1024)
-    parser.add_argument("--learned", type=count, default=4, help="one of so many tokens is learned")
-    parser.add_argument("--steps", type=count, default=1, help="train steps of each case in a turn")
-    parser.add_argument("--turns", type=count, default=3)
+    parser.add_argument("--rows", type=one_or_more, default=2)
+    parser.add_argument("--tokens", type=one_or_more, default=1024)
+    parser.add_argument("--learned", type=one_or_more, default=4, help="one of so many tokens is learned")
+    parser.add_argument("--steps", type=one_or_more, default=1, help="train steps of each case in a turn")
+    parser.add_argument("--turns", type=one_or_more, default=3)
     parser.add_argument("--within-s", type=positive, default=float("inf"), help="no turn begins that would end later")
-    parser.add_argument("--threads", type=count, default=2)
+    parser.add_argument("--threads", type=one_or_more, default=2)
     parser.add_argument("--precision", choices=("float32", "bfloat16"))
     parser.add_argument("--memory", action="store_true", help="the most memory in place of times")
     parser.add_argument("--alone", action="store_true", help="the most memory of one case in this process")

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 import transformers
 
-from bench.arguments import arguments, count, positive
+from bench.arguments import arguments, one_or_more, positive
 from bench.random_model import SIZES
 from bench.train_memory import keep_products
 from stairstream.train.config import Memory, Parallel, Stage
@@ -212,9 +212,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command line."""
     parser = arguments(__doc__)
     parser.add_argument("--size", choices=sorted(SIZES), default="1b")
-    parser.add_argument("--rows", type=count, default=4)
-    parser.add_argument("--tokens", type=count, default=4096)
-    parser.add_argument("--steps", type=count, default=10)
+    parser.add_argument("--rows", type=one_or_more, default=4)
+    parser.add_argument("--tokens", type=one_or_more, default=4096)
+    parser.add_argument("--steps", type=one_or_more, default=10)
     parser.add_argument("--lr", type=positive, default=1e-5)
     parser.add_argument("--tiny", action="store_true", help="a tiny model, short rows, few steps")
     parser.add_argument("cases", nargs="*", default=_CASES, help=f"of: {'; '.join(_CASES)}")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from stairstream.train.head import Goal, linear_loss
 from stairstream.train.memory.live import LiveBytes
 
@@ -77,11 +77,11 @@ def _apart(one: Tensor, other: Tensor) -> float:
 
 def _parse() -> argparse.Namespace:
     parser = arguments(__doc__)
-    parser.add_argument("--tokens", type=count, default=4096)
-    parser.add_argument("--vocabulary", type=count, default=131072)
-    parser.add_argument("--hidden", type=count, default=64)
-    parser.add_argument("--turns", type=count, default=3)
-    parser.add_argument("--threads", type=count, default=1)
+    parser.add_argument("--tokens", type=one_or_more, default=4096)
+    parser.add_argument("--vocabulary", type=one_or_more, default=131072)
+    parser.add_argument("--hidden", type=one_or_more, default=64)
+    parser.add_argument("--turns", type=one_or_more, default=3)
+    parser.add_argument("--threads", type=one_or_more, default=1)
     return parser.parse_args()
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from bench.arguments import arguments, count, positive
+from bench.arguments import arguments, one_or_more, positive
 from stairstream.backends.in_process.networks import read_network
 from stairstream.backends.models import find_weights
 from stairstream.train.data import Row
@@ -214,11 +214,11 @@ def _read_status(key: str) -> float:
 def _parse() -> argparse.Namespace:
     parser = arguments(__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--tokens", type=count, default=1024)
-    parser.add_argument("--turns", type=count, default=5)
+    parser.add_argument("--tokens", type=one_or_more, default=1024)
+    parser.add_argument("--turns", type=one_or_more, default=5)
     parser.add_argument("--within-s", type=positive, default=math.inf, help="no turn begins that would end later")
-    parser.add_argument("--threads", type=count, default=1)
-    parser.add_argument("--layers", type=count, help="only so many of the model's, to be done sooner")
+    parser.add_argument("--threads", type=one_or_more, default=1)
+    parser.add_argument("--layers", type=one_or_more, help="only so many of the model's, to be done sooner")
     parser.add_argument("--time-only", action="store_true", help="no memory, no bits")
     parser.add_argument("--rss", action="store_true", help="memory as Linux has it, and nothing else")
     return parser.parse_args()

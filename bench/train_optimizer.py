@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 
 
 def main() -> None:
@@ -37,10 +37,10 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = arguments(__doc__)
-    parser.add_argument("--size", type=count, default=576)
-    parser.add_argument("--matrices", type=count, default=40)
-    parser.add_argument("--turns", type=count, default=5)
-    parser.add_argument("--threads", type=count, default=1)
+    parser.add_argument("--size", type=one_or_more, default=576)
+    parser.add_argument("--matrices", type=one_or_more, default=40)
+    parser.add_argument("--turns", type=one_or_more, default=5)
+    parser.add_argument("--threads", type=one_or_more, default=1)
     return parser.parse_args()
 
 

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import torch
 from safetensors.torch import save_file
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from bench.vllm_sessions import count_cpu_s
 from stairstream.backends.in_process.networks import make_empty, read_config
 from stairstream.backends.models import find_weights
@@ -74,7 +74,7 @@ async def measure(model: Path, adapter: Path | None) -> None:
 async def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--rank", type=count, default=16)
+    parser.add_argument("--rank", type=one_or_more, default=16)
     args = parser.parse_args()
 
     model = find_weights(args.model)

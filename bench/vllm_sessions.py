@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from bench.sessions import run_cases
 from stairstream.backends.models import find_weights
 from stairstream.backends.vllm.backend import DEFAULT_QUANTUM_TOKENS, Vllm, VllmBackend
@@ -34,8 +34,8 @@ def count_cpu_s() -> float:
 async def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--tokens", type=count, default=256)
-    parser.add_argument("--quantum", type=count, default=DEFAULT_QUANTUM_TOKENS)
+    parser.add_argument("--tokens", type=one_or_more, default=256)
+    parser.add_argument("--quantum", type=one_or_more, default=DEFAULT_QUANTUM_TOKENS)
     args = parser.parse_args()
 
     start = time.monotonic()

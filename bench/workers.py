@@ -14,7 +14,7 @@ import statistics
 import time
 from contextlib import ExitStack
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from bench.floor import Turn, take_turn
 from bench.server_load import Process, our_server, pipelines, upstream, use_two_cores, written
 from bench.server_streams import FIRST_S, TOKEN_S, TOKENS
@@ -24,9 +24,9 @@ IDLE_S = 5.0
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--workers", type=count, nargs="+", default=[1, 2])
-    parser.add_argument("--clients", type=count, default=100)
-    parser.add_argument("--turns", type=count, default=5)
+    parser.add_argument("--workers", type=one_or_more, nargs="+", default=[1, 2])
+    parser.add_argument("--clients", type=one_or_more, default=100)
+    parser.add_argument("--turns", type=one_or_more, default=5)
     parser.add_argument("--each", action="store_true", help="--clients is for each worker")
     args = parser.parse_args()
     use_two_cores()

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from bench.arguments import arguments, count
+from bench.arguments import arguments, one_or_more
 from bench.endpoint import fake_endpoint
 from bench.peers.environments import FOLDER, ROOT
 from bench.peers.results import Result, read_results, result_of, write_results
@@ -78,7 +78,7 @@ def read_arguments() -> argparse.Namespace:
     parser = arguments(__doc__)
     names = [one.name for one in SCENARIOS]
     parser.add_argument("--scenarios", nargs="+", choices=names, default=names)
-    parser.add_argument("--repetitions", type=count, default=3)
+    parser.add_argument("--repetitions", type=one_or_more, default=3)
     parser.add_argument("--kept", action="store_true", help="no run: the results of the last one")
     parser.add_argument("--write", action="store_true", help="the tables into the README and the page")
     return parser.parse_args()

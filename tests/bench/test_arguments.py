@@ -7,7 +7,7 @@ from argparse import ArgumentTypeError
 
 import pytest
 
-from bench.arguments import count, positive
+from bench.arguments import not_negative, one_or_more, positive, zero_or_more
 
 
 @pytest.mark.parametrize(
@@ -28,18 +28,27 @@ def test_a_wrong_value_is_a_line(bench: str, options: list[str], says: str) -> N
 
 
 def test_counts_and_amounts() -> None:
-    assert count("12") == 12
+    assert one_or_more("12") == 12
+    assert zero_or_more("0") == not_negative("0") == 0
     assert positive("0.5") == 0.5
     assert positive("inf") == math.inf
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "x", "\u00b2"])
-def test_no_count(text: str) -> None:
+def test_not_one_or_more(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match="is no whole number of 1 or more"):
-        count(text)
+        one_or_more(text)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "", "x"])
 def test_no_amount(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match="is no number above 0"):
         positive(text)
+
+
+@pytest.mark.parametrize("text", ["-1", "-inf", "nan", "", "x"])
+def test_below_zero(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="is no whole number of 0 or more"):
+        zero_or_more(text)
+    with pytest.raises(ArgumentTypeError, match="is no number of 0 or more"):
+        not_negative(text)

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from stairstream.cli.main import main
+from stairstream.core.errors import ConfigError
 from stairstream.eval.data import PROPOSERS, REFERENCE
 from stairstream.eval.recorded import RecordedPrompt
 
@@ -116,6 +117,23 @@ def test_numbers_alone_need_no_recorded_prompts(data: Path, capsys: Captured) ->
     asked = ["eval", "robustness", "--backend", "llamacpp", "--problems", str(file), "--trial", "numbers"]
     assert main([*asked, "--data", str(data.parent / "none"), "--model", "smollm3"]) == 2
     assert "smollm3" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_options_that_say_nothing_are_said(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("xllamacpp")
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text('{"question": "3 + 4?", "answer": "#### 7"}\n')
+
+    def stop(*_: object) -> None:
+        raise ConfigError("no model here")
+
+    monkeypatch.setattr("stairstream.cli.eval_robustness.identify", lambda *_: None)
+    monkeypatch.setattr("stairstream.cli.eval_robustness.run_replays", stop)
+    asked = ["eval", "robustness", "--backend", "llamacpp", "--problems", str(problems), "--trial", "numbers"]
+    assert main([*asked, "--out", str(tmp_path / "out"), "--proposer", "a", "--reference", "b"]) == 2
+    told = capsys.readouterr().err
+    assert "--reference: only forced scores recorded answers; it is ignored" in told
+    assert "--proposer: numbers has proposals of its own making; it is ignored" in told
 
 
 def test_texts_that_stay_right_are_nothing_to_do(tmp_path: Path, capsys: Captured) -> None:

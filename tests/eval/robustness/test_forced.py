@@ -10,7 +10,6 @@ pytest.importorskip("transformers")
 
 from stairstream.core.graph import Sampling
 from stairstream.core.policy import PRESETS
-from stairstream.eval.data import PROPOSERS, REFERENCE
 from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import RecordedPrompt
 from stairstream.eval.retention.scores import Setup
@@ -22,14 +21,16 @@ from tests.backends.torch.tiny import make_loaded
 
 
 def test_wrong_proposal_changes_what_has_been_read_and_nothing_else(tmp_path: Path) -> None:
-    outputs = {**dict.fromkeys(PROPOSERS, "the sea is deep and salty"), REFERENCE: "the sea is salty"}
+    proposers = ("one", "two")
+    outputs = {**dict.fromkeys(proposers, "the sea is deep and salty"), "best": "the sea is salty"}
     prompts = [
         RecordedPrompt(id="a", instruction="the sea", outputs=outputs),
         RecordedPrompt(id="b", instruction="the rose", outputs=dict.fromkeys(outputs, "the red rose is not")),
     ]
     plan = RobustnessPlan(
         prompts=prompts,
-        reference=REFERENCE,
+        proposers=proposers,
+        reference="best",
         setups=[Setup(name=name, policy=PRESETS[name], layout="insert") for name in ("wait", "paper")],
         wrongs=[Wrong(kind="swapped", part="head"), Wrong(kind="swapped", part="all")],
         most_words=10,

@@ -10,7 +10,6 @@ pytest.importorskip("scipy")
 from stairstream.backends.scripted import Script, ScriptedBackend
 from stairstream.core.graph import Sampling
 from stairstream.core.policy import PRESETS
-from stairstream.eval.data import PROPOSERS
 from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import RecordedPrompt
 from stairstream.eval.replay import Replays, Spoken, split_pieces
@@ -30,6 +29,7 @@ from stairstream.eval.robustness.report import make_free_table, make_number_tabl
 from stairstream.eval.tasks.questions import Question
 from stairstream.sim.clock import run
 
+PROPOSERS = ("one", "two", "three")
 SETUPS = [Setup(name=name, policy=PRESETS[name], layout="grouped") for name in ("wait", "balanced")]
 WRONG = Wrong(kind="swapped", part="all")
 
@@ -45,6 +45,7 @@ def make_plan() -> RobustnessPlan:
     ]
     return RobustnessPlan(
         prompts=prompts,
+        proposers=PROPOSERS,
         reference=None,
         setups=SETUPS,
         wrongs=[WRONG],

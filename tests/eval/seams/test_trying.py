@@ -9,7 +9,6 @@ pytest.importorskip("scipy")
 from stairstream.backends.scripted import Script, ScriptedBackend
 from stairstream.core.graph import Sampling
 from stairstream.core.policy import PRESETS
-from stairstream.eval.data import PROPOSERS
 from stairstream.eval.intervals import bootstrap_ratio, wilson
 from stairstream.eval.kept import Kept
 from stairstream.eval.recorded import RecordedPrompt
@@ -33,10 +32,11 @@ def test_positions_of_a_longer_answer_are_left_out() -> None:
 
 def test_layouts_are_counted_at_updates_and_wait_at_the_same_positions(tmp_path: Path) -> None:
     text = " ".join(["light"] * 60)
-    prompts = [RecordedPrompt(id="q", instruction="Why?", outputs=dict.fromkeys(PROPOSERS, text))] * 2
+    prompts = [RecordedPrompt(id="q", instruction="Why?", outputs=dict.fromkeys(("one", "two"), text))] * 2
     plan = SeamPlan(
         prompts=prompts,
-        proposals=[[text] * 3] * 2,
+        proposals=[[text] * 2] * 2,
+        proposers=("one", "two"),
         policy=PRESETS["balanced"],
         layouts=("grouped", "rounds"),
         sampling=Sampling(max_tokens=90),

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from stairstream.core.graph import Sampling
-from stairstream.eval.data import PROPOSERS
 from stairstream.eval.recorded import RecordedPrompt
 from stairstream.eval.replay import PROPOSER_SPEED
 from stairstream.eval.retention.scores import Setup
@@ -36,7 +35,7 @@ class RobustnessPlan:
     """
 
     prompts: Sequence[RecordedPrompt]
-    proposers: tuple[str, ...] = PROPOSERS
+    proposers: tuple[str, ...]
     reference: str | None
     setups: Sequence[Setup]
     wrongs: Sequence[Wrong]

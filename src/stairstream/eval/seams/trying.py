@@ -8,7 +8,6 @@ from stairstream.core.graph import Sampling
 from stairstream.core.policy import PRESETS, Policy
 from stairstream.core.session import AskedLayout
 from stairstream.core.wording import Wording
-from stairstream.eval.data import PROPOSERS
 from stairstream.eval.intervals import Interval, bootstrap_mean, bootstrap_ratio, wilson
 from stairstream.eval.recorded import RecordedPrompt
 from stairstream.eval.replay import Replay, Replays, Spoken
@@ -35,7 +34,7 @@ class SeamPlan:
 
     prompts: Sequence[RecordedPrompt]
     proposals: Sequence[Sequence[str]]
-    proposers: tuple[str, ...] = PROPOSERS
+    proposers: tuple[str, ...]
     policy: Policy
     layouts: Sequence[AskedLayout]
     sampling: Sampling
